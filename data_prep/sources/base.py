@@ -1,0 +1,103 @@
+"""What a source is: it plans units of work, and reads one unit at a time."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Protocol
+
+from medvlp.shards import Sample
+
+
+class PrepError(Exception):
+    """The person's input cannot be prepared; the message says what was found, what was expected and how to mend it."""
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A piece of a split that becomes one shard."""
+
+    split: str
+    """train, valid or test."""
+    number: int
+    """Position in the split, from 0."""
+    what: Any
+    """What to read, in plain JSON values, so that any process on any machine can do it."""
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """A row of the source that cannot become a sample; stage `read` of the ledger counts it under its reason."""
+
+    name: str
+    """The publisher's name of it."""
+    reason: str
+    detail: str
+
+
+class Source(Protocol):
+    """One publisher's layout."""
+
+    name: str
+    tools: tuple[str, ...]
+    """Distributions, beyond those that every source uses, whose version can change the bytes of a sample."""
+
+    def units(self) -> list[Unit]:
+        """The work, in the order of the data set. The same input gives the same list."""
+
+    def read(self, unit: Unit) -> Iterator[Sample | Dropped]:
+        """The samples of a unit, one after the other; every row of the source comes out, as one or the other."""
+
+    def fingerprint(self) -> dict[str, str]:
+        """What identifies the input: file (or group of files) → digest. Two runs with equal ones read the same."""
+
+    def options(self) -> dict[str, Any]:
+        """The choices that shape the samples, for the manifest."""
+
+
+SOURCES: dict[str, tuple[str, str, str]] = {
+    "rocov2": ("data_prep.sources.rocov2", "Rocov2", "ROCOv2: radiology figures, captions and UMLS concepts"),
+    "medmnist": ("data_prep.sources.medmnist", "MedMnist", "a 2D MedMNIST npz, captions made from its labels"),
+    "mni152": ("data_prep.sources.mni152", "Mni152", "brain MRI slices of the MNI152 template in nilearn's wheel"),
+}
+"""Name → (module, class, one line for a listing). A module is imported when its source is chosen."""
+
+
+def descriptions() -> dict[str, str]:
+    """Name → one line, for a listing."""
+    return {name: line for name, (_, _, line) in SOURCES.items()}
+
+
+def open_source(name: str, input: str, samples_per_shard: int = 1000, flag: str = "") -> Source:
+    """The source by name. Raises PrepError if there is none, or its input is not what it should be."""
+    if name not in SOURCES:
+        close = get_close_matches(name, SOURCES, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise PrepError(f"unknown source {name!r}{hint} available: {', '.join(sorted(SOURCES))}")
+    if samples_per_shard < 1:
+        raise PrepError(f"samples_per_shard is {samples_per_shard}, expected 1 or more")
+    module, cls, _ = SOURCES[name]
+    source: Source = getattr(importlib.import_module(module), cls)(input, samples_per_shard, flag)
+    return source
+
+
+def chunks(split: str, rows: int, samples_per_shard: int) -> list[Unit]:
+    """Units of consecutive rows; `what` is [start, stop]."""
+    starts = range(0, rows, samples_per_shard)
+    return [Unit(split, n, [start, min(start + samples_per_shard, rows)]) for n, start in enumerate(starts)]
+
+
+def refuse_flag(name: str, flag: str) -> None:
+    """For sources that come in one flavour."""
+    if flag:
+        raise PrepError(f"source {name} has no flags, but flag is {flag!r}; leave it out")
+
+
+def digest_file(path: Path) -> str:
+    """sha256 of a file's content."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

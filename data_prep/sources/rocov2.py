@@ -1,0 +1,163 @@
+"""ROCOv2 (Rückert et al., Scientific Data 2024): radiology figures with captions and UMLS concepts.
+
+    {train,valid,test}/<ID>.jpg
+    {train,valid,test}_captions.csv            ID,Caption
+    {train,valid,test}_concepts.csv            ID,CUIs    found by a machine, joined by ;
+    {train,valid,test}_concepts_manual.csv     ID,CUIs    curated: modality, and for X-ray body region and direction
+
+The publisher's splits are kept and the JPEGs are not touched. No article or patient id is published, so a sample's
+group is its own ID: figures of one article cannot be recognised, and the publisher's splits have to be trusted there.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import os
+import re
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from data_prep.sources.base import Dropped, PrepError, Unit, chunks, digest_file, refuse_flag
+from medvlp.shards import Sample, make_key
+
+SPLITS = ("train", "valid", "test")
+TABLES = ("captions", "concepts", "concepts_manual")
+LICENCE = "CC-BY-NC-SA-4.0"
+MODALITIES = {
+    "C0040405": "CT",
+    "C1306645": "X-ray",
+    "C0024485": "MRI",
+    "C0041618": "ultrasound",
+    "C0002978": "angiography",
+    "C0032743": "PET",
+}
+"""Curated concept (CUI) → modality."""
+
+_ID = re.compile(r"[A-Za-z0-9._-]+")
+
+
+def modality_of(cuis: list[str]) -> str:
+    """The modality that the curated concepts name: "unknown" if none, and if several all of them, as in "CT+PET".
+
+    A combined figure belongs to no single class, and an evaluation by class should be able to leave it out.
+    """
+    named = {MODALITIES[cui] for cui in cuis if cui in MODALITIES}
+    return "+".join(sorted(named)) or "unknown"
+
+
+class Rocov2:
+    """Reader of a ROCOv2 folder. Raises PrepError if the folder lacks any of its files."""
+
+    name = "rocov2"
+    tools: tuple[str, ...] = ()
+
+    def __init__(self, input: str, samples_per_shard: int = 1000, flag: str = "") -> None:
+        refuse_flag(self.name, flag)
+        self.folder = Path(input)
+        self.samples_per_shard = samples_per_shard
+        # A process reads many units of a split: the tables are parsed once for all of them.
+        self._rows = lru_cache(maxsize=2)(lambda split: _caption_rows(self.folder, split))
+        self._concepts = lru_cache(maxsize=2)(lambda table: _concepts(self.folder / table))
+        expected = [f"{split}/" for split in SPLITS] + [f"{split}_{table}.csv" for split in SPLITS for table in TABLES]
+        lacking = [name for name in expected if not (self.folder / name).exists()]
+        if not input or lacking:
+            raise PrepError(
+                f"input={input or '(not given)'} is not a ROCOv2 folder: it lacks {', '.join(lacking or expected)}; "
+                "unpack the publisher's archives so that images are at <split>/<ID>.jpg beside the csv files"
+            )
+
+    def options(self) -> dict[str, Any]:
+        """Nothing to choose but the size of shards."""
+        return {"samples_per_shard": self.samples_per_shard}
+
+    def fingerprint(self) -> dict[str, str]:
+        """The tables by content, the images of a split by names and sizes: hashing 80,000 files twice is too slow."""
+        marks = {name: digest_file(self.folder / name) for s in SPLITS for name in (f"{s}_{t}.csv" for t in TABLES)}
+        for split in SPLITS:
+            with os.scandir(self.folder / split) as entries:
+                listing = sorted(f"{entry.name}\t{entry.stat().st_size}" for entry in entries)
+            marks[f"{split}/"] = hashlib.sha256("\n".join(listing).encode("utf-8", "surrogateescape")).hexdigest()
+        return marks
+
+    def units(self) -> list[Unit]:
+        """Caption rows in the publisher's order; then images without a caption row, which will be drops by name."""
+        return [unit for split in SPLITS for unit in chunks(split, len(self._rows(split)), self.samples_per_shard)]
+
+    def read(self, unit: Unit) -> Iterator[Sample | Dropped]:
+        """Samples, or drops: bad_row, not_utf8, bad_id, missing_image, no_caption_row."""
+        start, stop = unit.what
+        concepts = self._concepts(f"{unit.split}_concepts.csv")
+        manual = self._concepts(f"{unit.split}_concepts_manual.csv")
+        for row in self._rows(unit.split)[start:stop]:
+            if isinstance(row, Dropped):
+                yield row
+                continue
+            name, caption = row
+            image = self.folder / unit.split / f"{name}.jpg"
+            try:
+                data = image.read_bytes()
+            except FileNotFoundError:
+                yield Dropped(name, "missing_image", f"{unit.split}/{name}.jpg is in the table, but not in the folder")
+                continue
+            modality = modality_of(manual.get(name, []))
+            yield Sample(
+                key=make_key(self.name, name),
+                images={"jpg": data},
+                texts={"caption": caption},
+                labels={
+                    "modality": modality,
+                    "concepts": concepts.get(name, []),
+                    "concepts_manual": manual.get(name, []),
+                },
+                metadata={
+                    "group": name,
+                    "licence": LICENCE,
+                    "source": self.name,
+                    "original_name": f"{name}.jpg",
+                    "modality": modality,
+                },
+            )
+
+
+def _caption_rows(folder: Path, split: str) -> list[tuple[str, str] | Dropped]:
+    rows: list[tuple[str, str] | Dropped] = []
+    for line, fields in _read_table(folder / f"{split}_captions.csv", ["ID", "Caption"]):
+        name = fields[0] if fields else ""
+        printable = name.encode("utf-8", "replace").decode()
+        if len(fields) != 2:
+            rows.append(Dropped(printable, "bad_row", f"{split}_captions.csv line {line}: {len(fields)} fields, not 2"))
+        elif not _ID.fullmatch(name):  # an ID becomes a path: no slashes
+            rows.append(Dropped(printable, "bad_id", f"{split}_captions.csv line {line}: not a file name"))
+        elif any("\udc80" <= c <= "\udcff" for c in fields[1]):
+            rows.append(Dropped(name, "not_utf8", f"{split}_captions.csv line {line}: the caption is not UTF-8"))
+        else:
+            rows.append((name, fields[1]))
+    listed = {row.name if isinstance(row, Dropped) else row[0] for row in rows}
+    for file in sorted(os.listdir(folder / split)):
+        name, _, extension = file.rpartition(".")
+        if extension == "jpg" and name not in listed:
+            rows.append(Dropped(name, "no_caption_row", f"{split}/{file} is not in {split}_captions.csv"))
+    return rows
+
+
+def _concepts(path: Path) -> dict[str, list[str]]:
+    rows = _read_table(path, ["ID", "CUIs"])
+    return {fields[0]: [cui for cui in fields[1].split(";") if cui] for _, fields in rows if len(fields) == 2}
+
+
+def _read_table(path: Path, header: list[str]) -> Iterator[tuple[int, list[str]]]:
+    """(line number, fields) of a table. Bytes that are not UTF-8 come as lone surrogates, for the caller to judge."""
+    with open(path, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
+        reader = csv.reader(file)
+        found = next(reader, [])
+        if found != header:
+            raise PrepError(f"{path} begins with {','.join(found)!r}, expected {','.join(header)!r}")
+        try:
+            for fields in reader:
+                if fields:
+                    yield reader.line_num, fields
+        except csv.Error as error:
+            raise PrepError(f"{path} line {reader.line_num} cannot be read: {error}; mend or remove the line") from None

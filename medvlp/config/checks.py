@@ -1,0 +1,125 @@
+"""The rules that no single field can express. Each message says what to change."""
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+from pathlib import Path
+
+from medvlp.config.schema import ClipConfig, ContrastiveConfig, EvalConfig, TrainConfig
+
+
+class ConfigError(ValueError):
+    """The configuration is wrong; the message says which key, and how to mend it."""
+
+
+def suggestion(name: str, choices: Sequence[str]) -> str:
+    """`; did you mean 'x'?` for the nearest choice, or a full stop."""
+    close = get_close_matches(name, choices, n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else "."
+
+
+def one_of(key: str, value: str, choices: Sequence[str]) -> None:
+    """Raise unless a string is one of its choices."""
+    if value not in choices:
+        raise ConfigError(f"{key}={value!r} is not a choice{suggestion(value, choices)} Choices: {', '.join(choices)}")
+
+
+PRECISIONS = ("32-true", "64-true", "bf16-mixed", "bf16-true", "16-mixed")
+LOGGERS = ("tensorboard", "wandb", "wandb-offline")
+
+
+def check(config: object) -> None:
+    """Cross-field rules of a composed configuration.
+
+    Raises:
+        ConfigError: names the key, what was found, and how to mend it.
+    """
+    if isinstance(config, TrainConfig):
+        check_train(config)
+    elif isinstance(config, EvalConfig):
+        for key, value in (("checkpoints", config.checkpoints), ("tasks", config.tasks)):
+            if not value:
+                raise ConfigError(f"{key} is empty; give at least one, e.g. '{key}=[...]'")
+
+
+def check_train(config: TrainConfig) -> None:
+    """The rules of `medvlp train`."""
+    data, trainer, optim = config.data, config.trainer, config.optim
+    if not config.run_name or "/" in config.run_name or config.run_name.startswith("."):
+        raise ConfigError(f"run_name={config.run_name!r} must be a plain folder name; run_root says where runs are kept")
+    if trainer.max_steps is None and trainer.max_epochs is None:
+        raise ConfigError("give trainer.max_steps or trainer.max_epochs (with both, the run ends at the first)")
+    for key, number in (
+        ("trainer.max_steps", trainer.max_steps),
+        ("trainer.max_epochs", trainer.max_epochs),
+        ("data.global_batch_size", data.global_batch_size),
+        ("trainer.accumulate", trainer.accumulate),
+        ("trainer.log_every", trainer.log_every),
+        ("trainer.checkpoint_every", trainer.checkpoint_every),
+        ("data.max_pixels", data.max_pixels),
+        ("data.shuffle_window", data.shuffle_window),
+    ):
+        if number is not None and number < 1:
+            raise ConfigError(f"{key}={number} must be at least 1")
+    for key, low in (("optim.lr", optim.lr), ("optim.weight_decay", optim.weight_decay)):
+        if low < 0:
+            raise ConfigError(f"{key}={low} must not be negative")
+    if not 0 <= data.max_bad_fraction <= 1:
+        raise ConfigError(f"data.max_bad_fraction={data.max_bad_fraction} is a share: between 0 and 1")
+    if optim.warmup_steps < 0:
+        raise ConfigError(f"optim.warmup_steps={optim.warmup_steps} must not be negative")
+    one_of("optim.schedule", optim.schedule, ("cosine", "linear", "constant"))
+    one_of("trainer.precision", trainer.precision, PRECISIONS)
+    one_of("trainer.strategy", trainer.strategy, ("auto", "ddp", "fsdp"))
+    for logger in trainer.loggers:
+        one_of("trainer.loggers", logger, LOGGERS)
+    if not data.sources:
+        raise ConfigError("data.sources is empty; choose prepared data with data=<option> or a recipe")
+    for name, source in data.sources.items():
+        if not source.weight > 0:
+            raise ConfigError(f"data.sources.{name}.weight={source.weight} must be above 0; drop the source instead")
+        if not source.texts:
+            raise ConfigError(f"data.sources.{name}.texts is empty; name a text field, e.g. [caption]")
+    if data.global_batch_size % trainer.accumulate:
+        raise ConfigError(
+            f"data.global_batch_size={data.global_batch_size} is not a multiple of trainer.accumulate={trainer.accumulate}"
+        )
+    if trainer.monitor and trainer.monitor.split("/")[0] not in config.tasks:
+        raise ConfigError(f"trainer.monitor={trainer.monitor!r} names no task of tasks={config.tasks}")
+    low, high = data.augment.scale
+    if not 0 < low <= high <= 1:
+        raise ConfigError(f"data.augment.scale={data.augment.scale} must be 0 < smallest <= largest <= 1")
+    if isinstance(config.objective, ContrastiveConfig):
+        check_contrastive(config, config.objective)
+    if isinstance(config.model, ClipConfig):
+        one_of("model.image.resize_mode", config.model.image.resize_mode, ("shortest", "longest", "squash"))
+        one_of("model.vision.proj", config.model.vision.proj, ("linear", "mlp", "none"))
+        one_of("model.text.proj", config.model.text.proj, ("linear", "mlp"))
+
+
+def check_contrastive(config: TrainConfig, objective: ContrastiveConfig) -> None:
+    """InfoNCE needs its whole batch at once."""
+    one_of("objective.same_text", objective.same_text, ("negative", "masked", "positive"))
+    if config.trainer.accumulate > 1:
+        raise ConfigError(
+            f"trainer.accumulate={config.trainer.accumulate} does not enlarge a contrastive batch: each of the "
+            f"accumulated batches would be contrasted with itself only, so pairs lose their negatives. "
+            f"Set trainer.accumulate=1 and use more ranks or a smaller data.global_batch_size"
+        )
+    if config.data.global_batch_size < 2:
+        raise ConfigError("data.global_batch_size=1 leaves a pair without negatives; use 2 or more")
+
+
+def require_prepared(config: TrainConfig) -> None:
+    """Every source is a finished shard folder, or the message says how to make it. Looks at the manifest's presence only.
+
+    Raises:
+        ConfigError: names the folder and the prep command.
+    """
+    for name, source in config.data.sources.items():
+        folder = Path(source.path)
+        if not (folder / "manifest.json").is_file():
+            state = "has no manifest.json: it is unfinished or not a shard folder" if folder.is_dir() else "does not exist"
+            raise ConfigError(
+                f"data.sources.{name}.path: {folder} {state}. Prepare it with\n"
+                f"  medvlp prep source={name} input=<the publisher's files> output={folder.parent}"
+            )

@@ -1,0 +1,1 @@
+"""Order, decoding and batches: from shards to tensors."""

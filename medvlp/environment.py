@@ -1,0 +1,38 @@
+"""What an entry point settles for its process before it builds anything."""
+
+import ctypes
+import logging
+import os
+import sys
+import warnings
+
+
+def settle() -> None:
+    """Quiet libraries that speak of themselves, and keep freed memory for the next step."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # tokenizers run in loader workers, which are forked
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module=r"lightning\..*")
+    keep_freed_memory()
+
+
+def keep_freed_memory() -> None:
+    """Let glibc hand a step's freed activations to the next step instead of returning them to the system.
+
+    By default every tensor above 32 MiB is mapped afresh, and its pages are zeroed by the kernel: on two cores that was
+    more than half of the time of a convolutional tower (2.3 s against 0.9 s for 60 images of 224 px). No effect on
+    results, on GPU memory, or on other C libraries.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    trim_threshold, top_pad, mmap_max = -1, -2, -4  # names in malloc.h: M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX
+    try:
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(mmap_max, 0)
+        libc.mallopt(trim_threshold, 2**31 - 1)
+        libc.mallopt(top_pad, 2**26)
+    except (OSError, AttributeError):
+        pass  # musl and others: slower, not different

@@ -1,0 +1,1 @@
+"""Evaluation: encode a dataset once, measure it with stated protocols, leave one record an item."""

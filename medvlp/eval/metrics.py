@@ -1,0 +1,197 @@
+"""Metrics of classification and of retrieval, as pure functions on arrays.
+
+Legend: N items, C classes, L labels of a multi-label task, R resamples, Q queries, G gallery items, P matching
+(query, item) pairs, U distinct scores, D embedding width.
+
+Every metric takes optional `weights_RN`: how often each item occurs in each of R resamples. Without weights it returns
+a float; with them an array of R values, each equal to the metric of the items repeated that often. A value that is not
+defined (the AUROC of a resample without positives) is NaN. Ties never help: see `target_ranks` and `retrieval_ranks`.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Array = NDArray[np.float64]
+Indices = NDArray[np.int64]
+Value = float | Array
+
+SCORE_DECIMALS = 9
+"""Similarities are rounded to this: far finer than float32 embeddings, far coarser than float64's rounding errors."""
+
+TIE_RULE = "ties count against: whatever scores as high as the right answer is placed before it"
+
+_BLOCK = 2**23
+"""Similarities held at a time in `retrieval_ranks`: 64 MB in float64."""
+
+
+def similarity(rows_ND: ArrayLike, columns_CD: ArrayLike) -> Array:
+    """Dot products in float64, rounded so that equal vectors tie exactly whichever kernel of the BLAS computed them."""
+    product_NC = np.asarray(rows_ND, np.float64) @ np.asarray(columns_CD, np.float64).T
+    if not np.isfinite(product_NC).all():
+        raise ValueError("similarities are not finite: the encoder gave NaN or infinity; check the checkpoint")
+    return np.round(product_NC, SCORE_DECIMALS, out=product_NC)
+
+
+def softmax(logits_NC: Array) -> Array:
+    powers_NC = np.exp(logits_NC - logits_NC.max(axis=1, keepdims=True))
+    return powers_NC / powers_NC.sum(axis=1, keepdims=True)
+
+
+# Classification
+
+
+def target_ranks(scores_NC: ArrayLike, target_N: ArrayLike) -> Indices:
+    """The place of each item's own class, from 1. Classes that tie with it are placed before it."""
+    scores_NC, target_N = np.asarray(scores_NC, np.float64), np.asarray(target_N, np.int64)
+    if scores_NC.ndim != 2 or target_N.shape != scores_NC.shape[:1]:
+        raise ValueError(f"expected scores (N, C) and targets (N,), found {scores_NC.shape} and {target_N.shape}")
+    if not np.isfinite(scores_NC).all():
+        raise ValueError("scores hold NaN or infinity, which have no rank")
+    own_N1 = np.take_along_axis(scores_NC, target_N[:, None], axis=1)
+    return np.asarray((scores_NC >= own_N1).sum(axis=1), np.int64)  # the class itself is the 1 that ranks begin with
+
+
+def accuracy(scores_NC: ArrayLike, target_N: ArrayLike, k: int = 1, weights_RN: Array | None = None) -> Value:
+    """Share of items whose class is among the k best (acc1, acc5)."""
+    return _mean(target_ranks(scores_NC, target_N) <= k, weights_RN)
+
+
+def mean_per_class_recall(scores_NC: ArrayLike, target_N: ArrayLike, weights_RN: Array | None = None) -> Value:
+    """Mean over the classes that occur of the share of their items ranked first (balanced accuracy)."""
+    target_N = np.asarray(target_N, np.int64)
+    hit_N = target_ranks(scores_NC, target_N) == 1
+    classes = np.unique(target_N)
+    return _macro([_mean_of(hit_N, target_N == c, weights_RN) for c in classes], weights_RN)
+
+
+def auroc(scores: ArrayLike, target: ArrayLike, weights_RN: Array | None = None) -> Value:
+    """Area under the ROC curve; a tie between a positive and a negative counts one half (Mann–Whitney).
+
+    Binary: scores (N,), target (N,) of 0 and 1. One-vs-rest macro: scores (N, C), target (N,) of class indices.
+    Multi-label macro: scores (N, L), target (N, L) of 0 and 1. Classes without both positives and negatives are left
+    out of the mean; where none is left the value is NaN.
+    """
+    return _over_columns(_auroc_of_column, scores, target, weights_RN)
+
+
+def mean_average_precision(scores_NL: ArrayLike, target_NL: ArrayLike, weights_RN: Array | None = None) -> Value:
+    """Mean over labels of average precision, Σ (recall_u − recall_{u−1})·precision_u over the distinct scores u.
+
+    The uninterpolated form that scikit-learn computes. Labels without positives are left out of the mean.
+    """
+    return _over_columns(_average_precision_of_column, scores_NL, target_NL, weights_RN)
+
+
+def _over_columns(
+    column: Callable[[Array, Array, Array], Array], scores: ArrayLike, target: ArrayLike, weights_RN: Array | None
+) -> Value:
+    scores, target = np.asarray(scores, np.float64), np.asarray(target)
+    if not np.isfinite(scores).all():
+        raise ValueError("scores hold NaN or infinity, which have no rank")
+    if scores.ndim == 1:
+        scores = scores[:, None]
+        positive_NL = target[:, None] == 1
+    else:
+        positive_NL = target == 1 if target.ndim == 2 else target[:, None] == np.arange(scores.shape[1])
+    if positive_NL.shape != scores.shape:
+        raise ValueError(f"expected one target an item, or one a score; found scores {scores.shape}, {target.shape}")
+    rows_RN = np.ones((1, len(scores))) if weights_RN is None else weights_RN
+    columns = range(scores.shape[1])
+    return _macro([column(scores[:, c], positive_NL[:, c].astype(np.float64), rows_RN) for c in columns], weights_RN)
+
+
+def _auroc_of_column(score_N: Array, positive_N: Array, weights_RN: Array) -> Array:
+    order_N = np.argsort(score_N, kind="stable")
+    positive_RU, negative_RU = _sums_by_score(score_N[order_N], positive_N[order_N], weights_RN[:, order_N])
+    below_RU = np.cumsum(negative_RU, axis=1) - negative_RU
+    won_R = (positive_RU * (below_RU + negative_RU / 2)).sum(axis=1)
+    return _divide(won_R, positive_RU.sum(axis=1) * negative_RU.sum(axis=1))
+
+
+def _average_precision_of_column(score_N: Array, positive_N: Array, weights_RN: Array) -> Array:
+    order_N = np.argsort(-score_N, kind="stable")
+    positive_RU, negative_RU = _sums_by_score(score_N[order_N], positive_N[order_N], weights_RN[:, order_N])
+    found_RU = np.cumsum(positive_RU, axis=1)
+    drawn_RU = found_RU + np.cumsum(negative_RU, axis=1)
+    precision_RU = np.divide(found_RU, drawn_RU, out=np.zeros_like(found_RU), where=drawn_RU > 0)
+    return _divide((positive_RU * precision_RU).sum(axis=1), found_RU[:, -1])
+
+
+def _sums_by_score(sorted_N: Array, positive_N: Array, weights_RN: Array) -> tuple[Array, Array]:
+    """Weight of the positives and of the negatives at each distinct score, in the order given."""
+    starts_U = np.flatnonzero(np.concatenate(([True], np.diff(sorted_N) != 0)))
+    positive_RN = weights_RN * positive_N
+    positive_RU = np.add.reduceat(positive_RN, starts_U, axis=1)
+    return positive_RU, np.add.reduceat(weights_RN - positive_RN, starts_U, axis=1)
+
+
+# Retrieval
+
+
+def retrieval_ranks(
+    query_QD: ArrayLike, gallery_GD: ArrayLike, pair_query_P: ArrayLike, pair_item_P: ArrayLike
+) -> tuple[Indices, Indices, Array]:
+    """The rank of each query's best match, its top item and that item's similarity.
+
+    rank = 1 + the number of non-matching items whose similarity is at least the best matching one's, so a tie counts
+    against. (pair_query_P, pair_item_P) lists what matches what; every query needs a match. Ranks are counted rather
+    than sorted, a block of queries at a time, so that 20,000 × 20,000 needs 64 MB. On a tie the top item is the first.
+    """
+    query_QD, gallery_GD = np.asarray(query_QD, np.float64), np.asarray(gallery_GD, np.float64)
+    order_P = np.argsort(np.asarray(pair_query_P, np.int64), kind="stable")
+    pair_query_P, pair_item_P = np.asarray(pair_query_P, np.int64)[order_P], np.asarray(pair_item_P, np.int64)[order_P]
+    first_Q = np.searchsorted(pair_query_P, np.arange(len(query_QD) + 1))
+    if (np.diff(first_Q) == 0).any():
+        raise ValueError(f"query {int(np.argmin(np.diff(first_Q)))} has no matching item: leave it out, it has no rank")
+
+    rank_Q = np.empty(len(query_QD), np.int64)
+    top_Q = np.empty(len(query_QD), np.int64)
+    top_score_Q = np.empty(len(query_QD))
+    step = max(1, _BLOCK // len(gallery_GD))
+    for start in range(0, len(query_QD), step):
+        stop = min(start + step, len(query_QD))
+        scores_BG = similarity(query_QD[start:stop], gallery_GD)
+        pairs = slice(first_Q[start], first_Q[stop])
+        row_P = pair_query_P[pairs] - start
+        matching_P = scores_BG[row_P, pair_item_P[pairs]]
+        best_B = np.maximum.reduceat(matching_P, first_Q[start:stop] - first_Q[start])
+        matches_at_best_B = np.bincount(row_P, weights=matching_P == best_B[row_P], minlength=stop - start)
+        rank_Q[start:stop] = 1 + (scores_BG >= best_B[:, None]).sum(axis=1) - matches_at_best_B.astype(np.int64)
+        top_Q[start:stop] = scores_BG.argmax(axis=1)
+        top_score_Q[start:stop] = scores_BG.max(axis=1)
+    return rank_Q, top_Q, top_score_Q
+
+
+def recall_at_k(rank_Q: ArrayLike, k: int, weights_RN: Array | None = None) -> Value:
+    """Share of queries with any matching item among the k best."""
+    return _mean(np.asarray(rank_Q) <= k, weights_RN)
+
+
+# Means
+
+
+def _mean(hit_N: ArrayLike, weights_RN: Array | None) -> Value:
+    hit_N = np.asarray(hit_N, np.float64)
+    if weights_RN is None:
+        return float(hit_N.mean())
+    return _divide(weights_RN @ hit_N, weights_RN.sum(axis=1))
+
+
+def _mean_of(hit_N: ArrayLike, member_N: ArrayLike, weights_RN: Array | None) -> Array:
+    rows_RN = np.ones((1, np.size(hit_N))) if weights_RN is None else weights_RN
+    member_N = np.asarray(member_N, np.float64)
+    return _divide(rows_RN @ (member_N * np.asarray(hit_N)), rows_RN @ member_N)
+
+
+def _macro(columns: list[Array], weights_RN: Array | None) -> Value:
+    """Mean over columns where defined; a float when there were no weights."""
+    values_CR = np.stack(columns)
+    defined_CR = ~np.isnan(values_CR)
+    mean_R = _divide(np.where(defined_CR, values_CR, 0.0).sum(axis=0), defined_CR.sum(axis=0).astype(np.float64))
+    return float(mean_R[0]) if weights_RN is None else mean_R
+
+
+def _divide(numerator: Array, denominator: Array) -> Array:
+    return np.divide(numerator, denominator, out=np.full_like(numerator, np.nan), where=denominator > 0)

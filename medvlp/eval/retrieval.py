@@ -1,0 +1,111 @@
+"""Retrieval between images and their texts, both ways.
+
+Legend: I images, T unique texts, P matching (image, text) pairs, Q queries, G gallery items,
+D embedding width.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from medvlp.eval import metrics
+from medvlp.eval.embeddings import EmbeddingCache, Encoder, Item
+from medvlp.eval.metrics import Indices
+from medvlp.eval.tasks import Bootstrap, MetricValue, Outcome, protocol
+from medvlp.shards import ShardDataset
+
+
+@dataclass(frozen=True)
+class Retrieval:
+    """Recall@k of an image's texts among all texts, and of a text's images among all images.
+
+    A query is a hit if any match is among the k best. An image has as many texts as `text` names fields; texts that are
+    equal strings are one candidate, and one query, which matches all of their images. Samples without any text are
+    excluded and counted. Intervals resample queries by cluster; the gallery stays as it is.
+
+    Raises:
+        ValueError: a k below 1.
+    """
+
+    name: str
+    dataset: ShardDataset
+    text: str | list[str] = "caption"
+    """The text field, or fields."""
+    recall_at: Sequence[int] = (1, 5, 10)
+    bootstrap: Bootstrap = field(default_factory=Bootstrap)
+
+    def __post_init__(self) -> None:
+        if not self.recall_at or min(self.recall_at) < 1:
+            raise ValueError(f"task {self.name}: recall_at={list(self.recall_at)}, expected ranks of 1 or more")
+
+    def run(self, encoder: Encoder, cache: EmbeddingCache) -> Outcome:
+        """Measure one model.
+
+        Raises:
+            ValueError: no sample has any of the text fields.
+        """
+        images = cache.images(encoder, self.dataset)
+        fields = [self.text] if isinstance(self.text, str) else list(self.text)
+        found_I = [[item.texts.get(name, "").strip() for name in fields] for item in images.items]
+        texts_I = [[text for text in texts if text] for texts in found_I]
+        kept = [row for row, texts in enumerate(texts_I) if texts]
+        if not kept:
+            known = sorted({name for item in images.items for name in item.texts})
+            raise ValueError(f"task {self.name}: no sample of {self.dataset.folder} has text {fields}; fields: {known}")
+        items = [images.items[row] for row in kept]
+        excluded = {"(no text)": len(texts_I) - len(kept)} if len(kept) < len(texts_I) else {}
+
+        unique: dict[str, int] = {}
+        pairs = {(i, unique.setdefault(text, len(unique))): None for i, row in enumerate(kept) for text in texts_I[row]}
+        image_P, text_P = np.array(list(pairs)).T
+        image_ID, text_TD = images.embeddings_ND[kept], cache.texts(encoder, list(unique))
+        owner_T = [items[i] for i in image_P[np.unique(text_P, return_index=True)[1]]]
+
+        card = protocol("retrieval", self.dataset, encoder, images, items, excluded, self.bootstrap)
+        card["bootstrap"]["resampled"] = (
+            "queries, a text in the cluster of the first sample that has it; the gallery stays as it is"
+        )
+        card |= {
+            "text": fields,
+            "recall_at": list(self.recall_at),
+            "unique_n": len(unique),
+            "pairs": len(pairs),
+            "texts": "equal strings are one candidate and one query, matching all of their images",
+        }
+        to_text = self._direction("image_to_text", image_ID, text_TD, image_P, text_P, items, owner_T)
+        to_image = self._direction("text_to_image", text_TD, image_ID, text_P, image_P, owner_T, items)
+        return Outcome(self.name, to_text[0] + to_image[0], to_text[1] + to_image[1], card)
+
+    def _direction(
+        self,
+        name: str,
+        query_QD: Tensor,
+        gallery_GD: Tensor,
+        query_P: Indices,
+        item_P: Indices,
+        queries: list[Item],
+        gallery_items: list[Item],
+    ) -> tuple[list[MetricValue], list[dict[str, Any]]]:
+        """Metrics and records of one direction. A unique text goes by the first sample that has it."""
+        rank_Q, top_Q, score_Q = metrics.retrieval_ranks(query_QD.numpy(), gallery_GD.numpy(), query_P, item_P)
+        measures = {f"{name}_recall@{k}": partial(metrics.recall_at_k, rank_Q, k) for k in self.recall_at}
+        targets: list[list[str]] = [[] for _ in queries]
+        for query, item in zip(query_P, item_P, strict=True):
+            targets[query].append(gallery_items[item].key)
+        records = [
+            {
+                "id": query.key,
+                "group": query.group,
+                "prediction": gallery_items[top].key,
+                "target": target,
+                "score": float(score),
+                "direction": name,
+                "rank": int(rank),
+            }
+            for query, top, score, rank, target in zip(queries, top_Q, score_Q, rank_Q, targets, strict=True)
+        ]
+        return self.bootstrap.measure(measures, [query.group for query in queries]), records

@@ -1,0 +1,161 @@
+"""What a task leaves behind: metrics with intervals, one record an item, and the protocol that produced them.
+
+`results.jsonl` holds an object a (checkpoint, task, metric), `samples/*.jsonl` the records behind it.
+"""
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from medvlp.eval.embeddings import EmbeddingCache, Encoder, ImageEmbeddings, Item
+from medvlp.eval.metrics import TIE_RULE, Array, Value
+from medvlp.eval.statistics import LEVEL, bootstrap_intervals
+from medvlp.shards import ShardDataset
+from medvlp.shards.atomic import write_whole
+
+RESEARCH_USE = "research use only; not for clinical use"
+
+NAMED_BAD_SAMPLES = 20
+"""Bad samples are all counted in a protocol; this many are named, so that a ruined dataset leaves readable results."""
+
+
+@dataclass(frozen=True)
+class MetricValue:
+    """One metric as a fraction, with its 95% interval; NaN bounds where there is none."""
+
+    name: str
+    value: float
+    ci_low: float
+    ci_high: float
+    n: int
+    """Items that the metric averages over."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A task's result for one checkpoint."""
+
+    task: str
+    metrics: list[MetricValue]
+    records: list[dict[str, Any]]
+    """One an item: id, group, prediction, target, score, and what the kind of task adds."""
+    protocol: dict[str, Any]
+    """Everything that someone needs to reproduce the numbers, as JSON values."""
+
+
+class Task(Protocol):
+    """An evaluation: `ZeroShot`, `Retrieval`."""
+
+    @property
+    def name(self) -> str:
+        """What results.jsonl calls it."""
+
+    def run(self, encoder: Encoder, cache: EmbeddingCache) -> Outcome:
+        """Measure one model."""
+
+
+@dataclass(frozen=True)
+class Bootstrap:
+    """How intervals are drawn."""
+
+    resamples: int = 10_000
+    """0 leaves the intervals out, for a quick look during training."""
+    seed: int = 0
+
+    def measure(
+        self, metrics: Mapping[str, Callable[[Array | None], Value]], groups: Sequence[Hashable]
+    ) -> list[MetricValue]:
+        """Each metric over all items and over resampled clusters of items; groups names each item's cluster."""
+        intervals = bootstrap_intervals(metrics, groups, self.resamples, self.seed)
+        return [MetricValue(name, float(of(None)), *intervals[name], len(groups)) for name, of in metrics.items()]
+
+    def card(self, clusters: int) -> dict[str, Any]:
+        """Its part of a protocol."""
+        return {
+            "method": "percentile bootstrap over clusters of items",
+            "level": LEVEL,
+            "resamples": self.resamples,
+            "seed": self.seed,
+            "cluster": "group (article or patient)",
+            "clusters": clusters,
+        }
+
+
+def protocol(
+    kind: str,
+    dataset: ShardDataset,
+    encoder: Encoder,
+    images: ImageEmbeddings,
+    used: Sequence[Item],
+    excluded: Mapping[str, int],
+    bootstrap: Bootstrap,
+) -> dict[str, Any]:
+    """What every task states about its data, its model and its statistics."""
+    folder = Path(dataset.folder)
+    return {
+        "kind": kind,
+        "data": str(folder),
+        "split": folder.name,
+        "split_hash": dataset.manifest_hash,
+        "samples": len(dataset),
+        "n": len(used),
+        "excluded": dict(sorted(excluded.items())),
+        "bad": images.bad_counts(),
+        "bad_keys": sorted(images.bad)[:NAMED_BAD_SAMPLES],
+        "weights": encoder.identity,
+        "tie_rule": TIE_RULE,
+        "bootstrap": bootstrap.card(len({item.group for item in used})),
+        "use": RESEARCH_USE,
+    }
+
+
+def results_rows(checkpoint: str, outcome: Outcome) -> list[dict[str, Any]]:
+    """The rows of results.jsonl: fractions, and null where a value or a bound is not defined."""
+    return [
+        {
+            "checkpoint": checkpoint,
+            "task": outcome.task,
+            "metric": metric.name,
+            "value": _defined(metric.value),
+            "ci_low": _defined(metric.ci_low),
+            "ci_high": _defined(metric.ci_high),
+            "n": metric.n,
+            "protocol": outcome.protocol,
+        }
+        for metric in outcome.metrics
+    ]
+
+
+def write_outcome(folder: Path, checkpoint: str, outcome: Outcome) -> list[dict[str, Any]]:
+    """Add one outcome to `results.jsonl` and write its records to `samples/`; returns the rows.
+
+    Rows of the same checkpoint and task are replaced, so a repeated evaluation does not count twice. Two checkpoints of
+    one base name do not collide: the records' file, named in the protocol as `records`, carries a hash of the path.
+    """
+    stem = "-".join(re.sub(r"[^A-Za-z0-9_.-]+", "-", part) for part in Path(checkpoint).with_suffix("").parts[-3:])
+    digest = hashlib.sha256(checkpoint.encode()).hexdigest()[:8]
+    records = Path("samples") / f"{outcome.task}--{stem.strip('-')}-{digest}.jsonl"
+    rows = results_rows(checkpoint, outcome)
+    for row in rows:
+        row["protocol"] = {**outcome.protocol, "records": records.as_posix()}
+    (folder / "samples").mkdir(parents=True, exist_ok=True)
+    _write_jsonl(folder / records, outcome.records)
+    results = folder / "results.jsonl"
+    earlier = [json.loads(line) for line in results.read_text("utf-8").splitlines()] if results.is_file() else []
+    kept = [row for row in earlier if (row["checkpoint"], row["task"]) != (checkpoint, outcome.task)]
+    _write_jsonl(results, kept + rows)
+    return rows
+
+
+def _write_jsonl(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    text = "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
+    write_whole(path, text.encode("utf-8"))
+
+
+def _defined(value: float) -> float | None:
+    return None if math.isnan(value) else value

@@ -1,0 +1,68 @@
+"""`medvlp eval`: checkpoints × tasks → results.jsonl, samples/*.jsonl and report.html."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+
+from medvlp.config import ConfigError, EvalConfig, as_dict, compose, load_task
+from medvlp.listing import verb_help
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Evaluate every checkpoint on every task; see `medvlp eval --help`."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if "--help" in words or "-h" in words:
+        print(verb_help("eval"))
+        return 0
+    recipe = next((word.split("=", 1)[1] for word in words if word.startswith("recipes=")), "eval")
+    try:
+        config: EvalConfig = compose("eval", words)
+        tasks = [load_task(name) for name in config.tasks]
+        missing = [path for path in config.checkpoints if not Path(path).is_file()]
+        if missing:
+            raise ConfigError(f"checkpoints: {missing[0]}: no such file")
+        folder = Path(config.output or f"runs/eval/{recipe}")
+    except ConfigError as error:
+        print(f"medvlp eval: {error}", file=sys.stderr)
+        return 1
+
+    import torch
+
+    from medvlp.build import build_task, load_clip
+    from medvlp.eval.embeddings import EmbeddingCache
+    from medvlp.environment import settle
+    from medvlp.eval.tasks import Bootstrap, write_outcome
+    from medvlp.models.clip import ClipEncoder
+    from medvlp.models.pretrained import WeightsError
+    from medvlp.report import results_table, write_run_report
+    from medvlp.training.checkpoints import CheckpointError
+
+    settle()
+    rows = []
+    try:
+        bootstrap = Bootstrap(config.resamples, config.seed)
+        evaluators = [build_task(task, bootstrap, config.split) for task in tasks]
+        cache = EmbeddingCache(config.batch_size, config.workers, config.max_pixels)
+        use_gpu = torch.cuda.is_available() and config.accelerator in ("auto", "gpu")
+        device = "cuda" if use_gpu else "cpu"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "config.yaml").write_text(yaml.safe_dump(as_dict(config), sort_keys=False), encoding="utf-8")
+        for path in config.checkpoints:
+            loaded = load_clip(path)
+            loaded.clip.model.to(device)
+            encoder = ClipEncoder(loaded.clip, device, loaded.weights_sha256)
+            for evaluator in evaluators:
+                print(f"{path}: {evaluator.name}", flush=True)
+                rows += write_outcome(folder, path, evaluator.run(encoder, cache))
+    except (ConfigError, CheckpointError, WeightsError, ValueError, OSError) as error:
+        print(f"medvlp eval: {error}", file=sys.stderr)
+        return 1
+    print(results_table(rows))
+    print(f"results: {folder / 'results.jsonl'}\nreport: {write_run_report(folder)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,118 @@
+"""`medvlp export`: a checkpoint → a folder that open_clip opens, refused unless both give the same embeddings."""
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from medvlp.config import ConfigError, ExportConfig, compose
+from medvlp.listing import verb_help
+
+TOLERANCE = 1e-5
+"""Largest difference allowed between a unit embedding of ours and of the reloaded folder, an element."""
+
+PROBE = "a chest radiograph with a small pleural effusion on the left"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Export one checkpoint; see `medvlp export --help`."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if "--help" in words or "-h" in words:
+        print(verb_help("export"))
+        return 0
+    try:
+        config: ExportConfig = compose("export", words)
+        if config.format != "open_clip":
+            raise ConfigError(f"format={config.format!r} is not a choice. Choices: open_clip")
+        output = Path(config.output)
+        if output.exists():
+            raise ConfigError(f"output={output} exists; name a new folder")
+    except ConfigError as error:
+        print(f"medvlp export: {error}", file=sys.stderr)
+        return 1
+    from medvlp.environment import settle
+    from medvlp.models.pretrained import WeightsError
+    from medvlp.training.checkpoints import CheckpointError
+
+    settle()
+    try:
+        difference = export_open_clip(config.checkpoint, output)
+    except (CheckpointError, ConfigError, WeightsError, OSError, ValueError) as error:
+        print(f"medvlp export: {error}", file=sys.stderr)
+        return 1
+    print(f"{output}: opens as open_clip.create_model_and_transforms('local-dir:{output}'); largest difference of an")
+    print(f"embedding's element, measured in a new process with stock open_clip: {difference:.1e}")
+    return 0
+
+
+def export_open_clip(checkpoint: str, output: Path) -> float:
+    """Write open_clip_config.json, open_clip_model.safetensors and README.md; reload in a new process and compare.
+
+    Returns: the largest difference of an embedding's element.
+    Raises:
+        ValueError: the reloaded model differs; the folder is left under a temporary name and removed.
+    """
+    import torch
+    from safetensors.torch import save_file
+
+    from medvlp.build import load_clip
+
+    loaded = load_clip(checkpoint)
+    clip, model = loaded.clip, loaded.clip.model
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}-") as aside:
+        folder = Path(aside) / output.name
+        folder.mkdir()
+        card: dict[str, Any] = {"model_cfg": clip.model_cfg, "preprocess_cfg": clip.preprocess}
+        (folder / "open_clip_config.json").write_text(json.dumps(card, indent=2), encoding="utf-8")
+        save_file({k: v.contiguous() for k, v in model.state_dict().items()}, folder / "open_clip_model.safetensors")
+        (folder / "README.md").write_text(readme(loaded.weights_sha256, card), encoding="utf-8")
+        pixels = torch.randn(1, 3, clip.size, clip.size, generator=torch.Generator().manual_seed(0))
+        with torch.no_grad():
+            ours = torch.cat(
+                [model.encode_image(pixels, normalize=True), model.encode_text(clip.tokenizer([PROBE]), normalize=True)]
+            )
+        torch.save({"pixels": pixels, "ours": ours}, Path(aside) / "probe.pt")
+        run = subprocess.run([sys.executable, "-c", RELOAD, str(folder), str(Path(aside) / "probe.pt"), PROBE], capture_output=True, text=True, check=False)
+        if run.returncode:
+            raise ValueError(f"open_clip could not open the exported folder: {run.stderr.strip().splitlines()[-1]}")
+        difference = float(run.stdout.strip().splitlines()[-1])
+        if not difference <= TOLERANCE:
+            raise ValueError(f"the exported folder gives other embeddings in open_clip (by {difference:.1e}); nothing was kept")
+        folder.rename(output)
+    return difference
+
+
+RELOAD = """
+import sys, torch, open_clip
+folder, probe, text = sys.argv[1:]
+model, _, _ = open_clip.create_model_and_transforms("local-dir:" + folder)
+tokenizer = open_clip.get_tokenizer("local-dir:" + folder)
+probe = torch.load(probe, weights_only=True)
+with torch.no_grad():
+    theirs = torch.cat([model.eval().encode_image(probe["pixels"], normalize=True), model.encode_text(tokenizer([text]), normalize=True)])
+print(float((theirs - probe["ours"]).abs().max()))
+"""
+
+
+def readme(weights: str, card: dict[str, Any]) -> str:
+    """The model card of an exported folder."""
+    text = card["model_cfg"].get("text_cfg", {})
+    note = (
+        f"\nopen_clip resolves the text tower by the name `{text['hf_model_name']}`: on another machine, replace it in "
+        f"open_clip_config.json by a hub name or that machine's folder.\n"
+        if text.get("hf_model_name")
+        else ""
+    )
+    return (
+        f"# A CLIP model trained with medvlp\n\nResearch use only; not for clinical use.\n\n"
+        f"Weights sha256 (names, types, shapes, bytes): `{weights}`\n{note}\n"
+        f"```python\nimport open_clip\nmodel, _, transform = open_clip.create_model_and_transforms('local-dir:<this folder>')\n```\n"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Losses over the global batch. They take tensors and know nothing of configuration or models."""

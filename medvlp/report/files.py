@@ -1,0 +1,63 @@
+"""Reading the files of a run, as far as a killed process wrote them."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+Row = dict[str, Any]
+
+
+class NotARun(ValueError):
+    """A folder without the files of a run, or with files that cannot be read; the message says which."""
+
+
+@dataclass(frozen=True)
+class JsonLines:
+    """The rows of a .jsonl file, and a note if it ends in the middle of one."""
+
+    rows: list[Row] = field(default_factory=list)
+    note: str = ""
+
+
+def read_jsonl(path: Path) -> JsonLines:
+    """All rows; an absent file has none. A broken last line is what a killed run leaves: it is dropped, with a note.
+
+    Raises:
+        NotARun: a broken line elsewhere, with its number.
+    """
+    if not path.is_file():
+        return JsonLines()
+    lines = path.read_bytes().split(b"\n")
+    rows: list[Row] = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+            if not isinstance(row, dict):
+                raise ValueError(f"expected an object, found {type(row).__name__}")
+        except ValueError as error:
+            if any(rest.strip() for rest in lines[number:]):
+                raise NotARun(f"{path}, line {number}: not a JSON object ({error}); mend or remove the line") from None
+            note = f"The last line of {path.name} is incomplete, as a killed run leaves it; it is left out."
+            return JsonLines(rows, note)
+        rows.append(row)
+    return JsonLines(rows)
+
+
+def read_json(path: Path) -> Row:
+    """A JSON object; an absent file is an empty one.
+
+    Raises:
+        NotARun: the file is not a JSON object.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise NotARun(f"{path} is not JSON ({error})") from None
+    if not isinstance(content, dict):
+        raise NotARun(f"{path}: expected a JSON object, found {type(content).__name__}")
+    return content

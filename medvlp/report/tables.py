@@ -1,0 +1,78 @@
+"""Results as tables: the same cells for terminals and pages."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import PurePath
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from medvlp.report.files import Row
+
+
+@dataclass(frozen=True)
+class ResultLine:
+    """One (task, metric) over all checkpoints."""
+
+    task: str
+    metric: str
+    n: str
+    cells: list[str]
+    """For each checkpoint the value with its interval; empty where the checkpoint has none."""
+
+
+def checkpoint_names(rows: Sequence[Row]) -> dict[str, str]:
+    """Checkpoint → `<run>/<file>` without the folder that all runs share; the whole path where that is ambiguous."""
+    paths = list(dict.fromkeys(str(row["checkpoint"]) for row in rows))
+    short = {}
+    for path in paths:
+        parts = [part for part in PurePath(path).parts if part != "checkpoints"]
+        short[path] = "/".join(parts[-2:]).removesuffix(".ckpt")
+    names = list(short.values())
+    return {path: name if names.count(name) == 1 else path for path, name in short.items()}
+
+
+def cell(row: Row) -> str:
+    """`0.412 [0.380, 0.445]`: a fraction and its 95% interval."""
+    if row["value"] is None:
+        return "undefined"
+    if row.get("ci_low") is None or row.get("ci_high") is None:
+        return f"{row['value']:.3f}"
+    return f"{row['value']:.3f} [{row['ci_low']:.3f}, {row['ci_high']:.3f}]"
+
+
+def result_lines(rows: Sequence[Row]) -> list[ResultLine]:
+    """Lines in the order of the rows; n is a range where checkpoints were measured on different numbers of items."""
+    checkpoints = list(checkpoint_names(rows))
+    lines: dict[tuple[str, str], dict[str, Row]] = {}
+    for row in rows:
+        lines.setdefault((row["task"], row["metric"]), {})[str(row["checkpoint"])] = row
+    found = []
+    for (task, metric), by_checkpoint in lines.items():
+        counts = sorted({row["n"] for row in by_checkpoint.values()})
+        n = str(counts[0]) if len(counts) == 1 else f"{counts[0]}–{counts[-1]}"
+        cells = [cell(by_checkpoint[name]) if name in by_checkpoint else "" for name in checkpoints]
+        found.append(ResultLine(task, metric, n, cells))
+    return found
+
+
+def results_table(rows: Sequence[Row]) -> str:
+    """Rows of results.jsonl for a terminal: a line a (task, metric), a column a checkpoint."""
+    table = Table(title="fractions with 95% intervals; research use only", title_justify="left")
+    table.add_column("task", overflow="fold")
+    table.add_column("metric", overflow="fold")
+    table.add_column("n", justify="right")
+    for name in checkpoint_names(rows).values():
+        table.add_column(Text(name), overflow="fold")
+    previous = ""
+    for line in result_lines(rows):
+        # Text: a bracket in a name or an interval is not markup.
+        table.add_row(*map(Text, (line.task if line.task != previous else "", line.metric, line.n, *line.cells)))
+        previous = line.task
+    # Without a terminal Rich would take 80 columns and fold every cell of a log.
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    with console.capture() as drawn:
+        console.print(table)
+    return drawn.get().rstrip("\n")

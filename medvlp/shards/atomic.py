@@ -1,0 +1,77 @@
+"""Files that are whole or absent: written beside their place, synced, then renamed into it."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, cast
+
+from medvlp.shards.errors import ShardError
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer  # in collections.abc from Python 3.12
+
+PARTIAL = ".partial"
+"""Suffix of a file that is still being written. A leftover means that its writer was killed; it is safe to delete."""
+
+
+class _Aside(io.BufferedWriter):
+    """A file whose failing writes say so as ours: an OSError from the block's own work must stay what it is."""
+
+    def __init__(self, path: Path, aside: Path) -> None:
+        self.target = path
+        with _refusing(path):
+            super().__init__(io.FileIO(aside, "w"))
+
+    def write(self, data: Buffer, /) -> int:
+        with _refusing(self.target):
+            return super().write(data)
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """Open a file to write that appears at `path` only when the block ends well.
+
+    Raises ShardError if the disk refuses (full, quota, no permission); nothing is left behind then.
+    """
+    aside = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")
+    file = _Aside(path, aside)
+    try:
+        yield cast(BinaryIO, file)
+        with _refusing(path):
+            file.flush()
+            os.fsync(file.fileno())
+            file.close()
+            os.replace(aside, path)
+    except BaseException:
+        with suppress(OSError):  # closing tries once more to write what did not fit
+            file.close()
+        aside.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+@contextmanager
+def _refusing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ShardError(f"cannot write {path}: {error.strerror or error}; nothing was left of it") from error
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write `data` to `path` so that a reader finds the old file or the new one, never a part."""
+    with whole_file(path) as file:
+        file.write(data)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames in `folder` survive a power cut: a rename is an entry of the folder, not of the file."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

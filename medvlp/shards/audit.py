@@ -1,0 +1,203 @@
+"""One shard under the lens: the tar's own headers, the index, the table and the samples have to tell one story."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tarfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+from medvlp.shards.errors import BadSample
+from medvlp.shards.index import open_index
+from medvlp.shards.schema import from_members
+
+SHOWN = 5
+"""Faults of one kind that are spelt out for a file; the rest are counted."""
+
+Fault = tuple[str, str, str]
+"""(file name, problem, detail)"""
+Entry = tuple[int, str, int, int, int]
+"""A row of the index: (sample, member, offset, size, crc32)."""
+Places = dict[str, tuple[int, int]]
+"""Member name → (offset, size)."""
+
+
+def audit_shard(
+    folder: Path, tar: str, samples: int, rows: list[dict[str, Any]] | None, tar_changed: bool, index_changed: bool
+) -> list[Fault]:
+    """Faults of one shard. `rows` are its rows of the table, None if that cannot be read.
+
+    tar_changed, index_changed: the file's checksum is not the manifest's. They decide who is believed when the tar
+    and the index disagree.
+    """
+    index_name = str(Path(tar).with_suffix(".idx"))
+    members, broken = _walk(folder / tar)
+    faults: list[Fault] = []
+    try:
+        index = [
+            (s, n.decode("ascii", "replace"), o, z, c) for s, n, o, z, c in open_index(folder / index_name).tolist()
+        ]
+    except (OSError, ValueError, EOFError) as error:
+        return [(index_name, "wrong_index", f"cannot be opened: {error}")]
+    # Who is who: the table's keys if they are usable, else the names in the tar.
+    keys = [row["key"] for row in rows] if rows is not None and len(rows) == samples else _keys_in(members)
+    if len(keys) != samples:
+        faults.append((tar, "wrong_count", f"{len(keys)} samples, the manifest says {samples}"))
+
+    with open(folder / tar, "rb") as file:
+        handle = file.fileno()
+        lost = {_full(keys, sample, member) for sample, member, *_ in index} - members.keys()
+        # Behind a broken header nothing is known to be lost: the index still says where to look.
+        damaged, torn = _damaged(index, keys, members, set() if broken else lost, handle)
+        if torn:
+            end = os.fstat(handle).st_size
+            faults.append(
+                (tar, "truncated_shard", f"{len(torn)} members, from {torn[0]} on, lie behind its end ({end})")
+            )
+        elif broken:
+            faults.append((tar, "broken_tar", broken))
+        else:
+            faults += _capped(
+                tar, "missing_member", [f"{name} is in the index, but not in the tar" for name in sorted(lost)]
+            )
+        faults += _capped(tar, "unexpected_member", _unexpected(index, keys, members))
+        if tar_changed:
+            details = [f"{name}, {size} bytes at {at}, fails its CRC-32" for name, (at, size) in damaged.items()]
+            faults += _capped(tar, "checksum_mismatch", details)
+        if index_changed or not tar_changed:
+            disagreements = _index_disagrees(index, keys, samples, members)
+            if not tar_changed:  # the tar is as written, so it is the index that errs
+                disagreements += [f"the CRC-32 of {name} is not its data's" for name in damaged]
+            faults += _capped(index_name, "wrong_index", disagreements)
+        faults += _samples(tar, keys, rows, members, handle, set(damaged) | set(torn) | lost)
+    return faults
+
+
+def _walk(path: Path) -> tuple[Places, str]:
+    """Member name → (offset, size) as the headers say, and what stopped the walk, if anything did."""
+    members: Places = {}
+    position = 0
+    try:
+        with tarfile.open(path, "r:") as tar:
+            for member in tar:
+                members[member.name] = (member.offset_data, member.size)
+                position = member.offset_data + member.size
+    except (tarfile.TarError, OSError) as error:
+        return members, f"{error}, near byte {position}, after {len(members)} members"
+    size = path.stat().st_size
+    if position > size:
+        return members, f"the file ends at byte {size}, inside {list(members)[-1]}"
+    # tarfile takes a bad header after the first member for the end of the archive: look at what follows.
+    with open(path, "rb") as file:
+        file.seek(-(-position // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE)
+        follows = file.read(tarfile.BLOCKSIZE)
+        if not follows:
+            return (
+                members,
+                f"the file ends at byte {size} without the mark of a tar's end, after {len(members)} members",
+            )
+        if follows.strip(b"\0"):
+            at = file.tell() - len(follows)
+            return members, f"the header at byte {at} is not one; readers stop there, after {len(members)} members"
+    return members, ""
+
+
+def _keys_in(members: Places) -> list[str]:
+    return list(dict.fromkeys(name.partition(".")[0] for name in members))
+
+
+def _full(keys: list[str], sample: int, member: str) -> str:
+    return f"{keys[sample]}.{member}" if sample < len(keys) else f"(sample {sample}).{member}"
+
+
+def _unexpected(index: list[Entry], keys: list[str], members: Places) -> list[str]:
+    known = {_full(keys, sample, member) for sample, member, *_ in index}
+    return [f"{name} is in the tar, but not in the index" for name in members if name not in known]
+
+
+def _index_disagrees(index: list[Entry], keys: list[str], samples: int, members: Places) -> list[str]:
+    faults = []
+    order = [sample for sample, *_ in index]
+    if sorted(set(order)) != list(range(samples)) or order != sorted(order):
+        faults.append(f"its samples are not 0 to {samples - 1} in order")
+    for number, (sample, member, offset, size, _) in enumerate(index):
+        name = _full(keys, sample, member)
+        at, length = members.get(name, (offset, size))
+        if (at, length) != (offset, size):
+            faults.append(
+                f"row {number}: {name} is at byte {offset}, {size} long; the tar has it at {at}, {length} long"
+            )
+    return faults
+
+
+def _damaged(
+    index: list[Entry], keys: list[str], members: Places, lost: set[str], handle: int
+) -> tuple[Places, list[str]]:
+    """Members whose data fail the CRC-32 of the index, and the names of those that the end of the file cuts."""
+    damaged: Places = {}
+    torn: list[str] = []
+    end = os.fstat(handle).st_size
+    for sample, member, offset, size, crc in index:
+        name = _full(keys, sample, member)
+        # Where the headers know the member, its place is theirs: a wrong place in the index is a fault of its own.
+        at, length = members.get(name, (offset, size))
+        if name in lost:
+            continue
+        if at + length > end:
+            torn.append(name)
+        elif zlib.crc32(os.pread(handle, length, at)) != crc:
+            damaged[name] = (at, length)
+    return damaged, torn
+
+
+def _samples(
+    tar: str,
+    keys: list[str],
+    rows: list[dict[str, Any]] | None,
+    members: Places,
+    handle: int,
+    known_bad: set[str],
+) -> list[Fault]:
+    """Faults that only the samples' contents show; members that are damaged or lost have been named already."""
+    found: dict[str, Places] = {}
+    for name, place in members.items():
+        key, _, member = name.partition(".")
+        found.setdefault(key, {})[member] = place
+    bad_keys = {name.partition(".")[0] for name in known_bad}
+    by_reason: dict[tuple[str, str], list[str]] = {}
+    for position, key in enumerate(keys):
+        if key in bad_keys or key not in found:
+            continue
+        row = rows[position] if rows is not None and position < len(rows) else None
+        try:
+            sample = from_members(key, {m: os.pread(handle, size, at) for m, (at, size) in found[key].items()})
+        except BadSample as bad:
+            by_reason.setdefault((tar, bad.reason), []).append(bad.detail)
+            continue
+        if row is None or row["key"] != key:
+            continue
+        image = hashlib.sha256(sample.images[min(sample.images)]).hexdigest() if sample.images else ""
+        if row["sha256"] != image:
+            lost = "the tar has no image of it" if not image else f"the image's is {image[:12]}…"
+            detail = f"{key}: the table's sha256 is {row['sha256'][:12] or 'empty'}…, {lost}"
+            by_reason.setdefault(("samples.parquet", "wrong_table"), []).append(detail)
+        if row["caption_length"] != len(sample.texts.get("caption", "")):
+            length = len(sample.texts.get("caption", ""))
+            detail = f"{key}: the table's caption_length is {row['caption_length']}, the caption's is {length}"
+            by_reason.setdefault(("samples.parquet", "wrong_table"), []).append(detail)
+    faults = []
+    for (file, reason), details in by_reason.items():
+        faults += _capped(file, reason, details)
+    strangers = sorted(found.keys() - set(keys))
+    return faults + _capped(
+        "samples.parquet", "wrong_table", [f"{key} is in {tar}, but has no row" for key in strangers]
+    )
+
+
+def _capped(file: str, problem: str, details: list[str]) -> list[Fault]:
+    faults = [(file, problem, detail) for detail in details[:SHOWN]]
+    if len(details) > SHOWN:
+        faults.append((file, problem, f"and {len(details) - SHOWN} more of this kind"))
+    return faults

@@ -1,0 +1,173 @@
+"""Reading: a split as a random-access sequence of samples. One sample is one `pread`."""
+
+from __future__ import annotations
+
+import os
+import warnings
+import zlib
+from bisect import bisect_right
+from functools import cached_property
+from itertools import accumulate
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from medvlp.shards.errors import BadSample, ShardError
+from medvlp.shards.index import open_index
+from medvlp.shards.manifest import SAMPLES, read_manifest
+from medvlp.shards.schema import Sample, from_members
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+MAX_OPEN_SHARDS = 128
+"""Shards kept open in a process: two descriptors each, well below the customary limit of 1,024."""
+
+
+class _OpenShard:
+    """A tar's descriptor and its mapped index. Closed when the last user lets go of it."""
+
+    def __init__(self, tar: Path, samples: int, size: int) -> None:
+        self.index = open_index(tar.with_suffix(".idx"))
+        # Row numbers at which each sample begins, and the end of the last one.
+        self.starts = np.searchsorted(self.index["sample"], np.arange(samples + 1)).tolist()
+        if int(self.index["sample"][-1]) != samples - 1:
+            raise ValueError(f"it ends at sample {int(self.index['sample'][-1])}, the manifest says {samples - 1}")
+        self.handle = os.open(tar, os.O_RDONLY)
+        found = os.fstat(self.handle).st_size
+        if found != size:
+            # Samples that are wholly there are still good, each is checked by its CRC; the others raise one by one.
+            warnings.warn(
+                f"{tar} has {found} bytes, its manifest says {size}; `medvlp verify` says what is wrong", stacklevel=2
+            )
+
+    def __del__(self) -> None:
+        if hasattr(self, "handle"):
+            os.close(self.handle)
+
+
+class ShardDataset:
+    """The samples of one split, by position.
+
+    Raises ShardError if the folder is not a finished split. Cheap to pickle (worker processes open files for
+    themselves) and safe to fork: `pread` has no position that processes could share.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        self.manifest, self.manifest_hash = read_manifest(self.folder)
+        self._shards = list(self.manifest.shards)
+        self._ends = list(accumulate(self.manifest.shards.values()))
+        self._open: dict[int, _OpenShard] = {}
+
+    def __len__(self) -> int:
+        return self.manifest.samples
+
+    def __repr__(self) -> str:
+        return f"ShardDataset({str(self.folder)!r}, {len(self)} samples in {len(self._shards)} shards)"
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Keys go too: a worker maps its own on first use, cheaper than sending them through a pipe.
+        state = {name: value for name, value in self.__dict__.items() if name != "_keys"}
+        return {**state, "_open": {}}
+
+    def locate(self, i: int) -> tuple[str, int]:
+        """The shard's file name and the sample's position in it."""
+        shard, row = self._locate(i)
+        return self._shards[shard], row
+
+    def _locate(self, i: int) -> tuple[int, int]:
+        if not 0 <= i < self.manifest.samples:
+            raise IndexError(f"sample {i} of {self.folder}, which has 0 to {self.manifest.samples - 1}")
+        shard = bisect_right(self._ends, i)
+        return shard, i - (self._ends[shard - 1] if shard else 0)
+
+    @cached_property
+    def _keys(self) -> pa.Array:
+        return self._arrow_column("key")
+
+    @property
+    def keys(self) -> list[str]:
+        """All keys, in order, as a new list (at millions of samples prefer `key(i)`)."""
+        return self._keys.to_pylist()
+
+    def key(self, i: int) -> str:
+        """The key of sample i."""
+        self._locate(i)
+        return self._keys[i].as_py()
+
+    def column(self, name: str) -> list[Any]:
+        """A column of samples.parquet as a list, in the samples' order."""
+        return self._arrow_column(name).to_pylist()
+
+    def _arrow_column(self, name: str) -> pa.Array:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        path = self.folder / SAMPLES
+        try:
+            known = pq.read_schema(path).names
+            if name not in known:
+                raise ShardError(f"{path} has no column {name!r}; it has {', '.join(known)}")
+            column = pq.read_table(path, columns=[name]).column(0)
+        except (OSError, pa.ArrowException) as error:
+            raise ShardError(f"{path} cannot be read ({error}); restore it, or prepare the split again") from error
+        if len(column) != len(self):
+            raise ShardError(f"{path} has {len(column)} rows, its manifest says {len(self)} samples")
+        if pa.types.is_string(column.type):
+            column = column.cast(pa.large_string())  # one array may pass 2 GiB
+        return column.combine_chunks()
+
+    def read(self, i: int) -> Sample:
+        """Sample i. Raises IndexError if there is none, BadSample if what is on disk is not what was written."""
+        shard, row = self._locate(i)
+        key = self._keys[i].as_py()
+        opened = self._open.get(shard) or self._open_shard(shard, key)
+        rows = opened.index[opened.starts[row] : opened.starts[row + 1]].tolist()
+        if not rows:
+            raise BadSample("broken_index", self._shards[shard], key, f"the index has no rows for sample {row}")
+        begin = rows[0][2]
+        end = rows[-1][2] + rows[-1][3]
+        try:
+            data = os.pread(opened.handle, end - begin, begin)
+        except (OSError, ValueError, OverflowError) as error:
+            raise BadSample(
+                "broken_index", self._shards[shard], key, f"bytes {begin} to {end} cannot be read: {error}"
+            ) from error
+        if len(data) != end - begin:
+            raise BadSample(
+                "truncated_shard",
+                self._shards[shard],
+                key,
+                f"its bytes are {begin} to {end}, the file ends at {begin + len(data)}",
+            )
+        members: dict[str, bytes] = {}
+        for _, name, offset, size, crc in rows:
+            member = data[offset - begin : offset - begin + size]
+            if zlib.crc32(member) != crc:
+                raise BadSample(
+                    "checksum_mismatch",
+                    self._shards[shard],
+                    key,
+                    f"{key}.{name.decode('ascii', 'replace')} at byte {offset} is not what was written",
+                )
+            members[name.decode("ascii", "replace")] = member
+        try:
+            return from_members(key, members)
+        except BadSample as bad:
+            raise BadSample(bad.reason, self._shards[shard], key, bad.detail) from None
+
+    def _open_shard(self, shard: int, key: str) -> _OpenShard:
+        name = self._shards[shard]
+        try:
+            opened = _OpenShard(self.folder / name, self.manifest.shards[name], self.manifest.files[name].size)
+        except FileNotFoundError as error:
+            raise BadSample("missing_shard", name, key, f"{error.filename} is not there") from None
+        except (OSError, ValueError, EOFError, IndexError) as error:
+            index = Path(name).with_suffix(".idx")
+            raise BadSample("broken_index", name, key, f"{index} cannot be used: {error}") from None
+        if len(self._open) >= MAX_OPEN_SHARDS:
+            self._open.pop(next(iter(self._open)), None)  # the one opened longest ago
+        self._open[shard] = opened
+        return opened

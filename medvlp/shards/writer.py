@@ -1,0 +1,174 @@
+"""Writing: one tar with its index, and the table of samples beside them. Same input, same bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import tarfile
+import zlib
+from contextlib import ExitStack
+from dataclasses import dataclass, fields
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, BinaryIO, Self
+
+from medvlp.shards.atomic import whole_file, write_whole
+from medvlp.shards.errors import ShardError
+from medvlp.shards.index import index_bytes
+from medvlp.shards.schema import Sample, to_members
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+MAX_SAMPLE_BYTES = 2**31 - 2**20
+"""A sample is read with one pread, and Linux moves at most 2 GiB in one."""
+
+
+@dataclass
+class Row:
+    """One line of `samples.parquet`: what planning, checking and reporting need to know without opening a tar."""
+
+    key: str
+    shard: str
+    split: str
+    group: str
+    licence: str
+    width: int
+    """Pixels of the first image; 0 for volumes and text-only samples."""
+    height: int
+    caption_length: int
+    """Characters."""
+    sha256: str
+    """Of the first image's encoded bytes; empty without images."""
+    perceptual_hash: str
+    """64-bit pHash of the first image as 16 hexadecimal digits; empty for volumes and text-only samples."""
+    modality: str
+    """"unknown" is a value."""
+
+
+@dataclass
+class FileMark:
+    """What identifies a file's content."""
+
+    sha256: str
+    size: int
+    """Bytes."""
+
+
+class ShardWriter:
+    """Writes `<path>.tar` and `<path>.idx`; both appear, whole, when the `with` block ends without an error.
+
+    A block that writes no sample leaves no files. The tar is plain POSIX (PAX) with every field that could vary (time,
+    owner, mode) fixed. After the block, `rows` is the shard's part of the table and `files` has the checksums of both.
+    """
+
+    def __init__(self, path: Path, split: str) -> None:
+        self.path = path
+        self.split = split
+        self.rows: list[Row] = []
+        self.files: dict[str, FileMark] = {}
+        self._index: list[tuple[int, bytes, int, int, int]] = []
+        self._keys: set[str] = set()
+        self._hash = hashlib.sha256()
+        self._size = 0
+        self._stack = ExitStack()
+        self._file: BinaryIO | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None or not self.rows:
+            self._stack.__exit__(kind, error, trace)
+            return
+        with self._stack:
+            # Two zero blocks end a tar, and writers fill it to whole records of 20 blocks.
+            self._put(bytes(2 * tarfile.BLOCKSIZE))
+            self._put(bytes(-self._size % tarfile.RECORDSIZE))
+            index = index_bytes(self._index)
+            write_whole(self.path.with_suffix(".idx"), index)
+        self.files = {
+            f"{self.path.name}.tar": FileMark(self._hash.hexdigest(), self._size),
+            f"{self.path.name}.idx": FileMark(hashlib.sha256(index).hexdigest(), len(index)),
+        }
+
+    def write(self, sample: Sample, width: int = 0, height: int = 0, perceptual_hash: str = "") -> Row:
+        """Append a sample; width, height (pixels) and the hash describe its first image. Returns its table row.
+
+        Raises ShardError if the sample breaks the contract, its key repeats, or the disk is full.
+        """
+        members = to_members(sample)
+        if sample.key in self._keys:
+            raise ShardError(f"{self.path}.tar: key {sample.key} comes twice; keys are unique in a dataset")
+        if sum(map(len, members.values())) > MAX_SAMPLE_BYTES:
+            raise ShardError(f"{sample.key} has more than {MAX_SAMPLE_BYTES} bytes; split it into several samples")
+        for name, data in members.items():
+            offset = self._append(f"{sample.key}.{name}", data)
+            self._index.append((len(self.rows), name.encode("ascii"), offset, len(data), zlib.crc32(data)))
+        first = sample.images[min(sample.images)] if sample.images else None
+        row = Row(
+            key=sample.key,
+            shard=f"{self.path.name}.tar",
+            split=self.split,
+            group=str(sample.metadata.get("group", "")),
+            licence=str(sample.metadata.get("licence", "")),
+            width=width,
+            height=height,
+            caption_length=len(sample.texts.get("caption", "")),
+            sha256="" if first is None else hashlib.sha256(first).hexdigest(),
+            perceptual_hash=perceptual_hash,
+            modality=str(sample.metadata.get("modality", "unknown")),
+        )
+        self._keys.add(sample.key)
+        self.rows.append(row)
+        return row
+
+    def _append(self, name: str, data: bytes) -> int:
+        """Write one member; returns the offset of its data."""
+        header = tarfile.TarInfo(name)  # mtime, uid, gid 0 and empty names are its defaults
+        header.size, header.mode = len(data), 0o644
+        self._put(header.tobuf(tarfile.PAX_FORMAT, "utf-8", "strict"))
+        offset = self._size
+        self._put(data)
+        self._put(bytes(-len(data) % tarfile.BLOCKSIZE))
+        return offset
+
+    def _put(self, data: bytes) -> None:
+        if self._file is None:
+            self._file = self._stack.enter_context(whole_file(self.path.with_suffix(".tar")))
+        self._file.write(data)
+        self._hash.update(data)
+        self._size += len(data)
+
+
+def table_schema() -> pa.Schema:
+    """The columns of `samples.parquet`."""
+    import pyarrow as pa
+
+    return pa.schema([(f.name, pa.int32() if f.type == "int" else pa.string()) for f in fields(Row)])
+
+
+def rows_table(rows: list[Row]) -> pa.Table:
+    """Rows as an Arrow table with the columns of `samples.parquet`."""
+    import pyarrow as pa
+
+    columns: dict[str, list[Any]] = {f.name: [getattr(row, f.name) for row in rows] for f in fields(Row)}
+    return pa.table(columns, schema=table_schema())
+
+
+def write_tables(path: Path, tables: Any) -> FileMark:
+    """Write Arrow tables (an iterable, one row group each) as one parquet file: deterministic, whole or absent."""
+    import pyarrow.parquet as pq
+
+    with whole_file(path) as file, pq.ParquetWriter(file, table_schema(), compression="zstd") as writer:
+        for table in tables:
+            writer.write_table(table, row_group_size=max(1, table.num_rows))
+    return mark_file(path)
+
+
+def mark_file(path: Path) -> FileMark:
+    """Checksum and size of a file on disk."""
+    with open(path, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return FileMark(digest, file.tell())

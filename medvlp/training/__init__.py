@@ -1,0 +1,1 @@
+"""The training service: one LightningModule base, and callbacks that every objective shares."""

@@ -1,0 +1,263 @@
+"""What happens around a step, for every objective: rows, bad samples, evaluation, signals, progress."""
+
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from torch.nn.utils import get_total_norm
+from tqdm import tqdm
+
+from medvlp.training.checkpoints import Checkpoints
+from medvlp.training.files import LOGS, Rows, Status, drop_rows_after, read_rows
+from medvlp.training.ranks import Ranks
+
+Evaluate = Callable[[], Iterable[tuple[str, str, float]]]
+"""Runs the tasks on every rank and yields (task, metric, value)."""
+
+
+class TooManyBadSamples(RuntimeError):
+    """More of the data is unreadable than the configuration allows."""
+
+
+class Logs(pl.Callback):
+    """metrics.jsonl (and Lightning's loggers) every few steps, samples.jsonl every step where asked, status.json.
+
+    Args:
+        folder: the run's folder.
+        every: steps between two rows of metrics.
+        log_samples: keep the keys of every step.
+    """
+
+    def __init__(self, folder: Path, every: int, log_samples: bool) -> None:
+        self.folder, self.every, self.log_samples = folder, every, log_samples
+        self.metrics, self.samples, self.status = (Rows(folder / LOGS[0]), Rows(folder / LOGS[1]), Status(folder))
+        self.row: dict[str, Any] = {}
+        self.grad_norm = 0.0
+        self.keys: list[str] = []
+        self.losses: list[torch.Tensor] = []
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        self.ranks = Ranks()
+        if trainer.is_global_zero:
+            for name in LOGS:
+                drop_rows_after(self.folder / name, trainer.global_step)
+            self.status.write("running", trainer.global_step)
+        self.step, self.waited, self.units = trainer.global_step, 0.0, 0
+        self.since = self.idle_since = time.perf_counter()
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        self.waited += time.perf_counter() - self.idle_since
+
+    def on_before_optimizer_step(self, trainer: pl.Trainer, pl_module: Any, optimizer: Any) -> None:
+        if (trainer.global_step + 1) % self.every == 0:
+            grads = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+            self.grad_norm = float(get_total_norm(grads))
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        self.units += pl_module.units(batch)
+        self.losses.append(outputs["loss"].detach())
+        if self.log_samples:
+            self.keys += [key for keys in self.ranks.gather(batch["keys"]) for key in keys]
+        if trainer.global_step > self.step:
+            self.step = trainer.global_step
+            if self.log_samples and trainer.is_global_zero:
+                self.samples.write({"step": self.step, "keys": self.keys})
+            # Automatic optimisation hands back the loss divided by the number of accumulated batches.
+            loss, self.losses, self.keys = torch.stack(self.losses).sum(), [], []
+            if self.step % self.every == 0 or self.step == pl_module.total_steps:
+                self._write(trainer, pl_module, float(loss), outputs["values"])
+        self.idle_since = time.perf_counter()
+
+    def _write(self, trainer: pl.Trainer, pl_module: Any, loss: float, values: dict[str, Any]) -> None:
+        now = time.perf_counter()
+        seconds = now - self.since
+        self.row = {
+            "step": self.step,
+            "split": "train",
+            "loss": self.ranks.mean(loss),
+            "epoch": round(self.step / trainer.datamodule.steps_per_epoch, 4),  # type: ignore[attr-defined]
+            "lr": max(group["lr"] for group in trainer.optimizers[0].param_groups),
+            "grad_norm": self.grad_norm,
+            "pairs_per_second": round(self.units * self.ranks.size / seconds, 2),
+            "data_wait": round(self.waited / seconds, 4),
+            **{name: float(value) for name, value in values.items()},
+        }
+        self.units, self.waited, self.since = 0, 0.0, now
+        if trainer.is_global_zero:
+            self.metrics.write(self.row)
+            self._to_loggers(trainer, self.row)
+
+    def evaluated(self, trainer: pl.Trainer, rows: list[dict[str, Any]]) -> None:
+        """Write rows of evaluators, and leave the time they took out of the speed."""
+        if trainer.is_global_zero:
+            self.metrics.write(*rows)
+            for row in rows:
+                self._to_loggers(trainer, row)
+        self.units, self.waited = 0, 0.0
+        self.since = self.idle_since = time.perf_counter()
+
+    def _to_loggers(self, trainer: pl.Trainer, row: dict[str, Any]) -> None:
+        prefix = "/".join(str(row[key]) for key in ("split", "task") if key in row)
+        numbers = {f"{prefix}/{name}": value for name, value in row.items() if isinstance(value, float)}
+        for logger in trainer.loggers:
+            logger.log_metrics(numbers, step=row["step"])
+
+
+class BadSamples(pl.Callback):
+    """bad_samples.jsonl: one row for each distinct sample that could not be read, over all ranks.
+
+    Args:
+        folder: the run's folder.
+        every: steps between two collections from the ranks (each checkpoint collects too).
+        allowed: distinct bad samples beyond which the run stops.
+    """
+
+    def __init__(self, folder: Path, every: int, checkpoint_every: int, allowed: int, total: int) -> None:
+        self.rows = Rows(folder / LOGS[2])
+        self.every, self.checkpoint_every, self.allowed, self.total = every, checkpoint_every, allowed, total
+        self.seen: set[tuple[str, str]] = set()
+        self.waiting: list[dict[str, Any]] = []
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        self.ranks = Ranks()
+        own = [(row["source"], row["key"]) for row in read_rows(self.rows.path)] if trainer.is_global_zero else []
+        self.seen = {tuple(item) for items in self.ranks.gather(own) for item in items}
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        step = trainer.global_step
+        self.waiting += [{"step": max(step, 1), **problem} for problem in batch["bad"]]
+        if step % self.every == 0 or step % self.checkpoint_every == 0 or step == pl_module.total_steps:
+            self.collect(trainer)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        self.collect(trainer)
+
+    def collect(self, trainer: pl.Trainer) -> None:
+        """Bring the ranks' finds together; every rank must call it at the same step.
+
+        Raises:
+            TooManyBadSamples: on every rank.
+        """
+        found, self.waiting = [row for rows in self.ranks.gather(self.waiting) for row in rows], []
+        new = {}
+        for row in sorted(found, key=lambda row: (row["epoch"], row["position"])):
+            new.setdefault((row["source"], row["key"]), row)
+        new = {name: row for name, row in new.items() if name not in self.seen}
+        self.seen |= set(new)
+        if trainer.is_global_zero:
+            self.rows.write(*new.values())
+        if new and len(self.seen) > self.allowed:
+            last = list(new.values())[-1]
+            raise TooManyBadSamples(
+                f"{len(self.seen)} of {self.total} samples are bad, more than data.max_bad_fraction allows ({self.allowed}). "
+                f"The last: sample {last['key']} in shard {last['shard']} of source {last['source']}: {last['reason']} "
+                f"({last['detail']}). All are in {self.rows.path}; `medvlp verify` checks the folder"
+            )
+
+
+class Evaluation(pl.Callback):
+    """Runs injected evaluators every few steps and at the end; tells `Checkpoints` the monitored value.
+
+    Args:
+        evaluate: runs every task, on all ranks.
+        every: steps between two runs; 0 leaves only the end.
+        monitor: `<task>/<metric>`, higher is better; "" watches nothing.
+    """
+
+    def __init__(self, evaluate: Evaluate, every: int, monitor: str, logs: Logs, checkpoints: Checkpoints) -> None:
+        self.evaluate, self.every, self.monitor = evaluate, every, monitor
+        self.logs, self.checkpoints = logs, checkpoints
+        self.done_at = -1
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        step = trainer.global_step
+        due = (self.every and step and step % self.every == 0) or step == pl_module.total_steps
+        if due and step != self.done_at:
+            self.done_at = step
+            self._run(trainer, pl_module, step)
+
+    def _run(self, trainer: pl.Trainer, pl_module: Any, step: int) -> None:
+        pl_module.eval()
+        tasks: dict[str, dict[str, Any]] = {}
+        with torch.no_grad():
+            for task, metric, value in self.evaluate():
+                tasks.setdefault(task, {"step": step, "split": "valid", "task": task})[metric] = value
+        pl_module.train()
+        self.logs.evaluated(trainer, list(tasks.values()))
+        if self.monitor:
+            task, _, metric = self.monitor.partition("/")
+            if metric not in tasks.get(task, {}):
+                raise KeyError(f"trainer.monitor={self.monitor}: {task} gave {sorted(tasks.get(task, {}))}")
+            self.checkpoints.offer(trainer, tasks[task][metric])
+
+
+class Signals(pl.Callback):
+    """On SIGTERM, SIGINT or SIGUSR1: finish the step, agree over the ranks, save, stop.
+
+    Lightning's own SIGTERM handler broadcasts from inside the handler and can hang; ours only sets a flag.
+    """
+
+    WATCHED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+
+    def __init__(self, checkpoints: Checkpoints) -> None:
+        self.checkpoints = checkpoints
+        self.received = ""
+        self.stopped_by = ""
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        self.ranks = Ranks()
+        self.before = {number: signal.signal(number, self._note) for number in self.WATCHED}
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.received = signal.Signals(number).name
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if (batch_idx + 1) % trainer.accumulate_grad_batches:
+            return
+        if self.ranks.any(bool(self.received)) and trainer.global_step < pl_module.total_steps:
+            self.stopped_by = self.received or "another rank's signal"
+            self.checkpoints.save(trainer)
+            trainer.should_stop = True
+
+    def teardown(self, trainer: pl.Trainer, pl_module: Any, stage: str) -> None:
+        for number, handler in getattr(self, "before", {}).items():
+            signal.signal(number, handler)
+
+
+class Progress(pl.Callback):
+    """A bar in a terminal, a line every `every` steps in a log: loss, pairs/s, share of time spent waiting for data,
+    time left."""
+
+    def __init__(self, logs: Logs) -> None:
+        self.logs = logs
+        self.bar: Any = None
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        self.began, self.first = time.perf_counter(), trainer.global_step
+        if trainer.is_global_zero and sys.stderr.isatty():
+            self.bar = tqdm(total=pl_module.total_steps, initial=self.first, unit="step", dynamic_ncols=True)
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if not trainer.is_global_zero:
+            return
+        step, row = trainer.global_step, self.logs.row
+        if self.bar is not None:
+            self.bar.n = step
+            self.bar.set_postfix_str(self._summary(row) if row else "", refresh=True)
+        elif row.get("step") == step and (batch_idx + 1) % trainer.accumulate_grad_batches == 0:
+            left = (time.perf_counter() - self.began) / max(step - self.first, 1) * (pl_module.total_steps - step)
+            minutes, seconds = divmod(round(left), 60)
+            print(f"step {step}/{pl_module.total_steps}  {self._summary(row)}  {minutes}:{seconds:02d} left", flush=True)
+
+    def _summary(self, row: dict[str, Any]) -> str:
+        return f"loss {row['loss']:.4f}  {row['pairs_per_second']:.1f} pairs/s  data wait {row['data_wait']:.0%}"
+
+    def teardown(self, trainer: pl.Trainer, pl_module: Any, stage: str) -> None:
+        if self.bar is not None:
+            self.bar.close()

@@ -1,0 +1,89 @@
+"""AdamW with decay where it belongs, and a schedule whose horizon is the run's."""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from torch import nn
+from torch.optim import AdamW, Optimizer
+
+from medvlp.models.parts import Parts, part_of
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Learning rate as a share of its peak: linear warm-up, then cosine, linear or constant to the last step.
+
+    warmup_steps: the first step trains at 1/warmup_steps of the peak, step number warmup_steps at the peak.
+    total_steps: optimizer steps in the run.
+    """
+
+    kind: str
+    warmup_steps: int
+    total_steps: int
+    final_fraction: float = 0.0
+
+    def __call__(self, step: int) -> float:
+        """Share of the peak at optimizer step `step`, counted from 0."""
+        if step < self.warmup_steps:
+            return (step + 1) / self.warmup_steps
+        if self.kind == "constant":
+            return 1.0
+        done = min((step - self.warmup_steps) / max(self.total_steps - self.warmup_steps, 1), 1.0)
+        falling = (1 + math.cos(math.pi * done)) / 2 if self.kind == "cosine" else 1 - done
+        return self.final_fraction + (1 - self.final_fraction) * falling
+
+
+def spared_from_decay(model: nn.Module) -> set[str]:
+    """Parameters that weight decay would harm: biases, norms and scalars (one dimension or none), position and class
+    embeddings, and whatever the model itself lists (`no_weight_decay`, as timm and open_clip do)."""
+    listed = model.no_weight_decay() if hasattr(model, "no_weight_decay") else set()  # type: ignore[operator]
+    return {
+        name
+        for name, parameter in model.named_parameters()
+        if parameter.ndim < 2 or name in listed or "position" in name or name.endswith(("class_embedding", "cls_emb"))
+    }
+
+
+def adamw(
+    model: nn.Module,
+    parts: Parts,
+    lr: float,
+    part_lrs: Mapping[str, float],
+    weight_decay: float,
+    betas: tuple[float, float],
+    eps: float,
+) -> Optimizer:
+    """AdamW (Loshchilov 2019) with one group for each (part, decayed or not) that has trainable parameters.
+
+    Args:
+        part_lrs: peak learning rates of parts that have their own.
+    Raises:
+        ValueError: nothing is trainable.
+    """
+    spared = spared_from_decay(model)
+    groups: dict[tuple[str, bool], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            groups.setdefault((part_of(name, parts), name not in spared), []).append(parameter)
+    if not groups:
+        raise ValueError("every part is frozen: nothing is left to train")
+    return AdamW(
+        [
+            {
+                "params": parameters,
+                "lr": part_lrs.get(part, lr),
+                "weight_decay": weight_decay if decayed else 0.0,
+                "name": f"{part}{'' if decayed else ' (no decay)'}",
+            }
+            for (part, decayed), parameters in groups.items()
+        ],
+        lr=lr,
+        betas=betas,
+        eps=eps,
+    )
+
+
+def unknown_parts(named: Iterable[str], parts: Parts) -> list[str]:
+    """Names that the model has no part for."""
+    return sorted(set(named) - set(parts))

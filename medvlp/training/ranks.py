@@ -1,0 +1,39 @@
+"""Small messages between ranks, on a gloo group of their own so that they never wait for an accelerator."""
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+
+class Ranks:
+    """All ranks of a run. Every method is collective: each rank must call it at the same step."""
+
+    def __init__(self) -> None:
+        several = dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+        self.size = dist.get_world_size() if several else 1
+        self.group = dist.new_group(backend="gloo") if several else None
+
+    def any(self, flag: bool) -> bool:
+        """Whether any rank says so."""
+        if self.group is None:
+            return flag
+        raised = torch.tensor([int(flag)])
+        dist.all_reduce(raised, dist.ReduceOp.MAX, group=self.group)
+        return bool(raised.item())
+
+    def gather(self, value: Any) -> list[Any]:
+        """Every rank's value, in rank order, on every rank. Plain values only."""
+        if self.group is None:
+            return [value]
+        values: list[Any] = [None] * self.size
+        dist.all_gather_object(values, value, group=self.group)
+        return values
+
+    def mean(self, value: float) -> float:
+        """Mean over ranks."""
+        if self.group is None:
+            return value
+        total = torch.tensor([value], dtype=torch.float64)
+        dist.all_reduce(total, group=self.group)
+        return float(total.item()) / self.size

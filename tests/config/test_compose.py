@@ -1,0 +1,127 @@
+import re
+import subprocess
+import sys
+import time
+
+import pytest
+
+from medvlp.config import ConfigError, as_dict, compose, expand_grid, from_dict, load_task
+from medvlp.config.compose import list_options
+
+ROCO = "recipes=clip_rocov2"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([ROCO, "optim.lrr=1"], r"unknown key 'optim.lrr'; did you mean 'optim.lr'\?"),
+        ([ROCO, "optim.lr=fast"], r"optim.lr=fast: .*Float"),
+        ([ROCO, "seed=1.5"], r"seed=1.5: .*Integer"),
+        ([ROCO, "data.sources.rocov2.wieght=2"], r"unknown key 'data.sources.rocov2.wieght'; did you mean 'weight'\?"),
+        ([ROCO, "optim.parts.vision.frezze=true"], r"did you mean 'freeze'\?"),
+        ([ROCO, "optim.parts.text.lr=x"], r"optim.parts.text.lr=x: .*Float"),
+        ([ROCO, "data=rocov3"], r"data=rocov3: no such option; did you mean 'rocov2'\?"),
+        ([ROCO, "trainer.precision=bf16"], r"did you mean 'bf16-true'\?|did you mean 'bf16-mixed'\?"),
+        ([ROCO, "trainer.accumulate=2"], r"trainer.accumulate=2 does not enlarge a contrastive batch"),
+        ([ROCO, "trainer.max_epochs=null"], r"give trainer.max_steps or trainer.max_epochs"),
+        ([ROCO, "run_name=a/b"], r"run_name='a/b' must be a plain folder name"),
+        ([ROCO, "data.sources.rocov2.weight=0"], r"weight=0.0 must be above 0"),
+        ([ROCO, "trainer.monitor=other/acc1"], r"names no task"),
+        ([ROCO, "lr"], r"'lr' is not key=value"),
+        (["recipes=clip_rocv2"], r"unknown recipe 'clip_rocv2'; did you mean 'clip_rocov2'\?"),
+        (["recipes=eval_rocov2"], r"is for `medvlp eval`, but this is `medvlp train`"),
+        (["data=rocov2"], r"model"),
+    ],
+)
+def test_a_mistake_names_its_key_and_the_remedy(words, said):
+    with pytest.raises(ConfigError, match=said):
+        compose("train", words)
+
+
+def test_a_typo_exits_1_in_under_2_seconds_before_torch_is_imported():
+    began = time.perf_counter()
+    run = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "medvlp.cli", "train", ROCO, "optim.lrr=1"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    seconds = time.perf_counter() - began
+    assert run.returncode == 1
+    assert "optim.lrr" in run.stderr
+    assert not re.search(r"\| +torch$", run.stderr, flags=re.M)
+    assert "Traceback" not in run.stderr
+    assert seconds < 2
+
+
+def test_two_sources_merge_into_a_blend_and_one_of_them_is_overridden():
+    config = compose("train", [ROCO, "data=[rocov2,mni152]", "data.sources.rocov2.weight=2"])
+    assert {name: source.weight for name, source in config.data.sources.items()} == {"rocov2": 2.0, "mni152": 1.0}
+
+
+def test_a_source_of_ones_own_needs_no_file():
+    config = compose("train", [ROCO, "data.sources.mine.path=there/train"])
+    assert config.data.sources["mine"].path == "there/train"
+
+
+def test_a_configuration_survives_the_plain_dict_of_a_checkpoint():
+    config = compose("train", [ROCO, "optim.parts.text.lr=1e-5", "trainer.loggers=[tensorboard]"])
+    assert from_dict(as_dict(config)) == config
+
+
+def test_a_foreign_dict_is_refused():
+    values = as_dict(compose("train", [ROCO]))
+    with pytest.raises(ConfigError, match=r"objective.kind='other' is unknown"):
+        from_dict({**values, "objective": {"kind": "other"}})
+    with pytest.raises(ConfigError, match="optim"):
+        from_dict({**values, "optim": {**values["optim"], "momentum": 1}})
+
+
+def test_a_grid_recipe_gives_a_run_of_its_own_name_for_each_cell():
+    cells = expand_grid("train", ["recipes=clip_rocov2_lr_grid", "seed=3"], multirun=False)
+    runs = [compose("train", cell) for cell in cells]
+    assert [run.optim.lr for run in runs] == [3e-4, 1e-3, 3e-3]
+    assert [run.seed for run in runs] == [3, 3, 3]
+    assert [run.run_name for run in runs] == [
+        "clip_rocov2__lr-0.0003",
+        "clip_rocov2__lr-0.001",
+        "clip_rocov2__lr-0.003",
+    ]
+    assert [expand_grid("train", cell, multirun=False) for cell in cells] == [[cell] for cell in cells]
+
+
+def test_a_grid_on_the_command_line_is_the_product_of_its_axes():
+    cells = expand_grid("train", [ROCO, "optim.lr=1e-3,1e-4", "seed=0,1", "run_name=g"], multirun=True)
+    assert [compose("train", cell).run_name for cell in cells] == [
+        "g__lr-0.001__seed-0",
+        "g__lr-0.001__seed-1",
+        "g__lr-0.0001__seed-0",
+        "g__lr-0.0001__seed-1",
+    ]
+
+
+def test_a_list_on_the_command_line_without_multirun_is_a_mistake():
+    with pytest.raises(ConfigError, match="optim.lr"):
+        compose("train", [ROCO, "optim.lr=1e-3,1e-4"])
+
+
+def test_recipes_and_options_of_the_working_folder_are_found(tmp_path, monkeypatch):
+    (tmp_path / "recipes").mkdir()
+    (tmp_path / "recipes/mine.yaml").write_text("# @package _global_\nverb: train\ndefaults: [clip_rocov2]\nseed: 9\n")
+    (tmp_path / "configs/data").mkdir(parents=True)
+    (tmp_path / "configs/data/own.yaml").write_text("sources: {own: {path: here/train}}\n")
+    monkeypatch.chdir(tmp_path)
+    config = compose("train", ["recipes=mine", "data=own"])
+    assert (config.seed, list(config.data.sources)) == (9, ["own"])
+    assert "mine" in list_options("recipes")
+
+
+def test_prepared_data_is_looked_for_under_medvlp_data(monkeypatch):
+    monkeypatch.setenv("MEDVLP_DATA", "/elsewhere")
+    assert compose("train", [ROCO]).data.sources["rocov2"].path == "/elsewhere/rocov2/train"
+    assert load_task("rocov2_retrieval").data == "/elsewhere/rocov2"
+
+
+def test_an_unknown_task_names_the_nearest():
+    with pytest.raises(ConfigError, match=r"did you mean 'rocov2_retrieval'\?"):
+        load_task("roco_retrieval")

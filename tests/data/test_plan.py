@@ -1,0 +1,54 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from medvlp.data.order import Order, OrderedSource
+from medvlp.data.plan import SamplePlan, Schedule
+
+
+def plan(length: int) -> SamplePlan:
+    return SamplePlan(Order([OrderedSource("s", length, 1.0, "h")], 0))
+
+
+def read(length: int, batch: int, first: int, last: int, accumulate: int = 1, ranks: int = 1):
+    """The global batches, put together from what all ranks read."""
+    schedules = [Schedule(plan(length), batch, accumulate, rank, ranks) for rank in range(ranks)]
+    steps = []
+    streams = [list(schedule.requests(first, last)) for schedule in schedules]
+    for step in range(last - first):
+        parts = range(step * accumulate, (step + 1) * accumulate)
+        steps.append([request for part in parts for stream in streams for request in stream[part]])
+    return steps
+
+
+@given(
+    st.integers(12, 60), st.sampled_from([1, 2, 3, 4, 6]), st.sampled_from([1, 2, 3]), st.integers(0, 9), st.integers(1, 9)
+)
+def test_ranks_and_accumulation_do_not_change_the_global_batch(length, ranks, accumulate, first, more):
+    if 12 % (ranks * accumulate):
+        return
+    assert read(length, 12, first, first + more, accumulate, ranks) == read(length, 12, first, first + more)
+
+
+@given(st.integers(5, 40), st.integers(0, 20))
+def test_going_on_at_a_step_gives_what_an_unbroken_run_gives(length, step):
+    assert read(length, 5, step, step + 4) == read(length, 5, 0, step + 4)[step:]
+
+
+def test_an_epoch_is_read_once_and_the_rest_is_left_out():
+    schedule = Schedule(plan(10), 3)
+    assert (schedule.steps_per_epoch, schedule.left_out) == (3, 1)
+    numbers = [request.samples[0] for batch in schedule.requests(0, 3) for request in batch]
+    assert len(set(numbers)) == 9
+    epochs = [request.epoch for batch in schedule.requests(0, 7) for request in batch]
+    assert epochs == [0] * 9 + [1] * 9 + [2] * 3
+
+
+def test_a_batch_that_ranks_cannot_share_is_refused():
+    with pytest.raises(ValueError, match="use a multiple of 4"):
+        Schedule(plan(10), 6, accumulate=2, world_size=2)
+
+
+def test_a_batch_larger_than_an_epoch_is_refused():
+    with pytest.raises(ValueError, match="an epoch has 10 units"):
+        Schedule(plan(10), 11)

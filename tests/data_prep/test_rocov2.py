@@ -1,0 +1,93 @@
+from collections import Counter
+
+import pytest
+
+from data_prep.pipeline import prepare
+from data_prep.sources import Dropped, PrepError, open_source
+from data_prep.sources.rocov2 import modality_of
+from medvlp.shards import ShardDataset, verify
+
+
+def test_the_published_files(test_data, tmp_path):
+    folder = test_data / "rocov2"
+    result = prepare("rocov2", str(folder), tmp_path / "out")
+    splits = {split: ShardDataset(tmp_path / "out" / split) for split in ("train", "valid", "test")}
+    assert {split: len(data) for split, data in splits.items()} == {"train": 600, "valid": 100, "test": 100}
+    assert (result.ledger["in"], result.ledger["out"], result.ledger["drops"]) == (800, 800, {})
+    modalities = Counter(m for data in splits.values() for m in data.column("modality"))
+    assert modalities == {
+        "CT": 283,
+        "X-ray": 225,
+        "MRI": 111,
+        "ultrasound": 108,
+        "angiography": 59,
+        "unknown": 9,
+        "PET": 5,
+    }
+    for split, data in splits.items():
+        for i in range(len(data)):
+            sample = data.read(i)
+            assert sample.images["jpg"] == (folder / split / sample.metadata["original_name"]).read_bytes()
+    assert verify(tmp_path / "out") == []
+    first = splits["train"].read(0)
+    assert first.key == "rocov2__ROCOv2_2023_train_017334__0__0"
+    assert first.texts["caption"] == "The measurement method of the vertebral height (VH) and the Cobb angle (CA)"
+    assert first.labels == {
+        "modality": "X-ray",
+        "concepts": ["C1306645", "C0037949", "C0205129", "C1299991"],
+        "concepts_manual": ["C1306645", "C0037949", "C0205129"],
+    }
+    assert first.metadata["licence"] == "CC-BY-NC-SA-4.0"
+    assert first.metadata["group"] == "ROCOv2_2023_train_017334"
+
+
+@pytest.mark.parametrize(
+    ("cuis", "modality"),
+    [([], "unknown"), (["C0817096"], "unknown"), (["C0024485", "C9"], "MRI"), (["C0032743", "C0040405"], "CT+PET")],
+)
+def test_modality(cuis, modality):
+    assert modality_of(cuis) == modality
+
+
+def drops_of(folder):
+    source = open_source("rocov2", str(folder))
+    items = [item for unit in source.units() for item in source.read(unit)]
+    return len(items), {item.name: item.reason for item in items if isinstance(item, Dropped)}
+
+
+def test_rows_that_cannot_become_samples(rocov2):
+    (rocov2 / "train" / "ROCOv2_2023_train_000003.jpg").unlink()
+    (rocov2 / "train" / "extra.jpg").write_bytes(b"x")
+    with open(rocov2 / "train_captions.csv", "ab") as file:
+        file.write(b"../../secret,a way out\r\nlatin,caf\xe9\r\nshort\r\n")
+    count, drops = drops_of(rocov2)
+    assert count == 18 + 4
+    assert drops == {
+        "ROCOv2_2023_train_000003": "missing_image",
+        "../../secret": "bad_id",
+        "latin": "not_utf8",
+        "short": "bad_row",
+        "extra": "no_caption_row",
+    }
+
+
+@pytest.mark.parametrize("lost", ["valid_captions.csv", "test_concepts_manual.csv"])
+def test_a_folder_that_lacks_a_file(rocov2, lost):
+    (rocov2 / lost).unlink()
+    with pytest.raises(PrepError, match=f"lacks {lost};"):
+        open_source("rocov2", str(rocov2))
+
+
+def test_a_table_with_another_header(rocov2):
+    (rocov2 / "train_captions.csv").write_text("name,text\n")
+    with pytest.raises(PrepError, match="begins with 'name,text', expected 'ID,Caption'"):
+        open_source("rocov2", str(rocov2)).units()
+
+
+def test_unknown_sources_and_flags(rocov2):
+    with pytest.raises(PrepError, match="did you mean 'rocov2'"):
+        open_source("rocov", str(rocov2))
+    with pytest.raises(PrepError, match="has no flags"):
+        open_source("rocov2", str(rocov2), flag="breastmnist")
+    with pytest.raises(PrepError, match="samples_per_shard is 0"):
+        open_source("rocov2", str(rocov2), samples_per_shard=0)

@@ -1,0 +1,181 @@
+"""Whole tasks on colours, where every rank and probability can be worked out by hand."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from medvlp.eval.embeddings import EmbeddingCache
+from medvlp.eval.retrieval import Retrieval
+from medvlp.eval.tasks import Bootstrap, MetricValue, Outcome, results_rows, write_outcome
+from medvlp.eval.zero_shot import ZeroShot
+from medvlp.shards import BadSample
+from tests.eval.colour_world import ColourEncoder, FakeDataset, sample
+
+QUICK = Bootstrap(resamples=200)
+
+
+def run(task):
+    return task.run(ColourEncoder(), EmbeddingCache(4, 0, 10_000))
+
+
+def values(outcome):
+    return {metric.name: metric.value for metric in outcome.metrics}
+
+
+def zero_shot(rows, **changes):
+    classes = {"red": ["red", "a red thing"], "green": ["green"], "3": ["blue"]}
+    stated = {"label": "hue", "classes": classes, "templates": ["{}", "a patch of {}"], "bootstrap": QUICK}
+    return ZeroShot("hues", FakeDataset(rows), **{**stated, **changes})
+
+
+def test_zero_shot_counts_what_it_leaves_out():
+    outcome = run(
+        zero_shot(
+            [
+                sample("a", "red", "p1", hue="red"),
+                sample("b", "green", "p1", hue="green"),
+                sample("c", "blue", "p2", hue=3),  # values are compared as strings
+                sample("d", "red", "p2", hue="green"),
+                sample("e", "grey", "p3", hue="red"),  # equally near to all classes: a tie, so a miss
+                sample("f", "grey", "p4", hue="grey"),
+                sample("g", "grey", "p4"),
+                BadSample("checksum_mismatch"),
+            ]
+        )
+    )
+    assert values(outcome)["acc1"] == 0.6
+    assert values(outcome)["mean_per_class_recall"] == pytest.approx((1 / 2 + 1 / 2 + 1) / 3)
+    assert list(values(outcome)) == ["acc1", "mean_per_class_recall", "auroc"]
+    card = outcome.protocol
+    assert (card["n"], card["samples"], card["excluded"]) == (5, 8, {"(no label)": 1, "grey": 1})
+    assert (card["bad"], card["bad_keys"]) == ({"checksum_mismatch": 1}, ["bad7"])
+    assert card["class_counts"] == {"red": 2, "green": 2, "3": 1}
+    assert (card["data"], card["split"], card["split_hash"]) == ("data/colours/test", "test", "hash-of-colours")
+    assert (card["weights"], card["bootstrap"]["clusters"]) == ("colour-encoder", 3)
+    assert [r["prediction"] for r in outcome.records] == ["red", "green", "3", "red", None]
+    assert [r["target"] for r in outcome.records] == ["red", "green", "3", "green", "red"]
+    assert outcome.records[4]["score"] == pytest.approx(1 / 3)
+    assert outcome.records[0]["scores"]["green"] == pytest.approx(math.exp(-100))
+    accuracy = np.mean([r["prediction"] == r["target"] for r in outcome.records])
+    assert accuracy == values(outcome)["acc1"]
+
+
+def test_class_embedding_is_the_renormalised_mean_of_unit_prompts():
+    task = zero_shot([], classes={"warm": ["red", "yellow"], "cold": ["blue"]}, templates=["{}"])
+    warm, cold = task.class_embeddings(ColourEncoder(), EmbeddingCache(4, 0, 10_000))
+    mean = (np.array([1, 0, 0]) + np.array([1, 1, 0]) / math.sqrt(2)) / 2
+    assert warm == pytest.approx(mean / np.linalg.norm(mean), abs=1e-7)
+    assert cold == pytest.approx([0, 0, 1])
+
+
+def test_acc5_appears_beyond_five_classes():
+    classes = {str(i): [name] for i, name in enumerate(["red", "green", "blue", "yellow", "red yellow", "grey"])}
+    outcome = run(zero_shot([sample("a", "grey", hue=0), sample("b", "blue", hue=2)], classes=classes))
+    assert values(outcome)["acc5"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"classes": {"red": ["red"]}}, "expected two or more"),
+        ({"classes": {"red": ["red"], "blue": []}}, r"classes \['blue'\] have no names"),
+        ({"templates": ["a photo"]}, r"templates need \{\} for the class name; found \['a photo'\]"),
+        ({"templates": []}, "found none"),
+    ],
+)
+def test_wrong_zero_shot_is_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        zero_shot([], **changes)
+
+
+def test_labels_that_match_no_class_are_explained():
+    message = r"no sample of data/colours/test has 'hue' among .*; found \{'pink': 1\}; labels there: \['hue', 'size'\]"
+    with pytest.raises(ValueError, match=message):
+        run(zero_shot([sample("a", "red", hue="pink", size=3)]))
+
+
+def retrieval(rows, **changes):
+    return Retrieval("captions", FakeDataset(rows), bootstrap=QUICK, **changes)
+
+
+def test_retrieval_pools_equal_captions():
+    outcome = run(
+        retrieval(
+            [
+                sample("a", "red", "p1", "red"),
+                sample("b", "red", "p2", " red "),  # the same text: one candidate for both images
+                sample("c", "blue", "p3", "green"),
+                sample("d", "green", "p3", "blue"),
+                sample("e", "yellow", "p4", "yellow"),
+                sample("f", "grey", "p5", " "),
+            ],
+            recall_at=(1, 3, 4),
+        )
+    )
+    assert values(outcome)["image_to_text_recall@1"] == 3 / 5
+    assert values(outcome)["text_to_image_recall@1"] == 2 / 4
+    assert values(outcome)["image_to_text_recall@4"] == 1.0
+    assert {metric.n for metric in outcome.metrics} == {5, 4}
+    card = outcome.protocol
+    assert (card["n"], card["unique_n"], card["pairs"], card["excluded"]) == (5, 4, 5, {"(no text)": 1})
+    assert "gallery stays" in card["bootstrap"]["resampled"]
+    to_text, to_image = outcome.records[:5], outcome.records[5:]
+    assert to_text[1] | {"score": 1} == {
+        "id": "b", "group": "p2", "prediction": "a", "target": ["a"],
+        "score": 1, "direction": "image_to_text", "rank": 1,
+    }  # fmt: skip
+    assert to_image[0]["target"] == ["a", "b"]
+    assert [r["rank"] for r in to_image] == [1, 5, 5, 1]  # four others score 0 or more, as the match does
+
+
+def test_several_text_fields_give_several_captions():
+    rows = [sample("a", "red", "p1", "blue"), sample("b", "blue", "p2", "blue")]
+    rows[0].texts["roi"] = "red"
+    outcome = run(retrieval(rows, text=["caption", "roi"], recall_at=[1]))
+    assert (outcome.protocol["unique_n"], outcome.protocol["pairs"]) == (2, 3)
+    assert values(outcome) == {"image_to_text_recall@1": 1.0, "text_to_image_recall@1": 1.0}
+
+
+def test_a_collapsed_encoder_scores_nothing():
+    rows = [sample(f"{i}", "grey", f"p{i}", f"grey {i}") for i in range(12)]
+    assert set(values(run(retrieval(rows, recall_at=(1, 5, 11)))).values()) == {0.0}
+
+
+def test_retrieval_without_texts_or_ranks_is_refused():
+    with pytest.raises(ValueError, match=r"has text \['report'\]; fields: \['caption'\]"):
+        run(retrieval([sample("a", "red", "p", "red")], text="report"))
+    with pytest.raises(ValueError, match=r"recall_at=\[0\]"):
+        retrieval([], recall_at=[0])
+
+
+def test_results_are_written_once_per_checkpoint_and_task(tmp_path):
+    metrics = [MetricValue("acc1", 0.5, 0.25, 0.75, 8), MetricValue("auroc", *[float("nan")] * 3, 8)]
+    outcome = Outcome("hues", metrics, [{"id": "a", "prediction": None}], {"kind": "zero_shot"})
+    assert results_rows("a.ckpt", outcome)[1]["value"] is None
+    for checkpoint in ("x/run/checkpoints/last.ckpt", "y/run/checkpoints/last.ckpt", "x/run/checkpoints/last.ckpt"):
+        write_outcome(tmp_path, checkpoint, outcome)
+    rows = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
+    assert [(row["checkpoint"][0], row["metric"]) for row in rows] == [(c, m) for c in "yx" for m in ("acc1", "auroc")]
+    assert {key: rows[0][key] for key in ("value", "ci_low", "ci_high", "n")} == {
+        "value": 0.5, "ci_low": 0.25, "ci_high": 0.75, "n": 8,
+    }  # fmt: skip
+    paths = {row["protocol"]["records"] for row in rows}
+    assert len(paths) == 2  # one base name, two checkpoints, two files
+    assert all(json.loads((tmp_path / path).read_text()) == outcome.records[0] for path in paths)
+
+
+@pytest.mark.parametrize(
+    "path", sorted((Path(__file__).parents[2] / "configs/task").glob("*.yaml")), ids=lambda p: p.stem
+)
+def test_shipped_tasks_build(path):
+    stated = yaml.safe_load(path.read_text())
+    assert (stated["name"], stated["split"]) == (path.stem, "test")
+    if stated["kind"] == "zero_shot":
+        ZeroShot(stated["name"], FakeDataset([]), stated["label"], stated["classes"], stated["templates"])
+        assert all(isinstance(value, str) for value in stated["classes"])
+    else:
+        Retrieval(stated["name"], FakeDataset([]), stated["text"], stated["recall_at"])

@@ -1,0 +1,17 @@
+"""A CLIP model small enough for every test."""
+
+import json
+from pathlib import Path
+
+TINY = {
+    "embed_dim": 16,
+    "vision_cfg": {"image_size": 32, "layers": 1, "width": 32, "head_width": 16, "patch_size": 8},
+    "text_cfg": {"context_length": 24, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1},
+}
+
+
+def tiny_architecture(folder: Path) -> Path:
+    """The architecture as a file in open_clip's format."""
+    path = folder / "tiny-clip.json"
+    path.write_text(json.dumps(TINY))
+    return path
