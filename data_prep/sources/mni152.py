@@ -43,8 +43,8 @@ BLOCKS = (
     *(("train", 14), ("margin", 3), ("test", 5), ("margin", 3)),
 )
 """Runs of slices (1 mm each) that repeat along an axis."""
-MIN_BRAIN = 0.05
-"""Share of a slice's pixels that have to be brain."""
+MIN_BRAIN = 0.1
+"""Share of a slice's pixels that have to be brain; a smaller rim of cortex looks alike in all planes."""
 
 NAMES = {
     "T1": ("T1-weighted MRI", "T1-weighted MR image", "T1-weighted magnetic resonance image"),
@@ -138,7 +138,10 @@ class Mni152:
         return Sample(
             key=key,
             images={"png": encode_png(display(self._cut(contrast, axis, index), plane))},
-            texts={"caption": caption(key, contrast, plane, position, millimetres, grey, white)},
+            texts={
+                "caption": caption(key, contrast, plane, position, millimetres, grey, white),
+                "view": f"{plane} {NAMES[contrast][0]} of the brain",
+            },
             labels={
                 "plane": plane,
                 "contrast": contrast,

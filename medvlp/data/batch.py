@@ -48,8 +48,9 @@ class PreparePairs:
 class CollatePairs:
     """Units → {"keys", "bad", "images": uint8 (B, 3, S, S), "tokens": int64 (B, L), "text_ids": int64 (B,)}.
 
-    Texts are padded to the batch's longest, not to the context: captions are short (Quilt, ROCO: ~37 of 77–512 tokens),
-    and both kinds of text tower give the same embedding for any amount of padding.
+    Texts are padded to the batch's longest, not to the context: captions are short (ROCO's: about 37 tokens of 77 to
+    512), and a text tower that masks padding gives the same embedding for any amount of it. For a tower that does not,
+    `tokenize` returns the whole context already.
     """
 
     pad_id: int

@@ -52,16 +52,14 @@ class Clip:
 
     @property
     def padding(self) -> tuple[int, int | None]:
-        """Pad id, and the length that texts must have: None where the tower ignores padding, so that any will do.
+        """Pad id, and the length that texts must have: None where the tower masks padding, so that any will do.
 
-        Towers that attend to padding (SigLIP's) need the whole context.
+        transformers' towers do; open_clip's own take texts of the whole context only.
         """
         text = getattr(self.model, "text", self.model)
         if hasattr(text, "config"):
             return text.config.pad_token_id, None
-        causal = text.attn_mask is not None
-        pool = getattr(text, "pool_type", None) or getattr(text, "text_pool_type", "argmax")
-        return getattr(text, "pad_id", 0), None if causal and pool == "argmax" else int(text.context_length)
+        return getattr(text, "pad_id", 0), int(text.context_length)
 
 
 class Tokenize:

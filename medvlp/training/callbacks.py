@@ -38,7 +38,7 @@ class Logs(pl.Callback):
         self.folder, self.every, self.log_samples = folder, every, log_samples
         self.metrics, self.samples, self.status = (Rows(folder / LOGS[0]), Rows(folder / LOGS[1]), Status(folder))
         self.row: dict[str, Any] = {}
-        self.grad_norm = 0.0
+        self.grad_norm = self.lr = 0.0
         self.keys: list[str] = []
         self.losses: list[torch.Tensor] = []
 
@@ -55,7 +55,8 @@ class Logs(pl.Callback):
         self.waited += time.perf_counter() - self.idle_since
 
     def on_before_optimizer_step(self, trainer: pl.Trainer, pl_module: Any, optimizer: Any) -> None:
-        if (trainer.global_step + 1) % self.every == 0:
+        self.lr = max(group["lr"] for group in optimizer.param_groups)  # before the scheduler moves on to the next step's
+        if (trainer.global_step + 1) % self.every == 0 or trainer.global_step + 1 == pl_module.total_steps:
             grads = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
             self.grad_norm = float(get_total_norm(grads))
 
@@ -82,7 +83,7 @@ class Logs(pl.Callback):
             "split": "train",
             "loss": self.ranks.mean(loss),
             "epoch": round(self.step / trainer.datamodule.steps_per_epoch, 4),  # type: ignore[attr-defined]
-            "lr": max(group["lr"] for group in trainer.optimizers[0].param_groups),
+            "lr": self.lr,
             "grad_norm": self.grad_norm,
             "pairs_per_second": round(self.units * self.ranks.size / seconds, 2),
             "data_wait": round(self.waited / seconds, 4),

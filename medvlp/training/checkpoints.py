@@ -83,11 +83,9 @@ class Checkpoints(pl.Callback):
         self.saved_at = trainer.global_step  # a resumed step is on disk already; step 0 is not worth a file
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        if trainer.global_step % self.every == 0:
+        # The last one too is saved here, in mid-epoch to Lightning, so that a longer horizon can go on from it.
+        if trainer.global_step % self.every == 0 or trainer.global_step == pl_module.total_steps:
             self.save(trainer)
-
-    def on_train_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        self.save(trainer)
 
     def save(self, trainer: pl.Trainer) -> None:
         """Save the present step, unless it was."""

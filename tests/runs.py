@@ -1,0 +1,100 @@
+"""Training runs of a tiny model, in this process or as a user would start them."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from medvlp.train import main
+from tests.conftest import REPOSITORY
+
+
+def tiny_words(folder: Path) -> list[str]:
+    """Overrides of a tiny CLIP on the split at <folder>/made/train, with the architecture file beside it."""
+    return [
+        "model=open_clip",
+        f"model.name={folder}/tiny-clip.json",
+        f"data.sources.made.path={folder}/made/train",
+        "data.global_batch_size=8",
+        "data.workers=0",
+        "data.log_samples=true",
+        "optim.lr=2e-3",
+        "optim.warmup_steps=2",
+        f"run_root={folder}/runs",
+        "trainer.max_steps=12",
+        "trainer.log_every=1",
+        "trainer.checkpoint_every=3",
+        "trainer.accelerator=cpu",
+    ]
+
+
+def run_here(words: list[str]) -> int:
+    """`medvlp train` in this process."""
+    threads = torch.get_num_threads()
+    try:
+        return main(words)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def start(words: list[str], ranks: int = 1, module: str = "medvlp.train") -> subprocess.Popen:
+    """`medvlp train` in a process of its own, on one rank or under torchrun."""
+    launcher = ["-m", "torch.distributed.run", "--nproc-per-node", str(ranks), "--master-port", str(free_port())]
+    command = [sys.executable, *(launcher if ranks > 1 else []), "-m", module, *words]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads() if ranks == 1 else 1)}
+    return subprocess.Popen(
+        command, cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def finish(process: subprocess.Popen, seconds: float = 240) -> tuple[int, str]:
+    """Exit code and output."""
+    output, _ = process.communicate(timeout=seconds)
+    return process.returncode, output
+
+
+def wait_for_step(process: subprocess.Popen, run: Path, step: int, seconds: float = 120) -> None:
+    """Return as soon as the run has written the keys of a step."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        path = run / "samples.jsonl"
+        if path.exists() and len(path.read_bytes().splitlines()) >= step:
+            return
+        if process.poll() is not None:
+            raise AssertionError(f"the run ended before step {step}:\n{process.stdout.read()}")
+        time.sleep(0.005)
+    raise AssertionError(f"the run did not come to step {step} in {seconds} s")
+
+
+def free_port() -> int:
+    """A loopback port that nobody uses."""
+    import socket
+
+    with socket.socket() as made:
+        made.bind(("127.0.0.1", 0))
+        return int(made.getsockname()[1])
+
+
+def rows(path: Path) -> list[dict[str, Any]]:
+    """All rows of a .jsonl file."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def losses(run: Path) -> list[float]:
+    """The loss of every step."""
+    return [row["loss"] for row in rows(run / "metrics.jsonl") if row["split"] == "train"]
+
+
+def weights(run: Path, name: str = "last") -> dict[str, torch.Tensor]:
+    """Model weights of a checkpoint."""
+    return torch.load(run / "checkpoints" / f"{name}.ckpt", weights_only=True)["state_dict"]
+
+
+def equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    """Bit for bit."""
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)

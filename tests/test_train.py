@@ -1,0 +1,265 @@
+"""Runs as a user starts them: interrupted, resumed, on several ranks, on damaged data."""
+
+import os
+import random
+import signal
+
+import pytest
+import torch
+import yaml
+
+from medvlp.shards import Sample
+from tests.datasets import pairs, write_split
+from tests.models.tiny import tiny_architecture
+from tests.runs import equal, finish, losses, rows, run_here, start, tiny_words, wait_for_step, weights
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Data, architecture, and a run that nothing disturbed."""
+    made = tmp_path_factory.mktemp("train")
+    write_split(made / "made" / "train", pairs(44))
+    tiny_architecture(made)
+    assert run_here([*tiny_words(made), "run_name=whole"]) == 0
+    return made
+
+
+@pytest.fixture
+def words(folder):
+    return tiny_words(folder)
+
+
+def test_a_run_leaves_what_was_promised(folder):
+    run = folder / "runs/whole"
+    assert rows(run / "status.json") == [{"state": "done", "step": 12, "reason": ""}]
+    assert sorted(p.name for p in (run / "checkpoints").iterdir()) == [
+        "last.ckpt",
+        "step-000006.ckpt",
+        "step-000009.ckpt",
+        "step-000012.ckpt",
+    ]
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    assert config["optim"]["lr"] == 0.002
+    checkpoint = torch.load(run / "checkpoints/last.ckpt", weights_only=True)
+    assert checkpoint["medvlp"]["config"] == config
+    assert set(checkpoint["medvlp"]) == {"format", "config", "preprocess", "tokenizer", "weights_sha256"}
+    assert (run / "report.html").exists()
+    metrics = rows(run / "metrics.jsonl")
+    assert [row["step"] for row in metrics] == list(range(1, 13))
+    assert [round(row["lr"], 6) for row in metrics[:3]] == [0.001, 0.002, 0.002]
+    assert metrics[0]["epoch"] == 0.2
+    samples = rows(run / "samples.jsonl")
+    assert [len(row["keys"]) for row in samples] == [8] * 12
+    epoch = [key for row in samples[:5] for key in row["keys"]]
+    assert len(set(epoch)) == 40
+
+
+def test_open_clip_opens_the_checkpoint_as_it_is(folder):
+    import open_clip
+
+    path = folder / "runs/whole/checkpoints/last.ckpt"
+    open_clip.add_model_config(folder / "tiny-clip.json")
+    theirs, _, _ = open_clip.create_model_and_transforms("tiny-clip")
+    theirs.load_state_dict(torch.load(path, weights_only=True)["state_dict"])
+    import medvlp
+
+    ours, transform, tokenizer = medvlp.load(path)
+    tokens, pixels = tokenizer(["a finding"]), torch.randn(1, 3, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(ours.encode_text(tokens), theirs.eval().encode_text(tokens))
+        assert torch.equal(ours.encode_image(pixels), theirs.encode_image(pixels))
+    assert transform.transforms[0].size == 32
+
+
+def test_a_run_killed_in_mid_epoch_goes_on_bit_for_bit(folder, words):
+    kill_and_resume(folder, words, "killed", step=7, resumed=["data.workers=1"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("attempt", range(10))
+def test_killed_at_random_steps(folder, words, attempt):
+    step = random.Random(attempt).randrange(1, 12)
+    kill_and_resume(folder, words, f"killed-{attempt}", step, resumed=[f"data.workers={attempt % 3}"])
+
+
+def kill_and_resume(folder, words, name, step, resumed):
+    run, whole = folder / "runs" / name, folder / "runs/whole"
+    process = start([*words, f"run_name={name}"])
+    wait_for_step(process, run, step)
+    process.kill()
+    finish(process)
+    assert process.returncode == -signal.SIGKILL
+    assert rows(run / "status.json")[0]["state"] == "running"
+    assert not (run / "checkpoints/step-000012.ckpt").exists()
+    assert run_here([*words, f"run_name={name}", "resume=auto", *resumed]) == 0
+    assert rows(run / "samples.jsonl") == rows(whole / "samples.jsonl")
+    assert losses(run) == losses(whole)
+    assert equal(weights(run), weights(whole))
+
+
+def test_on_sigterm_it_saves_exits_3_and_goes_on(folder, words):
+    run = folder / "runs/stopped"
+    process = start([*words, "run_name=stopped", "trainer.checkpoint_every=100"])
+    wait_for_step(process, run, 2)
+    process.send_signal(signal.SIGTERM)
+    code, output = finish(process)
+    assert code == 3, output
+    status = rows(run / "status.json")[0]
+    assert (status["state"], status["reason"]) == ("stopped", "SIGTERM")
+    assert 2 <= status["step"] < 12
+    assert (run / f"checkpoints/step-{status['step']:06d}.ckpt").exists()
+    assert run_here([*words, "run_name=stopped", "resume=auto", "trainer.checkpoint_every=100"]) == 0
+    assert equal(weights(run), weights(folder / "runs/whole"))
+
+
+def test_two_ranks_are_one_rank_in_double_precision(folder, words):
+    double = [*words, "trainer.precision=64-true", "trainer.max_steps=20", "optim.clip_norm=1"]
+    assert run_here([*double, "run_name=one64"]) == 0
+    code, output = finish(start([*double, "run_name=two64"], ranks=2))
+    assert code == 0, output
+    one, two = folder / "runs/one64", folder / "runs/two64"
+    assert losses(two) == pytest.approx(losses(one), rel=1e-9)
+    assert rows(two / "samples.jsonl") == rows(one / "samples.jsonl")
+    for name, value in weights(one).items():
+        assert torch.allclose(value, weights(two)[name], rtol=1e-9, atol=1e-12), name
+
+
+def test_a_run_goes_on_with_another_number_of_ranks(folder, words):
+    run, whole = folder / "runs/elastic", folder / "runs/whole"
+    assert run_here([*words, "run_name=elastic", f"resume={whole}/checkpoints/step-000006.ckpt"]) == 0
+    assert losses(run) == losses(whole)[6:]
+    code, output = finish(
+        start([*words, "run_name=elastic2", f"resume={whole}/checkpoints/step-000006.ckpt"], ranks=2)
+    )
+    assert code == 0, output
+    assert rows(folder / "runs/elastic2/samples.jsonl") == rows(whole / "samples.jsonl")[6:]
+    assert losses(folder / "runs/elastic2") == pytest.approx(losses(whole)[6:], rel=1e-4)
+
+
+def test_a_longer_horizon_continues_a_finished_run(folder, words):
+    short = [*words, "run_name=longer", "optim.schedule=constant", "trainer.max_steps=4"]
+    assert run_here(short) == 0
+    assert run_here([*short, "resume=auto", "trainer.max_steps=9"]) == 0
+    assert run_here([*words, "run_name=at-once", "optim.schedule=constant", "trainer.max_steps=9"]) == 0
+    assert equal(weights(folder / "runs/longer"), weights(folder / "runs/at-once"))
+    assert run_here([*short, "resume=auto", "trainer.max_steps=9"]) == 0  # nothing is left to do
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ([], "exists; choose another run_name, or go on with resume=auto"),
+        (["resume=auto", "seed=1"], "seed differ from that run's"),
+        (["resume=auto", "data.global_batch_size=4"], "data.global_batch_size differ"),
+        (["resume=auto", "data.sources.made.weight=2"], "data.sources differ"),
+        (["resume=absent.ckpt"], "no such file"),
+        (["run_name=new", "optim.parts.visio.freeze=true"], "unknown part 'visio'"),
+        (["run_name=new", "data.global_batch_size=45"], "an epoch has 44 units"),
+        (["run_name=new", "init_from=absent.ckpt"], "checkpoint absent.ckpt: no such file"),
+        (["run_name=new", "model.name=ViT-B-999"], "not one of open_clip's architectures"),
+        (["run_name=new", "tasks=[rocov2_retrieval]"], "task rocov2_retrieval"),
+    ],
+)
+def test_what_cannot_work_is_refused_with_the_reason(words, change, said, capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("MEDVLP_DATA", str(tmp_path))
+    assert run_here([*words, "run_name=whole", *change]) == 1
+    error = capsys.readouterr().err
+    assert said in error
+    assert "Traceback" not in error
+
+
+def test_changed_data_is_refused_on_resume(words, folder, tmp_path, capsys):
+    write_split(tmp_path / "made/train", pairs(45))
+    changed = [*words, "run_name=whole", "resume=auto", f"data.sources.made.path={tmp_path}/made/train"]
+    assert run_here([*changed, "trainer.max_steps=13"]) == 1
+    assert "the data changed since the checkpoint: made has another manifest.json" in capsys.readouterr().err
+
+
+def test_frozen_parts_stay_and_init_from_takes_named_parts(folder, words):
+    source = f"init_from={folder}/runs/whole/checkpoints/last.ckpt"
+    more = ["run_name=tuned", "trainer.max_steps=2", "init_parts=[vision]", "optim.parts.vision.freeze=true"]
+    assert run_here([*words, *more, source]) == 0
+    before, after = weights(folder / "runs/whole"), weights(folder / "runs/tuned")
+    assert torch.equal(before["visual.conv1.weight"], after["visual.conv1.weight"])
+    assert not torch.equal(before["visual.proj"], after["visual.proj"])
+    assert not torch.equal(before["text_projection"], after["text_projection"])
+
+
+def damaged(count: int) -> tuple[list[Sample], dict[str, str]]:
+    """100 pairs of which some are bad, in three ways."""
+    made, reasons = pairs(100), {}
+    for number in range(count):
+        sample = made[number * 9 + 3]
+        if number % 3 == 0:
+            sample.images["jpg"] = sample.images["jpg"][:100]
+        elif number % 3 == 1:
+            sample.texts["caption"] = ""
+        else:
+            sample.images["jpg"] = b"\x00" * 50
+        reasons[sample.key] = "empty_caption" if number % 3 == 1 else "undecodable_image"
+    return made, reasons
+
+
+def test_damaged_samples_are_replaced_and_counted_exactly(words, tmp_path):
+    samples, reasons = damaged(3)
+    split = write_split(tmp_path / "made/train", samples, per_shard=25)
+    broken = ruin_json(split, samples[50].key)
+    path = f"data.sources.made.path={split}"
+    options = ["run_name=damaged", "data.global_batch_size=10", "trainer.max_steps=20", "data.max_bad_fraction=0.05"]
+    assert run_here([*words, path, *options, f"run_root={tmp_path}"]) == 0
+    found = rows(tmp_path / "damaged/bad_samples.jsonl")
+    assert {row["key"]: row["reason"] for row in found} == {**reasons, **broken}
+    assert len(found) == 4
+    assert {row["shard"] for row in found} == {"000000.tar", "000002.tar"}
+
+
+def test_past_the_threshold_it_stops_and_names_shard_and_key(words, tmp_path, capsys):
+    samples, reasons = damaged(6)
+    split = write_split(tmp_path / "made/train", samples, per_shard=25)
+    path = f"data.sources.made.path={split}"
+    options = ["run_name=ruined", "data.global_batch_size=10", "data.max_bad_fraction=0.03"]
+    assert run_here([*words, path, *options, f"run_root={tmp_path}"]) == 1
+    error = capsys.readouterr().err
+    assert "4 of 100 samples are bad" in error or "5 of 100 samples are bad" in error
+    assert any(key in error for key in reasons)
+    assert ".tar of source made" in error
+    assert rows(tmp_path / "ruined/status.json")[0]["state"] == "failed"
+
+
+def ruin_json(split, key: str) -> dict[str, str]:
+    """Damage one byte of a sample's JSON on disk, behind the index's back."""
+    for tar in sorted(split.glob("*.tar")):
+        content = bytearray(tar.read_bytes())
+        place = content.find(f"{key}.json".encode())
+        if place >= 0:
+            content[place + 512] = ord("[")
+            tar.write_bytes(content)
+            return {key: "checksum_mismatch"}
+    raise AssertionError(f"{key} is nowhere")
+
+
+def test_loggers_by_name(words, folder, monkeypatch):
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    run = folder / "runs/logged"
+    assert run_here([*words, "run_name=logged", "trainer.max_steps=2", "trainer.loggers=[tensorboard,wandb-offline]"]) == 0
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(run / "tensorboard")).Reload()
+    assert [e.value for e in events.Scalars("train/loss")] == pytest.approx(losses(run), rel=1e-6)
+    assert list((run / "wandb").glob("offline-run-*/*.wandb"))
+
+
+def test_a_grid_runs_every_cell_in_its_own_folder(words, folder, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    grid = [*words, "-m", "run_name=grid", "trainer.max_steps=1", "optim.lr=1e-3,1e-2", "run_root=" + str(folder / "grid")]
+    assert run_here(grid) == 0
+    made = sorted(path.name for path in (folder / "grid").iterdir())
+    assert made == ["grid__lr-0.001", "grid__lr-0.01"]
+    assert [losses(folder / "grid" / name) for name in made][0] == [losses(folder / "grid" / name) for name in made][1]
+
+
+def test_a_grid_is_refused_under_torchrun(words, monkeypatch, capsys):
+    monkeypatch.setattr("medvlp.train.WORLD_SIZE", 2)
+    assert run_here([*words, "-m", "run_name=grid", "optim.lr=1e-3,1e-2"]) == 1
+    assert "a grid is not run under torchrun" in capsys.readouterr().err
+    assert os.environ.get("WORLD_SIZE") is None
