@@ -125,7 +125,9 @@ def build_experiment(config: TrainConfig) -> Experiment:
     module = experiment.module
     unknown = unknown_parts([*config.optim.parts, *config.init_parts], module.parts)
     if unknown:
-        raise ConfigError(f"unknown part {unknown[0]!r} in optim.parts or init_parts; this model has {list(module.parts)}")
+        raise ConfigError(
+            f"unknown part {unknown[0]!r} in optim.parts or init_parts; this model has {list(module.parts)}"
+        )
     if config.init_from:
         init_from(module.model, module.parts, config.init_from, config.init_parts)
     module.card = {**experiment.card, "config": as_dict(config)}
@@ -224,7 +226,9 @@ def build_task(task: TaskConfig, bootstrap: Bootstrap, split: str = "") -> Task:
     raise ConfigError(f"task {task.name}: kind={task.kind!r} is unknown; available: retrieval, zero_shot")
 
 
-def build_evaluation(config: TrainConfig, experiment: Experiment) -> Callable[[], Iterable[tuple[str, str, float]]] | None:
+def build_evaluation(
+    config: TrainConfig, experiment: Experiment
+) -> Callable[[], Iterable[tuple[str, str, float]]] | None:
     """The run's tasks on their `valid` split, as a function that evaluates the present weights.
 
     Raises:
@@ -233,7 +237,9 @@ def build_evaluation(config: TrainConfig, experiment: Experiment) -> Callable[[]
     if not config.tasks:
         return None
     if experiment.encoder is None:
-        raise ConfigError(f"tasks={config.tasks} need embeddings, which objective={config.objective.kind} does not give")
+        raise ConfigError(
+            f"tasks={config.tasks} need embeddings, which objective={config.objective.kind} does not give"
+        )
     tasks = [build_task(load_task(name), Bootstrap(resamples=0), split="valid") for name in config.tasks]
     encoder_of, data = experiment.encoder, config.data
 

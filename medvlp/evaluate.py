@@ -31,8 +31,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     import torch
 
     from medvlp.build import build_task, load_clip
-    from medvlp.eval.embeddings import EmbeddingCache
     from medvlp.environment import settle
+    from medvlp.eval.embeddings import EmbeddingCache
     from medvlp.eval.tasks import Bootstrap, write_outcome
     from medvlp.models.clip import ClipEncoder
     from medvlp.models.pretrained import WeightsError

@@ -61,7 +61,8 @@ def export_open_clip(checkpoint: str, output: Path) -> float:
     from medvlp.build import load_clip
 
     loaded = load_clip(checkpoint)
-    clip, model = loaded.clip, loaded.clip.model
+    clip = loaded.clip
+    model: Any = clip.model
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}-") as aside:
         folder = Path(aside) / output.name
@@ -76,12 +77,19 @@ def export_open_clip(checkpoint: str, output: Path) -> float:
                 [model.encode_image(pixels, normalize=True), model.encode_text(clip.tokenizer([PROBE]), normalize=True)]
             )
         torch.save({"pixels": pixels, "ours": ours}, Path(aside) / "probe.pt")
-        run = subprocess.run([sys.executable, "-c", RELOAD, str(folder), str(Path(aside) / "probe.pt"), PROBE], capture_output=True, text=True, check=False)
+        run = subprocess.run(
+            [sys.executable, "-c", RELOAD, str(folder), str(Path(aside) / "probe.pt"), PROBE],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         if run.returncode:
             raise ValueError(f"open_clip could not open the exported folder: {run.stderr.strip().splitlines()[-1]}")
         difference = float(run.stdout.strip().splitlines()[-1])
         if not difference <= TOLERANCE:
-            raise ValueError(f"the exported folder gives other embeddings in open_clip (by {difference:.1e}); nothing was kept")
+            raise ValueError(
+                f"the exported folder gives other embeddings in open_clip (by {difference:.1e}); nothing was kept"
+            )
         folder.rename(output)
     return difference
 
@@ -93,7 +101,8 @@ model, _, _ = open_clip.create_model_and_transforms("local-dir:" + folder)
 tokenizer = open_clip.get_tokenizer("local-dir:" + folder)
 probe = torch.load(probe, weights_only=True)
 with torch.no_grad():
-    theirs = torch.cat([model.eval().encode_image(probe["pixels"], normalize=True), model.encode_text(tokenizer([text]), normalize=True)])
+    image = model.eval().encode_image(probe["pixels"], normalize=True)
+    theirs = torch.cat([image, model.encode_text(tokenizer([text]), normalize=True)])
 print(float((theirs - probe["ours"]).abs().max()))
 """
 
@@ -110,7 +119,8 @@ def readme(weights: str, card: dict[str, Any]) -> str:
     return (
         f"# A CLIP model trained with medvlp\n\nResearch use only; not for clinical use.\n\n"
         f"Weights sha256 (names, types, shapes, bytes): `{weights}`\n{note}\n"
-        f"```python\nimport open_clip\nmodel, _, transform = open_clip.create_model_and_transforms('local-dir:<this folder>')\n```\n"
+        f"```python\nimport open_clip\n"
+        f"model, _, transform = open_clip.create_model_and_transforms('local-dir:<this folder>')\n```\n"
     )
 
 

@@ -45,7 +45,9 @@ def verb_help(verb: str) -> str:
     if recipes:
         lines += [f"recipes: {', '.join(sorted(recipes))}", ""]
     if verb == "train":
-        groups = {group: ", ".join(sorted(list_options(f"configs/{group}"))) for group in ("data", "model", "objective")}
+        groups = {
+            group: ", ".join(sorted(list_options(f"configs/{group}"))) for group in ("data", "model", "objective")
+        }
         lines += [f"{group}=<option>: {options}" for group, options in groups.items()]
         lines += ["", "A grid: medvlp train -m recipes=<name> optim.lr=1e-4,1e-3", ""]
     lines.append("keys:")

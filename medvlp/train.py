@@ -52,7 +52,9 @@ def run_grid(cells: list[list[str]]) -> int:
         if codes[-1] == STOPPED:
             break
     failed = [number for number, code in enumerate(codes, start=1) if code]
-    print(f"{len(codes) - len(failed)} of {len(cells)} cells done" + (f"; failed or stopped: {failed}" if failed else ""))
+    print(
+        f"{len(codes) - len(failed)} of {len(cells)} cells done" + (f"; failed or stopped: {failed}" if failed else "")
+    )
     return next((code for code in codes if code), 0)
 
 
@@ -95,7 +97,16 @@ def train(config: TrainConfig, folder: Path, checkpoint: Path | None) -> int:
     from medvlp.training.files import Status
 
     settle()
-    users_fault = (ConfigError, CheckpointError, DataChanged, ShardError, TooManyBadSamples, Unreadable, WeightsError, OSError)
+    users_fault = (
+        ConfigError,
+        CheckpointError,
+        DataChanged,
+        ShardError,
+        TooManyBadSamples,
+        Unreadable,
+        WeightsError,
+        OSError,
+    )
     try:
         experiment = build_experiment(config)
         data = build_data(config, experiment)

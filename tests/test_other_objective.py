@@ -76,4 +76,6 @@ def test_shared_code_does_not_ask_which_objective_it_serves():
         for node in ast.walk(tree):
             if isinstance(node, ast.If | ast.IfExp | ast.Match):
                 condition = ast.unparse(node.subject if isinstance(node, ast.Match) else node.test)
-                assert not re.search(r"objective|model\.kind|Contrastive|Clip|isinstance\(.*module", condition), f"{path}: {condition}"
+                assert not re.search(r"objective|model\.kind|Contrastive|Clip|isinstance\(.*module", condition), (
+                    f"{path}: {condition}"
+                )

@@ -45,7 +45,9 @@ def check_train(config: TrainConfig) -> None:
     """The rules of `medvlp train`."""
     data, trainer, optim = config.data, config.trainer, config.optim
     if not config.run_name or "/" in config.run_name or config.run_name.startswith("."):
-        raise ConfigError(f"run_name={config.run_name!r} must be a plain folder name; run_root says where runs are kept")
+        raise ConfigError(
+            f"run_name={config.run_name!r} must be a plain folder name; run_root says where runs are kept"
+        )
     if trainer.max_steps is None and trainer.max_epochs is None:
         raise ConfigError("give trainer.max_steps or trainer.max_epochs (with both, the run ends at the first)")
     for key, number in (
@@ -118,7 +120,9 @@ def require_prepared(config: TrainConfig) -> None:
     for name, source in config.data.sources.items():
         folder = Path(source.path)
         if not (folder / "manifest.json").is_file():
-            state = "has no manifest.json: it is unfinished or not a shard folder" if folder.is_dir() else "does not exist"
+            state = (
+                "has no manifest.json: it is unfinished or not a shard folder" if folder.is_dir() else "does not exist"
+            )
             raise ConfigError(
                 f"data.sources.{name}.path: {folder} {state}. Prepare it with\n"
                 f"  medvlp prep source={name} input=<the publisher's files> output={folder.parent}"

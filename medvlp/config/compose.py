@@ -63,7 +63,9 @@ register("objective", "contrastive", ContrastiveConfig)
 def search_folders() -> list[Path]:
     """Parents of configs/ and recipes/ that are searched: the working folder's own come first, then the shipped ones."""
     here = Path.cwd()
-    return [here, SHIPPED] if here != SHIPPED and any((here / n).is_dir() for n in ("configs", "recipes")) else [SHIPPED]
+    return (
+        [here, SHIPPED] if here != SHIPPED and any((here / n).is_dir() for n in ("configs", "recipes")) else [SHIPPED]
+    )
 
 
 def compose(verb: str, overrides: Sequence[str]) -> Any:
@@ -108,7 +110,10 @@ def expand_grid(verb: str, overrides: Sequence[str], multirun: bool) -> list[lis
     named = []
     for cell in cells:
         chosen = [word for word in cell if word.split("=", 1)[0] in swept]
-        suffix = "__".join(re.sub(r"[^A-Za-z0-9.+-]+", "-", w.split("=", 1)[0].split(".")[-1] + "-" + w.split("=", 1)[1]) for w in chosen)
+        suffix = "__".join(
+            re.sub(r"[^A-Za-z0-9.+-]+", "-", w.split("=", 1)[0].split(".")[-1] + "-" + w.split("=", 1)[1])
+            for w in chosen
+        )
         rest = [word for word in cell if not word.startswith(("run_name=", "hydra."))]
         named.append([*rest, f"run_name={base}__{suffix}", "hydra.mode=RUN"])
     return named
@@ -157,13 +162,16 @@ def list_options(folder: str) -> dict[str, str]:
     found = {}
     for root in reversed(search_folders()):
         for path in sorted((root / folder).rglob("*.yaml")):
-            comments = [line[1:].strip() for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("#")]
+            comments = [
+                line[1:].strip() for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("#")
+            ]
             text = next((line for line in comments if not line.startswith("@")), "")
             found[path.relative_to(root / folder).with_suffix("").as_posix()] = text
     return found
 
 
-def _compose(verb: str, overrides: Sequence[str]) -> tuple[DictConfig, DictConfig | None]:
+def _compose(verb: str, given: Sequence[str]) -> tuple[DictConfig, DictConfig | None]:
+    overrides = list(given)
     for word in overrides:
         if "=" not in word and not word.startswith("~"):
             raise ConfigError(f"{word!r} is not key=value; see medvlp {verb} --help")
@@ -255,11 +263,11 @@ def _readable(verb: str, error: Exception, overrides: list[str]) -> str:
     while chain[-1].__cause__ is not None:
         chain.append(chain[-1].__cause__)  # type: ignore[arg-type]
     text = "\n".join(str(link) for link in chain)
-    struct = re.search(r"Could not override '([^']+)'|Key '([^']+)' (?:is not in struct|not in)", text)
     full = re.search(r"full_key: (\S+)", text)
-    if "Could not override" in text or "not in struct" in text or "not in '" in text:
-        key = (full.group(1) if full else "") or next((g for g in struct.groups() if g), "") if struct or full else ""
-        known = _all_keys(verb, overrides)
+    unknown = re.search(r"Could not override '([^']+)'|Key '([^']+)' (?:is not in struct|not in)", text)
+    if unknown:
+        key = full.group(1) if full else unknown.group(1) or unknown.group(2)
+        known = _all_keys(verb)
         return f"unknown key {key!r}{suggestion(key, known)} `medvlp {verb} --help` lists the keys"
     reason = next((line for link in reversed(chain) for line in str(link).splitlines() if line.strip()), str(error))
     if full:
@@ -269,7 +277,7 @@ def _readable(verb: str, error: Exception, overrides: list[str]) -> str:
     return reason
 
 
-def _all_keys(verb: str, overrides: list[str]) -> list[str]:
+def _all_keys(verb: str) -> list[str]:
     types: list[tuple[str, type]] = [("", SCHEMAS[verb])]
     keys = []
     while types:
@@ -278,7 +286,9 @@ def _all_keys(verb: str, overrides: list[str]) -> list[str]:
             name = prefix + item.name
             keys.append(name)
             if dataclasses.is_dataclass(item.type):
-                options = KINDS.get(item.name, {}).values() if item.type in (ModelConfig, ObjectiveConfig) else [item.type]
+                options = (
+                    KINDS.get(item.name, {}).values() if item.type in (ModelConfig, ObjectiveConfig) else [item.type]
+                )
                 types += [(name + ".", option) for option in options]  # type: ignore[misc]
     return keys
 

@@ -40,7 +40,11 @@ def _sentences(schema: type) -> dict[str, str]:
         body = ast.parse(inspect.cleandoc(inspect.getsource(ancestor))).body[0]
         assert isinstance(body, ast.ClassDef)
         for before, after in zip(body.body, body.body[1:], strict=False):
-            if isinstance(before, ast.AnnAssign) and isinstance(before.target, ast.Name) and isinstance(after, ast.Expr):
+            if (
+                isinstance(before, ast.AnnAssign)
+                and isinstance(before.target, ast.Name)
+                and isinstance(after, ast.Expr)
+            ):
                 assert isinstance(after.value, ast.Constant)
                 found[before.target.id] = str(after.value.value)
     return found

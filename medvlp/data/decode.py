@@ -21,7 +21,9 @@ def open_image(data: bytes, max_pixels: int) -> Image.Image:
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own cap is checked below, before decoding
+            warnings.simplefilter(
+                "ignore", Image.DecompressionBombWarning
+            )  # our own cap is checked below, before decoding
             image = Image.open(io.BytesIO(data), formats=FORMATS)
         width, height = image.size
         if width * height > max_pixels:

@@ -28,7 +28,7 @@ def crop_box(
     """
     area = height * width
     for _ in range(10):
-        target = area * rng.uniform(*scale)
+        target = area * rng.uniform(scale[0], scale[1])
         aspect = math.exp(rng.uniform(math.log(ratio[0]), math.log(ratio[1])))
         w, h = round(math.sqrt(target * aspect)), round(math.sqrt(target / aspect))
         if 0 < w <= width and 0 < h <= height:
@@ -49,5 +49,7 @@ def random_crop(
     """
     pixels = to_tensor(image)
     box = crop_box(pixels.shape[1], pixels.shape[2], scale, ratio, rng)
-    view = functional.resized_crop(pixels, *box, size=[size, size], interpolation=InterpolationMode.BICUBIC, antialias=True)
+    view = functional.resized_crop(
+        pixels, *box, size=[size, size], interpolation=InterpolationMode.BICUBIC, antialias=True
+    )
     return view.expand(3, -1, -1)

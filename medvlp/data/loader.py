@@ -29,7 +29,9 @@ class TrainingLoader:
         workers: loader processes; 0 reads in this one.
     """
 
-    def __init__(self, units: Units, schedule: Schedule, collate: Collate, total_steps: int, workers: int, pin: bool) -> None:
+    def __init__(
+        self, units: Units, schedule: Schedule, collate: Collate, total_steps: int, workers: int, pin: bool
+    ) -> None:
         self.units, self.schedule, self.collate = units, schedule, collate
         self.total_steps, self.workers, self.pin = total_steps, workers, pin
         self.manifests = {name: dataset.manifest_hash for name, dataset in units.sources}
@@ -43,7 +45,7 @@ class TrainingLoader:
         first = self.handed_out // self.schedule.accumulate
         loader = DataLoader(
             self.units,
-            batch_sampler=_Requests(self.schedule, first, self.total_steps),  # type: ignore[arg-type]
+            batch_sampler=_Requests(self.schedule, first, self.total_steps),
             num_workers=self.workers,
             collate_fn=self.collate,
             pin_memory=self.pin,

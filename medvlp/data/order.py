@@ -51,7 +51,9 @@ class Order:
     def __init__(self, sources: Sequence[OrderedSource], seed: int, block: int = 0, window: int = 64) -> None:
         empty = [source.name for source in sources if source.length == 0]
         if empty or not sources:
-            raise ValueError(f"nothing to order: source {empty[0]!r} is empty" if empty else "nothing to order: no source")
+            raise ValueError(
+                f"nothing to order: source {empty[0]!r} is empty" if empty else "nothing to order: no source"
+            )
         self.sources = tuple(sources)
         self.seed, self.block, self.window = seed, block, window
         self.counts = [max(1, round(source.length * source.weight)) for source in sources]

@@ -55,7 +55,9 @@ class Schedule:
         ValueError: the global batch cannot be divided, or an epoch does not fill one.
     """
 
-    def __init__(self, plan: Plan, global_batch_size: int, accumulate: int = 1, rank: int = 0, world_size: int = 1) -> None:
+    def __init__(
+        self, plan: Plan, global_batch_size: int, accumulate: int = 1, rank: int = 0, world_size: int = 1
+    ) -> None:
         share, rest = divmod(global_batch_size, accumulate * world_size)
         if rest or not share:
             raise ValueError(

@@ -52,7 +52,7 @@ class Units(Dataset[dict[str, Any]]):
         row = number - int(self.starts[index])
         key = (self.seed, request.epoch, request.position, place)
         spare = np.random.Generator(philox("replacement", *key))
-        bad = []
+        bad: list[dict[str, Any]] = []
         for _ in range(ATTEMPTS):
             try:
                 sample = dataset.read(row)

@@ -10,7 +10,11 @@ SAME_TEXT = ("negative", "masked", "positive")
 
 
 def info_nce(
-    image_BD: Tensor, text_BD: Tensor, logit_scale: Tensor, text_ids_B: Tensor | None = None, same_text: str = "negative"
+    image_BD: Tensor,
+    text_BD: Tensor,
+    logit_scale: Tensor,
+    text_ids_B: Tensor | None = None,
+    same_text: str = "negative",
 ) -> Tensor:
     """Symmetric InfoNCE (van den Oord 2018; CLIP, Radford 2021) of this rank's pairs against all ranks' pairs.
 

@@ -56,7 +56,7 @@ class Clip:
 
         transformers' towers do; open_clip's own take texts of the whole context only.
         """
-        text = getattr(self.model, "text", self.model)
+        text: Any = getattr(self.model, "text", self.model)
         if hasattr(text, "config"):
             return text.config.pad_token_id, None
         return getattr(text, "pad_id", 0), int(text.context_length)
@@ -139,7 +139,9 @@ def named(name: str, pretrained: str = "", context_length: int | None = None) ->
         raise WeightsError(f"model.name={name}, model.pretrained={pretrained!r}: {error}") from None
     tokenizer = open_clip.get_tokenizer(name, context_length=context_length)
     preprocess = open_clip.get_model_preprocess_cfg(model)
-    return Clip(model, tokenizer, preprocess, _tokenizer_identity(tokenizer, name), open_clip.get_model_config(name) or {})
+    return Clip(
+        model, tokenizer, preprocess, _tokenizer_identity(tokenizer, name), open_clip.get_model_config(name) or {}
+    )
 
 
 def architecture(
@@ -202,7 +204,7 @@ def composed(
     except RuntimeError as error:
         raise WeightsError(f"model.vision.timm={vision['timm_model_name']!r}: {error}") from None
     if image_weights not in ("", "timm"):
-        load_trunk(model.visual.trunk, image_weights)  # type: ignore[union-attr, arg-type]
+        load_trunk(model.visual.trunk, image_weights)
     return Clip(model, tokenizer, preprocess, _tokenizer_identity(tokenizer, text_name), model_cfg)
 
 
@@ -222,7 +224,10 @@ def preprocess_settings(size: int, mean: Sequence[float], std: Sequence[float], 
 def _tokenizer_identity(tokenizer: Any, name: str) -> dict[str, str]:
     inner = getattr(tokenizer, "tokenizer", None)
     if inner is None:  # open_clip's own byte-pair vocabulary, which travels inside the library
-        return {"name": "open_clip", "sha256": files_hash(Path(open_clip.__file__).parent, ("bpe_simple_vocab_16e6.txt.gz",))}
+        return {
+            "name": "open_clip",
+            "sha256": files_hash(Path(open_clip.__file__).parent, ("bpe_simple_vocab_16e6.txt.gz",)),
+        }
     folder = Path(inner.name_or_path)
     if folder.is_dir():
         return {"name": name, "sha256": files_hash(folder, TOKENIZER_FILES)}

@@ -38,7 +38,9 @@ def resolve(reference: str) -> str:
     if not path.is_relative_to(root):
         raise WeightsError(f"{reference} leaves its package's folder")
     if not path.exists():
-        here = sorted(p.relative_to(root).as_posix() for p in root.rglob("*") if p.suffix in (".pth", ".safetensors", ".bin"))
+        here = sorted(
+            p.relative_to(root).as_posix() for p in root.rglob("*") if p.suffix in (".pth", ".safetensors", ".bin")
+        )
         raise WeightsError(f"{reference}: no such file in the package; weights there: {here}")
     return str(path)
 

@@ -55,7 +55,9 @@ class Logs(pl.Callback):
         self.waited += time.perf_counter() - self.idle_since
 
     def on_before_optimizer_step(self, trainer: pl.Trainer, pl_module: Any, optimizer: Any) -> None:
-        self.lr = max(group["lr"] for group in optimizer.param_groups)  # before the scheduler moves on to the next step's
+        self.lr = max(
+            group["lr"] for group in optimizer.param_groups
+        )  # before the scheduler moves on to the next step's
         if (trainer.global_step + 1) % self.every == 0 or trainer.global_step + 1 == pl_module.total_steps:
             grads = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
             self.grad_norm = float(get_total_norm(grads))
@@ -146,7 +148,7 @@ class BadSamples(pl.Callback):
             TooManyBadSamples: on every rank.
         """
         found, self.waiting = [row for rows in self.ranks.gather(self.waiting) for row in rows], []
-        new = {}
+        new: dict[tuple[str, str], dict[str, Any]] = {}
         for row in sorted(found, key=lambda row: (row["epoch"], row["position"])):
             new.setdefault((row["source"], row["key"]), row)
         new = {name: row for name, row in new.items() if name not in self.seen}
@@ -254,7 +256,9 @@ class Progress(pl.Callback):
         elif row.get("step") == step and (batch_idx + 1) % trainer.accumulate_grad_batches == 0:
             left = (time.perf_counter() - self.began) / max(step - self.first, 1) * (pl_module.total_steps - step)
             minutes, seconds = divmod(round(left), 60)
-            print(f"step {step}/{pl_module.total_steps}  {self._summary(row)}  {minutes}:{seconds:02d} left", flush=True)
+            print(
+                f"step {step}/{pl_module.total_steps}  {self._summary(row)}  {minutes}:{seconds:02d} left", flush=True
+            )
 
     def _summary(self, row: dict[str, Any]) -> str:
         return f"loss {row['loss']:.4f}  {row['pairs_per_second']:.1f} pairs/s  data wait {row['data_wait']:.0%}"

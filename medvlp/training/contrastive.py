@@ -39,7 +39,7 @@ class Contrastive(Training):
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
 
     def loss(self, batch: dict[str, Any]) -> tuple[Tensor, dict[str, Tensor | float]]:
-        images_BCHW = (batch["images"].to(self.mean.dtype) / 255 - self.mean) / self.std  # type: ignore[operator]
+        images_BCHW = (batch["images"].to(self.mean.dtype) / 255 - self.mean) / self.std
         # convolutions run channels-last about 1.5 times as fast; the rest does not mind
         images_BCHW = images_BCHW.contiguous(memory_format=torch.channels_last)
         image_BD = normalize(self.model.encode_image(images_BCHW), dim=-1)  # type: ignore[operator]

@@ -7,7 +7,6 @@ from typing import Any
 
 from medvlp.shards.atomic import write_whole
 
-
 LOGS = ("metrics.jsonl", "samples.jsonl", "bad_samples.jsonl")
 """A training run's rows, by step."""
 

@@ -12,7 +12,7 @@ class Ranks:
     def __init__(self) -> None:
         several = dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
         self.size = dist.get_world_size() if several else 1
-        self.group = dist.new_group(backend="gloo") if several else None
+        self.group: Any = dist.new_group(backend="gloo") if several else None
 
     def any(self, flag: bool) -> bool:
         """Whether any rank says so."""

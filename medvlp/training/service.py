@@ -75,9 +75,7 @@ class Training(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         chosen = self.optimisation
-        optimizer = adamw(
-            self.model, self.parts, chosen.lr, chosen.lrs, chosen.weight_decay, chosen.betas, chosen.eps
-        )
+        optimizer = adamw(self.model, self.parts, chosen.lr, chosen.lrs, chosen.weight_decay, chosen.betas, chosen.eps)
         schedule = Schedule(chosen.schedule, chosen.warmup_steps, self.total_steps, chosen.final_lr_fraction)
         return {
             "optimizer": optimizer,

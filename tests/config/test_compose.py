@@ -101,7 +101,7 @@ def test_a_grid_on_the_command_line_is_the_product_of_its_axes():
 
 
 def test_a_list_on_the_command_line_without_multirun_is_a_mistake():
-    with pytest.raises(ConfigError, match="optim.lr"):
+    with pytest.raises(ConfigError, match=r"optim\.lr"):
         compose("train", [ROCO, "optim.lr=1e-3,1e-4"])
 
 

@@ -22,7 +22,10 @@ def test_the_whole_image_is_within_2_of_pils_bicubic():
 
 def test_grey_is_resized_once_with_the_result_of_three_equal_channels():
     grey = picture("L")
-    views = [random_crop(image, 56, [0.5, 1], [0.75, 1.33], np.random.default_rng(5)) for image in (grey, grey.convert("RGB"))]
+    views = [
+        random_crop(image, 56, [0.5, 1], [0.75, 1.33], np.random.default_rng(5))
+        for image in (grey, grey.convert("RGB"))
+    ]
     assert torch.equal(*views)
 
 

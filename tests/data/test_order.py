@@ -46,7 +46,9 @@ def test_a_window_reads_whole_blocks():
     made = order([(100, 1.0)], block=10, window=2)
     windows = made.epoch(0).reshape(-1, 20)
     for window in windows:
-        assert Counter((window // 10).tolist()).most_common() == [(b, 10) for b, _ in Counter((window // 10).tolist()).most_common()]
+        assert Counter((window // 10).tolist()).most_common() == [
+            (b, 10) for b, _ in Counter((window // 10).tolist()).most_common()
+        ]
         assert len(set((window // 10).tolist())) == 2
     assert not np.array_equal(np.sort(windows[0]), windows[0])
 

@@ -22,7 +22,11 @@ def read(length: int, batch: int, first: int, last: int, accumulate: int = 1, ra
 
 
 @given(
-    st.integers(12, 60), st.sampled_from([1, 2, 3, 4, 6]), st.sampled_from([1, 2, 3]), st.integers(0, 9), st.integers(1, 9)
+    st.integers(12, 60),
+    st.sampled_from([1, 2, 3, 4, 6]),
+    st.sampled_from([1, 2, 3]),
+    st.integers(0, 9),
+    st.integers(1, 9),
 )
 def test_ranks_and_accumulation_do_not_change_the_global_batch(length, ranks, accumulate, first, more):
     if 12 % (ranks * accumulate):

@@ -85,7 +85,9 @@ def test_bad_samples_are_replaced_from_their_own_source_and_named(tmp_path):
     broken[2].images["jpg"] = broken[2].images["jpg"][:60]
     broken[4].texts["caption"] = "  "
     one = write_split(tmp_path / "one" / "train", broken)
-    two = write_split(tmp_path / "two" / "train", [Sample(**{**vars(s), "key": f"two-{i}"}) for i, s in enumerate(pairs(6))])
+    two = write_split(
+        tmp_path / "two" / "train", [Sample(**{**vars(s), "key": f"two-{i}"}) for i, s in enumerate(pairs(6))]
+    )
     made = [list(loader([one, two], total=1, batch=12, workers=workers)) for workers in (0, 2)]
     same(made[0][0], made[1][0])
     batch = made[0][0]
@@ -108,7 +110,10 @@ def test_tokens_are_padded_to_the_longest_of_the_batch(folder):
     batch = next(iter(loader([folder])))
     assert batch["tokens"].shape == (6, 20)
     short = CollatePairs(9)(
-        [{"bad": [], "items": [{"key": "k", "image": batch["images"][0], "tokens": ids, "text_id": 1}]} for ids in ([1], [2, 3])]
+        [
+            {"bad": [], "items": [{"key": "k", "image": batch["images"][0], "tokens": ids, "text_id": 1}]}
+            for ids in ([1], [2, 3])
+        ]
     )
     assert short["tokens"].tolist() == [[1, 9], [2, 3]]
 

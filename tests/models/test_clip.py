@@ -53,7 +53,9 @@ def test_texts_with_the_padding_they_need_give_the_embeddings_that_open_clip_giv
     assert len(tokenize(TEXTS[0])) == lengths
 
 
-@pytest.mark.parametrize("name", ["ViT-B-32", "RN50", "ViT-B-16-SigLIP", "roberta-ViT-B-32", "convnext_base", "coca_ViT-B-32"])
+@pytest.mark.parametrize(
+    "name", ["ViT-B-32", "RN50", "ViT-B-16-SigLIP", "roberta-ViT-B-32", "convnext_base", "coca_ViT-B-32"]
+)
 def test_every_parameter_of_open_clips_models_has_a_part(name):
     config = open_clip.get_model_config(name)
     with torch.device("meta"):
@@ -117,7 +119,9 @@ def test_the_transform_is_open_clips_own(tiny):
     model, _, theirs = open_clip.create_model_and_transforms("tiny-clip")
     image = Image.linear_gradient("L").resize((90, 60)).convert("RGB")
     assert torch.equal(tiny.transform(image), theirs(image))
-    assert {name: p.shape for name, p in model.named_parameters()} == {n: p.shape for n, p in tiny.model.named_parameters()}
+    assert {name: p.shape for name, p in model.named_parameters()} == {
+        n: p.shape for n, p in tiny.model.named_parameters()
+    }
 
 
 def test_the_encoders_identity_is_of_weights_transform_and_tokenizer(tiny):

@@ -50,7 +50,11 @@ def test_the_weights_hash_is_of_names_types_shapes_and_values():
     base = {"a": torch.arange(6.0), "b": torch.tensor(1)}
     assert weights_hash(base) == weights_hash({"b": torch.tensor(1), "a": torch.arange(6.0)})
     assert weights_hash(base) == weights_hash({**base, "a": torch.arange(12.0)[::2] / 2})
-    others = [{**base, "a": torch.arange(6.0).view(2, 3)}, {**base, "a": torch.arange(6)}, {"c": base["a"], "b": base["b"]}]
+    others = [
+        {**base, "a": torch.arange(6.0).view(2, 3)},
+        {**base, "a": torch.arange(6)},
+        {"c": base["a"], "b": base["b"]},
+    ]
     hashes = {weights_hash(made) for made in [base, *others, {**base, "a": torch.arange(6.0) + 1e-7}]}
     assert len(hashes) == 5
     assert weights_hash({"h": torch.ones(3, dtype=torch.bfloat16)}) != weights_hash({"h": torch.ones(3)})
