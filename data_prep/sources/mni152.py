@@ -4,8 +4,8 @@ The ICBM 152 2009a nonlinear symmetric template (Fonov et al., NeuroImage 2009 a
 average of 152 healthy adults at 1 mm: a T1-weighted image without the skull, and the probabilities of grey and of white
 matter. Every slice along the three axes is one sample; the caption says what the slice shows, and nothing else.
 
-Neighbouring slices look alike, so splits are contiguous blocks of positions, taking turns along each axis, with a few
-slices left out between them. Sagittal slices are blocked by their distance from the midline, because the left and right
+Neighbouring slices look alike, so splits are contiguous blocks of positions, taking turns along each axis from the first
+slice with enough brain, with a few slices left out between them. Sagittal slices are blocked by their distance from the midline, because the left and right
 halves mirror each other. All contrasts of a position are in one split. Slices of different axes do cross; that
 remains. A sample's group is its block: the whole is one brain.
 
@@ -114,7 +114,7 @@ class Mni152:
         start, stop = unit.what
         for contrast, axis, index in self._slices[unit.split][start:stop]:
             original = f"{contrast} {PLANES[axis]} {index}"
-            if block_of(self._block_position(axis, index))[0] == "margin":
+            if self._block(axis, index)[0] == "margin":
                 yield Dropped(original, "between_blocks", "left out so that splits do not hold neighbouring slices")
                 continue
             brain = self._cut("T1", axis, index) > 0
@@ -151,7 +151,7 @@ class Mni152:
                 "white_matter_share": white,
             },
             metadata={
-                "group": f"{plane}_block_{block_of(self._block_position(axis, index))[1]:02d}",
+                "group": f"{plane}_block_{self._block(axis, index)[1]:02d}",
                 "licence": LICENCE,
                 "source": self.name,
                 "original_name": original,
@@ -196,12 +196,29 @@ class Mni152:
         for contrast in FILES:
             for axis in range(3):
                 for index in range(self._volumes["T1"].shape[axis]):
-                    kind, _ = block_of(self._block_position(axis, index))
+                    kind, _ = self._block(axis, index)
                     slices["train" if kind == "margin" else kind].append((contrast, axis, index))
         return slices
 
-    def _block_position(self, axis: int, index: int) -> int:
+    def _block(self, axis: int, index: int) -> tuple[str, int]:
+        """Kind and number of the block of a slice. Held-out blocks lie between training blocks, never at an end: beyond
+        the last training block a slice is margin."""
+        first, last = self._range[axis]
+        position = max(self._distance(axis, index) - first, 0)
+        kind, number = block_of(position)
+        ahead = any(block_of(later)[0] == "train" for later in range(position, last - first + 1))
+        return (kind, number) if kind == "train" or ahead else ("margin", number)
+
+    def _distance(self, axis: int, index: int) -> int:
         return abs(index + self._origin[0]) if axis == 0 else index
+
+    @cached_property
+    def _range(self) -> list[tuple[int, int]]:
+        """Smallest and largest distance along each axis of a slice with enough brain."""
+        filled = (self._volumes["T1"] > 0).mean
+        shares = [filled(axis=others) for others in ((1, 2), (0, 2), (0, 1))]
+        enough = [[self._distance(axis, int(i)) for i in np.flatnonzero(shares[axis] >= MIN_BRAIN)] for axis in range(3)]
+        return [(min(distances), max(distances)) for distances in enough]
 
     def _cut(self, contrast: str, axis: int, index: int) -> np.ndarray:
         # Not take(): it would first copy the whole volume, whose axes NIfTI stores in Fortran order.

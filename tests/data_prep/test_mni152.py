@@ -27,7 +27,7 @@ def samples_of(items):
 
 def test_counts(slices):
     kept = {split: len(samples_of(items)) for split, items in slices.items()}
-    assert kept == {"train": 714, "valid": 84, "test": 135}
+    assert kept == {"train": 744, "valid": 96, "test": 105}
     assert sum(map(len, slices.values())) == 3 * (197 + 233 + 189)
     drops = Counter(item.reason for items in slices.values() for item in items if isinstance(item, Dropped))
     assert drops == {"between_blocks": 441, "little_brain": 483}
