@@ -217,7 +217,9 @@ class Mni152:
         """Smallest and largest distance along each axis of a slice with enough brain."""
         filled = (self._volumes["T1"] > 0).mean
         shares = [filled(axis=others) for others in ((1, 2), (0, 2), (0, 1))]
-        enough = [[self._distance(axis, int(i)) for i in np.flatnonzero(shares[axis] >= MIN_BRAIN)] for axis in range(3)]
+        enough = [
+            [self._distance(axis, int(i)) for i in np.flatnonzero(shares[axis] >= MIN_BRAIN)] for axis in range(3)
+        ]
         return [(min(distances), max(distances)) for distances in enough]
 
     def _cut(self, contrast: str, axis: int, index: int) -> np.ndarray:

@@ -1,0 +1,80 @@
+import pickle
+import sys
+
+import pytest
+import torch
+
+from medvlp.training.checkpoints import CheckpointError, WholeCheckpoints, load_checkpoint, newest
+from medvlp.training.files import Rows, Status, drop_rows_after, read_rows
+
+CONTENT = {"state_dict": {"a": torch.ones(3)}, "global_step": 4, "medvlp": {"format": 1}}
+
+
+def test_a_checkpoint_is_whole_or_absent(tmp_path, monkeypatch):
+    path = tmp_path / "checkpoints/step-000004.ckpt"
+    WholeCheckpoints().save_checkpoint(CONTENT, path)
+    before = path.read_bytes()
+
+    def fails_half_way(content, file):
+        file.write(b"half")
+        raise RuntimeError("PytorchStreamWriter failed writing file data/0: file write failed")
+
+    monkeypatch.setattr(torch, "save", fails_half_way)
+    with pytest.raises(CheckpointError, match=r"could not save .*step-000004.ckpt.* MiB are free there"):
+        WholeCheckpoints().save_checkpoint(CONTENT, path)
+    assert path.read_bytes() == before
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+def test_the_newest_whole_checkpoint_is_found_by_step_not_by_name(tmp_path, capsys):
+    assert newest(tmp_path) is None
+    for step in (999999, 1000000):
+        WholeCheckpoints().save_checkpoint(CONTENT, tmp_path / f"step-{step:06d}.ckpt")
+    assert newest(tmp_path).name == "step-1000000.ckpt"
+    whole = (tmp_path / "step-1000000.ckpt").read_bytes()
+    (tmp_path / "step-1000000.ckpt").write_bytes(whole[: len(whole) // 2])
+    assert newest(tmp_path).name == "step-999999.ckpt"
+    assert "passed over: checkpoint" in capsys.readouterr().out
+
+
+class Harm:
+    def __reduce__(self):
+        return (sys.exit, ("harm was done",))
+
+
+def test_nothing_is_unpickled_and_other_files_are_refused(tmp_path):
+    torch.save({"medvlp": Harm()}, tmp_path / "harm.ckpt")
+    (tmp_path / "pickle.ckpt").write_bytes(pickle.dumps(Harm()))
+    torch.save({"state_dict": {}}, tmp_path / "foreign.ckpt")
+    for name, said in (
+        ("harm", "cannot be read"),
+        ("pickle", "cannot be read"),
+        ("foreign", "was not written by medvlp"),
+    ):
+        with pytest.raises(CheckpointError, match=said):
+            load_checkpoint(tmp_path / f"{name}.ckpt")
+    with pytest.raises(CheckpointError, match="no such file"):
+        load_checkpoint(tmp_path / "absent.ckpt")
+
+
+def test_rows_after_the_checkpoint_and_a_cut_line_are_dropped(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    Rows(path).write(*({"step": step, "text": "ü"} for step in range(1, 6)))
+    with path.open("a") as file:
+        file.write('{"step": 6, "te')
+    assert [row["step"] for row in read_rows(path)] == [1, 2, 3, 4, 5]
+    drop_rows_after(path, 3)
+    Rows(path).write({"step": 4, "text": "again"})
+    assert list(read_rows(path)) == [{"step": s, "text": "ü"} for s in (1, 2, 3)] + [{"step": 4, "text": "again"}]
+    drop_rows_after(tmp_path / "absent.jsonl", 3)
+    assert not (tmp_path / "absent.jsonl").exists()
+
+
+def test_a_failures_first_reason_stays(tmp_path):
+    status = Status(tmp_path)
+    status.write("running", 3)
+    status.write("failed", 3, "the disk is full")
+    status.write("failed", 3, "connection closed by peer")
+    assert status.read() == {"state": "failed", "step": 3, "reason": "the disk is full"}
+    status.write("running", 0)
+    assert status.read()["state"] == "running"
