@@ -4,10 +4,10 @@ The ICBM 152 2009a nonlinear symmetric template (Fonov et al., NeuroImage 2009 a
 average of 152 healthy adults at 1 mm: a T1-weighted image without the skull, and the probabilities of grey and of white
 matter. Every slice along the three axes is one sample; the caption says what the slice shows, and nothing else.
 
-Neighbouring slices look alike, so splits are contiguous blocks of positions, taking turns along each axis from the first
-slice with enough brain, with a few slices left out between them. Sagittal slices are blocked by their distance from the midline, because the left and right
-halves mirror each other. All contrasts of a position are in one split. Slices of different axes do cross; that
-remains. A sample's group is its block: the whole is one brain.
+Neighbouring slices look alike, so splits are contiguous blocks of positions, taking turns along each axis from the
+first slice with enough brain, with a few slices left out between them. Sagittal slices are blocked by their distance
+from the midline, because the left and right halves mirror each other. All contrasts of a position are in one split.
+Slices of different axes do cross; that remains. A sample's group is its block: the whole is one brain.
 
 Licence: the template is © 1993–2009 Louis Collins, McConnell Brain Imaging Centre, Montreal Neurological Institute,
 McGill University, who permit use, copying, modification and distribution if the notice is kept. nilearn is
