@@ -7,7 +7,9 @@ RANKS=${1:?usage: launch/torchrun.sh <ranks per node> recipes=<name> [key=value 
 shift
 CORES=$(nproc)
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((CORES > RANKS ? CORES / RANKS : 1))}
-exec torchrun \
-  --nnodes "${NODES:-1}" --node-rank "${NODE_RANK:-0}" --nproc-per-node "$RANKS" \
-  --master-addr "${MASTER_ADDR:-127.0.0.1}" --master-port "${MASTER_PORT:-29400}" \
-  -m medvlp.train "$@"
+if [ "${NODES:-1}" -eq 1 ]; then
+  RENDEZVOUS=(--standalone)
+else
+  RENDEZVOUS=(--nnodes "$NODES" --node-rank "$NODE_RANK" --master-addr "$MASTER_ADDR" --master-port "${MASTER_PORT:-29400}")
+fi
+exec torchrun "${RENDEZVOUS[@]}" --nproc-per-node "$RANKS" -m medvlp.train "$@"

@@ -12,7 +12,6 @@ from medvlp.config import (
     ClipConfig,
     ConfigError,
     ContrastiveConfig,
-    DataConfig,
     OptimConfig,
     TaskConfig,
     TrainConfig,
@@ -30,7 +29,16 @@ from medvlp.eval.embeddings import EmbeddingCache, Encoder
 from medvlp.eval.retrieval import Retrieval
 from medvlp.eval.tasks import Bootstrap, Task
 from medvlp.eval.zero_shot import ZeroShot
-from medvlp.models.clip import Clip, ClipEncoder, Tokenize, architecture, composed, named, preprocess_settings
+from medvlp.models.clip import (
+    Clip,
+    ClipEncoder,
+    Tokenize,
+    architecture,
+    composed,
+    from_architecture,
+    named,
+    preprocess_settings,
+)
 from medvlp.models.parts import Parts, part_of
 from medvlp.shards import ShardDataset, ShardError
 from medvlp.training.checkpoints import CheckpointError, load_checkpoint
@@ -58,9 +66,10 @@ class Experiment:
 
 def build_clip(config: ClipConfig, weights: bool = True) -> Clip:
     """The CLIP model that a configuration describes; without `weights`, its architecture only."""
-    if config.name:
-        return named(config.name, config.pretrained if weights else "")
     image, vision, text = config.image, config.vision, config.text
+    changes = {key: value for key, value in vars(image).items() if value is not None}
+    if config.name:
+        return named(config.name, config.pretrained if weights else "", text.context_length, changes)
     model_cfg = architecture(
         vision.timm,
         vision.pool,
@@ -68,12 +77,12 @@ def build_clip(config: ClipConfig, weights: bool = True) -> Clip:
         text.huggingface,
         text.pooler,
         text.proj,
-        text.context_length,
+        text.context_length or 128,
         config.embed_dim,
-        image.size,
+        image.size or 224,
         config.temperature,
     )
-    preprocess = preprocess_settings(image.size, image.mean, image.std, image.resize_mode)
+    preprocess = preprocess_settings(**changes)
     return composed(
         model_cfg, vision.weights if weights else "", text.pretrained and weights, text.huggingface, preprocess
     )
@@ -85,6 +94,10 @@ def contrastive(config: TrainConfig) -> Experiment:
         raise ConfigError(f"objective=contrastive trains a CLIP model, not model.kind={config.model.kind!r}")
     assert isinstance(config.objective, ContrastiveConfig)
     clip = build_clip(config.model)
+    if "multimodal_cfg" in clip.model_cfg:
+        raise ConfigError(
+            f"model.name={config.model.name!r}: InfoNCE alone would leave CoCa's caption decoder untrained"
+        )
     pad_id, length = clip.padding
     mean, std = clip.preprocess["mean"], clip.preprocess["std"]
     optimisation = build_optimisation(config.optim)
@@ -101,7 +114,7 @@ def contrastive(config: TrainConfig) -> Experiment:
         data.max_pixels,
     )
     preprocess = {key: list(value) if isinstance(value, tuple) else value for key, value in clip.preprocess.items()}
-    card = {"preprocess": preprocess, "tokenizer": clip.tokenizer_identity}
+    card = {"preprocess": preprocess, "tokenizer": clip.tokenizer_identity, "model_cfg": clip.model_cfg}
     return Experiment(
         module, prepare, CollatePairs(pad_id), card, lambda identity: ClipEncoder(clip, module.device, identity)
     )
@@ -110,8 +123,8 @@ def contrastive(config: TrainConfig) -> Experiment:
 OBJECTIVES: dict[str, Callable[[TrainConfig], Experiment]] = {"contrastive": contrastive}
 
 
-def build_experiment(config: TrainConfig) -> Experiment:
-    """The objective with its model, weights loaded and parts frozen; the same on every rank.
+def build_experiment(config: TrainConfig, resuming: bool = False) -> Experiment:
+    """The objective with its model, weights loaded (unless a resume will do so) and parts frozen; the same on every rank.
 
     Raises:
         ConfigError: an unknown objective or part.
@@ -128,7 +141,9 @@ def build_experiment(config: TrainConfig) -> Experiment:
         raise ConfigError(
             f"unknown part {unknown[0]!r} in optim.parts or init_parts; this model has {list(module.parts)}"
         )
-    if config.init_from:
+    if not any(parameter.requires_grad for parameter in module.parameters()):
+        raise ConfigError("optim.parts freezes every part: nothing is left to train")
+    if config.init_from and not resuming:
         init_from(module.model, module.parts, config.init_from, config.init_parts)
     module.card = {**experiment.card, "config": as_dict(config)}
     return experiment
@@ -279,19 +294,31 @@ def load_clip(path: str | Path) -> Loaded:
     config = from_dict(card["config"])
     if not isinstance(config.model, ClipConfig):
         raise CheckpointError(f"checkpoint {path} holds model.kind={config.model.kind!r}, not a CLIP model")
-    clip = build_clip(config.model, weights=False)
+    if config.model.name:
+        clip = from_architecture(card["model_cfg"], card["preprocess"], config.model.name)
+    else:
+        clip = build_clip(config.model, weights=False)
     if clip.tokenizer_identity["sha256"] != card["tokenizer"]["sha256"]:
         raise CheckpointError(
             f"checkpoint {path}: tokenizer {card['tokenizer']['name']!r} on this machine has other files than the one it was "
             f"trained with; install the same version of its package or folder"
         )
     clip.model.load_state_dict(content["state_dict"])
-    return Loaded(replace(clip, model=clip.model.eval()), config, card["weights_sha256"])
+    clip = replace(clip, model=clip.model.eval(), preprocess=dict(card["preprocess"]))
+    return Loaded(clip, config, card["weights_sha256"])
 
 
-def data_differences(before: DataConfig, now: DataConfig) -> list[str]:
-    """Settings of the data that decide which samples come when, and that differ."""
-    fields = ("global_batch_size", "shuffle_block", "shuffle_window", "augment")
-    differing = [f"data.{name}" for name in fields if getattr(before, name) != getattr(now, name)]
-    blend = [{n: (s.weight, s.texts) for n, s in data.sources.items()} for data in (before, now)]
-    return differing + (["data.sources"] if blend[0] != blend[1] else [])
+def run_differences(before: TrainConfig, now: TrainConfig) -> list[str]:
+    """Settings that decide what a step computes, and that differ; where data lie and how long a run is are not among them."""
+    watched = {
+        "": ("seed", "model", "objective"),
+        "data": ("global_batch_size", "shuffle_block", "shuffle_window", "augment"),
+        "optim": ("lr", "weight_decay", "beta1", "beta2", "eps", "parts"),
+        "trainer": ("accumulate", "precision"),
+    }
+    differing = []
+    for group, names in watched.items():
+        one, other = (getattr(config, group) if group else config for config in (before, now))
+        differing += [f"{group}.{n}" if group else n for n in names if getattr(one, n) != getattr(other, n)]
+    blends = [{name: (s.weight, s.texts) for name, s in config.data.sources.items()} for config in (before, now)]
+    return differing + (["data.sources"] if blends[0] != blends[1] else [])

@@ -28,6 +28,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"medvlp eval: {error}", file=sys.stderr)
         return 1
 
+    import traceback
+
     import torch
 
     from medvlp.build import build_task, load_clip
@@ -37,18 +39,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     from medvlp.models.clip import ClipEncoder
     from medvlp.models.pretrained import WeightsError
     from medvlp.report import results_table, write_run_report
+    from medvlp.shards import ShardError
     from medvlp.training.checkpoints import CheckpointError
 
     settle()
-    rows = []
     try:
         bootstrap = Bootstrap(config.resamples, config.seed)
         evaluators = [build_task(task, bootstrap, config.split) for task in tasks]
         cache = EmbeddingCache(config.batch_size, config.workers, config.max_pixels)
-        use_gpu = torch.cuda.is_available() and config.accelerator in ("auto", "gpu")
-        device = "cuda" if use_gpu else "cpu"
+        device = choose_device(config.accelerator, torch.cuda.is_available())
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "config.yaml").write_text(yaml.safe_dump(as_dict(config), sort_keys=False), encoding="utf-8")
+        rows = []
         for path in config.checkpoints:
             loaded = load_clip(path)
             loaded.clip.model.to(device)
@@ -56,12 +58,26 @@ def main(argv: Sequence[str] | None = None) -> int:
             for evaluator in evaluators:
                 print(f"{path}: {evaluator.name}", flush=True)
                 rows += write_outcome(folder, path, evaluator.run(encoder, cache))
-    except (ConfigError, CheckpointError, WeightsError, ValueError, OSError) as error:
+        print(results_table(rows))
+        print(f"results: {folder / 'results.jsonl'}\nreport: {write_run_report(folder)}")
+    except (ConfigError, CheckpointError, ShardError, WeightsError, ValueError, OSError) as error:
         print(f"medvlp eval: {error}", file=sys.stderr)
         return 1
-    print(results_table(rows))
-    print(f"results: {folder / 'results.jsonl'}\nreport: {write_run_report(folder)}")
+    except Exception:
+        traceback.print_exc()
+        return 70
     return 0
+
+
+def choose_device(accelerator: str, has_gpu: bool) -> str:
+    """cuda or cpu.
+
+    Raises:
+        ConfigError: a GPU is asked for and there is none.
+    """
+    if accelerator == "gpu" and not has_gpu:
+        raise ConfigError("accelerator=gpu, but PyTorch finds no GPU here; use accelerator=auto or cpu")
+    return "cuda" if has_gpu and accelerator != "cpu" else "cpu"
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """`medvlp train`, and `torchrun -m medvlp.train` on several ranks: shards → runs/<run_name>/."""
 
 import os
+import secrets
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from medvlp.listing import verb_help
 if TYPE_CHECKING:
     from medvlp.build import Experiment
     from medvlp.data.datamodule import TrainingData
+    from medvlp.training.files import Status
 
 RANK, WORLD_SIZE = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
 STOPPED, FAULT = 3, 70
@@ -84,6 +86,7 @@ def starting_point(config: TrainConfig, folder: Path) -> Path | None:
 
 def train(config: TrainConfig, folder: Path, checkpoint: Path | None) -> int:
     """Build, fit, and leave the run's folder; returns the exit code."""
+    import contextlib
     import traceback
 
     from medvlp.build import build_data, build_experiment
@@ -92,48 +95,45 @@ def train(config: TrainConfig, folder: Path, checkpoint: Path | None) -> int:
     from medvlp.environment import settle
     from medvlp.models.pretrained import WeightsError
     from medvlp.shards import ShardError
-    from medvlp.training.callbacks import TooManyBadSamples
+    from medvlp.training.callbacks import Diverged, TooManyBadSamples, UnknownMetric
     from medvlp.training.checkpoints import CheckpointError
     from medvlp.training.files import Status
 
     settle()
-    users_fault = (
-        ConfigError,
-        CheckpointError,
-        DataChanged,
-        ShardError,
-        TooManyBadSamples,
-        Unreadable,
-        WeightsError,
-        OSError,
-    )
+    broken_input = (CheckpointError, ConfigError, DataChanged, ShardError, WeightsError, OSError)
+    found_in_training = (Diverged, TooManyBadSamples, UnknownMetric, Unreadable)
+    status = Status(folder)
     try:
-        experiment = build_experiment(config)
+        experiment = build_experiment(config, resuming=checkpoint is not None)
         data = build_data(config, experiment)
         if checkpoint is not None:
             check_same_run(config, checkpoint)
-        return fit(config, folder, checkpoint, experiment, data)
-    except users_fault as error:
-        step = Status(folder).read().get("step", 0) if folder.is_dir() else 0
-        if folder.is_dir():
-            Status(folder).write("failed", step, str(error))
-        return say(error)
+        return fit(config, folder, checkpoint, experiment, data, status)
     except Exception as error:
-        if folder.is_dir():
-            Status(folder).write("failed", Status(folder).read().get("step", 0), f"{type(error).__name__}: {error}")
+        users = isinstance(error, broken_input + found_in_training)
+        if status.began:  # a command that was refused before it trained says nothing about the run in that folder
+            with contextlib.suppress(OSError, ShardError):
+                status.write("failed", status.step, str(error) if users else f"{type(error).__name__}: {error}")
+        if users:
+            return say(error)
         traceback.print_exc()
         return FAULT
 
 
 def fit(
-    config: TrainConfig, folder: Path, checkpoint: Path | None, experiment: "Experiment", data: "TrainingData"
+    config: TrainConfig,
+    folder: Path,
+    checkpoint: Path | None,
+    experiment: "Experiment",
+    data: "TrainingData",
+    status: "Status",
 ) -> int:
     """Lightning's fit with our callbacks."""
     import lightning.pytorch as pl
 
     from medvlp.build import build_evaluation
     from medvlp.training.callbacks import BadSamples, Evaluation, Logs, Progress, Signals
-    from medvlp.training.checkpoints import Checkpoints, WholeCheckpoints
+    from medvlp.training.checkpoints import Checkpoints
     from medvlp.training.files import LOGS
 
     options, module = config.trainer, experiment.module
@@ -145,22 +145,45 @@ def fit(
             for name in LOGS:
                 (folder / name).unlink(missing_ok=True)
     module.total_steps = data.total_steps
-    announce(config, folder, checkpoint, data)
-    logs = Logs(folder, options.log_every, config.data.log_samples)
+    announce(config, folder, checkpoint, experiment, data)
+    logs = Logs(folder, options.log_every, config.data.log_samples, status)
     checkpoints = Checkpoints(folder / "checkpoints", options.checkpoint_every)
     total = sum(len(dataset) for _, dataset in data.units.sources)
     allowed = int(config.data.max_bad_fraction * total)
     signals = Signals(checkpoints)
-    # The order matters: rows, then evaluation, then the checkpoint that they belong to, then a signal's stop.
+    # The order matters: rows, then the checkpoint that they belong to, then evaluation, then a signal's stop.
     callbacks: list[pl.Callback] = [
         logs,
-        BadSamples(folder, options.log_every, options.checkpoint_every, allowed, total),
-        *([Evaluation(evaluate, options.eval_every, options.monitor, logs, checkpoints)] if evaluate else []),
+        BadSamples(folder, options.log_every, allowed, total),
         checkpoints,
+        *([Evaluation(evaluate, options.eval_every, options.monitor, logs, checkpoints)] if evaluate else []),
         signals,
         Progress(logs),
     ]
-    trainer = pl.Trainer(
+    try:
+        trainer = build_trainer(config, folder, checkpoint, callbacks)
+    except (ValueError, RuntimeError) as error:  # Lightning's MisconfigurationException is a RuntimeError too
+        raise ConfigError(f"trainer: {str(error).splitlines()[0]}") from None
+    if options.compile:
+        module.compile_towers()
+    trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+    if trainer.is_global_zero:
+        state = "stopped" if signals.stopped_by else "done"
+        status.write(state, trainer.global_step, signals.stopped_by)
+        print(f"{state} at step {trainer.global_step}: {folder / 'checkpoints' / 'last.ckpt'}", flush=True)
+        if state == "done":
+            write_report(folder)
+    return STOPPED if signals.stopped_by else 0
+
+
+def build_trainer(config: TrainConfig, folder: Path, checkpoint: Path | None, callbacks: list[Any]) -> Any:
+    """Lightning's trainer on the ranks that torchrun started."""
+    import lightning.pytorch as pl
+
+    from medvlp.training.checkpoints import WholeCheckpoints
+
+    options = config.trainer
+    return pl.Trainer(
         accelerator=options.accelerator,
         devices=int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
         num_nodes=WORLD_SIZE // int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
@@ -169,7 +192,7 @@ def fit(
         max_epochs=1,  # Lightning sees the whole run as one epoch; see TrainingLoader
         accumulate_grad_batches=options.accumulate,
         gradient_clip_val=config.optim.clip_norm or None,
-        logger=build_loggers(config, folder),
+        logger=build_loggers(config, folder, checkpoint),
         callbacks=callbacks,
         plugins=[WholeCheckpoints()],
         enable_checkpointing=False,
@@ -177,67 +200,91 @@ def fit(
         enable_model_summary=False,
         use_distributed_sampler=False,
     )
-    if options.compile:
-        module.compile_towers()
-    trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
-    if trainer.is_global_zero:
-        state = "stopped" if signals.stopped_by else "done"
-        logs.status.write(state, trainer.global_step, signals.stopped_by)
-        print(f"{state} at step {trainer.global_step}: {folder / 'checkpoints' / 'last.ckpt'}", flush=True)
-        if state == "done":
-            from medvlp.report import write_run_report
-
-            print(f"report: {write_run_report(folder)}", flush=True)
-    return STOPPED if signals.stopped_by else 0
 
 
-def build_loggers(config: TrainConfig, folder: Path) -> list[Any]:
-    """Lightning's loggers by name; metrics.jsonl is written whatever is chosen."""
+def write_report(folder: Path) -> None:
+    """The run's page; a run is done with or without it."""
+    from medvlp.report import write_run_report
+
+    try:
+        print(f"report: {write_run_report(folder)}", flush=True)
+    except (OSError, ValueError) as error:
+        print(f"no report: {error}; `medvlp report {folder}` tries again", file=sys.stderr, flush=True)
+
+
+def build_loggers(config: TrainConfig, folder: Path, checkpoint: Path | None) -> list[Any]:
+    """Lightning's loggers by name; metrics.jsonl is written whatever is chosen. A resumed run goes on in the same logs."""
     loggers: list[Any] = []
     for name in config.trainer.loggers:
         if name == "tensorboard":
             from lightning.pytorch.loggers import TensorBoardLogger
 
-            loggers.append(TensorBoardLogger(str(folder), name="tensorboard", version=""))
+            purge = None if checkpoint is None else step_of(checkpoint) + 1
+            loggers.append(TensorBoardLogger(str(folder), name="tensorboard", version="", purge_step=purge))
         else:
             from lightning.pytorch.loggers import WandbLogger
 
-            offline = name == "wandb-offline"
-            run = WandbLogger(name=config.run_name, save_dir=str(folder), project="medvlp", offline=offline)
-            run.log_hyperparams(as_dict(config))
-            loggers.append(run)
+            identity = folder / "wandb_id.txt"
+            if RANK == 0 and (checkpoint is None or not identity.exists()):
+                identity.write_text(secrets.token_hex(4), encoding="utf-8")
+            loggers.append(
+                WandbLogger(
+                    name=config.run_name,
+                    id=identity.read_text(encoding="utf-8") if RANK == 0 else None,
+                    resume="allow",
+                    save_dir=str(folder),
+                    project="medvlp",
+                    offline=name == "wandb-offline",
+                    config=as_dict(config),
+                )
+            )
     return loggers
 
 
-def announce(config: TrainConfig, folder: Path, checkpoint: Path | None, data: "TrainingData") -> None:
-    """Say what is about to happen."""
+def step_of(checkpoint: Path) -> int:
+    """The optimizer step that a checkpoint holds."""
+    from medvlp.training.checkpoints import load_checkpoint
+
+    return int(load_checkpoint(checkpoint)["global_step"])
+
+
+def announce(
+    config: TrainConfig, folder: Path, checkpoint: Path | None, experiment: "Experiment", data: "TrainingData"
+) -> None:
+    """Say what is about to happen, and what may surprise."""
     if RANK:
         return
+    from torch.nn.modules.batchnorm import _BatchNorm
+
     start = f"resuming {checkpoint}" if checkpoint else "a fresh start"
-    units = len(data.plan)
     print(
-        f"{folder}: {start}; {units} samples an epoch in {data.steps_per_epoch} steps of {config.data.global_batch_size}"
+        f"{folder}: {start}; {len(data.plan)} samples an epoch in {data.steps_per_epoch} steps of "
+        f"{config.data.global_batch_size}"
         f"{f' ({data.left_out} left out of each epoch, others each time)' if data.left_out else ''}, "
         f"{data.total_steps} steps on {WORLD_SIZE} rank{'s' if WORLD_SIZE > 1 else ''}",
         flush=True,
     )
+    learning = [
+        name for name, part in experiment.module.model.named_modules() if isinstance(part, _BatchNorm) and part.training
+    ]
+    if learning and WORLD_SIZE > 1:
+        print(
+            f"note: batch norm trains ({learning[0]}, ...): each rank has its own statistics, so two are not one",
+            flush=True,
+        )
 
 
 def check_same_run(config: TrainConfig, checkpoint: Path) -> None:
-    """A resumed run goes on as it began: same seed, model, objective, order and batch.
+    """A resumed run goes on as it began: same seed, model, objective, optimizer, order and batch.
 
     Raises:
         ConfigError: names what differs.
     """
-    from medvlp.build import data_differences
+    from medvlp.build import run_differences
     from medvlp.config import from_dict
     from medvlp.training.checkpoints import load_checkpoint
 
-    before = from_dict(load_checkpoint(checkpoint)["medvlp"]["config"])
-    differing = [name for name in ("seed", "model", "objective") if getattr(before, name) != getattr(config, name)]
-    differing += data_differences(before.data, config.data)
-    if before.trainer.accumulate != config.trainer.accumulate:
-        differing.append("trainer.accumulate")
+    differing = run_differences(from_dict(load_checkpoint(checkpoint)["medvlp"]["config"]), config)
     if differing:
         raise ConfigError(
             f"resume={checkpoint}: {', '.join(differing)} differ from that run's. A resumed run goes on as it began; "

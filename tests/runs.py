@@ -42,13 +42,15 @@ def run_here(words: list[str]) -> int:
         torch.set_num_threads(threads)
 
 
-def start(words: list[str], ranks: int = 1, module: str = "medvlp.train") -> subprocess.Popen:
+def start(
+    words: list[str], ranks: int = 1, module: str = "medvlp.train", folder: Path = REPOSITORY
+) -> subprocess.Popen:
     """`medvlp train` in a process of its own, on one rank or under torchrun."""
     launcher = ["-m", "torch.distributed.run", "--nproc-per-node", str(ranks), "--master-port", str(free_port())]
     command = [sys.executable, *(launcher if ranks > 1 else []), "-m", module, *words]
     environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads() if ranks == 1 else 1)}
     return subprocess.Popen(
-        command, cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
 
 

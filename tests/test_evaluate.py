@@ -11,7 +11,7 @@ from medvlp.evaluate import main as evaluate
 from medvlp.export import main as export
 from tests.datasets import pairs, write_split
 from tests.models.tiny import tiny_architecture
-from tests.runs import rows, run_here, tiny_words
+from tests.runs import finish, rows, run_here, start, tiny_words
 
 TASKS = {
     "made_kind": "kind: zero_shot\nlabel: kind\ntemplates: ['a finding of {}']\n"
@@ -55,6 +55,34 @@ def test_tasks_run_during_training_and_choose_the_best_checkpoint(folder):
     best = max(values, key=lambda step: (values[step], -step))
     checkpoint = torch.load(folder / "runs/a/checkpoints/best.ckpt", weights_only=True)
     assert checkpoint["global_step"] == best
+
+
+def test_two_ranks_evaluate_as_one_during_training(folder):
+    words = [*tiny_words(folder), "tasks=[made_retrieval,made_kind]", "trainer.eval_every=2", "trainer.max_steps=3"]
+    assert run_here([*words, "run_name=one"]) == 0
+    code, output = finish(start([*words, "run_name=two"], ranks=2, folder=folder))
+    assert code == 0, output
+    one, two = (
+        [row for row in rows(folder / f"runs/{run}/metrics.jsonl") if row["split"] == "valid"] for run in ("one", "two")
+    )
+    assert [row["step"] for row in one] == [2, 2, 3, 3]
+    for left, right in zip(one, two, strict=True):
+        assert right == pytest.approx(left, abs=0.05)  # rounding may turn a near tie
+
+
+def test_a_metric_that_does_not_exist_costs_a_message_and_not_the_run(folder, capsys):
+    words = [
+        *tiny_words(folder),
+        "tasks=[made_kind]",
+        "trainer.max_steps=3",
+        "run_name=monitor",
+        "trainer.checkpoint_every=100",
+    ]
+    assert run_here([*words, "trainer.monitor=made_kind/recall"]) == 1
+    assert "made_kind gave acc1, auroc, mean_per_class_recall" in capsys.readouterr().err
+    assert (folder / "runs/monitor/checkpoints/step-000003.ckpt").exists()
+    assert run_here([*words, "resume=auto", "trainer.monitor=made_kind/acc1"]) == 0
+    assert [row["step"] for row in rows(folder / "runs/monitor/metrics.jsonl") if row["split"] == "valid"] == [3]
 
 
 def test_every_checkpoint_is_scored_on_every_task(folder):

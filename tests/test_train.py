@@ -13,6 +13,8 @@ from tests.datasets import pairs, write_split
 from tests.models.tiny import tiny_architecture
 from tests.runs import equal, finish, losses, rows, run_here, start, tiny_words, wait_for_step, weights
 
+PARTS = ("vision", "vision_head", "text", "text_head", "logit_scale")
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
@@ -42,7 +44,14 @@ def test_a_run_leaves_what_was_promised(folder):
     assert config["optim"]["lr"] == 0.002
     checkpoint = torch.load(run / "checkpoints/last.ckpt", weights_only=True)
     assert checkpoint["medvlp"]["config"] == config
-    assert set(checkpoint["medvlp"]) == {"format", "config", "preprocess", "tokenizer", "weights_sha256"}
+    assert set(checkpoint["medvlp"]) == {
+        "format",
+        "config",
+        "model_cfg",
+        "preprocess",
+        "tokenizer",
+        "weights_sha256",
+    }
     assert (run / "report.html").exists()
     metrics = rows(run / "metrics.jsonl")
     assert [row["step"] for row in metrics] == list(range(1, 13))
@@ -112,6 +121,19 @@ def test_on_sigterm_it_saves_exits_3_and_goes_on(folder, words):
     assert equal(weights(run), weights(folder / "runs/whole"))
 
 
+def test_torchrun_forwards_sigterm_to_ranks_and_their_workers_and_still_saves(folder, words):
+    run = folder / "runs/stopped2"
+    more = ["run_name=stopped2", "trainer.checkpoint_every=1000", "trainer.max_steps=4000", "data.workers=2"]
+    process = start([*words, *more], ranks=2)
+    wait_for_step(process, run, 3)
+    process.send_signal(signal.SIGTERM)
+    _, output = finish(process)
+    status = rows(run / "status.json")[0]
+    assert status["state"] == "stopped", output
+    assert (run / f"checkpoints/step-{status['step']:06d}.ckpt").exists()
+    assert len(rows(run / "samples.jsonl")) == status["step"]
+
+
 def test_two_ranks_are_one_rank_in_double_precision(folder, words):
     double = [*words, "trainer.precision=64-true", "trainer.max_steps=20", "optim.clip_norm=1"]
     assert run_here([*double, "run_name=one64"]) == 0
@@ -148,6 +170,9 @@ def test_a_longer_horizon_continues_a_finished_run(folder, words):
     [
         ([], "exists; choose another run_name, or go on with resume=auto"),
         (["resume=auto", "seed=1"], "seed differ from that run's"),
+        (["resume=auto", "optim.lr=5e-5"], "optim.lr differ from that run's"),
+        (["resume=auto", "optim.parts.vision.freeze=true"], "optim.parts differ from that run's"),
+        (["run_name=new", *(f"optim.parts.{part}.freeze=true" for part in PARTS)], "nothing is left to train"),
         (["resume=auto", "data.global_batch_size=4"], "data.global_batch_size differ"),
         (["resume=auto", "data.sources.made.weight=2"], "data.sources differ"),
         (["resume=absent.ckpt"], "no such file"),
@@ -171,6 +196,53 @@ def test_changed_data_is_refused_on_resume(words, folder, tmp_path, capsys):
     changed = [*words, "run_name=whole", "resume=auto", f"data.sources.made.path={tmp_path}/made/train"]
     assert run_here([*changed, "trainer.max_steps=13"]) == 1
     assert "the data changed since the checkpoint: made has another manifest.json" in capsys.readouterr().err
+
+
+def test_going_back_to_an_older_checkpoint_leaves_the_later_ones_aside(folder, words):
+    run = folder / "runs/back"
+    assert run_here([*words, "run_name=back"]) == 0
+    older = run / "checkpoints/step-000006.ckpt"
+    assert run_here([*words, "run_name=back", f"resume={older}", "trainer.max_steps=8"]) == 0
+    names = sorted(path.name for path in (run / "checkpoints").glob("*.ckpt"))
+    assert names == [
+        "last.ckpt",
+        "set-aside-step-000009.ckpt",
+        "set-aside-step-000012.ckpt",
+        "step-000006.ckpt",
+        "step-000008.ckpt",
+    ]
+    assert torch.load(run / "checkpoints/last.ckpt", weights_only=True)["global_step"] == 8
+    assert [row["step"] for row in rows(run / "metrics.jsonl")] == list(range(1, 9))
+
+
+def test_a_refused_command_leaves_the_runs_status(folder, words):
+    before = rows(folder / "runs/whole/status.json")
+    assert run_here([*words, "run_name=whole", "resume=auto", "seed=5"]) == 1
+    assert rows(folder / "runs/whole/status.json") == before
+
+
+def test_a_loss_that_is_no_number_stops_the_run(folder, words, capsys):
+    assert run_here([*words, "run_name=nan", "optim.lr=1e30", "optim.warmup_steps=0"]) == 1
+    assert "the loss is nan at step" in capsys.readouterr().err
+    assert rows(folder / "runs/nan/status.json")[0]["state"] == "failed"
+    assert rows(folder / "runs/nan/metrics.jsonl")[0]["step"] == 1
+
+
+def test_a_named_model_takes_another_image_size_and_remembers_it(folder, words):
+    import medvlp
+
+    path = folder / "tiny-clip.json"
+    more = ["run_name=sized", "trainer.max_steps=1", "model.image.size=64", "model.image.mean=[0.1,0.2,0.3]"]
+    assert run_here([*words, *more, "model.text.context_length=16"]) == 0
+    content = path.read_text()
+    try:
+        path.unlink()  # the checkpoint says all there is to know
+        model, transform, tokenizer = medvlp.load(folder / "runs/sized/checkpoints/last.ckpt")
+    finally:
+        path.write_text(content)
+    assert model.visual.image_size == (64, 64)
+    assert list(transform.transforms[-1].mean) == [0.1, 0.2, 0.3]
+    assert tokenizer(["a"]).shape == (1, 16)
 
 
 def test_frozen_parts_stay_and_init_from_takes_named_parts(folder, words):
@@ -255,14 +327,16 @@ def test_a_grid_runs_every_cell_in_its_own_folder(words, folder, monkeypatch):
         *words,
         "-m",
         "run_name=grid",
-        "trainer.max_steps=1",
+        "trainer.max_steps=2",
         "optim.lr=1e-3,1e-2",
         "run_root=" + str(folder / "grid"),
     ]
     assert run_here(grid) == 0
     made = sorted(path.name for path in (folder / "grid").iterdir())
     assert made == ["grid__lr-0.001", "grid__lr-0.01"]
-    assert losses(folder / "grid" / made[0]) == losses(folder / "grid" / made[1])  # before the first step's effect
+    low, high = (losses(folder / "grid" / name) for name in made)
+    assert low[0] == high[0]  # before any step
+    assert low[1] != high[1]
 
 
 def test_a_grid_is_refused_under_torchrun(words, monkeypatch, capsys):

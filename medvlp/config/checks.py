@@ -1,6 +1,7 @@
 """The rules that no single field can express. Each message says what to change."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -24,6 +25,7 @@ def one_of(key: str, value: str, choices: Sequence[str]) -> None:
 
 
 PRECISIONS = ("32-true", "64-true", "bf16-mixed", "bf16-true", "16-mixed")
+ACCELERATORS = ("auto", "cpu", "gpu", "mps")
 LOGGERS = ("tensorboard", "wandb", "wandb-offline")
 
 
@@ -36,6 +38,12 @@ def check(config: object) -> None:
     if isinstance(config, TrainConfig):
         check_train(config)
     elif isinstance(config, EvalConfig):
+        one_of("accelerator", config.accelerator, ("auto", "cpu", "gpu"))
+        for name, number in (("batch_size", config.batch_size), ("max_pixels", config.max_pixels)):
+            if number < 1:
+                raise ConfigError(f"{name}={number} must be at least 1")
+        if config.workers < 0 or config.resamples < 0:
+            raise ConfigError(f"workers={config.workers} and resamples={config.resamples} must not be negative")
         for key, value in (("checkpoints", config.checkpoints), ("tasks", config.tasks)):
             if not value:
                 raise ConfigError(f"{key} is empty; give at least one, e.g. '{key}=[...]'")
@@ -62,16 +70,30 @@ def check_train(config: TrainConfig) -> None:
     ):
         if number is not None and number < 1:
             raise ConfigError(f"{key}={number} must be at least 1")
-    for key, low in (("optim.lr", optim.lr), ("optim.weight_decay", optim.weight_decay)):
+    for key, low in (
+        ("optim.lr", optim.lr),
+        ("optim.weight_decay", optim.weight_decay),
+        ("optim.warmup_steps", optim.warmup_steps),
+        ("optim.clip_norm", optim.clip_norm),
+        ("optim.eps", optim.eps),
+        ("trainer.eval_every", trainer.eval_every),
+        ("data.workers", data.workers),
+        ("data.shuffle_block", data.shuffle_block),
+    ):
         if low < 0:
             raise ConfigError(f"{key}={low} must not be negative")
-    if not 0 <= data.max_bad_fraction <= 1:
-        raise ConfigError(f"data.max_bad_fraction={data.max_bad_fraction} is a share: between 0 and 1")
-    if optim.warmup_steps < 0:
-        raise ConfigError(f"optim.warmup_steps={optim.warmup_steps} must not be negative")
+    for key, share in (
+        ("data.max_bad_fraction", data.max_bad_fraction),
+        ("optim.final_lr_fraction", optim.final_lr_fraction),
+        ("optim.beta1", optim.beta1),
+        ("optim.beta2", optim.beta2),
+    ):
+        if not 0 <= share <= 1 or (share == 1 and "beta" in key):
+            raise ConfigError(f"{key}={share} is a share: from 0 to 1")
     one_of("optim.schedule", optim.schedule, ("cosine", "linear", "constant"))
     one_of("trainer.precision", trainer.precision, PRECISIONS)
-    one_of("trainer.strategy", trainer.strategy, ("auto", "ddp", "fsdp"))
+    one_of("trainer.strategy", trainer.strategy, ("auto", "ddp"))
+    one_of("trainer.accelerator", trainer.accelerator, ACCELERATORS)
     for logger in trainer.loggers:
         one_of("trainer.loggers", logger, LOGGERS)
     if not data.sources:
@@ -87,15 +109,37 @@ def check_train(config: TrainConfig) -> None:
         )
     if trainer.monitor and trainer.monitor.split("/")[0] not in config.tasks:
         raise ConfigError(f"trainer.monitor={trainer.monitor!r} names no task of tasks={config.tasks}")
-    low, high = data.augment.scale
-    if not 0 < low <= high <= 1:
-        raise ConfigError(f"data.augment.scale={data.augment.scale} must be 0 < smallest <= largest <= 1")
+    for key, bounds, most in (("scale", data.augment.scale, 1.0), ("ratio", data.augment.ratio, float("inf"))):
+        if len(bounds) != 2 or not 0 < bounds[0] <= bounds[1] <= most:
+            limit = " <= 1" if most == 1 else ""
+            raise ConfigError(
+                f"data.augment.{key}={bounds} must be [smallest, largest] with 0 < smallest <= largest{limit}"
+            )
     if isinstance(config.objective, ContrastiveConfig):
         check_contrastive(config, config.objective)
     if isinstance(config.model, ClipConfig):
-        one_of("model.image.resize_mode", config.model.image.resize_mode, ("shortest", "longest", "squash"))
-        one_of("model.vision.proj", config.model.vision.proj, ("linear", "mlp", "none"))
-        one_of("model.text.proj", config.model.text.proj, ("linear", "mlp"))
+        check_clip(config.model)
+
+
+def check_clip(model: ClipConfig) -> None:
+    """A named model brings its towers; what would be ignored is refused."""
+    if model.image.resize_mode is not None:
+        one_of("model.image.resize_mode", model.image.resize_mode, ("shortest", "longest", "squash"))
+    one_of("model.vision.proj", model.vision.proj, ("linear", "mlp", "none"))
+    one_of("model.text.proj", model.text.proj, ("linear", "mlp"))
+    plain = ClipConfig()
+    if model.name:
+        given = [key for key in ("embed_dim", "temperature", "vision") if getattr(model, key) != getattr(plain, key)]
+        given += ["text"] if replace(model.text, context_length=None) != plain.text else []
+        if given:
+            raise ConfigError(
+                f"model.{given[0]} has no effect beside model.name={model.name!r}, which brings its own; "
+                f"leave model.name empty to put towers together, or write the change into a JSON file for model.name"
+            )
+    elif model.pretrained:
+        raise ConfigError(
+            "model.pretrained belongs to model.name; towers have model.vision.weights and model.text.pretrained"
+        )
 
 
 def check_contrastive(config: TrainConfig, objective: ContrastiveConfig) -> None:
@@ -107,6 +151,13 @@ def check_contrastive(config: TrainConfig, objective: ContrastiveConfig) -> None
             f"accumulated batches would be contrasted with itself only, so pairs lose their negatives. "
             f"Set trainer.accumulate=1 and use more ranks or a smaller data.global_batch_size"
         )
+    if config.trainer.precision == "bf16-true":
+        raise ConfigError(
+            "trainer.precision=bf16-true would freeze the temperature: near its start, bfloat16 steps by 2^-6, far more than an "
+            "update moves it. Use bf16-mixed"
+        )
+    if objective.max_logit_scale < 1:
+        raise ConfigError(f"objective.max_logit_scale={objective.max_logit_scale} must be at least 1")
     if config.data.global_batch_size < 2:
         raise ConfigError("data.global_batch_size=1 leaves a pair without negatives; use 2 or more")
 

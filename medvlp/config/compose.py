@@ -13,6 +13,8 @@ from typing import Any
 import yaml
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_config_search_path
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -173,17 +175,22 @@ def list_options(folder: str) -> dict[str, str]:
 def _compose(verb: str, given: Sequence[str]) -> tuple[DictConfig, DictConfig | None]:
     overrides = list(given)
     for word in overrides:
-        if "=" not in word and not word.startswith("~"):
+        key, equals, _ = word.partition("=")
+        if not equals or not key or key.startswith("~"):
             raise ConfigError(f"{word!r} is not key=value; see medvlp {verb} --help")
+        if key.startswith("+"):
+            raise ConfigError(
+                f"{word!r}: no key can be added to the schema, and no `+` is needed; `medvlp {verb} --help`"
+            )
+        if f"{key}." in OPEN_MAPPINGS:
+            raise ConfigError(f"{key} is set name by name and field by field, e.g. {key}.<name>.<field>=<value>")
     recipe = next((word.split("=", 1)[1] for word in overrides if word.startswith("recipes=")), None)
     if recipe is not None:
         _check_recipe(verb, recipe)
-    folders = [path for root in search_folders() for path in (root, root / "configs") if path.is_dir()]
     fixed = [word for word in overrides if not word.startswith(tuple(OPEN_MAPPINGS))]
-    search = ",".join(f'"file://{folder}"' for folder in folders)
     try:
         with _hydra():
-            node = hydra_compose(PRIMARY[verb], [*fixed, f"hydra.searchpath=[{search}]"], return_hydra_config=True)
+            node = hydra_compose(PRIMARY[verb], fixed, return_hydra_config=True)
         OmegaConf.set_struct(node, False)
         hydra = node.pop("hydra", None)
         node.pop("recipes", None)
@@ -214,8 +221,20 @@ def _set_named(node: DictConfig, key: str, value: Any) -> None:
 
 @contextmanager
 def _hydra() -> Iterator[None]:
-    GlobalHydra.instance().clear()
+    """Hydra looking through every search folder, the working folder first.
+
+    `hydra.searchpath` would not do: it comes after the main folder, so a shipped option would hide one's own.
+    """
+    roots = search_folders()
+    first, *others = [path for path in [*(root / "configs" for root in roots), *roots] if path.is_dir()]
+    search = create_config_search_path(str(first))
+    schema = search.get_path().pop()  # Hydra insists on its being the last
+    for path in others:
+        search.append("medvlp", f"file://{path}")
+    search.get_path().append(schema)
     with initialize_config_dir(str(SHIPPED / "configs"), version_base="1.3"):
+        GlobalHydra.instance().clear()
+        Hydra.create_main_hydra2("medvlp", search)
         yield
 
 

@@ -26,7 +26,7 @@ class AugmentConfig:
     """Random crops. There is no flip: it would turn left findings into right ones."""
 
     scale: list[float] = field(default_factory=lambda: [0.9, 1.0])
-    """Smallest and largest share of the image's area that a crop keeps; [1, 1] evaluates as it trains."""
+    """Smallest and largest share of the image's area that a crop keeps."""
     ratio: list[float] = field(default_factory=lambda: [0.75, 1.3333333333333333])
     """Narrowest and widest aspect ratio of a crop."""
 
@@ -58,14 +58,14 @@ class DataConfig:
 class ImageConfig:
     """From a decoded image to the tower's input."""
 
-    size: int = 224
-    """Side of the square input in pixels."""
-    mean: list[float] = field(default_factory=lambda: [0.48145466, 0.4578275, 0.40821073])
-    """Channel means on the 0–1 scale; the default is CLIP's."""
-    std: list[float] = field(default_factory=lambda: [0.26862954, 0.26130258, 0.27577711])
-    """Channel deviations on the 0–1 scale; the default is CLIP's."""
-    resize_mode: str = "shortest"
-    """shortest (then centre crop), longest (then pad) or squash: open_clip's names."""
+    size: int | None = None
+    """Side of the square input in pixels; null is a named model's own, else 224."""
+    mean: list[float] | None = None
+    """Channel means on the 0–1 scale; null is a named model's own, else CLIP's."""
+    std: list[float] | None = None
+    """Channel deviations on the 0–1 scale; null is a named model's own, else CLIP's."""
+    resize_mode: str | None = None
+    """For evaluation: shortest (then centre crop), longest (then pad) or squash; null is a named model's own, else shortest."""
 
 
 @dataclass(kw_only=True)
@@ -94,8 +94,8 @@ class TextConfig:
     """mean_pooler, cls_pooler, cls_last_hidden_state_pooler or max_pooler: open_clip's names."""
     proj: str = "linear"
     """Projection into the shared space: linear or mlp."""
-    context_length: int = 128
-    """Tokens a caption is cut to."""
+    context_length: int | None = None
+    """Tokens a caption is cut to; null is a named model's own, else 128."""
 
 
 @dataclass(kw_only=True)
@@ -113,7 +113,8 @@ class ClipConfig(ModelConfig):
     kind: str = "clip"
     """Which model this is; the option chosen for `model` sets it."""
     name: str = ""
-    """open_clip architecture (`ViT-B-16`) or a JSON file in its format; empty: `vision` beside `text`."""
+    """open_clip architecture (`ViT-B-16`) or a JSON file in its format, which `image` and `text.context_length` may change;
+    empty: `vision` beside `text`."""
     pretrained: str = ""
     """Weights for `name`: an open_clip tag, a local file, or `package:<package>/<file>`; empty is random."""
     embed_dim: int = 512
@@ -194,7 +195,7 @@ class TrainerConfig:
     accelerator: str = "auto"
     """auto, cpu, gpu or another of Lightning's names."""
     strategy: str = "auto"
-    """auto (DDP where there are several ranks), ddp or fsdp."""
+    """auto (DDP where there are several ranks) or ddp."""
     accumulate: int = 1
     """Batches whose gradients make one step; refused by contrastive objectives."""
     compile: bool = False

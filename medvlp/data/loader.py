@@ -1,12 +1,13 @@
 """The training loader: a true length, and a state that is a step and the data's identity, whatever ranks and workers."""
 
+import signal
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from torch.utils.data import DataLoader
 
 from medvlp.data.plan import Schedule
-from medvlp.data.units import Units
+from medvlp.data.units import Units, Unreadable
 
 Collate = Callable[[list[dict[str, Any]]], dict[str, Any]]
 
@@ -49,10 +50,14 @@ class TrainingLoader:
             num_workers=self.workers,
             collate_fn=self.collate,
             pin_memory=self.pin,
+            worker_init_fn=leave_signals_to_the_run,
         )
-        for batch in loader:
-            self.handed_out += 1
-            yield batch
+        try:
+            for batch in loader:
+                self.handed_out += 1
+                yield batch
+        except Unreadable as error:  # from a worker it comes with the worker's traceback in front
+            raise Unreadable(str(error).rsplit("Unreadable: ", 1)[-1].strip()) from None
 
     def state_dict(self) -> dict[str, Any]:
         """{manifests, epoch, step_in_epoch, step}: what is needed to go on, on any number of ranks and workers."""
@@ -73,6 +78,13 @@ class TrainingLoader:
                 f"manifest.json. An exact resume needs the same shards; start a new run with init_from=<checkpoint> instead"
             )
         self.handed_out = state["step"] * self.schedule.accumulate
+
+
+def leave_signals_to_the_run(worker: int) -> None:
+    """A loader worker's start: torchrun and terminals send a signal to the whole process group, and a worker that dies of
+    it takes the run down before its checkpoint is saved. Workers end with the run."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
 
 
 class _Requests:

@@ -27,7 +27,7 @@ class SamplePlan:
         return len(self.order)
 
     def epoch(self, number: int) -> Sequence[Sequence[int]]:
-        return [(int(sample),) for sample in self.order.epoch(number)]
+        return self.order.epoch(number)[:, None]  # type: ignore[return-value]
 
 
 @dataclass(frozen=True)
@@ -83,4 +83,7 @@ class Schedule:
             begin = step % self.steps_per_epoch * self.global_batch_size
             for part in range(self.accumulate):
                 low = begin + (part * self.world_size + self.rank) * self.share
-                yield [Request(epoch, position, tuple(units[position])) for position in range(low, low + self.share)]
+                yield [
+                    Request(epoch, position, tuple(map(int, units[position])))
+                    for position in range(low, low + self.share)
+                ]

@@ -15,6 +15,7 @@ from torch import distributed as dist
 from torch.utils.data import DataLoader, Dataset
 
 from medvlp.data.decode import decode_image
+from medvlp.data.loader import leave_signals_to_the_run
 from medvlp.shards import BadSample, ShardDataset
 
 Result = TypeVar("Result")
@@ -118,6 +119,7 @@ class EmbeddingCache:
             batch_sampler=[list(rows) for rows in _mine(batches)],
             num_workers=self.workers,
             collate_fn=_split_batch,
+            worker_init_fn=leave_signals_to_the_run,
             # A loader draws its seed from the global generator, which would change a training run that evaluates.
             generator=torch.Generator(),
         )

@@ -5,6 +5,7 @@ B: batch; L: tokens; S: image side; D: shared width.
 
 import json
 import math
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,9 +115,14 @@ class ClipEncoder:
         return normalize(self.clip.model.encode_text(tokens_BL).float(), dim=-1).cpu()  # type: ignore[operator]
 
 
-def named(name: str, pretrained: str = "", context_length: int | None = None) -> Clip:
+def named(
+    name: str, pretrained: str = "", context_length: int | None = None, image: dict[str, Any] | None = None
+) -> Clip:
     """An open_clip architecture, or a JSON file in open_clip's format, with weights where `pretrained` names some.
 
+    Args:
+        context_length: instead of the architecture's own.
+        image: any of size, mean, std and resize_mode, instead of the weights' own.
     Raises:
         WeightsError: unknown architecture, tag or file.
     """
@@ -131,17 +137,36 @@ def named(name: str, pretrained: str = "", context_length: int | None = None) ->
 
         close = get_close_matches(name, open_clip.list_models(), n=3)
         raise WeightsError(f"model.name={name!r} is not one of open_clip's architectures; near it: {close}")
+    image = dict(image or {})
     try:
         model, _, _ = open_clip.create_model_and_transforms(
-            name, pretrained=resolve(pretrained) or None, weights_only=True, force_context_length=context_length
+            name,
+            pretrained=resolve(pretrained) or None,
+            weights_only=True,
+            force_context_length=context_length,
+            force_image_size=image.pop("size", None),
+            **{f"image_{key}": value for key, value in image.items()},
         )
     except (RuntimeError, FileNotFoundError, OSError) as error:
         raise WeightsError(f"model.name={name}, model.pretrained={pretrained!r}: {error}") from None
     tokenizer = open_clip.get_tokenizer(name, context_length=context_length)
     preprocess = open_clip.get_model_preprocess_cfg(model)
-    return Clip(
-        model, tokenizer, preprocess, _tokenizer_identity(tokenizer, name), open_clip.get_model_config(name) or {}
-    )
+    model_cfg = open_clip.get_model_config(name) or {}
+    if context_length is not None:
+        model_cfg["text_cfg"]["context_length"] = context_length
+    model_cfg["vision_cfg"]["image_size"] = preprocess["size"]
+    return Clip(model, tokenizer, preprocess, _tokenizer_identity(tokenizer, name), model_cfg)
+
+
+def from_architecture(model_cfg: dict[str, Any], preprocess: dict[str, Any], name: str) -> Clip:
+    """A model with random weights from what a checkpoint says of it, by open_clip's own reader of model folders."""
+    with tempfile.TemporaryDirectory() as folder:
+        card = {"model_cfg": model_cfg, "preprocess_cfg": preprocess}
+        (Path(folder) / "open_clip_config.json").write_text(json.dumps(card), encoding="utf-8")
+        place = f"local-dir:{folder}"
+        model = open_clip.create_model(place, load_weights=False, pretrained_text=False)
+        tokenizer = open_clip.get_tokenizer(place)
+    return Clip(model, tokenizer, preprocess, _tokenizer_identity(tokenizer, name), model_cfg)
 
 
 def architecture(
@@ -208,8 +233,13 @@ def composed(
     return Clip(model, tokenizer, preprocess, _tokenizer_identity(tokenizer, text_name), model_cfg)
 
 
-def preprocess_settings(size: int, mean: Sequence[float], std: Sequence[float], resize_mode: str) -> dict[str, Any]:
-    """open_clip's preprocessing settings as a plain dict."""
+def preprocess_settings(
+    size: int = 224,
+    mean: Sequence[float] = open_clip.OPENAI_DATASET_MEAN,
+    std: Sequence[float] = open_clip.OPENAI_DATASET_STD,
+    resize_mode: str = "shortest",
+) -> dict[str, Any]:
+    """open_clip's preprocessing settings as a plain dict; the defaults are CLIP's."""
     return {
         "size": size,
         "mode": "RGB",

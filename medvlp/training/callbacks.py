@@ -1,5 +1,6 @@
 """What happens around a step, for every objective: rows, bad samples, evaluation, signals, progress."""
 
+import math
 import signal
 import sys
 import time
@@ -25,6 +26,10 @@ class TooManyBadSamples(RuntimeError):
     """More of the data is unreadable than the configuration allows."""
 
 
+class Diverged(RuntimeError):
+    """The loss is not a number any more."""
+
+
 class Logs(pl.Callback):
     """metrics.jsonl (and Lightning's loggers) every few steps, samples.jsonl every step where asked, status.json.
 
@@ -32,11 +37,12 @@ class Logs(pl.Callback):
         folder: the run's folder.
         every: steps between two rows of metrics.
         log_samples: keep the keys of every step.
+        status: follows the run.
     """
 
-    def __init__(self, folder: Path, every: int, log_samples: bool) -> None:
-        self.folder, self.every, self.log_samples = folder, every, log_samples
-        self.metrics, self.samples, self.status = (Rows(folder / LOGS[0]), Rows(folder / LOGS[1]), Status(folder))
+    def __init__(self, folder: Path, every: int, log_samples: bool, status: Status) -> None:
+        self.folder, self.every, self.log_samples, self.status = folder, every, log_samples, status
+        self.metrics, self.samples = Rows(folder / LOGS[0]), Rows(folder / LOGS[1])
         self.row: dict[str, Any] = {}
         self.grad_norm = self.lr = 0.0
         self.keys: list[str] = []
@@ -47,7 +53,7 @@ class Logs(pl.Callback):
         if trainer.is_global_zero:
             for name in LOGS:
                 drop_rows_after(self.folder / name, trainer.global_step)
-            self.status.write("running", trainer.global_step)
+        self.status.running(trainer.global_step, write=trainer.is_global_zero)
         self.step, self.waited, self.units = trainer.global_step, 0.0, 0
         self.since = self.idle_since = time.perf_counter()
 
@@ -92,6 +98,12 @@ class Logs(pl.Callback):
             **{name: float(value) for name, value in values.items()},
         }
         self.units, self.waited, self.since = 0, 0.0, now
+        self.status.running(self.step, write=trainer.is_global_zero)
+        if not math.isfinite(self.row["loss"]):
+            raise Diverged(
+                f"the loss is {self.row['loss']} at step {self.step}; the checkpoints before it are in "
+                f"{self.folder / 'checkpoints'}. Lower optim.lr, or set optim.clip_norm"
+            )
         if trainer.is_global_zero:
             self.metrics.write(self.row)
             self._to_loggers(trainer, self.row)
@@ -119,13 +131,15 @@ class BadSamples(pl.Callback):
         folder: the run's folder.
         every: steps between two collections from the ranks (each checkpoint collects too).
         allowed: distinct bad samples beyond which the run stops.
+        total: samples in all sources.
     """
 
-    def __init__(self, folder: Path, every: int, checkpoint_every: int, allowed: int, total: int) -> None:
+    def __init__(self, folder: Path, every: int, allowed: int, total: int) -> None:
         self.rows = Rows(folder / LOGS[2])
-        self.every, self.checkpoint_every, self.allowed, self.total = every, checkpoint_every, allowed, total
+        self.every, self.allowed, self.total = every, allowed, total
         self.seen: set[tuple[str, str]] = set()
         self.waiting: list[dict[str, Any]] = []
+        self.last: dict[str, Any] | None = None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         self.ranks = Ranks()
@@ -135,18 +149,15 @@ class BadSamples(pl.Callback):
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         step = trainer.global_step
         self.waiting += [{"step": max(step, 1), **problem} for problem in batch["bad"]]
-        if step % self.every == 0 or step % self.checkpoint_every == 0 or step == pl_module.total_steps:
+        if step % self.every == 0 or step == pl_module.total_steps:
             self.collect(trainer)
+            self.check()
 
-    def on_train_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        self.collect(trainer)
+    def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        self.collect(trainer)  # what a checkpoint has seen must not be lost with the process
 
     def collect(self, trainer: pl.Trainer) -> None:
-        """Bring the ranks' finds together; every rank must call it at the same step.
-
-        Raises:
-            TooManyBadSamples: on every rank.
-        """
+        """Bring the ranks' finds together and write those that are new; every rank must call it at the same step."""
         found, self.waiting = [row for rows in self.ranks.gather(self.waiting) for row in rows], []
         new: dict[tuple[str, str], dict[str, Any]] = {}
         for row in sorted(found, key=lambda row: (row["epoch"], row["position"])):
@@ -155,13 +166,21 @@ class BadSamples(pl.Callback):
         self.seen |= set(new)
         if trainer.is_global_zero:
             self.rows.write(*new.values())
-        if new and len(self.seen) > self.allowed:
-            last = list(new.values())[-1]
+        self.last = list(new.values())[-1] if new else self.last
+
+    def check(self) -> None:
+        """Raises TooManyBadSamples, on every rank."""
+        if self.last is not None and len(self.seen) > self.allowed:
+            last = self.last
             raise TooManyBadSamples(
                 f"{len(self.seen)} of {self.total} samples are bad, more than data.max_bad_fraction allows ({self.allowed}). "
                 f"The last: sample {last['key']} in shard {last['shard']} of source {last['source']}: {last['reason']} "
                 f"({last['detail']}). All are in {self.rows.path}; `medvlp verify` checks the folder"
             )
+
+
+class UnknownMetric(ValueError):
+    """`trainer.monitor` names a metric that its task does not give."""
 
 
 class Evaluation(pl.Callback):
@@ -178,10 +197,21 @@ class Evaluation(pl.Callback):
         self.logs, self.checkpoints = logs, checkpoints
         self.done_at = -1
 
+    def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        # A run that died between a checkpoint and its evaluation makes up for it.
+        done = [row["step"] for row in read_rows(self.logs.metrics.path) if row["split"] == "valid"]
+        if any(Ranks().gather(trainer.is_global_zero and trainer.global_step in done)):
+            self.done_at = trainer.global_step
+        self._run_if_due(trainer, pl_module)
+
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        self._run_if_due(trainer, pl_module)
+
+    def _run_if_due(self, trainer: pl.Trainer, pl_module: Any) -> None:
         step = trainer.global_step
         due = (self.every and step and step % self.every == 0) or step == pl_module.total_steps
         if due and step != self.done_at:
+            self.checkpoints.save(trainer)  # first of all: an evaluator's failure must not cost the run
             self.done_at = step
             self._run(trainer, pl_module, step)
 
@@ -196,7 +226,8 @@ class Evaluation(pl.Callback):
         if self.monitor:
             task, _, metric = self.monitor.partition("/")
             if metric not in tasks.get(task, {}):
-                raise KeyError(f"trainer.monitor={self.monitor}: {task} gave {sorted(tasks.get(task, {}))}")
+                given = sorted(set(tasks.get(task, {})) - {"step", "split", "task"})
+                raise UnknownMetric(f"trainer.monitor={self.monitor}: {task} gave {', '.join(given)}")
             self.checkpoints.offer(trainer, tasks[task][metric])
 
 

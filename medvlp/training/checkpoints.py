@@ -1,5 +1,7 @@
 """Checkpoints that are whole or absent; which are kept; which is the newest."""
 
+import json
+import math
 import os
 import shutil
 from pathlib import Path
@@ -10,7 +12,7 @@ import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from medvlp.shards import ShardError
-from medvlp.shards.atomic import whole_file
+from medvlp.shards.atomic import whole_file, write_whole
 
 
 class CheckpointError(ValueError):
@@ -47,16 +49,26 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # torch raises UnpicklingError, RuntimeError, EOFError and more
-        raise CheckpointError(f"checkpoint {path} cannot be read: {str(error).splitlines()[0]}") from None
+        reason = f"{type(error).__name__}: {str(error).splitlines()[0]}"
+        raise CheckpointError(f"checkpoint {path} cannot be read: not a checkpoint, or cut short ({reason})") from None
     if not isinstance(content, dict) or "medvlp" not in content:
         raise CheckpointError(f"checkpoint {path} was not written by medvlp train")
     return content
 
 
+def step_of(path: Path) -> int:
+    """The optimizer step that a file name states."""
+    return int(path.stem.split("-")[1])
+
+
+def steps(folder: Path) -> list[Path]:
+    """step-NNNNNN.ckpt files, oldest first."""
+    return sorted(folder.glob("step-*.ckpt"), key=step_of)
+
+
 def newest(folder: Path) -> Path | None:
     """The newest checkpoint that can be read whole, or None; damaged ones are named on the way."""
-    found = sorted(folder.glob("step-*.ckpt"), key=lambda path: int(path.stem.split("-")[1]), reverse=True)
-    for path in found:
+    for path in reversed(steps(folder)):
         try:
             load_checkpoint(path)
             return path
@@ -81,6 +93,12 @@ class Checkpoints(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.saved_at = trainer.global_step  # a resumed step is on disk already; step 0 is not worth a file
+        best = self.folder / "best.json"
+        self.best = json.loads(best.read_text())["value"] if trainer.global_step and best.exists() else None
+        if trainer.is_global_zero:
+            for path in steps(self.folder):
+                if step_of(path) > trainer.global_step:  # of a timeline that this run has left
+                    path.rename(path.with_name(f"set-aside-{path.name}"))
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         # The last one too is saved here, in mid-epoch to Lightning, so that a longer horizon can go on from it.
@@ -97,22 +115,18 @@ class Checkpoints(pl.Callback):
         self.saved_at = step
         if trainer.is_global_zero:
             self._name(path, "last.ckpt")
-            for old in sorted(self.folder.glob("step-*.ckpt"), key=lambda p: int(p.stem.split("-")[1]))[: -self.keep]:
+            for old in steps(self.folder)[: -self.keep]:
                 old.unlink()
 
     def offer(self, trainer: pl.Trainer, value: float) -> None:
         """Keep the present step as best.ckpt if the monitored value is the highest so far."""
-        if self.best is None or value > self.best:
+        if math.isfinite(value) and (self.best is None or value > self.best):
             self.best = value
             self.save(trainer)
             if trainer.is_global_zero:
                 self._name(self.folder / f"step-{trainer.global_step:06d}.ckpt", "best.ckpt")
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"best": self.best}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.best = state_dict["best"]
+                row = {"value": value, "step": trainer.global_step}
+                write_whole(self.folder / "best.json", json.dumps(row).encode())
 
     def _name(self, path: Path, name: str) -> None:
         aside = self.folder / f".{name}.partial"

@@ -13,6 +13,11 @@ from medvlp.models.parts import CLIP_PARTS
 from medvlp.training.service import Optimisation, Training
 
 
+def at_least_single(values: Tensor) -> Tensor:
+    """float16 and bfloat16 as float32; others as they are."""
+    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
+
+
 class Contrastive(Training):
     """InfoNCE over the global batch, for open_clip's models.
 
@@ -34,6 +39,8 @@ class Contrastive(Training):
         same_text: str,
     ) -> None:
         super().__init__(model, CLIP_PARTS, optimisation, seed)
+        if getattr(model, "logit_bias", None) is not None:
+            model.logit_bias.requires_grad_(False)  # the sigmoid loss learns it; a softmax does not see it
         self.max_log_scale, self.same_text = math.log(max_logit_scale), same_text
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
@@ -42,10 +49,12 @@ class Contrastive(Training):
         images_BCHW = (batch["images"].to(self.mean.dtype) / 255 - self.mean) / self.std
         # convolutions run channels-last about 1.5 times as fast; the rest does not mind
         images_BCHW = images_BCHW.contiguous(memory_format=torch.channels_last)
-        image_BD = normalize(self.model.encode_image(images_BCHW), dim=-1)  # type: ignore[operator]
-        text_BD = normalize(self.model.encode_text(batch["tokens"]), dim=-1)  # type: ignore[operator]
-        logit_scale = self.model.logit_scale.exp()  # type: ignore[operator]
-        loss = info_nce(image_BD, text_BD, logit_scale, batch["text_ids"], self.same_text)
+        image_BD = self.model.encode_image(images_BCHW)  # type: ignore[operator]
+        text_BD = self.model.encode_text(batch["tokens"])  # type: ignore[operator]
+        with torch.autocast(images_BCHW.device.type, enabled=False):  # the towers may run in half precision, logits not
+            image_BD, text_BD = (normalize(at_least_single(features_BD), dim=-1) for features_BD in (image_BD, text_BD))
+            logit_scale = at_least_single(self.model.logit_scale).exp()  # type: ignore[arg-type]
+            loss = info_nce(image_BD, text_BD, logit_scale, batch["text_ids"], self.same_text)
         return loss, {"logit_scale": logit_scale.detach()}
 
     @torch.no_grad()

@@ -28,6 +28,19 @@ ROCO = "recipes=clip_rocov2"
         ([ROCO, "data.sources.rocov2.weight=0"], r"weight=0.0 must be above 0"),
         ([ROCO, "trainer.monitor=other/acc1"], r"names no task"),
         ([ROCO, "lr"], r"'lr' is not key=value"),
+        ([ROCO, "+optim.lrr=3"], r"no key can be added"),
+        ([ROCO, "=1"], r"'=1' is not key=value"),
+        ([ROCO, "optim.parts={text: {freeze: true}}"], r"optim.parts is set name by name"),
+        ([ROCO, "data.augment.scale=[0.5]"], r"must be \[smallest, largest\]"),
+        ([ROCO, "data.augment.ratio=[0,1]"], r"must be \[smallest, largest\]"),
+        ([ROCO, "data.workers=-1"], r"data.workers=-1 must not be negative"),
+        ([ROCO, "optim.beta1=2"], r"optim.beta1=2.0 is a share"),
+        ([ROCO, "trainer.accelerator=foo"], r"trainer.accelerator='foo' is not a choice"),
+        ([ROCO, "trainer.strategy=fsdp"], r"trainer.strategy='fsdp' is not a choice"),
+        ([ROCO, "trainer.precision=bf16-true"], r"would freeze the temperature"),
+        ([ROCO, "objective.max_logit_scale=0"], r"must be at least 1"),
+        (["data=rocov2", "model=open_clip", "trainer.max_steps=1", "model.embed_dim=64"], r"embed_dim has no effect"),
+        ([ROCO, "model.pretrained=openai"], r"model.pretrained belongs to model.name"),
         (["recipes=clip_rocv2"], r"unknown recipe 'clip_rocv2'; did you mean 'clip_rocov2'\?"),
         (["recipes=eval_rocov2"], r"is for `medvlp eval`, but this is `medvlp train`"),
         (["data=rocov2"], r"model"),
@@ -110,10 +123,12 @@ def test_recipes_and_options_of_the_working_folder_are_found(tmp_path, monkeypat
     (tmp_path / "recipes/mine.yaml").write_text("# @package _global_\nverb: train\ndefaults: [clip_rocov2]\nseed: 9\n")
     (tmp_path / "configs/data").mkdir(parents=True)
     (tmp_path / "configs/data/own.yaml").write_text("sources: {own: {path: here/train}}\n")
+    (tmp_path / "configs/data/rocov2.yaml").write_text("sources: {rocov2: {path: mine/train}}\n")
     monkeypatch.chdir(tmp_path)
     config = compose("train", ["recipes=mine", "data=own"])
     assert (config.seed, list(config.data.sources)) == (9, ["own"])
     assert "mine" in list_options("recipes")
+    assert compose("train", [ROCO]).data.sources["rocov2"].path == "mine/train"  # one's own comes first
 
 
 def test_prepared_data_is_looked_for_under_medvlp_data(monkeypatch):
