@@ -245,6 +245,12 @@ def test_a_named_model_takes_another_image_size_and_remembers_it(folder, words):
     assert tokenizer(["a"]).shape == (1, 16)
 
 
+def test_half_precision_towers_follow_the_single_precision_run(folder, words):
+    assert run_here([*words, "run_name=half", "trainer.precision=bf16-mixed", "trainer.max_steps=4"]) == 0
+    assert losses(folder / "runs/half") == pytest.approx(losses(folder / "runs/whole")[:4], rel=0.02)
+    assert weights(folder / "runs/half")["visual.proj"].dtype == torch.float32
+
+
 def test_frozen_parts_stay_and_init_from_takes_named_parts(folder, words):
     source = f"init_from={folder}/runs/whole/checkpoints/last.ckpt"
     more = ["run_name=tuned", "trainer.max_steps=2", "init_parts=[vision]", "optim.parts.vision.freeze=true"]
