@@ -24,7 +24,12 @@ def test_an_installed_wheel_finds_configs_recipes_and_templates(tmp_path):
     )
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
     run = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path / "elsewhere", env=environment, capture_output=True, text=True, check=False
+        [sys.executable, "-c", code],
+        cwd=tmp_path / "elsewhere",
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert run.returncode == 0, run.stderr
     first, templates = run.stdout.splitlines()

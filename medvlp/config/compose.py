@@ -196,6 +196,8 @@ def _compose(verb: str, given: Sequence[str]) -> tuple[DictConfig, DictConfig | 
         node.pop("recipes", None)
         for override in OverridesParser.create().parse_overrides([word for word in overrides if word not in fixed]):
             _set_named(node, override.get_key_element(), override.value())
+        if verb == "train":
+            _one_length(node, overrides)
         OmegaConf.resolve(node)
         return node, hydra
     except MissingConfigException as error:
@@ -217,6 +219,15 @@ def _set_named(node: DictConfig, key: str, value: Any) -> None:
     if name not in mapping:
         mapping[name] = OmegaConf.structured(schema)
     OmegaConf.update(mapping[name], rest, value)
+
+
+def _one_length(node: DictConfig, overrides: list[str]) -> None:
+    """A length given on the command line replaces the recipe's, whichever of the two that states."""
+    limits = ["trainer.max_steps", "trainer.max_epochs"]
+    given = [key for key in limits if any(word.startswith(f"{key}=") for word in overrides)]
+    if len(given) == 1 and OmegaConf.select(node, given[0]) is not None:
+        limits.remove(given[0])
+        OmegaConf.update(node, limits[0], None)
 
 
 @contextmanager

@@ -187,9 +187,9 @@ class TrainerConfig:
     """How long, how precisely and how often."""
 
     max_steps: int | None = None
-    """Optimizer steps in all; with max_epochs too, the run ends at the first."""
+    """Optimizer steps in all. With max_epochs too, the run ends at the first; on the command line, one replaces the other."""
     max_epochs: int | None = None
-    """Passes over the blend; with max_steps too, the run ends at the first."""
+    """Passes over the blend. With max_steps too, the run ends at the first; on the command line, one replaces the other."""
     precision: str = "32-true"
     """Lightning's names: 32-true, 64-true, bf16-mixed, bf16-true, 16-mixed."""
     accelerator: str = "auto"

@@ -72,6 +72,21 @@ def test_two_sources_merge_into_a_blend_and_one_of_them_is_overridden():
     assert {name: source.weight for name, source in config.data.sources.items()} == {"rocov2": 2.0, "mni152": 1.0}
 
 
+@pytest.mark.parametrize(
+    ("words", "steps", "epochs"),
+    [
+        ([], None, 5),
+        (["trainer.max_steps=200"], 200, None),
+        (["trainer.max_steps=200", "trainer.max_epochs=9"], 200, 9),
+        (["trainer.max_steps=null"], None, 5),
+        (["trainer.max_epochs=9"], None, 9),
+    ],
+)
+def test_a_length_on_the_command_line_replaces_the_recipes(words, steps, epochs):
+    trainer = compose("train", [ROCO, *words]).trainer
+    assert (trainer.max_steps, trainer.max_epochs) == (steps, epochs)
+
+
 def test_a_source_of_ones_own_needs_no_file():
     config = compose("train", [ROCO, "data.sources.mine.path=there/train"])
     assert config.data.sources["mine"].path == "there/train"
