@@ -20,7 +20,7 @@ lint: $(VENV)/installed
 	$(BIN)/mypy
 
 bench: $(VENV)/installed
-	for name in $$(ls benchmarks/*.py | grep -v __ | xargs -n1 basename -s .py); do $(BIN)/python -m benchmarks.$$name || exit 1; done
+	for file in $$(grep -l __main__ benchmarks/*.py); do $(BIN)/python -m benchmarks.$$(basename $$file .py) || exit 1; done
 
 # Packages that an extra cannot name: SmolLM2 asks for a compiler unless its dependencies are left out.
 weights: $(VENV)/installed
