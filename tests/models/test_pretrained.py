@@ -1,5 +1,5 @@
+import os
 import pickle
-import sys
 
 import pytest
 import torch
@@ -29,7 +29,7 @@ def test_a_wrong_package_reference_says_why(reference, said):
 
 class Harm:
     def __reduce__(self):
-        return (sys.exit, ("harm was done",))
+        return (os.abort, ())
 
 
 def test_weights_are_tensors_by_name_and_nothing_is_unpickled(tmp_path):

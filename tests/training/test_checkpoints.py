@@ -1,5 +1,5 @@
+import os
 import pickle
-import sys
 
 import pytest
 import torch
@@ -39,7 +39,7 @@ def test_the_newest_whole_checkpoint_is_found_by_step_not_by_name(tmp_path, caps
 
 class Harm:
     def __reduce__(self):
-        return (sys.exit, ("harm was done",))
+        return (os.abort, ())
 
 
 def test_nothing_is_unpickled_and_other_files_are_refused(tmp_path):
