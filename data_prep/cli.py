@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import traceback
+from collections import Counter
 
 from data_prep.pipeline import Result, UnitsFailed, prepare
 from data_prep.sources import PrepError, descriptions
@@ -37,7 +38,7 @@ def main(argv: list[str]) -> int:
         print(f"medvlp prep takes key=value, not {wrong[0]!r}\n" if wrong else "", USAGE, sep="", file=sys.stderr)
         return 2
     from medvlp.config import ConfigError, compose
-    from medvlp.report import write_prep_report
+    from medvlp.report import NotARun, write_prep_report
 
     try:
         config = compose("prep", argv)
@@ -52,8 +53,10 @@ def main(argv: list[str]) -> int:
             min_side=config.min_side,
             flag=config.flag,
         )
+        if not result.ledger["out"]:
+            raise PrepError(nothing_left(result))
         write_prep_report(result.output)
-    except (ConfigError, PrepError, ShardError, OSError) as error:
+    except (ConfigError, PrepError, ShardError, NotARun, OSError) as error:
         print(f"medvlp prep: {error}", file=sys.stderr)
         return 1
     except UnitsFailed as error:
@@ -64,6 +67,13 @@ def main(argv: list[str]) -> int:
         return 70
     print(summary(result))
     return 0
+
+
+def nothing_left(result: Result) -> str:
+    """Why a preparation has no samples: the most frequent drop."""
+    drops = Counter({(s, reason): n for s, reasons in result.ledger["drops"].items() for reason, n in reasons.items()})
+    most = "".join(f", most ({n}) by {stage}: {reason}" for (stage, reason), n in drops.most_common(1))
+    return f"all {result.ledger['in']} samples were dropped{most}; {result.output}/dropped.jsonl names them"
 
 
 def summary(result: Result) -> str:

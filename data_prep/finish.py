@@ -10,16 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data_prep.sources import PrepError
-from data_prep.unit import PARTS, Part, encode_json
+from data_prep.unit import Part, encode_json
 from medvlp.shards import FileMark, Manifest, hash_config, write_manifest
 from medvlp.shards.atomic import sync_folder, whole_file, write_whole
-from medvlp.shards.manifest import SAMPLES
+from medvlp.shards.manifest import LEDGER, PARTS, SAMPLES
 from medvlp.shards.writer import write_tables
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-LEDGER = "ledger.json"
 DROPPED = "dropped.jsonl"
 RUN = "run.json"
 
@@ -37,7 +36,8 @@ def finish(
         by_split[part.split].append(part)
     _check_keys(output, parts)
     for split, its in by_split.items():
-        _finish_split(output / split, split, [part for part in its if part.rows_out], stages, tools)
+        kept = [part for part in its if part.rows_out]
+        ledger["splits"][split]["manifest_sha256"] = _finish_split(output / split, split, kept, stages, tools)
     with whole_file(output / DROPPED) as file:
         for part in parts:
             for drop in part.drops:
@@ -93,7 +93,8 @@ def _part_file(output: Path, part: Part, suffix: str) -> Path:
 
 def _finish_split(
     folder: Path, split: str, parts: list[Part], stages: list[dict[str, Any]], tools: dict[str, str]
-) -> None:
+) -> str:
+    """Returns the sha256 of the split's manifest."""
     files: dict[str, FileMark] = {}
     shards: dict[str, int] = {}
     for number, part in enumerate(parts):
@@ -112,7 +113,7 @@ def _finish_split(
     sync_folder(folder)
     files[SAMPLES] = write_tables(folder / SAMPLES, _renamed(folder, parts))
     manifest = Manifest(split, files, shards, sum(shards.values()), stages, hash_config(stages), tools)
-    write_manifest(folder, manifest)
+    return write_manifest(folder, manifest)
 
 
 def _renamed(folder: Path, parts: list[Part]) -> Iterator[pa.Table]:

@@ -26,15 +26,14 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.engines import ENGINES, Outcome
-from data_prep.finish import LEDGER, finish
+from data_prep.finish import finish
 from data_prep.sources import PrepError, Unit, open_source
 from data_prep.stages import default_stages
-from data_prep.unit import PARTS, Job, Part, SourceSpec, encode_json, forget_source, read_part, run_unit
+from data_prep.unit import Job, Part, SourceSpec, encode_json, forget_source, read_part, run_unit
 from medvlp.shards import ShardError
 from medvlp.shards.atomic import PARTIAL, write_whole
-from medvlp.shards.manifest import MANIFEST
+from medvlp.shards.manifest import LEDGER, MANIFEST, PARTS, PLAN
 
-PLAN = ".plan.json"
 TOOLS = ("medvlp", "imagehash", "numpy", "pillow", "pyarrow", "scipy")
 """Distributions whose version can change bytes: pixels and their hashes, the encoding of PNG and parquet."""
 
@@ -70,6 +69,11 @@ def prepare(
     """
     if engine not in ENGINES:
         raise PrepError(f"unknown engine {engine!r}; available: {', '.join(sorted(ENGINES))}")
+    for name, value in {"workers": workers, "max_pixels": max_pixels, "min_side": min_side}.items():
+        if value < 1:
+            raise PrepError(f"{name} is {value}, expected 1 or more")
+    if not str(output):
+        raise PrepError("output is empty; give the folder that the shards should be written to")
     spec = SourceSpec(source, str(input), samples_per_shard, flag)
     reader = open_source(spec.name, spec.input, spec.samples_per_shard, spec.flag)
     output = Path(output).absolute()
@@ -101,12 +105,24 @@ def prepare(
 
 def _finished(output: Path) -> dict[str, Any]:
     """The ledger of a finished folder, whose last files a kill may have left to tidy."""
-    ledger: dict[str, Any] = json.loads((output / LEDGER).read_bytes())
+    ledger = _read_object(output / LEDGER, {"in", "out", "drops", "splits"})
     for split in ledger["splits"]:
         if not (output / split / MANIFEST).exists():
             raise PrepError(f"{output}: {LEDGER} says finished, but {split}/{MANIFEST} is gone; give a new folder")
         shutil.rmtree(output / split / PARTS, ignore_errors=True)
     return ledger
+
+
+def _read_object(path: Path, keys: set[str]) -> dict[str, Any]:
+    """A JSON object with at least these keys."""
+    try:
+        content = json.loads(path.read_bytes())
+        lacking = keys - content.keys()
+        if lacking:
+            raise ValueError(f"it lacks {', '.join(sorted(lacking))}")
+    except (ValueError, AttributeError) as error:
+        raise PrepError(f"{path} is damaged ({error}); restore it, or prepare into a new folder") from None
+    return dict(content)
 
 
 def _version(name: str) -> str:
@@ -121,12 +137,15 @@ def _claim(output: Path) -> Iterator[None]:
     """Hold the folder against a second preparation; the system lets go of it when the process ends, however it ends."""
     if output.exists() and not output.is_dir():
         raise PrepError(f"output={output} is a file; give a folder")
-    if output.is_dir() and any(output.iterdir()) and not (output / PLAN).exists():
+    if output.is_dir() and not (output / PLAN).exists() and any(not p.name.endswith(PARTIAL) for p in output.iterdir()):
         raise PrepError(f"output={output} holds files that no preparation wrote; give a new or an empty folder")
     output.mkdir(parents=True, exist_ok=True)
     handle = os.open(output, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Of a run that was killed while it wrote: this one holds the folder now.
+        for leftover in list(output.rglob(f".*{PARTIAL}")):
+            leftover.unlink()
         yield
     except BlockingIOError:
         raise PrepError(f"another preparation is writing to {output}; wait for it, or give another folder") from None
@@ -140,7 +159,7 @@ def _agree(output: Path, plan: dict[str, Any]) -> None:
     if not path.exists():
         write_whole(path, encode_json(plan, indent=1) + b"\n")
         return
-    begun = json.loads(path.read_bytes())
+    begun = _read_object(path, {"stages", "tools"})
     if (output / LEDGER).exists():  # done is done: newer tools would only matter to shards still to be written
         begun, plan = {"stages": begun["stages"]}, {"stages": plan["stages"]}
     differences = list(_differences(begun, plan, ""))
@@ -179,10 +198,7 @@ def _do(
     from tqdm import tqdm
 
     for split in {unit.split for unit in units}:
-        folder = output / split / PARTS
-        folder.mkdir(parents=True, exist_ok=True)
-        for leftover in folder.glob(f".*{PARTIAL}"):  # of a run that was killed: this one holds the folder now
-            leftover.unlink()
+        (output / split / PARTS).mkdir(parents=True, exist_ok=True)
     parts = {(part.split, part.number): part for unit in units if (part := read_part(output, unit))}
     already = len(parts)
     jobs = [Job(spec, stages, output, unit) for unit in units if (unit.split, unit.number) not in parts]

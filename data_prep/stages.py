@@ -134,6 +134,8 @@ def measure(draft: Draft) -> Draft:
     if draft.pictures:
         picture = draft.pictures[min(draft.pictures)]
         draft.width, draft.height = picture.size
+        if picture.mode.startswith("I"):  # 16 bits: keep the upper 8, as in training; PIL would clip them to white
+            picture = picture.convert("I").point(lambda value: value * (1 / 256)).convert("L")
         draft.perceptual_hash = str(imagehash.phash(picture))
     return draft
 

@@ -12,11 +12,9 @@ from data_prep.sources import Dropped, Source, Unit, open_source
 from data_prep.stages import Draft, Drop, Stage, build_stages
 from medvlp.shards import FileMark, ShardWriter
 from medvlp.shards.atomic import write_whole
+from medvlp.shards.manifest import PARTS
 from medvlp.shards.schema import Sample
 from medvlp.shards.writer import rows_table, write_tables
-
-PARTS = ".parts"
-"""Folder, inside a split, of the shards of units before they get their final numbers."""
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,8 @@ def main(argv: list[str]) -> int:
     if argv in (["-h"], ["--help"]):
         print(USAGE)
         return 0
-    if len(argv) != 1 or argv[0].startswith("-"):
-        print(
-            f"medvlp verify takes one folder, not {len(argv)} arguments: {' '.join(argv)!r}\n{USAGE}", file=sys.stderr
-        )
+    if len(argv) != 1 or not argv[0] or argv[0].startswith("-"):
+        print(f"medvlp verify takes one folder, not {' '.join(argv)!r}\n{USAGE}", file=sys.stderr)
         return 2
     folder = Path(argv[0])
     try:

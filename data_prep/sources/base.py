@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -95,6 +96,15 @@ def refuse_flag(name: str, flag: str) -> None:
     """For sources that come in one flavour."""
     if flag:
         raise PrepError(f"source {name} has no flags, but flag is {flag!r}; leave it out")
+
+
+@contextmanager
+def readable(path: Path, advice: str) -> Iterator[None]:
+    """For the calls of a library on the publisher's file: whatever they raise, damage is a PrepError with its name."""
+    try:
+        yield
+    except Exception as error:  # OSError, EOFError, ValueError, BadZipFile, zlib.error, TokenError, KeyError, ...
+        raise PrepError(f"{path} cannot be read ({type(error).__name__}: {error}); {advice}") from None
 
 
 def digest_file(path: Path) -> str:

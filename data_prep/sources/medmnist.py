@@ -17,12 +17,13 @@ from typing import IO, Any
 
 import numpy as np
 
-from data_prep.sources.base import Dropped, PrepError, Unit, chunks, digest_file
+from data_prep.sources.base import Dropped, PrepError, Unit, chunks, digest_file, readable
 from data_prep.sources.medmnist_tables import FLAVOURS, TEMPLATES
 from medvlp.shards import Sample, make_key
 
 SPLITS = {"train": "train", "valid": "val", "test": "test"}
 """Our name → the publisher's."""
+ADVICE = "a MedMNIST npz is expected; download it again"
 
 
 class MedMnist:
@@ -36,14 +37,13 @@ class MedMnist:
         self.path = find_npz(input, flag)
         self.flag = flag or infer_flag(self.path)
         self.flavour = FLAVOURS[self.flag]
-        try:
-            with np.load(self.path, allow_pickle=False) as arrays:
-                lacking = [k for s in SPLITS.values() for k in (f"{s}_images", f"{s}_labels") if k not in arrays]
-                if lacking:
-                    raise PrepError(f"{self.path} lacks the arrays {', '.join(lacking)}; it has {', '.join(arrays)}")
-                self.labels = {split: arrays[f"{theirs}_labels"] for split, theirs in SPLITS.items()}
-        except (OSError, ValueError, zipfile.BadZipFile) as error:
-            raise PrepError(f"{self.path} cannot be read as a MedMNIST npz: {error}; download it again") from None
+        with readable(self.path, ADVICE), zipfile.ZipFile(self.path) as archive:
+            names = [name.removesuffix(".npy") for name in archive.namelist()]
+        lacking = [k for s in SPLITS.values() for k in (f"{s}_images", f"{s}_labels") if k not in names]
+        if lacking:
+            raise PrepError(f"{self.path} lacks the arrays {', '.join(lacking)}; it has {', '.join(names)}")
+        with readable(self.path, ADVICE), np.load(self.path, allow_pickle=False) as arrays:
+            self.labels = {split: arrays[f"{theirs}_labels"] for split, theirs in SPLITS.items()}
         self._images = {split: ImageStream(self.path, f"{theirs}_images.npy") for split, theirs in SPLITS.items()}
         for split, labels in self.labels.items():
             self._check(split, labels, self._images[split].shape)
@@ -79,6 +79,7 @@ class MedMnist:
                 labels=self._named(numbers),
                 metadata={
                     "group": original,
+                    "group_kind": "row",
                     "licence": self.flavour.licence,
                     "source": self.name,
                     "flag": self.flag,
@@ -125,11 +126,12 @@ class ImageStream:
         self._reopen().close()
 
     def _reopen(self) -> IO[bytes]:
-        with zipfile.ZipFile(self.path) as archive:  # the member stays readable until it is closed itself
-            file = archive.open(self.member)
-        version = np.lib.format.read_magic(file)
-        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, fortran, dtype = read_header(file)
+        header = np.lib.format
+        with readable(self.path, ADVICE):
+            with zipfile.ZipFile(self.path) as archive:  # the member stays readable until it is closed itself
+                file = archive.open(self.member)
+            one = header.read_magic(file) == (1, 0)
+            shape, fortran, dtype = (header.read_array_header_1_0 if one else header.read_array_header_2_0)(file)
         grey, colour = len(shape) == 3, len(shape) == 4 and shape[3] == 3
         if dtype != np.uint8 or fortran or not (grey or colour):
             raise PrepError(
@@ -147,7 +149,8 @@ class ImageStream:
             file = self._reopen()
         size = int(np.prod(self.shape[1:]))
         while self._next < stop:
-            data = file.read(size)
+            with readable(self.path, ADVICE):
+                data = file.read(size)
             if len(data) != size:
                 raise PrepError(
                     f"{self.path}: {self.member} ends at image {self._next} of {self.shape[0]}; download it again"

@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from data_prep.sources.base import Dropped, PrepError, Unit, chunks, digest_file, refuse_flag
+from data_prep.sources.base import Dropped, PrepError, Unit, chunks, digest_file, readable, refuse_flag
 from data_prep.sources.medmnist import encode_png
 from medvlp.shards import Sample, make_key
 
@@ -35,6 +35,7 @@ FILES = {
     "white matter": "mni_icbm152_wm_tal_nlin_sym_09a_converted.nii.gz",
 }
 """Contrast → file. Intensities are 0 to 255; of the tissue maps, 255 is probability 1."""
+ADVICE = "reinstall nilearn"
 LICENCE = "LicenseRef-MNI-ICBM152"
 PLANES = ("sagittal", "coronal", "axial")
 """By the axis that a plane cuts, in RAS order: left→right, posterior→anterior, inferior→superior."""
@@ -152,6 +153,7 @@ class Mni152:
             },
             metadata={
                 "group": f"{plane}_block_{self._block(axis, index)[1]:02d}",
+                "group_kind": "block",
                 "licence": LICENCE,
                 "source": self.name,
                 "original_name": original,
@@ -166,10 +168,8 @@ class Mni152:
 
         images: dict[str, Any] = {}
         for contrast, file in FILES.items():
-            try:
+            with readable(self.folder / file, ADVICE):
                 image: Any = nibabel.as_closest_canonical(nibabel.load(self.folder / file))
-            except (OSError, EOFError, nibabel.filebasedimages.ImageFileError) as error:
-                raise PrepError(f"{self.folder / file} cannot be read: {error}; reinstall nilearn") from None
             if not np.allclose(image.affine[:3, :3], np.eye(3)):
                 raise PrepError(f"{self.folder / file}: expected voxels of 1 mm along the axes, got\n{image.affine}")
             images[contrast] = image
@@ -177,7 +177,11 @@ class Mni152:
 
     @cached_property
     def _volumes(self) -> dict[str, np.ndarray]:
-        return {contrast: np.asarray(image.dataobj, dtype=np.uint8) for contrast, image in self._images.items()}
+        volumes: dict[str, np.ndarray] = {}
+        for contrast, image in self._images.items():
+            with readable(self.folder / FILES[contrast], ADVICE):
+                volumes[contrast] = np.asarray(image.dataobj, dtype=np.uint8)
+        return volumes
 
     @cached_property
     def _origin(self) -> list[int]:

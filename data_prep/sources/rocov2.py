@@ -36,6 +36,9 @@ MODALITIES = {
 }
 """Curated concept (CUI) → modality."""
 
+IMAGES = ("jpg", "jpeg", "png")
+"""Extensions, in any case, of files that somebody may take for a sample; the publisher's are all .jpg."""
+
 _ID = re.compile(r"[A-Za-z0-9._-]+")
 
 
@@ -114,6 +117,7 @@ class Rocov2:
                 },
                 metadata={
                     "group": name,
+                    "group_kind": "figure",
                     "licence": LICENCE,
                     "source": self.name,
                     "original_name": f"{name}.jpg",
@@ -138,14 +142,22 @@ def _caption_rows(folder: Path, split: str) -> list[tuple[str, str] | Dropped]:
     listed = {row.name if isinstance(row, Dropped) else row[0] for row in rows}
     for file in sorted(os.listdir(folder / split)):
         name, _, extension = file.rpartition(".")
-        if extension == "jpg" and name not in listed:
-            rows.append(Dropped(name, "no_caption_row", f"{split}/{file} is not in {split}_captions.csv"))
+        if extension.lower() in IMAGES and name not in listed:
+            rows.append(Dropped(file, "no_caption_row", f"{split}/{file} is not in {split}_captions.csv"))
     return rows
 
 
 def _concepts(path: Path) -> dict[str, list[str]]:
-    rows = _read_table(path, ["ID", "CUIs"])
-    return {fields[0]: [cui for cui in fields[1].split(";") if cui] for _, fields in rows if len(fields) == 2}
+    concepts: dict[str, list[str]] = {}
+    for line, fields in _read_table(path, ["ID", "CUIs"]):
+        # Not a drop: the sample would go on without its concepts, and an evaluation by them would change.
+        if len(fields) != 2:
+            raise PrepError(f"{path} line {line}: {len(fields)} fields, expected ID,CUIs; mend or remove the line")
+        name, cuis = fields
+        if name in concepts:
+            raise PrepError(f"{path} line {line}: {name} has a row already; keep one of them")
+        concepts[name] = [cui.strip() for cui in cuis.split(";") if cui.strip()]
+    return concepts
 
 
 def _read_table(path: Path, header: list[str]) -> Iterator[tuple[int, list[str]]]:

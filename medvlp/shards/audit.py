@@ -79,16 +79,19 @@ def _walk(path: Path) -> tuple[Places, str]:
     """Member name → (offset, size) as the headers say, and what stopped the walk, if anything did."""
     members: Places = {}
     position = 0
+    size = path.stat().st_size
     try:
         with tarfile.open(path, "r:") as tar:
             for member in tar:
+                end = member.offset_data + member.size
+                if not position <= member.offset_data <= end <= size:
+                    return members, f"{member.name} claims {member.size} bytes, but the file ends at byte {size}"
                 members[member.name] = (member.offset_data, member.size)
-                position = member.offset_data + member.size
-    except (tarfile.TarError, OSError) as error:
-        return members, f"{error}, near byte {position}, after {len(members)} members"
-    size = path.stat().st_size
-    if position > size:
-        return members, f"the file ends at byte {size}, inside {list(members)[-1]}"
+                position = end
+    except (tarfile.TarError, OSError, MemoryError, OverflowError, ValueError) as error:
+        # Some of these have no message: a header that claims 2^60 bytes ends in a bare MemoryError.
+        what = str(error) or type(error).__name__
+        return members, f"{what}, near byte {position}, after {len(members)} members"
     # tarfile takes a bad header after the first member for the end of the archive: look at what follows.
     with open(path, "rb") as file:
         file.seek(-(-position // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE)

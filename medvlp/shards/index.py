@@ -21,7 +21,14 @@ def index_bytes(rows: list[tuple[int, bytes, int, int, int]]) -> bytes:
 def open_index(path: Path) -> np.ndarray:
     """The index, mapped rather than read. Raises OSError or ValueError if it is not there or not an index."""
     # An empty array cannot be mapped, and a shard is never empty: NumPy's error then is the right one.
-    index = np.load(path, mmap_mode="r", allow_pickle=False)
+    try:
+        index = np.load(path, mmap_mode="r", allow_pickle=False)
+    except OSError:
+        raise
+    except Exception as error:  # on a damaged header: ValueError, TokenError, BadZipFile, EOFError, OverflowError, ...
+        raise ValueError(f"not an index: {error}") from None
+    if not isinstance(index, np.ndarray):
+        raise ValueError("not an index: it begins like an archive of arrays (.npz)")
     if index.dtype != INDEX_DTYPE or index.ndim != 1:
         raise ValueError(f"its rows are {index.dtype}, expected {INDEX_DTYPE}")
     return index

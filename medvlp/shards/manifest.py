@@ -16,6 +16,14 @@ CONTRACT = 1
 MANIFEST = "manifest.json"
 SAMPLES = "samples.parquet"
 
+# Beside the splits, and inside one, while a preparation is under way.
+PLAN = ".plan.json"
+"""What is being prepared; written first."""
+LEDGER = "ledger.json"
+"""in = out + Σ drops; written last, so that a folder with a plan and no ledger is unfinished."""
+PARTS = ".parts"
+"""Folder, inside a split, of the shards of units before they get their final numbers."""
+
 
 @dataclass
 class Manifest:
@@ -39,11 +47,13 @@ def hash_config(stages: list[dict[str, Any]]) -> str:
     return hashlib.sha256(json.dumps(stages, sort_keys=True, ensure_ascii=False).encode("utf-8")).hexdigest()
 
 
-def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Declare the split in `folder` finished."""
+def write_manifest(folder: Path, manifest: Manifest) -> str:
+    """Declare the split in `folder` finished. Returns the sha256 of the manifest's bytes."""
     content = asdict(manifest)
     content = {"contract": content.pop("contract"), **content}
-    write_whole(folder / MANIFEST, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode("utf-8"))
+    data = (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode("utf-8")
+    write_whole(folder / MANIFEST, data)
+    return hashlib.sha256(data).hexdigest()
 
 
 def read_manifest(folder: Path) -> tuple[Manifest, str]:
@@ -66,6 +76,11 @@ def read_manifest(folder: Path) -> tuple[Manifest, str]:
         manifest = Manifest(**content)
         if manifest.samples != sum(manifest.shards.values()):
             raise ValueError(f"samples is {manifest.samples}, but its shards hold {sum(manifest.shards.values())}")
+        if manifest.stages_hash != hash_config(manifest.stages):
+            raise ValueError(f"stages_hash {manifest.stages_hash!r} is not the hash of its stages")
+        for name in (*manifest.files, *manifest.shards):
+            if Path(name).name != name:
+                raise ValueError(f"{name!r} is not the name of a file in the folder")
         for tar in manifest.shards:
             for name in (tar, str(Path(tar).with_suffix(".idx"))):
                 if name not in manifest.files:
@@ -83,7 +98,7 @@ def find_splits(folder: Path) -> list[Path]:
         child
         for child in folder.iterdir()
         if child.is_dir()
-        and ((child / MANIFEST).exists() or (child / ".parts").exists() or next(child.glob("*.tar"), None))
+        and ((child / MANIFEST).exists() or (child / PARTS).exists() or next(child.glob("*.tar"), None))
     )
 
 

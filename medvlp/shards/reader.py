@@ -35,11 +35,12 @@ class _OpenShard:
         if int(self.index["sample"][-1]) != samples - 1:
             raise ValueError(f"it ends at sample {int(self.index['sample'][-1])}, the manifest says {samples - 1}")
         self.handle = os.open(tar, os.O_RDONLY)
-        found = os.fstat(self.handle).st_size
-        if found != size:
+        self.size = os.fstat(self.handle).st_size
+        if self.size != size:
             # Samples that are wholly there are still good, each is checked by its CRC; the others raise one by one.
             warnings.warn(
-                f"{tar} has {found} bytes, its manifest says {size}; `medvlp verify` says what is wrong", stacklevel=2
+                f"{tar} has {self.size} bytes, its manifest says {size}; `medvlp verify` says what is wrong",
+                stacklevel=2,
             )
 
     def __del__(self) -> None:
@@ -129,19 +130,19 @@ class ShardDataset:
             raise BadSample("broken_index", self._shards[shard], key, f"the index has no rows for sample {row}")
         begin = rows[0][2]
         end = rows[-1][2] + rows[-1][3]
+        # Before reading: the size that is asked for is allocated, whether or not the file has so much.
+        written = self.manifest.files[self._shards[shard]].size
+        if not begin <= end <= written:
+            detail = f"its bytes would be {begin} to {end} of the {written} that were written"
+            raise BadSample("broken_index", self._shards[shard], key, detail)
+        if end > opened.size:
+            detail = f"its bytes are {begin} to {end}, the file ends at {opened.size}"
+            raise BadSample("truncated_shard", self._shards[shard], key, detail)
         try:
             data = os.pread(opened.handle, end - begin, begin)
-        except (OSError, ValueError, OverflowError) as error:
-            raise BadSample(
-                "broken_index", self._shards[shard], key, f"bytes {begin} to {end} cannot be read: {error}"
-            ) from error
-        if len(data) != end - begin:
-            raise BadSample(
-                "truncated_shard",
-                self._shards[shard],
-                key,
-                f"its bytes are {begin} to {end}, the file ends at {begin + len(data)}",
-            )
+        except (OSError, MemoryError, OverflowError) as error:
+            detail = f"bytes {begin} to {end} cannot be read: {error}"
+            raise BadSample("broken_index", self._shards[shard], key, detail) from error
         members: dict[str, bytes] = {}
         for _, name, offset, size, crc in rows:
             member = data[offset - begin : offset - begin + size]

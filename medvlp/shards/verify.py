@@ -12,10 +12,12 @@ from typing import Any
 from medvlp.shards.atomic import PARTIAL
 from medvlp.shards.audit import audit_shard
 from medvlp.shards.errors import ShardError
-from medvlp.shards.manifest import MANIFEST, SAMPLES, Manifest, find_splits, read_manifest
+from medvlp.shards.manifest import LEDGER, MANIFEST, PARTS, PLAN, SAMPLES, Manifest, find_splits, read_manifest
 from medvlp.shards.writer import mark_file
 
-LEDGER = "ledger.json"
+COLUMNS = {"key": str, "shard": str, "split": str, "caption_length": int, "sha256": str}
+"""What is read of the table: column → type of its values, none of which may be null."""
+UNFINISHED = "the preparation is unfinished; run the same `medvlp prep` again"
 
 
 @dataclass
@@ -42,18 +44,20 @@ def verify(folder: str | Path) -> list[Finding]:
     if not splits or next(folder.glob("*.tar"), None):
         read_manifest(folder)  # raises, and says what the folder lacks
     findings: list[Finding] = []
-    counts: dict[str, int] = {}
+    signed: dict[str, tuple[int, str]] = {}
     seen: dict[str, str] = {}
     for split in splits:
         if not (split / MANIFEST).exists():
-            detail = "there is no manifest: the preparation is unfinished; run the same `medvlp prep` again"
-            findings.append(Finding(f"{split.name}/{MANIFEST}", "unfinished", detail))
+            findings.append(Finding(f"{split.name}/{MANIFEST}", "unfinished", f"there is no manifest: {UNFINISHED}"))
             continue
         findings += _split(split, f"{split.name}/", seen)
         with suppress(ShardError):  # _split has reported it
-            counts[split.name] = read_manifest(split)[0].samples
-    if (folder / LEDGER).exists() and len(counts) == len(splits):
-        findings += [Finding(LEDGER, "ledger", detail) for detail in _ledger(folder / LEDGER, counts)]
+            manifest, sha256 = read_manifest(split)
+            signed[split.name] = manifest.samples, sha256
+    if (folder / LEDGER).exists():
+        findings += _ledger(folder / LEDGER, {split.name for split in splits}, signed)
+    elif (folder / PLAN).exists():
+        findings.append(Finding(LEDGER, "unfinished", f"there is a plan, but no ledger: {UNFINISHED}"))
     return findings
 
 
@@ -77,6 +81,8 @@ def _split(folder: Path, prefix: str, seen: dict[str, str]) -> Iterator[Finding]
         elif found.sha256 != mark.sha256:
             changed[name] = f"sha256 {found.sha256[:12]}…, the manifest says {mark.sha256[:12]}…"
     yield from _extra_files(folder, manifest, prefix)
+    if (folder / PARTS).exists():
+        yield Finding(prefix + PARTS, "unfinished", f"the last step did not get to remove it: {UNFINISHED}")
 
     rows: list[dict[str, Any]] | None = None
     if SAMPLES not in missing:
@@ -128,11 +134,15 @@ def _read_rows(path: Path) -> list[dict[str, Any]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    columns = ["key", "shard", "split", "caption_length", "sha256"]
     try:
-        return pq.read_table(path, columns=columns).to_pylist()
-    except (OSError, pa.ArrowException) as error:
-        raise ShardError(f"cannot be read as a table with the columns {', '.join(columns)}: {error}") from None
+        rows = pq.read_table(path, columns=list(COLUMNS)).to_pylist()
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise ShardError(f"cannot be read as a table with the columns {', '.join(COLUMNS)}: {error}") from None
+    for number, row in enumerate(rows):
+        for name, kind in COLUMNS.items():
+            if not isinstance(row[name], kind):
+                raise ShardError(f"row {number}: {name} is {row[name]!r}, expected a value of type {kind.__name__}")
+    return rows
 
 
 def _table_faults(rows: list[dict[str, Any]], manifest: Manifest) -> Iterator[str]:
@@ -151,20 +161,34 @@ def _table_faults(rows: list[dict[str, Any]], manifest: Manifest) -> Iterator[st
         yield f"rows of split {', '.join(sorted(map(str, others)))} in the table of {manifest.split}"
 
 
-def _ledger(path: Path, counts: dict[str, int]) -> Iterator[str]:
-    """in = out + Σ drops, over all and in every split, and out is what the manifests count."""
+def _ledger(path: Path, splits: set[str], signed: dict[str, tuple[int, str]]) -> Iterator[Finding]:
+    """in = out + Σ drops, over all and in every split, and the splits are those that the ledger speaks of.
+
+    splits: the folders that are there; signed: (samples, sha256) of those manifests that can be read.
+    """
     try:
         ledger = json.loads(path.read_bytes())
-        parts = {"all splits": ledger, **ledger["splits"]}
-        for name, part in parts.items():
-            dropped = sum(sum(reasons.values()) for reasons in part["drops"].values())
-            if part["in"] != part["out"] + dropped:
-                yield f"{name}: in {part['in']} is not out {part['out']} + dropped {dropped}"
-        for name in sorted(counts.keys() | ledger["splits"].keys()):
-            out = ledger["splits"].get(name, {}).get("out")
-            if counts.get(name) != out:
-                yield f"{name}: out {out}, but the split's manifest says {counts.get(name)} samples"
-        if ledger["out"] != sum(counts.values()):
-            yield f"all splits: out {ledger['out']}, but the manifests count {sum(counts.values())} samples"
+        pages = ledger["splits"]
+        for name, page in {"all splits": ledger, **pages}.items():
+            dropped = sum(sum(reasons.values()) for reasons in page["drops"].values())
+            if page["in"] != page["out"] + dropped:
+                detail = f"{name}: in {page['in']} is not out {page['out']} + dropped {dropped}"
+                yield Finding(LEDGER, "ledger", detail)
+        for name in sorted(pages.keys() - splits):
+            yield Finding(
+                f"{name}/{MANIFEST}", "missing_split", f"{LEDGER} names the split {name}, but it is not there"
+            )
+        for name, (samples, sha256) in signed.items():
+            page = pages.get(name, {})
+            if page.get("out") != samples:
+                detail = f"{name}: out {page.get('out')}, but the split's manifest says {samples} samples"
+                yield Finding(LEDGER, "ledger", detail)
+            elif page.get("manifest_sha256", sha256) != sha256:  # older ledgers lack it
+                detail = f"sha256 {sha256[:12]}…, {LEDGER} says {str(page['manifest_sha256'])[:12]}…"
+                yield Finding(f"{name}/{MANIFEST}", "changed_file", detail)
+        total = sum(samples for samples, _ in signed.values())
+        if pages.keys() <= splits == signed.keys() and ledger["out"] != total:
+            detail = f"all splits: out {ledger['out']}, but the manifests count {total} samples"
+            yield Finding(LEDGER, "ledger", detail)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        yield f"not a ledger: {type(error).__name__} {error}"
+        yield Finding(LEDGER, "ledger", f"not a ledger: {type(error).__name__} {error}")

@@ -1,5 +1,6 @@
 import io
 import itertools
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -9,7 +10,7 @@ import pytest
 from PIL import Image
 
 from data_prep.sources import Dropped, PrepError, open_source
-from data_prep.sources.mni152 import block_of, caption, display
+from data_prep.sources.mni152 import FILES, _nilearn_data, block_of, caption, display
 from medvlp.shards import Sample
 
 pytest.importorskip("nilearn", reason="needs the template in nilearn's wheel: pip install 'medvlp[offline]'")
@@ -116,3 +117,17 @@ def test_nilearn_is_not_imported():
         "print('nilearn' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
+
+
+@pytest.mark.parametrize("damage", [lambda data: data[:-3000], lambda data: data[:9000] + b"x" * 99 + data[9099:]])
+def test_a_damaged_volume_is_named(tmp_path, damage):
+    for name in FILES.values():
+        shutil.copy(_nilearn_data() / name, tmp_path / name)
+    broken = tmp_path / FILES["grey matter"]
+    broken.write_bytes(damage(broken.read_bytes()))
+    with pytest.raises(PrepError, match=f"{broken.name} cannot be read .*; reinstall nilearn"):
+        open_source("mni152", str(tmp_path)).units()
+
+
+def test_the_kind_of_group(slices):
+    assert {sample.metadata["group_kind"] for sample in samples_of(slices["valid"])} == {"block"}

@@ -48,7 +48,8 @@ def test_planted_damage_is_counted_and_named(rocov2, tmp_path):
         "read": {"missing_image": 1},
     }
     assert (ledger["in"], ledger["out"], ledger["drops"]) == (18, 14, drops)
-    assert ledger["splits"]["train"] == {"in": 12, "out": 8, "drops": drops}
+    sha256 = ShardDataset(tmp_path / "out" / "train").manifest_hash
+    assert ledger["splits"]["train"] == {"in": 12, "out": 8, "drops": drops, "manifest_sha256": sha256}
     assert ledger == json.loads((tmp_path / "out" / "ledger.json").read_text())
     rows = [json.loads(line) for line in (tmp_path / "out" / "dropped.jsonl").read_text().splitlines()]
     assert [(r["name"], r["stage"], r["reason"]) for r in rows] == [
@@ -288,3 +289,77 @@ def test_the_labels_of_medmnist_survive(tmp_path):
     assert [valid.read(i).labels["label"] for i in range(5)] == [0, 1, 2, 3, 0]
     assert valid.column("modality") == ["OCT"] * 5
     assert verify(tmp_path / "out") == []
+
+
+KILLED = """
+import os, sys
+from data_prep.pipeline import prepare
+replace = os.replace
+def stop(old, new):
+    if str(new).endswith(sys.argv[3]):
+        os._exit(9)
+    replace(old, new)
+os.replace = stop
+prepare("rocov2", sys.argv[1], sys.argv[2], samples_per_shard=4)
+"""
+
+
+@pytest.mark.parametrize("at", [".plan.json", "train/samples.parquet", "ledger.json"])
+def test_a_kill_leaves_nothing_after_the_next_run(rocov2, tmp_path, at):
+    output = tmp_path / "out"
+    words = [sys.executable, "-c", KILLED, str(rocov2), str(output), at]
+    done = subprocess.run(words, cwd=REPOSITORY, stderr=subprocess.DEVNULL, check=False)
+    assert done.returncode == 9
+    assert len(list(output.rglob("*.partial"))) == 1
+    assert prep(rocov2, output).ledger["out"] == 18
+    assert not list(output.rglob("*.partial"))
+    assert verify(output) == []
+
+
+def test_a_leftover_beside_finished_data(rocov2, tmp_path):
+    prep(rocov2, tmp_path / "out")
+    (tmp_path / "out" / "train" / ".samples.parquet.17.partial").touch()
+    assert prep(rocov2, tmp_path / "out").was_done
+    assert verify(tmp_path / "out") == []
+
+
+@pytest.mark.parametrize("name", ["ledger.json", ".plan.json"])
+@pytest.mark.parametrize("content", ['{"stages": [', "[]", "{}"])
+def test_damaged_records(rocov2, tmp_path, capsys, name, content):
+    words = ["source=rocov2", f"input={rocov2}", f"output={tmp_path / 'out'}", "workers=1", "samples_per_shard=4"]
+    prep(rocov2, tmp_path / "out")
+    (tmp_path / "out" / name).write_text(content)
+    assert cli.main(words) == 1
+    assert f"{name} is damaged" in capsys.readouterr().err
+
+
+def test_a_report_that_cannot_be_written(rocov2, tmp_path, capsys):
+    words = ["source=rocov2", f"input={rocov2}", f"output={tmp_path / 'out'}", "workers=1", "samples_per_shard=4"]
+    prep(rocov2, tmp_path / "out")
+    (tmp_path / "out" / "train" / "manifest.json").write_text("{")
+    assert cli.main(words) == 1
+    error = capsys.readouterr().err
+    assert "train/manifest.json is not a manifest" in error
+    assert "Traceback" not in error
+
+
+@pytest.mark.parametrize("name", ["workers", "max_pixels", "min_side", "samples_per_shard"])
+def test_counts_start_at_one(rocov2, tmp_path, name):
+    with pytest.raises(PrepError, match=f"{name} is 0, expected 1 or more"):
+        prep(rocov2, tmp_path / "out", **{name: 0})
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_empty_output(rocov2, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(PrepError, match="output is empty"):
+        prep(rocov2, "")
+
+
+def test_nothing_left(rocov2, tmp_path, capsys):
+    (rocov2 / "train" / "ROCOv2_2023_train_000000.jpg").unlink()
+    words = ["source=rocov2", f"input={rocov2}", f"output={tmp_path / 'out'}", "workers=1", "max_pixels=99"]
+    assert cli.main(words) == 1
+    message = "all 18 samples were dropped, most (17) by check_images: too_many_pixels; "
+    assert message in capsys.readouterr().err
+    assert len((tmp_path / "out" / "dropped.jsonl").read_text().splitlines()) == 18

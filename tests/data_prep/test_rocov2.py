@@ -67,7 +67,7 @@ def test_rows_that_cannot_become_samples(rocov2):
         "../../secret": "bad_id",
         "latin": "not_utf8",
         "short": "bad_row",
-        "extra": "no_caption_row",
+        "extra.jpg": "no_caption_row",
     }
 
 
@@ -91,3 +91,35 @@ def test_unknown_sources_and_flags(rocov2):
         open_source("rocov2", str(rocov2), flag="breastmnist")
     with pytest.raises(PrepError, match="samples_per_shard is 0"):
         open_source("rocov2", str(rocov2), samples_per_shard=0)
+
+
+@pytest.mark.parametrize(
+    ("row", "complaint"),
+    [
+        ("ROCOv2_2023_train_000099", "line 14: 1 fields, expected ID,CUIs"),
+        ("ROCOv2_2023_train_000099,C1,C2", "line 14: 3 fields, expected ID,CUIs"),
+        ("ROCOv2_2023_train_000003,C1", "line 14: ROCOv2_2023_train_000003 has a row already"),
+    ],
+)
+@pytest.mark.parametrize("table", ["train_concepts.csv", "train_concepts_manual.csv"])
+def test_concept_rows_that_are_refused(rocov2, table, row, complaint):
+    with open(rocov2 / table, "a") as file:
+        file.write(row + "\n")
+    with pytest.raises(PrepError, match=f"{table} {complaint}"):
+        drops_of(rocov2)
+
+
+def test_blanks_around_concepts(rocov2):
+    path = rocov2 / "valid_concepts_manual.csv"
+    path.write_text(path.read_text().replace("C0040405;C0817096", " C0040405 ; C0817096;"))
+    source = open_source("rocov2", str(rocov2))
+    sample = [item for unit in source.units() if unit.split == "valid" for item in source.read(unit)][1]
+    assert sample.labels["concepts_manual"] == ["C0040405", "C0817096"]
+    assert sample.labels["modality"] == "CT"
+    assert sample.metadata["group_kind"] == "figure"
+
+
+def test_images_of_other_extensions(rocov2):
+    for name in ("a.jpeg", "b.JPG", "c.png", "notes.txt"):
+        (rocov2 / "test" / name).write_bytes(b"x")
+    assert drops_of(rocov2) == (21, dict.fromkeys(["a.jpeg", "b.JPG", "c.png"], "no_caption_row"))

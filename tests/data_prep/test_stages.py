@@ -129,3 +129,13 @@ def test_stages_are_what_the_configuration_says():
     assert draft.sample.texts["caption"] == "c"
     with pytest.raises(Drop, match="max_pixels is 100"):
         check(draft)
+
+
+def test_the_hash_of_16_bits_is_that_of_their_upper_8():
+    import imagehash
+
+    deep = (np.random.default_rng(0).integers(0, 256, (8, 8)).repeat(8, 0).repeat(8, 1) * 256 + 77).astype(np.uint16)
+    buffer = io.BytesIO()
+    Image.fromarray(deep).save(buffer, "PNG")
+    draft = measure(Draft(Sample("k", {"png": buffer.getvalue()})))
+    assert draft.perceptual_hash == str(imagehash.phash(Image.fromarray((deep // 256).astype(np.uint8))))

@@ -1,13 +1,14 @@
 import json
 import os
 import re
+import tarfile
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from medvlp.shards import ShardDataset, ShardError, verify
+from medvlp.shards import BadSample, ShardDataset, ShardError, verify
 from medvlp.verify import main
 from tests.shards.folders import make_sample, rebuild_index, rebuild_tar, sign_again, write_folder
 
@@ -211,5 +212,150 @@ def test_the_command(dataset, capsys):
     assert capsys.readouterr().out.startswith("train/000001.idx  missing_file  named in the manifest")
     assert main([str(dataset / "nowhere")]) == 1
     assert "is not a folder" in capsys.readouterr().err
-    assert main([]) == main(["a", "b"]) == main(["--what"]) == 2
+    assert main([]) == main(["a", "b"]) == main(["--what"]) == main([""]) == 2
     assert main(["--help"]) == 0
+
+
+def sample_or_reason(folder):
+    try:
+        return ShardDataset(folder).read(1)
+    except BadSample as bad:
+        return bad.reason
+
+
+@pytest.mark.parametrize("mask", [0x01, 0x10])
+def test_a_damaged_header_of_the_index(dataset, mask):
+    """Every byte of it: verify names the index, and reading a sample gives the sample or a BadSample."""
+    path = dataset / "test" / "000000.idx"
+    data = path.read_bytes()
+    for at in range(128):
+        path.write_bytes(data[:at] + bytes([data[at] ^ mask]) + data[at + 1 :])
+        assert "000000.idx" in {f[0] for f in findings(dataset / "test")}, at
+        assert sample_or_reason(dataset / "test") in (make_sample(9), "broken_index"), at
+
+
+def test_an_index_that_is_an_archive(dataset):
+    with open(dataset / "test" / "000000.idx", "wb") as file:
+        np.savez(file, np.zeros(3))
+    assert only(dataset)[:2] == ("test/000000.idx", "wrong_index")
+    with pytest.raises(BadSample, match=r"broken_index .*archive of arrays"):
+        ShardDataset(dataset / "test").read(0)
+
+
+@pytest.mark.parametrize(("row", "size"), [(2, 2**62), (2, 2**63 + 5)])
+def test_an_index_with_a_huge_size(dataset, row, size):
+    index = np.load(dataset / "test" / "000000.idx", allow_pickle=False)
+    index["size"][row] = size
+    with open(dataset / "test" / "000000.idx", "wb") as file:
+        np.save(file, index)
+    with pytest.raises(BadSample) as caught:
+        ShardDataset(dataset / "test").read(0)
+    assert caught.value.reason == "broken_index"
+    assert {f[0] for f in findings(dataset)} == {"test/000000.idx"}
+
+
+def test_a_manifest_and_an_index_with_a_huge_size(dataset):
+    index = np.load(dataset / "test" / "000000.idx", allow_pickle=False)
+    index["size"][2] = 2**50
+    with open(dataset / "test" / "000000.idx", "wb") as file:
+        np.save(file, index)
+    change_manifest(dataset / "test", lambda content: content["files"]["000000.tar"].update(size=2**60))
+    with pytest.warns(UserWarning, match="its manifest says"), pytest.raises(BadSample) as caught:
+        ShardDataset(dataset / "test").read(0)
+    assert caught.value.reason == "truncated_shard"
+
+
+@pytest.mark.parametrize("kind", [tarfile.REGTYPE, tarfile.XHDTYPE])
+def test_a_tar_with_a_huge_member(dataset, kind):
+    path = dataset / "test" / "000000.tar"
+    header = tarfile.TarInfo("made__a099__f0__0.jpg")
+    header.size, header.type = 2**62, kind
+    with open(path, "r+b") as file:
+        file.seek(int(np.load(path.with_suffix(".idx"), allow_pickle=False)[3]["offset"]) - 512)
+        file.write(header.tobuf(tarfile.GNU_FORMAT))
+    file_, problem, detail = only(dataset)
+    assert (file_, problem) == ("test/000000.tar", "broken_tar")
+    assert "4611686018427387904 bytes" in detail or "after 3 members" in detail
+
+
+@pytest.mark.parametrize(
+    ("column", "values"),
+    [
+        ("key", pa.array([None] * 8, pa.string())),
+        ("shard", pa.array(range(8))),
+        ("caption_length", pa.array(["9"] * 8)),
+        ("sha256", pa.array([None] * 8, pa.string())),
+        ("key", pa.array([["a"]] * 8)),
+    ],
+)
+def test_a_table_with_values_of_another_type(dataset, column, values):
+    path = dataset / "train" / "samples.parquet"
+    table = pq.read_table(path)
+    pq.write_table(table.set_column(table.schema.get_field_index(column), column, values), path)
+    sign_again(dataset / "train")
+    file, problem, detail = only(dataset)
+    assert (file, problem) == ("train/samples.parquet", "broken_table")
+    assert detail.startswith(f"row 0: {column} is {values[0].as_py()!r}, expected")
+
+
+def test_a_plan_without_a_ledger(dataset):
+    (dataset / ".plan.json").write_text("{}")
+    assert verify(dataset) == []
+    (dataset / "ledger.json").unlink()
+    file, problem, detail = only(dataset)
+    assert (file, problem) == ("ledger.json", "unfinished")
+    assert "run the same `medvlp prep` again" in detail
+
+
+def test_parts_beside_a_manifest(dataset):
+    (dataset / "train" / ".parts").mkdir()
+    assert only(dataset)[:2] == ("train/.parts", "unfinished")
+
+
+@pytest.mark.parametrize("left", [[], ["samples.parquet"]])
+def test_a_split_that_is_gone(dataset, left):
+    for path in (dataset / "test").iterdir():
+        if path.name not in left:
+            path.unlink()
+    if not left:
+        (dataset / "test").rmdir()
+    detail = "ledger.json names the split test, but it is not there"
+    assert only(dataset) == ("test/manifest.json", "missing_split", detail)
+
+
+def change_manifest(folder, change):
+    content = json.loads((folder / "manifest.json").read_text())
+    change(content)
+    (folder / "manifest.json").write_text(json.dumps(content))
+
+
+def test_a_manifest_that_the_ledger_did_not_sign(dataset):
+    ledger = json.loads((dataset / "ledger.json").read_text())
+    for split, page in ledger["splits"].items():
+        page["manifest_sha256"] = ShardDataset(dataset / split).manifest_hash
+    (dataset / "ledger.json").write_text(json.dumps(ledger))
+    assert verify(dataset) == []
+    change_manifest(dataset / "train", lambda content: content["tools"].update(numpy="0.1"))
+    file, problem, detail = only(dataset)
+    assert (file, problem) == ("train/manifest.json", "changed_file")
+    assert detail.endswith(f"ledger.json says {ledger['splits']['train']['manifest_sha256'][:12]}…")
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (lambda content: content["stages"].append({"stage": "other"}), "is not the hash of its stages"),
+        (lambda content: content["files"].update({"../x": {"sha256": "", "size": 0}}), "'../x' is not the name"),
+        (
+            lambda content: content["shards"].update({"/tmp/000000.tar": content["shards"].pop("000000.tar")}),
+            "'/tmp/000000.tar' is not the name of a file in the folder",
+        ),
+    ],
+)
+def test_a_manifest_that_is_refused(dataset, change, complaint):
+    change_manifest(dataset / "test", change)
+    with pytest.raises(ShardError, match=complaint):
+        ShardDataset(dataset / "test")
+    file, problem, detail = only(dataset)
+    assert (file, problem) == ("test/manifest.json", "broken_manifest")
+    assert complaint in detail
