@@ -44,9 +44,11 @@ class Item:
 
     key: str
     group: str
-    """The article or patient; the key where the sample names none."""
+    """What must stay together, such as an article or a patient; the key where the sample names none."""
     texts: dict[str, str]
     labels: dict[str, Any]
+    group_kind: str = ""
+    """What a group is, such as article or patient; empty where the sample does not state it."""
 
 
 @dataclass(frozen=True)
@@ -156,7 +158,8 @@ class _Images(Dataset[tuple[Item, Tensor] | tuple[str, str]]):
         except BadSample as problem:
             return self.dataset.key(row), problem.reason
         group = str(sample.metadata.get("group") or sample.key)
-        return Item(sample.key, group, dict(sample.texts), dict(sample.labels)), pixels_CHW
+        kind = str(sample.metadata.get("group_kind") or "")
+        return Item(sample.key, group, dict(sample.texts), dict(sample.labels), kind), pixels_CHW
 
 
 def _split_batch(rows: list[tuple[Item, Tensor] | tuple[str, str]]) -> _Batch:

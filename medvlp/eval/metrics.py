@@ -5,7 +5,8 @@ Legend: N items, C classes, L labels of a multi-label task, R resamples, Q queri
 
 Every metric takes optional `weights_RN`: how often each item occurs in each of R resamples. Without weights it returns
 a float; with them an array of R values, each equal to the metric of the items repeated that often. A value that is not
-defined (the AUROC of a resample without positives) is NaN. Ties never help: see `target_ranks` and `retrieval_ranks`.
+defined (the AUROC of a resample without positives) is NaN. Ties never help a rank, nor the accuracy and recall that
+follow from it: see `target_ranks` and `retrieval_ranks`. In AUROC they count one half.
 """
 
 from collections.abc import Callable
@@ -20,7 +21,7 @@ Value = float | Array
 SCORE_DECIMALS = 9
 """Similarities are rounded to this: far finer than float32 embeddings, far coarser than float64's rounding errors."""
 
-TIE_RULE = "ties count against: whatever scores as high as the right answer is placed before it"
+TIE_RULE = "in ranks and accuracy ties count against: whatever scores as high as the right answer is placed before it"
 
 _BLOCK = 2**23
 """Similarities held at a time in `retrieval_ranks`: 64 MB in float64."""
@@ -137,7 +138,8 @@ def retrieval_ranks(
 
     rank = 1 + the number of non-matching items whose similarity is at least the best matching one's, so a tie counts
     against. (pair_query_P, pair_item_P) lists what matches what; every query needs a match. Ranks are counted rather
-    than sorted, a block of queries at a time, so that 20,000 × 20,000 needs 64 MB. On a tie the top item is the first.
+    than sorted, a block of queries at a time, so that 20,000 × 20,000 needs 64 MB. On a tie the top item is the first
+    that does not match, so it matches exactly where the rank is 1.
     """
     query_QD, gallery_GD = np.asarray(query_QD, np.float64), np.asarray(gallery_GD, np.float64)
     order_P = np.argsort(np.asarray(pair_query_P, np.int64), kind="stable")
@@ -159,8 +161,10 @@ def retrieval_ranks(
         best_B = np.maximum.reduceat(matching_P, first_Q[start:stop] - first_Q[start])
         matches_at_best_B = np.bincount(row_P, weights=matching_P == best_B[row_P], minlength=stop - start)
         rank_Q[start:stop] = 1 + (scores_BG >= best_B[:, None]).sum(axis=1) - matches_at_best_B.astype(np.int64)
-        top_Q[start:stop] = scores_BG.argmax(axis=1)
         top_score_Q[start:stop] = scores_BG.max(axis=1)
+        # A hair below their ties, which are far apart from everything else: see SCORE_DECIMALS.
+        scores_BG[row_P, pair_item_P[pairs]] = np.nextafter(matching_P, -np.inf)
+        top_Q[start:stop] = scores_BG.argmax(axis=1)
     return rank_Q, top_Q, top_score_Q
 
 

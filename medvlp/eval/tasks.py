@@ -1,6 +1,6 @@
 """What a task leaves behind: metrics with intervals, one record an item, and the protocol that produced them.
 
-`results.jsonl` holds an object a (checkpoint, task, metric), `samples/*.jsonl` the records behind it.
+`results.jsonl` holds an object a (checkpoint, task, split, metric), `samples/*.jsonl` the records behind it.
 """
 
 import hashlib
@@ -74,15 +74,16 @@ class Bootstrap:
         intervals = bootstrap_intervals(metrics, groups, self.resamples, self.seed)
         return [MetricValue(name, float(of(None)), *intervals[name], len(groups)) for name, of in metrics.items()]
 
-    def card(self, clusters: int) -> dict[str, Any]:
+    def card(self, used: Sequence[Item]) -> dict[str, Any]:
         """Its part of a protocol."""
+        kinds = sorted({item.group_kind or "kind not stated" for item in used})
         return {
             "method": "percentile bootstrap over clusters of items",
             "level": LEVEL,
             "resamples": self.resamples,
             "seed": self.seed,
-            "cluster": "group (article or patient)",
-            "clusters": clusters,
+            "cluster": f"group ({' or '.join(kinds)})",
+            "clusters": len({item.group for item in used}),
         }
 
 
@@ -96,20 +97,22 @@ def protocol(
     bootstrap: Bootstrap,
 ) -> dict[str, Any]:
     """What every task states about its data, its model and its statistics."""
-    folder = Path(dataset.folder)
+    keys = {item.key for item in used}
+    hashes = zip(dataset.column("key"), dataset.column("sha256"), strict=True)
     return {
         "kind": kind,
-        "data": str(folder),
-        "split": folder.name,
+        "data": str(dataset.folder),
+        "split": dataset.manifest.split,
         "split_hash": dataset.manifest_hash,
         "samples": len(dataset),
         "n": len(used),
+        "unique_images": len({sha256 for key, sha256 in hashes if key in keys}),
         "excluded": dict(sorted(excluded.items())),
         "bad": images.bad_counts(),
         "bad_keys": sorted(images.bad)[:NAMED_BAD_SAMPLES],
         "weights": encoder.identity,
         "tie_rule": TIE_RULE,
-        "bootstrap": bootstrap.card(len({item.group for item in used})),
+        "bootstrap": bootstrap.card(used),
         "use": RESEARCH_USE,
     }
 
@@ -134,10 +137,13 @@ def results_rows(checkpoint: str, outcome: Outcome) -> list[dict[str, Any]]:
 def write_outcome(folder: Path, checkpoint: str, outcome: Outcome) -> list[dict[str, Any]]:
     """Add one outcome to `results.jsonl` and write its records to `samples/`; returns the rows.
 
-    Rows of the same checkpoint and task are replaced, so a repeated evaluation does not count twice. Two checkpoints of
-    one base name do not collide: the records' file, named in the protocol as `records`, carries a hash of the path.
+    Rows of the same checkpoint, task and split are replaced, so a repeated evaluation does not count twice. Two
+    checkpoints of one base name do not collide: the records' file, named in the protocol as `records`, carries a hash
+    of the path.
     """
-    stem = "-".join(re.sub(r"[^A-Za-z0-9_.-]+", "-", part) for part in Path(checkpoint).with_suffix("").parts[-3:])
+    split = outcome.protocol["split"]
+    parts = (split, *Path(checkpoint).with_suffix("").parts[-3:])
+    stem = "-".join(re.sub(r"[^A-Za-z0-9_.-]+", "-", part) for part in parts)
     digest = hashlib.sha256(checkpoint.encode()).hexdigest()[:8]
     records = Path("samples") / f"{outcome.task}--{stem.strip('-')}-{digest}.jsonl"
     rows = results_rows(checkpoint, outcome)
@@ -147,7 +153,8 @@ def write_outcome(folder: Path, checkpoint: str, outcome: Outcome) -> list[dict[
     _write_jsonl(folder / records, outcome.records)
     results = folder / "results.jsonl"
     earlier = [json.loads(line) for line in results.read_text("utf-8").splitlines()] if results.is_file() else []
-    kept = [row for row in earlier if (row["checkpoint"], row["task"]) != (checkpoint, outcome.task)]
+    replaced = (checkpoint, outcome.task, split)
+    kept = [row for row in earlier if (row["checkpoint"], row["task"], row["protocol"]["split"]) != replaced]
     _write_jsonl(results, kept + rows)
     return rows
 

@@ -89,7 +89,7 @@ class ZeroShot:
             "class_counts": {value: int((target_N == position).sum()) for value, position in order.items()},
             "templates": self.templates,
             "probabilities": f"softmax({LOGIT_SCALE:g} · cosine) over the classes",
-            "auroc": "one-vs-rest, mean over the classes",
+            "auroc": "one-vs-rest, mean over the classes; ties count one half",
         }
         measured = self.bootstrap.measure(measures, [item.group for item in items])
         return Outcome(self.name, measured, self._records(items, target_N, scores_NC, probability_NC), card)

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from medvlp.report.files import NotARun, read_jsonl
+from medvlp.report.files import NotARun, explained, read_jsonl
 from medvlp.report.prep import write_prep_report
 from medvlp.report.run import write_run_report
 from medvlp.report.tables import results_table
@@ -31,8 +31,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             prepared = (folder / "ledger.json").is_file()
             print(write_prep_report(folder) if prepared else write_run_report(folder))
             if (folder / "results.jsonl").is_file():
-                print(results_table(read_jsonl(folder / "results.jsonl").rows))
-        except (NotARun, ShardError) as error:
+                with explained(folder / "results.jsonl"):
+                    print(results_table(read_jsonl(folder / "results.jsonl").rows))
+        except (NotARun, ShardError, OSError) as error:
             print(f"medvlp report: {error}", file=sys.stderr)
             code = 1
     return code

@@ -1,15 +1,33 @@
 """Reading the files of a run, as far as a killed process wrote them."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import yaml
+
+from medvlp.shards import ShardError
 
 Row = dict[str, Any]
 
 
 class NotARun(ValueError):
     """A folder without the files of a run, or with files that cannot be read; the message says which."""
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Content of an unexpected shape becomes NotARun, which names the file that it came from."""
+    try:
+        yield
+    except (NotARun, ShardError):
+        raise  # they name what is wrong by themselves
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        problem = f"{type(error).__name__}: {error}"
+        raise NotARun(f"{path} is not as medvlp writes it ({problem}); restore it, or make it again") from None
 
 
 @dataclass(frozen=True)
@@ -60,4 +78,19 @@ def read_json(path: Path) -> Row:
         raise NotARun(f"{path} is not JSON ({error})") from None
     if not isinstance(content, dict):
         raise NotARun(f"{path}: expected a JSON object, found {type(content).__name__}")
+    return content
+
+
+def read_yaml(path: Path) -> Row:
+    """A YAML mapping; an absent file is an empty one.
+
+    Raises:
+        NotARun: the file is not a YAML mapping.
+    """
+    try:
+        content = (yaml.safe_load(path.read_bytes()) if path.is_file() else None) or {}
+    except yaml.YAMLError as error:
+        raise NotARun(f"{path} is not YAML ({error})") from None
+    if not isinstance(content, dict):
+        raise NotARun(f"{path}: expected a YAML mapping, found {type(content).__name__}")
     return content

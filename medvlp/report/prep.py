@@ -9,7 +9,8 @@ from pathlib import Path
 from markupsafe import Markup
 
 from medvlp.report.charts import histogram
-from medvlp.report.files import NotARun, Row, read_json
+from medvlp.report.files import NotARun, Row, explained, read_json
+from medvlp.report.ledger import Drops, dropped
 from medvlp.report.page import write_page
 from medvlp.report.pictures import Picture, picture
 from medvlp.shards import BadSample, ShardDataset, ShardError
@@ -39,8 +40,7 @@ class Split:
     samples: int
     groups: int
     entered: int | None
-    drops: list[tuple[str, str, int]]
-    """(stage, reason, samples)."""
+    drops: Drops
 
 
 def write_prep_report(folder: str | Path) -> Path:
@@ -56,13 +56,12 @@ def write_prep_report(folder: str | Path) -> Path:
         raise NotARun(f"{folder}: expected ledger.json and at least one finished split, as `medvlp prep` leaves them")
     try:
         datasets = [ShardDataset(path.parent) for path in manifests]
-        splits = [_split(dataset, ledger["splits"].get(dataset.folder.name, {})) for dataset in datasets]
-        drops = _drops(ledger)
-        entered, left = ledger["in"], ledger["out"]
     except ShardError as error:
         raise NotARun(str(error)) from None
-    except (KeyError, TypeError, AttributeError) as error:
-        raise NotARun(f"{folder / 'ledger.json'} is not a ledger of samples in, out and dropped ({error!r})") from None
+    with explained(folder / "ledger.json"):
+        splits = [_split(dataset, ledger["splits"].get(dataset.folder.name, {})) for dataset in datasets]
+        drops = dropped(ledger)
+        entered, left = int(ledger["in"]), int(ledger["out"])
     terms, captions = frequent_terms(datasets)
     return write_page(
         folder / "report.html",
@@ -72,6 +71,7 @@ def write_prep_report(folder: str | Path) -> Path:
         left=left,
         drops=drops,
         splits=splits,
+        group_kinds=group_kinds(datasets),
         shared=_shared_groups(datasets),
         licences=_counts(datasets, "licence"),
         modalities=_counts(datasets, "modality"),
@@ -98,6 +98,17 @@ def frequent_terms(datasets: Sequence[ShardDataset]) -> tuple[list[tuple[str, in
     return counts.most_common(TERMS), captions
 
 
+def group_kinds(datasets: Sequence[ShardDataset]) -> list[str]:
+    """What groups are, such as article or patient, by samples that are evenly spaced over all splits."""
+    kinds = set()
+    for dataset, row in _evenly(datasets, SHOWN):
+        try:
+            kinds.add(str(dataset.read(row).metadata.get("group_kind") or "not stated"))
+        except BadSample:
+            continue  # the grid names it
+    return sorted(kinds)
+
+
 def _evenly(datasets: Sequence[ShardDataset], count: int) -> list[tuple[ShardDataset, int]]:
     total = sum(map(len, datasets))
     chosen = range(total) if total <= count else [number * total // count for number in range(count)]
@@ -112,17 +123,12 @@ def _evenly(datasets: Sequence[ShardDataset], count: int) -> list[tuple[ShardDat
 
 def _split(dataset: ShardDataset, ledger: Row) -> Split:
     groups = len(set(dataset.column("group")))
-    return Split(dataset.folder.name, dataset.manifest_hash, len(dataset), groups, ledger.get("in"), _drops(ledger))
+    return Split(dataset.folder.name, dataset.manifest_hash, len(dataset), groups, ledger.get("in"), dropped(ledger))
 
 
 def _shared_groups(datasets: Sequence[ShardDataset]) -> int:
     splits = Counter(group for dataset in datasets for group in set(dataset.column("group")) if group)
     return sum(count > 1 for count in splits.values())
-
-
-def _drops(ledger: Row) -> list[tuple[str, str, int]]:
-    stages = ledger.get("drops", {})
-    return [(stage, reason, count) for stage, reasons in stages.items() for reason, count in reasons.items() if count]
 
 
 def _counts(datasets: Sequence[ShardDataset], column: str) -> list[tuple[str, int]]:

@@ -8,9 +8,10 @@ from markupsafe import Markup
 
 from medvlp.report.charts import Curve, line_chart
 from medvlp.report.examples import TaskDetails, task_details
-from medvlp.report.files import JsonLines, NotARun, Row, read_json, read_jsonl
+from medvlp.report.files import JsonLines, NotARun, Row, explained, read_json, read_jsonl, read_yaml
+from medvlp.report.ledger import data_counts
 from medvlp.report.page import write_page
-from medvlp.report.tables import checkpoint_names, result_lines
+from medvlp.report.tables import checkpoint_names, result_lines, split_of, task_names
 
 TRAINING_CHARTS = {
     "loss": "Loss",
@@ -48,28 +49,30 @@ def write_run_report(folder: str | Path) -> Path:
     logged, results = read_jsonl(folder / "metrics.jsonl"), read_jsonl(folder / "results.jsonl")
     bad = read_jsonl(folder / "bad_samples.jsonl")
     config = folder / "config.yaml"
-    try:
+    with explained(folder / "results.jsonl"):
         lines = result_lines(results.rows)
         details = _details(folder, results.rows)
-    except KeyError as error:
-        raise NotARun(
-            f"{folder / 'results.jsonl'}, or the records that it names: a row lacks {error}; run medvlp eval again"
-        ) from None
-    return write_page(
-        folder / "report.html",
-        "run.html",
-        title=folder.resolve().name,
-        status=read_json(folder / "status.json"),
-        notes=_notes([logged, results, bad]) + [note for detail in details for note in detail.notes],
-        checkpoints=list(checkpoint_names(results.rows).values()),
-        lines=lines,
-        last=_last_training_row(logged.rows),
-        charts=training_charts(logged.rows),
-        evaluations=evaluation_charts(logged.rows),
-        details=details,
-        bad=Counter(str(row.get("reason", "no reason given")) for row in bad.rows).most_common(),
-        config=config.read_text(encoding="utf-8", errors="replace") if config.is_file() else "",
-    )
+    with explained(config):
+        sources = read_yaml(config).get("data", {}).get("sources", {})
+        trained_on = [str(source["path"]) for source in sources.values()]
+    counts, damaged = data_counts(trained_on + [str(d.protocol["data"]) for d in details if "data" in d.protocol])
+    with explained(folder):
+        return write_page(
+            folder / "report.html",
+            "run.html",
+            title=folder.resolve().name,
+            status=read_json(folder / "status.json"),
+            notes=_notes([logged, results, bad]) + [note for detail in details for note in detail.notes] + damaged,
+            checkpoints=list(checkpoint_names(results.rows).values()),
+            lines=lines,
+            last=_last_training_row(logged.rows),
+            charts=training_charts(logged.rows),
+            evaluations=evaluation_charts(logged.rows),
+            details=details,
+            counts=counts,
+            bad=Counter(str(row.get("reason", "no reason given")) for row in bad.rows).most_common(),
+            config=config.read_text(encoding="utf-8", errors="replace") if config.is_file() else "",
+        )
 
 
 def training_charts(rows: list[Row]) -> list[Chart]:
@@ -112,12 +115,12 @@ def _last_training_row(rows: list[Row]) -> list[tuple[str, str]]:
 
 
 def _details(folder: Path, rows: list[Row]) -> list[TaskDetails]:
-    names = checkpoint_names(rows)
+    checkpoints, tasks = checkpoint_names(rows), task_names(rows)
     first: dict[tuple[str, str], Row] = {}
     for row in rows:
-        first.setdefault((str(row["checkpoint"]), row["task"]), row)
+        first.setdefault((str(row["checkpoint"]), tasks[row["task"], split_of(row)]), row)
     return [
-        task_details(folder, names[checkpoint], task, row.get("protocol") or {})
+        task_details(folder, checkpoints[checkpoint], task, row.get("protocol") or {})
         for (checkpoint, task), row in first.items()
     ]
 

@@ -17,6 +17,7 @@ class ResultLine:
     """One (task, metric) over all checkpoints."""
 
     task: str
+    """With the split, where there are several: see `task_names`."""
     metric: str
     n: str
     cells: list[str]
@@ -34,6 +35,18 @@ def checkpoint_names(rows: Sequence[Row]) -> dict[str, str]:
     return {path: name if names.count(name) == 1 else path for path, name in short.items()}
 
 
+def split_of(row: Row) -> str:
+    """The split that a row was measured on; empty where its protocol does not say."""
+    return str((row.get("protocol") or {}).get("split", ""))
+
+
+def task_names(rows: Sequence[Row]) -> dict[tuple[str, str], str]:
+    """(task, split) → the task, with the split where it is not the only one."""
+    pairs = dict.fromkeys((row["task"], split_of(row)) for row in rows)
+    several = len({split for _, split in pairs}) > 1
+    return {(task, split): f"{task} · {split}" if several and split else task for task, split in pairs}
+
+
 def cell(row: Row) -> str:
     """`0.412 [0.380, 0.445]`: a fraction and its 95% interval."""
     if row["value"] is None:
@@ -45,10 +58,10 @@ def cell(row: Row) -> str:
 
 def result_lines(rows: Sequence[Row]) -> list[ResultLine]:
     """Lines in the order of the rows; n is a range where checkpoints were measured on different numbers of items."""
-    checkpoints = list(checkpoint_names(rows))
+    checkpoints, tasks = list(checkpoint_names(rows)), task_names(rows)
     lines: dict[tuple[str, str], dict[str, Row]] = {}
     for row in rows:
-        lines.setdefault((row["task"], row["metric"]), {})[str(row["checkpoint"])] = row
+        lines.setdefault((tasks[row["task"], split_of(row)], row["metric"]), {})[str(row["checkpoint"])] = row
     found = []
     for (task, metric), by_checkpoint in lines.items():
         counts = sorted({row["n"] for row in by_checkpoint.values()})

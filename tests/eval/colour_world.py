@@ -1,7 +1,9 @@
 """A dataset of plain colours and an encoder that sees nothing but colour, so that every similarity is known."""
 
+import hashlib
 import io
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 
 import torch
 from PIL import Image
@@ -29,8 +31,9 @@ class FakeSample:
 class FakeDataset:
     """What evaluation asks of a shard folder, from a list of samples; an exception stands for an unreadable one."""
 
-    def __init__(self, samples, folder="data/colours/test", manifest_hash="hash-of-colours"):
+    def __init__(self, samples, folder="data/colours/test", manifest_hash="hash-of-colours", split="test"):
         self.samples, self.folder, self.manifest_hash = samples, folder, manifest_hash
+        self.manifest = SimpleNamespace(split=split)
         self.reads = 0
 
     def __len__(self):
@@ -38,6 +41,13 @@ class FakeDataset:
 
     def key(self, row):
         return f"bad{row}" if isinstance(self.samples[row], BadSample) else self.samples[row].key
+
+    def column(self, name):
+        if name == "key":
+            return [self.key(row) for row in range(len(self))]
+        assert name == "sha256"
+        images = [getattr(sample, "images", {}) for sample in self.samples]
+        return [hashlib.sha256(found[min(found)]).hexdigest() if found else "" for found in images]
 
     def read(self, row):
         self.reads += 1
@@ -65,6 +75,7 @@ class ColourEncoder:
         return torch.nn.functional.normalize(torch.stack(sums), dim=1)
 
 
-def sample(key, colour, group=None, caption=None, **labels):
+def sample(key, colour, group=None, caption=None, kind=None, **labels):
     texts = {} if caption is None else {"caption": caption}
-    return FakeSample(key, {"png": png(colour)}, texts, labels, {"group": group} if group else {})
+    metadata = {name: value for name, value in (("group", group), ("group_kind", kind)) if value}
+    return FakeSample(key, {"png": png(colour)}, texts, labels, metadata)

@@ -56,12 +56,36 @@ def test_zero_shot_counts_what_it_leaves_out():
     assert card["class_counts"] == {"red": 2, "green": 2, "3": 1}
     assert (card["data"], card["split"], card["split_hash"]) == ("data/colours/test", "test", "hash-of-colours")
     assert (card["weights"], card["bootstrap"]["clusters"]) == ("colour-encoder", 3)
+    assert card["unique_images"] == 4  # a and d are one picture; f, which equals e, is left out
+    assert card["auroc"] == "one-vs-rest, mean over the classes; ties count one half"
+    assert card["tie_rule"].startswith("in ranks and accuracy ties count against")
     assert [r["prediction"] for r in outcome.records] == ["red", "green", "3", "red", None]
     assert [r["target"] for r in outcome.records] == ["red", "green", "3", "green", "red"]
     assert outcome.records[4]["score"] == pytest.approx(1 / 3)
     assert outcome.records[0]["scores"]["green"] == pytest.approx(math.exp(-100))
     accuracy = np.mean([r["prediction"] == r["target"] for r in outcome.records])
     assert accuracy == values(outcome)["acc1"]
+
+
+def test_split_is_the_manifest_s_whatever_the_folder_is_called():
+    dataset = FakeDataset([sample("a", "red", caption="red")], folder="data/colours/renamed", split="valid")
+    card = run(Retrieval("captions", dataset, bootstrap=QUICK)).protocol
+    assert (card["data"], card["split"]) == ("data/colours/renamed", "valid")
+
+
+@pytest.mark.parametrize(
+    ("kinds", "cluster"),
+    [
+        (["patient", "patient"], "group (patient)"),
+        (["patient", "article"], "group (article or patient)"),
+        ([None, None], "group (kind not stated)"),
+        (["article", None], "group (article or kind not stated)"),
+    ],
+)
+def test_clusters_are_of_the_kind_that_used_samples_state(kinds, cluster):
+    rows = [sample(f"{i}", "red", f"g{i}", kind=kind, hue="red") for i, kind in enumerate(kinds)]
+    unused = sample("x", "red", "g", kind="figure", hue="pink")
+    assert run(zero_shot([*rows, unused])).protocol["bootstrap"]["cluster"] == cluster
 
 
 def test_class_embedding_is_the_renormalised_mean_of_unit_prompts():
@@ -152,9 +176,27 @@ def test_retrieval_without_texts_or_ranks_is_refused():
         retrieval([], recall_at=[0])
 
 
+def test_records_name_the_competitor_on_a_tie():
+    rows = [sample("a", "red", "p1", "red"), sample("b", "red", "p2", "a red patch"), sample("c", "blue", "p3", "blue")]
+    outcome = run(retrieval(rows, recall_at=[1]))
+    assert [record["rank"] for record in outcome.records] == [2, 2, 1] * 2
+    assert [record["prediction"] for record in outcome.records] == ["b", "a", "c"] * 2
+    hits = [record["prediction"] in record["target"] for record in outcome.records]
+    assert [np.mean(hits[:3]), np.mean(hits[3:])] == list(values(outcome).values())
+
+
+def test_another_split_is_another_result(tmp_path):
+    for split, value in (("valid", 0.5), ("test", 0.25), ("valid", 0.75)):
+        metrics = [MetricValue("acc1", value, value, value, 8)]
+        write_outcome(tmp_path, "run/last.ckpt", Outcome("hues", metrics, [{"id": value}], {"split": split}))
+    rows = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
+    assert [(row["protocol"]["split"], row["value"]) for row in rows] == [("test", 0.25), ("valid", 0.75)]
+    assert [json.loads((tmp_path / row["protocol"]["records"]).read_text())["id"] for row in rows] == [0.25, 0.75]
+
+
 def test_results_are_written_once_per_checkpoint_and_task(tmp_path):
     metrics = [MetricValue("acc1", 0.5, 0.25, 0.75, 8), MetricValue("auroc", *[float("nan")] * 3, 8)]
-    outcome = Outcome("hues", metrics, [{"id": "a", "prediction": None}], {"kind": "zero_shot"})
+    outcome = Outcome("hues", metrics, [{"id": "a", "prediction": None}], {"kind": "zero_shot", "split": "test"})
     assert results_rows("a.ckpt", outcome)[1]["value"] is None
     for checkpoint in ("x/run/checkpoints/last.ckpt", "y/run/checkpoints/last.ckpt", "x/run/checkpoints/last.ckpt"):
         write_outcome(tmp_path, checkpoint, outcome)

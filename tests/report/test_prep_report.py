@@ -4,16 +4,17 @@ import pytest
 
 from medvlp.report import NotARun, write_prep_report
 from medvlp.report.prep import frequent_terms
-from medvlp.shards import ShardDataset
+from medvlp.shards import Sample, ShardDataset
 from tests.report.html_page import assert_safe
-from tests.report.small_folders import HOSTILE
+from tests.report.small_folders import HOSTILE, write_split
 
 
 def test_prep_page_counts_and_shows(prepared):
     page = assert_safe(write_prep_report(prepared))
     for expected in (
         "came in: 15 · went out: 8 · were dropped: 7", "test 13 6 6", "train 2 2 1",
-        "1 group is in more than one split", "decode undecodable_image 4", "licence not_allowed 3",
+        "Kind of group, as read from a sample of the data: not stated. 1 group is in more than one split",
+        "decode undecodable_image 4", "licence not_allowed 3",
         "CC-BY-4.0 5 62.5 %", "not stated 3 37.5 %", "CT 4 50.0 %", "Caption length", "Image size",
         HOSTILE, "(no caption)", "No picture: undecodable_image.", "figures",
     ):  # fmt: skip
@@ -21,6 +22,17 @@ def test_prep_page_counts_and_shows(prepared):
     assert page.tags.count("img") == 7
     assert page.tags.count("svg") == 2
     assert "missing 0" not in page.text
+
+
+@pytest.mark.parametrize(
+    ("kinds", "stated"), [(["figure"], "figure"), (["patient", "article"], "article, patient"), ([""], "not stated")]
+)
+def test_groups_are_called_what_the_data_call_them(tmp_path, kinds, stated):
+    samples = [Sample(f"s__{i}", metadata={"group": f"g{i}", "group_kind": kind}) for i, kind in enumerate(kinds)]
+    write_split(tmp_path, "train", samples)
+    (tmp_path / "ledger.json").write_text(json.dumps({"in": 2, "out": 2, "drops": {}, "splits": {}}))
+    text = assert_safe(write_prep_report(tmp_path)).text
+    assert f"read from a sample of the data: {stated}. No group is in more than one split." in text
 
 
 def test_terms_are_counted_once_a_caption(prepared):
@@ -35,5 +47,5 @@ def test_what_is_no_source_is_refused(tmp_path, prepared):
     with pytest.raises(NotARun, match=r"expected ledger\.json and at least one finished split"):
         write_prep_report(tmp_path)
     (prepared / "ledger.json").write_text(json.dumps({"in": 3}))
-    with pytest.raises(NotARun, match="is not a ledger of samples in, out and dropped"):
+    with pytest.raises(NotARun, match="ledger\.json is not as medvlp writes it \(KeyError: 'splits'\)"):
         write_prep_report(prepared)

@@ -86,6 +86,9 @@ def test_page_of_what_the_evaluators_write(tmp_path, prepared):
         "unique_n 4",
         "(no text) 1",
         "undecodable_image 1",
+        "modality a/last 6 5 5 ",
+        "figures all 15 8 decode undecodable_image 4; licence not_allowed 3",
+        "figures train 2 2 none",
     ):
         assert expected in page.text, expected
 
@@ -208,5 +211,56 @@ def test_reports_never_import_torch(evaluation, prepared):
 
 def test_rows_that_lack_a_field_are_explained(tmp_path):
     (tmp_path / "results.jsonl").write_text(json.dumps({"task": "t"}) + "\n")
-    with pytest.raises(NotARun, match=r"a row lacks 'checkpoint'; run medvlp eval again"):
+    with pytest.raises(NotARun, match=r"results\.jsonl is not as medvlp writes it \(KeyError: 'checkpoint'\)"):
         write_run_report(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        ({"value": "0.5"}, "ValueError"),
+        ({"protocol": "test"}, "AttributeError"),
+        ({"n": None, "task": []}, "TypeError"),
+        ({"protocol": {"records": "records.jsonl"}}, "TypeError"),
+    ],
+)
+def test_a_malformed_run_is_named_and_the_next_one_is_made(tmp_path, training, capsys, change, error):
+    folder = tmp_path / "malformed"
+    folder.mkdir()
+    jsonl(folder / "records.jsonl", [{"id": "a", "target": "CT", "prediction": ["CT"]}])
+    jsonl(folder / "results.jsonl", [result("a.ckpt", "t", "acc1", 0.5, {}) | change])
+    assert main([str(folder), str(training)]) == 1
+    printed = capsys.readouterr()
+    assert f"{folder / 'results.jsonl'} is not as medvlp writes it ({error}" in printed.err
+    assert printed.out == f"{training / 'report.html'}\n"
+
+
+def test_status_without_a_reason(training):
+    (training / "status.json").write_text('{"state": "running", "step": 7}')
+    assert "Status: running, step 7 The last line" in assert_safe(write_run_report(training)).text
+
+
+def test_training_page_counts_its_data(training, prepared):
+    (training / "config.yaml").write_text(f"data: {{sources: {{figures: {{path: {prepared / 'train'}}}}}}}")
+    page = assert_safe(write_run_report(training))
+    assert "figures test 13 6 decode undecodable_image 4; licence not_allowed 3" in page.text
+    (prepared / "ledger.json").write_text('{"in": 3}')
+    text = assert_safe(write_run_report(training)).text
+    assert "Counts of the data are left out:" in text
+    assert "Dropped: stage" not in text
+
+
+def test_splits_are_told_apart():
+    rows = [result("a.ckpt", "t", "acc1", value, {"split": split}) for split, value in (("valid", 0.5), ("test", 0.25))]
+    assert [(line.task, line.cells) for line in result_lines(rows)] == [
+        ("t · valid", ["0.500"]),
+        ("t · test", ["0.250"]),
+    ]
+    assert [line.task for line in result_lines(rows[:1])] == ["t"]
+    assert "t · test" in results_table(rows)
+
+
+def test_a_page_that_cannot_be_written_is_named(training, capsys):
+    (training / "report.html").mkdir()
+    assert main([str(training)]) == 1
+    assert f"{training / 'report.html'}" in capsys.readouterr().err
