@@ -60,7 +60,7 @@ class Sample:
     labels: dict[str, Any] = field(default_factory=dict)
     conversations: list[Conversation] = field(default_factory=list)
     metadata: dict[str, Any] = field(default_factory=dict)
-    """group (article or patient), licence, source, original_name, modality, ..."""
+    """group (of article, patient or figure: group_kind says which), licence, source, original_name, modality, ..."""
 
 
 def make_key(source: str, article: str, figure: str = "0", panel: str = "0") -> str:
