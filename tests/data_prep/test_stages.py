@@ -110,7 +110,9 @@ def test_images_that_are_dropped(images, expected):
     [{}, {"nii.gz": b"a volume"}, {"jpg": jpeg(1)}, {"png": png((100, 100))}, {"png": palette((9, 9, 9), (8, 9, 9))}],
 )
 def test_images_that_stay(images):
-    check_images(Draft(Sample("k", images)), max_pixels=10_000, min_side=16)
+    draft = Draft(Sample("k", images))
+    assert check_images(draft, max_pixels=10_000, min_side=16) is draft
+    assert draft.sample.images == images
 
 
 def test_measures_of_the_first_image():
