@@ -1,0 +1,179 @@
+"""From conversations to supervised tokens. L: tokens of one conversation, image tokens included."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medvlp.data.templates import render
+from medvlp.shards import BadSample, Turn
+
+IMAGE = "<image>"
+"""Stands in a user turn for an image of the sample."""
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """One conversation as tokens, ready for training."""
+
+    ids: NDArray[np.int64]
+    """(L,); every image is `image_tokens` times the image token."""
+    supervised: NDArray[np.bool_]
+    """(L,); true for the assistant's words and the token that ends them."""
+
+
+@dataclass
+class ChatEncoder:
+    """Conversation → tokens, and which of them are supervised. Can be pickled, for loader workers.
+
+    The text is cut where an answer begins and where it ends, and no token spans a cut: at inference the prompt is
+    tokenised alone and the model goes on from there, so training has to see the same tokens. Where tokens of the whole
+    text respect the cuts, as they nearly always do, they are what the tokenizer gives for the whole text.
+
+    Args:
+        tokenizer: a transformers tokenizer that knows `<image>` as a special token.
+        template: Jinja text with generation markers, from `chat_template`.
+        image_id: the id of `<image>`.
+        image_tokens: tokens that one image takes.
+    """
+
+    tokenizer: Any
+    template: str
+    image_id: int
+    image_tokens: int
+    _control: re.Pattern[str] = field(init=False, repr=False)
+    _special_ids: frozenset[int] = field(init=False, repr=False)
+    _newline: list[int] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if self._tokenize(IMAGE)[-1:] != [self.image_id]:
+            raise ValueError(
+                f"the tokenizer gives {self._tokenize(IMAGE)} for {IMAGE}, expected the one token {self.image_id}; add it "
+                f"with tokenizer.add_special_tokens({{'additional_special_tokens': ['{IMAGE}']}})"
+            )
+        # Tokens that the template writes are control tokens, special or not; white space is ordinary text all the same.
+        added = self.tokenizer.added_tokens_decoder
+        self._special_ids = frozenset(number for number, token in added.items() if token.special)
+        control = {t.content for t in added.values() if t.special or t.content in self.template} - {IMAGE}
+        longest_first = sorted((token for token in control if token.strip()), key=len, reverse=True)
+        self._control = re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
+        self._newline = self._tokenize("\n")
+
+    def encode(self, turns: Sequence[Turn], images: int) -> Encoded:
+        """Tokens of a whole conversation, up to the end of its last answer (what a template writes after it, no
+        supervised token sees).
+
+        Raises:
+            BadSample: `bad_roles`, `placeholder_count`, `special_token_in_text` or `nothing_supervised`.
+        """
+        self._check(turns, images, last="assistant")
+        text, spans = self._render(turns)
+        cuts = [0, *(cut for span in spans for cut in span)]
+        pieces = self._pieces(text, cuts)
+        supervised = np.concatenate([np.full(len(piece), i % 2 == 1) for i, piece in enumerate(pieces)])
+        if not supervised.any():
+            raise BadSample("nothing_supervised", detail="the chat template marks no token of this conversation")
+        ids, repeats = self._expand(pieces, images)
+        return Encoded(ids, supervised.repeat(repeats))
+
+    def prompt(self, turns: Sequence[Turn], images: int) -> NDArray[np.int64]:
+        """(L,): tokens from which the model answers the last turn, a user's. The beginning of what `encode` gives for
+        the same turns and any answer.
+
+        Raises:
+            BadSample: as `encode`.
+        """
+        self._check(turns, images, last="user")
+        text, spans = self._render(turns, add_generation_prompt=True)
+        cuts = [0, *(cut for span in spans for cut in span), len(text)]
+        return self._expand(self._pieces(text, cuts), images)[0]
+
+    def answers(self, encoded: Encoded) -> list[str]:
+        """Every run of supervised tokens as text, without the token that ends it."""
+        texts = []
+        for start, stop in _runs(encoded.supervised):
+            run = encoded.ids[start:stop].tolist()
+            texts.append(self._decode(run[:-1] if run[-1] in self._special_ids else run))
+        return texts
+
+    def _check(self, turns: Sequence[Turn], images: int, last: str) -> None:
+        _check_roles(turns, last)
+        placeholders = 0
+        for number, turn in enumerate(turns):
+            if turn.role == "user":
+                placeholders += turn.text.count(IMAGE)
+            elif IMAGE in turn.text:
+                raise BadSample("placeholder_count", detail=f"turn {number}: {IMAGE} stands in the {turn.role}'s words")
+            if found := self._control.search(turn.text):
+                raise BadSample(
+                    "special_token_in_text",
+                    detail=f"turn {number}: {found[0]!r} would be read as a control token; take it out of the text",
+                )
+            if turn.role == "assistant" and not turn.text.strip():
+                raise BadSample("nothing_supervised", detail=f"turn {number}: the answer is empty")
+        if placeholders != images:
+            raise BadSample("placeholder_count", detail=f"{placeholders} × {IMAGE} for {images} images")
+
+    def _render(self, turns: Sequence[Turn], add_generation_prompt: bool = False) -> tuple[str, list[tuple[int, int]]]:
+        from jinja2 import TemplateError
+
+        messages = [{"role": turn.role, "content": turn.text} for turn in turns]
+        try:
+            return render(self.tokenizer, self.template, messages, add_generation_prompt)
+        except TemplateError as error:
+            raise BadSample("bad_roles", detail=f"the chat template refuses: {error}") from None
+
+    def _pieces(self, text: str, cuts: Sequence[int]) -> list[list[int]]:
+        """Tokens between neighbouring cuts. What a piece's tokens are depends on what stands before it, never on what
+        comes after: hence the law that prompts are beginnings."""
+        pieces, before = [], self._tokenize("")
+        for begin, end in pairwise(cuts):
+            longer = self._tokenize(text[:end])
+            clean = longer[: len(before)] == before
+            pieces.append(longer[len(before) :] if clean else self._tokenize_alone(text[begin:end]))
+            before = longer
+        return pieces
+
+    def _tokenize(self, text: str) -> list[int]:
+        return self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+
+    def _tokenize_alone(self, text: str) -> list[int]:
+        # Behind a newline, because SentencePiece models put a space before whatever a text begins with.
+        ids = self._tokenize("\n" + text)
+        begin = len(self._newline)
+        return ids[begin:] if ids[:begin] == self._newline else self._tokenize(text)
+
+    def _expand(self, pieces: list[list[int]], images: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        ids = np.concatenate([np.array(piece, dtype=np.int64) for piece in pieces])
+        is_image = ids == self.image_id
+        if is_image.sum() != images:
+            raise BadSample("placeholder_count", detail=f"{is_image.sum()} image tokens for {images} images")
+        repeats = np.where(is_image, self.image_tokens, 1)
+        return ids.repeat(repeats), repeats
+
+    def _decode(self, ids: Sequence[int]) -> str:
+        return self.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+
+
+def _check_roles(turns: Sequence[Turn], last: str) -> None:
+    roles = [turn.role for turn in turns]
+    asked = roles[1:] if roles[:1] == ["system"] else roles
+    alternate = all(role == ("user", "assistant")[i % 2] for i, role in enumerate(asked))
+    if not asked or not alternate or asked[-1] != last:
+        raise BadSample(
+            "bad_roles",
+            detail=f"roles are {', '.join(roles) or 'none'}; expected user and assistant in turn, after at most one "
+            f"system turn, {last} last",
+        )
+
+
+def _runs(flags: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """[start, stop) of every run of true."""
+    edges = np.flatnonzero(np.diff(flags, prepend=False, append=False))
+    return [(int(start), int(stop)) for start, stop in edges.reshape(-1, 2)]
