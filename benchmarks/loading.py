@@ -44,7 +44,7 @@ def main() -> int:
         def ours(scale: tuple[float, float]) -> dict[str, torch.Tensor]:
             pairs = PreparePairs([["caption"]], lambda text: [0], SIZE, scale, (3 / 4, 4 / 3), 10**8)
             units = Units([("rocov2", dataset)], pairs, 0)
-            items = [units[Request(0, n, (n,))]["items"][0] for n in range(IMAGES)]
+            items = [units[Request(0, (n,), (n,))]["items"][0] for n in range(IMAGES)]
             return {item["key"]: item["image"] for item in items}
 
         def theirs(scale: tuple[float, float]) -> dict[str, torch.Tensor]:

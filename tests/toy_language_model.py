@@ -76,7 +76,8 @@ def collate(units: list[dict[str, Any]]) -> dict[str, Any]:
         for name, filler in (("tokens", END), ("targets", IGNORED))
     }
     bad = [problem for unit in units for problem in unit["bad"]]
-    return {"keys": [item["key"] for item in items], "bad": bad, **padded}
+    placed = {name: [item[name[:-1]] for item in items] for name in ("keys", "positions")}
+    return {**placed, "bad": bad, **padded}
 
 
 def toy(config: TrainConfig) -> build.Experiment:

@@ -46,7 +46,7 @@ class PreparePairs:
 
 @dataclass
 class CollatePairs:
-    """Units → {"keys", "bad", "images": uint8 (B, 3, S, S), "tokens": int64 (B, L), "text_ids": int64 (B,)}.
+    """Units → {"keys", "positions", "bad", "images": uint8 (B, 3, S, S), "tokens": int64 (B, L), "text_ids": int64 (B,)}.
 
     Texts are padded to the batch's longest, not to the context: captions are short (ROCO's: about 37 tokens of 77 to
     512), and a text tower that masks padding gives the same embedding for any amount of it. For a tower that does not,
@@ -63,6 +63,7 @@ class CollatePairs:
             row[: len(item["tokens"])] = torch.tensor(item["tokens"])
         return {
             "keys": [item["key"] for item in items],
+            "positions": [item["position"] for item in items],
             "bad": [problem for unit in units for problem in unit["bad"]],
             "images": torch.stack([item["image"] for item in items]),
             "tokens": tokens,

@@ -1,24 +1,36 @@
-"""Between order and batch: what one place in a batch holds, and which places a rank reads at a step."""
+"""Between order and batch: which places of a step each rank reads, and which of them share a sequence."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from medvlp.data.order import Order
+
+Pack = tuple[int, ...]
+"""Places of a step that are read together; they fill one place of a batch."""
 
 
 class Plan(Protocol):
-    """Groups the order's samples into units. A unit fills one place in a batch: a sample, or a pack of samples."""
+    """Divides a step's samples among batches. What a step holds is the order's affair and does not depend on it."""
 
     def __len__(self) -> int:
-        """Units in one epoch, the same in every epoch."""
+        """Samples in one epoch, the same in every epoch."""
 
-    def epoch(self, number: int) -> Sequence[Sequence[int]]:
-        """Units of one epoch, each a sequence of sample numbers."""
+    def epoch(self, number: int) -> NDArray[np.int64]:
+        """Sample numbers of one epoch, in order."""
+
+    def divide(self, numbers: NDArray[np.int64], batches: int) -> list[list[Pack]]:
+        """For each of a step's batches its packs, as places in `numbers`; every place occurs once."""
+
+    def total(self, numbers: NDArray[np.int64]) -> float:
+        """What the losses of a step, summed over its batches, are divided by."""
 
 
 class SamplePlan:
-    """Every sample is a unit of its own."""
+    """Every sample stands alone, and batches are equal stretches of the step."""
 
     def __init__(self, order: Order) -> None:
         self.order = order
@@ -26,29 +38,39 @@ class SamplePlan:
     def __len__(self) -> int:
         return len(self.order)
 
-    def epoch(self, number: int) -> Sequence[Sequence[int]]:
-        return self.order.epoch(number)[:, None]  # type: ignore[return-value]
+    def epoch(self, number: int) -> NDArray[np.int64]:
+        return self.order.epoch(number)
+
+    def divide(self, numbers: NDArray[np.int64], batches: int) -> list[list[Pack]]:
+        share = len(numbers) // batches
+        return [[(place,) for place in range(batch * share, (batch + 1) * share)] for batch in range(batches)]
+
+    def total(self, numbers: NDArray[np.int64]) -> float:
+        return len(numbers)
 
 
 @dataclass(frozen=True)
 class Request:
-    """One place of a batch: read these samples; augment with the random state of (epoch, position)."""
+    """One place of a batch: read these samples; augment each with the random state of its (epoch, position).
+
+    total: see `Plan.total`.
+    """
 
     epoch: int
-    position: int
+    positions: tuple[int, ...]
     samples: tuple[int, ...]
+    total: float = 1.0
 
 
 class Schedule:
-    """Slices the global batch of every step among ranks, by index.
+    """Slices the global batch of every step among ranks and accumulated batches.
 
-    A rank's slices, concatenated over ranks and over the step's `accumulate` batches, are the global batch in order,
-    whatever the number of ranks. What does not fill a last batch of an epoch is left out of that epoch; another order
-    leaves others out.
+    What the batches of a step hold, taken together, is the global batch, whatever the number of ranks. What does not
+    fill a last batch of an epoch is left out of that epoch; another order leaves others out.
 
     Args:
-        plan: the units of each epoch.
-        global_batch_size: units in one optimizer step, over all ranks and accumulated batches.
+        plan: the samples of each epoch, and how a step is divided.
+        global_batch_size: samples in one optimizer step, over all ranks and accumulated batches.
         accumulate: batches in one optimizer step.
         rank, world_size: this process among all.
     Raises:
@@ -66,24 +88,26 @@ class Schedule:
             )
         if len(plan) < global_batch_size:
             raise ValueError(
-                f"an epoch has {len(plan)} units, fewer than data.global_batch_size={global_batch_size}; lower it or add data"
+                f"an epoch has {len(plan)} samples, fewer than data.global_batch_size={global_batch_size}; lower it or add data"
             )
-        self.plan, self.share, self.accumulate = plan, share, accumulate
+        self.plan, self.accumulate = plan, accumulate
         self.global_batch_size, self.rank, self.world_size = global_batch_size, rank, world_size
         self.steps_per_epoch = len(plan) // global_batch_size
         self.left_out = len(plan) % global_batch_size
 
     def requests(self, first_step: int, last_step: int) -> Iterator[list[Request]]:
         """This rank's batches for optimizer steps first_step … last_step - 1, `accumulate` batches a step."""
-        epoch, units = -1, []  # type: ignore[var-annotated]
+        current, numbers = -1, np.empty(0, np.int64)
+        batches = self.accumulate * self.world_size
         for step in range(first_step, last_step):
-            if epoch != step // self.steps_per_epoch:
-                epoch = step // self.steps_per_epoch
-                units = self.plan.epoch(epoch)  # type: ignore[assignment]
-            begin = step % self.steps_per_epoch * self.global_batch_size
+            epoch, within = divmod(step, self.steps_per_epoch)
+            if epoch != current:
+                current, numbers = epoch, self.plan.epoch(epoch)
+            begin = within * self.global_batch_size
+            chosen = numbers[begin : begin + self.global_batch_size]
+            divided, total = self.plan.divide(chosen, batches), self.plan.total(chosen)
             for part in range(self.accumulate):
-                low = begin + (part * self.world_size + self.rank) * self.share
                 yield [
-                    Request(epoch, position, tuple(map(int, units[position])))
-                    for position in range(low, low + self.share)
+                    Request(epoch, tuple(begin + place for place in pack), tuple(int(chosen[p]) for p in pack), total)
+                    for pack in divided[part * self.world_size + self.rank]
                 ]

@@ -45,7 +45,7 @@ class Logs(pl.Callback):
         self.metrics, self.samples = Rows(folder / LOGS[0]), Rows(folder / LOGS[1])
         self.row: dict[str, Any] = {}
         self.grad_norm = self.lr = 0.0
-        self.keys: list[str] = []
+        self.keys: list[tuple[int, str]] = []
         self.losses: list[torch.Tensor] = []
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
@@ -72,11 +72,12 @@ class Logs(pl.Callback):
         self.units += pl_module.units(batch)
         self.losses.append(outputs["loss"].detach())
         if self.log_samples:
-            self.keys += [key for keys in self.ranks.gather(batch["keys"]) for key in keys]
+            placed = list(zip(batch["positions"], batch["keys"], strict=True))
+            self.keys += [pair for pairs in self.ranks.gather(placed) for pair in pairs]
         if trainer.global_step > self.step:
             self.step = trainer.global_step
             if self.log_samples and trainer.is_global_zero:
-                self.samples.write({"step": self.step, "keys": self.keys})
+                self.samples.write({"step": self.step, "keys": [key for _, key in sorted(self.keys)]})
             # Automatic optimisation hands back the loss divided by the number of accumulated batches.
             loss, self.losses, self.keys = torch.stack(self.losses).sum(), [], []
             if self.step % self.every == 0 or self.step == pl_module.total_steps:

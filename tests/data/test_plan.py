@@ -54,5 +54,5 @@ def test_a_batch_that_ranks_cannot_share_is_refused():
 
 
 def test_a_batch_larger_than_an_epoch_is_refused():
-    with pytest.raises(ValueError, match="an epoch has 10 units"):
+    with pytest.raises(ValueError, match="an epoch has 10 samples"):
         Schedule(plan(10), 11)

@@ -103,7 +103,7 @@ def test_a_source_with_nothing_readable_stops_with_its_name(tmp_path):
     folder = write_split(tmp_path / "train", [Sample(key="k", images={"jpg": b"x"}, texts={"caption": "c"})])
     units = loader([folder], batch=1).units
     with pytest.raises(Unreadable, match=r"20 samples in a row .* k in shard 000000.tar: undecodable_image"):
-        units[Request(0, 0, (0,))]
+        units[Request(0, (0,), (0,))]
 
 
 def test_tokens_are_padded_to_the_longest_of_the_batch(folder):
@@ -111,7 +111,10 @@ def test_tokens_are_padded_to_the_longest_of_the_batch(folder):
     assert batch["tokens"].shape == (6, 20)
     short = CollatePairs(9)(
         [
-            {"bad": [], "items": [{"key": "k", "image": batch["images"][0], "tokens": ids, "text_id": 1}]}
+            {
+                "bad": [],
+                "items": [{"key": "k", "position": 0, "image": batch["images"][0], "tokens": ids, "text_id": 1}],
+            }
             for ids in ([1], [2, 3])
         ]
     )
