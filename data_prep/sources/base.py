@@ -64,6 +64,7 @@ SOURCES: dict[str, tuple[str, str, str]] = {
     "rocov2": ("data_prep.sources.rocov2", "Rocov2", "ROCOv2: radiology figures, captions and UMLS concepts"),
     "medmnist": ("data_prep.sources.medmnist", "MedMnist", "a 2D MedMNIST npz, captions made from its labels"),
     "mni152": ("data_prep.sources.mni152", "Mni152", "brain MRI slices of the MNI152 template in nilearn's wheel"),
+    "vqa_rad": ("data_prep.sources.vqa_rad", "VqaRad", "VQA-RAD: clinicians' questions about radiology images"),
 }
 """Name → (module, class, one line for a listing). A module is imported when its source is chosen."""
 
