@@ -6,13 +6,16 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from medvlp.data.templates import render
-from medvlp.shards import BadSample, Turn
+from medvlp.shards import BadSample, Sample, Turn
+
+if TYPE_CHECKING:
+    from rich.text import Text
 
 IMAGE = "<image>"
 """Stands in a user turn for an image of the sample."""
@@ -99,8 +102,12 @@ class ChatEncoder:
         texts = []
         for start, stop in _runs(encoded.supervised):
             run = encoded.ids[start:stop].tolist()
-            texts.append(self._decode(run[:-1] if run[-1] in self._special_ids else run))
+            texts.append(self.decode(run[:-1] if run[-1] in self._special_ids else run))
         return texts
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of some tokens, control tokens included."""
+        return self.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
 
     def _check(self, turns: Sequence[Turn], images: int, last: str) -> None:
         _check_roles(turns, last)
@@ -157,9 +164,6 @@ class ChatEncoder:
         repeats = np.where(is_image, self.image_tokens, 1)
         return ids.repeat(repeats), repeats
 
-    def _decode(self, ids: Sequence[int]) -> str:
-        return self.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
-
 
 def _check_roles(turns: Sequence[Turn], last: str) -> None:
     roles = [turn.role for turn in turns]
@@ -177,3 +181,107 @@ def _runs(flags: NDArray[np.bool_]) -> list[tuple[int, int]]:
     """[start, stop) of every run of true."""
     edges = np.flatnonzero(np.diff(flags, prepend=False, append=False))
     return [(int(start), int(stop)) for start, stop in edges.reshape(-1, 2)]
+
+
+def self_test(encoder: ChatEncoder, samples: Sequence[Sample]) -> None:
+    """Decode what is supervised in some samples and compare it with the assistant's turns, but for white space at their
+    edges, which many templates trim.
+
+    Raises:
+        ValueError: they differ, or none of the samples could be encoded.
+    """
+    tested, problem = 0, "there are no conversations"
+    for sample in samples:
+        for number, conversation in enumerate(sample.conversations):
+            place = f"{sample.key}, conversation {conversation.id or number}"
+            try:
+                encoded = encoder.encode(conversation.turns, len(sample.images))
+            except BadSample as error:  # loading counts and replaces it
+                problem = f"the last of them, {place}: {error}"
+                continue
+            expected = [turn.text for turn in conversation.turns if turn.role == "assistant"]
+            found = encoder.answers(encoded)
+            if [_plain(encoder, text) for text in expected] != [text.strip() for text in found]:
+                raise ValueError(
+                    f"{place}: the supervised tokens are not the assistant's turns, so training would learn something else. "
+                    f"Expected {expected}, found {found}. Check model.template; medvlp check shows the tokens in colour"
+                )
+            tested += 1
+    if not tested:
+        raise ValueError(f"no conversation of {len(samples)} samples can be trained on; {problem}")
+
+
+def _plain(encoder: ChatEncoder, text: str) -> str:
+    """The text after the tokenizer's own losses: some compose Unicode characters, or know no emoji."""
+    ids = encoder.tokenizer(text.strip(), add_special_tokens=False, verbose=False)["input_ids"]
+    return encoder.decode(ids).strip()
+
+
+def split_long(
+    turns: Sequence[Turn], images: int, encoder: ChatEncoder, max_length: int
+) -> tuple[list[list[Turn]], int]:
+    """Pieces of a conversation that fit into `max_length` tokens, and how many question–answer pairs fit into none.
+
+    Each piece is a stretch of consecutive pairs behind the system turn and has every image: where a piece's first
+    question does not hold them all, their placeholders are moved there. Nothing is truncated. A pair that is too long
+    even alone is dropped, and what follows it starts a new piece.
+
+    Raises:
+        BadSample: as `ChatEncoder.encode`.
+    """
+
+    def fits(piece: Sequence[Turn]) -> bool:
+        return len(encoder.encode(piece, images).ids) <= max_length
+
+    if fits(turns):
+        return [list(turns)], 0
+    system, asked = (turns[:1], turns[1:]) if turns[0].role == "system" else ([], turns)
+    pieces: list[list[Turn]] = []
+    open_piece, dropped = False, 0
+    for begin in range(0, len(asked), 2):
+        pair = asked[begin : begin + 2]
+        if open_piece and fits([*pieces[-1], *_without_images(pair)]):
+            pieces[-1] += _without_images(pair)
+            continue
+        alone = [*system, *_with_images(pair, images)]
+        open_piece = fits(alone)
+        if open_piece:
+            pieces.append(alone)
+        else:
+            dropped += 1
+    return pieces, dropped
+
+
+def _without_images(turns: Sequence[Turn]) -> list[Turn]:
+    return [Turn(turn.role, re.sub(rf"{IMAGE}\n?", "", turn.text)) for turn in turns]
+
+
+def _with_images(pair: Sequence[Turn], images: int) -> list[Turn]:
+    question, answer = pair
+    if question.text.count(IMAGE) == images:
+        return [question, answer]
+    (words,) = _without_images([question])
+    return [Turn("user", f"{IMAGE}\n" * images + words.text), answer]
+
+
+def coloured(encoder: ChatEncoder, encoded: Encoded) -> Text:
+    """For a terminal: supervised tokens in green, the rest dim, an image's tokens folded to `<image>×576`. Control
+    characters of the text are shown escaped, so that data cannot steer the terminal."""
+    from rich.text import Text
+
+    shown = Text()
+    is_image = encoded.ids == encoder.image_id
+    kind = np.where(is_image, 2, encoded.supervised)
+    cuts = [0, *(np.flatnonzero(np.diff(kind)) + 1), len(kind)]
+    for start, stop in pairwise(map(int, cuts)):
+        if is_image[start]:
+            for _ in range((stop - start) // encoder.image_tokens):
+                shown.append(f"{IMAGE}×{encoder.image_tokens}", style="cyan")
+        else:
+            text = encoder.decode(encoded.ids[start:stop].tolist())
+            shown.append(_visible(text), style="bold green" if encoded.supervised[start] else "dim")
+    return shown
+
+
+def _visible(text: str) -> str:
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
