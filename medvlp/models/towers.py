@@ -1,0 +1,341 @@
+"""An assistant's eye: a vision tower as stock transformers loads it, with the image processor that belongs to it.
+
+B: batch; N: tokens of an image; D: width; S: side of the square input in pixels.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import timm
+import torch
+from open_clip.timm_model import TimmModel
+from PIL import Image
+from torch import Tensor, nn
+from transformers import (
+    AutoConfig,
+    AutoImageProcessor,
+    CLIPImageProcessorPil,
+    CLIPVisionModel,
+    PreTrainedConfig,
+    PreTrainedModel,
+    SiglipImageProcessorPil,
+    SiglipVisionModel,
+    TimmWrapperConfig,
+    TimmWrapperModel,
+)
+
+from medvlp.models.clip import Clip, preprocess_settings
+from medvlp.models.convert import clip_vision_model
+from medvlp.models.pretrained import WeightsError, resolve, weights_hash
+from medvlp.models.vision import CLASSIFIERS, load_trunk
+
+TIMM = "timm:"
+RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+TOWERS: dict[str, type[PreTrainedModel]] = {
+    "clip_vision_model": CLIPVisionModel,
+    "siglip_vision_model": SiglipVisionModel,
+}
+
+
+@dataclass
+class Tower:
+    """What turns an image into features, and all that a Llava or FastVlm configuration says of it.
+
+    config: transformers' configuration of the tower; `hidden_size` is the width of a feature.
+    model: the tower with its weights, in evaluation mode; None where only the architecture was asked for.
+    processor: PIL images → {"pixel_values": (B, 3, S, S)}.
+    kind: "llava" for LlavaForConditionalGeneration, "fast_vlm" for FastVlmForConditionalGeneration.
+    tokens: features of one image.
+    feature_layer: index into the tower's hidden states (vision_feature_layer).
+    select_strategy: "default" drops the first token, which is the class token; "full" keeps all.
+    patch_size: pixels between two features, of LlavaProcessor.
+    extra_tokens: features beside those of the patches before selection (num_additional_image_tokens of LlavaProcessor).
+    identity: {"name", "sha256" of the weights, or "" without them}.
+    """
+
+    config: PreTrainedConfig
+    model: PreTrainedModel | None
+    processor: Any
+    kind: Literal["llava", "fast_vlm"]
+    tokens: int
+    feature_layer: int
+    select_strategy: Literal["default", "full"]
+    patch_size: int
+    extra_tokens: int
+    identity: dict[str, str]
+
+
+def load_tower(
+    reference: str,
+    size: int | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    feature_layer: int = -2,
+    weights: bool = True,
+    weights_file: str = "",
+) -> Tower:
+    """A tower by name.
+
+    Args:
+        reference: a folder, hub name or `package:` reference of a CLIP or SigLIP (whole, or its vision model), or
+            `timm:<architecture>` for a convolutional tower.
+        size: side of the input; a CLIP or SigLIP has its own.
+        mean, std: instead of the reference's own.
+        feature_layer: which hidden state the features are; a `timm:` tower has its last only.
+        weights: False for the architecture alone.
+        weights_file: the weights of a `timm:` tower, instead of timm's pretrained ones.
+    Raises:
+        WeightsError: nothing there, weights that do not fit, or a tower that stock transformers cannot use.
+    """
+    if reference.startswith(TIMM):
+        return _from_timm(reference, size, mean, std, weights, weights_file)
+    if weights_file:
+        raise WeightsError(f"{reference}: weights_file={weights_file!r} is for timm:<architecture> towers only")
+    return _from_huggingface(reference, size, mean, std, feature_layer, weights)
+
+
+def tower_from_clip(clip: Clip, feature_layer: int = -2) -> Tower:
+    """The image tower of one of our CLIPs, with copies of its weights and the same preprocessing.
+
+    open_clip's VisionTransformer becomes a CLIPVisionModel, a convolutional timm trunk a TimmWrapperModel.
+
+    Raises:
+        WeightsError: a tower or a preprocessing that stock transformers cannot express.
+    """
+    visual: Any = clip.model.visual
+    processor = clip_processor(clip.preprocess)
+    if isinstance(visual, TimmModel):
+        name = clip.model_cfg["vision_cfg"]["timm_model_name"]
+        return _timm_tower(name, clip.size, processor, visual.trunk.state_dict(), f"clip:{name}")
+    model = clip_vision_model(clip)
+    return _llava_tower(model.config, model, processor, feature_layer, "clip")
+
+
+def clip_processor(preprocess: Mapping[str, Any]) -> CLIPImageProcessorPil:
+    """open_clip's evaluation transform as transformers' CLIP image processor.
+
+    Both resize by PIL. They may differ by one pixel in where the crop begins: with an odd number of pixels to cut,
+    torchvision rounds the half to the even number, transformers rounds it down.
+
+    Raises:
+        WeightsError: `longest` pads around the resized image, and an input that is not square; it has no such modes.
+    """
+    size = preprocess["size"]
+    height, width = (size, size) if isinstance(size, int) else size
+    if height != width:
+        raise WeightsError(f"size {[height, width]}: the image processor of a tower takes squares")
+    mode = preprocess["resize_mode"]
+    if mode == "longest":
+        raise WeightsError(
+            "resize_mode=longest cannot be carried over: transformers' CLIP image processor cannot pad to a square. "
+            "Train the CLIP with resize_mode shortest or squash"
+        )
+    square = {"height": height, "width": width}
+    return CLIPImageProcessorPil(
+        size=square if mode == "squash" else {"shortest_edge": height},
+        crop_size=square,  # where the image is squashed already it cuts nothing, but says the size of the input
+        resample=RESAMPLING.get(preprocess["interpolation"], Image.Resampling.BICUBIC),
+        image_mean=list(preprocess["mean"]),
+        image_std=list(preprocess["std"]),
+    )
+
+
+class Reduce(nn.Module):
+    """Fewer tokens: each square of k × k neighbours on the tokens' square grid becomes one.
+
+    `average_pool` takes their mean: (B, N, D) → (B, N/k², D). `pixel_shuffle` lays them behind each other, row by row:
+    (B, N, D) → (B, N/k², D·k²), as Idefics3 and InternVL do (Shi 2016).
+
+    Raises:
+        ValueError: an unknown kind; at the call, tokens that are no square grid, or a grid that k does not divide.
+    """
+
+    def __init__(self, kind: Literal["average_pool", "pixel_shuffle"], factor: int) -> None:
+        super().__init__()
+        if kind not in ("average_pool", "pixel_shuffle") or factor < 1:
+            raise ValueError(f"Reduce({kind!r}, {factor}): expected average_pool or pixel_shuffle, and a factor >= 1")
+        self.kind, self.factor = kind, factor
+
+    def width(self, width: int) -> int:
+        """The width of a token that leaves."""
+        return width if self.kind == "average_pool" else width * self.factor**2
+
+    def tokens(self, tokens: int) -> int:
+        """How many tokens leave."""
+        side = round(tokens**0.5)
+        if side * side != tokens or side % self.factor:
+            raise ValueError(f"{tokens} tokens do not form squares of {self.factor} x {self.factor} on a square grid")
+        return (side // self.factor) ** 2
+
+    def forward(self, tokens_BND: Tensor) -> Tensor:
+        """(B, N, D) → (B, N/k², D or D·k²)."""
+        batch, tokens, width = tokens_BND.shape
+        side, factor = round(self.tokens(tokens) ** 0.5), self.factor
+        squares = tokens_BND.reshape(batch, side, factor, side, factor, width)
+        if self.kind == "average_pool":
+            return squares.mean(dim=(2, 4)).flatten(1, 2)
+        return squares.transpose(2, 3).reshape(batch, side * side, factor * factor * width)
+
+    def extra_repr(self) -> str:
+        """For printing the model."""
+        return f"{self.kind}, factor={self.factor}"
+
+
+def _from_huggingface(
+    reference: str,
+    size: int | None,
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
+    feature_layer: int,
+    weights: bool,
+) -> Tower:
+    place = resolve(reference)
+    try:
+        config = AutoConfig.from_pretrained(place, trust_remote_code=False)
+        config = getattr(config, "vision_config", config)
+        if config.model_type not in TOWERS:
+            raise WeightsError(
+                f"{reference} is a {config.model_type}; expected a CLIP, a SigLIP or timm:<architecture>"
+            )
+        if config.model_type == "siglip_vision_model":
+            config.vision_use_head = False  # it pools, which no assistant asks for
+        model = _load(TOWERS[config.model_type], place, config, reference) if weights else None
+    except (OSError, ValueError) as error:
+        if isinstance(error, WeightsError):
+            raise
+        raise WeightsError(
+            f"{reference} cannot be loaded ({str(error).splitlines()[0]}). Give a local folder with config.json and "
+            "safetensors weights, or a hub name that this machine can reach"
+        ) from None
+    if size not in (None, config.image_size):
+        raise WeightsError(f"{reference} takes images of {config.image_size} px, not {size}; leave the size out")
+    processor = _processor(place, config)
+    if mean is not None:
+        processor.image_mean = list(mean)
+    if std is not None:
+        processor.image_std = list(std)
+    made = tuple(processor(Image.new("RGB", (5, 4)), return_tensors="pt")["pixel_values"].shape[2:])
+    if made != (config.image_size, config.image_size):
+        raise WeightsError(f"{reference}: its image processor makes {made} px of a tower of {config.image_size} px")
+    return _llava_tower(config, model, processor, feature_layer, reference)
+
+
+def _load(kind: type[PreTrainedModel], place: str, config: PreTrainedConfig, reference: str) -> PreTrainedModel:
+    model, found = kind.from_pretrained(
+        place, config=config, dtype=torch.float32, use_safetensors=True, output_loading_info=True
+    )
+    if found["missing_keys"] or found["mismatched_keys"]:
+        missing = sorted(found["missing_keys"])[:3]
+        raise WeightsError(f"{reference} lacks weights of its tower: {missing}, {found['mismatched_keys']}")
+    return model.eval()
+
+
+def _processor(place: str, config: PreTrainedConfig) -> Any:
+    try:
+        return AutoImageProcessor.from_pretrained(place, backend="pil", trust_remote_code=False)
+    except OSError:  # a checkpoint without preprocessor_config.json: what its family was trained with
+        square = {"height": config.image_size, "width": config.image_size}
+        if config.model_type == "siglip_vision_model":
+            return SiglipImageProcessorPil(size=square)
+        return CLIPImageProcessorPil(size={"shortest_edge": config.image_size}, crop_size=square)
+
+
+def _llava_tower(
+    config: PreTrainedConfig, model: PreTrainedModel | None, processor: Any, feature_layer: int, name: str
+) -> Tower:
+    layers = config.num_hidden_layers
+    if not -layers - 1 <= feature_layer <= layers:
+        raise WeightsError(f"feature_layer={feature_layer}: {name} has hidden states {-layers - 1} to {layers}")
+    has_class_token = config.model_type == "clip_vision_model"
+    return Tower(
+        config=config,
+        model=model,
+        processor=processor,
+        kind="llava",
+        tokens=(config.image_size // config.patch_size) ** 2,
+        feature_layer=feature_layer,
+        select_strategy="default" if has_class_token else "full",
+        patch_size=config.patch_size,
+        extra_tokens=int(has_class_token),
+        identity=_identity(name, model),
+    )
+
+
+def _from_timm(
+    reference: str,
+    size: int | None,
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
+    weights: bool,
+    weights_file: str,
+) -> Tower:
+    name = reference.removeprefix(TIMM)
+    if not timm.is_model(name):
+        near = timm.list_models(f"*{name.split('_')[0]}*")[:5]
+        raise WeightsError(f"{reference}: timm knows no such architecture; near it: {near}")
+    pretrained = timm.get_pretrained_cfg(name)
+    settings = preprocess_settings(
+        size or pretrained.input_size[-1], mean or pretrained.mean, std or pretrained.std, "shortest"
+    )
+    tensors = _timm_tensors(name, weights_file) if weights else None
+    return _timm_tower(name, settings["size"], clip_processor(settings), tensors, reference)
+
+
+def _timm_tensors(name: str, weights_file: str) -> dict[str, Tensor]:
+    try:
+        trunk = timm.create_model(name, pretrained=not weights_file, num_classes=0)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise WeightsError(
+            f"timm's weights of {name} cannot be loaded ({str(error).splitlines()[0]}); name a file that holds them"
+        ) from None
+    if weights_file:
+        load_trunk(trunk, weights_file)
+    return trunk.state_dict()
+
+
+def _timm_tower(name: str, size: int, processor: Any, tensors: dict[str, Tensor] | None, reference: str) -> Tower:
+    width, side = _feature_map(name, size)
+    # FastVlmConfig takes the width from here, as from any tower's configuration; pooling is of no use to it
+    config = TimmWrapperConfig(architecture=name, do_pooling=False, hidden_size=width, image_size=size)
+    model = None
+    if tensors is not None:
+        model = TimmWrapperModel(config)
+        expected = set(model.timm_model.state_dict())
+        kept = {key: tensor for key, tensor in tensors.items() if key in expected or not key.startswith(CLASSIFIERS)}
+        model.timm_model.load_state_dict(kept)
+        model.eval()
+    return Tower(
+        config=config,
+        model=model,
+        processor=processor,
+        kind="fast_vlm",
+        tokens=side * side,
+        feature_layer=-1,
+        select_strategy="full",
+        patch_size=size // side,
+        extra_tokens=0,
+        identity=_identity(reference, model),
+    )
+
+
+def _feature_map(name: str, size: int) -> tuple[int, int]:
+    """Width and side of the last feature map, from a pass without memory: FastVlm takes (B, D, side, side) alone."""
+    with torch.device("meta"), torch.no_grad():
+        trunk: Any = timm.create_model(name, num_classes=0).eval()
+        shape = tuple(trunk.forward_features(torch.zeros(1, 3, size, size)).shape)
+    if len(shape) != 4 or shape[1] != trunk.num_features or shape[2] != shape[3]:
+        raise WeightsError(
+            f"timm's {name} gives features of shape {shape}; FastVlm takes square maps with the width first, "
+            f"(1, {trunk.num_features}, side, side), as convolutional towers give. For transformers use a CLIP or SigLIP"
+        )
+    side = shape[2]
+    if size // (size // side) != side:
+        raise WeightsError(
+            f"timm's {name} gives {side} x {side} features of {size} px: no whole number of pixels apart"
+        )
+    return trunk.num_features, side
+
+
+def _identity(name: str, model: PreTrainedModel | None) -> dict[str, str]:
+    return {"name": name, "sha256": weights_hash(model.state_dict()) if model is not None else ""}
