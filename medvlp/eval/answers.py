@@ -137,8 +137,11 @@ def _rouge() -> Any:
 
 # One item
 
-
 Score = Callable[[str, str], float | None]
+"""(prediction, reference) → a value in [0, 1], or None for an item that the metric does not count."""
+
+Item = tuple[str, tuple[str, ...]]
+"""An answer type and the right answers."""
 
 _METRICS: dict[str, dict[str, Callable[[str, str], float]]] = {
     CLOSED: {"closed_accuracy": closed_match, "exact_match": exact_match},
@@ -223,7 +226,7 @@ def _features(text: str) -> Iterable[str]:
 
 def best_of(
     more_candidates: Iterable[str],
-    items: Mapping[tuple[str, tuple[str, ...]], int],
+    items: Mapping[Item, int],
     scored: Mapping[str, Score],
     features: Callable[[str], Iterable[str]],
 ) -> tuple[str, float]:
@@ -259,7 +262,7 @@ def best_of(
 
 def _mean(
     candidate: str,
-    near: Sequence[tuple[tuple[str, tuple[str, ...]], int]],
+    near: Sequence[tuple[Item, int]],
     scored: Mapping[str, Score],
     total: int,
 ) -> float:
