@@ -174,7 +174,7 @@ def strict_scores(
 
 
 def _asks_yes_no(reference: str) -> bool:
-    return normalize(reference) in ("yes", "no")
+    return yes_no(reference) == normalize(reference)
 
 
 def _references(target: str, answers: Sequence[str] | None) -> tuple[str, ...]:
