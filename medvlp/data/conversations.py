@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 IMAGE = "<image>"
 """Stands in a user turn for an image of the sample."""
+_SURROGATE = re.compile("[\ud800-\udfff]")  # JSON can escape one; no tokenizer takes it
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class ChatEncoder:
         if self._tokenize(IMAGE)[-1:] != [self.image_id]:
             raise ValueError(
                 f"the tokenizer gives {self._tokenize(IMAGE)} for {IMAGE}, expected the one token {self.image_id}; add it "
-                f"with tokenizer.add_special_tokens({{'additional_special_tokens': ['{IMAGE}']}})"
+                f"with tokenizer.add_tokens(['{IMAGE}'], special_tokens=True)"
             )
         # Tokens that the template writes are control tokens, special or not; white space is ordinary text all the same.
         added = self.tokenizer.added_tokens_decoder
@@ -73,15 +74,16 @@ class ChatEncoder:
         supervised token sees).
 
         Raises:
-            BadSample: `bad_roles`, `placeholder_count`, `special_token_in_text` or `nothing_supervised`.
+            BadSample: `bad_roles`, `placeholder_count`, `broken_text`, `special_token_in_text`, `nothing_supervised`.
         """
         self._check(turns, images, last="assistant")
         text, spans = self._render(turns)
+        answers = sum(turn.role == "assistant" for turn in turns)
+        if len(spans) != answers:
+            raise BadSample("nothing_supervised", detail=f"the chat template marks {len(spans)} of {answers} answers")
         cuts = [0, *(cut for span in spans for cut in span)]
         pieces = self._pieces(text, cuts)
         supervised = np.concatenate([np.full(len(piece), i % 2 == 1) for i, piece in enumerate(pieces)])
-        if not supervised.any():
-            raise BadSample("nothing_supervised", detail="the chat template marks no token of this conversation")
         ids, repeats = self._expand(pieces, images)
         return Encoded(ids, supervised.repeat(repeats))
 
@@ -117,6 +119,8 @@ class ChatEncoder:
                 placeholders += turn.text.count(IMAGE)
             elif IMAGE in turn.text:
                 raise BadSample("placeholder_count", detail=f"turn {number}: {IMAGE} stands in the {turn.role}'s words")
+            if broken := _SURROGATE.search(turn.text):
+                raise BadSample("broken_text", detail=f"turn {number}: character {broken.start()} is half of a pair")
             if found := self._control.search(turn.text):
                 raise BadSample(
                     "special_token_in_text",

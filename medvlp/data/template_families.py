@@ -47,7 +47,7 @@ LLAMA_3_1 = (
 {%- set system, turns = '', messages -%}
 {%- endif -%}
 {{ bos_token + '<|start_header_id|>system<|end_header_id|>\n\nCutting Knowledge Date: December 2023\n' }}
-{{- 'Today Date: ' + date_string + '\n\n' + system + '<|eot_id|>' }}
+{{- 'Today Date: ' + (date_string | default('26 Jul 2024')) + '\n\n' + system + '<|eot_id|>' }}
 """
     + LLAMA_3_TURNS
 )

@@ -2,7 +2,7 @@
 
 import json
 
-from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 SENTENCES = [
@@ -10,6 +10,7 @@ SENTENCES = [
     "Where is the lesion? It is in the left upper lobe of the lung.",
     "What does the image show? A chest x-ray with a small pleural effusion.",
     "Answer briefly. No. No fracture is seen, and the mediastinum is not widened.",
+    "Findings:\n\nNo pleural effusion.\n\n\nImpression:\n\nNormal.  \n\n",  # so that newlines merge, as in real vocabularies
     "You are a helpful assistant. user system assistant model USER: ASSISTANT: [INST] [/INST] <<SYS>>",
 ]
 
@@ -100,6 +101,10 @@ _KIND = {
 }
 
 
+# Words, numbers and newlines apart: unlike GPT-2's, it keeps two newlines together whatever follows them.
+_LLAMA_3_WORDS = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+
+
 def tiny_tokenizer(family: str = "chatml", vocabulary: int = 500) -> PreTrainedTokenizerFast:
     """A tokenizer with the family's special tokens, `<image>`, a padding token, and the family's template without markers.
 
@@ -108,7 +113,10 @@ def tiny_tokenizer(family: str = "chatml", vocabulary: int = 500) -> PreTrainedT
     """
     kind = _KIND[family]
     bos, eos, more = _SPECIAL[kind]
-    backend = _sentencepiece_like(vocabulary) if kind == "sentencepiece" else _byte_level(vocabulary)
+    if kind == "sentencepiece":
+        backend = _sentencepiece_like(vocabulary)
+    else:
+        backend = _byte_level(vocabulary, words=_LLAMA_3_WORDS if family.startswith(("llama-3", "qwen")) else "")
     backend.add_special_tokens([AddedToken(token, normalized=False) for token in (bos, eos, *more, "<pad>", "<image>")])
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=backend, bos_token=bos, eos_token=eos, pad_token="<pad>", clean_up_tokenization_spaces=False
@@ -117,9 +125,13 @@ def tiny_tokenizer(family: str = "chatml", vocabulary: int = 500) -> PreTrainedT
     return tokenizer
 
 
-def _byte_level(vocabulary: int) -> Tokenizer:
+def _byte_level(vocabulary: int, words: str) -> Tokenizer:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    if words:
+        split = pre_tokenizers.Split(Regex(words), "isolated")
+        bytes_only = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, bytes_only])
     tokenizer.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     tokenizer.train_from_iterator(
