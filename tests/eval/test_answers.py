@@ -115,6 +115,7 @@ def test_yes_and_no_inside_a_word_are_not_read(word, letters, before):
         ("left", "left left", 1, 1 / 2, 2 / 3, 0),
         ("heart", "left lung", 0, 0, 0, 0),
         ("", "left lung", 0, 0, 0, 0),
+        ("", "", 0, 0, 0, 0),
         ("左上肺", "左肺", 2 / 3, 1, 4 / 5, 0),
         ("左 肺", "左肺", 1, 1, 1, 1),
         ("15 cm", "1.5 cm", 1 / 2, 1 / 2, 1 / 2, 0),
