@@ -65,6 +65,8 @@ SOURCES: dict[str, tuple[str, str, str]] = {
     "medmnist": ("data_prep.sources.medmnist", "MedMnist", "a 2D MedMNIST npz, captions made from its labels"),
     "mni152": ("data_prep.sources.mni152", "Mni152", "brain MRI slices of the MNI152 template in nilearn's wheel"),
     "vqa_rad": ("data_prep.sources.vqa_rad", "VqaRad", "VQA-RAD: clinicians' questions about radiology images"),
+    "slake": ("data_prep.sources.slake", "Slake", "SLAKE: questions in English and Chinese about CT, MRI and X-ray"),
+    "llava_json": ("data_prep.sources.llava_json", "LlavaJson", "conversations in LLaVA's JSON or JSON lines"),
 }
 """Name → (module, class, one line for a listing). A module is imported when its source is chosen."""
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import itertools
 import json
+import math
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +17,9 @@ from data_prep.sources.base import PrepError
 MAX_IMAGE_BYTES = 256 * 2**20
 MAX_JSON_BYTES = 4 * 2**30
 """Of a file that has to be parsed in one piece, which takes about ten times as much memory."""
+
+MAX_LINE_BYTES = 16 * 2**20
+"""Of a line in a file of JSON lines."""
 
 _MAGIC = ((b"\xff\xd8\xff", "jpg"), (b"\x89PNG\r\n\x1a\n", "png"))
 
@@ -58,8 +65,11 @@ def _read_below(folder: Path, name: str) -> bytes:
             return file.read()
     except FileNotFoundError:
         raise BadRow("missing_image", f"{name} is not in the image folder {folder.name}/") from None
-    except IsADirectoryError:
-        raise BadRow("bad_path", f"{name} is a folder, not a file") from None
+    except OSError as error:
+        # Faults of the name are the row's; others (permissions, a failing disk) are not, and end the run.
+        if error.errno not in (errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP):
+            raise
+        raise BadRow("bad_path", f"{name[:80]} is not a file: {error.strerror}") from None
 
 
 def _without_waiting(path: str, flags: int) -> int:
@@ -88,13 +98,11 @@ def size_of(folder: Path, name: str) -> int | None:
         return None
 
 
-def read_json_list(path: Path) -> list[Any]:
-    """The entries of a JSON file that holds a list. Raises PrepError with the place of what is wrong."""
+def read_json_list(path: Path) -> list[tuple[int, Any]]:
+    """(number from 1, entry) of a JSON file that holds a list. Raises PrepError with the place of what is wrong."""
     size = path.stat().st_size
     if size > MAX_JSON_BYTES:
-        raise PrepError(
-            f"{path} has {size} bytes, at most {MAX_JSON_BYTES} are parsed in one piece; make it JSON lines"
-        )
+        raise PrepError(f"{path} has {size} bytes, at most {MAX_JSON_BYTES} are parsed in one piece; use JSON lines")
     data = path.read_bytes()
     try:
         content = json.loads(data.decode("utf-8-sig"))
@@ -103,30 +111,71 @@ def read_json_list(path: Path) -> list[Any]:
             f"{path} is not UTF-8: byte 0x{data[error.start]:02x} at offset {error.start}; convert the file to UTF-8"
         ) from None
     except json.JSONDecodeError as error:
-        raise PrepError(
-            f"{path} line {error.lineno} column {error.colno} is not JSON: {error.msg}; mend the file, or get it anew"
-        ) from None
-    except RecursionError:
-        raise PrepError(f"{path} is nested too deeply for a list of entries; get the publisher's file anew") from None
+        hint = "call it .jsonl if each line is an entry" if error.msg == "Extra data" else "mend it, or get it anew"
+        raise PrepError(f"{path} line {error.lineno} column {error.colno} is not JSON: {error.msg}; {hint}") from None
+    except (RecursionError, ValueError) as error:  # ValueError: an integer of thousands of digits
+        raise PrepError(f"{path} cannot be parsed ({error}); get the publisher's file anew") from None
     if not isinstance(content, list):
         raise PrepError(f"{path} holds a {type(content).__name__}, expected a list of entries")
-    return content
+    return list(enumerate(content, start=1))
 
 
-def text_of(entry: dict[str, Any], key: str, empty_ok: bool = False) -> str:
+def read_json_lines(path: Path) -> Iterator[tuple[int, Any]]:
+    """(line number, entry) of each line that is not blank.
+
+    For a line that cannot be read, the entry is a BadRow: not_utf8, bad_json, line_too_long.
+    """
+    with open(path, "rb") as file:
+        for number in itertools.count(1):
+            line = file.readline(MAX_LINE_BYTES + 1)
+            if not line:
+                return
+            if len(line) > MAX_LINE_BYTES:
+                while line and not line.endswith(b"\n"):
+                    line = file.readline(MAX_LINE_BYTES)
+                yield number, BadRow("line_too_long", f"the line has more than {MAX_LINE_BYTES} bytes")
+            elif line.strip():
+                yield number, _json_line(line.rstrip())
+
+
+def _json_line(line: bytes) -> Any:
+    try:
+        return json.loads(line.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        return BadRow("not_utf8", f"byte 0x{line[error.start]:02x} at offset {error.start} of the line is not UTF-8")
+    except json.JSONDecodeError as error:
+        return BadRow("bad_json", f"column {error.colno}: {error.msg}")
+    except (RecursionError, ValueError) as error:  # ValueError: an integer of thousands of digits
+        return BadRow("bad_json", str(error))
+
+
+def text_of(entry: dict[str, Any], key: str) -> str:
     """A text of an entry, without white space at its ends; numbers become text, since publishers mix both.
 
-    Raises BadRow: missing_<key>, empty_<key>, bad_<key>, not_utf8.
+    Raises BadRow: missing_<key>, empty_<key>, bad_<key>, not_utf8, where <key> is in lower case, blanks as underscores.
     """
+    suffix = key.lower().replace(" ", "_")
     value = entry.get(key)
     if value is None:
-        raise BadRow(f"missing_{key}", f"{key} is {'null' if key in entry else 'missing'}")
+        raise BadRow(f"missing_{suffix}", f"{key} is {'null' if key in entry else 'missing'}")
+    text = as_text(value)
+    if text is None:
+        raise BadRow(f"bad_{suffix}", f"{key} is {described(value)}, expected a text or a number")
+    if not check_utf8(text, key).strip():
+        raise BadRow(f"empty_{suffix}", f"{key} is empty")
+    return text.strip()
+
+
+def as_text(value: Any) -> str | None:
+    """A text as it is, a finite number as text, None for anything else."""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise BadRow(f"bad_{key}", f"{key} is a {type(value).__name__}, expected a text or a number")
-    text = check_utf8(str(value), key).strip()
-    if not text and not empty_ok:
-        raise BadRow(f"empty_{key}", f"{key} is empty")
-    return text
+        return None
+    return None if isinstance(value, float) and not math.isfinite(value) else str(value)
+
+
+def described(value: Any) -> str:
+    """What a wrong value is, for an error: its type, or itself where it is a number that is none."""
+    return str(value) if isinstance(value, float) else f"a {type(value).__name__}"
 
 
 def check_utf8(text: str, where: str) -> str:

@@ -1,16 +1,19 @@
-"""What question-answering sets share: rows that each ask one question, gathered into one sample an image."""
+"""What question-answering sets share: rows that each hold a conversation, gathered into one sample an image.
+
+A reader of such a set yields `Asked` rows; `QuestionFolder` gathers them, reads the images, and makes the samples.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from data_prep.sources.base import Dropped, Unit, chunks, digest_file, refuse_flag
-from data_prep.sources.files import BadRow, read_image, size_of
+from data_prep.sources.files import BadRow, read_image, size_of, text_of
 from medvlp.shards import Conversation, Sample, Turn, make_key
 
 IMAGE = "<image>"
@@ -19,20 +22,21 @@ IMAGE = "<image>"
 
 @dataclass(frozen=True)
 class Asked:
-    """One row of the publisher's: a question about one image."""
+    """One row of the publisher's: a question, or a dialogue, about an image, several, or none."""
 
     name: str
     """File, entry and the publisher's id, for a person who looks for it."""
-    image: str
-    """Name of the image below the image folder; rows with one name become one sample."""
+    images: tuple[str, ...]
+    """Names of the images below the image folder, in order; rows with the same ones become one sample."""
     image_id: str
+    """The publisher's id of the image (or of the images together): unique in a split."""
     conversation: Conversation
     about: dict[str, Any] = field(default_factory=dict)
-    """What the row says of its image (modality, organ): metadata of the sample."""
+    """What the row says of its images (modality, organ): metadata of the sample, the first row's if they differ."""
 
 
 Gathered = list[Asked]
-"""All rows about one image, in the publisher's order."""
+"""All rows about the same images, in the publisher's order."""
 
 
 def ask(question: str, answer: str, id: str | None, metadata: dict[str, Any]) -> Conversation:
@@ -46,38 +50,66 @@ def ask(question: str, answer: str, id: str | None, metadata: dict[str, Any]) ->
     return Conversation(turns, id, {name: value for name, value in metadata.items() if value not in (None, "")})
 
 
+def answer_type_of(entry: dict[str, Any]) -> str:
+    """open or closed, from OPEN, CLOSED, or "CLOSED ". Raises BadRow bad_answer_type for anything else."""
+    answer_type = text_of(entry, "answer_type").lower()
+    if answer_type not in ("open", "closed"):
+        raise BadRow("bad_answer_type", f"answer_type is {answer_type!r}, expected OPEN or CLOSED")
+    return answer_type
+
+
 def gather(rows: Iterable[Asked | Dropped]) -> list[Gathered | Dropped]:
-    """Rows by image, where each image stands at its first row; drops stay where they are."""
+    """Rows by images, which stand at their first row. Rows without images stay apart; drops stay where they are."""
     gathered: list[Gathered | Dropped] = []
-    by_image: dict[str, Gathered] = {}
+    by_images: dict[tuple[str, ...], Gathered] = {}
     for row in rows:
         if isinstance(row, Dropped):
             gathered.append(row)
-        elif row.image in by_image:
-            by_image[row.image].append(row)
+        elif row.images in by_images:
+            by_images[row.images].append(row)
         else:
-            by_image[row.image] = [row]
-            gathered.append(by_image[row.image])
+            together = [row]
+            gathered.append(together)
+            if row.images:
+                by_images[row.images] = together
     return gathered
 
 
-def to_sample(source: str, licence: str, split: str, rows: Gathered, extension: str, image: bytes) -> Sample:
-    """The sample of one image. Its key names the split too: some publishers ask about one image in train and in test."""
-    first = rows[0]
-    return Sample(
-        key=make_key(source, first.image_id, split),
-        images={extension: image},
-        conversations=[row.conversation for row in rows],
-        metadata={
-            **first.about,
-            "group": first.image_id,
-            "group_kind": "image",
-            "image_id": first.image_id,
-            "licence": licence,
-            "original_name": first.image,
-            "source": source,
-        },
-    )
+def parse_rows(
+    path: Path,
+    entries: Iterable[tuple[int, Any]],
+    id_key: str,
+    parse: Callable[[str, dict[str, Any]], Asked | None],
+    unit: str = "entry",
+) -> Iterator[Asked | Dropped]:
+    """What `parse(name, entry)` makes of each (number, entry) of a file; None leaves it out: it is of another split.
+
+    An entry that is no object, or for which parse raises BadRow, becomes a drop with file, number and id. A BadRow may
+    stand in the place of an entry that could not be read. unit: what the numbers count.
+    """
+    for number, entry in entries:
+        name = f"{path.name} {unit} {number}"
+        try:
+            if isinstance(entry, BadRow):
+                raise entry
+            if not isinstance(entry, dict):
+                raise BadRow("bad_row", f"the entry is a {type(entry).__name__}, expected an object")
+            if entry.get(id_key) is not None:
+                name += f" ({id_key} {str(entry[id_key])[:80]})"
+            row = parse(name, entry)
+        except BadRow as bad:
+            yield Dropped(name, bad.reason, bad.detail)
+        else:
+            if row is not None:
+                yield row
+
+
+def member_names(extensions: list[str]) -> list[str]:
+    """Names of images in a sample whose sorted order is theirs: `jpg`; `0.jpg`, `1.png`; `00.jpg`, `01.jpg`, …"""
+    if len(extensions) == 1:
+        return extensions
+    digits = len(str(len(extensions) - 1))
+    return [f"{number:0{digits}}.{extension}" for number, extension in enumerate(extensions)]
 
 
 class QuestionFolder:
@@ -124,23 +156,37 @@ class QuestionFolder:
                 yield item
                 continue
             try:
-                extension, image = read_image(self.images, item[0].image)
+                images = [read_image(self.images, name) for name in item[0].images]
             except BadRow as bad:
                 yield from (Dropped(row.name, bad.reason, bad.detail) for row in item)
                 continue
-            yield to_sample(self.name, self.licence, unit.split, item, extension, image)
+            names = member_names([extension for extension, _ in images])
+            yield self.sample(unit.split, item, dict(zip(names, (data for _, data in images), strict=True)))
+
+    def sample(self, split: str, rows: Gathered, images: dict[str, bytes]) -> Sample:
+        """The sample. Its key names the split: some publishers ask about one image in train and in test."""
+        first = rows[0]
+        return Sample(
+            key=make_key(self.name, first.image_id, split),
+            images=images,
+            conversations=[row.conversation for row in rows],
+            metadata={
+                **first.about,
+                "group": first.image_id,
+                "group_kind": "image",
+                "image_id": first.image_id,
+                "licence": self.licence,
+                "original_name": first.images[0] if first.images else first.name,
+                "source": self.name,
+            },
+        )
 
     def fingerprint(self) -> dict[str, str]:
         """The tables by content; the images that they name by names and sizes, since hashing them twice is too slow."""
         marks = {path.relative_to(self.folder).as_posix(): digest_file(path) for path in self.tables()}
         for split in self.splits:
-            names = [item[0].image for item in self._gathered(split) if not isinstance(item, Dropped)]
-            listing = "\n".join(f"{name}\t{size_of(self.images, name)}" for name in sorted(names))
+            items = [item for item in self._gathered(split) if not isinstance(item, Dropped)]
+            names = sorted({name for item in items for name in item[0].images})
+            listing = "\n".join(f"{name}\t{size_of(self.images, name)}" for name in names)
             marks[f"images of {split}"] = hashlib.sha256(listing.encode("utf-8", "surrogateescape")).hexdigest()
         return marks
-
-
-def named(path: Path, number: int, key: str, entry: Any) -> str:
-    """How a row is called in dropped.jsonl: file, entry (from 1) and the publisher's id, if it has one."""
-    id = entry.get(key) if isinstance(entry, dict) else None
-    return f"{path.name} entry {number}" + (f" ({key} {str(id)[:80]})" if id is not None else "")

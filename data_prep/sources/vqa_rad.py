@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.sources.base import Dropped, PrepError
-from data_prep.sources.files import BadRow, read_json_list, text_of
-from data_prep.sources.questions import Asked, QuestionFolder, ask, named
+from data_prep.sources.files import read_json_list, text_of
+from data_prep.sources.questions import Asked, QuestionFolder, answer_type_of, ask, parse_rows
 
 SETS = {"train": "trainset.json", "test": "testset.json"}
 RELEASE = "VQA_RAD_Dataset_Public.json"
@@ -48,33 +48,26 @@ class VqaRad(QuestionFolder):
     def rows(self, split: str) -> Iterator[Asked | Dropped]:
         """Drops: bad_row, missing_, empty_ or bad_<key>, bad_answer_type, placeholder_count, not_utf8."""
         path = self.folder / (RELEASE if self.is_release else SETS[split])
-        for number, entry in enumerate(read_json_list(path), start=1):
-            if self.is_release and _split_of(entry) != split:
-                continue
-            name = named(path, number, "qid", entry)
-            try:
-                yield _row(name, entry)
-            except BadRow as bad:
-                yield Dropped(name, bad.reason, bad.detail)
+
+        def parse(name: str, entry: dict[str, Any]) -> Asked | None:
+            return None if self.is_release and _split_of(entry) != split else _row(name, entry)
+
+        return parse_rows(path, read_json_list(path), "qid", parse)
 
 
-def _split_of(entry: Any) -> str:
-    phrase = entry.get("phrase_type") if isinstance(entry, dict) else None
-    return "test" if isinstance(phrase, str) and "test" in phrase else "train"
+def _split_of(entry: dict[str, Any]) -> str:
+    return "test" if "test" in str(entry.get("phrase_type")) else "train"
 
 
-def _row(name: str, entry: Any) -> Asked:
-    if not isinstance(entry, dict):
-        raise BadRow("bad_row", f"the entry is a {type(entry).__name__}, expected an object")
+def _row(name: str, entry: dict[str, Any]) -> Asked:
     image = text_of(entry, "image_name")
-    answer_type = text_of(entry, "answer_type").lower()  # "CLOSED " occurs
-    if answer_type not in ("open", "closed"):
-        raise BadRow("bad_answer_type", f"answer_type is {answer_type!r}, expected OPEN or CLOSED")
     kinds = {
         "question_type": text_of(entry, "question_type"),
-        "answer_type": answer_type,
+        "answer_type": answer_type_of(entry),
         "language": "en",
         "phrase_type": text_of(entry, "phrase_type"),
     }
     conversation = ask(text_of(entry, "question"), text_of(entry, "answer"), text_of(entry, "qid"), kinds)
-    return Asked(name, image, image.rpartition(".")[0] or image, conversation, {"organ": text_of(entry, "image_organ")})
+    return Asked(
+        name, (image,), image.rpartition(".")[0] or image, conversation, {"organ": text_of(entry, "image_organ")}
+    )
