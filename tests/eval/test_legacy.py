@@ -232,8 +232,8 @@ def test_best_constant_on_slake(slake):
 @pytest.mark.parametrize("metric", sorted({name for metrics in legacy._METRICS.values() for name in metrics}))
 def test_best_constant_equals_trying_all(metric):
     targets = ["left lung", "Lung, heart", "none", "A", "two", "no", "yes", "normal", "Yes", "lung of the left", "0"]
-    targets.append("." * 33 + "a")  # a word after one normalisation, as BLEU reads it, and none after two
-    kinds = [*["open"] * 5, *["closed"] * 4, "open", "closed", "open"]
+    targets += 4 * ["." * 33 + "a"]  # a word after one normalisation, as BLEU reads it, and none after two
+    kinds = [*["open"] * 5, *["closed"] * 4, "open", "closed", *["open"] * 4]
 
     def mean(constant):
         scores = [legacy.legacy_scores(constant, t, k) for t, k in zip(targets, kinds, strict=True)]
