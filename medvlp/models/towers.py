@@ -11,6 +11,7 @@ import timm
 import torch
 from open_clip.timm_model import TimmModel
 from PIL import Image
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from transformers import (
     AutoConfig,
@@ -26,7 +27,7 @@ from transformers import (
 )
 
 from medvlp.models.clip import Clip, preprocess_settings
-from medvlp.models.convert import clip_vision_model
+from medvlp.models.convert import clip_vision_model, timm_vision_config, timm_vision_model
 from medvlp.models.pretrained import WeightsError, resolve, weights_hash
 from medvlp.models.vision import CLASSIFIERS, load_trunk
 
@@ -79,17 +80,17 @@ def load_tower(
 
     Args:
         reference: a folder, hub name or `package:` reference of a CLIP or SigLIP (whole, or its vision model), or
-            `timm:<architecture>` for a convolutional tower.
+            `timm:<architecture>`: a vision transformer, or a tower with a feature map as convolutional ones have.
         size: side of the input; a CLIP or SigLIP has its own.
         mean, std: instead of the reference's own.
-        feature_layer: which hidden state the features are; a `timm:` tower has its last only.
+        feature_layer: which hidden state the features are; of a feature map there is one only.
         weights: False for the architecture alone.
         weights_file: the weights of a `timm:` tower, instead of timm's pretrained ones.
     Raises:
         WeightsError: nothing there, weights that do not fit, or a tower that stock transformers cannot use.
     """
     if reference.startswith(TIMM):
-        return _from_timm(reference, size, mean, std, weights, weights_file)
+        return _from_timm(reference, size, mean, std, feature_layer, weights, weights_file)
     if weights_file:
         raise WeightsError(f"{reference}: weights_file={weights_file!r} is for timm:<architecture> towers only")
     return _from_huggingface(reference, size, mean, std, feature_layer, weights)
@@ -98,7 +99,8 @@ def load_tower(
 def tower_from_clip(clip: Clip, feature_layer: int = -2) -> Tower:
     """The image tower of one of our CLIPs, with copies of its weights and the same preprocessing.
 
-    open_clip's VisionTransformer becomes a CLIPVisionModel, a convolutional timm trunk a TimmWrapperModel.
+    A vision transformer becomes a CLIPVisionModel, or what `timm_vision_model` makes of it; a timm trunk that gives a
+    feature map a TimmWrapperModel.
 
     Raises:
         WeightsError: a tower or a preprocessing that stock transformers cannot express.
@@ -107,7 +109,7 @@ def tower_from_clip(clip: Clip, feature_layer: int = -2) -> Tower:
     processor = clip_processor(clip.preprocess)
     if isinstance(visual, TimmModel):
         name = clip.model_cfg["vision_cfg"]["timm_model_name"]
-        return _timm_tower(name, clip.size, processor, visual.trunk.state_dict(), f"clip:{name}")
+        return _timm_tower(name, visual.trunk, clip.size, processor, feature_layer, True, "clip")
     model = clip_vision_model(clip)
     return _llava_tower(model.config, model, processor, feature_layer, "clip")
 
@@ -222,9 +224,10 @@ def _from_huggingface(
 
 
 def _load(kind: type[PreTrainedModel], place: str, config: PreTrainedConfig, reference: str) -> PreTrainedModel:
-    model, found = kind.from_pretrained(
+    loaded: Any = kind.from_pretrained(
         place, config=config, dtype=torch.float32, use_safetensors=True, output_loading_info=True
     )
+    model, found = loaded
     if found["missing_keys"] or found["mismatched_keys"]:
         missing = sorted(found["missing_keys"])[:3]
         raise WeightsError(f"{reference} lacks weights of its tower: {missing}, {found['mismatched_keys']}")
@@ -247,7 +250,7 @@ def _llava_tower(
     layers = config.num_hidden_layers
     if not -layers - 1 <= feature_layer <= layers:
         raise WeightsError(f"feature_layer={feature_layer}: {name} has hidden states {-layers - 1} to {layers}")
-    has_class_token = config.model_type == "clip_vision_model"
+    has_class_token = config.model_type in ("clip_vision_model", "vit")
     return Tower(
         config=config,
         model=model,
@@ -267,42 +270,55 @@ def _from_timm(
     size: int | None,
     mean: Sequence[float] | None,
     std: Sequence[float] | None,
+    feature_layer: int,
     weights: bool,
     weights_file: str,
 ) -> Tower:
     name = reference.removeprefix(TIMM)
-    if not timm.is_model(name):
+    pretrained = timm.get_pretrained_cfg(name) if timm.is_model(name) else None
+    if pretrained is None:
         near = timm.list_models(f"*{name.split('_')[0]}*")[:5]
         raise WeightsError(f"{reference}: timm knows no such architecture; near it: {near}")
-    pretrained = timm.get_pretrained_cfg(name)
     settings = preprocess_settings(
         size or pretrained.input_size[-1], mean or pretrained.mean, std or pretrained.std, "shortest"
     )
-    tensors = _timm_tensors(name, weights_file) if weights else None
-    return _timm_tower(name, settings["size"], clip_processor(settings), tensors, reference)
+    trunk = _trunk(name, weights, weights_file)
+    if isinstance(trunk, VisionTransformer) and settings["size"] != pretrained.input_size[-1]:
+        trunk.set_input_size(img_size=settings["size"])  # resamples its position embeddings
+    return _timm_tower(name, trunk, settings["size"], clip_processor(settings), feature_layer, weights, reference)
 
 
-def _timm_tensors(name: str, weights_file: str) -> dict[str, Tensor]:
-    try:
-        trunk = timm.create_model(name, pretrained=not weights_file, num_classes=0)
-    except (OSError, RuntimeError, ValueError) as error:
-        raise WeightsError(
-            f"timm's weights of {name} cannot be loaded ({str(error).splitlines()[0]}); name a file that holds them"
-        ) from None
-    if weights_file:
+def _trunk(name: str, weights: bool, weights_file: str) -> nn.Module:
+    with torch.device("cpu" if weights else "meta"):
+        try:
+            trunk = timm.create_model(name, pretrained=weights and not weights_file, num_classes=0)
+        except (OSError, RuntimeError, ValueError) as error:
+            raise WeightsError(
+                f"timm's weights of {name} cannot be loaded ({str(error).splitlines()[0]}); name a file that holds them"
+            ) from None
+    if weights and weights_file:
         load_trunk(trunk, weights_file)
-    return trunk.state_dict()
+    return trunk
 
 
-def _timm_tower(name: str, size: int, processor: Any, tensors: dict[str, Tensor] | None, reference: str) -> Tower:
+def _timm_tower(
+    name: str, trunk: nn.Module, size: int, processor: Any, feature_layer: int, weights: bool, reference: str
+) -> Tower:
+    if isinstance(trunk, VisionTransformer):
+        config = timm_vision_config(trunk)
+        if config.image_size != size:
+            raise WeightsError(f"{name} takes images of {config.image_size} px, but its preprocessing makes {size} px")
+        return _llava_tower(config, timm_vision_model(trunk) if weights else None, processor, feature_layer, reference)
     width, side = _feature_map(name, size)
     # FastVlmConfig takes the width from here, as from any tower's configuration; pooling is of no use to it
-    config = TimmWrapperConfig(architecture=name, do_pooling=False, hidden_size=width, image_size=size)
+    config = TimmWrapperConfig.from_dict(
+        {"architecture": name, "do_pooling": False, "hidden_size": width, "image_size": size, "num_classes": 0}
+    )
     model = None
-    if tensors is not None:
+    if weights:
         model = TimmWrapperModel(config)
-        expected = set(model.timm_model.state_dict())
-        kept = {key: tensor for key, tensor in tensors.items() if key in expected or not key.startswith(CLASSIFIERS)}
+        expected = model.timm_model.state_dict()
+        kept = {k: t for k, t in trunk.state_dict().items() if k in expected or not k.startswith(CLASSIFIERS)}
         model.timm_model.load_state_dict(kept)
         model.eval()
     return Tower(
@@ -323,11 +339,14 @@ def _feature_map(name: str, size: int) -> tuple[int, int]:
     """Width and side of the last feature map, from a pass without memory: FastVlm takes (B, D, side, side) alone."""
     with torch.device("meta"), torch.no_grad():
         trunk: Any = timm.create_model(name, num_classes=0).eval()
-        shape = tuple(trunk.forward_features(torch.zeros(1, 3, size, size)).shape)
+        try:
+            shape = tuple(trunk.forward_features(torch.zeros(1, 3, size, size)).shape)
+        except (AssertionError, RuntimeError) as error:
+            raise WeightsError(f"timm's {name} does not take images of {size} px: {error}") from None
     if len(shape) != 4 or shape[1] != trunk.num_features or shape[2] != shape[3]:
         raise WeightsError(
             f"timm's {name} gives features of shape {shape}; FastVlm takes square maps with the width first, "
-            f"(1, {trunk.num_features}, side, side), as convolutional towers give. For transformers use a CLIP or SigLIP"
+            f"(1, {trunk.num_features}, side, side), as convolutional towers give"
         )
     side = shape[2]
     if size // (size // side) != side:
