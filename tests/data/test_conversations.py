@@ -103,7 +103,7 @@ def test_tokens_and_masks_are_the_librarys(family, turns):
 
 
 @pytest.mark.parametrize("family", LAW_FAMILIES)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(drawn=conversations())
 def test_a_prompt_is_the_beginning_of_what_is_trained_on(family, drawn):
     turns, _ = drawn
@@ -118,7 +118,7 @@ def test_a_prompt_is_the_beginning_of_what_is_trained_on(family, drawn):
 
 
 @pytest.mark.parametrize("family", LAW_FAMILIES)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(drawn=conversations())
 def test_answers_come_back(family, drawn):
     turns, images = drawn
@@ -131,13 +131,31 @@ def test_answers_come_back(family, drawn):
     self_test(encoder, [Sample("s", {str(i): b"" for i in range(images)}, conversations=[Conversation(turns)])])
 
 
-def test_no_token_grows_over_the_border_of_an_answer():
-    turns = dialogue("Findings?", "\nNone.")
-    whole = CHATML.tokenizer("<|im_start|>assistant\n\n", add_special_tokens=False)["input_ids"]
-    assert CHATML.decode(whole[-1:]) == "\n\n"  # in this vocabulary the border would be lost
-    encoded = CHATML.encode(turns, 0)
-    assert encoded.ids[: len(CHATML.prompt(turns[:1], 0))].tolist() == CHATML.prompt(turns[:1], 0).tolist()
-    assert CHATML.answers(encoded) == ["\nNone."]
+@pytest.mark.parametrize(
+    ("family", "prompt", "answer", "grown", "words"),
+    [
+        ("qwen2", "<|im_start|>assistant\n", "\nNo.", "ĊĊ", ["Ċ", "No", "."]),
+        ("mistral", "Findings? [/INST]", ") is", "])", [")", "▁is"]),
+    ],
+)
+def test_no_token_grows_over_the_border_of_an_answer(family, prompt, answer, grown, words):
+    encoder = ENCODERS[family]
+    tokenizer = encoder.tokenizer
+    assert grown in tokenizer.tokenize(prompt + answer)  # in the whole text the border is lost
+    assert grown not in tokenizer.tokenize(prompt)
+    encoded = encoder.encode(dialogue("Findings?", answer), 0)
+    supervised = tokenizer.convert_ids_to_tokens(encoded.ids[encoded.supervised].tolist())
+    assert supervised == [*words, tokenizer.eos_token]
+
+
+@pytest.mark.parametrize("family", ["chatml", "qwen2", "llama-3.1", "gemma", "phi-3"])
+@settings(max_examples=30, deadline=None)
+@given(drawn=conversations())
+def test_the_tokens_spell_what_the_template_renders(family, drawn):
+    turns, images = drawn
+    encoder = replace(ENCODERS[family], image_tokens=1)
+    text, spans = encoder._render(turns)
+    assert encoder.decode(encoder.encode(turns, images).ids.tolist()) == text[: spans[-1][1]]
 
 
 @pytest.mark.parametrize(("image_tokens", "images"), [(1, 1), (5, 1), (576, 2)])
@@ -219,6 +237,13 @@ def test_a_template_that_marks_nothing():
     assert caught.value.reason == "nothing_supervised"
 
 
+def test_a_template_that_marks_the_last_answer_only():
+    marked = "{% generation %}{{ m.content }}<|im_end|>{% endgeneration %}"
+    last = "{% for m in messages %}{% if loop.last %}" + marked + "{% else %}{{ m.content }}{% endif %}{% endfor %}"
+    with pytest.raises(BadSample, match="marks 1 of 2 answers"):
+        replace(CHATML, template=last).encode([*PAIR, *PAIR], 0)
+
+
 def test_the_placeholder_has_to_be_one_token():
     tokenizer = tiny_tokenizer()
     with pytest.raises(ValueError, match=r"expected the one token 7; add it with tokenizer.add_tokens"):
@@ -282,7 +307,7 @@ def test_a_pair_that_is_too_long_alone_is_dropped_and_counted():
     assert split_long(turns, 0, CHATML, 3) == ([], 4)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(drawn=conversations(pairs=5), max_length=st.integers(10, 120))
 def test_splitting_loses_only_what_it_counts(drawn, max_length):
     turns, images = drawn

@@ -143,7 +143,9 @@ def _byte_level(vocabulary: int, words: str) -> Tokenizer:
 def _sentencepiece_like(vocabulary: int) -> Tokenizer:
     trained = Tokenizer(models.BPE())
     trained.pre_tokenizer = pre_tokenizers.Metaspace()
-    trained.train_from_iterator(SENTENCES, trainers.BpeTrainer(vocab_size=vocabulary - 257, show_progress=False))
+    # Llama 2 spells newlines in bytes, so nothing merges with them; "])" is one of its tokens.
+    sentences = [*(sentence.replace("\n", " ") for sentence in SENTENCES), "(see [1]) ([2]) ([3])"]
+    trained.train_from_iterator(sentences, trainers.BpeTrainer(vocab_size=vocabulary - 257, show_progress=False))
     learned = json.loads(trained.to_str())["model"]
     byte_tokens = [f"<0x{byte:02X}>" for byte in range(256)]
     tokens = ["<unk>", *byte_tokens, *sorted(learned["vocab"], key=learned["vocab"].get)]
