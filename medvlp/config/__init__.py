@@ -1,5 +1,6 @@
 """Configuration: the schema, composition with Hydra, and the rules that join fields. Nothing here imports torch."""
 
+from medvlp.config.assistant import InstructConfig, LlavaConfig
 from medvlp.config.checks import ConfigError, check, require_prepared, suggestion
 from medvlp.config.compose import (
     as_dict,
@@ -41,6 +42,8 @@ __all__ = [
     "EvalConfig",
     "ExportConfig",
     "ImageConfig",
+    "InstructConfig",
+    "LlavaConfig",
     "ModelConfig",
     "ObjectiveConfig",
     "OptimConfig",

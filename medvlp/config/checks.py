@@ -5,6 +5,7 @@ from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 
+from medvlp.config.assistant import InstructConfig, LlavaConfig
 from medvlp.config.schema import ClipConfig, ContrastiveConfig, EvalConfig, TrainConfig
 
 
@@ -26,6 +27,7 @@ def one_of(key: str, value: str, choices: Sequence[str]) -> None:
 
 PRECISIONS = ("32-true", "64-true", "bf16-mixed", "bf16-true", "16-mixed")
 ACCELERATORS = ("auto", "cpu", "gpu", "mps")
+ATTENTION = ("sdpa", "eager", "flex_attention", "flash_attention_2", "flash_attention_3")
 LOGGERS = ("tensorboard", "wandb", "wandb-offline")
 
 
@@ -117,8 +119,12 @@ def check_train(config: TrainConfig) -> None:
             )
     if isinstance(config.objective, ContrastiveConfig):
         check_contrastive(config, config.objective)
+    if isinstance(config.objective, InstructConfig):
+        check_instruct(config, config.objective)
     if isinstance(config.model, ClipConfig):
         check_clip(config.model)
+    if isinstance(config.model, LlavaConfig):
+        check_llava(config.model)
 
 
 def check_clip(model: ClipConfig) -> None:
@@ -160,6 +166,50 @@ def check_contrastive(config: TrainConfig, objective: ContrastiveConfig) -> None
         raise ConfigError(f"objective.max_logit_scale={objective.max_logit_scale} must be at least 1")
     if config.data.global_batch_size < 2:
         raise ConfigError("data.global_batch_size=1 leaves a pair without negatives; use 2 or more")
+
+
+def check_llava(model: LlavaConfig) -> None:
+    """What belongs together in an assistant."""
+    one_of("model.reduce.kind", model.reduce.kind, ("", "average_pool", "pixel_shuffle"))
+    one_of("model.language.quantization", model.language.quantization, ("", "nf4"))
+    one_of("model.language.attention", model.language.attention, ATTENTION)
+    if model.language.quantization and not model.lora.rank:
+        raise ConfigError(
+            f"model.language.quantization={model.language.quantization} cannot be trained by itself; set model.lora.rank"
+        )
+    for key, low, value in (("lora.rank", 0, model.lora.rank), ("reduce.factor", 1, model.reduce.factor)):
+        if value < low:
+            raise ConfigError(f"model.{key}={value} must be at least {low}")
+    is_timm = model.tower.source.startswith("timm:")
+    if not is_timm and (model.tower.weights or model.tower.size):
+        raise ConfigError(
+            f"model.tower.weights and .size belong to timm:<architecture>; model.tower.source={model.tower.source!r} brings "
+            f"its own"
+        )
+
+
+def check_instruct(config: TrainConfig, objective: InstructConfig) -> None:
+    """Packing, and which attention can keep what is packed apart."""
+    one_of("objective.packing", objective.packing, ("tree", "sequence", "none"))
+    one_of("objective.too_long", objective.too_long, ("split", "drop"))
+    one_of("objective.weighting", objective.weighting, ("token", "sample"))
+    if objective.max_length < 8:
+        raise ConfigError(f"objective.max_length={objective.max_length} must be at least 8 tokens")
+    if not isinstance(config.model, LlavaConfig):
+        raise ConfigError(
+            f"objective=instruct trains an assistant, not model.kind={config.model.kind!r}; use model=llava"
+        )
+    attention = config.model.language.attention
+    if attention.startswith("flash") and objective.packing == "tree":
+        raise ConfigError(
+            f"model.language.attention={attention} takes lengths of conversations and no tree; use objective.packing=sequence, "
+            f"or flex_attention"
+        )
+    frozen = config.optim.parts.get("vision")
+    if objective.feature_cache and not (frozen and frozen.freeze):
+        raise ConfigError(
+            "objective.feature_cache keeps what the tower gives, so the tower must not learn: set optim.parts.vision.freeze=true"
+        )
 
 
 def require_prepared(config: TrainConfig) -> None:

@@ -22,6 +22,7 @@ from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from medvlp.config.assistant import InstructConfig, LlavaConfig
 from medvlp.config.checks import ConfigError, check, suggestion
 from medvlp.config.schema import (
     ClipConfig,
@@ -60,6 +61,8 @@ for verb, schema in SCHEMAS.items():
     ConfigStore.instance().store(name=f"{verb}_schema", node=schema)
 register("model", "clip", ClipConfig)
 register("objective", "contrastive", ContrastiveConfig)
+register("model", "llava", LlavaConfig)
+register("objective", "instruct", InstructConfig)
 
 
 def search_folders() -> list[Path]:

@@ -19,6 +19,8 @@ class SourceConfig:
     """Passes over this source in one epoch: 2 shows every sample twice, 0.5 another half each epoch."""
     texts: list[str] = field(default_factory=lambda: ["caption"])
     """Text fields to train on; with several, one of those that the sample has is drawn each time."""
+    questions: list[str] = field(default_factory=list)
+    """instruct: for samples without conversations, what their texts answer; one question is chosen by the sample's key."""
 
 
 @dataclass(kw_only=True)

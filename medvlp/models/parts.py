@@ -28,10 +28,11 @@ def part_of(name: str, parts: Parts) -> str:
 
 
 def freeze(model: nn.Module, parts: Parts, frozen: Iterable[str]) -> None:
-    """Stop gradients of the frozen parts."""
+    """Stop gradients of the frozen parts; what the model itself keeps fixed in other parts stays so."""
     chosen = set(frozen)
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(part_of(name, parts) not in chosen)
+        if part_of(name, parts) in chosen:
+            parameter.requires_grad_(False)
 
 
 def set_mode(model: nn.Module, parts: Parts, frozen: Iterable[str], training: bool) -> None:

@@ -1,0 +1,73 @@
+"""Configuration → components: the only rooms that know every part."""
+
+from collections.abc import Callable
+
+import torch
+
+from medvlp.build.assistant import instruct, load_assistant
+from medvlp.build.clip import Loaded, build_clip, contrastive, load_clip
+from medvlp.build.data import build_data
+from medvlp.build.experiment import Experiment, build_optimisation, init_from
+from medvlp.build.tasks import build_evaluation, build_task
+from medvlp.config import ConfigError, TrainConfig, as_dict
+from medvlp.training.optim import unknown_parts
+
+__all__ = [
+    "OBJECTIVES",
+    "Experiment",
+    "Loaded",
+    "build_clip",
+    "build_data",
+    "build_evaluation",
+    "build_experiment",
+    "build_optimisation",
+    "build_task",
+    "init_from",
+    "load_assistant",
+    "load_clip",
+    "run_differences",
+]
+
+OBJECTIVES: dict[str, Callable[[TrainConfig], Experiment]] = {"contrastive": contrastive, "instruct": instruct}
+
+
+def build_experiment(config: TrainConfig, resuming: bool = False) -> Experiment:
+    """The objective with its model, weights loaded (unless a resume will do so) and parts frozen; the same on every rank.
+
+    Raises:
+        ConfigError: an unknown objective or part.
+        WeightsError: weights that are missing or do not fit.
+        CheckpointError: `init_from` does not fit.
+    """
+    if config.objective.kind not in OBJECTIVES:
+        raise ConfigError(f"objective.kind={config.objective.kind!r} is unknown; available: {sorted(OBJECTIVES)}")
+    torch.manual_seed(config.seed)
+    experiment = OBJECTIVES[config.objective.kind](config)
+    module = experiment.module
+    unknown = unknown_parts([*config.optim.parts, *config.init_parts], module.parts)
+    if unknown:
+        raise ConfigError(
+            f"unknown part {unknown[0]!r} in optim.parts or init_parts; this model has {list(module.parts)}"
+        )
+    if not any(parameter.requires_grad for parameter in module.parameters()):
+        raise ConfigError("optim.parts freezes every part: nothing is left to train")
+    if config.init_from and not resuming:
+        init_from(module.model, module.parts, config.init_from, config.init_parts)
+    module.card = {**experiment.card, "config": as_dict(config)}
+    return experiment
+
+
+def run_differences(before: TrainConfig, now: TrainConfig) -> list[str]:
+    """Settings that decide what a step computes, and that differ; where data lie and how long a run is are not among them."""
+    watched = {
+        "": ("seed", "model", "objective"),
+        "data": ("global_batch_size", "shuffle_block", "shuffle_window", "augment"),
+        "optim": ("lr", "weight_decay", "beta1", "beta2", "eps", "parts"),
+        "trainer": ("accumulate", "precision"),
+    }
+    differing = []
+    for group, names in watched.items():
+        one, other = (getattr(config, group) if group else config for config in (before, now))
+        differing += [f"{group}.{n}" if group else n for n in names if getattr(one, n) != getattr(other, n)]
+    blends = [{name: (s.weight, s.texts) for name, s in config.data.sources.items()} for config in (before, now)]
+    return differing + (["data.sources"] if blends[0] != blends[1] else [])

@@ -1,0 +1,56 @@
+"""Instruction tuning on the training service. N: images; P: tokens an image; T: supervised tokens."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from medvlp.losses.causal import linear_cross_entropy
+from medvlp.models.llava import last_hidden, tower_features
+from medvlp.models.parts import Parts
+from medvlp.training.service import Optimisation, Training
+
+
+class Instruction(Training):
+    """Next-token prediction of the assistant's words, for transformers' Llava and FastVlm.
+
+    Args:
+        model: LlavaForConditionalGeneration or FastVlmForConditionalGeneration.
+        blank_NPD: the shape of one image's input, (1, 3, S, S) or (1, P, D) where features are cached: what a batch
+            without images sends through the projector, so that all ranks have gradients to exchange.
+    """
+
+    def __init__(
+        self, model: Any, parts: Parts, optimisation: Optimisation, seed: int, blank_shape: tuple[int, ...]
+    ) -> None:
+        super().__init__(model, parts, optimisation, seed)
+        self.blank_shape = blank_shape
+
+    def loss(self, batch: dict[str, Any]) -> tuple[Tensor, dict[str, Tensor | float]]:
+        model: Any = self.model
+        features_NPD = self.image_features(batch["images"])
+        hidden_RLD = last_hidden(model, batch, None if batch["images"] is None else features_NPD)
+        hidden_TD = hidden_RLD.flatten(0, 1)[batch["predictors"]]
+        summed = linear_cross_entropy(hidden_TD, model.lm_head.weight, batch["targets"], batch["weights"])
+        if batch["images"] is None:
+            summed = summed + 0.0 * features_NPD.sum()
+        batches = self.trainer.world_size * self.trainer.accumulate_grad_batches
+        return summed * batches, {"supervised_tokens": float(len(batch["targets"]))}
+
+    def image_features(self, images: Tensor | None) -> Tensor:
+        """(N, P, D): features in the language model's space, of pixels (N, 3, S, S) or of cached features (N, P, D)."""
+        model: Any = self.model
+        if images is None:
+            images = torch.zeros(self.blank_shape, device=self.device, dtype=model.lm_head.weight.dtype)
+        features = tower_features(model, images) if images.ndim == 4 else images
+        return model.model.multi_modal_projector(features)
+
+    def units(self, batch: dict[str, Any]) -> int:
+        """Questions: what the speed counts."""
+        return int(batch["conversations"])
+
+    def compile_towers(self) -> None:
+        """torch.compile the tower and the language model; what stands between them stays eager."""
+        inner: Any = self.model.model
+        inner.vision_tower.compile()
+        inner.language_model.compile()
