@@ -202,13 +202,14 @@ def _check_timm(trunk: nn.Module) -> None:
     if type(trunk) is not timm_vit.VisionTransformer:
         raise WeightsError(f"timm's {type(trunk).__name__} has no counterpart among transformers' vision transformers")
     block = vit.blocks[0]
+    if type(block) is not timm_vit.Block:
+        raise WeightsError(f"timm's {type(block).__name__} has no counterpart among transformers' vision transformers")
     pre_norm = isinstance(vit.norm_pre, nn.LayerNorm)
     obstacles = {
         "register tokens": vit.num_reg_tokens > 0,
         "no position embeddings": vit.pos_embed is None,
         "a norm of its patches": not isinstance(vit.patch_embed.norm, nn.Identity),
         "a norm before its blocks, but no class token": pre_norm and not vit.has_class_token,
-        f"blocks of class {type(block).__name__}": type(block) is not timm_vit.Block,
         f"attention of class {type(block.attn).__name__}": type(block.attn) is not timm_vit.Attention,
         f"an MLP of class {type(block.mlp).__name__}": type(block.mlp) is not timm.layers.Mlp,
         f"norms of class {type(block.norm1).__name__}": not isinstance(block.norm1, nn.LayerNorm),
