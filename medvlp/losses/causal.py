@@ -101,8 +101,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 if grad_bias_V is not None:
                     grad_bias_V[rows] = grad_TC.sum(dim=0)
                 del grad_TC
-        grad_hidden = None if grad_hidden_TD is None else grad_hidden_TD.to(hidden_TD.dtype)
-        return grad_hidden, grad_weight_VD, None, grad_bias_V
+        return grad_hidden_TD, grad_weight_VD, None, grad_bias_V  # autograd rounds the first to hidden's dtype
 
 
 def _exact(hidden_TD: Tensor, weight_VD: Tensor) -> Tensor:
