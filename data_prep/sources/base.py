@@ -67,6 +67,10 @@ SOURCES: dict[str, tuple[str, str, str]] = {
     "vqa_rad": ("data_prep.sources.vqa_rad", "VqaRad", "VQA-RAD: clinicians' questions about radiology images"),
     "slake": ("data_prep.sources.slake", "Slake", "SLAKE: questions in English and Chinese about CT, MRI and X-ray"),
     "llava_json": ("data_prep.sources.llava_json", "LlavaJson", "conversations in LLaVA's JSON or JSON lines"),
+    "pathvqa": ("data_prep.sources.pathvqa", "PathVqa", "PathVQA: questions about pathology, the parquet release"),
+    "kvasir_vqa": ("data_prep.sources.kvasir_vqa", "KvasirVqa", "Kvasir-VQA: questions about endoscopy of the gut"),
+    "pmc_vqa": ("data_prep.sources.pmc_vqa", "PmcVqa", "PMC-VQA: multiple choice about figures of PubMed Central"),
+    "omnimedvqa": ("data_prep.sources.omnimedvqa", "OmniMedVqa", "OmniMedVQA: multiple choice, open-access part"),
 }
 """Name → (module, class, one line for a listing). A module is imported when its source is chosen."""
 

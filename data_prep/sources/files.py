@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 import errno
 import itertools
 import json
 import math
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,14 @@ def image_format(data: bytes) -> str | None:
     return next((extension for magic, extension in _MAGIC if data.startswith(magic)), None)
 
 
+def check_format(name: str, data: bytes) -> str:
+    """The image's extension by content. Raises BadRow image_format where no decoder of ours would take it."""
+    extension = image_format(data)
+    if extension is None:
+        raise BadRow("image_format", f"{name} begins with {data[:8]!r}: neither JPEG, PNG nor WebP; convert it")
+    return extension
+
+
 def read_image(folder: Path, name: str) -> tuple[str, bytes]:
     """(extension by content, bytes) of an image below the folder.
 
@@ -47,10 +56,7 @@ def read_image(folder: Path, name: str) -> tuple[str, bytes]:
     image_format.
     """
     data = _read_below(folder, name)
-    extension = image_format(data)
-    if extension is None:
-        raise BadRow("image_format", f"{name} begins with {data[:8]!r}: neither JPEG, PNG nor WebP; convert it")
-    return extension, data
+    return check_format(name, data), data
 
 
 def _read_below(folder: Path, name: str) -> bytes:
@@ -147,6 +153,28 @@ def _json_line(line: bytes) -> Any:
         return BadRow("bad_json", f"column {error.colno}: {error.msg}")
     except (RecursionError, ValueError) as error:  # ValueError: an integer of thousands of digits
         return BadRow("bad_json", str(error))
+
+
+def read_csv(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, Any]]:
+    """(row from 0, column → text) of a table with a header; a row with another number of fields is a BadRow.
+
+    Bytes that are not UTF-8 come as lone surrogates, which `text_of` refuses. Raises PrepError if the header lacks one
+    of the columns, or the file cannot be read as a table.
+    """
+    with open(path, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
+        reader = csv.reader(file)
+        try:
+            header = next(reader, [])
+            lacking = [column for column in columns if column not in header]
+            if lacking:
+                raise PrepError(f"{path} has the columns {', '.join(header)}; it lacks {', '.join(lacking)}")
+            for number, fields in enumerate(fields for fields in reader if fields):
+                if len(fields) == len(header):
+                    yield number, dict(zip(header, fields, strict=True))
+                else:
+                    yield number, BadRow("bad_row", f"{len(fields)} fields, expected {len(header)}")
+        except csv.Error as error:
+            raise PrepError(f"{path} line {reader.line_num} cannot be read: {error}; mend or remove the line") from None
 
 
 def text_of(entry: dict[str, Any], key: str) -> str:

@@ -32,7 +32,10 @@ class Asked:
     """The publisher's id of the image (or of the images together): unique in a split."""
     conversation: Conversation
     about: dict[str, Any] = field(default_factory=dict)
-    """What the row says of its images (modality, organ): metadata of the sample, the first row's if they differ."""
+    """What the row says of its images (modality, organ, a group other than the image): metadata of the sample.
+
+    The first row's, if they differ.
+    """
 
 
 Gathered = list[Asked]
@@ -56,6 +59,28 @@ def answer_type_of(entry: dict[str, Any]) -> str:
     if answer_type not in ("open", "closed"):
         raise BadRow("bad_answer_type", f"answer_type is {answer_type!r}, expected OPEN or CLOSED")
     return answer_type
+
+
+def yes_no_is_closed(answer: str) -> str:
+    """closed for yes and no, else open: for sets that do not publish the answer type."""
+    return "closed" if answer.lower() in ("yes", "no") else "open"
+
+
+def choose(options: dict[str, str], letter: str, answer: str) -> tuple[str, dict[str, Any]]:
+    """(the answer's text, metadata of a multiple-choice question): letter or answer may be empty, not both.
+
+    options: letter → text; of equal texts the first counts. Raises BadRow answer_mismatch if no option is as both say.
+    """
+    fitting = [
+        name
+        for name, text in options.items()
+        if (not letter or name == letter) and (not answer or text.casefold() == answer.casefold())
+    ]
+    if not fitting:
+        wanted = " ".join(part for part in (letter, repr(answer) if answer else "") if part)
+        raise BadRow("answer_mismatch", f"the answer {wanted} is none of {options}")
+    metadata = {"answer_type": "multiple_choice", "options": options, "answer_letter": fitting[0]}
+    return options[fitting[0]], metadata
 
 
 def gather(rows: Iterable[Asked | Dropped]) -> list[Gathered | Dropped]:
@@ -129,8 +154,8 @@ class QuestionFolder:
         refuse_flag(self.name, flag)
         self.folder = Path(input)
         self.samples_per_shard = samples_per_shard
-        # A process reads many units of a split: the tables are parsed once for all of them.
-        self._gathered = lru_cache(maxsize=1)(lambda split: gather(self.rows(split)))
+        # A process reads many units: the tables are parsed once for all of them.
+        self._gathered = lru_cache(maxsize=None)(lambda split: gather(self.rows(split)))
 
     def tables(self) -> list[Path]:
         """The files that hold the questions."""
@@ -156,12 +181,16 @@ class QuestionFolder:
                 yield item
                 continue
             try:
-                images = [read_image(self.images, name) for name in item[0].images]
+                images = [self.image(unit.split, name) for name in item[0].images]
             except BadRow as bad:
                 yield from (Dropped(row.name, bad.reason, bad.detail) for row in item)
                 continue
             names = member_names([extension for extension, _ in images])
             yield self.sample(unit.split, item, dict(zip(names, (data for _, data in images), strict=True)))
+
+    def image(self, split: str, name: str) -> tuple[str, bytes]:
+        """(extension, bytes) of an image that a row of the split names. Raises BadRow."""
+        return read_image(self.images, name)
 
     def sample(self, split: str, rows: Gathered, images: dict[str, bytes]) -> Sample:
         """The sample. Its key names the split: some publishers ask about one image in train and in test."""
@@ -171,13 +200,13 @@ class QuestionFolder:
             images=images,
             conversations=[row.conversation for row in rows],
             metadata={
-                **first.about,
                 "group": first.image_id,
                 "group_kind": "image",
                 "image_id": first.image_id,
                 "licence": self.licence,
                 "original_name": first.images[0] if first.images else first.name,
                 "source": self.name,
+                **first.about,
             },
         )
 
