@@ -7,6 +7,7 @@ from collections.abc import Sequence
 VERBS = {
     "prep": ("data_prep.cli", "publisher's files → shards: source=<name> input=<dir> output=<dir>"),
     "verify": ("medvlp.verify", "check a shard folder byte by byte: <shard dir>"),
+    "check": ("medvlp.check", "look at data before training: data=<option> [model=...], or source=<name> input=<dir>"),
     "train": ("medvlp.train", "shards → checkpoint: recipes=<name> [key=value ...]"),
     "eval": ("medvlp.evaluate", "checkpoints → results: recipes=<name> checkpoints=[...] tasks=[...]"),
     "report": ("medvlp.report", "runs → report.html: <run folder ...>"),

@@ -12,6 +12,7 @@ from medvlp.config.compose import (
     register,
 )
 from medvlp.config.help import describe
+from medvlp.config.inspection import CheckConfig
 from medvlp.config.schema import (
     AugmentConfig,
     ClipConfig,
@@ -35,6 +36,7 @@ from medvlp.config.schema import (
 
 __all__ = [
     "AugmentConfig",
+    "CheckConfig",
     "ClipConfig",
     "ConfigError",
     "ContrastiveConfig",

@@ -6,6 +6,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from medvlp.config.assistant import InstructConfig, LlavaConfig
+from medvlp.config.inspection import CheckConfig
 from medvlp.config.schema import ClipConfig, ContrastiveConfig, EvalConfig, TrainConfig
 
 
@@ -37,7 +38,9 @@ def check(config: object) -> None:
     Raises:
         ConfigError: names the key, what was found, and how to mend it.
     """
-    if isinstance(config, TrainConfig):
+    if isinstance(config, CheckConfig):
+        check_inspection(config)
+    elif isinstance(config, TrainConfig):
         check_train(config)
     elif isinstance(config, EvalConfig):
         one_of("accelerator", config.accelerator, ("auto", "cpu", "gpu"))
@@ -49,6 +52,25 @@ def check(config: object) -> None:
         for key, value in (("checkpoints", config.checkpoints), ("tasks", config.tasks)):
             if not value:
                 raise ConfigError(f"{key} is empty; give at least one, e.g. '{key}=[...]'")
+
+
+def check_inspection(config: CheckConfig) -> None:
+    """A publisher's files, or all that `medvlp train` asks of its data."""
+    if config.shown < 0:
+        raise ConfigError(f"shown={config.shown} must not be negative")
+    if config.source:
+        if config.data.sources or config.model.kind:
+            raise ConfigError(
+                f"source={config.source} looks at a publisher's files, which no model reads: leave out data, model and recipes"
+            )
+        return
+    if config.input or config.flag:
+        raise ConfigError("input and flag belong to source=<name>; `medvlp list sources` shows the names")
+    check_train(config)
+    if isinstance(config.model, LlavaConfig) and not isinstance(config.objective, InstructConfig):
+        raise ConfigError(
+            f"objective={config.objective.kind} does not train model.kind={config.model.kind!r}; add objective=instruct"
+        )
 
 
 def check_train(config: TrainConfig) -> None:
