@@ -3,24 +3,20 @@
 B: batch; N: tokens of an image; D: width; S: side of the square input in pixels.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import timm
 import torch
 from open_clip.timm_model import TimmModel
-from PIL import Image
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from transformers import (
     AutoConfig,
-    AutoImageProcessor,
-    CLIPImageProcessorPil,
     CLIPVisionModel,
     PreTrainedConfig,
     PreTrainedModel,
-    SiglipImageProcessorPil,
     SiglipVisionModel,
     TimmWrapperConfig,
     TimmWrapperModel,
@@ -29,10 +25,10 @@ from transformers import (
 from medvlp.models.clip import Clip, preprocess_settings
 from medvlp.models.convert import clip_vision_model, timm_vision_config, timm_vision_model
 from medvlp.models.pretrained import WeightsError, resolve, weights_hash
+from medvlp.models.processors import clip_processor, published_processor
 from medvlp.models.vision import CLASSIFIERS, load_trunk
 
 TIMM = "timm:"
-RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 TOWERS: dict[str, type[PreTrainedModel]] = {
     "clip_vision_model": CLIPVisionModel,
     "siglip_vision_model": SiglipVisionModel,
@@ -114,35 +110,6 @@ def tower_from_clip(clip: Clip, feature_layer: int = -2) -> Tower:
     return _llava_tower(model.config, model, processor, feature_layer, "clip")
 
 
-def clip_processor(preprocess: Mapping[str, Any]) -> CLIPImageProcessorPil:
-    """open_clip's evaluation transform as transformers' CLIP image processor.
-
-    Both resize by PIL. They may differ by one pixel in where the crop begins: with an odd number of pixels to cut,
-    torchvision rounds the half to the even number, transformers rounds it down.
-
-    Raises:
-        WeightsError: `longest` pads around the resized image, and an input that is not square; it has no such modes.
-    """
-    size = preprocess["size"]
-    height, width = (size, size) if isinstance(size, int) else size
-    if height != width:
-        raise WeightsError(f"size {[height, width]}: the image processor of a tower takes squares")
-    mode = preprocess["resize_mode"]
-    if mode == "longest":
-        raise WeightsError(
-            "resize_mode=longest cannot be carried over: transformers' CLIP image processor cannot pad to a square. "
-            "Train the CLIP with resize_mode shortest or squash"
-        )
-    square = {"height": height, "width": width}
-    return CLIPImageProcessorPil(
-        size=square if mode == "squash" else {"shortest_edge": height},
-        crop_size=square,  # where the image is squashed already it cuts nothing, but says the size of the input
-        resample=RESAMPLING.get(preprocess["interpolation"], Image.Resampling.BICUBIC),
-        image_mean=list(preprocess["mean"]),
-        image_std=list(preprocess["std"]),
-    )
-
-
 class Reduce(nn.Module):
     """Fewer tokens: each square of k × k neighbours on the tokens' square grid becomes one.
 
@@ -203,6 +170,7 @@ def _from_huggingface(
         if config.model_type == "siglip_vision_model":
             config.vision_use_head = False  # it pools, which no assistant asks for
         model = _load(TOWERS[config.model_type], place, config, reference) if weights else None
+        processor = published_processor(place, config, mean, std)
     except (OSError, ValueError) as error:
         if isinstance(error, WeightsError):
             raise
@@ -212,14 +180,6 @@ def _from_huggingface(
         ) from None
     if size not in (None, config.image_size):
         raise WeightsError(f"{reference} takes images of {config.image_size} px, not {size}; leave the size out")
-    processor = _processor(place, config)
-    if mean is not None:
-        processor.image_mean = list(mean)
-    if std is not None:
-        processor.image_std = list(std)
-    made = tuple(processor(Image.new("RGB", (5, 4)), return_tensors="pt")["pixel_values"].shape[2:])
-    if made != (config.image_size, config.image_size):
-        raise WeightsError(f"{reference}: its image processor makes {made} px of a tower of {config.image_size} px")
     return _llava_tower(config, model, processor, feature_layer, reference)
 
 
@@ -234,22 +194,14 @@ def _load(kind: type[PreTrainedModel], place: str, config: PreTrainedConfig, ref
     return model.eval()
 
 
-def _processor(place: str, config: PreTrainedConfig) -> Any:
-    try:
-        return AutoImageProcessor.from_pretrained(place, backend="pil", trust_remote_code=False)
-    except OSError:  # a checkpoint without preprocessor_config.json: what its family was trained with
-        square = {"height": config.image_size, "width": config.image_size}
-        if config.model_type == "siglip_vision_model":
-            return SiglipImageProcessorPil(size=square)
-        return CLIPImageProcessorPil(size={"shortest_edge": config.image_size}, crop_size=square)
-
-
 def _llava_tower(
     config: PreTrainedConfig, model: PreTrainedModel | None, processor: Any, feature_layer: int, name: str
 ) -> Tower:
     layers = config.num_hidden_layers
-    if not -layers - 1 <= feature_layer <= layers:
-        raise WeightsError(f"feature_layer={feature_layer}: {name} has hidden states {-layers - 1} to {layers}")
+    if not -layers - 1 <= feature_layer <= layers or feature_layer == 0:  # stock Llava takes a 0 for no hidden states
+        raise WeightsError(
+            f"feature_layer={feature_layer}: {name} has hidden states {-layers - 1} to -1 and 1 to {layers}"
+        )
     has_class_token = config.model_type in ("clip_vision_model", "vit")
     return Tower(
         config=config,
