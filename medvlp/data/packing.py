@@ -118,6 +118,7 @@ def lay_out(conversations: Sequence[Encoded], image_id: int) -> Document:
     """One document; with several conversations, a tree."""
     shared = shared_beginning(conversations)
     first = conversations[0]
+    alone = len(conversations) == 1
     ids, positions, branches = [first.ids[:shared]], [np.arange(shared)], [np.zeros(shared, np.int64)]
     predictors, targets, owners = [], [], []
     slots, features = (
@@ -129,7 +130,7 @@ def lay_out(conversations: Sequence[Encoded], image_id: int) -> Document:
         length = len(one.ids)
         ids.append(one.ids[shared:])
         positions.append(np.arange(shared, length))
-        branches.append(np.full(length - shared, number + 1 if shared else 0))
+        branches.append(np.full(length - shared, 0 if alone else number + 1))
         supervised = np.flatnonzero(one.supervised)
         before = supervised - 1
         predictors.append(np.where(before < shared, before, before - shared + begin))
