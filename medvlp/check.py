@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import sys
-from collections.abc import Sequence
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from medvlp.config import CheckConfig, ConfigError, compose
+from medvlp.config import CheckConfig, ConfigError, InstructConfig, LlavaConfig, PrepConfig, compose, require_prepared
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
+
+    from medvlp.data.conversations import ChatEncoder
+    from medvlp.data.costs import Measured
+    from medvlp.data.inspection import Seen
+    from medvlp.data.problems import Finding
 
 USAGE = """usage: medvlp check recipes=<a recipe of medvlp train> [key=value ...]
        medvlp check data=<option> [model=<option> objective=<option>] [key=value ...]
@@ -23,6 +38,14 @@ keys: those of `medvlp train`, and
 Exit code 0: nothing has to be mended (warnings may be shown); 1: something has to; 2: usage."""
 
 
+SHOWN_TURNS = 4
+"""Conversations shown of one sample."""
+SHOWN_DETAIL = 300
+"""Characters of a detail in the table; findings.jsonl has all."""
+PIPE_WIDTH = 160
+"""Columns of the tables where the output is no terminal."""
+
+
 def main(argv: Sequence[str]) -> int:
     """Entry point; argv without the program's name. Returns the exit code."""
     words = list(argv)
@@ -31,10 +54,257 @@ def main(argv: Sequence[str]) -> int:
         return 0 if words else 2
     try:
         config: CheckConfig = compose("check", words)
+        if not config.source:
+            require_prepared(config)
     except ConfigError as error:
-        print(f"medvlp check: {error}", file=sys.stderr)
-        return 1
-    raise NotImplementedError(config)
+        return say(error)
+
+    from data_prep.sources import PrepError
+    from medvlp.environment import settle
+    from medvlp.models.pretrained import WeightsError
+    from medvlp.shards import ShardError
+    from medvlp.training.checkpoints import CheckpointError
+
+    settle()
+    try:
+        return check(config)
+    except (CheckpointError, ConfigError, PrepError, ShardError, WeightsError, OSError) as error:
+        return say(error)
+    except Exception:
+        traceback.print_exc()
+        return 70
+
+
+def say(error: Exception) -> int:
+    """A user's mistake: the message, no traceback."""
+    print(f"medvlp check: {error}", file=sys.stderr, flush=True)
+    return 1
+
+
+@dataclass
+class Tally:
+    """Findings by severity and problem, each with the first; every one goes to `write`."""
+
+    write: Callable[[dict[str, str]], None]
+    first: dict[tuple[str, str], Finding] = field(default_factory=dict)
+    counts: dict[tuple[str, str], int] = field(default_factory=dict)
+    faulty: set[tuple[str, str, str]] = field(default_factory=set)
+    """(source, key, conversation) of every error."""
+
+    def add(self, finding: Finding) -> None:
+        """Count it."""
+        kind = (finding.severity, finding.problem.name)
+        self.first.setdefault(kind, finding)
+        self.counts[kind] = self.counts.get(kind, 0) + 1
+        if finding.severity == "error":
+            self.faulty.add(place(finding))
+        self.write(finding.row())
+
+    def total(self, severity: str) -> int:
+        """Findings of one severity."""
+        return sum(count for (kind, _), count in self.counts.items() if kind == severity)
+
+
+def place(finding: Finding) -> tuple[str, str, str]:
+    """Which conversation of which sample."""
+    return finding.source, finding.key, finding.problem.conversation
+
+
+def check(config: CheckConfig) -> int:
+    """Look, and say what was found; returns the exit code."""
+    from rich.console import Console
+
+    console = Console() if sys.stdout.isatty() else Console(width=PIPE_WIDTH)
+    with findings_file(config.output) as write:
+        tally = Tally(write)
+        if config.source:
+            for finding in look_at_files(config):
+                tally.add(finding)
+            print_findings(console, tally, config.output)
+        else:
+            check_shards(config, tally, console)
+    return 1 if tally.total("error") else 0
+
+
+def check_shards(config: CheckConfig, tally: Tally, console: Console) -> None:
+    """Prepared data, as the model and the objective (where there are any) will read it."""
+    from medvlp.build.inspection import encoder_of, look_at_sources, measure_sources, token_findings
+
+    for finding in look_at_sources(config, watch):
+        tally.add(finding)
+    if not isinstance(config.objective, InstructConfig):
+        print_findings(console, tally, config.output)
+        if not config.model.kind:
+            console.print(
+                "No model was given, so tokens were not looked at: lengths, special tokens in texts, and which are "
+                "supervised. Add model=<option> objective=instruct."
+            )
+        return
+    assert isinstance(config.model, LlavaConfig)
+    encoder = encoder_of(config.model)
+    sources = measure_sources(config, encoder)
+    for source in sources:
+        for finding in token_findings(source, encoder, config.objective.max_length):
+            if place(finding) not in tally.faulty:  # else it has been named, without tokens
+                tally.add(finding)
+    print_findings(console, tally, config.output)
+    if all(len(source.lengths.rows) for source in sources):
+        print_costs(console, config, sources, encoder)
+        print_samples(console, config, sources[0], encoder)
+
+
+def look_at_files(config: CheckConfig) -> Iterator[Finding]:
+    """What a source's reader and the preparation's stages find in a publisher's files, and what the samples show.
+
+    Raises:
+        PrepError: an unknown source, or an input that is not its.
+    """
+    from data_prep.sources import Dropped, PrepError, open_source
+    from data_prep.stages import Draft, Drop, build_stages, default_stages
+    from medvlp.data.inspection import Rules, Together, look
+    from medvlp.data.problems import Finding, Problem
+
+    def found(problem: Problem, key: str) -> Finding:
+        return Finding(problem, config.source, config.input, key)
+
+    reader = open_source(config.source, config.input, flag=config.flag)
+    described = default_stages(config.data.max_pixels, PrepConfig.min_side)
+    stages = build_stages([stage for stage in described if stage["stage"] != "measure"])
+    rules = Rules("", ["caption"], questions=False, max_pixels=0)  # the stages open the images
+    splits: dict[str, Together] = {}
+    elsewhere: dict[str, tuple[str, str]] = {}
+    try:
+        for unit in reader.units():
+            if unit.split not in splits:  # units come split by split
+                for split, before in splits.items():
+                    elsewhere.update({image: (split, key) for image, key in before.images.items()})
+                splits[unit.split] = Together("", dict(elsewhere))
+            for item in reader.read(unit):
+                if isinstance(item, Dropped):
+                    yield found(Problem(item.reason, "", item.detail), item.name)
+                    continue
+                draft = Draft(item)
+                try:
+                    for stage in stages:
+                        draft = stage(draft)
+                except Drop as drop:
+                    yield found(Problem(drop.reason, "", drop.detail), item.key)
+                    continue
+                for problem in splits[unit.split].problems(look(draft.sample, rules)):
+                    yield found(problem, item.key)
+    except PrepError as error:
+        yield found(Problem("unreadable_input", "", str(error)), "")
+
+
+@contextmanager
+def findings_file(output: str) -> Iterator[Callable[[dict[str, str]], None]]:
+    """A function that writes a row to <output>/findings.jsonl, or does nothing without an output."""
+    from medvlp.shards.atomic import whole_file
+
+    if not output:
+        yield lambda row: None
+        return
+    Path(output).mkdir(parents=True, exist_ok=True)
+    with whole_file(Path(output) / "findings.jsonl") as file:
+        yield lambda row: (file.write(json.dumps(row).encode() + b"\n"), None)[1]
+
+
+def watch(name: str, samples: int, seen: Iterable[Seen]) -> Iterable[Seen]:
+    """A bar on the terminal, where there is one."""
+    from rich.console import Console
+    from rich.progress import track
+
+    return track(
+        seen, name, total=samples, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()
+    )
+
+
+def visible(text: str, style: str = "") -> Text:
+    """For a terminal: markup is shown as it is, control characters escaped, so that data cannot steer the terminal."""
+    from rich.text import Text
+
+    return Text("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text), style)
+
+
+def print_findings(console: Console, tally: Tally, output: str) -> None:
+    """A line for each kind of finding, errors first."""
+    from rich.table import Table
+    from rich.text import Text
+
+    if tally.counts:
+        table = Table("", "problem", "how many", "the first of them", "how to mend it", show_lines=True)
+        for severity, name in sorted(tally.counts):
+            finding = tally.first[severity, name]
+            about = f", conversation {finding.problem.conversation}" if finding.problem.conversation else ""
+            detail = finding.problem.detail
+            cut = detail if len(detail) <= SHOWN_DETAIL else detail[:SHOWN_DETAIL] + "…"
+            lines = [line for line in (finding.file, finding.key + about, cut) if line]
+            style = "bold red" if severity == "error" else "yellow"
+            table.add_row(
+                Text(severity, style),
+                visible(name),
+                str(tally.counts[severity, name]),
+                Text("\n").join(visible(line) for line in lines),
+                Text(finding.advice),
+            )
+        console.print(table)
+    errors, warnings = tally.total("error"), tally.total("warning")
+    console.print(f"{counted(errors, 'error')}, {counted(warnings, 'warning')}")
+    if output:
+        console.print(Text("every one: ") + visible(str(Path(output) / "findings.jsonl")))
+
+
+def counted(number: int, what: str) -> str:
+    """`1 error`, `2 errors`."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def print_costs(console: Console, config: CheckConfig, sources: Sequence[Measured], encoder: ChatEncoder) -> None:
+    """Lengths of each source's conversations, and what an epoch costs by each way of laying them out."""
+    from rich.table import Table
+
+    from medvlp.data.costs import LAYOUTS, epoch_tokens
+
+    assert isinstance(config.objective, InstructConfig)
+    objective = config.objective
+    table = Table("source", "conversations", "an image", "tokens (median, most)", "supervised (median, most)", "share")
+    for source in sources:
+        s = source.summary()
+        split = f" ({s['split']:.0f} split)" if s["split"] else ""
+        cells = [f"{s['conversations']:.0f}{split}", f"{s['an_image']:.1f}"]
+        cells += [f"{s[f'{what}_median']:.0f}, {s[f'{what}_most']:.0f}" for what in ("tokens", "supervised")]
+        table.add_row(visible(source.name), *cells, f"{s['supervised_share']:.1%}")
+    console.print(table)
+    size, accumulate = config.data.global_batch_size, config.trainer.accumulate
+    tokens = {
+        packing: epoch_tokens(sources, encoder, objective.max_length, packing, size, accumulate, config.seed)
+        for packing in LAYOUTS
+    }
+    said = [f"{packing} {n:,} ({tokens['none'] / n:.1f}× fewer)" for packing, n in tokens.items() if packing != "none"]
+    console.print(
+        f"An image is {encoder.image_tokens} tokens. Tokens of an epoch, padding included, by objective.packing: "
+        f"none {tokens['none']:,}, {', '.join(said)}; chosen is {objective.packing}."
+    )
+
+
+def print_samples(console: Console, config: CheckConfig, source: Measured, encoder: ChatEncoder) -> None:
+    """The first samples as training sees them."""
+    from rich.text import Text
+
+    from medvlp.data.conversations import coloured
+    from medvlp.data.examples import Examples
+
+    assert isinstance(config.objective, InstructConfig)
+    examples = Examples(source.dataset, source.lengths, encoder, config.objective.max_length, grouped=True)
+    if config.shown:
+        console.print(Text("Supervised tokens are ") + Text("green", "bold green") + Text(", the rest is read only:"))
+    for number in range(min(config.shown, len(examples))):
+        sample = examples.read(number)
+        console.print(visible(sample.key, "bold"))
+        for conversation in sample.conversations[:SHOWN_TURNS]:
+            console.print(coloured(encoder, encoder.encode(conversation.turns, len(sample.images))))
+        if len(sample.conversations) > SHOWN_TURNS:
+            console.print(f"and {counted(len(sample.conversations) - SHOWN_TURNS, 'conversation')} more")
 
 
 if __name__ == "__main__":

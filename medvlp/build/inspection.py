@@ -1,0 +1,123 @@
+"""Looking at a training's data without its weights."""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import torch
+from transformers import AddedToken
+
+from medvlp.build.assistant import SELF_TESTED, encoder_identity
+from medvlp.build.clip import load_clip
+from medvlp.build.data import open_shards
+from medvlp.config import ConfigError, InstructConfig, LlavaConfig, TrainConfig, load_task
+from medvlp.data.conversations import IMAGE, ChatEncoder, self_test
+from medvlp.data.costs import Measured
+from medvlp.data.examples import DAMAGE, Asked, Examples, measured
+from medvlp.data.inspection import Rules, Seen, Together, image_hashes, look_at_shards
+from medvlp.data.packing import shared_beginning
+from medvlp.data.problems import Finding, Problem
+from medvlp.data.templates import chat_template
+from medvlp.models.language import load_language
+from medvlp.models.towers import Reduce, load_tower, tower_from_clip
+from medvlp.shards import ShardDataset
+from medvlp.shards.manifest import MANIFEST
+
+Watch = Callable[[str, int, Iterable[Seen]], Iterable[Seen]]
+"""(source, samples, what is looked at) → the same, while a person sees how far it is."""
+
+
+def encoder_of(config: LlavaConfig) -> ChatEncoder:
+    """The encoder of the assistant that a configuration describes, for which only tokenizer and configurations are read
+    (and the checkpoint of a CLIP, where the tower is one's).
+
+    Raises:
+        ConfigError, WeightsError, CheckpointError: as in building the assistant.
+    """
+    tower = config.tower
+    if tower.source.endswith(".ckpt"):
+        tokens = tower_from_clip(load_clip(tower.source).clip, tower.feature_layer).tokens
+    else:
+        tokens = load_tower(tower.source, tower.size, feature_layer=tower.feature_layer, weights=False).tokens
+    with torch.device("meta"):  # a language model without memory: its tokenizer is wanted
+        _, tokenizer, _ = load_language(config.language.source, config.language.gguf, weights=False)
+    if IMAGE not in tokenizer.get_vocab():
+        tokenizer.add_tokens([AddedToken(IMAGE, special=True, normalized=False)], special_tokens=True)
+    if config.reduce.kind:
+        tokens = Reduce(config.reduce.kind, config.reduce.factor).tokens(tokens)  # type: ignore[arg-type]
+    try:
+        _, text = chat_template(tokenizer, config.language.template)
+    except ValueError as error:
+        raise ConfigError(f"model.language.template: {error}") from None
+    return ChatEncoder(tokenizer, text, tokenizer.get_vocab()[IMAGE], tokens)
+
+
+def look_at_sources(config: TrainConfig, watch: Watch) -> Iterator[Finding]:
+    """What is wrong with the samples of every source, by themselves and together.
+
+    Raises:
+        ShardError: a folder that cannot be read.
+    """
+    objective = config.objective.kind if config.model.kind else ""
+    held_out = dict(held_out_images(config))
+    for name, source in config.data.sources.items():
+        dataset = open_shards(source.path)
+        rules = Rules(objective, source.texts, bool(source.questions), config.data.max_pixels)
+        together = Together(objective, held_out)
+        for row, seen in enumerate(watch(name, len(dataset), look_at_shards(dataset, rules, config.data.workers))):
+            shard, _ = dataset.locate(row)
+            for problem in together.problems(seen):
+                yield Finding(problem, name, str(dataset.folder / shard), seen.key)
+
+
+def held_out_images(config: TrainConfig) -> Iterator[tuple[str, tuple[str, str]]]:
+    """(sha256, (where, key)) of images that the run does not train on: of the splits beside each source's, and of the
+    `valid` split and the scored one of each task."""
+    own = {Path(source.path).resolve() for source in config.data.sources.values()}
+    tasks = [load_task(name) for name in config.tasks]
+    folders = [Path(task.data, split).resolve() for task in tasks for split in ("valid", task.split)]
+    for folder in sorted(own):
+        with suppress(PermissionError):  # folders of others beside one's own
+            folders += [path.resolve() for path in sorted(folder.parent.iterdir())]
+    for folder in dict.fromkeys(folders):
+        with suppress(PermissionError):
+            if folder not in own and (folder / MANIFEST).is_file():
+                place = f"{folder.parent.name}/{folder.name}"
+                yield from ((image, (place, key)) for image, key in image_hashes(open_shards(str(folder))))
+
+
+def measure_sources(config: TrainConfig, encoder: ChatEncoder) -> list[Measured]:
+    """The token table of every source, as training reads (and keeps) it."""
+    assert isinstance(config.objective, InstructConfig)
+    objective, identity, found = config.objective, encoder_identity(encoder), []
+    for name, source in config.data.sources.items():
+        dataset = open_shards(source.path)
+        asked = Asked(dataset, source.texts, source.questions) if source.questions else dataset
+        lengths = measured(asked, encoder, objective.max_length, objective.too_long, shared_beginning, identity)
+        found.append(Measured(name, source.weight, asked, lengths))
+    return found
+
+
+def token_findings(source: Measured, encoder: ChatEncoder, max_length: int) -> Iterator[Finding]:
+    """What tokens show to be wrong. Conversations that have another fault too are among them."""
+    notes = [*source.lengths.faults, *(one for one in source.lengths.left_out if one.reason not in DAMAGE)]
+    dataset = source.dataset.dataset if isinstance(source.dataset, Asked) else source.dataset
+    rows = {key: row for row, key in enumerate(dataset.keys)} if notes else {}
+    for one in notes:
+        yield Finding(
+            Problem(one.reason, one.conversation, one.detail), source.name, _shard(dataset, rows[one.key]), one.key
+        )
+    examples = Examples(source.dataset, source.lengths, encoder, max_length, grouped=False)
+    if not len(examples):
+        yield Finding(
+            Problem("nothing_left", "", f"{len(notes)} entries were left out"), source.name, str(dataset.folder), ""
+        )
+        return
+    try:
+        self_test(encoder, [examples.read(i) for i in range(min(SELF_TESTED, len(examples)))])
+    except ValueError as error:
+        yield Finding(Problem("wrong_supervision", "", str(error)), source.name, str(dataset.folder), "")
+
+
+def _shard(dataset: ShardDataset, row: int) -> str:
+    return str(dataset.folder / dataset.locate(row)[0])

@@ -1,0 +1,88 @@
+"""The words for what can be wrong with data, how grave each is, and how to mend it."""
+
+from dataclasses import dataclass
+
+_AGAIN = "mend what the sample was made from, and prepare it again"
+_DAMAGED = "`medvlp verify` says what is damaged; restore the file, or prepare the data again"
+
+ERRORS = {
+    "bad_roles": "user and assistant take turns, after at most one system turn; the assistant has the last word",
+    "broken_index": _DAMAGED,
+    "broken_json": _AGAIN,
+    "broken_text": _AGAIN,
+    "checksum_mismatch": _DAMAGED,
+    "empty_answer": "give the answer, or leave the conversation out",
+    "empty_caption": "data.sources.<name>.texts names the fields to train on; leave samples without any out",
+    "missing_member": _AGAIN,
+    "missing_shard": _DAMAGED,
+    "no_conversation": "set data.sources.<name>.questions to train on captions, or leave these samples out",
+    "not_one_image": "train on these with objective=instruct, or prepare one image a sample",
+    "nothing_left": "raise objective.max_length, or mend the data",
+    "nothing_said": "prepare the data with a caption or a conversation for each sample",
+    "nothing_supervised": "give the answer, or leave the conversation out",
+    "placeholder_count": "write <image> once for each image into the user's turns, and nowhere else",
+    "special_token_in_text": "take it out of the text; it would steer the model",
+    "too_many_pixels": "make the image smaller; or raise data.max_pixels, if you know where it comes from",
+    "truncated_shard": _DAMAGED,
+    "undecodable_image": "get the publisher's file anew; JPEG, PNG and WebP are read",
+    "unreadable_input": "mend the file where the message says",
+    "volume": "prepare its slices as images; training takes no volumes",
+    "wrong_supervision": "choose another model.language.template",
+}
+"""Training refuses these, or cannot use the sample."""
+
+WARNINGS = {
+    "duplicate_id": "answers are told apart by it in evaluation; give each question an id of its own",
+    "empty_question": "ask something, unless the answer is a caption",
+    "incomplete_options": "give options {letter: text} and answer_letter; multiple choice cannot be scored without",
+    "mended_conversatons": "nothing to do; the publisher's key is misspelt",
+    "mended_numbers": "nothing to do; numbers were made texts",
+    "mended_placeholders": "nothing to do; one <image> for each image went before the first question",
+    "missing_answer_type": "give answer_type (open, closed, multiple_choice), by which answers are scored",
+    "missing_licence": "find out whether the data may be used, and say so in the metadata's licence",
+    "option_mismatch": "look which of the two is right",
+    "repeated_image": "two pairs of one image in a batch count as negatives of each other; keep one of them",
+    "repeated_text": "pairs with one text count as negatives of each other; see objective.same_text",
+    "shared_image": "scores on held-out images that were trained on flatter; say so beside them, or leave these out",
+    "too_long": "raise objective.max_length, or accept that these answers are left out",
+    "unknown_answer_type": "use open, closed or multiple_choice, by which answers are scored",
+    "yes_no_under_open": "probably closed; open answers are scored by their words",
+}
+"""Training goes on with these."""
+
+DROPPED = "mend the entry; `medvlp prep` leaves it out"
+"""Advice for whatever else a reader of a publisher's files refuses."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something wrong with a sample. `conversation`: its id, or its number in the sample; empty for all of it."""
+
+    name: str
+    conversation: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A problem and where it is. source: the name in data.sources, or of a reader; file: the shard, or what was read."""
+
+    problem: Problem
+    source: str
+    file: str
+    key: str
+
+    @property
+    def severity(self) -> str:
+        """error or warning."""
+        return "warning" if self.problem.name in WARNINGS else "error"
+
+    @property
+    def advice(self) -> str:
+        """How to mend it."""
+        return WARNINGS.get(self.problem.name) or ERRORS.get(self.problem.name) or DROPPED
+
+    def row(self) -> dict[str, str]:
+        """As a line of findings.jsonl."""
+        where = {"source": self.source, "file": self.file, "key": self.key, "conversation": self.problem.conversation}
+        return {"severity": self.severity, "problem": self.problem.name, **where, "detail": self.problem.detail}
