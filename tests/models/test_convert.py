@@ -1,5 +1,6 @@
 import copy
 import json
+from functools import partial
 
 import open_clip
 import pytest
@@ -127,6 +128,7 @@ def test_what_cannot_be_carried_over_is_refused_by_the_name_of_its_setting(tmp_p
         ("vit_tiny_patch16_224", {}, ViTModel),
         ("vit_tiny_patch16_224", {"qkv_bias": False, "init_values": 0.5, "no_embed_class": True}, ViTModel),
         ("vit_tiny_patch16_224", {"global_pool": "avg"}, ViTModel),
+        ("vit_tiny_patch16_224", {"norm_layer": partial(nn.LayerNorm, eps=1.0)}, ViTModel),
         ("vit_tiny_patch16_224", {"img_size": 240, "dynamic_img_size": True}, ViTModel),
         ("vit_base_patch16_clip_224", {}, CLIPVisionModel),
         ("vit_base_patch16_clip_quickgelu_224", {}, CLIPVisionModel),
