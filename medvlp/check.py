@@ -7,20 +7,19 @@ import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medvlp.config import CheckConfig, ConfigError, InstructConfig, LlavaConfig, PrepConfig, compose, require_prepared
+from medvlp.data.problems import Finding, Problem, Tally
+from medvlp.report.findings import counted, findings_table, visible
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.text import Text
 
     from medvlp.data.conversations import ChatEncoder
     from medvlp.data.costs import Measured
     from medvlp.data.inspection import Seen
-    from medvlp.data.problems import Finding
 
 USAGE = """usage: medvlp check recipes=<a recipe of medvlp train> [key=value ...]
        medvlp check data=<option> [model=<option> objective=<option>] [key=value ...]
@@ -40,8 +39,6 @@ Exit code 0: nothing has to be mended (warnings may be shown); 1: something has 
 
 SHOWN_TURNS = 4
 """Conversations shown of one sample."""
-SHOWN_DETAIL = 300
-"""Characters of a detail in the table; findings.jsonl has all."""
 PIPE_WIDTH = 160
 """Columns of the tables where the output is no terminal."""
 
@@ -81,35 +78,6 @@ def say(error: Exception) -> int:
     return 1
 
 
-@dataclass
-class Tally:
-    """Findings by severity and problem, each with the first; every one goes to `write`."""
-
-    write: Callable[[dict[str, str]], None]
-    first: dict[tuple[str, str], Finding] = field(default_factory=dict)
-    counts: dict[tuple[str, str], int] = field(default_factory=dict)
-    faulty: set[tuple[str, str, str]] = field(default_factory=set)
-    """(source, key, conversation) of every error."""
-
-    def add(self, finding: Finding) -> None:
-        """Count it."""
-        kind = (finding.severity, finding.problem.name)
-        self.first.setdefault(kind, finding)
-        self.counts[kind] = self.counts.get(kind, 0) + 1
-        if finding.severity == "error":
-            self.faulty.add(place(finding))
-        self.write(finding.row())
-
-    def total(self, severity: str) -> int:
-        """Findings of one severity."""
-        return sum(count for (kind, _), count in self.counts.items() if kind == severity)
-
-
-def place(finding: Finding) -> tuple[str, str, str]:
-    """Which conversation of which sample."""
-    return finding.source, finding.key, finding.problem.conversation
-
-
 def check(config: CheckConfig) -> int:
     """Look, and say what was found; returns the exit code."""
     from rich.console import Console
@@ -145,7 +113,7 @@ def check_shards(config: CheckConfig, tally: Tally, console: Console) -> None:
     sources = measure_sources(config, encoder)
     for source in sources:
         for finding in token_findings(source, encoder, config.objective.max_length):
-            if place(finding) not in tally.faulty:  # else it has been named, without tokens
+            if finding.place not in tally.faulty:  # else it has been named, without tokens
                 tally.add(finding)
     print_findings(console, tally, config.output)
     if all(len(source.lengths.rows) for source in sources):
@@ -162,7 +130,6 @@ def look_at_files(config: CheckConfig) -> Iterator[Finding]:
     from data_prep.sources import Dropped, PrepError, open_source
     from data_prep.stages import Draft, Drop, build_stages, default_stages
     from medvlp.data.inspection import Rules, Together, look
-    from medvlp.data.problems import Finding, Problem
 
     def found(problem: Problem, key: str) -> Finding:
         return Finding(problem, config.source, config.input, key)
@@ -219,44 +186,13 @@ def watch(name: str, samples: int, seen: Iterable[Seen]) -> Iterable[Seen]:
     )
 
 
-def visible(text: str, style: str = "") -> Text:
-    """For a terminal: markup is shown as it is, control characters escaped, so that data cannot steer the terminal."""
-    from rich.text import Text
-
-    return Text("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text), style)
-
-
 def print_findings(console: Console, tally: Tally, output: str) -> None:
-    """A line for each kind of finding, errors first."""
-    from rich.table import Table
-    from rich.text import Text
-
+    """The table, and the numbers of errors and warnings."""
     if tally.counts:
-        table = Table("", "problem", "how many", "the first of them", "how to mend it", show_lines=True)
-        for severity, name in sorted(tally.counts):
-            finding = tally.first[severity, name]
-            about = f", conversation {finding.problem.conversation}" if finding.problem.conversation else ""
-            detail = finding.problem.detail
-            cut = detail if len(detail) <= SHOWN_DETAIL else detail[:SHOWN_DETAIL] + "…"
-            lines = [line for line in (finding.file, finding.key + about, cut) if line]
-            style = "bold red" if severity == "error" else "yellow"
-            table.add_row(
-                Text(severity, style),
-                visible(name),
-                str(tally.counts[severity, name]),
-                Text("\n").join(visible(line) for line in lines),
-                Text(finding.advice),
-            )
-        console.print(table)
-    errors, warnings = tally.total("error"), tally.total("warning")
-    console.print(f"{counted(errors, 'error')}, {counted(warnings, 'warning')}")
+        console.print(findings_table(tally))
+    console.print(f"{counted(tally.total('error'), 'error')}, {counted(tally.total('warning'), 'warning')}")
     if output:
-        console.print(Text("every one: ") + visible(str(Path(output) / "findings.jsonl")))
-
-
-def counted(number: int, what: str) -> str:
-    """`1 error`, `2 errors`."""
-    return f"{number} {what}{'' if number == 1 else 's'}"
+        console.print(visible(f"every one: {Path(output) / 'findings.jsonl'}"))
 
 
 def print_costs(console: Console, config: CheckConfig, sources: Sequence[Measured], encoder: ChatEncoder) -> None:

@@ -1,6 +1,7 @@
 """The words for what can be wrong with data, how grave each is, and how to mend it."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 _AGAIN = "mend what the sample was made from, and prepare it again"
 _DAMAGED = "`medvlp verify` says what is damaged; restore the file, or prepare the data again"
@@ -13,6 +14,7 @@ ERRORS = {
     "checksum_mismatch": _DAMAGED,
     "empty_answer": "give the answer, or leave the conversation out",
     "empty_caption": "data.sources.<name>.texts names the fields to train on; leave samples without any out",
+    "missing_image": "put the file where the entry says, or leave the entry out",
     "missing_member": _AGAIN,
     "missing_shard": _DAMAGED,
     "no_conversation": "set data.sources.<name>.questions to train on captions, or leave these samples out",
@@ -82,7 +84,36 @@ class Finding:
         """How to mend it."""
         return WARNINGS.get(self.problem.name) or ERRORS.get(self.problem.name) or DROPPED
 
+    @property
+    def place(self) -> tuple[str, str, str]:
+        """Which conversation of which sample of which source."""
+        return self.source, self.key, self.problem.conversation
+
     def row(self) -> dict[str, str]:
         """As a line of findings.jsonl."""
         where = {"source": self.source, "file": self.file, "key": self.key, "conversation": self.problem.conversation}
         return {"severity": self.severity, "problem": self.problem.name, **where, "detail": self.problem.detail}
+
+
+@dataclass
+class Tally:
+    """Findings by severity and problem, each with the first; every one goes to `write`."""
+
+    write: Callable[[dict[str, str]], None]
+    first: dict[tuple[str, str], Finding] = field(default_factory=dict)
+    counts: dict[tuple[str, str], int] = field(default_factory=dict)
+    faulty: set[tuple[str, str, str]] = field(default_factory=set)
+    """The place of every error."""
+
+    def add(self, finding: Finding) -> None:
+        """Count it."""
+        kind = (finding.severity, finding.problem.name)
+        self.first.setdefault(kind, finding)
+        self.counts[kind] = self.counts.get(kind, 0) + 1
+        if finding.severity == "error":
+            self.faulty.add(finding.place)
+        self.write(finding.row())
+
+    def total(self, severity: str) -> int:
+        """Findings of one severity."""
+        return sum(count for (kind, _), count in self.counts.items() if kind == severity)
