@@ -2,9 +2,10 @@
 
 Of 8,192 positions 2,048 are supervised, at a vocabulary of 49,152 and a width of 576 (SmolLM2-135M's), in float32. All
 variants give the same loss and gradients (asserted first). Memory is what the process's resident peak rises above its
-inputs, each variant in a fresh process: the kernel's own count (VmHWM), which sees every allocation, torch's or not, and
+inputs in a fresh process: the kernel's own count (VmHWM), which sees every allocation, torch's or not, and
 unlike ru_maxrss does not start from the parent's peak. It agrees with arithmetic: full logits are three tensors at the
 peak (log-probabilities, their gradient, the logits' gradient), 4,608 MiB. The weight's gradient, 108 MiB, is in every figure.
+The C library keeps some freed chunks, more or fewer from run to run: hence the median of several processes.
 
 It does not show a GPU: its allocator and kernels differ, its products in float32 cost more than the bfloat16 ones that
 autocast would choose for full logits, and those logits would weigh half before the loss makes them float32. Nor does it
@@ -16,6 +17,7 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from statistics import median
 
 import torch
 from torch import Tensor
@@ -95,6 +97,11 @@ def peak_mib(name: str) -> float:
     return (resident_peak() - before) / MIB
 
 
+def in_a_fresh_process(name: str) -> float:
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as fresh:
+        return fresh.submit(peak_mib, name).result()
+
+
 def resident_peak() -> int:
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
@@ -121,11 +128,7 @@ def main() -> int:
         print("needs Linux: the peak is read from /proc/self/status", file=sys.stderr)
         return 1
     torch.set_num_threads(1)
-    spawn = multiprocessing.get_context("spawn")
-    memory = {}
-    for name in LOSSES:
-        with ProcessPoolExecutor(1, mp_context=spawn) as fresh:
-            memory[name] = fresh.submit(peak_mib, name).result()
+    memory = {name: median(in_a_fresh_process(name) for _ in range(ROUNDS)) for name in LOSSES}
     made = inputs()
     distances = assert_same(made)
 
