@@ -1,6 +1,9 @@
 """`medvlp train`, and `torchrun -m medvlp.train` on several ranks: shards → runs/<run_name>/."""
 
+import dataclasses
+import json
 import os
+import re
 import secrets
 import subprocess
 import sys
@@ -35,12 +38,65 @@ def main(argv: Sequence[str] | None = None) -> int:
         if len(cells) > 1 or cells[0] != words:
             return run_grid(cells)
         config = compose("train", words)
-        require_prepared(config)
-        folder = Path(config.run_root) / config.run_name
-        checkpoint = starting_point(config, folder)
+        runs = stages_of(config, words) if config.stages else [config]
+        for run in runs:
+            require_prepared(run)
+        folders = [Path(run.run_root) / run.run_name for run in runs]
+        done = [
+            run.resume == "auto" and len(runs) > 1 and is_done(folder)
+            for run, folder in zip(runs, folders, strict=True)
+        ]
+        checkpoints = [
+            None if finished else starting_point(run, folder)
+            for run, folder, finished in zip(runs, folders, done, strict=True)
+        ]
     except ConfigError as error:
         return say(error)
-    return train(config, folder, checkpoint)
+    for run, folder, checkpoint, finished in zip(runs, folders, checkpoints, done, strict=True):
+        if finished:
+            print(f"{folder}: done before", flush=True)
+            continue
+        code = train(run, folder, checkpoint)
+        if code:
+            return code
+    return 0
+
+
+def stages_of(config: TrainConfig, words: Sequence[str]) -> list[TrainConfig]:
+    """The runs of a recipe with stages, each starting from the one before it.
+
+    Raises:
+        ConfigError: a stage's name or overrides are wrong, or `resume` names one checkpoint for several runs.
+    """
+    if config.resume not in ("none", "auto"):
+        raise ConfigError(
+            f"resume={config.resume}: this recipe has the stages {', '.join(config.stages)}; give resume=auto"
+        )
+    runs: list[TrainConfig] = []
+    recipe = [word for word in words if word.startswith("recipes=")]
+    given = [word for word in words if word not in recipe]
+    for name, overrides in config.stages.items():
+        if not re.fullmatch(r"[A-Za-z0-9_.-]+", name):
+            raise ConfigError(f"stages.{name}: a stage's name becomes a folder's; use letters, digits, - and _")
+        is_last = len(runs) == len(config.stages) - 1
+        run = compose("train", [*recipe, *overrides, *given])
+        before = Path(runs[-1].run_root) / runs[-1].run_name / "checkpoints" / "last.ckpt" if runs else None
+        runs.append(
+            dataclasses.replace(
+                run,
+                stages={},
+                run_name=run.run_name if is_last else f"{run.run_name}__{name}",
+                init_from=run.init_from or str(before or ""),
+            )
+        )
+    return runs
+
+
+def is_done(folder: Path) -> bool:
+    """Whether a run came to its end."""
+    from medvlp.training.files import Status
+
+    return bool(Status(folder).read().get("state") == "done")
 
 
 def run_grid(cells: list[list[str]]) -> int:
@@ -144,6 +200,7 @@ def fit(
         if checkpoint is None:
             for name in LOGS:
                 (folder / name).unlink(missing_ok=True)
+        write_left_out(folder / "left_out.jsonl", experiment.left_out)
     module.total_steps = data.total_steps
     announce(config, folder, checkpoint, experiment, data)
     logs = Logs(folder, options.log_every, config.data.log_samples, status)
@@ -167,6 +224,7 @@ def fit(
     if options.compile:
         module.compile_towers()
     trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+    trainer.strategy.barrier()  # a next stage, on any rank, starts from files that rank 0 has written
     if trainer.is_global_zero:
         state = "stopped" if signals.stopped_by else "done"
         status.write(state, trainer.global_step, signals.stopped_by)
@@ -200,6 +258,14 @@ def build_trainer(config: TrainConfig, folder: Path, checkpoint: Path | None, ca
         enable_model_summary=False,
         use_distributed_sampler=False,
     )
+
+
+def write_left_out(path: Path, rows: list[dict[str, str]]) -> None:
+    """The ledger of what is in the data and not trained on: a conversation too long, a damaged sample."""
+    path.unlink(missing_ok=True)
+    if rows:
+        path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+        print(f"{len(rows)} conversations or samples are left out of training; {path} names them", flush=True)
 
 
 def write_report(folder: Path) -> None:

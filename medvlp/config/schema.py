@@ -21,6 +21,11 @@ class SourceConfig:
     """Text fields to train on; with several, one of those that the sample has is drawn each time."""
     questions: list[str] = field(default_factory=list)
     """instruct: for samples without conversations, what their texts answer; one question is chosen by the sample's key."""
+    question: str = ""
+    """instruct: other words for each last question, e.g. `{question} Look at the region {box}.`; `{name}` is a field of the
+    conversation's metadata."""
+    answer: str = ""
+    """instruct: other words for each last answer, e.g. `{rationale} The answer: {answer}`."""
 
 
 @dataclass(kw_only=True)
@@ -207,7 +212,7 @@ class TrainerConfig:
     checkpoint_every: int = 500
     """Steps between two checkpoints; the last three and the best are kept."""
     eval_every: int = 0
-    """Steps between two runs of `tasks` on their `valid` split; 0 evaluates at the end only."""
+    """Steps between two runs of `tasks` on their `valid_split`; 0 evaluates at the end only."""
     monitor: str = ""
     """`<task>/<metric>` that chooses best.ckpt, e.g. rocov2_retrieval/text_to_image_recall@10."""
     loggers: list[str] = field(default_factory=list)
@@ -232,8 +237,11 @@ class TrainConfig:
     """A checkpoint of another run whose weights this one starts from."""
     init_parts: list[str] = field(default_factory=list)
     """Which parts of init_from to take; empty takes all."""
+    stages: dict[str, list[str]] = field(default_factory=dict)
+    """Runs one after the other, by name, each with its own overrides; each starts from the former's last checkpoint. The last
+    one's folder is run_name, the others' run_name__<stage>. What the command line gives holds for all."""
     tasks: list[str] = field(default_factory=list)
-    """Evaluation tasks run on their `valid` split during training."""
+    """Evaluation tasks run during training, on their `valid_split`."""
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = MISSING
     objective: ObjectiveConfig = MISSING
@@ -248,11 +256,15 @@ class TaskConfig:
     name: str = MISSING
     """Name in results.jsonl."""
     kind: str = MISSING
-    """zero_shot or retrieval."""
+    """zero_shot or retrieval (of a CLIP), or vqa (of an assistant)."""
     data: str = MISSING
     """Folder above the splits."""
     split: str = "test"
-    """Split that `medvlp eval` scores; training uses `valid`."""
+    """Split that `medvlp eval` scores."""
+    valid_split: str = "valid"
+    """Split that is scored during training."""
+    valid_limit: int = 0
+    """vqa: questions asked during training, spread over the split; 0 asks all."""
     label: str = ""
     """zero_shot: the label that holds the class."""
     classes: dict[str, list[str]] = field(default_factory=dict)
@@ -263,6 +275,16 @@ class TaskConfig:
     """retrieval: the text field."""
     recall_at: list[int] = field(default_factory=lambda: [1, 5, 10])
     """retrieval: ranks k of recall@k."""
+    instruction: str = ""
+    """vqa: text appended to every question, on a line of its own; empty asks as trained."""
+    languages: list[str] = field(default_factory=list)
+    """vqa: languages of the questions that are asked, e.g. [en]; empty asks all."""
+    answer_types: list[str] = field(default_factory=list)
+    """vqa: of closed, open, multiple_choice; empty asks all."""
+    max_new_tokens: int = 64
+    """vqa: tokens of an answer at most."""
+    controls: list[str] = field(default_factory=lambda: ["best_constant", "blank_image", "shuffled_images"])
+    """vqa: what stands beside every main score in `medvlp eval`; the two with images answer all questions anew."""
 
 
 @dataclass(kw_only=True)
@@ -280,13 +302,13 @@ class EvalConfig:
     split: str = ""
     """Score this split instead of the one that each task names."""
     batch_size: int = 64
-    """Images encoded at once."""
+    """Images (of a CLIP) or questions (to an assistant) at once."""
     workers: int = 2
     """Loader processes."""
     resamples: int = 10_000
     """Bootstrap resamples behind every interval."""
     seed: int = 0
-    """Seeds the bootstrap."""
+    """Seeds the bootstrap, and which images are exchanged for which."""
     accelerator: str = "auto"
     """auto, cpu or gpu."""
     max_pixels: int = 64_000_000
@@ -328,6 +350,26 @@ class ExportConfig:
     checkpoint: str = MISSING
     """A checkpoint of medvlp train."""
     format: str = "open_clip"
-    """open_clip."""
+    """open_clip (CLIP models) or hf (assistants: a folder for transformers)."""
+    adapter: str = "merged"
+    """hf, of LoRA: merged into the language model, or separate, a folder for peft beside it."""
     output: str = MISSING
     """Folder to write."""
+
+
+@dataclass(kw_only=True)
+class AskConfig:
+    """medvlp ask"""
+
+    verb: str = "ask"
+    """The command that a recipe is for."""
+    checkpoint: str = MISSING
+    """A checkpoint of an assistant."""
+    image: list[str] = field(default_factory=list)
+    """An image file, or several as `[a.png,b.png]`: JPEG, PNG or WebP."""
+    max_new_tokens: int = 256
+    """Tokens of an answer at most."""
+    accelerator: str = "auto"
+    """auto, cpu or gpu."""
+    max_pixels: int = 64_000_000
+    """Images with more pixels than this are refused."""

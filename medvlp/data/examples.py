@@ -6,6 +6,7 @@ Their token lengths are measured once for a tokenizer and a dataset, and kept be
 import hashlib
 import io
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -20,7 +21,7 @@ from medvlp.shards import BadSample, Conversation, Sample, ShardDataset, ShardEr
 from medvlp.shards.atomic import write_whole
 
 Indices = NDArray[np.int64]
-Conversations = Union[ShardDataset, "Asked"]
+Conversations = Union[ShardDataset, "Rewritten"]
 VERSION = 1
 """Of the table; another one is measured anew."""
 DAMAGE = ("broken_index", "checksum_mismatch", "missing_shard", "truncated_shard")
@@ -154,8 +155,29 @@ def _load(path: Path, samples: int) -> Lengths:
     return Lengths(**columns, left_out=notes["left_out"], faults=notes["faults"])
 
 
-class Asked:
-    """Captions as answers: a dataset whose samples without conversations get one from each of their texts.
+class Rewritten:
+    """A dataset whose samples are changed as they are read. Its identity is the shards' and that of the change."""
+
+    def __init__(self, dataset: "Conversations", change: object) -> None:
+        self.dataset, self.folder = dataset, dataset.folder
+        material = json.dumps([dataset.manifest_hash, change]).encode()
+        self.manifest_hash = hashlib.sha256(material).hexdigest()
+        self.key, self.locate = dataset.key, dataset.locate
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def read(self, i: int) -> Sample:
+        """Sample i, changed."""
+        return self.change(self.dataset.read(i))
+
+    def change(self, sample: Sample) -> Sample:
+        """The sample, or another in its place."""
+        return sample
+
+
+class Asked(Rewritten):
+    """Captions as answers: samples without conversations get one from each of their texts.
 
     The question is one of several, chosen by the sample's key and the text's field, so it is the same in every epoch.
 
@@ -165,19 +187,12 @@ class Asked:
         questions: what to ask, without placeholders.
     """
 
-    def __init__(self, dataset: ShardDataset, fields: Sequence[str], questions: Sequence[str]) -> None:
-        self.dataset, self.fields, self.questions = dataset, list(fields), list(questions)
-        self.folder = dataset.folder
-        material = json.dumps([dataset.manifest_hash, self.fields, self.questions]).encode()
-        self.manifest_hash = hashlib.sha256(material).hexdigest()
-        self.key, self.locate = dataset.key, dataset.locate
+    def __init__(self, dataset: "Conversations", fields: Sequence[str], questions: Sequence[str]) -> None:
+        super().__init__(dataset, ["asked", list(fields), list(questions)])
+        self.fields, self.questions = list(fields), list(questions)
 
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def read(self, i: int) -> Sample:
-        """Sample i, with conversations."""
-        sample = self.dataset.read(i)
+    def change(self, sample: Sample) -> Sample:
+        """With conversations."""
         if sample.conversations:
             return sample
         images = "".join(f"{IMAGE}\n" for _ in sample.images)
@@ -188,6 +203,58 @@ class Asked:
                 question = self.questions[int.from_bytes(digest[:8], "little") % len(self.questions)]
                 made.append(Conversation([Turn("user", images + question), Turn("assistant", text)], name))
         return replace(sample, conversations=made)
+
+
+class Worded(Rewritten):
+    """Questions and answers in other words, from what is known of each conversation: a rationale before or after the
+    answer (MedThink), a region as text.
+
+    Args:
+        dataset: the shards.
+        question, answer: what the last question and the last answer become; `{question}` and `{answer}` stand for
+            themselves, `{<name>}` for a field of the conversation's metadata; numbers are written with two decimals.
+            Empty leaves it as it is.
+    """
+
+    def __init__(self, dataset: "Conversations", question: str, answer: str) -> None:
+        super().__init__(dataset, ["worded", question, answer])
+        self.question, self.answer = question, answer
+
+    def change(self, sample: Sample) -> Sample:
+        """With the last pair of every conversation in other words.
+
+        Raises:
+            BadSample: `missing_field`, where a conversation lacks what a wording names.
+        """
+        return replace(sample, conversations=[self._worded(sample.key, one) for one in sample.conversations])
+
+    def _worded(self, key: str, conversation: Conversation) -> Conversation:
+        *before, asked, answered = conversation.turns
+        placeholders, question = "", asked.text
+        while question.startswith(IMAGE):
+            placeholders, question = placeholders + IMAGE + "\n", question.removeprefix(IMAGE).lstrip("\n")
+        known = {**conversation.metadata, "question": question, "answer": answered.text}
+
+        def fill(found: re.Match[str]) -> str:
+            if found[1] not in known:
+                detail = f"conversation {conversation.id}: no {found[1]!r} in its metadata"
+                raise BadSample("missing_field", key=key, detail=detail)
+            return as_words(known[found[1]])
+
+        question = re.sub(FIELD, fill, self.question or "{question}")
+        answer = re.sub(FIELD, fill, self.answer or "{answer}")
+        turns = [*before, Turn(asked.role, placeholders + question), Turn(answered.role, answer)]
+        return replace(conversation, turns=turns)
+
+
+FIELD = re.compile(r"\{(\w+)\}")
+
+
+def as_words(value: object) -> str:
+    """A metadata value as text: boxes and numbers with two decimals, lists in brackets."""
+    if isinstance(value, list):
+        return "[" + ", ".join(as_words(one) for one in value) + "]"
+    return f"{value:.2f}" if isinstance(value, float) else str(value)
 
 
 class Examples:
