@@ -14,7 +14,7 @@ LLAVA_MED = [  # instruction data: dialogues, the placeholder before or after th
     {
         "id": "27470530",
         "image": "27470530_F1.jpg",
-        "domain": {"chest_xray": False, "mri": False, "histology": False, "gross": False, "ct_scan": True},
+        "domain": {"chest_xray": False, "mri": False, "histology": "no", "gross": False, "ct_scan": True},
         "conversations": [
             {"from": "human", "value": "What does the scan show?\n<image>"},
             {"from": "gpt", "value": "An axial slice of the abdomen."},

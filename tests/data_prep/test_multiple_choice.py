@@ -35,7 +35,7 @@ def items_of(source, folder, flag=""):
 
 
 def test_pmc_vqa(tmp_path):
-    other = ["PMC1064097_F1.jpg", "Which side?", "left", " A: left", " B: right", " C: both", " D: none", "A"]
+    other = ["PMC1064097_F1.jpg", "Which side?", "A: left", " A: left", " B: right", " C: both", " D: none", "A"]
     clean = ["single.jpg", *UPTAKE[1:]]
     tables = {"train.csv": [V1, UPTAKE, other], "test.csv": [V1, UPTAKE], "test_clean.csv": [V1, clean]}
     folder = write_pmc(tmp_path / "in", tables, ["images/PMC1064097_F1.jpg", "images/single.jpg"])
