@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import timm
 import torch
 from torch import nn
 from transformers import (
@@ -17,6 +18,10 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
+from medvlp.data.conversations import Encoded
+from medvlp.models.language import load_language
+from medvlp.models.llava import Assistant, assemble
+from medvlp.models.towers import Reduce, load_tower
 from medvlp.shards import Conversation, Sample, Turn
 from tests.data.tiny_tokenizer import tiny_tokenizer
 from tests.datasets import jpeg, pairs, write_split
@@ -149,3 +154,41 @@ def assistant_words(folder: Path, family: str = "llama", samples: int = 24) -> l
         "trainer.checkpoint_every=3",
         "trainer.accelerator=cpu",
     ]
+
+
+def tiny_assistant(folder: Path, family: str = "llama", tower: str = "clip", reduce: Reduce | None = None) -> Assistant:
+    """An assistant with a fresh projector. `tower`: "clip" (32 px), or the name of one of timm's convolutional ones, random,
+    at 64 px; 4 tokens an image in either case."""
+    if not (folder / family).exists():
+        tiny_language(folder / family, family)
+    language, tokenizer, name = load_language(str(folder / family))
+    if tower == "clip":
+        if not (folder / "tower").exists():
+            tiny_tower(folder / "tower")
+        eye = load_tower(str(folder / "tower"))
+    else:
+        torch.manual_seed(3)
+        trunk = timm.create_model(tower, num_classes=0)
+        torch.save(trunk.state_dict(), folder / f"{tower}.pt")
+        eye = load_tower(f"timm:{tower}", size=64, weights_file=str(folder / f"{tower}.pt"))
+    torch.manual_seed(4)
+    made = assemble(eye, language, tokenizer, name, reduce)
+    made.model.eval()
+    return made
+
+
+def stock_losses(model: Any, conversations: list[Encoded], pixels_N3SS: torch.Tensor) -> list[torch.Tensor]:
+    """Summed losses of an item's conversations, each alone in stock transformers' forward with labels."""
+    losses = []
+    for one in conversations:
+        ids_1L = torch.from_numpy(one.ids)[None]
+        labels_1L = torch.where(torch.from_numpy(one.supervised)[None], ids_1L, -100)
+        output = model(
+            input_ids=ids_1L,
+            pixel_values=pixels_N3SS if len(pixels_N3SS) else None,
+            attention_mask=torch.ones_like(ids_1L),
+            labels=labels_1L,
+            use_cache=False,
+        )
+        losses.append(output.loss * int(one.supervised.sum()))  # its own loss is the mean over them
+    return losses
