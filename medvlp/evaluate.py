@@ -32,11 +32,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     import torch
 
-    from medvlp.build import build_task, load_clip
+    from medvlp.build.tasks import build_task, check_fit, load_measured
     from medvlp.environment import settle
     from medvlp.eval.embeddings import EmbeddingCache
     from medvlp.eval.tasks import Bootstrap, write_outcome
-    from medvlp.models.clip import ClipEncoder
     from medvlp.models.pretrained import WeightsError
     from medvlp.report import results_table, write_run_report
     from medvlp.shards import ShardError
@@ -45,19 +44,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     settle()
     try:
         bootstrap = Bootstrap(config.resamples, config.seed)
-        evaluators = [build_task(task, bootstrap, config.split) for task in tasks]
+        check_fit(config.checkpoints, tasks)
+        evaluators = [build_task(task, bootstrap, config.split, config.batch_size) for task in tasks]
         cache = EmbeddingCache(config.batch_size, config.workers, config.max_pixels)
         device = choose_device(config.accelerator, torch.cuda.is_available())
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "config.yaml").write_text(yaml.safe_dump(as_dict(config), sort_keys=False), encoding="utf-8")
         rows = []
         for path in config.checkpoints:
-            loaded = load_clip(path)
-            loaded.clip.model.to(device)
-            encoder = ClipEncoder(loaded.clip, device, loaded.weights_sha256)
+            measured = load_measured(path, device, config, cache)
             for evaluator in evaluators:
                 print(f"{path}: {evaluator.name}", flush=True)
-                rows += write_outcome(folder, path, evaluator.run(encoder, cache))
+                rows += write_outcome(folder, path, measured(evaluator))
         print(results_table(rows))
         print(f"results: {folder / 'results.jsonl'}\nreport: {write_run_report(folder)}")
     except (ConfigError, CheckpointError, ShardError, WeightsError, ValueError, OSError) as error:

@@ -1,7 +1,6 @@
 """An assistant from its configuration, and from a checkpoint."""
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,25 +8,17 @@ from typing import Any
 import torch
 
 from medvlp.build.clip import load_clip
-from medvlp.build.experiment import Experiment, build_optimisation
-from medvlp.config import ConfigError, InstructConfig, LlavaConfig, TrainConfig, from_dict
-from medvlp.data.conversations import ChatEncoder, self_test
-from medvlp.data.examples import Asked, Examples, measured
-from medvlp.data.order import Order
-from medvlp.data.packing import CollateConversations, PackPlan, PrepareConversations, shared_beginning
+from medvlp.config import ConfigError, LlavaConfig, TrainConfig, from_dict
+from medvlp.data.conversations import ChatEncoder
 from medvlp.data.pictures import Processed
 from medvlp.data.templates import chat_template
-from medvlp.data.units import Dataset
+from medvlp.eval.questions import Respondent
+from medvlp.models.generate import Answerer
 from medvlp.models.language import load_language
-from medvlp.models.llava import Assistant, add_lora, assemble, from_card, sliding_window
+from medvlp.models.llava import Assistant, add_lora, assemble, from_card
 from medvlp.models.towers import Reduce, load_tower, tower_from_clip
-from medvlp.shards import ShardDataset
+from medvlp.shards import Turn
 from medvlp.training.checkpoints import CheckpointError, load_checkpoint
-from medvlp.training.instruction import Instruction
-
-SELF_TESTED = 32
-"""Samples of each source whose supervised tokens are decoded and compared before a run."""
-NAMED_FAULTS = 5
 
 
 def build_assistant(config: LlavaConfig) -> Assistant:
@@ -79,66 +70,22 @@ def encoder_identity(encoder: ChatEncoder) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
-def instruct(config: TrainConfig) -> Experiment:
-    """An assistant with its language model's loss on the assistant's words."""
-    assert isinstance(config.objective, InstructConfig)
-    assert isinstance(config.model, LlavaConfig)
-    objective = config.objective
-    assistant = build_assistant(config.model)
-    window = sliding_window(assistant.model)
-    if window and window < objective.max_length:
-        raise ConfigError(
-            f"objective.max_length={objective.max_length}: this language model attends to {window} tokens back, and a mask for "
-            f"packing knows no window; set objective.max_length={window}"
-        )
-    encoder = chat_encoder(assistant, config.model.language.template)
-    module = Instruction(
-        assistant.model, assistant.parts, build_optimisation(config.optim), config.seed, blank_shape(assistant)
-    )
-    tree, packed = objective.packing == "tree", objective.packing != "none"
-    left_out: list[dict[str, str]] = []
-    identity = encoder_identity(encoder)
+def respondent(
+    assistant: Assistant, encoder: ChatEncoder, max_pixels: int, batch_size: int, identity: str
+) -> Respondent:
+    """The assistant as tasks ask it.
 
-    def view(name: str, dataset: ShardDataset) -> Dataset:
-        source = config.data.sources[name]
-        asked = Asked(dataset, source.texts, source.questions) if source.questions else dataset
-        lengths = measured(asked, encoder, objective.max_length, objective.too_long, shared_beginning, identity)
-        faults = [f"{one.key}, conversation {one.conversation}: {one.reason} ({one.detail})" for one in lengths.faults]
-        if faults:
-            more = f"\n  and {len(faults) - NAMED_FAULTS} more" if len(faults) > NAMED_FAULTS else ""
-            raise ConfigError(
-                f"data.sources.{name}: {len(faults)} conversations cannot be trained on; `medvlp check` lists them all:\n  "
-                + "\n  ".join(faults[:NAMED_FAULTS])
-                + more
-            )
-        left_out.extend({"source": name, **vars(one)} for one in lengths.left_out)
-        examples = Examples(asked, lengths, encoder, objective.max_length, tree)
-        if not len(examples):
-            raise ConfigError(
-                f"data.sources.{name}: nothing is left to train on; {len(left_out)} entries were left out"
-            )
-        try:
-            self_test(encoder, [examples.read(i) for i in range(min(SELF_TESTED, len(examples)))])
-        except ValueError as error:
-            raise ConfigError(f"data.sources.{name}: {error}") from None
-        return examples
+    identity: hash of its weights.
+    """
+    answerer = Answerer(assistant, answer_ends(encoder), batch_size)
+    return Respondent(answerer, encoder, Processed(assistant.processor, max_pixels), blank_shape(assistant), identity)
 
-    def plan(order: Order, sources: Sequence[Dataset]) -> PackPlan:
-        examples = [source for source in sources if isinstance(source, Examples)]
-        return PackPlan(order, examples, objective.max_length, packed, objective.weighting)
 
-    collate = CollateConversations(
-        assistant.pad_id,
-        assistant.image_id,
-        assistant.image_tokens,
-        tree,
-        objective.weighting,
-        flat=packed and config.model.language.attention.startswith("flash"),
-    )
-    prepare = PrepareConversations(encoder, Processed(assistant.processor, config.data.max_pixels))
-    card = {"assistant": {**assistant.card(), "template": encoder.template}}
-    card["tokenizer"] = assistant.names["language"]
-    return Experiment(module, prepare, collate, card, view=view, plan=plan, replace=False, left_out=left_out)
+def answer_ends(encoder: ChatEncoder) -> list[int]:
+    """The special token with which the template ends an answer, which need not be the one of the language model's
+    generation config."""
+    last = int(encoder.encode([Turn("user", "a"), Turn("assistant", "b")], 0).ids[-1])
+    return [last] if last in encoder.tokenizer.all_special_ids else []
 
 
 def blank_shape(assistant: Assistant) -> tuple[int, int, int, int]:

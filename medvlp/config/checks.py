@@ -7,7 +7,15 @@ from pathlib import Path
 
 from medvlp.config.assistant import InstructConfig, LlavaConfig
 from medvlp.config.inspection import CheckConfig
-from medvlp.config.schema import ClipConfig, ContrastiveConfig, EvalConfig, TrainConfig
+from medvlp.config.schema import (
+    AskConfig,
+    ClipConfig,
+    ContrastiveConfig,
+    EvalConfig,
+    ExportConfig,
+    TaskConfig,
+    TrainConfig,
+)
 
 
 class ConfigError(ValueError):
@@ -30,6 +38,9 @@ PRECISIONS = ("32-true", "64-true", "bf16-mixed", "bf16-true", "16-mixed")
 ACCELERATORS = ("auto", "cpu", "gpu", "mps")
 ATTENTION = ("sdpa", "eager", "flex_attention", "flash_attention_2", "flash_attention_3")
 LOGGERS = ("tensorboard", "wandb", "wandb-offline")
+TASK_KINDS = ("zero_shot", "retrieval", "vqa")
+ANSWER_TYPES = ("closed", "open", "multiple_choice")
+CONTROLS = ("best_constant", "blank_image", "shuffled_images")
 
 
 def check(config: object) -> None:
@@ -52,6 +63,32 @@ def check(config: object) -> None:
         for key, value in (("checkpoints", config.checkpoints), ("tasks", config.tasks)):
             if not value:
                 raise ConfigError(f"{key} is empty; give at least one, e.g. '{key}=[...]'")
+    elif isinstance(config, TaskConfig):
+        check_task(config)
+    elif isinstance(config, ExportConfig):
+        one_of("format", config.format, ("open_clip", "hf"))
+        one_of("adapter", config.adapter, ("merged", "separate"))
+    elif isinstance(config, AskConfig):
+        one_of("accelerator", config.accelerator, ("auto", "cpu", "gpu"))
+        for name, number in (("max_new_tokens", config.max_new_tokens), ("max_pixels", config.max_pixels)):
+            if number < 1:
+                raise ConfigError(f"{name}={number} must be at least 1")
+
+
+def check_task(task: TaskConfig) -> None:
+    """The rules of an evaluation task."""
+    place = f"task {task.name}"
+    one_of(f"{place}: kind", task.kind, TASK_KINDS)
+    for key, values, choices in (
+        ("answer_types", task.answer_types, ANSWER_TYPES),
+        ("controls", task.controls, CONTROLS),
+    ):
+        for value in values:
+            one_of(f"{place}: {key}", value, choices)
+    if task.max_new_tokens < 1 or task.valid_limit < 0:
+        raise ConfigError(
+            f"{place}: max_new_tokens={task.max_new_tokens} must be at least 1 and valid_limit={task.valid_limit} not negative"
+        )
 
 
 def check_inspection(config: CheckConfig) -> None:

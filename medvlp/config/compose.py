@@ -26,6 +26,7 @@ from medvlp.config.assistant import InstructConfig, LlavaConfig
 from medvlp.config.checks import ConfigError, check, suggestion
 from medvlp.config.inspection import CheckConfig
 from medvlp.config.schema import (
+    AskConfig,
     ClipConfig,
     ContrastiveConfig,
     EvalConfig,
@@ -49,6 +50,7 @@ would ask for a `+` exactly when it does not, and would then accept a misspelt f
 
 SCHEMAS: dict[str, type] = {"train": TrainConfig, "eval": EvalConfig, "prep": PrepConfig, "export": ExportConfig}
 PRIMARY = {"train": "train", "eval": "evaluate", "prep": "prep", "export": "export"}
+SCHEMAS["ask"], PRIMARY["ask"] = AskConfig, "ask"
 SCHEMAS["check"], PRIMARY["check"] = CheckConfig, "check"
 KINDS: dict[str, dict[str, type]] = {"model": {}, "objective": {}}
 
@@ -153,15 +155,17 @@ def load_task(name: str) -> TaskConfig:
     """A task by name, from configs/task/ of the working folder or the shipped ones.
 
     Raises:
-        ConfigError: unknown name (with the nearest), or a file that does not fit the schema (with the key).
+        ConfigError: unknown name (with the nearest), or a file that does not fit the schema or its rules (with the key).
     """
     paths = {path.stem: path for root in reversed(search_folders()) for path in (root / "configs/task").glob("*.yaml")}
     if name not in paths:
         raise ConfigError(f"unknown task {name!r}{suggestion(name, list(paths))} Available: {', '.join(sorted(paths))}")
     try:
-        return _to_object(OmegaConf.merge(OmegaConf.structured(TaskConfig), OmegaConf.load(paths[name])))
+        task = _to_object(OmegaConf.merge(OmegaConf.structured(TaskConfig), OmegaConf.load(paths[name])))
     except OmegaConfBaseException as error:
         raise ConfigError(f"{paths[name]}: {_first_line(error)}") from None
+    check(task)
+    return task
 
 
 def list_options(folder: str) -> dict[str, str]:

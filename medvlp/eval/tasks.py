@@ -48,8 +48,16 @@ class Outcome:
     """Everything that someone needs to reproduce the numbers, as JSON values."""
 
 
+class Identified(Protocol):
+    """A model by its weights."""
+
+    @property
+    def identity(self) -> str:
+        """Hash of the weights, and of all else that decides what the model gives."""
+
+
 class Task(Protocol):
-    """An evaluation: `ZeroShot`, `Retrieval`."""
+    """An evaluation of embeddings: `ZeroShot`, `Retrieval`."""
 
     @property
     def name(self) -> str:
@@ -90,7 +98,7 @@ class Bootstrap:
 def protocol(
     kind: str,
     dataset: ShardDataset,
-    encoder: Encoder,
+    model: Identified,
     images: ImageEmbeddings,
     used: Sequence[Item],
     excluded: Mapping[str, int],
@@ -110,7 +118,7 @@ def protocol(
         "excluded": dict(sorted(excluded.items())),
         "bad": images.bad_counts(),
         "bad_keys": sorted(images.bad)[:NAMED_BAD_SAMPLES],
-        "weights": encoder.identity,
+        "weights": model.identity,
         "tie_rule": TIE_RULE,
         "bootstrap": bootstrap.card(used),
         "use": RESEARCH_USE,

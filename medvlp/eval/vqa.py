@@ -1,0 +1,427 @@
+"""Visual question answering: one generation log, several scorers over it, and controls that do not see the image.
+
+N: questions; K: clusters of questions; R: resamples; S: side of an image.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from medvlp.eval import choices
+from medvlp.eval.answers import CLOSED, OPEN, best_constant, strict_scores
+from medvlp.eval.controls import BEST_CONSTANT, BLANK_IMAGE, CONTROLS, SHUFFLED_IMAGES, derangement
+from medvlp.eval.embeddings import ImageEmbeddings, Item, _on_all_ranks
+from medvlp.eval.legacy import legacy_scores
+from medvlp.eval.metrics import Array, Value
+from medvlp.eval.questions import (
+    MULTIPLE_CHOICE,
+    NO_MARK,
+    Case,
+    Choice,
+    Question,
+    Respondent,
+    cut,
+    read_case,
+    rows_of,
+)
+from medvlp.eval.statistics import bootstrap_intervals
+from medvlp.eval.tasks import Bootstrap, MetricValue, Outcome, protocol
+from medvlp.shards import BadSample, ShardDataset, ShardError
+
+Scores = dict[str, float | None]
+"""Metric → score of one item; None leaves the item out of that metric's mean."""
+
+PICKS = (
+    "letter_likelihood",
+    "mean_likelihood",
+    "normalised_likelihood",
+    "generated",
+    "most_similar",
+)
+STRICT = (
+    "closed_accuracy",
+    "open_token_recall",
+    "open_token_f1",
+    "open_exact_match",
+    "open_bleu",
+    "open_rouge_l",
+    "exact_match",
+)
+CHOSEN = tuple(f"{name}_accuracy" for name in PICKS)
+MAIN = ("closed_accuracy", "open_token_recall", "exact_match", *CHOSEN)
+"""Metrics that stand beside their controls."""
+
+SCORERS = {
+    "closed_accuracy": "strict: the one whole word yes or no of the answer, or the exact text for other closed questions",
+    "open_*, exact_match": "strict: tokens after SQuAD's normalisation extended for medicine (medvlp.eval.answers)",
+    "unparsed": "no single yes or no, a blank answer, or no single option; such answers count as wrong",
+    "letter_likelihood_accuracy": "likeliest option letter behind the prompt that lists the options",
+    "mean_likelihood_accuracy": "highest mean log-probability a token of the option's text, options not listed",
+    "normalised_likelihood_accuracy": "highest log-probability a character of the option's text, options not listed",
+    "generated_accuracy": "the option that the generated text names; options listed",
+    "most_similar_accuracy": "the option most similar to the generated text (OmniMedVQA's question-answering score)",
+    "llava_med/*": "LLaVA-Med's published scripts, quirks included: for comparison with papers only",
+}
+CONTROL_NOTES = {
+    BEST_CONSTANT: "the constant answer (or letter) that scores best, chosen on the very items that it is scored on",
+    BLANK_IMAGE: "every image replaced by one of the image processor's mean colour (0 after normalisation)",
+    SHUFFLED_IMAGES: "every image replaced by another sample's: a derangement over the images, drawn with `seed`",
+}
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What a model says to one question; letters and options have log-likelihoods for multiple choice only.
+
+    letters: letter → nats. options: letter → (nats, tokens) of the option's text.
+    """
+
+    text: str
+    letters: dict[str, float] = field(default_factory=dict)
+    options: dict[str, tuple[float, int]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Vqa:
+    """Questions of a split, answered greedily in free text.
+
+    Scores of all questions of a type are averaged; an answer that cannot be read is wrong, never left out.
+
+    choice: which questions, and how they are asked.
+    controls: of `CONTROLS`.
+    limit: questions, spread over the split; 0 asks all.
+    batch_size: questions in a batch.
+    seed: of the derangement.
+    """
+
+    name: str
+    dataset: ShardDataset
+    choice: Choice = field(default_factory=Choice)
+    controls: tuple[str, ...] = CONTROLS
+    bootstrap: Bootstrap = field(default_factory=Bootstrap)
+    limit: int = 0
+    batch_size: int = 64
+    train: ShardDataset | None = None
+    """The training split beside this one, to count images that are in both."""
+
+    def run(self, respondent: Respondent) -> Outcome:
+        """Measure one model. Where torch.distributed runs, every rank answers its share and gets the whole result.
+
+        Raises:
+            ValueError: no question is left to ask.
+        """
+        cases, excluded, bad = self._cases(respondent)
+        replies = self._ask(respondent, cases, lambda case: self._pixels(respondent, cases[case]))
+        bad |= {cases[i].key: reply for i, reply in enumerate(replies) if isinstance(reply, str)}
+        answered = [(case, reply) for case, reply in zip(cases, replies, strict=True) if not isinstance(reply, str)]
+        if not answered:
+            raise ValueError(
+                f"task {self.name}: no question of {self.dataset.folder} can be asked; excluded: {dict(excluded)}, "
+                f"unreadable: {dict(Counter(bad.values()))}"
+            )
+        cases = [case for case, _ in answered]
+        questions = [question for case in cases for question in case.questions]
+        own = [reply for _, replies in answered for reply in replies]
+        controls, notes = self._control_replies(respondent, cases)
+        scores = [score(question, reply) for question, reply in zip(questions, own, strict=True)]
+        blind = {
+            name: [score(question, reply) for question, reply in zip(questions, given, strict=True)]
+            for name, given in controls.items()
+        }
+        if BEST_CONSTANT in self.controls:
+            blind[BEST_CONSTANT], notes["constants"] = constant_scores(questions)
+        blind = {name: blind[name] for name in CONTROLS if name in blind}
+        groups = [case.group for case in cases for _ in case.questions]
+        card = self._card(respondent, cases, excluded, bad)
+        card["controls"] = {name: CONTROL_NOTES[name] for name in blind} | notes
+        records = self._records(cases, own, scores, controls)
+        return Outcome(self.name, measure(columns(scores, blind), groups, self.bootstrap), records, card)
+
+    def _cases(self, respondent: Respondent) -> tuple[list[Case], Counter[str], dict[str, str]]:
+        rows = rows_of(self.dataset, self.limit)
+
+        def read(places: range) -> tuple[list[Case], Counter[str], dict[str, str]]:
+            cases, excluded, bad = [], Counter[str](), {}
+            for row in (rows[place] for place in places):
+                try:
+                    sample = self.dataset.read(row)
+                except BadSample as problem:
+                    bad[self.dataset.key(row)] = problem.reason
+                    continue
+                case, left_out = read_case(sample, row, self.choice, respondent)
+                cases.append(case)
+                excluded += left_out
+            return cases, excluded, bad
+
+        step = 256
+        parts = _on_all_ranks([range(i, min(i + step, len(rows))) for i in range(0, len(rows), step)], read)
+        excluded = sum((part[1] for part in parts), Counter[str]())
+        bad = {key: reason for part in parts for key, reason in part[2].items()}
+        return cut([case for part in parts for case in part[0]], self.limit), excluded, bad
+
+    def _pixels(self, respondent: Respondent, case: Case) -> Tensor:
+        return respondent.pictures(self.dataset.read(case.row))
+
+    def _control_replies(
+        self, respondent: Respondent, cases: Sequence[Case]
+    ) -> tuple[dict[str, list[Reply]], dict[str, Any]]:
+        """Replies to all questions by control, and what a protocol says of them."""
+        wanted = [name for name in (BLANK_IMAGE, SHUFFLED_IMAGES) if name in self.controls]
+        counts = [case.images for case in cases]
+        if not sum(counts):
+            return {}, {"left out": f"{', '.join(wanted)}: no sample has an image"} if wanted else {}
+        found: dict[str, list[Reply]] = {}
+        notes: dict[str, Any] = {}
+        if BLANK_IMAGE in wanted:
+            # One tensor for all cases of as many images: their questions share one beginning.
+            blanks = {count: respondent.blank(count) for count in set(counts)}
+            found[BLANK_IMAGE] = self._all(respondent, cases, lambda case: blanks[counts[case]])
+        if SHUFFLED_IMAGES in wanted:
+            try:
+                other = derangement(counts, self.bootstrap.seed)
+            except ValueError as error:
+                return found, {"left out": f"{SHUFFLED_IMAGES}: {error}"}
+
+            def exchanged(case: int) -> Tensor:
+                shown = [self._pixels(respondent, cases[donor])[place] for donor, place in other[case]]
+                return torch.stack(shown) if shown else torch.empty(0)
+
+            found[SHUFFLED_IMAGES] = self._all(respondent, cases, exchanged)
+            notes["seed"] = self.bootstrap.seed
+        return found, notes
+
+    def _all(self, respondent: Respondent, cases: Sequence[Case], pixels: Callable[[int], Tensor]) -> list[Reply]:
+        found: list[Reply] = []
+        for case, replies in zip(cases, self._ask(respondent, cases, pixels), strict=True):
+            if isinstance(replies, str):
+                raise ShardError(f"{case.key} was readable before, and is not any more: {replies}")
+            found += replies
+        return found
+
+    def _ask(
+        self, respondent: Respondent, cases: Sequence[Case], pixels: Callable[[int], Tensor]
+    ) -> list[list[Reply] | str]:
+        """For every case the replies to its questions, or why its images cannot be read."""
+
+        def answer(places: range) -> list[list[Reply] | str]:
+            found: dict[int, Tensor | str] = {}
+            for place in places:
+                try:
+                    found[place] = pixels(place)
+                except BadSample as problem:
+                    found[place] = problem.reason
+            seen = [(cases[place], shown) for place, shown in found.items() if isinstance(shown, Tensor)]
+            replies = iter(reply(respondent, seen, self.choice.max_new_tokens))
+            return [
+                shown if isinstance(shown, str) else [next(replies) for _ in cases[place].questions]
+                for place, shown in found.items()
+            ]
+
+        batches = list(batched([len(case.questions) for case in cases], self.batch_size))
+        return [one for part in _on_all_ranks(batches, answer) for one in part]
+
+    def _card(
+        self, respondent: Respondent, cases: Sequence[Case], excluded: Counter[str], bad: Mapping[str, str]
+    ) -> dict[str, Any]:
+        items = [Item(case.key, case.group, {}, {}, case.group_kind) for case in cases for _ in case.questions]
+        questions = [question for case in cases for question in case.questions]
+        unmarked = excluded.pop(NO_MARK, 0)
+        images = ImageEmbeddings([], torch.empty(0), dict(bad))
+        card = protocol("vqa", self.dataset, respondent, images, items, excluded, self.bootstrap)
+        first = respondent.encoder.prompt(questions[0].turns, cases[0].images)
+        return card | {
+            "images_in_train_split": self._shared_images(cases),
+            "answer_types": dict(sorted(Counter(question.answer_type for question in questions).items())),
+            "answer_types_inferred": unmarked,
+            "limit": self.limit or None,
+            "languages": list(self.choice.languages),
+            "instruction": self.choice.instruction,
+            "first_prompt": respondent.shown(first),
+            **respondent.card(),
+            "decoding": f"greedy, at most {self.choice.max_new_tokens} tokens",
+            "scorers": SCORERS,
+        }
+
+    def _shared_images(self, cases: Sequence[Case]) -> int | None:
+        """How many of the unique images are in the train split too; None where there is none."""
+        if self.train is None:
+            return None
+        hashes = self.dataset.column("sha256")
+        return len({hashes[case.row] for case in cases} & set(self.train.column("sha256")) - {""})
+
+    def _records(
+        self,
+        cases: Sequence[Case],
+        own: Sequence[Reply],
+        scores: Sequence[Scores],
+        controls: Mapping[str, Sequence[Reply]],
+    ) -> list[dict[str, Any]]:
+        asked = [(case, question) for case in cases for question in case.questions]
+        records = []
+        for i, (case, question) in enumerate(asked):
+            record: dict[str, Any] = {
+                "id": question.id,
+                "group": case.group,
+                "question": question.text,
+                "prediction": own[i].text,
+                "target": question.target,
+                "score": next(scores[i][name] for name in (*MAIN[:2], "generated_accuracy") if name in scores[i]),
+                "answer_type": question.answer_type,
+                "question_type": question.question_type,
+                "language": question.language,
+                "scores": scores[i],
+                "controls": {name: replies[i].text for name, replies in controls.items()},
+            }
+            if question.options:
+                record |= {
+                    "options": question.options,
+                    "letter": question.letter,
+                    "picks": picks(question, own[i]),
+                    "letter_logprob": own[i].letters,
+                    "option_logprob": own[i].options,
+                }
+            records.append(record)
+        return records
+
+
+def batched(sizes: Sequence[int], most: int) -> Iterator[range]:
+    """Neighbouring cases, so that a batch has at most so many questions, or one case."""
+    start, total = 0, 0
+    for place, size in enumerate(sizes):
+        if place > start and total + size > most:
+            yield range(start, place)
+            start, total = place, 0
+        total += size
+    if sizes:
+        yield range(start, len(sizes))
+
+
+def reply(respondent: Respondent, seen: Sequence[tuple[Case, Tensor]], max_new_tokens: int) -> list[Reply]:
+    """Replies to all questions of some cases, in order."""
+    asked = [(question, case.images, pixels) for case, pixels in seen for question in case.questions]
+    prompt, continuation = respondent.encoder.prompt, respondent.continuation
+    jobs = [(prompt(question.turns, images), pixels) for question, images, pixels in asked]
+    texts = [text.strip() for text in respondent.answerer.answers(jobs, max_new_tokens)]
+    choosing = [i for i, (question, _, _) in enumerate(asked) if question.options]
+    if not choosing:
+        return [Reply(text) for text in texts]
+    some = [asked[i] for i in choosing]
+    letters = respondent.answerer.option_loglikelihoods(
+        [jobs[i] for i in choosing],
+        [[continuation(question.turns, letter, images) for letter in question.options] for question, images, _ in some],
+    )
+    options = respondent.answerer.option_loglikelihoods(
+        [(prompt(question.unlisted, images), pixels) for question, images, pixels in some],
+        [
+            [continuation(question.unlisted, text, images) for text in question.options.values()]
+            for question, images, _ in some
+        ],
+    )
+    replies = [Reply(text) for text in texts]
+    for place, i in enumerate(choosing):
+        names = list(asked[i][0].options)
+        by_letter = {name: total for name, (total, _) in zip(names, letters[place], strict=True)}
+        replies[i] = Reply(texts[i], by_letter, dict(zip(names, options[place], strict=True)))
+    return replies
+
+
+def score(question: Question, reply: Reply) -> Scores:
+    """Every metric that the question has."""
+    if question.answer_type == MULTIPLE_CHOICE:
+        picked = picks(question, reply)
+        right = {f"{name}_accuracy": float(letter == question.letter) for name, letter in picked.items()}
+        return {**right, "unparsed": float(picked["generated"] is None)}
+    strict = strict_scores(reply.text, question.target, question.answer_type, question.answers)
+    return {**strict, **legacy_scores(reply.text, question.target, question.answer_type)}
+
+
+def picks(question: Question, reply: Reply) -> dict[str, str | None]:
+    """Multiple choice: the letter by each of `PICKS`; None where there is no single one."""
+    sums = {letter: total for letter, (total, _) in reply.options.items()}
+    counts = {letter: count for letter, (_, count) in reply.options.items()}
+    return {
+        "letter_likelihood": choices.letter_pick(reply.letters),
+        "mean_likelihood": choices.mean_likelihood_pick(sums, counts),
+        "normalised_likelihood": choices.normalised_likelihood_pick(sums, question.options),
+        "generated": choices.match_option(reply.text, question.options),
+        "most_similar": choices.most_similar_pick(reply.text, question.options),
+    }
+
+
+def constant_scores(questions: Sequence[Question]) -> tuple[list[Scores], dict[str, str]]:
+    """The scores of each main metric's own best constant answer on every item, and these answers."""
+    scores: list[Scores] = [{} for _ in questions]
+    constants: dict[str, str] = {}
+    free = [question for question in questions if question.answer_type in (CLOSED, OPEN)]
+    types = {question.answer_type for question in free}
+    for metric in MAIN:
+        needed = {"closed_accuracy": {CLOSED}, "open_token_recall": {OPEN}, "exact_match": {CLOSED, OPEN}}.get(metric)
+        if needed is None or not needed & types:
+            continue
+        targets, kinds = [question.target for question in free], [question.answer_type for question in free]
+        constants[metric], _ = best_constant(targets, kinds, metric, [question.answers for question in free])
+        for question, found in zip(questions, scores, strict=True):
+            if question.answer_type in needed:
+                strict = strict_scores(constants[metric], question.target, question.answer_type, question.answers)
+                found[metric] = strict[metric]
+    letters = Counter(question.letter for question in questions if question.options)
+    if letters:
+        commonest = min(letters, key=lambda letter: (-letters[letter], letter))
+        for metric in CHOSEN:
+            constants[metric] = commonest
+            for question, found in zip(questions, scores, strict=True):
+                if question.options:
+                    found[metric] = float(question.letter == commonest)
+    return scores, constants
+
+
+def columns(scores: Sequence[Scores], blind: Mapping[str, Sequence[Scores]]) -> dict[str, list[float | None]]:
+    """Metric → its score of every item (None: not of that metric): strict ones first, the main ones with their controls
+    and the paired differences from them, LLaVA-Med's last."""
+    known = list(dict.fromkeys(name for one in scores for name in one))
+    first = [name for name in (*STRICT, "unparsed", *CHOSEN) if name in known]
+    found: dict[str, list[float | None]] = {}
+    for metric in [*first, *(name for name in known if name not in first)]:
+        own = [one.get(metric) for one in scores]
+        found[metric] = own
+        for control, given in blind.items() if metric in MAIN else ():
+            other = [one.get(metric) for one in given]
+            found[f"{metric}/{control}"] = other
+            found[f"{metric}/minus_{control}"] = [
+                None if a is None or b is None else a - b for a, b in zip(own, other, strict=True)
+            ]
+    return found
+
+
+def measure(
+    columns: Mapping[str, Sequence[float | None]], groups: Sequence[str], bootstrap: Bootstrap
+) -> list[MetricValue]:
+    """The mean of each column over the items that have it, with intervals clustered by group; all columns see the same
+    resamples. n: the items that have it. A column without any is left out."""
+    clusters, cluster_N = np.unique(np.asarray(groups), return_inverse=True)
+    means: dict[str, Callable[[Array | None], Value]] = {}
+    counts: dict[str, int] = {}
+    for name, column in columns.items():
+        has_N = np.array([value is not None for value in column])
+        if not has_N.any():
+            continue
+        value_N = np.array([value or 0.0 for value in column])
+        sum_K, count_K = np.bincount(cluster_N, value_N, len(clusters)), np.bincount(cluster_N, has_N, len(clusters))
+        means[name] = partial(_ratio, sum_K, count_K)
+        counts[name] = int(has_N.sum())
+    intervals = bootstrap_intervals(means, clusters.tolist(), bootstrap.resamples, bootstrap.seed)
+    return [MetricValue(name, float(mean(None)), *intervals[name], counts[name]) for name, mean in means.items()]
+
+
+def _ratio(sum_K: NDArray[Any], count_K: NDArray[Any], weights_RK: Array | None) -> Value:
+    if weights_RK is None:
+        return float(sum_K.sum() / count_K.sum())
+    total_R, drawn_R = weights_RK @ sum_K, weights_RK @ count_K
+    return np.divide(total_R, drawn_R, out=np.full(len(drawn_R), np.nan), where=drawn_R > 0)
