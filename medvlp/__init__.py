@@ -7,19 +7,38 @@ __all__ = ["load"]
 
 
 def load(checkpoint: str | Path) -> tuple[Any, Any, Any]:
-    """A trained CLIP model, ready for use: open_clip's model in eval mode, its image transform and its tokenizer.
+    """A trained model, ready for use, in eval mode.
 
-    The three work together as open_clip's do:
+    Of a CLIP model: open_clip's model, its image transform and its tokenizer, which work together as open_clip's do:
 
         model, transform, tokenizer = medvlp.load("runs/rocov2/checkpoints/last.ckpt")
         features = model.encode_image(transform(image)[None], normalize=True)   # (1, D)
         texts = model.encode_text(tokenizer(["a chest X-ray"]), normalize=True)  # (1, D)
 
+    Of an assistant: transformers' model, its processor with the chat template trained with, and its tokenizer:
+
+        model, processor, tokenizer = medvlp.load("runs/vqa_rad/checkpoints/last.ckpt")
+        turns = [{"role": "user", "content": "<image>\nIs there a fracture?"}]
+        text = processor.apply_chat_template(turns, add_generation_prompt=True)
+        inputs = processor(images=image, text=text, return_tensors="pt")
+        made = model.generate(**inputs, max_new_tokens=64)  # greedy
+        answer = processor.decode(made[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+
     Args:
         checkpoint: a file of `runs/<run_name>/checkpoints/`.
     Raises:
-        CheckpointError: missing, damaged, or not a CLIP model of ours.
+        CheckpointError: missing, damaged, or not one of ours.
     """
+    from medvlp.training.checkpoints import load_checkpoint
+
+    if load_checkpoint(checkpoint)["medvlp"]["config"]["model"]["kind"] == "llava":
+        from medvlp.build import load_assistant
+        from medvlp.hub.assistant import greedy, hub_processor
+
+        loaded = load_assistant(checkpoint)
+        model, processor = loaded.assistant.model, hub_processor(loaded.assistant, loaded.encoder)
+        model.generation_config = greedy(loaded.assistant, loaded.encoder)
+        return model, processor, processor.tokenizer
     from medvlp.build import load_clip
 
     clip = load_clip(checkpoint).clip

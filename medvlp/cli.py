@@ -11,7 +11,11 @@ VERBS = {
     "train": ("medvlp.train", "shards → checkpoint: recipes=<name> [key=value ...]"),
     "eval": ("medvlp.evaluate", "checkpoints → results: recipes=<name> checkpoints=[...] tasks=[...]"),
     "report": ("medvlp.report", "runs → report.html: <run folder ...>"),
-    "export": ("medvlp.export", "checkpoint → open_clip folder: checkpoint=<ckpt> output=<dir>"),
+    "export": (
+        "medvlp.export",
+        "checkpoint → folder for open_clip or transformers: checkpoint=<ckpt> format=<format> output=<dir>",
+    ),
+    "ask": ("medvlp.ask", 'ask an assistant about images: checkpoint=<ckpt> image=<file> "question"'),
     "list": ("medvlp.listing", "what there is: [recipes|tasks|sources|models|data]"),
     "demo": ("medvlp.demo", "all of it, small, on data that a wheel carries"),
 }

@@ -1,4 +1,4 @@
-"""`medvlp export`: a checkpoint → a folder that open_clip opens, refused unless both give the same embeddings."""
+"""`medvlp export`: a checkpoint → a folder that open_clip or transformers opens, refused unless they compute the same."""
 
 import json
 import subprocess
@@ -6,10 +6,13 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from medvlp.config import ConfigError, ExportConfig, compose
 from medvlp.listing import verb_help
+
+if TYPE_CHECKING:
+    from medvlp.hub.gate import Agreement
 
 TOLERANCE = 1e-5
 """Largest difference allowed between a unit embedding of ours and of the reloaded folder, an element."""
@@ -25,8 +28,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     try:
         config: ExportConfig = compose("export", words)
-        if config.format != "open_clip":
-            raise ConfigError(f"format={config.format!r} is not a choice. Choices: open_clip")
         output = Path(config.output)
         if output.exists():
             raise ConfigError(f"output={output} exists; name a new folder")
@@ -34,18 +35,95 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"medvlp export: {error}", file=sys.stderr)
         return 1
     from medvlp.environment import settle
+    from medvlp.hub.assistant import NotExportable
+    from medvlp.hub.gate import Disagreement
     from medvlp.models.pretrained import WeightsError
     from medvlp.training.checkpoints import CheckpointError
 
     settle()
+    expected = (CheckpointError, ConfigError, Disagreement, NotExportable, WeightsError, OSError, ValueError)
     try:
-        difference = export_open_clip(config.checkpoint, output)
-    except (CheckpointError, ConfigError, WeightsError, OSError, ValueError) as error:
+        check_format(config)
+        if config.format == "hf":
+            report_hf(output, export_hf(config.checkpoint, output, config.adapter))
+        else:
+            report_open_clip(output, export_open_clip(config.checkpoint, output))
+    except expected as error:
         print(f"medvlp export: {error}", file=sys.stderr)
         return 1
+    return 0
+
+
+def check_format(config: ExportConfig) -> None:
+    """The format suits what the checkpoint holds.
+
+    Raises:
+        ConfigError: it does not; the message names the one that does.
+    """
+    from medvlp.training.checkpoints import load_checkpoint
+
+    model = load_checkpoint(config.checkpoint)["medvlp"]["config"]["model"]
+    formats = {"clip": "open_clip", "llava": "hf"}
+    wanted = formats.get(model["kind"])
+    if wanted is None:
+        raise ConfigError(f"{config.checkpoint} holds model.kind={model['kind']!r}, which has no export format")
+    if config.format != wanted:
+        what = "an assistant" if wanted == "hf" else "a CLIP model"
+        raise ConfigError(
+            f"{config.checkpoint} holds {what}, which is exported with format={wanted}, not {config.format}. Choices: "
+            f"open_clip (CLIP models), hf (assistants)"
+        )
+    if wanted == "open_clip" and config.adapter != "merged":
+        raise ConfigError(f"adapter={config.adapter} is for assistants with LoRA adapters; leave it out")
+    if wanted == "hf" and model["language"]["quantization"]:
+        raise ConfigError(
+            f"{config.checkpoint} was trained over a language model in four bits "
+            f"(model.language.quantization={model['language']['quantization']}): adapters cannot be merged into it without "
+            f"changing its answers. Train with model.language.quantization= (none) to export"
+        )
+
+
+def export_hf(checkpoint: str, output: Path, adapter: str) -> "Agreement":
+    """Write a folder for transformers; reload it in a new process and compare tokens, logits and greedy answers.
+
+    Args:
+        adapter: "merged" or "separate", for LoRA.
+    Raises:
+        Disagreement: the reloaded model differs; nothing is kept.
+        NotExportable: stock transformers has no such model.
+    """
+    from medvlp.build import load_assistant
+    from medvlp.hub.assistant import write_assistant
+    from medvlp.hub.card import assistant_card
+    from medvlp.hub.gate import answered, reload_and_compare
+
+    loaded = load_assistant(checkpoint)
+    assistant, encoder, separate = loaded.assistant, loaded.encoder, adapter == "separate"
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}-") as aside:
+        folder, probe = Path(aside) / output.name, Path(aside) / "probe"
+        folder.mkdir()
+        probe.mkdir()
+        ours = answered(assistant, encoder)
+        write_assistant(assistant, encoder, folder, separate)
+        agreement = reload_and_compare(folder, probe, ours)
+        card = assistant_card(assistant, loaded.config, loaded.weights_sha256, agreement, separate)
+        (folder / "README.md").write_text(card, encoding="utf-8")
+        folder.rename(output)
+    return agreement
+
+
+def report_hf(output: Path, agreement: "Agreement") -> None:
+    """What was compared, for the terminal."""
+    print(f"{output}: opens with transformers' AutoModelForImageTextToText and AutoProcessor(..., backend='pil')")
+    print(f"compared in a new process with stock transformers: {', '.join(agreement.questions)}")
+    print(f"largest difference of a logit: {agreement.difference:.1e}; greedy answers are identical")
+
+
+def report_open_clip(output: Path, difference: float) -> None:
+    """What was compared, for the terminal."""
     print(f"{output}: opens as open_clip.create_model_and_transforms('local-dir:{output}'); largest difference of an")
     print(f"embedding's element, measured in a new process with stock open_clip: {difference:.1e}")
-    return 0
 
 
 def export_open_clip(checkpoint: str, output: Path) -> float:

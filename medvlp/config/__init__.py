@@ -14,6 +14,7 @@ from medvlp.config.compose import (
 from medvlp.config.help import describe
 from medvlp.config.inspection import CheckConfig
 from medvlp.config.schema import (
+    AskConfig,
     AugmentConfig,
     ClipConfig,
     ContrastiveConfig,
@@ -35,6 +36,7 @@ from medvlp.config.schema import (
 )
 
 __all__ = [
+    "AskConfig",
     "AugmentConfig",
     "CheckConfig",
     "ClipConfig",
