@@ -111,9 +111,8 @@ def _conversation(conversation: Conversation, images: int) -> Iterator[tuple[str
     for what in mended if isinstance(mended, list) else []:
         if f"mended_{what}" in WARNINGS:
             yield f"mended_{what}", "the preparation mended it"
-    answers = [turn.text.strip() for turn in conversation.turns if turn.role == "assistant"]
-    if len(answers) == 1:
-        yield from _answer(answers[0], conversation.metadata)
+    if asked == ["user", "assistant"]:
+        yield from _answer(conversation.turns[-1].text.strip(), conversation.metadata)
 
 
 def _answer(answer: str, metadata: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
