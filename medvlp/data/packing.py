@@ -7,6 +7,7 @@ positions go on from it. Masks are made from two numbers a token, its document a
 R: rows of a batch; L: tokens of its longest row; T: supervised tokens; M: image tokens; N: images; P: tokens an image.
 """
 
+import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -58,30 +59,58 @@ class PackPlan:
         return float(self.counts[numbers].sum())
 
     def divide(self, numbers: Indices, batches: int) -> list[list[Pack]]:
-        lengths = self.lengths[numbers]
+        lengths = self.lengths[numbers].tolist()
         room = -(-len(numbers) // batches) if not self.packed else len(numbers)
-        longest_first = np.argsort(-lengths, kind="stable").tolist()
-        loads, shares = [0] * batches, [[] for _ in range(batches)]  # type: ignore[var-annotated]
-        for place in longest_first:  # Graham's rule: the longest that is left goes to whoever has least
-            open_ones = [batch for batch in range(batches) if len(shares[batch]) < room]
-            batch = min(open_ones, key=lambda b: (loads[b], b))
-            shares[batch].append(place)
-            loads[batch] += int(lengths[place])
+        longest_first = np.argsort(-self.lengths[numbers], kind="stable").tolist()
+        shares = spread(longest_first, lengths, batches, room)
         return [self._rows(share, lengths) if self.packed else [(p,) for p in sorted(share)] for share in shares]
 
-    def _rows(self, places: list[int], lengths: Indices) -> list[Pack]:
-        """First fit, longest first (Johnson 1973): at most 11/9 of the fewest rows possible, and one."""
-        rows: list[list[int]] = []
-        space: list[int] = []
-        for place in places:
-            length = int(lengths[place])
-            row = next((i for i, left in enumerate(space) if left >= length), len(rows))
-            if row == len(rows):
-                rows.append([])
-                space.append(self.max_length)
-            rows[row].append(place)
-            space[row] -= length
-        return [tuple(row) for row in rows]
+    def _rows(self, places: list[int], lengths: list[int]) -> list[Pack]:
+        """The rows with the fewest positions, all being filled up to the longest; of equally few the shortest rows.
+
+        First fit gives a number of rows, from which on up to twice as many are tried, evenly filled.
+        """
+        best = first_fit(places, lengths, self.max_length)
+        fewest = len(best)
+        for count in range(fewest, min(2 * fewest, len(places)) + 1):
+            rows = spread(places, lengths, count, len(places))
+            longest = _longest(rows, lengths)
+            if longest <= self.max_length and count * longest <= len(best) * _longest(best, lengths):
+                best = rows
+        return [tuple(row) for row in best]
+
+
+def spread(places: list[int], lengths: list[int], shares: int, room: int) -> list[list[int]]:
+    """Graham's rule: the longest that is left goes to the share that has least, if it has fewer than `room` places.
+
+    places: longest first.
+    """
+    given: list[list[int]] = [[] for _ in range(shares)]
+    loads = [(0, share) for share in range(shares)]
+    for place in places:
+        load, share = heapq.heappop(loads)
+        given[share].append(place)
+        if len(given[share]) < room:
+            heapq.heappush(loads, (load + lengths[place], share))
+    return given
+
+
+def first_fit(places: list[int], lengths: list[int], max_length: int) -> list[list[int]]:
+    """First fit, longest first (Johnson 1973): at most 11/9 of the fewest rows possible, and one."""
+    rows: list[list[int]] = []
+    space: list[int] = []
+    for place in places:
+        row = next((i for i, left in enumerate(space) if left >= lengths[place]), len(rows))
+        if row == len(rows):
+            rows.append([])
+            space.append(max_length)
+        rows[row].append(place)
+        space[row] -= lengths[place]
+    return rows
+
+
+def _longest(rows: list[list[int]], lengths: list[int]) -> int:
+    return max((sum(lengths[place] for place in row) for row in rows), default=0)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medvlp.data.order import Order, OrderedSource
-from medvlp.data.packing import PackPlan, lay_out, shared_beginning
+from medvlp.data.packing import PackPlan, first_fit, lay_out, shared_beginning
 from medvlp.data.plan import Schedule
 from medvlp.models.llava import visible_tokens
 from tests.data.packed import IMAGE_ID, PAD_ID, P, collate, encoded, items, rows_of
@@ -232,13 +232,42 @@ def loads_of(divided, lengths):
 
 @settings(deadline=None, max_examples=50)
 @given(st.lists(st.integers(1, MAX_LENGTH), min_size=1, max_size=5))
-def test_rows_are_few(lengths):
-    (packs,) = plan_of([(length, 1, 1) for length in lengths]).divide(np.arange(len(lengths)), 1)
+def test_first_fit_needs_few_rows(lengths):
+    longest_first = sorted(range(len(lengths)), key=lambda place: -lengths[place])
+    rows = first_fit(longest_first, lengths, MAX_LENGTH)
+    assert sorted(place for row in rows for place in row) == list(range(len(lengths)))
+    assert max(sum(lengths[place] for place in row) for row in rows) <= MAX_LENGTH
     best = len(lengths)
     for chosen in product(range(len(lengths)), repeat=len(lengths)):
         loads = np.bincount(chosen, weights=lengths)
         best = min(best, np.count_nonzero(loads)) if loads.max() <= MAX_LENGTH else best
-    assert best <= len(packs) <= 11 / 9 * best + 6 / 9  # Dósa 2007
+    assert best <= len(rows) <= 11 / 9 * best + 6 / 9  # Dósa 2007
+
+
+@pytest.mark.parametrize(
+    ("lengths", "expected"),
+    [
+        ([20, 20, 20, 20], [(0,), (1,), (2,), (3,)]),  # 80 positions; a row of three and one of one have 120
+        ([40, 30, 30], [(0,), (1,), (2,)]),  # 3 × 40 are no more than 2 × 60, and attention sees less
+        ([30, 30, 4, 4], [(0, 2), (1, 3)]),  # 68; no row of its own for what is short
+        ([8, 8, 8, 8], [(0, 2), (1, 3)]),  # at most twice the fewest
+        ([60, 4, 4], [(0,), (1, 2)]),  # 120, where first fit has 60 + 4 in a row of 64
+        ([32, 31, 22, 21, 20], [(0, 1), (2, 3, 4)]),  # evenly they do not fit into two rows; three have 153
+    ],
+)
+def test_rows_are_filled_up_little(lengths, expected):
+    (packs,) = plan_of([(length, 1, 1) for length in lengths]).divide(np.arange(len(lengths)), 1)
+    assert sorted(tuple(sorted(pack)) for pack in packs) == expected
+
+
+@settings(deadline=None, max_examples=50)
+@given(examples_tables)
+def test_no_more_positions_than_first_fit(table):
+    lengths = [tokens for tokens, _, _ in table]
+    (packs,) = plan_of(table).divide(np.arange(len(table)), 1)
+    rows = first_fit(sorted(range(len(lengths)), key=lambda place: -lengths[place]), lengths, MAX_LENGTH)
+    positions = [len(some) * max(sum(lengths[place] for place in row) for row in some) for some in (packs, rows)]
+    assert positions[0] <= positions[1]
 
 
 @given(examples_tables, st.sampled_from(["token", "sample"]))
