@@ -4,10 +4,11 @@ from collections.abc import Callable
 
 import torch
 
-from medvlp.build.assistant import instruct, load_assistant
+from medvlp.build.assistant import load_assistant
 from medvlp.build.clip import Loaded, build_clip, contrastive, load_clip
 from medvlp.build.data import build_data
 from medvlp.build.experiment import Experiment, build_optimisation, init_from
+from medvlp.build.instruct import instruct
 from medvlp.build.tasks import build_evaluation, build_task
 from medvlp.config import ConfigError, TrainConfig, as_dict
 from medvlp.training.optim import unknown_parts

@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from medvlp.build.experiment import Experiment
-from medvlp.config import ConfigError, TrainConfig
+from medvlp.config import ConfigError, SourceConfig, TrainConfig
 from medvlp.data.datamodule import TrainingData
+from medvlp.data.examples import Asked, Conversations, Worded
 from medvlp.data.order import Order, OrderedSource
 from medvlp.data.units import Units
 from medvlp.shards import ShardDataset
@@ -39,6 +40,12 @@ def build_data(config: TrainConfig, experiment: Experiment) -> TrainingData:
         )
     except ValueError as error:
         raise ConfigError(str(error)) from None
+
+
+def as_conversations(dataset: ShardDataset, source: SourceConfig) -> Conversations:
+    """A source's samples with the conversations that its configuration makes of their texts, in its wording."""
+    shown: Conversations = Asked(dataset, source.texts, source.questions) if source.questions else dataset
+    return Worded(shown, source.question, source.answer) if source.question or source.answer else shown
 
 
 def open_shards(path: str) -> ShardDataset:

@@ -7,9 +7,10 @@ from pathlib import Path
 import torch
 from transformers import AddedToken
 
-from medvlp.build.assistant import SELF_TESTED, encoder_identity
+from medvlp.build.assistant import encoder_identity
 from medvlp.build.clip import load_clip
 from medvlp.build.data import open_shards
+from medvlp.build.instruct import SELF_TESTED
 from medvlp.config import ConfigError, InstructConfig, LlavaConfig, TrainConfig, load_task
 from medvlp.data.conversations import IMAGE, ChatEncoder, self_test
 from medvlp.data.costs import Measured

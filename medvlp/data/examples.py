@@ -159,10 +159,12 @@ class Rewritten:
     """A dataset whose samples are changed as they are read. Its identity is the shards' and that of the change."""
 
     def __init__(self, dataset: "Conversations", change: object) -> None:
-        self.dataset, self.folder = dataset, dataset.folder
+        self.dataset = dataset
+        self.folder: Path = dataset.folder
         material = json.dumps([dataset.manifest_hash, change]).encode()
-        self.manifest_hash = hashlib.sha256(material).hexdigest()
-        self.key, self.locate = dataset.key, dataset.locate
+        self.manifest_hash: str = hashlib.sha256(material).hexdigest()
+        self.key: Callable[[int], str] = dataset.key
+        self.locate: Callable[[int], tuple[str, int]] = dataset.locate
 
     def __len__(self) -> int:
         return len(self.dataset)

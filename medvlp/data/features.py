@@ -73,7 +73,9 @@ def write_features(
         shape: (P, D).
     """
     folder.mkdir(parents=True, exist_ok=True)
-    starts, bad, waiting = [0], {}, []
+    starts = [0]
+    bad: dict[str, list[str]] = {}
+    waiting: list[Tensor] = []
     with whole_file(folder / FEATURES) as file:
 
         def flush() -> None:
