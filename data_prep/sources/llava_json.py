@@ -32,7 +32,7 @@ SPLIT_WORDS = {"train": "train", "training": "train", "val": "valid", "valid": "
     "validate": "valid",
     "test": "test",
 }
-KEPT = ("question_type", "answer_type", "language", "pair_id")
+KEPT = ("question_type", "answer_type", "language", "pair_id", "rationale")
 """Texts of an entry that go into the conversation's metadata."""
 
 
@@ -102,7 +102,9 @@ def _row(name: str, entry: dict[str, Any]) -> Asked:
     kinds = {key: text for key in KEPT if (text := _text_or_none(entry, key))}
     if "answer_type" in kinds:
         kinds["answer_type"] = kinds["answer_type"].lower()
-    conversation = Conversation(turns, id, kinds | ({"mended": mended} if mended else {}))
+    box = _box(entry)
+    known = {**kinds, **({"box": box} if box else {}), **({"mended": mended} if mended else {})}
+    conversation = Conversation(turns, id, known)
     about = {"modality": _modality(entry), "organ": _text_or_none(entry, "body_part")}
     return Asked(
         name, images, "+".join(images) or name, conversation, {key: value for key, value in about.items() if value}
@@ -183,6 +185,20 @@ def _match_placeholders(turns: list[Turn], images: int, mended: list[str]) -> No
 def _text_or_none(entry: dict[str, Any], key: str) -> str | None:
     value = entry.get(key)
     return check_utf8(value, key).strip() if isinstance(value, str) else None
+
+
+def _box(entry: dict[str, Any]) -> list[float]:
+    """The region that an entry is about: [left, top, right, bottom] as shares of the image's width and height."""
+    box = entry.get("box")
+    if box is None:
+        return []
+    if (
+        not isinstance(box, list)
+        or len(box) != 4
+        or not all(type(side) in (int, float) and 0 <= side <= 1 for side in box)
+    ):
+        raise BadRow("bad_box", f"box is {str(box)[:80]}, expected [left, top, right, bottom], each from 0 to 1")
+    return [float(side) for side in box]
 
 
 def _modality(entry: dict[str, Any]) -> str | None:

@@ -358,3 +358,17 @@ def test_inputs_that_are_no_file_of_conversations(tmp_path):
     for flag in ("nowhere", "../elsewhere", ".."):
         with pytest.raises(PrepError, match=r"is not a folder below"):
             open_source("llava_json", str(file), flag=flag)
+
+
+def test_a_rationale_and_a_region_stay_with_their_question(tmp_path):
+    rows = [
+        entry(id="r", rationale="The costophrenic angle is blunted."),
+        entry(id="b", box=[0, 0.25, 0.5, 1]),
+        entry(id="pixels", box=[10, 20, 200, 300]),
+        entry(id="short", box=[0.1, 0.2]),
+    ]
+    *samples, pixels, short = items_of(write(tmp_path / "train.json", rows, ["a.jpg"]))
+    metadata = {c.id: c.metadata for sample in samples for c in sample.conversations}
+    assert metadata == {"r": {"rationale": "The costophrenic angle is blunted."}, "b": {"box": [0.0, 0.25, 0.5, 1.0]}}
+    assert (pixels.reason, short.reason) == ("bad_box", "bad_box")
+    assert "(id pixels)" in pixels.name
