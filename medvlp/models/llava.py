@@ -111,6 +111,7 @@ def assemble(
         language.resize_token_embeddings(len(tokenizer))
     if getattr(language.get_output_embeddings(), "bias", None) is not None:
         raise WeightsError(f"{language_name['name']}: its output layer has a bias, which Llava's has not")
+    attention = language.config._attn_implementation
     arguments = {
         "vision_config": tower.config,
         "text_config": language.config,
@@ -123,6 +124,7 @@ def assemble(
     config = (transformers.LlavaConfig if tower.kind == "llava" else transformers.FastVlmConfig)(**arguments)
     with torch.device("meta"):
         model: Any = getattr(transformers, KINDS[tower.kind])(config)
+    language.config._attn_implementation = attention  # LlavaConfig and its model have set their own default
     inner = model.model
     inner.vision_tower = tower.model
     inner.language_model = getattr(language, language.base_model_prefix)
@@ -262,7 +264,11 @@ def attention_mask(model: Any, batch: dict[str, Any]) -> Any:
             return (documents_RL[row, query] == documents_RL[row, key]) & inside & (key <= query)
 
         return create_block_mask(visible, rows, None, length, length, device=documents_RL.device)
-    return visible_tokens(documents_RL, branches_RL)
+    visible_R1LL = visible_tokens(documents_RL, branches_RL)
+    if attention == "eager":  # adds its mask to the scores, whatever the mask's type
+        dtype = model.lm_head.weight.dtype
+        return torch.zeros_like(visible_R1LL, dtype=dtype).masked_fill(~visible_R1LL, torch.finfo(dtype).min)
+    return visible_R1LL
 
 
 def visible_tokens(documents_RL: Tensor, branches_RL: Tensor) -> Tensor:
