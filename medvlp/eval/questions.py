@@ -50,7 +50,6 @@ class Respondent:
     def card(self) -> dict[str, Any]:
         """What decides a prompt's tokens."""
         return {
-            "template": self.encoder.template,
             "template_sha256": hashlib.sha256(self.encoder.template.encode()).hexdigest(),
             "image_tokens": self.encoder.image_tokens,
         }

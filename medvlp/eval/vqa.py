@@ -1,74 +1,36 @@
 """Visual question answering: one generation log, several scorers over it, and controls that do not see the image.
 
-N: questions; K: clusters of questions; R: resamples; S: side of an image.
+S: side of an image.
 """
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from medvlp.eval import choices
-from medvlp.eval.answers import CLOSED, OPEN, best_constant, strict_scores
 from medvlp.eval.controls import BEST_CONSTANT, BLANK_IMAGE, CONTROLS, SHUFFLED_IMAGES, derangement
 from medvlp.eval.embeddings import ImageEmbeddings, Item, _on_all_ranks
-from medvlp.eval.legacy import legacy_scores
-from medvlp.eval.metrics import Array, Value
-from medvlp.eval.questions import (
-    MULTIPLE_CHOICE,
-    NO_MARK,
-    Case,
-    Choice,
-    Question,
-    Respondent,
-    cut,
-    read_case,
-    rows_of,
+from medvlp.eval.questions import NO_MARK, Case, Choice, Respondent, cut, read_case, rows_of
+from medvlp.eval.replies import (
+    MAIN,
+    SCORERS,
+    Reply,
+    Scores,
+    columns,
+    constant_scores,
+    measure,
+    picks,
+    score,
 )
-from medvlp.eval.statistics import bootstrap_intervals
-from medvlp.eval.tasks import Bootstrap, MetricValue, Outcome, protocol
+from medvlp.eval.tasks import Bootstrap, Outcome, protocol
 from medvlp.shards import BadSample, ShardDataset, ShardError
 
-Scores = dict[str, float | None]
-"""Metric → score of one item; None leaves the item out of that metric's mean."""
+READ_AT_ONCE = 256
+"""Samples that a rank reads in one turn."""
 
-PICKS = (
-    "letter_likelihood",
-    "mean_likelihood",
-    "normalised_likelihood",
-    "generated",
-    "most_similar",
-)
-STRICT = (
-    "closed_accuracy",
-    "open_token_recall",
-    "open_token_f1",
-    "open_exact_match",
-    "open_bleu",
-    "open_rouge_l",
-    "exact_match",
-)
-CHOSEN = tuple(f"{name}_accuracy" for name in PICKS)
-MAIN = ("closed_accuracy", "open_token_recall", "exact_match", *CHOSEN)
-"""Metrics that stand beside their controls."""
-
-SCORERS = {
-    "closed_accuracy": "strict: the one whole word yes or no of the answer, or the exact text for other closed questions",
-    "open_*, exact_match": "strict: tokens after SQuAD's normalisation extended for medicine (medvlp.eval.answers)",
-    "unparsed": "no single yes or no, a blank answer, or no single option; such answers count as wrong",
-    "letter_likelihood_accuracy": "likeliest option letter behind the prompt that lists the options",
-    "mean_likelihood_accuracy": "highest mean log-probability a token of the option's text, options not listed",
-    "normalised_likelihood_accuracy": "highest log-probability a character of the option's text, options not listed",
-    "generated_accuracy": "the option that the generated text names; options listed",
-    "most_similar_accuracy": "the option most similar to the generated text (OmniMedVQA's question-answering score)",
-    "llava_med/*": "LLaVA-Med's published scripts, quirks included: for comparison with papers only",
-}
 CONTROL_NOTES = {
     BEST_CONSTANT: "the constant answer (or letter) that scores best, chosen on the very items that it is scored on",
     BLANK_IMAGE: "every image replaced by one of the image processor's mean colour (0 after normalisation)",
@@ -77,28 +39,19 @@ CONTROL_NOTES = {
 
 
 @dataclass(frozen=True)
-class Reply:
-    """What a model says to one question; letters and options have log-likelihoods for multiple choice only.
-
-    letters: letter → nats. options: letter → (nats, tokens) of the option's text.
-    """
-
-    text: str
-    letters: dict[str, float] = field(default_factory=dict)
-    options: dict[str, tuple[float, int]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
 class Vqa:
     """Questions of a split, answered greedily in free text.
 
     Scores of all questions of a type are averaged; an answer that cannot be read is wrong, never left out.
 
+    name: what results.jsonl calls it.
+    dataset: the split.
     choice: which questions, and how they are asked.
     controls: of `CONTROLS`.
+    bootstrap: intervals; its seed also draws which images are exchanged for which.
     limit: questions, spread over the split; 0 asks all.
     batch_size: questions in a batch.
-    seed: of the derangement.
+    train: the training split beside this one, to count images that are in both.
     """
 
     name: str
@@ -109,7 +62,6 @@ class Vqa:
     limit: int = 0
     batch_size: int = 64
     train: ShardDataset | None = None
-    """The training split beside this one, to count images that are in both."""
 
     def run(self, respondent: Respondent) -> Outcome:
         """Measure one model. Where torch.distributed runs, every rank answers its share and gets the whole result.
@@ -160,8 +112,7 @@ class Vqa:
                 excluded += left_out
             return cases, excluded, bad
 
-        step = 256
-        parts = _on_all_ranks([range(i, min(i + step, len(rows))) for i in range(0, len(rows), step)], read)
+        parts = _on_all_ranks(list(batched([1] * len(rows), READ_AT_ONCE)), read)
         excluded = sum((part[1] for part in parts), Counter[str]())
         bad = {key: reason for part in parts for key, reason in part[2].items()}
         return cut([case for part in parts for case in part[0]], self.limit), excluded, bad
@@ -194,7 +145,13 @@ class Vqa:
                 return torch.stack(shown) if shown else torch.empty(0)
 
             found[SHUFFLED_IMAGES] = self._all(respondent, cases, exchanged)
+            hashes = self.dataset.column("sha256")
             notes["seed"] = self.bootstrap.seed
+            notes["exchanged_for_an_equal_image"] = sum(
+                hashes[case.row] == hashes[cases[donor].row]
+                for case, places in zip(cases, other, strict=True)
+                for donor, _ in places
+            )
         return found, notes
 
     def _all(self, respondent: Respondent, cases: Sequence[Case], pixels: Callable[[int], Tensor]) -> list[Reply]:
@@ -247,6 +204,7 @@ class Vqa:
             **respondent.card(),
             "decoding": f"greedy, at most {self.choice.max_new_tokens} tokens",
             "scorers": SCORERS,
+            "tie_rule": "multiple choice: where the best options tie, none is picked, which counts as wrong",
         }
 
     def _shared_images(self, cases: Sequence[Case]) -> int | None:
@@ -330,98 +288,3 @@ def reply(respondent: Respondent, seen: Sequence[tuple[Case, Tensor]], max_new_t
         by_letter = {name: total for name, (total, _) in zip(names, letters[place], strict=True)}
         replies[i] = Reply(texts[i], by_letter, dict(zip(names, options[place], strict=True)))
     return replies
-
-
-def score(question: Question, reply: Reply) -> Scores:
-    """Every metric that the question has."""
-    if question.answer_type == MULTIPLE_CHOICE:
-        picked = picks(question, reply)
-        right = {f"{name}_accuracy": float(letter == question.letter) for name, letter in picked.items()}
-        return {**right, "unparsed": float(picked["generated"] is None)}
-    strict = strict_scores(reply.text, question.target, question.answer_type, question.answers)
-    return {**strict, **legacy_scores(reply.text, question.target, question.answer_type)}
-
-
-def picks(question: Question, reply: Reply) -> dict[str, str | None]:
-    """Multiple choice: the letter by each of `PICKS`; None where there is no single one."""
-    sums = {letter: total for letter, (total, _) in reply.options.items()}
-    counts = {letter: count for letter, (_, count) in reply.options.items()}
-    return {
-        "letter_likelihood": choices.letter_pick(reply.letters),
-        "mean_likelihood": choices.mean_likelihood_pick(sums, counts),
-        "normalised_likelihood": choices.normalised_likelihood_pick(sums, question.options),
-        "generated": choices.match_option(reply.text, question.options),
-        "most_similar": choices.most_similar_pick(reply.text, question.options),
-    }
-
-
-def constant_scores(questions: Sequence[Question]) -> tuple[list[Scores], dict[str, str]]:
-    """The scores of each main metric's own best constant answer on every item, and these answers."""
-    scores: list[Scores] = [{} for _ in questions]
-    constants: dict[str, str] = {}
-    free = [question for question in questions if question.answer_type in (CLOSED, OPEN)]
-    types = {question.answer_type for question in free}
-    for metric in MAIN:
-        needed = {"closed_accuracy": {CLOSED}, "open_token_recall": {OPEN}, "exact_match": {CLOSED, OPEN}}.get(metric)
-        if needed is None or not needed & types:
-            continue
-        targets, kinds = [question.target for question in free], [question.answer_type for question in free]
-        constants[metric], _ = best_constant(targets, kinds, metric, [question.answers for question in free])
-        for question, found in zip(questions, scores, strict=True):
-            if question.answer_type in needed:
-                strict = strict_scores(constants[metric], question.target, question.answer_type, question.answers)
-                found[metric] = strict[metric]
-    letters = Counter(question.letter for question in questions if question.options)
-    if letters:
-        commonest = min(letters, key=lambda letter: (-letters[letter], letter))
-        for metric in CHOSEN:
-            constants[metric] = commonest
-            for question, found in zip(questions, scores, strict=True):
-                if question.options:
-                    found[metric] = float(question.letter == commonest)
-    return scores, constants
-
-
-def columns(scores: Sequence[Scores], blind: Mapping[str, Sequence[Scores]]) -> dict[str, list[float | None]]:
-    """Metric → its score of every item (None: not of that metric): strict ones first, the main ones with their controls
-    and the paired differences from them, LLaVA-Med's last."""
-    known = list(dict.fromkeys(name for one in scores for name in one))
-    first = [name for name in (*STRICT, "unparsed", *CHOSEN) if name in known]
-    found: dict[str, list[float | None]] = {}
-    for metric in [*first, *(name for name in known if name not in first)]:
-        own = [one.get(metric) for one in scores]
-        found[metric] = own
-        for control, given in blind.items() if metric in MAIN else ():
-            other = [one.get(metric) for one in given]
-            found[f"{metric}/{control}"] = other
-            found[f"{metric}/minus_{control}"] = [
-                None if a is None or b is None else a - b for a, b in zip(own, other, strict=True)
-            ]
-    return found
-
-
-def measure(
-    columns: Mapping[str, Sequence[float | None]], groups: Sequence[str], bootstrap: Bootstrap
-) -> list[MetricValue]:
-    """The mean of each column over the items that have it, with intervals clustered by group; all columns see the same
-    resamples. n: the items that have it. A column without any is left out."""
-    clusters, cluster_N = np.unique(np.asarray(groups), return_inverse=True)
-    means: dict[str, Callable[[Array | None], Value]] = {}
-    counts: dict[str, int] = {}
-    for name, column in columns.items():
-        has_N = np.array([value is not None for value in column])
-        if not has_N.any():
-            continue
-        value_N = np.array([value or 0.0 for value in column])
-        sum_K, count_K = np.bincount(cluster_N, value_N, len(clusters)), np.bincount(cluster_N, has_N, len(clusters))
-        means[name] = partial(_ratio, sum_K, count_K)
-        counts[name] = int(has_N.sum())
-    intervals = bootstrap_intervals(means, clusters.tolist(), bootstrap.resamples, bootstrap.seed)
-    return [MetricValue(name, float(mean(None)), *intervals[name], counts[name]) for name, mean in means.items()]
-
-
-def _ratio(sum_K: NDArray[Any], count_K: NDArray[Any], weights_RK: Array | None) -> Value:
-    if weights_RK is None:
-        return float(sum_K.sum() / count_K.sum())
-    total_R, drawn_R = weights_RK @ sum_K, weights_RK @ count_K
-    return np.divide(total_R, drawn_R, out=np.full(len(drawn_R), np.nan), where=drawn_R > 0)
