@@ -51,8 +51,10 @@ def main(argv: Sequence[str]) -> int:
         return 0 if words else 2
     try:
         config: CheckConfig = compose("check", words)
-        if not config.source:
-            require_prepared(config)
+        runs = stages_of(config, words)
+        for run in runs.values():
+            if not run.source:
+                require_prepared(run)
     except ConfigError as error:
         return say(error)
 
@@ -64,7 +66,7 @@ def main(argv: Sequence[str]) -> int:
 
     settle()
     try:
-        return check(config)
+        return check(runs, config.output)
     except (CheckpointError, ConfigError, PrepError, ShardError, WeightsError, OSError) as error:
         return say(error)
     except Exception:
@@ -78,20 +80,42 @@ def say(error: Exception) -> int:
     return 1
 
 
-def check(config: CheckConfig) -> int:
+def stages_of(config: CheckConfig, words: Sequence[str]) -> dict[str, CheckConfig]:
+    """The stages of a recipe by name, as `medvlp train` runs them; one without a name where there are none.
+
+    Raises:
+        ConfigError: a stage's overrides are wrong.
+    """
+    recipe = [word for word in words if word.startswith("recipes=")]
+    given = [word for word in words if word not in recipe]
+    stages = {name: compose("check", [*recipe, *more, *given]) for name, more in config.stages.items()}
+    return stages or {"": config}
+
+
+def check(runs: dict[str, CheckConfig], output: str) -> int:
     """Look, and say what was found; returns the exit code."""
     from rich.console import Console
 
     console = Console() if sys.stdout.isatty() else Console(width=PIPE_WIDTH)
-    with findings_file(config.output) as write:
-        tally = Tally(write)
-        if config.source:
-            for finding in look_at_files(config):
-                tally.add(finding)
-            print_findings(console, tally, config.output)
-        else:
-            check_shards(config, tally, console)
-    return 1 if tally.total("error") else 0
+    errors = 0
+    with findings_file(output) as write:
+        for name, config in runs.items():
+            tally = Tally(write)
+            if name:
+                console.rule(visible(f"stage {name}"))
+            look = check_files if config.source else check_shards
+            look(config, tally, console)
+            errors += tally.total("error")
+    if output:
+        console.print(visible(f"every one: {Path(output) / 'findings.jsonl'}"))
+    return 1 if errors else 0
+
+
+def check_files(config: CheckConfig, tally: Tally, console: Console) -> None:
+    """A publisher's files, as the preparation will read them."""
+    for finding in look_at_files(config):
+        tally.add(finding)
+    print_findings(console, tally)
 
 
 def check_shards(config: CheckConfig, tally: Tally, console: Console) -> None:
@@ -101,7 +125,7 @@ def check_shards(config: CheckConfig, tally: Tally, console: Console) -> None:
     for finding in look_at_sources(config, watch):
         tally.add(finding)
     if not isinstance(config.objective, InstructConfig):
-        print_findings(console, tally, config.output)
+        print_findings(console, tally)
         if not config.model.kind:
             console.print(
                 "No model was given, so tokens were not looked at: lengths, special tokens in texts, and which are "
@@ -115,7 +139,7 @@ def check_shards(config: CheckConfig, tally: Tally, console: Console) -> None:
         for finding in token_findings(source, encoder, config.objective.max_length):
             if finding.place not in tally.faulty:  # else it has been named, without tokens
                 tally.add(finding)
-    print_findings(console, tally, config.output)
+    print_findings(console, tally)
     if all(len(source.lengths.rows) for source in sources):
         print_costs(console, config, sources, encoder)
         print_samples(console, config, sources[0], encoder)
@@ -186,13 +210,11 @@ def watch(name: str, samples: int, seen: Iterable[Seen]) -> Iterable[Seen]:
     )
 
 
-def print_findings(console: Console, tally: Tally, output: str) -> None:
+def print_findings(console: Console, tally: Tally) -> None:
     """The table, and the numbers of errors and warnings."""
     if tally.counts:
         console.print(findings_table(tally))
     console.print(f"{counted(tally.total('error'), 'error')}, {counted(tally.total('warning'), 'warning')}")
-    if output:
-        console.print(visible(f"every one: {Path(output) / 'findings.jsonl'}"))
 
 
 def print_costs(console: Console, config: CheckConfig, sources: Sequence[Measured], encoder: ChatEncoder) -> None:

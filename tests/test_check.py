@@ -325,6 +325,45 @@ def test_captions_as_answers(tmp_path, parts):
     assert findings(tmp_path, *words, "data.sources.made.questions=[What is shown?]") == (0, [])
 
 
+def test_other_words_need_their_fields(tmp_path, parts):
+    samples = vqa_samples(4)
+    del samples[2].conversations[0].metadata["question_type"]
+    folder = write_split(tmp_path / "made/train", samples)
+    code, found = findings(tmp_path, *words_of(parts, tmp_path), "data.sources.made.answer='{question_type}: {answer}'")
+    (row,) = found
+    assert (code, row["problem"], row["key"]) == (1, "missing_field", "made__i0002__0__0")
+    assert row["file"] == str(folder / "000000.tar")
+    assert row["detail"] == "conversation 2-0: no 'question_type' in its metadata"
+
+
+def test_each_stage_of_a_recipe_is_looked_at(tmp_path, parts, monkeypatch, capsys):
+    captions, questions = pairs(4), vqa_samples(4)
+    questions[1].conversations[0].turns[1].text = ""
+    write_split(tmp_path / "captions/train", captions)
+    write_split(tmp_path / "made/train", questions)
+    (tmp_path / "recipes").mkdir()
+    (tmp_path / "configs/data").mkdir(parents=True)
+    source = {"path": f"{tmp_path}/captions/train", "questions": ["What is shown?"]}
+    (tmp_path / "configs/data/captions.yaml").write_text(json.dumps({"sources": {"captions": source}}))
+    made = {"path": f"{tmp_path}/made/train"}
+    (tmp_path / "configs/data/made.yaml").write_text(json.dumps({"sources": {"made": made}}))
+    stages = {"align": ["data=captions"], "vqa": ["trainer.max_epochs=3"]}
+    recipe = {"verb": "train", "defaults": [{"override /data": "made"}], "stages": stages, "run_name": "staged"}
+    (tmp_path / "recipes/staged.yaml").write_text("# @package _global_\n" + json.dumps(recipe))
+    monkeypatch.chdir(tmp_path)
+    words = [word for word in words_of(parts, tmp_path) if not word.startswith("data.sources")]
+    code, found = findings(tmp_path, "recipes=staged", *words, "shown=1")
+    assert code == 1
+    assert [(row["source"], row["problem"], row["key"]) for row in found] == [
+        ("made", "empty_answer", "made__i0001__0__0")
+    ]
+    before, align, vqa = re.split(r"─+ stage (?:align|vqa) ─+", capsys.readouterr().out)
+    assert before.strip() == ""
+    assert "0 errors, 0 warnings" in align
+    assert "made__a0000__f1__0" in align
+    assert "1 error, 0 warnings" in vqa
+
+
 @pytest.mark.parametrize(
     ("family", "change", "image_tokens"),
     [("llama", "", 4), ("qwen2", "", 4), ("llama", "model.reduce.kind=average_pool", 1), ("qwen2", "clip", 16)],

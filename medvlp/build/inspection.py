@@ -9,19 +9,18 @@ from transformers import AddedToken
 
 from medvlp.build.assistant import encoder_identity
 from medvlp.build.clip import load_clip
-from medvlp.build.data import open_shards
+from medvlp.build.data import as_conversations, open_shards
 from medvlp.build.instruct import SELF_TESTED
 from medvlp.config import ConfigError, InstructConfig, LlavaConfig, TrainConfig, load_task
 from medvlp.data.conversations import IMAGE, ChatEncoder, self_test
 from medvlp.data.costs import Measured
-from medvlp.data.examples import DAMAGE, Asked, Examples, measured
+from medvlp.data.examples import DAMAGE, Examples, measured
 from medvlp.data.inspection import Rules, Seen, Together, image_hashes, look_at_shards
 from medvlp.data.packing import shared_beginning
 from medvlp.data.problems import Finding, Problem
 from medvlp.data.templates import chat_template
 from medvlp.models.language import load_language
 from medvlp.models.towers import Reduce, load_tower, tower_from_clip
-from medvlp.shards import ShardDataset
 from medvlp.shards.manifest import MANIFEST
 
 Watch = Callable[[str, int, Iterable[Seen]], Iterable[Seen]]
@@ -72,11 +71,11 @@ def look_at_sources(config: TrainConfig, watch: Watch) -> Iterator[Finding]:
 
 
 def held_out_images(config: TrainConfig) -> Iterator[tuple[str, tuple[str, str]]]:
-    """(sha256, (where, key)) of images that the run does not train on: of the splits beside each source's, and of the
-    `valid` split and the scored one of each task."""
+    """(sha256, (where, key)) of images that the run does not train on: of the splits beside each source's, and of those
+    on which each task is scored, during training and after."""
     own = {Path(source.path).resolve() for source in config.data.sources.values()}
     tasks = [load_task(name) for name in config.tasks]
-    folders = [Path(task.data, split).resolve() for task in tasks for split in ("valid", task.split)]
+    folders = [Path(task.data, split).resolve() for task in tasks for split in (task.valid_split, task.split)]
     for folder in sorted(own):
         with suppress(PermissionError):  # folders of others beside one's own
             folders += [path.resolve() for path in sorted(folder.parent.iterdir())]
@@ -92,33 +91,27 @@ def measure_sources(config: TrainConfig, encoder: ChatEncoder) -> list[Measured]
     assert isinstance(config.objective, InstructConfig)
     objective, identity, found = config.objective, encoder_identity(encoder), []
     for name, source in config.data.sources.items():
-        dataset = open_shards(source.path)
-        asked = Asked(dataset, source.texts, source.questions) if source.questions else dataset
-        lengths = measured(asked, encoder, objective.max_length, objective.too_long, shared_beginning, identity)
-        found.append(Measured(name, source.weight, asked, lengths))
+        shown = as_conversations(open_shards(source.path), source)
+        lengths = measured(shown, encoder, objective.max_length, objective.too_long, shared_beginning, identity)
+        found.append(Measured(name, source.weight, shown, lengths))
     return found
 
 
 def token_findings(source: Measured, encoder: ChatEncoder, max_length: int) -> Iterator[Finding]:
     """What tokens show to be wrong. Conversations that have another fault too are among them."""
     notes = [*source.lengths.faults, *(one for one in source.lengths.left_out if one.reason not in DAMAGE)]
-    dataset = source.dataset.dataset if isinstance(source.dataset, Asked) else source.dataset
-    rows = {key: row for row, key in enumerate(dataset.keys)} if notes else {}
+    dataset = source.dataset
+    rows = {dataset.key(row): row for row in range(len(dataset))} if notes else {}
     for one in notes:
-        yield Finding(
-            Problem(one.reason, one.conversation, one.detail), source.name, _shard(dataset, rows[one.key]), one.key
-        )
-    examples = Examples(source.dataset, source.lengths, encoder, max_length, grouped=False)
+        shard, _ = dataset.locate(rows[one.key])
+        problem = Problem(one.reason, one.conversation, one.detail)
+        yield Finding(problem, source.name, str(dataset.folder / shard), one.key)
+    examples = Examples(dataset, source.lengths, encoder, max_length, grouped=False)
     if not len(examples):
-        yield Finding(
-            Problem("nothing_left", "", f"{len(notes)} entries were left out"), source.name, str(dataset.folder), ""
-        )
+        problem = Problem("nothing_left", "", f"{len(notes)} entries were left out")
+        yield Finding(problem, source.name, str(dataset.folder), "")
         return
     try:
         self_test(encoder, [examples.read(i) for i in range(min(SELF_TESTED, len(examples)))])
     except ValueError as error:
         yield Finding(Problem("wrong_supervision", "", str(error)), source.name, str(dataset.folder), "")
-
-
-def _shard(dataset: ShardDataset, row: int) -> str:
-    return str(dataset.folder / dataset.locate(row)[0])

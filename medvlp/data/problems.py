@@ -14,6 +14,7 @@ ERRORS = {
     "checksum_mismatch": _DAMAGED,
     "empty_answer": "give the answer, or leave the conversation out",
     "empty_caption": "data.sources.<name>.texts names the fields to train on; leave samples without any out",
+    "missing_field": "give the conversation's metadata what data.sources.<name>.question or .answer names",
     "missing_image": "put the file where the entry says, or leave the entry out",
     "missing_member": _AGAIN,
     "missing_shard": _DAMAGED,
