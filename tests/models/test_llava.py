@@ -1,16 +1,21 @@
 """The assembled model is stock transformers', and nothing leaks between what shares a row."""
 
 import copy
+import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, Phase, given, settings
+from PIL import Image
 
 from medvlp.models.language import load_language
-from medvlp.models.llava import assemble, last_hidden, tower_features
-from medvlp.models.towers import load_tower
-from tests.assistants import tiny_assistant, tiny_language, tiny_tower
+from medvlp.models.llava import add_lora, assemble, from_card, last_hidden, sliding_window, tower_features
+from medvlp.models.parts import part_of
+from medvlp.models.pretrained import WeightsError
+from medvlp.models.towers import Reduce, load_tower
+from tests.assistants import scrambled, tiny_assistant
 from tests.data.packed import IMAGE_ID, collate, encoded, rows_of
 
 SOME = settings(
@@ -150,8 +155,7 @@ def test_eager_attention_sees_what_sdpa_sees(eager_and_sdpa, rows):
 
 
 def assistant_with(folder, attention):
-    tiny_language(folder / "llama") if not (folder / "llama").exists() else None
-    tiny_tower(folder / "tower") if not (folder / "tower").exists() else None
+    tiny_assistant(folder)  # leaves its parts there
     torch.manual_seed(4)
     language = load_language(str(folder / "llama"), attention=attention)
     made = assemble(load_tower(str(folder / "tower")), *language, None)
@@ -173,3 +177,124 @@ def test_flex_attention_sees_what_sdpa_sees(folder, tree):
     batch = collate(rows, tree)
     real = (batch["documents"] != -1).flatten()
     assert torch.allclose(logits_of(flex, batch)[real], logits_of(sdpa, batch)[real], rtol=1e-4, atol=1e-5)
+
+
+# --- what an assistant is made of, and what a checkpoint holds of it ---------------------------------------------------
+
+
+@pytest.mark.parametrize("names", [*NAMES, ("qwen2", "clip")], ids="-".join)
+@pytest.mark.parametrize("lora", [False, True], ids=["plain", "lora"])
+def test_a_card_and_the_weights_are_the_assistant(folder, names, lora):
+    made = tiny_assistant(folder, *names)
+    if lora:
+        add_lora(made, 2, 8, 0.1, ["q_proj", "down_proj"])
+        scrambled(made.model.model.language_model)  # adapters begin at nothing
+    card = json.loads(json.dumps(made.card()))
+    again = from_card(card)
+    again.model.load_state_dict(made.model.state_dict())
+    again.model.eval()
+    text = "<|im_start|>user\n<image>\nIs it  12.5 mm?\n\n<|im_end|>"
+    assert again.tokenizer(text)["input_ids"] == made.tokenizer(text)["input_ids"]
+    assert again.tokenizer.backend_tokenizer.to_str() == made.tokenizer.backend_tokenizer.to_str()
+    assert again.parts == made.parts
+    assert (again.image_id, again.pad_id, again.names) == (made.image_id, made.pad_id, made.names)
+    ids = torch.tensor([[1, 2, *[made.image_id] * 4, 3]])
+    images = pixels(made.model, 1)
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (50, 70, 3), dtype=np.uint8))
+    shown = [one.processor([picture], return_tensors="pt")["pixel_values"] for one in (made, again)]
+    assert torch.equal(*shown)
+    with torch.no_grad():
+        logits = [one.model(input_ids=ids, pixel_values=images, use_cache=False).logits for one in (made, again)]
+    assert torch.equal(*logits)
+    tied = [one.model.lm_head.weight is one.model.get_input_embeddings().weight for one in (made, again)]
+    assert tied == [names[0] == "llama"] * 2
+
+
+def test_adapters_begin_at_nothing_and_only_they_and_the_projector_learn(folder):
+    made = tiny_assistant(folder)
+    batch = collate([[item(made.model, ONE)]], tree=True)
+    made.model.config.image_token_id = IMAGE_ID
+    before = logits_of(made.model, batch)
+    add_lora(made, 4, 8, 0.0, ["q_proj", "v_proj"])
+    assert torch.equal(logits_of(made.model, batch), before)
+    learning = {part_of(name, made.parts) for name, p in made.model.named_parameters() if p.requires_grad}
+    assert learning == {"vision", "projector", "adapter"}
+    names = [name for name, _ in made.model.named_parameters() if part_of(name, made.parts) == "adapter"]
+    assert len(names) == 2 * 2 * 2  # layers, targets, two matrices each
+    shapes = {tuple(p.shape) for name, p in made.model.named_parameters() if part_of(name, made.parts) == "adapter"}
+    assert shapes == {(4, 32), (32, 4), (16, 4)}  # two of four heads for keys and values
+    assert {part_of(n, made.parts) for n, _ in made.model.named_parameters() if "base_layer" in n} == {"language"}
+
+
+def test_adapters_without_a_layer_are_refused(folder):
+    with pytest.raises(WeightsError, match=r"model.lora.targets=\['q_prj'\]"):
+        add_lora(tiny_assistant(folder), 4, 8, 0.0, ["q_prj"])
+
+
+def test_whatever_learns_has_a_gradient(assistant):
+    """DDP waits for all of them."""
+    model = assistant.model
+    batch = collate([[item(model, ONE, OTHER)]], tree=True)
+    features = model.model.multi_modal_projector(tower_features(model, batch["images"]))
+    loss = model.lm_head(last_hidden(model, batch, features)).sum()
+    learning = [p for p in model.parameters() if p.requires_grad]
+    gradients = torch.autograd.grad(loss, learning, allow_unused=True)
+    assert all(gradient is not None for gradient in gradients)
+    frozen = {name for name, p in model.named_parameters() if not p.requires_grad}
+    expected = {"model.vision_tower"} if assistant.kind == "llava" else set()
+    assert {".".join(name.split(".")[:2]) for name in frozen} == expected  # layers above the chosen one
+
+
+@pytest.mark.parametrize(("kind", "width"), [("average_pool", 32), ("pixel_shuffle", 128)])
+def test_a_reducer_leaves_fewer_tokens(folder, kind, width):
+    made = tiny_assistant(folder, reduce=Reduce(kind, 2))
+    assert made.image_tokens == 1
+    projector = made.model.model.multi_modal_projector[1]
+    assert projector.linear_1.in_features == width
+    features = made.model.model.multi_modal_projector(tower_features(made.model, pixels(made.model, 3)))
+    assert features.shape == (3, 1, 32)
+    again = from_card(json.loads(json.dumps(made.card())))
+    again.model.load_state_dict(made.model.state_dict())
+    assert (again.image_tokens, again.reduce) == (1, {"kind": kind, "factor": 2})
+
+
+def test_gradient_checkpointing_changes_nothing(folder):
+    made = tiny_assistant(folder)
+    model = made.model.train()
+    model.config.image_token_id = IMAGE_ID
+    batch = collate([[item(model, ONE, OTHER, LAST)]], tree=True)
+    found = []
+    for _ in range(2):
+        features = model.model.multi_modal_projector(tower_features(model, batch["images"]))
+        hidden = last_hidden(model, batch, features)
+        learning = [p for p in model.parameters() if p.requires_grad]
+        found.append([hidden, *torch.autograd.grad(hidden.square().sum(), learning, allow_unused=True)])
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    assert any(module.gradient_checkpointing for module in model.modules() if hasattr(module, "gradient_checkpointing"))
+    for one, other in zip(*found, strict=True):
+        assert (one is None and other is None) or torch.equal(one, other)
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        ({"sliding_window": None}, None),
+        ({"sliding_window": 512}, 512),  # Mistral
+        ({"sliding_window": 512, "use_sliding_window": False}, None),  # Qwen2
+        ({"sliding_window": 512, "use_sliding_window": True}, 512),
+        ({"sliding_window": 512, "layer_types": ["full_attention"] * 2}, None),
+        ({"sliding_window": 512, "layer_types": ["full_attention", "sliding_attention"]}, 512),  # Gemma
+        ({}, None),
+    ],
+)
+def test_how_far_attention_reaches_back(config, expected):
+    model = SimpleNamespace(config=SimpleNamespace(text_config=SimpleNamespace(**config)))
+    assert sliding_window(model) == expected
+
+
+def test_an_output_layer_with_a_bias_is_refused(folder):
+    tiny_assistant(folder)
+    language, tokenizer, name = load_language(str(folder / "llama"))
+    language.lm_head = torch.nn.Linear(32, language.config.vocab_size)
+    with pytest.raises(WeightsError, match="its output layer has a bias"):
+        assemble(load_tower(str(folder / "tower")), language, tokenizer, name, None)
