@@ -1,6 +1,6 @@
 """What an objective brings, and how its parts learn and start."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -59,20 +59,39 @@ class Experiment:
     left_out: list[dict[str, str]] = field(default_factory=list)
 
 
-def init_from(model: nn.Module, parts: Parts, path: str, chosen: Iterable[str]) -> None:
+BASE_LAYER = ".base_layer."
+"""How peft names a layer inside the adapted one that took its place."""
+
+
+def init_from(model: nn.Module, parts: Parts, path: str, chosen: Iterable[str], card: Mapping[str, Any]) -> None:
     """Load the chosen parts (all, if none is named) from another checkpoint; every tensor of them must match.
 
+    Adapters of a model that had none begin afresh, around the layers of the checkpoint.
+
+    Args:
+        card: the model's own, as `Experiment.card`.
     Raises:
-        CheckpointError: names tensors that are missing or have another shape.
+        CheckpointError: names tensors that are missing or have another shape, or adapters that are scaled otherwise.
     """
-    tensors = load_checkpoint(path)["state_dict"]
-    wanted = set(chosen) or set(parts) | {""}
+    content = load_checkpoint(path)
+    tensors = content["state_dict"]
+    adapted = any(part_of(name, parts) == "adapter" for name in tensors)
+    wanted = set(chosen) or {part for part in (*parts, "") if adapted or part != "adapter"}
     own = {name: value for name, value in model.state_dict().items() if part_of(name, parts) in wanted}
-    missing = [name for name in own if name not in tensors]
-    shapes = [name for name in own if name in tensors and tensors[name].shape != own[name].shape]
+    source = {name: name if name in tensors else name.replace(BASE_LAYER, ".") for name in own}
+    missing = [name for name in own if source[name] not in tensors]
+    shapes = [name for name in own if name not in missing and tensors[source[name]].shape != own[name].shape]
     if missing or shapes:
-        raise CheckpointError(f"init_from={path} does not fit: missing {missing[:3]}, other shape {shapes[:3]}")
-    model.load_state_dict({name: tensors[name] for name in own}, strict=False)
+        unmerged = any(BASE_LAYER in name for name in tensors) and not any(BASE_LAYER in name for name in own)
+        hint = "; it has adapters: set model.lora as it was there" if unmerged else ""
+        raise CheckpointError(f"init_from={path} does not fit: missing {missing[:3]}, other shape {shapes[:3]}{hint}")
+    before, now = (one.get("assistant", {}).get("lora", {}).get("alpha") for one in (content["medvlp"], card))
+    if adapted and "adapter" in wanted and before != now:
+        raise CheckpointError(
+            f"init_from={path}: its adapters were trained with model.lora.alpha={before}, so with {now} they would weigh "
+            f"otherwise; set model.lora.alpha={before}, or leave adapter out of init_parts"
+        )
+    model.load_state_dict({name: tensors[source[name]] for name in own}, strict=False)
 
 
 def build_optimisation(config: OptimConfig) -> Optimisation:
