@@ -58,7 +58,8 @@ def look_at_sources(config: TrainConfig, watch: Watch) -> Iterator[Finding]:
     Raises:
         ShardError: a folder that cannot be read.
     """
-    objective = config.objective.kind if config.model.kind else ""
+    kind = config.objective.kind
+    objective = kind if config.model.kind and kind in ("contrastive", "instruct") else ""
     held_out = dict(held_out_images(config))
     for name, source in config.data.sources.items():
         dataset = open_shards(source.path)

@@ -104,7 +104,7 @@ def check_inspection(config: CheckConfig) -> None:
     if config.input or config.flag:
         raise ConfigError("input and flag belong to source=<name>; `medvlp list sources` shows the names")
     check_train(config)
-    if isinstance(config.model, LlavaConfig) and not isinstance(config.objective, InstructConfig):
+    if isinstance(config.model, LlavaConfig) and isinstance(config.objective, ContrastiveConfig):
         raise ConfigError(
             f"objective={config.objective.kind} does not train model.kind={config.model.kind!r}; add objective=instruct"
         )
