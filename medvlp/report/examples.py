@@ -7,6 +7,7 @@ from typing import Any
 
 from medvlp.report.files import Row, read_jsonl
 from medvlp.report.pictures import Album, Picture
+from medvlp.report.questions import Asked, TypeTable, question_galleries, type_table
 
 SHOWN = 4
 """Best, and worst, retrievals shown in each direction; and twice as many confident mistakes of a classification."""
@@ -54,6 +55,8 @@ class TaskDetails:
     galleries: list[Gallery] = field(default_factory=list)
     pictures_missing: str = ""
     notes: list[str] = field(default_factory=list)
+    types: TypeTable | None = None
+    asked: list[tuple[str, list[Asked]]] = field(default_factory=list)
 
 
 def task_details(folder: Path, checkpoint: str, task: str, protocol: dict[str, Any]) -> TaskDetails:
@@ -71,6 +74,11 @@ def task_details(folder: Path, checkpoint: str, task: str, protocol: dict[str, A
         return TaskDetails(checkpoint, task, protocol, notes=[missing])
     records = read_jsonl(path)
     album = Album(str(protocol.get("data", "")), str(protocol.get("split_hash", "")), protocol.get("text"))
+    notes = [records.note] if records.note else []
+    if protocol.get("kind") == "vqa":
+        asked = [] if album.problem else question_galleries(records.rows, album)
+        types = type_table(records.rows)
+        return TaskDetails(checkpoint, task, protocol, None, [], album.problem, notes, types, asked)
     ranked = [row for row in records.rows if "rank" in row]
     classified = [row for row in records.rows if "rank" not in row]
     galleries = [] if album.problem else retrieval_galleries(ranked, album) + mistakes(classified, album)
@@ -81,7 +89,7 @@ def task_details(folder: Path, checkpoint: str, task: str, protocol: dict[str, A
         confusion(classified, list(protocol.get("classes", {}))) if classified else None,
         galleries,
         album.problem,
-        [records.note] if records.note else [],
+        notes,
     )
 
 
