@@ -10,6 +10,7 @@ from medvlp.build.data import build_data
 from medvlp.build.experiment import Experiment, build_optimisation, init_from
 from medvlp.build.instruct import instruct
 from medvlp.build.tasks import build_evaluation, build_task
+from medvlp.build.words import words
 from medvlp.config import ConfigError, TrainConfig, as_dict
 from medvlp.training.optim import unknown_parts
 
@@ -29,7 +30,11 @@ __all__ = [
     "run_differences",
 ]
 
-OBJECTIVES: dict[str, Callable[[TrainConfig], Experiment]] = {"contrastive": contrastive, "instruct": instruct}
+OBJECTIVES: dict[str, Callable[[TrainConfig], Experiment]] = {
+    "contrastive": contrastive,
+    "instruct": instruct,
+    "words": words,
+}
 
 
 def build_experiment(config: TrainConfig, resuming: bool = False) -> Experiment:

@@ -1,25 +1,18 @@
 """Instruction tuning from its configuration."""
 
-import os
-import time
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
-import torch
-
-from medvlp.build.assistant import blank_shape, build_assistant, chat_encoder, encoder_identity, respondent
+from medvlp.build.assistant import build_assistant, chat_encoder, encoder_identity, respondent
 from medvlp.build.data import as_conversations
 from medvlp.build.experiment import Experiment, build_optimisation
+from medvlp.build.pictures import Album
 from medvlp.config import ConfigError, InstructConfig, LlavaConfig, SourceConfig, TrainConfig
 from medvlp.data.conversations import ChatEncoder, self_test
 from medvlp.data.examples import Examples, measured
-from medvlp.data.features import CachedFeatures, StaleCache, card_of, is_cached, write_features
 from medvlp.data.order import Order
 from medvlp.data.packing import CollateConversations, PackPlan, PrepareConversations, shared_beginning
-from medvlp.data.pictures import Processed
 from medvlp.data.units import Dataset
-from medvlp.models.llava import Assistant, sliding_window, tower_features
+from medvlp.models.llava import Assistant, sliding_window
 from medvlp.shards import ShardDataset
 from medvlp.training.instruction import Instruction
 
@@ -38,9 +31,11 @@ def instruct(config: TrainConfig) -> Experiment:
     assistant = build_assistant(config.model)
     check_window(assistant, objective.max_length)
     encoder = chat_encoder(assistant, config.model.language.template)
-    sources = Sources(assistant, encoder, objective, config.data.sources, max_pixels)
-    shape = (1, *sources.feature_shape) if objective.feature_cache else blank_shape(assistant)
-    module = Instruction(assistant.model, assistant.parts, build_optimisation(config.optim), config.seed, shape)
+    album = Album(assistant, objective.feature_cache, max_pixels)
+    sources = Sources(album, encoder, objective, config.data.sources)
+    module = Instruction(
+        assistant.model, assistant.parts, build_optimisation(config.optim), config.seed, album.blank_shape
+    )
     packed = objective.packing != "none"
 
     def plan(order: Order, views: Sequence[Dataset]) -> PackPlan:
@@ -58,7 +53,7 @@ def instruct(config: TrainConfig) -> Experiment:
     card = {"assistant": {**assistant.card(), "template": encoder.template}, "tokenizer": assistant.names["language"]}
     return Experiment(
         module,
-        PrepareConversations(encoder, sources.pictures),
+        PrepareConversations(encoder, album.pictures),
         collate,
         card,
         respondent=lambda identity: respondent(assistant, encoder, max_pixels, EVALUATED_AT_ONCE, identity),
@@ -84,33 +79,17 @@ def check_window(assistant: Assistant, max_length: int) -> None:
 
 
 class Sources:
-    """Shards as examples for one assistant, and the pictures that go with them.
+    """Shards as examples of conversations.
 
     left_out: what is not trained on, by source.
-    pictures: sample → pixels, or features where a cache is asked for.
     """
 
     def __init__(
-        self,
-        assistant: Assistant,
-        encoder: ChatEncoder,
-        objective: InstructConfig,
-        configs: dict[str, SourceConfig],
-        max_pixels: int,
+        self, album: Album, encoder: ChatEncoder, objective: InstructConfig, configs: dict[str, SourceConfig]
     ) -> None:
-        self.assistant, self.encoder, self.objective, self.configs = assistant, encoder, objective, configs
+        self.album, self.encoder, self.objective, self.configs = album, encoder, objective, configs
         self.left_out: list[dict[str, str]] = []
-        self.processed = Processed(assistant.processor, max_pixels)
-        self.cached = CachedFeatures([], [])
-        self.pictures = self.cached if objective.feature_cache else self.processed
         self.identity = encoder_identity(encoder)
-
-    @property
-    def feature_shape(self) -> tuple[int, int]:
-        """(P, D) of one image before the projector."""
-        with torch.no_grad():
-            shape = tower_features(self.assistant.model, torch.zeros(blank_shape(self.assistant))).shape
-        return int(shape[1]), int(shape[2])
 
     def view(self, name: str, dataset: ShardDataset) -> Examples:
         """A source's examples.
@@ -119,8 +98,7 @@ class Sources:
             ConfigError: conversations that cannot be trained on, or a stale cache.
         """
         objective = self.objective
-        if objective.feature_cache:
-            self._cache(name, dataset)
+        self.album.add(name, dataset)
         shown = as_conversations(dataset, self.configs[name])
         lengths = measured(
             shown, self.encoder, objective.max_length, objective.too_long, shared_beginning, self.identity
@@ -144,23 +122,3 @@ class Sources:
         except ValueError as error:
             raise ConfigError(f"data.sources.{name}: {error}") from None
         return examples
-
-    def _cache(self, name: str, dataset: ShardDataset) -> None:
-        folder = Path(self.objective.feature_cache) / name
-        assistant = self.assistant
-        made_with = {"tower": assistant.names["tower"]["sha256"], "transform": assistant.processor.to_json_string()}
-        expected = card_of(dataset, made_with)
-        try:
-            if not is_cached(folder, expected) and int(os.environ.get("RANK", "0")) == 0:
-                print(f"{folder}: features of {len(dataset)} samples are computed once", flush=True)
-                assistant.model.eval()
-                write_features(folder, dataset, expected, self.processed, self._encode, self.feature_shape)
-            while not is_cached(folder, expected):  # rank 0 is at it; should it die, torchrun ends this rank too
-                time.sleep(1)
-        except StaleCache as error:
-            raise ConfigError(f"objective.feature_cache: {error}") from None
-        self.cached.folders.append(folder)
-        self.cached.datasets.append(dataset)
-
-    def _encode(self, pixels: torch.Tensor) -> Any:
-        return tower_features(self.assistant.model, pixels)

@@ -1,6 +1,6 @@
 """Configuration: the schema, composition with Hydra, and the rules that join fields. Nothing here imports torch."""
 
-from medvlp.config.assistant import InstructConfig, LlavaConfig
+from medvlp.config.assistant import InstructConfig, LlavaConfig, WordsConfig
 from medvlp.config.checks import ConfigError, check, require_prepared, suggestion
 from medvlp.config.compose import (
     as_dict,
@@ -59,6 +59,7 @@ __all__ = [
     "TrainConfig",
     "TrainerConfig",
     "VisionConfig",
+    "WordsConfig",
     "as_dict",
     "check",
     "compose",

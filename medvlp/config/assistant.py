@@ -98,3 +98,17 @@ class InstructConfig(ObjectiveConfig):
     """token: every supervised token of a step counts the same; sample: every conversation does."""
     feature_cache: str = ""
     """Folder for the frozen tower's features, computed once; empty runs the tower at every step."""
+
+
+@dataclass(kw_only=True)
+class WordsConfig(ObjectiveConfig):
+    """An assistant's first stage without its language model: image tokens become like the words of the image's texts."""
+
+    kind: str = "words"
+    """Which objective this is; the option chosen for `objective` sets it."""
+    min_samples: int = 8
+    """Words of fewer samples are left out."""
+    max_share: float = 0.5
+    """Words of a larger share of the samples are left out."""
+    feature_cache: str = ""
+    """Folder for the frozen tower's features, computed once; empty runs the tower at every step."""

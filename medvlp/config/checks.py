@@ -5,7 +5,7 @@ from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 
-from medvlp.config.assistant import InstructConfig, LlavaConfig
+from medvlp.config.assistant import InstructConfig, LlavaConfig, WordsConfig
 from medvlp.config.inspection import CheckConfig
 from medvlp.config.schema import (
     AskConfig,
@@ -180,6 +180,8 @@ def check_train(config: TrainConfig) -> None:
         check_contrastive(config, config.objective)
     if isinstance(config.objective, InstructConfig):
         check_instruct(config, config.objective)
+    if isinstance(config.objective, WordsConfig):
+        check_words(config, config.objective)
     if isinstance(config.model, ClipConfig):
         check_clip(config.model)
     if isinstance(config.model, LlavaConfig):
@@ -264,10 +266,31 @@ def check_instruct(config: TrainConfig, objective: InstructConfig) -> None:
             f"model.language.attention={attention} takes lengths of conversations and no tree; use objective.packing=sequence, "
             f"or flex_attention"
         )
-    frozen = config.optim.parts.get("vision")
-    if objective.feature_cache and not (frozen and frozen.freeze):
+    check_feature_cache(config, objective.feature_cache)
+
+
+def check_words(config: TrainConfig, objective: WordsConfig) -> None:
+    """Words train an assistant's projector, and perhaps its tower."""
+    if not isinstance(config.model, LlavaConfig):
+        raise ConfigError(f"objective=words trains an assistant, not model.kind={config.model.kind!r}; use model=llava")
+    language = config.optim.parts.get("language")
+    if not (language and language.freeze):
+        raise ConfigError("objective=words does not run the language model; set optim.parts.language.freeze=true")
+    if objective.min_samples < 1 or not 0 < objective.max_share <= 1:
         raise ConfigError(
-            "objective.feature_cache keeps what the tower gives, so the tower must not learn: set optim.parts.vision.freeze=true"
+            f"objective.min_samples={objective.min_samples} must be at least 1, and "
+            f"objective.max_share={objective.max_share} a share from 0 to 1"
+        )
+    check_feature_cache(config, objective.feature_cache)
+
+
+def check_feature_cache(config: TrainConfig, folder: str) -> None:
+    """What is kept must not change."""
+    vision = config.optim.parts.get("vision")
+    if folder and not (vision and vision.freeze):
+        raise ConfigError(
+            "objective.feature_cache keeps what the tower gives, so the tower must not learn: set "
+            "optim.parts.vision.freeze=true"
         )
 
 

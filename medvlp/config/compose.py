@@ -22,7 +22,7 @@ from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from medvlp.config.assistant import InstructConfig, LlavaConfig
+from medvlp.config.assistant import InstructConfig, LlavaConfig, WordsConfig
 from medvlp.config.checks import ConfigError, check, suggestion
 from medvlp.config.inspection import CheckConfig
 from medvlp.config.schema import (
@@ -67,6 +67,7 @@ register("model", "clip", ClipConfig)
 register("objective", "contrastive", ContrastiveConfig)
 register("model", "llava", LlavaConfig)
 register("objective", "instruct", InstructConfig)
+register("objective", "words", WordsConfig)
 
 
 def search_folders() -> list[Path]:
