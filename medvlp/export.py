@@ -93,12 +93,13 @@ def export_hf(checkpoint: str, output: Path, adapter: str) -> "Agreement":
         NotExportable: stock transformers has no such model.
     """
     from medvlp.build import load_assistant
-    from medvlp.hub.assistant import write_assistant
+    from medvlp.hub.assistant import check_exportable, write_assistant
     from medvlp.hub.card import assistant_card
     from medvlp.hub.gate import answered, reload_and_compare
 
     loaded = load_assistant(checkpoint)
     assistant, encoder, separate = loaded.assistant, loaded.encoder, adapter == "separate"
+    check_exportable(assistant, separate)
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}-") as aside:
         folder, probe = Path(aside) / output.name, Path(aside) / "probe"

@@ -28,14 +28,9 @@ class NotExportable(ValueError):
     """Stock transformers has no such model; the message says why and what can be done."""
 
 
-def write_assistant(assistant: Assistant, encoder: ChatEncoder, folder: Path, separate: bool = False) -> None:
-    """Write model, generation settings, processor, tokenizer and chat template.
+def check_exportable(assistant: Assistant, separate: bool = False) -> None:
+    """Can stock transformers (and peft, where adapters are kept apart) be given this model?
 
-    LoRA adapters are merged, in place; the assistant has none afterwards.
-
-    Args:
-        folder: exists and is empty.
-        separate: keep the adapters apart, as <folder>/adapter/, which peft loads onto the model.
     Raises:
         NotExportable: a token reducer, or no adapters to keep apart.
     """
@@ -46,6 +41,20 @@ def write_assistant(assistant: Assistant, encoder: ChatEncoder, folder: Path, se
         )
     if separate and not assistant.lora:
         raise NotExportable("adapter=separate, but the checkpoint has no LoRA adapters; leave adapter out")
+
+
+def write_assistant(assistant: Assistant, encoder: ChatEncoder, folder: Path, separate: bool = False) -> None:
+    """Write model, generation settings, processor, tokenizer and chat template.
+
+    LoRA adapters are merged, in place; the assistant has none afterwards.
+
+    Args:
+        folder: exists and is empty.
+        separate: keep the adapters apart, as <folder>/adapter/, which peft loads onto the model.
+    Raises:
+        NotExportable: as `check_exportable`, and adapters that cannot be merged.
+    """
+    check_exportable(assistant, separate)
     if separate:
         write_adapter(assistant, folder / ADAPTER)
     remove_adapters(assistant, merge=not separate)

@@ -122,9 +122,17 @@ def reload_and_compare(folder: Path, aside: Path, ours: dict[str, Answered]) -> 
         aside: a folder for the questions and the answers.
         ours: of `answered`.
     Raises:
-        Disagreement: the folder cannot be opened, or tokens, logits or answers differ.
+        Disagreement: the folder cannot be opened, or as `compare`.
     """
-    theirs = answered_elsewhere(folder, aside, list(ours))
+    return compare(ours, answered_elsewhere(folder, aside, list(ours)))
+
+
+def compare(ours: dict[str, Answered], theirs: dict[str, dict[str, Any]]) -> Agreement:
+    """Hold the reloaded folder's answers to ours.
+
+    Raises:
+        Disagreement: tokens, logits or answers differ.
+    """
     differences, default = [], []
     for name, own in ours.items():
         exact, by_default = theirs["pil"][name], theirs["default"][name]
