@@ -308,6 +308,9 @@ def _readable(verb: str, error: Exception, overrides: list[str]) -> str:
     if unknown:
         key = full.group(1) if full else unknown.group(1) or unknown.group(2)
         known = _all_keys(verb)
+        if key in known:
+            group = key.split(".")[0]
+            return f"{key} is not a key of the chosen {group}; `medvlp {verb} --help` lists each option's keys"
         return f"unknown key {key!r}{suggestion(key, known)} `medvlp {verb} --help` lists the keys"
     reason = next((line for link in reversed(chain) for line in str(link).splitlines() if line.strip()), str(error))
     if full:
