@@ -47,15 +47,12 @@ def expected(folder, turns: list[Turn], *names: str) -> str:
 
 
 class Written(io.StringIO):
-    """A terminal that remembers what came at once."""
+    """A terminal that counts how often it was brought up to date."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.pieces: list[str] = []
+    flushed = 0
 
-    def write(self, text: str) -> int:
-        self.pieces.append(text)
-        return super().write(text)
+    def flush(self) -> None:
+        self.flushed += 1
 
 
 @pytest.mark.parametrize(
@@ -66,18 +63,12 @@ class Written(io.StringIO):
         ([], None, "Is it left?"),
     ],
 )
-def test_the_answer_is_evaluations_word_by_word_and_ends_with_the_notice(
-    folder, words, names, image, turn, monkeypatch, capsys
-):
-    terminal = Written()
-    monkeypatch.setattr(sys, "stdout", terminal)
+def test_the_answer_is_evaluations_and_ends_with_the_notice(folder, words, names, image, turn, capsys):
     given = [] if image is None else [image.format(folder)]
-    assert main([*words, *given, "Is it", "left?"]) == 0, capsys.readouterr().err
+    assert main([*words, *given, "Is it", "left?"]) == 0
     answer = harmless(expected(folder, [Turn("user", turn)], *names))
-    assert terminal.getvalue() == f"{answer}\n{NOTICE}\n"
+    assert capsys.readouterr().out == f"{answer}\n{NOTICE}\n"
     assert answer
-    if " " in answer.strip():
-        assert len([piece for piece in terminal.pieces if piece.strip()]) > 2
 
 
 def test_placeholders_in_the_question_say_where_the_images_are(folder, words, capsys):
@@ -165,11 +156,16 @@ def test_a_models_words_cannot_steer_the_terminal(text, shown):
     assert harmless(text) == shown
 
 
-def test_what_is_streamed_is_cleaned():
-    tokenizer, output = tiny_tokenizer("chatml"), io.StringIO()
-    streamer = printer(tokenizer, output)
+def test_words_are_shown_as_they_come_and_cleaned():
+    tokenizer, terminal = tiny_tokenizer("chatml"), Written()
+    streamer = printer(tokenizer, terminal)
     streamer.put(torch.tensor([[1, 2, 3]]))  # the prompt
+    shown = []
     for token in tokenizer("it is \x1b[31mred\x1b[0m now\r done<|im_end|>")["input_ids"]:
         streamer.put(torch.tensor([token]))
+        shown.append(terminal.getvalue())
     streamer.end()
-    assert output.getvalue() == streamer.said == "it is red now done"
+    assert "it " in shown
+    assert "it is red " in shown
+    assert terminal.getvalue() == streamer.said == "it is red now done"
+    assert terminal.flushed >= 4

@@ -20,8 +20,8 @@ from medvlp.shards import Turn
 ADAPTER = "adapter"
 """The folder of LoRA adapters that were not merged."""
 PREFIXED_TOWERS = ("clip_vision_model", "siglip_vision_model")
-"""Towers whose weights are written as `vision_tower.vision_model.*`: every version of transformers, and vLLM, reads
-these names; those without `vision_model` only recent ones do."""
+"""Towers whose weights are written as `vision_tower.vision_model.*`: the names of transformers 4 and of servers built on it.
+Version 5 reads them too, but writes them without `vision_model`."""
 
 
 class NotExportable(ValueError):
