@@ -6,7 +6,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from medvlp.report.charts import Curve, line_chart
+from medvlp.report.charts import COLOURS, Curve, line_chart
 from medvlp.report.examples import TaskDetails, task_details
 from medvlp.report.files import JsonLines, NotARun, Row, explained, read_json, read_jsonl, read_yaml
 from medvlp.report.ledger import data_counts
@@ -83,13 +83,19 @@ def training_charts(rows: list[Row]) -> list[Chart]:
 
 
 def evaluation_charts(rows: list[Row]) -> list[Chart]:
-    """One chart a (split, task) of the evaluators' rows, with a curve a metric."""
+    """A chart a (split, task) of the evaluators' rows, with a curve a metric; more charts where colours run out."""
     groups: dict[str, list[Row]] = {}
     for row in rows:
         if row.get("split") != "train":
             title = " · ".join(str(row[key]) for key in ("task", "split") if key in row)
             groups.setdefault(title, []).append(row)
-    return [_chart(title, columns) for title, group in groups.items() if (columns := _columns(group))]
+    charts = []
+    for title, group in groups.items():
+        curves = list(_columns(group).items())
+        parts = [dict(curves[start : start + len(COLOURS)]) for start in range(0, len(curves), len(COLOURS))]
+        names = [title if len(parts) == 1 else f"{title} ({number})" for number in range(1, len(parts) + 1)]
+        charts += [_chart(name, part) for name, part in zip(names, parts, strict=True)]
+    return charts
 
 
 def _columns(rows: list[Row]) -> dict[str, Curve]:

@@ -6,6 +6,7 @@ from medvlp.report import write_run_report
 from medvlp.report.files import NotARun
 from medvlp.report.pictures import Album
 from medvlp.report.questions import TYPES, question_galleries, type_table
+from medvlp.report.run import evaluation_charts
 from medvlp.shards import ShardDataset
 from tests.report.html_page import Page, assert_safe
 from tests.report.small_folders import HOSTILE, jsonl
@@ -104,3 +105,16 @@ def test_a_record_without_its_fields_is_named(evaluation):
     jsonl(evaluation / "samples/made.jsonl", [{"id": "figures__a1#1"}])
     with pytest.raises(NotARun, match=r"results\.jsonl is not as medvlp writes it \(KeyError: 'score'\)"):
         write_run_report(evaluation)
+
+
+@pytest.mark.filterwarnings("error")
+def test_many_metrics_of_training_are_drawn_in_several_charts():
+    def row(step, metrics):
+        names = {f"a_rather_long_metric_name/{n:02d}": n / 20 for n in range(metrics)}
+        return {"step": step, "split": "valid", "task": "made", **names}
+
+    (one,) = evaluation_charts([row(1, 8), row(2, 8)])
+    assert 'aria-label="made · valid"' in one.svg
+    charts = evaluation_charts([row(1, 20), row(2, 20)])
+    assert [chart.summary.count("at step 2") for chart in charts] == [8, 8, 4]
+    assert 'aria-label="made · valid (3)"' in charts[2].svg
