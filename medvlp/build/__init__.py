@@ -58,7 +58,7 @@ def build_experiment(config: TrainConfig, resuming: bool = False) -> Experiment:
     if not any(parameter.requires_grad for parameter in module.parameters()):
         raise ConfigError("optim.parts freezes every part: nothing is left to train")
     if config.init_from and not resuming:
-        init_from(module.model, module.parts, config.init_from, config.init_parts, experiment.card)
+        init_from(module, module.parts, config.init_from, config.init_parts, experiment.card)
     module.card = {**experiment.card, "config": as_dict(config)}
     return experiment
 

@@ -63,12 +63,13 @@ BASE_LAYER = ".base_layer."
 """How peft names a layer inside the adapted one that took its place."""
 
 
-def init_from(model: nn.Module, parts: Parts, path: str, chosen: Iterable[str], card: Mapping[str, Any]) -> None:
+def init_from(module: nn.Module, parts: Parts, path: str, chosen: Iterable[str], card: Mapping[str, Any]) -> None:
     """Load the chosen parts (all, if none is named) from another checkpoint; every tensor of them must match.
 
     Adapters of a model that had none begin afresh, around the layers of the checkpoint.
 
     Args:
+        module: a training's; its state dict is its model's, as checkpoints hold it.
         card: the model's own, as `Experiment.card`.
     Raises:
         CheckpointError: names tensors that are missing or have another shape, or adapters that are scaled otherwise.
@@ -77,7 +78,7 @@ def init_from(model: nn.Module, parts: Parts, path: str, chosen: Iterable[str], 
     tensors = content["state_dict"]
     adapted = any(part_of(name, parts) == "adapter" for name in tensors)
     wanted = set(chosen) or {part for part in (*parts, "") if adapted or part != "adapter"}
-    own = {name: value for name, value in model.state_dict().items() if part_of(name, parts) in wanted}
+    own = {name: value for name, value in module.state_dict().items() if part_of(name, parts) in wanted}
     source = {name: name if name in tensors else name.replace(BASE_LAYER, ".") for name in own}
     missing = [name for name in own if source[name] not in tensors]
     shapes = [name for name in own if name not in missing and tensors[source[name]].shape != own[name].shape]
@@ -91,7 +92,7 @@ def init_from(model: nn.Module, parts: Parts, path: str, chosen: Iterable[str], 
             f"init_from={path}: its adapters were trained with model.lora.alpha={before}, so with {now} they would weigh "
             f"otherwise; set model.lora.alpha={before}, or leave adapter out of init_parts"
         )
-    model.load_state_dict({name: tensors[source[name]] for name in own}, strict=False)
+    module.load_state_dict({name: tensors[source[name]] for name in own}, strict=False)
 
 
 def build_optimisation(config: OptimConfig) -> Optimisation:

@@ -107,7 +107,7 @@ def _quantization(name: str | None, dtype: torch.dtype, weights: bool, gguf: str
         "quantization_config": BitsAndBytesConfig(
             load_in_4bit=True,
             bnb_4bit_quant_type="nf4",
-            bnb_4bit_use_double_quant=True,
+            bnb_4bit_use_double_quant=False,  # saves 0.4 bits a weight, and bits would not come back from a checkpoint
             bnb_4bit_compute_dtype=dtype,
         )
     }

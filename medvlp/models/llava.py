@@ -76,9 +76,11 @@ class Assistant:
         with tempfile.TemporaryDirectory() as folder:
             self.tokenizer.save_pretrained(folder)
             files = {n: (Path(folder) / n).read_text("utf-8") for n in TOKENIZER_FILES if (Path(folder) / n).is_file()}
+        config = json.loads(self.model.config.to_json_string(use_diff=False))
+        config["text_config"].pop("quantization_config", None)  # a checkpoint holds plain weights
         return {
             "kind": self.kind,
-            "model_config": json.loads(self.model.config.to_json_string(use_diff=False)),
+            "model_config": config,
             "generation_config": self.model.generation_config.to_dict(),
             "tokenizer_files": files,
             "processor": json.loads(self.processor.to_json_string()),
@@ -177,6 +179,7 @@ def add_lora(assistant: Assistant, rank: int, alpha: int, dropout: float, target
         inject_adapter_in_model(config, assistant.model.model.language_model)
     except ValueError as error:
         raise WeightsError(f"model.lora.targets={list(targets)}: {str(error).splitlines()[0]}") from None
+    assistant.model.lm_head.requires_grad_(False)  # where it is no embedding too, peft has not seen it
     assistant.lora = settings
     return assistant
 

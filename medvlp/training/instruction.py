@@ -1,5 +1,6 @@
 """Instruction tuning on the training service. N: images; P: tokens an image; T: supervised tokens."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -8,6 +9,7 @@ from torch import Tensor
 from medvlp.losses.causal import linear_cross_entropy
 from medvlp.models.llava import last_hidden, tower_features
 from medvlp.models.parts import Parts
+from medvlp.models.quantized import load_plain_state, plain_state
 from medvlp.training.service import Optimisation, Training
 
 
@@ -54,3 +56,9 @@ class Instruction(Training):
         inner: Any = self.model.model
         inner.vision_tower.compile()
         inner.language_model.compile()
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:  # type: ignore[override]
+        return plain_state(self.model)
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        return load_plain_state(self.model, state_dict, strict)
