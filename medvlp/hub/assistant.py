@@ -60,6 +60,10 @@ def write_assistant(assistant: Assistant, encoder: ChatEncoder, folder: Path, se
     remove_adapters(assistant, merge=not separate)
     model = assistant.model
     model.generation_config = greedy(assistant, encoder)
+    for config in (model.config.text_config, model.config.vision_config):
+        config.dtype = (
+            model.dtype
+        )  # a published part may say bfloat16, in which it would be loaded; it was trained further
     model.save_pretrained(folder)
     if model.config.vision_config.model_type in PREFIXED_TOWERS:
         rename_tensors(folder, r"^(model\.)?vision_tower\.", r"\g<0>vision_model.")
@@ -82,7 +86,8 @@ def hub_processor(assistant: Assistant, encoder: ChatEncoder) -> Any:
             if getattr(tokenizer, name, False):
                 setattr(tokenizer, name, False)
         tokenizer.backend_tokenizer.post_processor = processors.Sequence([])
-    tokenizer.padding_side = "left"  # so that answers of a batch begin where their prompts end
+    # So that answers of a batch begin where their prompts end; what is saved are the arguments that it was made with.
+    tokenizer.padding_side = tokenizer.init_kwargs["padding_side"] = "left"
     tokenizer.chat_template = hub_template(encoder.template)
     return LlavaProcessor(
         assistant.processor,

@@ -201,7 +201,7 @@ from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 folder, aside = map(Path, sys.argv[1:])
-model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32).eval()
+model = AutoModelForImageTextToText.from_pretrained(folder).eval()
 if (folder / "adapter").is_dir():
     from peft import PeftModel
     model = PeftModel.from_pretrained(model, folder / "adapter").eval()

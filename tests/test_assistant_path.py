@@ -1,0 +1,143 @@
+"""From a CLIP trained here to an answer in stock transformers: every stage by its own command, small."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from medvlp.ask import NOTICE, harmless
+from medvlp.ask import main as ask
+from medvlp.build import load_clip
+from medvlp.export import main as export
+from medvlp.hub.gate import probe_image
+from medvlp.models.towers import tower_from_clip
+from tests.assistants import assistant_words, tiny_clip_checkpoint
+from tests.datasets import pairs, write_split
+from tests.runs import losses, run_here, weights
+
+STOCK = """
+import json, sys, torch
+from PIL import Image
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+folder, picture, question = sys.argv[1:]
+model = AutoModelForImageTextToText.from_pretrained(folder).eval()
+processor = AutoProcessor.from_pretrained(folder, backend="pil")
+parts = [{"type": "image", "image": Image.open(picture)}, {"type": "text", "text": question}]
+inputs = processor.apply_chat_template(
+    [{"role": "user", "content": parts}], add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
+)
+made = model.generate(**inputs, max_new_tokens=24)[0, inputs["input_ids"].shape[1]:]
+text = processor.decode(made, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+print(json.dumps({"text": text, "medvlp": "medvlp" in sys.modules, "images": inputs["pixel_values"].shape[0]}))
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """clip → align (projector alone, on captions) → instruct (language model and projector, on questions)."""
+    made = tmp_path_factory.mktemp("path")
+    tiny_clip_checkpoint(made / "clip", steps=2)
+    write_split(made / "captions/train", pairs(16))
+    assert run_here([*align(made), "run_name=align", "trainer.max_steps=4"]) == 0
+    assert run_here([*instruct(made), "run_name=instruct", "trainer.max_steps=8"]) == 0
+    return made
+
+
+def stage(folder) -> list[str]:
+    return [
+        *assistant_words(folder),
+        f"model.tower.source={folder}/clip/runs/clip/checkpoints/last.ckpt",
+        "optim.lr=1e-2",
+        "optim.parts.vision.freeze=true",
+    ]
+
+
+def align(folder) -> list[str]:
+    return [
+        *[word for word in stage(folder) if not word.startswith("data.sources.")],
+        f"data.sources.captions.path={folder}/captions/train",
+        "data.sources.captions.questions=[What does the image show?,Describe the image.]",
+        "optim.parts.language.freeze=true",
+    ]
+
+
+def instruct(folder, start: str = "runs/align/checkpoints/last.ckpt") -> list[str]:
+    return [*stage(folder), f"init_from={folder}/{start}"]
+
+
+def part(tensors: dict[str, torch.Tensor], *prefixes: str) -> dict[str, torch.Tensor]:
+    return {name: tensor for name, tensor in tensors.items() if name.startswith(prefixes)}
+
+
+def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    assert one.keys() == other.keys()
+    assert one
+    return all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_each_stage_teaches_its_parts_and_leaves_the_others(folder):
+    eye = tower_from_clip(load_clip(folder / "clip/runs/clip/checkpoints/last.ckpt").clip)
+    tower = {f"model.vision_tower.{name}": tensor for name, tensor in eye.model.state_dict().items()}
+    assert run_here([*align(folder), "run_name=fresh", "trainer.max_steps=1", "optim.lr=0"]) == 0
+    fresh, aligned, final = (weights(folder / "runs" / name) for name in ("fresh", "align", "instruct"))
+    words, projector, vision = (
+        ("model.language_model.", "lm_head."),
+        "model.multi_modal_projector.",
+        "model.vision_tower.",
+    )
+    assert same(part(aligned, vision), tower)
+    assert same(part(final, vision), tower)
+    assert same(part(aligned, *words), part(fresh, *words))
+    assert not same(part(aligned, projector), part(fresh, projector))
+    assert not same(part(final, *words), part(aligned, *words))
+    assert not same(part(final, projector), part(aligned, projector))
+    assert losses(folder / "runs/align")[-1] < losses(folder / "runs/align")[0]
+    assert losses(folder / "runs/instruct")[-1] < losses(folder / "runs/instruct")[0]
+
+
+def test_the_next_stage_starts_from_every_tensor_of_the_former(folder):
+    assert run_here([*instruct(folder), "run_name=started", "trainer.max_steps=1", "optim.lr=0"]) == 0
+    assert same(weights(folder / "runs/started"), weights(folder / "runs/align"))
+
+
+@pytest.mark.parametrize(
+    ("part", "name"),
+    [
+        ("vision", "model.vision_tower.encoder.layers.1.mlp.fc2.bias"),
+        ("projector", "model.multi_modal_projector.linear_2.weight"),
+        ("language", "model.language_model.norm.weight"),
+    ],
+)
+@pytest.mark.parametrize("damage", ["missing", "other shape"])
+def test_a_former_stage_that_lacks_a_tensor_is_refused(folder, part, name, damage, capsys):
+    content = torch.load(folder / "runs/align/checkpoints/last.ckpt", weights_only=True)
+    if damage == "missing":
+        del content["state_dict"][name]
+    else:
+        content["state_dict"][name] = content["state_dict"][name][:-1]
+    torch.save(content, folder / "damaged.ckpt")
+    for chosen in ([], [f"init_parts=[{part}]"]):
+        refused = [*instruct(folder, "damaged.ckpt"), "run_name=refused", "trainer.max_steps=1", *chosen]
+        assert run_here(refused) == 1
+        assert f"{damage} ['{name}']" in capsys.readouterr().err
+    others = ",".join({"vision", "projector", "language"} - {part})
+    spared = [*instruct(folder, "damaged.ckpt"), f"run_name=spared-{part}-{damage[:5]}", f"init_parts=[{others}]"]
+    assert run_here([*spared, "trainer.max_steps=1", "optim.lr=0"]) == 0
+
+
+def test_stock_transformers_says_what_ask_says(folder, tmp_path, capsys):
+    checkpoint, question = f"checkpoint={folder}/runs/instruct/checkpoints/last.ckpt", "Is the heart enlarged?"
+    probe_image(5).save(tmp_path / "chest.png")
+    assert export([checkpoint, "format=hf", f"output={folder}/exported"]) == 0
+    assert "greedy answers are identical" in capsys.readouterr().out
+    assert ask([checkpoint, f"image={tmp_path}/chest.png", "max_new_tokens=24", "accelerator=cpu", question]) == 0
+    said = capsys.readouterr().out.removesuffix(f"\n{NOTICE}\n")
+    command = [sys.executable, "-c", STOCK, str(folder / "exported"), str(tmp_path / "chest.png"), question]
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    stock = json.loads(run.stdout.splitlines()[-1])
+    assert (stock["medvlp"], stock["images"]) == (False, 1)
+    assert said == harmless(stock["text"])
+    assert said.strip()
