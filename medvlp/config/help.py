@@ -17,8 +17,11 @@ def describe(schema: type, prefix: str = "") -> Iterator[tuple[str, str, str]]:
     for item in dataclasses.fields(schema):
         key = prefix + item.name
         if item.name in KINDS and not prefix:
+            first: dict[str, tuple[str, str, str]] = {}  # kinds may have keys in common
             for option in KINDS[item.name].values():
-                yield from describe(option, key + ".")
+                for row in describe(option, key + "."):
+                    first.setdefault(row[0], row)
+            yield from first.values()
         elif dataclasses.is_dataclass(item.type):
             yield from describe(item.type, key + ".")  # type: ignore[arg-type]
         else:
