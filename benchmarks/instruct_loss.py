@@ -22,7 +22,6 @@ from statistics import median
 import torch
 from torch import Tensor
 from torch.nn import functional
-from transformers.loss.loss_utils import ForCausalLMLoss
 
 from benchmarks.measure import interleaved, report
 from medvlp.losses.causal import linear_cross_entropy
@@ -42,6 +41,8 @@ def inputs(vocabulary: int = VOCABULARY) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def full(hidden_BSD: Tensor, weight_VD: Tensor, labels_BS: Tensor) -> Tensor:
+    from transformers.loss.loss_utils import ForCausalLMLoss  # slow to import, and the other processes do without
+
     return ForCausalLMLoss(hidden_BSD @ weight_VD.T, labels_BS, len(weight_VD))
 
 
