@@ -5,6 +5,8 @@ import json
 import pytest
 import torch
 
+from medvlp.build import build_experiment
+from medvlp.config import from_dict
 from tests.assistants import assistant_words, vqa_samples
 from tests.datasets import write_split
 from tests.runs import finish, losses, rows, run_here, start, weights
@@ -35,21 +37,42 @@ ACCUMULATED = {"everything learns, tree": 2, "language model alone, unpacked": 4
 """Batches of a step on each of two ranks; one elsewhere, and always one on one rank."""
 
 
+QUICK = (
+    "everything learns, tree",
+    "adapters and projector, sequence, by sample",
+    "some batches have no image, tree",
+)
+NAMES = [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in VARIANTS]
+
+
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory):
-    """Every variant on one rank and on two, in runs/<number>-<ranks>."""
-    folder = tmp_path_factory.mktemp("ranks")
+def quick(tmp_path_factory):
+    return on_one_and_two(tmp_path_factory.mktemp("quick"), QUICK)
+
+
+@pytest.fixture(scope="module")
+def thorough(tmp_path_factory):
+    return on_one_and_two(tmp_path_factory.mktemp("thorough"), [name for name in VARIANTS if name not in QUICK])
+
+
+@pytest.fixture
+def runs(request):
+    """Variant → its folders on one rank and on two; starts what the test needs."""
+    chosen = request.node.callspec.params["name"]
+    return request.getfixturevalue("quick" if chosen in QUICK else "thorough")
+
+
+def on_one_and_two(folder, names):
+    """Train these variants on one rank, then on two."""
     words = assistant_words(folder)
     text = write_split(folder / "text/train", vqa_samples(14, images=0, source="text"))
-    jobs = []
-    for number, (name, changes) in enumerate(VARIANTS.items()):
-        more = [f"data.sources.text.path={text}", "data.sources.text.weight=2"] if "no image" in name else []
-        jobs.append([*words, *COMMON, *changes, *more, f"run_name={number}"])
-    for job in jobs:
-        assert run_here([*job[:-1], f"{job[-1]}-1"]) == 0
+    blend = [f"data.sources.text.path={text}", "data.sources.text.weight=2"]
+    jobs = {name: [*words, *COMMON, *VARIANTS[name], *(blend if "no image" in name else [])] for name in names}
+    for number, job in enumerate(jobs.values()):
+        assert run_here([*job, f"run_name={number}-1"]) == 0
     doubled = [
-        [*job[:-1], f"{job[-1]}-2", f"trainer.accumulate={ACCUMULATED.get(name, 1)}"]
-        for name, job in zip(VARIANTS, jobs, strict=True)
+        [*job, f"run_name={number}-2", f"trainer.accumulate={ACCUMULATED.get(name, 1)}"]
+        for number, (name, job) in enumerate(jobs.items())
     ]
     (folder / "jobs.json").write_text(json.dumps(doubled))
     process = start([f"{folder}/jobs.json"], ranks=2, module="tests.distributed.several")
@@ -58,10 +81,10 @@ def runs(tmp_path_factory):
     finally:
         process.terminate()
     assert code == 0, output
-    return {name: [folder / f"runs/{number}-{ranks}" for ranks in (1, 2)] for number, name in enumerate(VARIANTS)}
+    return {name: [folder / f"runs/{number}-{ranks}" for ranks in (1, 2)] for number, name in enumerate(jobs)}
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("name", NAMES)
 def test_two_ranks_are_one(runs, name):
     one, two = runs[name]
     assert len(losses(one)) == (20 if "no image" in name else 10)
@@ -75,24 +98,35 @@ def test_two_ranks_are_one(runs, name):
         assert torch.allclose(value, after[key], rtol=1e-7, atol=1e-9), key
 
 
-@pytest.mark.parametrize("name", [name for name in VARIANTS if "no image" in name])
+@pytest.mark.parametrize("name", [one for one in NAMES if "no image" in one.values[0]])
 def test_batches_were_without_images_on_one_rank_and_on_both(runs, name):
     keys = [row["keys"] for row in rows(runs[name][0] / "samples.jsonl")]
     assert {sum(key.startswith("made") for key in step) for step in keys} == {0, 1, 2}
-    names = "tree" if "tree" in name else "adapters"
-    learned = {"tree": "model.multi_modal_projector.linear_1.weight", "adapters": "lora_B.default.weight"}[names]
-    assert any(learned in key for key in weights(runs[name][0]))
 
 
-def test_what_is_frozen_stays(runs):
-    begun = weights(runs["everything learns, tree"][1])
-    alone = weights(runs["projector alone, tree"][1])
-    language = weights(runs["language model alone, unpacked"][1])
-    lora = weights(runs["adapters and projector, sequence, by sample"][1])
-    name, query = "model.multi_modal_projector.linear_1.weight", "model.language_model.layers.0.self_attn.q_proj"
-    assert torch.equal(lora[f"{query}.base_layer.weight"], alone[f"{query}.weight"])
-    assert not torch.equal(language[f"{query}.weight"], alone[f"{query}.weight"])
-    assert not torch.equal(begun[f"{query}.weight"], alone[f"{query}.weight"])
-    assert not torch.equal(alone[name], language[name])
-    assert not torch.equal(lora[name], language[name])
-    assert lora[f"{query}.lora_B.default.weight"].abs().max() > 0
+FROZEN = {
+    "everything learns, tree": set(),
+    "adapters and projector, sequence, by sample": {"vision", "language"},
+    "some batches have no image, tree": set(),
+    "projector alone, tree": {"vision", "language"},
+    "language model alone, unpacked": {"vision", "projector"},
+    "some batches have no image, adapters": {"vision", "language"},
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_frozen_stays_and_the_rest_learns(runs, name):
+    two = runs[name][1]
+    checkpoint = torch.load(two / "checkpoints/last.ckpt", weights_only=True)
+    torch.manual_seed(0)
+    begun = build_experiment(from_dict(checkpoint["medvlp"]["config"])).module.model.state_dict()
+    watched = {
+        "vision": "model.vision_tower.encoder.layers.0.mlp.fc1.weight",
+        "projector": "model.multi_modal_projector.linear_1.weight",
+        "language": next(key for key in begun if "layers.0.self_attn.q_proj" in key and "lora_" not in key),
+    }
+    same = {part for part, key in watched.items() if torch.equal(begun[key].double(), checkpoint["state_dict"][key])}
+    assert same == FROZEN[name]
+    adapters = [value for key, value in checkpoint["state_dict"].items() if ".lora_B." in key]
+    assert all(value.abs().max() > 0 for value in adapters)
+    assert bool(adapters) == ("adapters" in name)

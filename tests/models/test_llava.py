@@ -210,8 +210,9 @@ def test_a_card_and_the_weights_are_the_assistant(folder, names, lora):
     assert tied == [names[0] == "llama"] * 2
 
 
-def test_adapters_begin_at_nothing_and_only_they_and_the_projector_learn(folder):
-    made = tiny_assistant(folder)
+@pytest.mark.parametrize(("family", "heads"), [("llama", 2), ("qwen2", 4)])
+def test_adapters_begin_at_nothing_and_of_the_language_model_only_they_learn(folder, family, heads):
+    made = tiny_assistant(folder, family)
     batch = collate([[item(made.model, ONE)]], tree=True)
     made.model.config.image_token_id = IMAGE_ID
     before = logits_of(made.model, batch)
@@ -222,7 +223,7 @@ def test_adapters_begin_at_nothing_and_only_they_and_the_projector_learn(folder)
     names = [name for name, _ in made.model.named_parameters() if part_of(name, made.parts) == "adapter"]
     assert len(names) == 2 * 2 * 2  # layers, targets, two matrices each
     shapes = {tuple(p.shape) for name, p in made.model.named_parameters() if part_of(name, made.parts) == "adapter"}
-    assert shapes == {(4, 32), (32, 4), (16, 4)}  # two of four heads for keys and values
+    assert shapes == {(4, 32), (32, 4), (8 * heads, 4)}  # Llama's has two heads of four for keys and values
     assert {part_of(n, made.parts) for n, _ in made.model.named_parameters() if "base_layer" in n} == {"language"}
 
 
