@@ -202,7 +202,7 @@ class Vqa:
             "instruction": self.choice.instruction,
             "first_prompt": respondent.shown(first),
             **respondent.card(),
-            "decoding": f"greedy, at most {self.choice.max_new_tokens} tokens",
+            "decoding": f"greedy, no penalties, at most {self.choice.max_new_tokens} tokens",
             "scorers": SCORERS,
             "tie_rule": "multiple choice: where the best options tie, none is picked, which counts as wrong",
         }

@@ -21,16 +21,6 @@ Job = tuple[Ids, Tensor]
 """A prompt's ids (L,), its images' tokens included, and pixels (n, 3, S, S) or (0,) without images. Jobs in a row that
 hold the very same tensor are one group."""
 
-NEUTRAL: dict[str, Any] = {
-    "no_repeat_ngram_size": 0,
-    "min_length": 0,
-    "min_new_tokens": 0,
-    "bad_words_ids": None,
-    "suppress_tokens": None,
-    "sequence_bias": None,
-}
-"""What a generation config may hold that would change greedy answers and is not done here: only as nothing."""
-
 
 @dataclass
 class _Tails:
@@ -52,29 +42,20 @@ class Answerer:
 
     What the jobs about an image have in common is computed once, and its keys and values are handed to all of them; jobs
     of several images share a batch. No token sees the filling, and it moves no position, so the texts are those of
-    `model.generate(do_sample=False)` on each prompt alone, but for rounding; a repetition penalty of the generation config
-    (Qwen2.5's instruct models have one) is applied as there.
+    `model.generate(do_sample=False)` on each prompt alone, but for rounding. Of the generation config only the tokens that
+    end an answer count: a repetition penalty (Qwen2.5's instruct models have one) is the language model's own, from before
+    it was tuned, and exported assistants do not keep it either.
 
     Args:
         assistant: what answers.
         stop_ids: tokens that end an answer, beside those of the model's generation config and the tokenizer's own: the
             token with which the chat template ends one.
         batch_size: prompts in a batch. The texts do not depend on it, but for rounding.
-    Raises:
-        ValueError: the generation config asks for something else than greedy search; see `NEUTRAL`.
     """
 
     def __init__(self, assistant: Assistant, stop_ids: Sequence[int] = (), batch_size: int = 64) -> None:
         self.assistant, self.batch_size = assistant, batch_size
-        config = assistant.model.generation_config
-        for name, neutral in NEUTRAL.items():
-            if (getattr(config, name, None) or neutral) != neutral:
-                raise ValueError(
-                    f"the language model's generation config sets {name}={getattr(config, name)}, which greedy answers here do "
-                    f"not follow; set it to {neutral} in generation_config.json"
-                )
-        self.penalty = float(config.repetition_penalty or 1.0)
-        configured = config.eos_token_id
+        configured = assistant.model.generation_config.eos_token_id
         ends = {*stop_ids, *([configured] if isinstance(configured, int) else configured or [])}
         if assistant.tokenizer.eos_token_id is not None:
             ends.add(assistant.tokenizer.eos_token_id)
@@ -151,10 +132,9 @@ class Answerer:
         rows = torch.arange(len(jobs), device=device)
         mask_JS, positions_J = tails.mask_JS, tails.positions_J
         hidden_JD = tails.hidden_JTD[rows, tails.lengths_J - 1]
-        penalised = _Repeated([ids for ids, _ in jobs], self.penalty)
         alive_J = torch.ones(len(jobs), dtype=torch.bool, device=device)
         for step in range(1, max_new_tokens + 1):
-            token_J = penalised(model.lm_head(hidden_JD), rows.tolist(), said).argmax(-1)
+            token_J = model.lm_head(hidden_JD).argmax(-1)
             alive_J &= ~torch.isin(token_J, stops)
             for row, token, alive in zip(rows.tolist(), token_J.tolist(), alive_J.tolist(), strict=True):
                 if alive:
@@ -244,23 +224,6 @@ class Answerer:
             inputs_embeds=embeds, attention_mask=mask, position_ids=positions, cache=cache, use_cache=True
         )
         return output.last_hidden_state
-
-
-@dataclass
-class _Repeated:
-    """Keskar's repetition penalty (CTRL, 2019) as transformers applies it: to all tokens of a prompt and its answer."""
-
-    prompts: Sequence[Ids]
-    penalty: float
-
-    def __call__(self, logits_JV: Tensor, rows: Sequence[int], said: Sequence[Sequence[int]]) -> Tensor:
-        if self.penalty == 1.0:
-            return logits_JV
-        for logits_V, row in zip(logits_JV, rows, strict=True):
-            seen = torch.tensor([*self.prompts[row].tolist(), *said[row]], device=logits_V.device).unique()
-            old = logits_V[seen]
-            logits_V[seen] = torch.where(old < 0, old * self.penalty, old / self.penalty)
-        return logits_JV
 
 
 def group(jobs: Sequence[Job]) -> list[list[int]]:

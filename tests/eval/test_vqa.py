@@ -318,7 +318,7 @@ def test_the_protocol_says_what_was_asked_of_whom(tmp_path, encoder):
     assert (card["instruction"], card["weights"], card["image_tokens"]) == ("Be brief.", "oracle", 2)
     assert card["images_in_train_split"] == 1
     assert card["unique_images"] == 4
-    assert card["decoding"] == "greedy, at most 64 tokens"
+    assert card["decoding"] == "greedy, no penalties, at most 64 tokens"
     assert replace(task, train=None).run(respondent(encoder, sees_briefly)).protocol["images_in_train_split"] is None
 
 
