@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medvlp.config import ConfigError, ExportConfig, compose
+from medvlp.config import ConfigError, ExportConfig, LlavaConfig, TrainConfig, compose, from_dict
 from medvlp.listing import verb_help
 
 if TYPE_CHECKING:
+    from medvlp.hub.card import Lineage
     from medvlp.hub.gate import Agreement
 
 TOLERANCE = 1e-5
@@ -108,10 +109,28 @@ def export_hf(checkpoint: str, output: Path, adapter: str) -> "Agreement":
         ours = answered(assistant, encoder)
         write_assistant(assistant, encoder, folder, separate)
         agreement = reload_and_compare(folder, probe, ours)
-        card = assistant_card(assistant, loaded.config, loaded.weights_sha256, agreement, separate)
+        card = assistant_card(assistant, lineage(loaded.config), loaded.weights_sha256, agreement, separate)
         (folder / "README.md").write_text(card, encoding="utf-8")
         folder.rename(output)
     return agreement
+
+
+def lineage(config: TrainConfig) -> "Lineage":
+    """The run, and the runs whose weights it started from, as far as their checkpoints are still there."""
+    from medvlp.hub.card import Lineage
+    from medvlp.training.checkpoints import CheckpointError, load_checkpoint
+
+    found, seen = Lineage([config], []), set()
+    for run in found.runs:  # grows on the way
+        tower = run.model.tower.source if isinstance(run.model, LlavaConfig) else ""
+        for path in (run.init_from, tower if tower.endswith(".ckpt") else ""):
+            if path and path not in seen:
+                seen.add(path)
+                try:
+                    found.runs.append(from_dict(load_checkpoint(path)["medvlp"]["config"]))
+                except (CheckpointError, ConfigError):
+                    found.lost.append(path)
+    return found
 
 
 def report_hf(output: Path, agreement: "Agreement") -> None:

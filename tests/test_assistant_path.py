@@ -9,7 +9,8 @@ import torch
 
 from medvlp.ask import NOTICE, harmless
 from medvlp.ask import main as ask
-from medvlp.build import load_clip
+from medvlp.build import load_assistant, load_clip
+from medvlp.export import lineage
 from medvlp.export import main as export
 from medvlp.hub.gate import probe_image
 from medvlp.models.towers import tower_from_clip
@@ -141,3 +142,18 @@ def test_stock_transformers_says_what_ask_says(folder, tmp_path, capsys):
     assert (stock["medvlp"], stock["images"]) == (False, 1)
     assert said == harmless(stock["text"])
     assert said.strip()
+
+
+def test_the_card_names_the_data_of_every_stage(folder):
+    config = load_assistant(folder / "runs/instruct/checkpoints/last.ckpt").config
+    found = lineage(config)
+    assert [run.run_name for run in found.runs] == ["instruct", "align", "clip"]
+    card = (folder / "exported/README.md").read_text()
+    for row in (
+        "| instruct | made | CC0-1.0 (24) |",
+        "| align | captions | CC0-1.0 (16) |",
+        "| clip | made | CC0-1.0 (8) |",
+    ):
+        assert row in card
+    config.init_from = str(folder / "gone/checkpoints/last.ckpt")
+    assert lineage(config).lost == [config.init_from]

@@ -9,6 +9,7 @@ import sys
 
 import pytest
 import torch
+import yaml
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from tokenizers import processors
@@ -99,9 +100,12 @@ def test_names_settings_and_card_are_the_hubs(folder):
     for path in out.iterdir():
         assert str(folder) not in path.read_bytes().decode("utf-8", "replace"), path
     card = (out / "README.md").read_text()
+    header = yaml.safe_load(card.split("---\n")[1])
+    assert header["pipeline_tag"] == "image-text-to-text"
+    assert header["tags"][:2] == ["medical", "llava"]
     loaded = load_assistant(checkpoint(folder, "plain"))
     for words in (
-        "| made | CC0-1.0 (24) |",
+        "| plain | made | CC0-1.0 (24) |",
         loaded.weights_sha256,
         "Research use only; not for clinical use.",
         "| Language model | llama (local) |",

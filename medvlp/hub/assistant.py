@@ -70,6 +70,8 @@ def write_assistant(assistant: Assistant, encoder: ChatEncoder, folder: Path, se
     hub_processor(assistant, encoder).save_pretrained(folder)
     for path in folder.glob("*config.json"):
         path.write_text(json.dumps(without_places(json.loads(path.read_text("utf-8"))), indent=2) + "\n", "utf-8")
+    for path in folder.rglob("*.safetensors"):
+        path.chmod((folder / "config.json").stat().st_mode)  # safetensors gives its files to their owner alone
 
 
 def hub_processor(assistant: Assistant, encoder: ChatEncoder) -> Any:

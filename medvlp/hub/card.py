@@ -1,6 +1,7 @@
 """README.md of an exported assistant: what it is, what it came from, how it is used."""
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,17 +34,28 @@ print(processor.decode(made[0, inputs["input_ids"].shape[1]:], skip_special_toke
 """
 
 
+@dataclass
+class Lineage:
+    """Where weights come from.
+
+    runs: configurations, the run's own first, then those of the runs whose weights went into it, one after the other.
+    lost: checkpoints of such runs that are no longer there.
+    """
+
+    runs: list[TrainConfig]
+    lost: list[str]
+
+
 def assistant_card(
-    assistant: Assistant, config: TrainConfig, weights_sha256: str, agreement: Agreement, separate: bool
+    assistant: Assistant, lineage: Lineage, weights_sha256: str, agreement: Agreement, separate: bool
 ) -> str:
     """The text of README.md.
 
     Args:
         separate: the adapters are in a folder of their own.
     """
-    model = config.model
+    model = lineage.runs[0].model
     assert isinstance(model, LlavaConfig)
-    licences = {name: data_licences(source.path) for name, source in config.data.sources.items()}
     base = [name for name in (model.language.source, model.tower.source) if is_hub_name(name)]
     header = [
         "library_name: transformers",
@@ -88,19 +100,8 @@ def assistant_card(
             "",
             "The weights come from the parts above and from this data; the terms of each apply.",
             "",
-            "| Data | Samples by licence |",
-            "|---|---|",
-            *(f"| {cell(name)} | {cell(text)} |" for name, text in licences.items()),
+            *data_table(lineage),
             "",
-            *(
-                [
-                    f"It started from the weights of another run (`{Path(config.init_from).name}`), whose data are not listed "
-                    f"here.",
-                    "",
-                ]
-                if config.init_from
-                else []
-            ),
             "## Use",
             "",
             USE.format(adapter=adapter),
@@ -113,6 +114,16 @@ def assistant_card(
             "",
         ]
     )
+
+
+def data_table(lineage: Lineage) -> list[str]:
+    """Rows of Markdown: every prepared set of every run, and its licences."""
+    known = [
+        (run.run_name, name, data_licences(s.path)) for run in lineage.runs for name, s in run.data.sources.items()
+    ]
+    lost = [(origin(path), "not known", "not known: the checkpoint is gone") for path in lineage.lost]
+    rows = [f"| {' | '.join(map(cell, row))} |" for row in known + lost]
+    return ["| Run | Data | Samples by licence |", "|---|---|---|", *rows]
 
 
 def checked(agreement: Agreement) -> list[str]:
