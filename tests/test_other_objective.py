@@ -64,7 +64,7 @@ def test_it_dies_and_goes_on_bit_for_bit(words):
 
 def test_tasks_that_need_embeddings_are_refused(words, capsys):
     assert run_here([*words, "run_name=asked", "tasks=[rocov2_retrieval]"]) == 1
-    assert "need embeddings, which objective=toy_causal does not give" in capsys.readouterr().err
+    assert "needs embeddings, which objective=toy_causal does not give" in capsys.readouterr().err
 
 
 def test_shared_code_does_not_ask_which_objective_it_serves():
