@@ -111,6 +111,12 @@ def test_packing_and_accumulation_do_not_change_what_is_learned(folder, undivide
         assert torch.allclose(value, before[key], rtol=1e-7, atol=1e-9), key
 
 
+@pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true"])
+def test_half_precision_follows_single_precision(folder, words, precision):
+    assert run_here([*words, *BRIEF, f"trainer.precision={precision}", f"run_name={precision}"]) == 0
+    assert losses(folder / f"runs/{precision}") == pytest.approx(losses(folder / "runs/plain"), rel=0.02)
+
+
 def test_conversations_without_any_image_train_too(folder, words):
     text = write_split(folder / "text/train", vqa_samples(9, images=0, source="text"))
     assert run_here([*words, *BRIEF, f"data.sources.made.path={text}", "run_name=text"]) == 0

@@ -78,13 +78,13 @@ def expected_contexts(rows, weighting):
     return sorted(found)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=60)
 @given(rows_of(), st.booleans(), st.sampled_from(["token", "sample"]))
 def test_every_answer_is_predicted_from_its_own_conversation(rows, tree, weighting):
     assert contexts_of(collate(rows, tree, weighting)) == expected_contexts(rows, weighting)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=30)
 @given(rows_of(most_rows=2), st.booleans())
 def test_the_mask_is_that_of_a_slow_reference(rows, tree):
     batch = collate(rows, tree)
@@ -111,7 +111,7 @@ def owners_of(row, tree, length):
     return owners + [{"padding"}] * (length - len(owners))
 
 
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=30)
 @given(rows_of(), st.booleans())
 def test_padding_fills_up_rows_and_counts_on(rows, tree):
     batch = collate(rows, tree)
@@ -124,7 +124,7 @@ def test_padding_fills_up_rows_and_counts_on(rows, tree):
     assert (batch["documents"] != -1).any(dim=0).all()  # no longer than the longest row
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=25)
 @given(rows_of())
 def test_flat_is_one_row_without_padding_whose_positions_restart(rows):
     batch = collate(rows, tree=False, flat=True)
@@ -158,7 +158,7 @@ def test_a_batch_whose_samples_are_all_bad_is_empty_not_an_error(rows):
     assert [len(batch[name]) for name in ("predictors", "targets", "weights", "slots", "features", "keys")] == [0] * 6
 
 
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=30)
 @given(
     st.lists(items(), min_size=2, max_size=8), st.integers(1, 4), st.booleans(), st.sampled_from(["token", "sample"])
 )
@@ -190,7 +190,7 @@ def plan_of(table, packed=True, weighting="token", sources=1):
     return PackPlan(Order(ordered, 0), made, MAX_LENGTH, packed, weighting)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=30)
 @given(examples_tables, st.sampled_from([1, 2, 3, 4, 6, 12]), st.booleans(), st.integers(1, 3))
 def test_every_place_is_read_once_and_rows_fit(table, batches, packed, sources):
     plan = plan_of(table, packed, sources=sources)
@@ -207,7 +207,7 @@ def test_every_place_is_read_once_and_rows_fit(table, batches, packed, sources):
         assert {len(batch) for batch in divided} == {12 // batches}
 
 
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=30)
 @given(st.lists(st.integers(1, MAX_LENGTH), min_size=4, max_size=7), st.integers(1, 3))
 def test_loads_are_within_grahams_bound(lengths, batches):
     plan = plan_of([(length, 1, 1) for length in lengths])
@@ -230,7 +230,7 @@ def loads_of(divided, lengths):
     return [sum(lengths[place] for pack in batch for place in pack) for batch in divided]
 
 
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=30)
 @given(st.lists(st.integers(1, MAX_LENGTH), min_size=1, max_size=5))
 def test_first_fit_needs_few_rows(lengths):
     longest_first = sorted(range(len(lengths)), key=lambda place: -lengths[place])
@@ -260,7 +260,7 @@ def test_rows_are_filled_up_little(lengths, expected):
     assert sorted(tuple(sorted(pack)) for pack in packs) == expected
 
 
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=30)
 @given(examples_tables)
 def test_no_more_positions_than_first_fit(table):
     lengths = [tokens for tokens, _, _ in table]
@@ -278,7 +278,7 @@ def test_totals_count_tokens_or_conversations(table, weighting):
     assert plan.total(numbers) == sum(table[number][column] for number in numbers)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=30)
 @given(examples_tables, st.sampled_from([1, 2, 3, 4, 6, 12]), st.sampled_from([1, 2, 3, 4]), st.booleans())
 def test_ranks_and_accumulation_read_the_global_batch_together(table, ranks, accumulate, packed):
     if 12 % (ranks * accumulate):

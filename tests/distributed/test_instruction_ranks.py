@@ -123,7 +123,9 @@ def test_what_is_frozen_stays_and_the_rest_learns(runs, name):
     watched = {
         "vision": "model.vision_tower.encoder.layers.0.mlp.fc1.weight",
         "projector": "model.multi_modal_projector.linear_1.weight",
-        "language": next(key for key in begun if "layers.0.self_attn.q_proj" in key and "lora_" not in key),
+        "language": next(
+            key for key in begun if "language_model.layers.0.self_attn.q_proj" in key and "lora_" not in key
+        ),
     }
     same = {part for part, key in watched.items() if torch.equal(begun[key].double(), checkpoint["state_dict"][key])}
     assert same == FROZEN[name]
