@@ -76,12 +76,6 @@ def check_format(config: ExportConfig) -> None:
         )
     if wanted == "open_clip" and config.adapter != "merged":
         raise ConfigError(f"adapter={config.adapter} is for assistants with LoRA adapters; leave it out")
-    if wanted == "hf" and model["language"]["quantization"]:
-        raise ConfigError(
-            f"{config.checkpoint} was trained over a language model in four bits "
-            f"(model.language.quantization={model['language']['quantization']}): adapters cannot be merged into it without "
-            f"changing its answers. Train with model.language.quantization= (none) to export"
-        )
 
 
 def export_hf(checkpoint: str, output: Path, adapter: str) -> "Agreement":

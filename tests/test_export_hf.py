@@ -226,10 +226,6 @@ def test_what_cannot_be_exported_is_refused_with_the_reason(folder, tmp_path, ca
 
     assert run_here([*assistant_words(folder), *SHORT, "model.reduce.kind=average_pool", "run_name=reduced"]) == 0
     tiny_clip_checkpoint(folder)
-    quantised = torch.load(checkpoint(folder, "lora"), weights_only=True)
-    quantised["medvlp"]["config"]["model"]["language"]["quantization"] = "nf4"
-    os.makedirs(folder / "runs/quantised/checkpoints")
-    torch.save(quantised, checkpoint(folder, "quantised"))
     assert "a token reducer (average_pool, factor 2)" in refused("reduced", "format=hf")
     assert "the checkpoint has no LoRA adapters" in refused("plain", "format=hf", "adapter=separate")
     assert "holds an assistant, which is exported with format=hf" in refused("plain", "format=open_clip")
@@ -237,7 +233,6 @@ def test_what_cannot_be_exported_is_refused_with_the_reason(folder, tmp_path, ca
     assert "Choices: open_clip, hf" in refused("plain", "format=gguf")
     assert "Choices: merged, separate" in refused("plain", "format=hf", "adapter=both")
     assert "adapter=separate is for assistants" in refused("clip", "adapter=separate")
-    assert "in four bits (model.language.quantization=nf4)" in refused("quantised", "format=hf")
     assert "no such file" in refused("absent", "format=hf")
     assert "exists; name a new folder" in refused_output(folder, capsys)
 

@@ -17,7 +17,6 @@ from medvlp.models.generate import Answerer
 from medvlp.models.language import load_language
 from medvlp.models.llava import Assistant, add_lora, assemble, from_card
 from medvlp.models.towers import Reduce, load_tower, tower_from_clip
-from medvlp.shards import Turn
 from medvlp.training.checkpoints import CheckpointError, load_checkpoint
 
 
@@ -77,15 +76,8 @@ def respondent(
 
     identity: hash of its weights.
     """
-    answerer = Answerer(assistant, answer_ends(encoder), batch_size)
+    answerer = Answerer(assistant, encoder.ends(), batch_size)
     return Respondent(answerer, encoder, Processed(assistant.processor, max_pixels), blank_shape(assistant), identity)
-
-
-def answer_ends(encoder: ChatEncoder) -> list[int]:
-    """The special token with which the template ends an answer, which need not be the one of the language model's
-    generation config."""
-    last = int(encoder.encode([Turn("user", "a"), Turn("assistant", "b")], 0).ids[-1])
-    return [last] if last in encoder.tokenizer.all_special_ids else []
 
 
 def blank_shape(assistant: Assistant) -> tuple[int, int, int, int]:

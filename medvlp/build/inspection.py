@@ -59,12 +59,12 @@ def look_at_sources(config: TrainConfig, watch: Watch) -> Iterator[Finding]:
         ShardError: a folder that cannot be read.
     """
     kind = config.objective.kind
-    objective = kind if config.model.kind and kind in ("contrastive", "instruct") else ""
+    content = {"contrastive": "pairs", "instruct": "conversations"}.get(kind, "") if config.model.kind else ""
     held_out = dict(held_out_images(config))
     for name, source in config.data.sources.items():
         dataset = open_shards(source.path)
-        rules = Rules(objective, source.texts, bool(source.questions), config.data.max_pixels)
-        together = Together(objective, held_out)
+        rules = Rules(content, source.texts, bool(source.questions), config.data.max_pixels)
+        together = Together(content, held_out)
         for row, seen in enumerate(watch(name, len(dataset), look_at_shards(dataset, rules, config.data.workers))):
             shard, _ = dataset.locate(row)
             for problem in together.problems(seen):

@@ -99,6 +99,12 @@ class ChatEncoder:
         cuts = [0, *(cut for span in spans for cut in span), len(text)]
         return self._expand(self._pieces(text, cuts), images)[0]
 
+    def ends(self) -> list[int]:
+        """The token with which the template ends an answer, where that is a special one; it need not be the language
+        model's own end, nor have a name in the tokenizer."""
+        last = int(self.encode([Turn("user", "Is it?"), Turn("assistant", "yes")], 0).ids[-1])
+        return [last] if last in self._special_ids else []
+
     def answers(self, encoded: Encoded) -> list[str]:
         """Every run of supervised tokens as text, without the token that ends it."""
         texts = []

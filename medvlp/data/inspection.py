@@ -25,13 +25,13 @@ BLOCK = 256
 class Rules:
     """What samples are for.
 
-    objective: contrastive, instruct, or empty where nothing was said of it.
+    content: "pairs" of an image and a caption, "conversations", or empty where it was not said what is trained on.
     texts: fields that captions are taken from.
     questions: instruct: captions of samples without conversations become answers.
     max_pixels: larger images are refused; 0 leaves images closed, for samples whose images were decoded before.
     """
 
-    objective: str
+    content: str
     texts: Sequence[str]
     questions: bool
     max_pixels: int
@@ -59,7 +59,7 @@ def look(sample: Sample, rules: Rules) -> Seen:
     if str(sample.metadata.get("licence") or "").lower() in UNKNOWN_LICENCES:
         problems.append(Problem("missing_licence", "", f"licence is {sample.metadata.get('licence')!r}"))
     ids = []
-    for number, conversation in enumerate([] if rules.objective == "contrastive" else sample.conversations):
+    for number, conversation in enumerate([] if rules.content == "pairs" else sample.conversations):
         name = conversation.id or str(number)
         problems += [Problem(kind, name, detail) for kind, detail in _conversation(conversation, len(sample.images))]
         ids += [conversation.id] if conversation.id else []
@@ -68,7 +68,7 @@ def look(sample: Sample, rules: Rules) -> Seen:
 
 
 def _images(sample: Sample, rules: Rules) -> Iterator[Problem]:
-    if rules.objective == "contrastive" and len(sample.images) != 1:
+    if rules.content == "pairs" and len(sample.images) != 1:
         yield Problem("not_one_image", "", f"{len(sample.images)} images, a pair has one")
     for name, data in sorted(sample.images.items()):
         if name.endswith("nii.gz"):
@@ -82,12 +82,12 @@ def _images(sample: Sample, rules: Rules) -> Iterator[Problem]:
 
 def _words(sample: Sample, rules: Rules, has_caption: bool) -> Iterator[Problem]:
     fields = ", ".join(rules.texts)
-    if rules.objective == "contrastive":
+    if rules.content == "pairs":
         if not has_caption:
             yield Problem("empty_caption", "", f"no text in {fields}")
-    elif not sample.conversations and not (has_caption and (rules.questions or not rules.objective)):
+    elif not sample.conversations and not (has_caption and (rules.questions or not rules.content)):
         found = "no conversation" if has_caption else f"neither a conversation nor a text in {fields}"
-        yield Problem("no_conversation" if rules.objective else "nothing_said", "", found)
+        yield Problem("no_conversation" if rules.content else "nothing_said", "", found)
 
 
 def _conversation(conversation: Conversation, images: int) -> Iterator[tuple[str, str]]:
@@ -135,12 +135,12 @@ class Together:
     """What samples of one source share, with each other and with images that are held out.
 
     Args:
-        objective: as in `Rules`.
+        content: as in `Rules`.
         held_out: sha256 of an image → (where it is, key of its sample).
     """
 
-    def __init__(self, objective: str, held_out: Mapping[str, tuple[str, str]]) -> None:
-        self.objective, self.held_out = objective, held_out
+    def __init__(self, content: str, held_out: Mapping[str, tuple[str, str]]) -> None:
+        self.content, self.held_out = content, held_out
         self.images: dict[str, str] = {}
         self.ids: dict[str, str] = {}
         self.texts: dict[int, str] = {}
@@ -153,14 +153,14 @@ class Together:
             if image not in self.images and image in self.held_out:
                 place, key = self.held_out[image]
                 yield Problem("shared_image", "", f"also in {place}: {key}")
-            if self.objective == "contrastive" and image in self.images:
+            if self.content == "pairs" and image in self.images:
                 yield Problem("repeated_image", "", f"also in {self.images[image]}")
             self.images.setdefault(image, seen.key)
         for name in seen.ids:
             if name in self.ids:
                 yield Problem("duplicate_id", name, f"also in {self.ids[name]}")
             self.ids.setdefault(name, seen.key)
-        for text in seen.texts if self.objective == "contrastive" else []:
+        for text in seen.texts if self.content == "pairs" else []:
             if text in self.texts:
                 yield Problem("repeated_text", "", f"as of {self.texts[text]}")
             self.texts.setdefault(text, seen.key)

@@ -15,7 +15,6 @@ from medvlp.data.conversations import ChatEncoder
 from medvlp.hub.templates import hub_template
 from medvlp.models.generate import Answerer
 from medvlp.models.llava import Assistant
-from medvlp.shards import Turn
 
 ADAPTER = "adapter"
 """The folder of LoRA adapters that were not merged."""
@@ -118,11 +117,7 @@ def greedy(assistant: Assistant, encoder: ChatEncoder) -> Any:
 
 def end_tokens(assistant: Assistant, encoder: ChatEncoder) -> list[int]:
     """Ids that end an answer: the one that the template writes after it, and the language model's own."""
-    encoded = encoder.encode([Turn("user", "Is it?"), Turn("assistant", "yes")], images=0)
-    # of all added tokens: all_special_ids has only those with a name, and Phi's <|end|> has none
-    special = {number for number, token in assistant.tokenizer.added_tokens_decoder.items() if token.special}
-    ends = [token for token in encoded.ids[encoded.supervised].tolist() if token in special][-1:]
-    return Answerer(assistant, ends).stop_ids
+    return Answerer(assistant, encoder.ends()).stop_ids
 
 
 def adapted_layers(assistant: Assistant) -> list[tuple[str, Any]]:

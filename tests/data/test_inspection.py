@@ -21,9 +21,9 @@ from tests.assistants import vqa_samples
 from tests.data.tiny_tokenizer import tiny_tokenizer
 from tests.datasets import jpeg, write_split
 
-INSTRUCT = Rules("instruct", ["caption"], questions=False, max_pixels=10_000)
+INSTRUCT = Rules("conversations", ["caption"], questions=False, max_pixels=10_000)
 CAPTIONED = replace(INSTRUCT, questions=True)
-CONTRASTIVE = Rules("contrastive", ["caption", "title"], questions=False, max_pixels=10_000)
+CONTRASTIVE = Rules("pairs", ["caption", "title"], questions=False, max_pixels=10_000)
 PLAIN = Rules("", ["caption"], questions=False, max_pixels=10_000)
 PNG_HEADER = struct.pack(">IIBBBBB", 12_000, 12_000, 8, 0, 0, 0, 0)
 
@@ -204,7 +204,7 @@ def test_what_is_wrong_has_a_name_and_a_place(name):
 def test_each_image_that_cannot_be_decoded_is_named():
     whole = jpeg(3, side=80)
     images = {"0.jpg": whole[: len(whole) // 2], "1.jpg": whole, "2.jpg": b"GIF89a"}
-    found = look(sample(asked("<image><image><image>"), images=images), replace(INSTRUCT, objective="")).problems
+    found = look(sample(asked("<image><image><image>"), images=images), replace(INSTRUCT, content="")).problems
     broken = [(problem.name, problem.detail[:6]) for problem in found if problem.name != "empty_question"]
     assert broken == [("undecodable_image", "0.jpg:"), ("undecodable_image", "2.jpg:")]
     assert look(sample(asked(), images={"jpg": b"GIF89a"}), replace(INSTRUCT, max_pixels=0)).problems == []
@@ -226,7 +226,7 @@ def names(together: Together, *samples: Sample, rules: Rules = INSTRUCT) -> list
 
 def test_questions_that_share_an_id():
     one, other = sample(asked(), asked()), replace(sample(asked(), asked(id=None)), key="made__2__0__0")
-    found = names(Together("instruct", {}), one, other)
+    found = names(Together("conversations", {}), one, other)
     assert found == [[("duplicate_id", "also in made__1__0__0")], [("duplicate_id", "also in made__1__0__0")]]
 
 
@@ -239,9 +239,9 @@ def test_pairs_that_share_an_image_or_a_text():
         [("repeated_text", "as of made__1__0__0")],
         [("repeated_image", "also in made__1__0__0")],
     ]
-    assert names(Together("contrastive", {}), first, same_text, same_image, rules=CONTRASTIVE) == expected
+    assert names(Together("pairs", {}), first, same_text, same_image, rules=CONTRASTIVE) == expected
     questions = [replace(one, conversations=[asked(id=None)]) for one in (first, same_text, same_image)]
-    assert names(Together("instruct", {}), *questions) == [[], [], []]
+    assert names(Together("conversations", {}), *questions) == [[], [], []]
 
 
 def test_an_image_that_is_held_out_is_counted_once():
@@ -249,7 +249,7 @@ def test_an_image_that_is_held_out_is_counted_once():
     pair = sample(asked("<image>\n<image>\nWhich?"), images=images)
     again = replace(sample(asked(id="q2")), key="made__2__0__0")
     held_out = {image: ("made/test", f"t{n}") for n, image in enumerate(look(pair, INSTRUCT).images)}
-    found = names(Together("instruct", held_out), pair, again)
+    found = names(Together("conversations", held_out), pair, again)
     assert found == [[("shared_image", "also in made/test: t0"), ("shared_image", "also in made/test: t1")], []]
 
 
