@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from medvlp.build import load_assistant
-from medvlp.build.assistant import answer_ends, respondent
+from medvlp.build.assistant import respondent
 from medvlp.config import ConfigError, load_task
 from medvlp.evaluate import main as evaluate
 from medvlp.shards import ShardDataset
@@ -109,7 +109,7 @@ def test_a_prediction_is_what_stock_transformers_generates(folder, results):
 
 def test_the_token_that_ends_an_answer_is_the_templates(folder):
     loaded = load_assistant(CHECKPOINT)
-    assert loaded.assistant.tokenizer.convert_ids_to_tokens(answer_ends(loaded.encoder)) == ["<|im_end|>"]
+    assert loaded.assistant.tokenizer.convert_ids_to_tokens(loaded.encoder.ends()) == ["<|im_end|>"]
 
 
 @pytest.fixture(scope="module")
