@@ -10,7 +10,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from medvlp.config import CheckConfig, ConfigError, InstructConfig, LlavaConfig, PrepConfig, compose, require_prepared
+from medvlp.config import (
+    CheckConfig,
+    ConfigError,
+    InstructConfig,
+    LlavaConfig,
+    PrepConfig,
+    compose,
+    compose_stages,
+    require_prepared,
+)
 from medvlp.data.problems import Finding, Problem, Tally
 from medvlp.report.findings import counted, findings_table, visible
 
@@ -51,7 +60,7 @@ def main(argv: Sequence[str]) -> int:
         return 0 if words else 2
     try:
         config: CheckConfig = compose("check", words)
-        runs = stages_of(config, words)
+        runs = compose_stages("check", config.stages, words) or {"": config}
         for run in runs.values():
             if not run.source:
                 require_prepared(run)
@@ -78,18 +87,6 @@ def say(error: Exception) -> int:
     """A user's mistake: the message, no traceback."""
     print(f"medvlp check: {error}", file=sys.stderr, flush=True)
     return 1
-
-
-def stages_of(config: CheckConfig, words: Sequence[str]) -> dict[str, CheckConfig]:
-    """The stages of a recipe by name, as `medvlp train` runs them; one without a name where there are none.
-
-    Raises:
-        ConfigError: a stage's overrides are wrong.
-    """
-    recipe = [word for word in words if word.startswith("recipes=")]
-    given = [word for word in words if word not in recipe]
-    stages = {name: compose("check", [*recipe, *more, *given]) for name, more in config.stages.items()}
-    return stages or {"": config}
 
 
 def check(runs: dict[str, CheckConfig], output: str) -> int:

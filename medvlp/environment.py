@@ -10,8 +10,11 @@ import warnings
 def settle() -> None:
     """Quiet libraries that speak of themselves, and keep freed memory for the next step."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # tokenizers run in loader workers, which are forked
+    import torch
     import transformers
 
+    # Until a number is set, MKL takes fewer threads when it sees fit, and another number rounds otherwise: bits would differ.
+    torch.set_num_threads(torch.get_num_threads())
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from medvlp.config import ConfigError, TrainConfig, as_dict, compose, expand_grid, require_prepared
+from medvlp.config import ConfigError, TrainConfig, as_dict, compose, compose_stages, expand_grid, require_prepared
 from medvlp.listing import verb_help
 
 if TYPE_CHECKING:
@@ -72,23 +72,15 @@ def stages_of(config: TrainConfig, words: Sequence[str]) -> list[TrainConfig]:
         raise ConfigError(
             f"resume={config.resume}: this recipe has the stages {', '.join(config.stages)}; give resume=auto"
         )
+    wrong = [name for name in config.stages if not re.fullmatch(r"[A-Za-z0-9_.-]+", name)]
+    if wrong:
+        raise ConfigError(f"stages.{wrong[0]}: a stage's name becomes a folder's; use letters, digits, - and _")
     runs: list[TrainConfig] = []
-    recipe = [word for word in words if word.startswith("recipes=")]
-    given = [word for word in words if word not in recipe]
-    for name, overrides in config.stages.items():
-        if not re.fullmatch(r"[A-Za-z0-9_.-]+", name):
-            raise ConfigError(f"stages.{name}: a stage's name becomes a folder's; use letters, digits, - and _")
+    for name, run in compose_stages("train", config.stages, words).items():
         is_last = len(runs) == len(config.stages) - 1
-        run = compose("train", [*recipe, *overrides, *given])
-        before = Path(runs[-1].run_root) / runs[-1].run_name / "checkpoints" / "last.ckpt" if runs else None
-        runs.append(
-            dataclasses.replace(
-                run,
-                stages={},
-                run_name=run.run_name if is_last else f"{run.run_name}__{name}",
-                init_from=run.init_from or str(before or ""),
-            )
-        )
+        before = Path(runs[-1].run_root) / runs[-1].run_name / "checkpoints" / "last.ckpt" if runs else ""
+        changes: dict[str, Any] = {"run_name": run.run_name if is_last else f"{run.run_name}__{name}", "stages": {}}
+        runs.append(dataclasses.replace(run, init_from=run.init_from or str(before), **changes))
     return runs
 
 

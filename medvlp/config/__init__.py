@@ -34,6 +34,7 @@ from medvlp.config.schema import (
     TrainerConfig,
     VisionConfig,
 )
+from medvlp.config.stages import compose_stages
 
 __all__ = [
     "AskConfig",
@@ -63,6 +64,7 @@ __all__ = [
     "as_dict",
     "check",
     "compose",
+    "compose_stages",
     "describe",
     "expand_grid",
     "from_dict",

@@ -236,7 +236,8 @@ def last_hidden(model: Any, batch: dict[str, Any], features_NPD: Tensor | None) 
     """
     embeds_RLD = model.get_input_embeddings()(batch["ids"])
     if features_NPD is not None:
-        chosen_MD = features_NPD.flatten(0, 1)[batch["features"]].to(embeds_RLD.dtype)
+        # index_select: the backward of indexing by [...] adds in any order on several threads, and bits would differ
+        chosen_MD = features_NPD.flatten(0, 1).index_select(0, batch["features"]).to(embeds_RLD.dtype)
         embeds_RLD = embeds_RLD.flatten(0, 1).index_copy(0, batch["slots"], chosen_MD).view(embeds_RLD.shape)
     output = model.model.language_model(
         inputs_embeds=embeds_RLD,

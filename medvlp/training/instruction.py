@@ -32,7 +32,7 @@ class Instruction(Training):
         model: Any = self.model
         features_NPD = self.image_features(batch["images"])
         hidden_RLD = last_hidden(model, batch, None if batch["images"] is None else features_NPD)
-        hidden_TD = hidden_RLD.flatten(0, 1)[batch["predictors"]]
+        hidden_TD = hidden_RLD.flatten(0, 1).index_select(0, batch["predictors"])
         summed = linear_cross_entropy(hidden_TD, model.lm_head.weight, batch["targets"], batch["weights"])
         if batch["images"] is None:
             summed = summed + 0.0 * features_NPD.sum()
