@@ -177,7 +177,7 @@ def test_a_longer_horizon_continues_a_finished_run(folder, words):
         (["resume=auto", "data.sources.made.weight=2"], "data.sources differ"),
         (["resume=absent.ckpt"], "no such file"),
         (["run_name=new", "optim.parts.visio.freeze=true"], "unknown part 'visio'"),
-        (["run_name=new", "data.global_batch_size=45"], "an epoch has 44 units"),
+        (["run_name=new", "data.global_batch_size=45"], "an epoch has 44 samples"),
         (["run_name=new", "init_from=absent.ckpt"], "checkpoint absent.ckpt: no such file"),
         (["run_name=new", "model.name=ViT-B-999"], "not one of open_clip's architectures"),
         (["run_name=new", "tasks=[rocov2_retrieval]"], "task rocov2_retrieval"),
