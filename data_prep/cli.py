@@ -25,7 +25,7 @@ options
   samples_per_shard=1000   source rows that make one shard
   max_pixels=64000000      larger images are dropped
   min_side=16              so are images with a shorter side (pixels)
-  flag=<set>               medmnist: which set, if the file's name does not say"""
+  flag=<choice>            a source's own: medmnist's set, slake's language, pmc_vqa's version, llava_json's image folder"""
 
 
 def main(argv: list[str]) -> int:
