@@ -51,6 +51,6 @@ def load_plain_state(model: nn.Module, tensors: Mapping[str, Tensor], strict: bo
         raise RuntimeError(f"missing, unexpected or of another shape: {sorted(wrong)[:5]}")
     for key in quantised.keys() & tensors.keys():
         layer = quantised[key]
-        weight = Params4bit(tensors[key].clone(), requires_grad=False, quant_type="nf4", compress_statistics=False)
-        layer.weight = weight.to(layer.weight.device)  # type: ignore[misc]
+        weight: Any = Params4bit(tensors[key].clone(), requires_grad=False, quant_type="nf4", compress_statistics=False)
+        layer.weight = weight.to(layer.weight.device)
     return model.load_state_dict({k: v for k, v in tensors.items() if k not in quantised}, strict=False)
