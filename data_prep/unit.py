@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.sources import Dropped, Source, Unit, open_source
-from data_prep.stages import Draft, Drop, Stage, build_stages
+from data_prep.stages import Draft, Drop, Stage, apply_stages, build_stages
 from medvlp.shards import FileMark, ShardWriter
 from medvlp.shards.atomic import write_whole
 from medvlp.shards.manifest import PARTS
@@ -77,15 +77,12 @@ def run_unit(job: Job) -> Part:
     with ShardWriter(path, split) as writer:
         for item in _opened(job.source).read(job.unit):
             rows_in += 1
-            try:
-                draft = _through(stages, item)
-            except Drop as drop:
-                name = item.name if isinstance(item, Dropped) else str(item.metadata.get("original_name", item.key))
-                drops.append(
-                    {"split": split, "name": name, "stage": drop.stage, "reason": drop.reason, "detail": drop.detail}
-                )
-            else:
-                writer.write(draft.sample, draft.width, draft.height, draft.perceptual_hash)
+            for left in _through(stages, item):
+                if isinstance(left, Drop):
+                    page = {"name": left.name, "stage": left.stage, "reason": left.reason, "detail": left.detail}
+                    drops.append({"split": split, **page})
+                else:
+                    writer.write(left.sample, left.width, left.height, left.perceptual_hash)
     if writer.rows:
         write_tables(path.with_suffix(".parquet"), [rows_table(writer.rows)])
     part = Part(split, job.unit.number, rows_in, len(writer.rows), drops, writer.files)
@@ -101,13 +98,12 @@ def encode_json(content: Any, indent: int | None = None) -> bytes:
     return json.dumps(content, ensure_ascii=False, indent=indent).encode("utf-8", "backslashreplace")
 
 
-def _through(stages: list[Stage], item: Sample | Dropped) -> Draft:
-    if isinstance(item, Dropped):
-        raise Drop("read", item.reason, item.detail)
-    draft = Draft(item)
-    for stage in stages:
-        draft = stage(draft)
-    return draft
+def _through(stages: list[Stage], item: Sample | Dropped) -> list[Draft | Drop]:
+    if isinstance(item, Sample):
+        return apply_stages(stages, Draft(item))
+    drop = Drop("read", item.reason, item.detail)
+    drop.name = item.name
+    return [drop]
 
 
 def read_part(output: Path, unit: Unit) -> Part | None:

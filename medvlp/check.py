@@ -149,7 +149,7 @@ def look_at_files(config: CheckConfig) -> Iterator[Finding]:
         PrepError: an unknown source, or an input that is not its.
     """
     from data_prep.sources import Dropped, PrepError, open_source
-    from data_prep.stages import Draft, Drop, build_stages, default_stages
+    from data_prep.stages import Draft, Drop, apply_stages, build_stages, default_stages
     from medvlp.data.inspection import Rules, Together, look
 
     def found(problem: Problem, key: str) -> Finding:
@@ -171,15 +171,12 @@ def look_at_files(config: CheckConfig) -> Iterator[Finding]:
                 if isinstance(item, Dropped):
                     yield found(Problem(item.reason, "", item.detail), item.name)
                     continue
-                draft = Draft(item)
-                try:
-                    for stage in stages:
-                        draft = stage(draft)
-                except Drop as drop:
-                    yield found(Problem(drop.reason, "", drop.detail), item.key)
-                    continue
-                for problem in splits[unit.split].problems(look(draft.sample, rules)):
-                    yield found(problem, item.key)
+                for left in apply_stages(stages, Draft(item)):
+                    if isinstance(left, Drop):
+                        yield found(Problem(left.reason, "", left.detail), item.key)
+                        continue
+                    for problem in splits[unit.split].problems(look(left.sample, rules)):
+                        yield found(problem, item.key)
     except PrepError as error:
         yield found(Problem("unreadable_input", "", str(error)), "")
 

@@ -8,17 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from data_prep.stages import (
-    Draft,
-    Drop,
-    build_stages,
-    check_images,
-    clean_text,
-    default_stages,
-    measure,
-    need_text,
-    tidy,
-)
+from data_prep.stages import Draft, Drop, build_stages, default_stages
+from data_prep.stages.images import check_images, measure
+from data_prep.stages.text import clean_text, need_text, tidy
 from medvlp.shards import Conversation, Sample, Turn
 from tests.data_prep.folders import jpeg
 

@@ -5,7 +5,7 @@ import pytest
 
 from data_prep.pipeline import prepare
 from data_prep.sources import Dropped, PrepError, open_source
-from data_prep.stages import tidy
+from data_prep.stages.text import tidy
 from medvlp.shards import ShardDataset, verify
 from tests.data_prep.folders import jpeg
 
