@@ -1,0 +1,1 @@
+"""Compound figures: where their panels are, and what their captions say of each."""

@@ -1,0 +1,121 @@
+"""Where a caption names panels: (A), (a, b), (a–c), A), A., A:, "a Axial CT", (top), (left panel)."""
+
+from __future__ import annotations
+
+import re
+import string
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Mention:
+    """One place of a caption that names panels: `caption[start:stop]`."""
+
+    start: int
+    stop: int
+    labels: frozenset[str]
+    is_reference: bool
+    """As in "the mass in (A)": it points to a panel, and does not say which words describe it."""
+
+
+@dataclass(frozen=True)
+class Labelling:
+    """How a caption names the panels."""
+
+    labels: tuple[str, ...]
+    """In the order of the panels, as the caption writes them; letters run from A without a gap."""
+    mentions: list[Mention]
+    layout: str
+    """"any" with letters; "row" or "column" where the labels are words of place."""
+
+
+_LETTER = r"(?<![\w'’.-])[A-Za-z](?![\w'’])"
+_JOIN = r"\s*(?:,\s*and|,\s*&|[,;/&–—-]|and|to)\s*"
+_LIST = rf"(?P<labels>{_LETTER}(?:{_JOIN}{_LETTER})*)"
+_NOUN = r"(?:panels?|images?|pictures?|figures?|figs?\.?|parts?|photographs?|columns?|rows?|frames?)"
+_SENTENCE_START = r"(?:^|(?<=[.;:!?)\]…]))\s*"
+
+STYLES = (
+    # (A), (a, b), [a–c], (panel A)
+    re.compile(rf"[(\[]\s*(?:{_NOUN}\s+)?{_LIST}\s*[)\]]", re.I),
+    # A) and a, b)
+    re.compile(rf"(?<![\w(\[]){_LIST}\)"),
+    # A: anywhere between words, as in "showing A: the sinus; B: the mucosa"
+    re.compile(rf"(?<![\w(\[])(?:[Pp]anels?\s+)?{_LIST}\s?:(?=\s|[A-Z])"),
+    # A. and A, where a sentence starts
+    re.compile(rf"{_SENTENCE_START}(?:[Pp]anels?\s+)?{_LIST}\s?[.,](?=\s)"),
+    # a Axial CT. b Coronal CT: where a sentence starts, before a capital or a figure
+    re.compile(rf"{_SENTENCE_START}(?:[Pp]anels?\s+)?{_LIST}\s+(?=[A-Z0-9(])"),
+)
+"""The ways in which captions write letters; of two that label equally many panels the earlier one is believed."""
+
+# "left" alone is mostly a side of the body, which is the other side of the picture: it has to name a picture.
+_PLACE = re.compile(
+    rf"[(\[]\s*(?:the\s+)?(?:(?P<side>left|right|middle|cent(?:er|re)|upper|lower|top|bottom)(?:[\s-]+hand)?\s+{_NOUN}"
+    rf"|(?P<edge>top|bottom))\s*[)\]]"
+    rf"|{_SENTENCE_START}(?:(?P<side2>left|right|middle|cent(?:er|re)|upper|lower|top|bottom)\s+{_NOUN}|(?P<edge2>top|bottom)):",
+    re.I,
+)
+PLACES = (
+    (("left", "middle", "right"), "row"),
+    (("left", "right"), "row"),
+    (("top", "middle", "bottom"), "column"),
+    (("top", "bottom"), "column"),
+    (("upper", "middle", "lower"), "column"),
+    (("upper", "lower"), "column"),
+)
+
+_POINTS_AT = re.compile(r"(?:\b(?:in|of|from|to|as|see|than|with|panels?|figures?|figs?\.?|images?)|[=<>])\s*$", re.I)
+
+
+def find_mentions(caption: str) -> Labelling | None:
+    """The panels that the caption names, or None where it names fewer than two or leaves letters out."""
+    best: Labelling | None = None
+    for style in STYLES:
+        for letters in (string.ascii_uppercase, string.ascii_lowercase):
+            mentions = [m for m in _letter_mentions(style, caption) if all(label in letters for label in m.labels)]
+            named = frozenset().union(*(m.labels for m in mentions if not m.is_reference))
+            labels = tuple(letters[: len(named)])
+            complete = len(named) >= 2 and named == frozenset(labels)
+            if complete and (best is None or len(labels) > len(best.labels)):
+                best = Labelling(labels, [m for m in mentions if m.labels <= named], "any")
+    return best or _place_mentions(caption)
+
+
+def _letter_mentions(style: re.Pattern[str], caption: str) -> Iterator[Mention]:
+    for found in style.finditer(caption):
+        labels = _expand(found["labels"])
+        unopened = found[0].endswith(")") and found[0][0] not in "(["
+        if labels and not (unopened and _is_inside_brackets(caption, found.start())):
+            start = found.start() + len(found[0]) - len(found[0].lstrip())
+            is_reference = _POINTS_AT.search(caption, 0, start) is not None
+            yield Mention(start, found.end(), frozenset(labels), is_reference)
+
+
+def _expand(written: str) -> set[str]:
+    """The letters of "a", "a, b", "a and b", "a–c", "A-C, F"; none where a range runs backwards."""
+    written = re.sub(r"\s*(?:[–—-]|\bto\b)\s*", "-", written)
+    letters: set[str] = set()
+    for piece in re.findall(r"[A-Za-z]-[A-Za-z]|(?<![A-Za-z])[A-Za-z](?![A-Za-z])", written):
+        first, last = ord(piece[0]), ord(piece[-1])
+        if last < first or piece[0].isupper() != piece[-1].isupper():
+            return set()
+        letters.update(map(chr, range(first, last + 1)))
+    return letters
+
+
+def _is_inside_brackets(caption: str, position: int) -> bool:
+    before = caption[:position]
+    return before.count("(") > len(re.findall(r"(?<!\b[A-Za-z])\)", before))
+
+
+def _place_mentions(caption: str) -> Labelling | None:
+    mentions = []
+    for found in _PLACE.finditer(caption):
+        place = next(word for word in found.groups() if word).lower()
+        place = "middle" if place.startswith("cent") else place
+        start = found.start() + len(found[0]) - len(found[0].lstrip())
+        mentions.append(Mention(start, found.end(), frozenset([place]), False))
+    named = frozenset().union(*(m.labels for m in mentions))
+    return next((Labelling(words, mentions, layout) for words, layout in PLACES if named == frozenset(words)), None)

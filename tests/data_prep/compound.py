@@ -1,0 +1,116 @@
+"""Compound figures made from single pictures and captions, with all that was put where."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from random import Random
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+Box = tuple[int, int, int, int]
+
+LAYOUTS: dict[int, list[list[int]]] = {
+    2: [[2], [1, 1]],
+    3: [[3], [1, 1, 1], [1, 2], [2, 1]],
+    4: [[2, 2], [4], [3, 1]],
+    5: [[2, 3], [3, 2]],
+    6: [[3, 3], [2, 2, 2]],
+    7: [[3, 4], [2, 2, 3]],
+    8: [[4, 4], [3, 2, 3]],
+    9: [[3, 3, 3]],
+}
+"""Number of panels → rows, as numbers of panels in them."""
+
+GROUNDS = {"white": "white", "black": "black", "none": "white"}
+STYLES = ("(A) x.", "(a) x;", "x (A),", "A) x.", "A: x.", "A. x.", "A, x.", "a X.", "[a] x.")
+
+
+@dataclass
+class Compound:
+    """A figure and the truth about it."""
+
+    data: bytes
+    boxes: list[Box]
+    labels: list[str]
+    caption: str
+    texts: list[str]
+    """What the caption of each panel should be."""
+    ground: str
+    gutter: int
+
+
+def compose(
+    pictures: list[Image.Image],
+    captions: list[str],
+    random: Random,
+    ground: str | None = None,
+    gutter: int | None = None,
+    style: str | None = None,
+    letters: bool = True,
+) -> Compound:
+    """One figure of all the pictures, on rows of one width; JPEG at a random quality from 75 to 95."""
+    count = len(pictures)
+    ground = ground or random.choice(list(GROUNDS))
+    gutter = gutter if gutter is not None else random.randint(3, 20)
+    gutter = 0 if ground == "none" else gutter
+    margin = random.choice([0, gutter, 10]) if ground == "white" else 0
+    place = random.choice(["corner", "above", "below", "none"] if ground == "white" else ["corner", "none"])
+    place = place if letters else "none"
+    strip = 18 if place in ("above", "below") else 0
+    style = style or random.choice(STYLES)
+    labels = ["abcdefghi"[i] if "a" in style else "ABCDEFGHI"[i] for i in range(count)]
+    width = random.randint(500, 900)
+
+    canvas = Image.new("RGB", (width, 4000), GROUNDS[ground])
+    draw = ImageDraw.Draw(canvas)
+    font = ImageFont.load_default(14)
+    boxes: list[Box] = []
+    y, left = margin, list(zip(pictures, labels, strict=True))
+    for columns in random.choice(LAYOUTS[count]):
+        row, left = left[:columns], left[columns:]
+        edges = np.linspace(margin, width - margin + gutter, columns + 1)
+        if random.random() < 0.3 and columns > 1:  # uneven columns
+            edges[1:-1] += np.array([random.uniform(-0.08, 0.08) for _ in edges[1:-1]]) * width
+        height = max(90, round(min((edges[1] - edges[0]) * random.uniform(0.7, 1.1), 500)))
+        y += strip if place == "above" else 0
+        for (picture, label), x0, x1 in zip(row, edges[:-1].astype(int), edges[1:].astype(int) - gutter, strict=True):
+            canvas.paste(picture.convert("RGB").resize((x1 - x0, height)), (x0, y))
+            boxes.append((int(x0), y, int(x1), y + height))
+            if place == "corner":
+                draw.rectangle((x0 + 4, y + 4, x0 + 20, y + 22), fill="white")
+                draw.text((x0 + 8, y + 5), label, "black", font)
+            elif place != "none":
+                spot = ((x0 + x1) // 2 - 8, y - strip if place == "above" else y + height + 1)
+                draw.text(spot, f"({label})", "black", font)
+        y += height + gutter + (strip if place == "below" else 0)
+    canvas = canvas.crop((0, 0, width, max(y - gutter + margin, 1)))
+    buffer = io.BytesIO()
+    canvas.save(buffer, "JPEG", quality=random.randint(75, 95))
+    caption, texts = compose_caption(captions, labels, style, random)
+    return Compound(buffer.getvalue(), boxes, labels, caption, texts, ground, gutter)
+
+
+LEADS = ("Imaging of the patient.", "A 65-year-old woman with abdominal pain.", "")
+
+
+def compose_caption(captions: list[str], labels: list[str], style: str, random: Random) -> tuple[str, list[str]]:
+    """The figure's caption in a style, and each panel's."""
+    lead = random.choice(LEADS)
+    texts = [caption.strip().rstrip(".,;:") for caption in captions]
+    before, separator = style.startswith("x"), style[-1]
+    written = []
+    for text, label in zip(texts, labels, strict=True):
+        sign = style.replace(separator, "").replace("x", "").replace("X", "").strip()
+        sign = style[: style.index(" ")] if not before else "(A)"
+        sign = sign.replace("A", label).replace("a", label)
+        written.append(f"{text} {sign}" if before else f"{sign} {text}")
+    body = f"{separator} ".join(written) + "."
+    return f"{lead} {body}".strip(), [f"{lead} {text}.".strip() for text in texts]
+
+
+def synthetic_picture(seed: int, side: int = 200) -> Image.Image:
+    """Smooth noise with a bright frame to its last pixel: a radiograph for lack of one."""
+    noise = np.random.default_rng(seed).integers(40, 200, (12, 12), dtype=np.uint8)
+    return Image.fromarray(noise).resize((side, side), Image.Resampling.BICUBIC)
