@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import csv
 import errno
+import hashlib
+import io
 import itertools
 import json
 import math
 import os
 import stat
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, NamedTuple
 
 from data_prep.sources.base import PrepError
 
@@ -22,7 +25,15 @@ MAX_JSON_BYTES = 4 * 2**30
 MAX_LINE_BYTES = 16 * 2**20
 """Of a line in a file of JSON lines."""
 
+MAX_TEXT = 100_000
+"""Characters of a text; the longest captions in the literature have about 5,000. More is a fault of the file."""
+
 _MAGIC = ((b"\xff\xd8\xff", "jpg"), (b"\x89PNG\r\n\x1a\n", "png"))
+_OTHER_MAGIC = ((b"GIF8", "gif"), (b"II*\0", "tif"), (b"MM\0*", "tif"), (b"BM", "bmp"))
+"""Formats that shards do not hold, and that PNG can stand for without loss."""
+
+csv.field_size_limit(MAX_LINE_BYTES)
+# The module's own limit, 131,072 characters, ends the whole table; text_of makes a drop of the one row.
 
 
 class BadRow(Exception):
@@ -47,6 +58,52 @@ def check_format(name: str, data: bytes) -> str:
     if extension is None:
         raise BadRow("image_format", f"{name} begins with {data[:8]!r}: neither JPEG, PNG nor WebP; convert it")
     return extension
+
+
+class Picture(NamedTuple):
+    """An image as a shard can hold it."""
+
+    extension: str
+    data: bytes
+    reencoded_from: str = ""
+    """The publisher's format, where it was none that shards hold; the data is then PNG."""
+
+
+def picture_of(name: str, data: bytes) -> Picture:
+    """The publisher's bytes if they are JPEG, PNG or WebP; GIF, TIFF and BMP become PNG, pixel for pixel.
+
+    Raises BadRow: image_format (another format, several frames, or pixels that PNG cannot hold), broken_image.
+    """
+    extension = next((extension for magic, extension in _OTHER_MAGIC if data.startswith(magic)), None)
+    if extension is None:
+        return Picture(check_format(name, data), data)
+    return Picture("png", _as_png(name, data, extension), extension)
+
+
+def _as_png(name: str, data: bytes, extension: str) -> bytes:
+    from PIL import Image
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what is wrong with a file decides below
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            image = Image.open(io.BytesIO(data), formats=("GIF", "TIFF", "BMP"))
+            if getattr(image, "n_frames", 1) > 1:
+                raise BadRow("image_format", f"{name} is a {extension} of several frames; give each its own file")
+            if image.mode not in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16"):
+                raise BadRow("image_format", f"{name} is a {extension} of mode {image.mode}, which PNG cannot hold")
+            written = io.BytesIO()
+            image.save(written, "PNG")
+    except BadRow:
+        raise
+    except Exception as error:  # Pillow's plugins raise OSError, ValueError, SyntaxError, struct.error, ...
+        raise BadRow("broken_image", f"{name} cannot be decoded as {extension} ({type(error).__name__})") from None
+    return written.getvalue()
+
+
+def read_picture(folder: Path, name: str) -> Picture:
+    """As read_image, for sources that publish other formats too. Raises BadRow as it and `picture_of` do."""
+    return picture_of(name, _read_below(folder, name))
 
 
 def read_image(folder: Path, name: str) -> tuple[str, bytes]:
@@ -104,6 +161,16 @@ def size_of(folder: Path, name: str) -> int | None:
         return None
 
 
+def digest_listing(folder: Path) -> str:
+    """sha256 of all names and sizes below a folder, for fingerprints: hashing a million images is too slow."""
+    listing = []
+    for place, _, names in os.walk(folder):
+        for name in names:
+            path = os.path.join(place, name)
+            listing.append(f"{os.path.relpath(path, folder)}\t{os.lstat(path).st_size}")
+    return hashlib.sha256("\n".join(sorted(listing)).encode("utf-8", "surrogateescape")).hexdigest()
+
+
 def read_json_list(path: Path) -> list[tuple[int, Any]]:
     """(number from 1, entry) of a JSON file that holds a list. Raises PrepError with the place of what is wrong."""
     size = path.stat().st_size
@@ -132,16 +199,25 @@ def read_json_lines(path: Path) -> Iterator[tuple[int, Any]]:
     For a line that cannot be read, the entry is a BadRow: not_utf8, bad_json, line_too_long.
     """
     with open(path, "rb") as file:
-        for number in itertools.count(1):
-            line = file.readline(MAX_LINE_BYTES + 1)
-            if not line:
-                return
-            if len(line) > MAX_LINE_BYTES:
-                while line and not line.endswith(b"\n"):
-                    line = file.readline(MAX_LINE_BYTES)
-                yield number, BadRow("line_too_long", f"the line has more than {MAX_LINE_BYTES} bytes")
-            elif line.strip():
-                yield number, _json_line(line.rstrip())
+        for number, _, entry in json_lines(file):
+            yield number, entry
+
+
+def json_lines(file: BinaryIO) -> Iterator[tuple[int, int, Any]]:
+    """(number from 1, byte offset, entry) of each line that is not blank, from where the file stands."""
+    offset = file.tell()
+    for number in itertools.count(1):
+        line = file.readline(MAX_LINE_BYTES + 1)
+        if not line:
+            return
+        start, offset = offset, offset + len(line)
+        if len(line) > MAX_LINE_BYTES:
+            while line and not line.endswith(b"\n"):
+                line = file.readline(MAX_LINE_BYTES)
+                offset += len(line)
+            yield number, start, BadRow("line_too_long", f"the line has more than {MAX_LINE_BYTES} bytes")
+        elif line.strip():
+            yield number, start, _json_line(line.rstrip())
 
 
 def _json_line(line: bytes) -> Any:
@@ -164,23 +240,33 @@ def read_csv(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, Any]]:
     with open(path, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
         reader = csv.reader(file)
         try:
-            header = next(reader, [])
-            lacking = [column for column in columns if column not in header]
-            if lacking:
-                raise PrepError(f"{path} has the columns {', '.join(header)}; it lacks {', '.join(lacking)}")
+            header = check_header(path, next(reader, []), columns)
             for number, fields in enumerate(fields for fields in reader if fields):
-                if len(fields) == len(header):
-                    yield number, dict(zip(header, fields, strict=True))
-                else:
-                    yield number, BadRow("bad_row", f"{len(fields)} fields, expected {len(header)}")
+                yield number, csv_entry(header, fields)
         except csv.Error as error:
             raise PrepError(f"{path} line {reader.line_num} cannot be read: {error}; mend or remove the line") from None
+
+
+def check_header(path: Path, header: list[str], columns: Sequence[str]) -> list[str]:
+    """The header of a table. Raises PrepError if it lacks one of the columns."""
+    lacking = [column for column in columns if column not in header]
+    if lacking:
+        raise PrepError(f"{path} has the columns {', '.join(header)}; it lacks {', '.join(lacking)}")
+    return header
+
+
+def csv_entry(header: list[str], fields: list[str]) -> Any:
+    """Column → text, or a BadRow where the row has another number of fields than the header."""
+    if len(fields) != len(header):
+        return BadRow("bad_row", f"{len(fields)} fields, expected {len(header)}")
+    return dict(zip(header, fields, strict=True))
 
 
 def text_of(entry: dict[str, Any], key: str) -> str:
     """A text of an entry, without white space at its ends; numbers become text, since publishers mix both.
 
-    Raises BadRow: missing_<key>, empty_<key>, bad_<key>, not_utf8, where <key> is in lower case, blanks as underscores.
+    Raises BadRow: missing_<key>, empty_<key>, bad_<key>, long_<key>, not_utf8, where <key> is in lower case, blanks as
+    underscores.
     """
     suffix = key.lower().replace(" ", "_")
     value = entry.get(key)
@@ -189,6 +275,8 @@ def text_of(entry: dict[str, Any], key: str) -> str:
     text = as_text(value)
     if text is None:
         raise BadRow(f"bad_{suffix}", f"{key} is {described(value)}, expected a text or a number")
+    if len(text) > MAX_TEXT:
+        raise BadRow(f"long_{suffix}", f"{key} has {len(text)} characters, at most {MAX_TEXT} are read")
     if not check_utf8(text, key).strip():
         raise BadRow(f"empty_{suffix}", f"{key} is empty")
     return text.strip()
@@ -199,6 +287,19 @@ def as_text(value: Any) -> str | None:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return None
     return None if isinstance(value, float) and not math.isfinite(value) else str(value)
+
+
+def plain(value: Any) -> Any:
+    """A text, number or truth value that a sample can hold, lists without their other items; None for the rest.
+
+    For what goes along with a sample (labels, citations): its faults should not cost the sample.
+    """
+    if isinstance(value, list):
+        return [item for item in map(plain, value) if item is not None and not isinstance(item, list)]
+    if isinstance(value, str):
+        encodable = len(value) <= MAX_TEXT and not any("\ud800" <= c <= "\udfff" for c in value)
+        return value.strip() if encodable else None
+    return value if isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value)) else None
 
 
 def described(value: Any) -> str:

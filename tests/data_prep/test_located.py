@@ -1,0 +1,154 @@
+"""Rows that are found again by their place; images of formats that shards do not hold."""
+
+import csv
+import io
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from data_prep.sources import files
+from data_prep.sources.base import PrepError
+from data_prep.sources.files import BadRow, check_format, picture_of, plain, read_csv, read_json_lines
+from data_prep.sources.located import CsvTable, JsonLines
+from tests.data_prep.folders import jpeg
+
+texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)
+
+
+@given(st.lists(st.tuples(texts, texts), max_size=8), st.sampled_from(["\n", "\r\n"]), st.booleans())
+def test_csv_rows_are_found_again(tmp_path_factory, rows, ending, bom):
+    path = tmp_path_factory.mktemp("csv") / "table.csv"
+    with open(path, "w", newline="", encoding="utf-8-sig" if bom else "utf-8") as file:
+        writer = csv.writer(file, lineterminator=ending, quoting=csv.QUOTE_ALL)
+        writer.writerows([("a", "b"), *rows])
+    table = CsvTable(path, ("b",))
+    located = list(table.located())
+    assert [(number, entry) for number, _, entry in located] == [
+        (number, {"a": a, "b": b}) for number, (a, b) in enumerate(rows)
+    ]
+    assert [(number, entry) for number, _, entry in located] == list(read_csv(path, ["b"]))
+    with open(path, "rb") as file:
+        assert [table.at(file, offset) for _, offset, _ in reversed(located)] == [e for _, _, e in reversed(located)]
+
+
+def test_csv_rows_of_another_length_and_blank_lines(tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_text('a,b\n1,2\n\n"3\n4",5\n6\n7,8\n')
+    table = CsvTable(path, ())
+    located = list(table.located())
+    assert [(number, offset) for number, offset, _ in located] == [(0, 4), (1, 9), (2, 17), (3, 19)]
+    assert located[1][2] == {"a": "3\n4", "b": "5"}
+    assert (located[2][2].reason, located[2][2].detail) == ("bad_row", "1 fields, expected 2")
+    with open(path, "rb") as file:
+        assert table.at(file, 19) == {"a": "7", "b": "8"}
+
+
+def test_csv_tables_that_are_refused(tmp_path, monkeypatch):
+    path = tmp_path / "table.csv"
+    path.write_text("a,b\n1,2\n")
+    with pytest.raises(PrepError, match="has the columns a, b; it lacks c"):
+        CsvTable(path, ("a", "c"))
+    monkeypatch.setattr("data_prep.sources.located.MAX_LINE_BYTES", 10)
+    path.write_text("a,b\n1,2\n3,45678901234567\n")
+    with pytest.raises(PrepError, match=r"the row at byte 8 cannot be read: the line has more than 10 bytes"):
+        list(CsvTable(path, ()).located())
+
+
+def test_json_lines_are_found_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "MAX_LINE_BYTES", 12)
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(b'{"a": 1}\n\n["too long for it"]\n{"a": 2}\n{\n{"a": 3}')
+    table = JsonLines(path)
+    located = list(table.located())
+    assert [(number, offset) for number, offset, _ in located] == [(1, 0), (3, 10), (4, 30), (5, 39), (6, 41)]
+    assert [e if isinstance(e, dict) else e.reason for _, _, e in located] == [
+        *({"a": 1}, "line_too_long", {"a": 2}, "bad_json", {"a": 3})
+    ]
+    with open(path, "rb") as file:
+        assert [table.at(file, offset) for offset in (41, 30, 0)] == [{"a": 3}, {"a": 2}, {"a": 1}]
+        assert table.at(file, 10).reason == "line_too_long"
+    assert [number for number, _ in read_json_lines(path)] == [1, 3, 4, 5, 6]
+
+
+def test_a_field_beyond_the_modules_own_limit_is_one_rows_fault(tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_text(f"a,b\n1,{'x' * 200_000}\n2,y\n")
+    rows = [entry for _, entry in read_csv(path, ["b"])]
+    with pytest.raises(BadRow, match="long_b") as caught:
+        files.text_of(rows[0], "b")
+    assert caught.value.detail == "b has 200000 characters, at most 100000 are read"
+    assert files.text_of(rows[1], "b") == "y"
+
+
+def encoded(mode, format, **options):
+    image = Image.frombytes(mode, (5, 4), bytes(range(5 * 4 * len(Image.new(mode, (1, 1)).tobytes()))))
+    if mode == "P":
+        image.putpalette([(7 * n) % 256 for n in range(768)])
+    buffer = io.BytesIO()
+    image.save(buffer, format, **options)
+    return image, buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("mode", "format", "name"),
+    [("RGB", "TIFF", "tif"), ("L", "TIFF", "tif"), ("I;16", "TIFF", "tif"), ("P", "GIF", "gif"), ("RGB", "BMP", "bmp")],
+)
+def test_formats_that_become_png_keep_their_pixels(mode, format, name):
+    image, data = encoded(mode, format)
+    picture = picture_of("a.img", data)
+    assert (picture.extension, picture.reencoded_from) == ("png", name)
+    assert check_format("a.img", picture.data) == "png"
+    again = Image.open(io.BytesIO(picture.data))
+    assert (
+        again.convert("RGB" if mode != "I;16" else "I").tobytes()
+        == image.convert("RGB" if mode != "I;16" else "I").tobytes()
+    )
+
+
+def test_formats_of_shards_stay_as_they_are():
+    assert picture_of("a.tif", jpeg(1)) == ("jpg", jpeg(1), "")
+
+
+def animation():
+    frames = [Image.new("L", (4, 4), shade) for shade in (0, 200)]
+    buffer = io.BytesIO()
+    frames[0].save(buffer, "GIF", save_all=True, append_images=frames[1:])
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"%PDF-1.4", "image_format"),
+        (animation(), "image_format"),
+        (encoded("CMYK", "TIFF")[1], "image_format"),
+        (encoded("RGB", "TIFF")[1][:40], "broken_image"),
+        (b"GIF89a" + b"\xff" * 30, "broken_image"),
+        (b"BM" + b"\0" * 12 + b"\x28\0\0\0" + b"\xff\xff\xff\x7f" * 2 + b"\1\0\x18\0" + b"\0" * 30, "broken_image"),
+    ],
+    ids=["pdf", "animation", "cmyk", "truncated", "noise", "bomb"],
+)
+def test_images_that_cannot_become_png(data, reason):
+    with pytest.raises(BadRow, match=reason):
+        picture_of("a", data)
+
+
+@pytest.mark.parametrize(
+    ("value", "kept"),
+    [
+        (" a ", "a"),
+        ("\ud800", None),
+        ("x" * 100_001, None),
+        (float("nan"), None),
+        (1.5, 1.5),
+        (7, 7),
+        (True, True),
+        (None, None),
+        ({"a": 1}, None),
+        (["a", None, "\udcff", ["b"], 2], ["a", 2]),
+    ],
+)
+def test_values_that_a_sample_can_hold(value, kept):
+    assert plain(value) == kept
