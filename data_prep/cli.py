@@ -5,8 +5,10 @@ from __future__ import annotations
 import sys
 import traceback
 from collections import Counter
+from pathlib import Path
+from typing import Any
 
-from data_prep.pipeline import Result, UnitsFailed, prepare
+from data_prep.pipeline import UnitsFailed, run_preparation
 from data_prep.sources import PrepError, descriptions
 from medvlp.shards import ShardError
 
@@ -42,19 +44,12 @@ def main(argv: list[str]) -> int:
 
     try:
         config = compose("prep", argv)
-        result = prepare(
-            source=config.source,
-            input=config.input,
-            output=config.output,
-            workers=config.workers,
-            engine=config.engine,
-            samples_per_shard=config.samples_per_shard,
-            max_pixels=config.max_pixels,
-            min_side=config.min_side,
-            flag=config.flag,
-        )
+        result = run_preparation(config, argv)
+        if result.ledger is None:
+            print(result.message)
+            return 0
         if not result.ledger["out"]:
-            raise PrepError(nothing_left(result))
+            raise PrepError(nothing_left(result.output, result.ledger))
         write_prep_report(result.output)
     except (ConfigError, PrepError, ShardError, NotARun, OSError) as error:
         print(f"medvlp prep: {error}", file=sys.stderr)
@@ -65,27 +60,27 @@ def main(argv: list[str]) -> int:
     except Exception:
         traceback.print_exc()
         return 70
-    print(summary(result))
+    print(summary(result.output, result.ledger, result.was_done))
     return 0
 
 
-def nothing_left(result: Result) -> str:
+def nothing_left(output: Path, ledger: dict[str, Any]) -> str:
     """Why a preparation has no samples: the most frequent drop."""
-    drops = Counter({(s, reason): n for s, reasons in result.ledger["drops"].items() for reason, n in reasons.items()})
+    drops = Counter({(s, reason): n for s, reasons in ledger["drops"].items() for reason, n in reasons.items()})
     most = "".join(f", most ({n}) by {stage}: {reason}" for (stage, reason), n in drops.most_common(1))
-    return f"all {result.ledger['in']} samples were dropped{most}; {result.output}/dropped.jsonl names them"
+    return f"all {ledger['in']} samples were dropped{most}; {output}/dropped.jsonl names them"
 
 
-def summary(result: Result) -> str:
+def summary(output: Path, ledger: dict[str, Any], was_done: bool) -> str:
     """What came in, what went out, what was dropped and why, and where things are."""
-    ledger = result.ledger
-    lines = [f"{result.output} was already finished; nothing to do"] if result.was_done else []
+    lines = [f"{output} was already finished; nothing to do"] if was_done else []
     sizes = ", ".join(f"{split} {page['out']}" for split, page in ledger["splits"].items())
     lines.append(f"in {ledger['in']}, out {ledger['out']} ({sizes}), dropped {ledger['in'] - ledger['out']}")
     for stage, reasons in ledger["drops"].items():
         lines += [f"  {count:>7} {stage}: {reason}" for reason, count in reasons.items()]
-    lines.append(f"shards {result.output}/<split>/, drops by name {result.output}/dropped.jsonl")
-    lines.append(f"report {result.output}/report.html")
+    lines += [f"  {count:>7} moved {move}, where the rest of their group is" for move, count in ledger["moved"].items()]
+    lines.append(f"shards {output}/<split>/, drops by name {output}/dropped.jsonl")
+    lines.append(f"report {output}/report.html")
     return "\n".join(lines)
 
 

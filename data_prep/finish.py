@@ -4,79 +4,166 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from data_prep.jsons import encode_json
+from data_prep.plan import Plan, digest_of
+from data_prep.settling import Rows, Settled
 from data_prep.sources import PrepError
-from data_prep.unit import Part, encode_json
+from data_prep.splits import SPLITS
+from data_prep.unit import CopyJob, Part
 from medvlp.shards import FileMark, Manifest, hash_config, write_manifest
 from medvlp.shards.atomic import sync_folder, whole_file, write_whole
-from medvlp.shards.manifest import LEDGER, PARTS, SAMPLES
+from medvlp.shards.manifest import LEDGER, SAMPLES
 from medvlp.shards.writer import write_tables
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 DROPPED = "dropped.jsonl"
+COPIES = "copies.jsonl"
+PAIRS = "pairs.json"
 RUN = "run.json"
+
+Layout = dict[str, list[Part | CopyJob]]
+"""Split → its shards in order: parts as they are, or shards to be made of parts' samples."""
+
+
+def lay_out(folder: Path, parts: Sequence[Part], settled: Settled, samples_per_shard: int) -> Layout:
+    """Which shards the splits consist of. Parts of which everything stays in one split are taken as they are.
+
+    What is left of another is a shard by itself if that is at least half of a shard; smaller pieces are gathered.
+    """
+    rows = Rows(folder, parts)
+    layout: Layout = {split: [] for split in dict.fromkeys(part.split for part in parts)}
+    layout |= {SPLITS[split]: [] for split in np.unique(settled.split_N).tolist() if SPLITS[split] not in layout}
+    small: dict[str, list[tuple[str, list[int]]]] = {split: [] for split in layout}
+    for part, start in zip(rows.parts, rows.starts, strict=False):
+        split_M = settled.split_N[start : start + part.samples]
+        kept_M = settled.kept_N[start : start + part.samples]
+        for split in np.unique(split_M[kept_M]).tolist():
+            positions = np.flatnonzero(kept_M & (split_M == split)).tolist()
+            name = SPLITS[split]
+            if len(positions) == part.samples:
+                layout[name].append(part)
+            elif 2 * len(positions) >= samples_per_shard:
+                layout[name].append(_copy(folder, name, [(part.digest, positions)]))
+            else:
+                small[name].append((part.digest, positions))
+    for name, pieces in small.items():
+        layout[name] += [_copy(folder, name, chunk) for chunk in _chunks(pieces, samples_per_shard)]
+    return layout
+
+
+def _copy(folder: Path, split: str, pieces: list[tuple[str, list[int]]]) -> CopyJob:
+    return CopyJob(folder, split, pieces, digest_of([split, pieces]))
+
+
+def _chunks(pieces: list[tuple[str, list[int]]], size: int) -> Iterator[list[tuple[str, list[int]]]]:
+    """Pieces cut and gathered into runs of `size` positions; the last may be shorter."""
+    chunk: list[tuple[str, list[int]]] = []
+    room = size
+    for digest, positions in pieces:
+        while positions:
+            chunk.append((digest, positions[:room]))
+            positions, room = positions[room:], room - len(chunk[-1][1])
+            if not room:
+                yield chunk
+                chunk, room = [], size
+    if chunk:
+        yield chunk
 
 
 def finish(
-    output: Path, parts: list[Part], stages: list[dict[str, Any]], tools: dict[str, str], run: dict[str, Any]
+    output: Path,
+    folder: Path,
+    parts: Sequence[Part],
+    settled: Settled,
+    shards: dict[str, list[Part]],
+    plan: Plan,
+    run: dict[str, Any],
 ) -> dict[str, Any]:
-    """Number the shards, write tables and manifests, then dropped.jsonl, run.json and the ledger, which is returned.
+    """Number the shards, write tables and manifests, then the files above the splits; the ledger, last, is returned.
 
-    parts: of all units, in the data set's order. Raises PrepError if two samples have one key.
+    parts: of all units, in the data set's order. shards: split → parts that are its shards. Raises PrepError if two
+    samples have one key.
     """
-    ledger = make_ledger(parts)
-    by_split: dict[str, list[Part]] = defaultdict(list)
-    for part in parts:
-        by_split[part.split].append(part)
-    _check_keys(output, parts)
-    for split, its in by_split.items():
-        kept = [part for part in its if part.rows_out]
-        ledger["splits"][split]["manifest_sha256"] = _finish_split(output / split, split, kept, stages, tools)
-    with whole_file(output / DROPPED) as file:
-        for part in parts:
-            for drop in part.drops:
-                file.write(encode_json(drop) + b"\n")
+    ledger = make_ledger(parts, settled)
+    write_lines(output / DROPPED, (drop for part in parts for drop in part.named_drops(folder)), settled.drops)
+    _check_keys(folder, parts)
+    for split, its in shards.items():
+        ledger["splits"][split]["manifest_sha256"] = _finish_split(output / split, folder, split, its, plan)
+    write_lines(output / COPIES, settled.copies)
+    write_whole(output / PAIRS, encode_json(settled.pairs) + b"\n")
     write_whole(output / RUN, encode_json(run, indent=1) + b"\n")
     write_whole(output / LEDGER, encode_json(ledger, indent=1) + b"\n")
-    for split in by_split:
-        shutil.rmtree(output / split / PARTS)
     return ledger
 
 
-def make_ledger(parts: list[Part]) -> dict[str, Any]:
-    """{"in", "out", "drops": {stage: {reason: n}}, "splits": {split: the same}}; in = out + Σ drops is asserted."""
-    splits = {
-        split: _page([part for part in parts if part.split == split]) for split in dict.fromkeys(p.split for p in parts)
-    }
-    return {**_page(parts), "splits": splits}
+def write_lines(path: Path, *rows: Iterable[dict[str, Any]]) -> None:
+    """JSON lines, whole or absent."""
+    with whole_file(path) as file:
+        for some in rows:
+            file.writelines(encode_json(row) + b"\n" for row in some)
 
 
-def _page(parts: list[Part]) -> dict[str, Any]:
-    counted = Counter((drop["stage"], drop["reason"]) for part in parts for drop in part.drops)
-    drops: dict[str, dict[str, int]] = {}
-    for (stage, reason), count in sorted(counted.items()):
-        drops.setdefault(stage, {})[reason] = count
-    rows_in, rows_out = sum(part.rows_in for part in parts), sum(part.rows_out for part in parts)
-    if rows_in != rows_out + counted.total():
-        raise AssertionError(f"ledger: {rows_in} came in, {rows_out} went out, {counted.total()} were dropped")
-    return {"in": rows_in, "out": rows_out, "drops": drops}
+def make_ledger(parts: Sequence[Part], settled: Settled) -> dict[str, Any]:
+    """What came in, what went out, what was dropped where and why; in = out + Σ drops is checked, for every split.
+
+    {"in", "rows", "panels", "out", "drops": {stage: {reason: n}}, "counts": {stage: {what: n}}, "moved": {"a→b": n},
+    "splits": {split: {"in", "out", "drops"}}}; in = rows of the source + panels that figures were split into.
+    """
+    drops: dict[str, Counter[tuple[str, str]]] = {part.split: Counter() for part in parts}
+    counts: Counter[tuple[str, str]] = Counter()
+    entered: Counter[str] = Counter()
+    for part in parts:
+        entered[part.split] += part.entered
+        counts.update(_flat(part.counts))
+        drops[part.split].update(_flat(part.drops))
+    out = {SPLITS[n]: int(np.count_nonzero(settled.kept_N[settled.split_N == n])) for n in range(len(SPLITS))}
+    for drop in settled.drops:
+        drops.setdefault(drop["split"], Counter())[drop["stage"], drop["reason"]] += 1
+    splits = {}
+    for split in [*drops, *(name for name, number in out.items() if number and name not in drops)]:
+        its = drops.get(split, Counter())
+        came = entered[split] - settled.left[split] + settled.joined[split]
+        splits[split] = {"in": came, "out": out.get(split, 0), "drops": _nested(its)}
+        _check(split, came, out.get(split, 0), its.total())
+    total: Counter[tuple[str, str]] = sum(drops.values(), Counter())
+    _check("all splits", entered.total(), sum(out.values()), total.total())
+    rows = sum(part.rows for part in parts)
+    page = {"in": entered.total(), "rows": rows, "panels": entered.total() - rows, "out": sum(out.values())}
+    return {**page, "drops": _nested(total), "counts": _nested(counts), "moved": settled.moved, "splits": splits}
 
 
-def _check_keys(output: Path, parts: list[Part]) -> None:
+def _check(where: str, entered: int, left: int, dropped: int) -> None:
+    if entered != left + dropped:
+        raise AssertionError(f"ledger of {where}: {entered} came in, {left} went out, {dropped} were dropped")
+
+
+def _flat(nested: dict[str, dict[str, int]]) -> dict[tuple[str, str], int]:
+    return {(stage, what): count for stage, page in nested.items() for what, count in page.items()}
+
+
+def _nested(counts: Counter[tuple[str, str]]) -> dict[str, dict[str, int]]:
+    nested: dict[str, dict[str, int]] = {}
+    for (stage, what), count in sorted(counts.items()):
+        nested.setdefault(stage, {})[what] = count
+    return nested
+
+
+def _check_keys(folder: Path, parts: Sequence[Part]) -> None:
     """Keys are unique over all splits."""
     import pyarrow as pa
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
-    columns = [
-        pq.read_table(_part_file(output, part, ".parquet"), columns=["key"])["key"] for part in parts if part.rows_out
-    ]
+    columns = [pq.read_table(part.file(folder, ".parquet"), columns=["key"])["key"] for part in parts if part.samples]
     keys = pa.chunked_array([chunk for column in columns for chunk in column.chunks], pa.string())
     counts = keys.value_counts()
     twice = counts.filter(pc.greater(counts.field("counts"), 1)).field("values").to_pylist()
@@ -87,41 +174,48 @@ def _check_keys(output: Path, parts: list[Part]) -> None:
         )
 
 
-def _part_file(output: Path, part: Part, suffix: str) -> Path:
-    return output / part.split / PARTS / f"{part.number:06d}{suffix}"
-
-
-def _finish_split(
-    folder: Path, split: str, parts: list[Part], stages: list[dict[str, Any]], tools: dict[str, str]
-) -> str:
+def _finish_split(folder: Path, parts_folder: Path, split: str, shards: Sequence[Part], plan: Plan) -> str:
     """Returns the sha256 of the split's manifest."""
+    folder.mkdir(exist_ok=True)
     files: dict[str, FileMark] = {}
-    shards: dict[str, int] = {}
-    for number, part in enumerate(parts):
-        for suffix in (".tar", ".idx"):
-            old, new = folder / PARTS / f"{part.number:06d}{suffix}", folder / f"{number:06d}{suffix}"
-            mark = part.files[old.name]
-            if old.exists():
-                os.replace(old, new)
-            if not new.exists() or new.stat().st_size != mark.size:
-                raise PrepError(
-                    f"{new} should have {mark.size} bytes, as when it was written; "
-                    "something else changed the folder. Prepare into a new one"
-                )
-            files[new.name] = mark
-        shards[f"{number:06d}.tar"] = part.rows_out
+    for number, part in enumerate(shards):
+        for suffix, mark in part.files.items():
+            name = f"{number:06d}{suffix}"
+            _place(part.file(parts_folder, suffix), folder / name, mark)
+            files[name] = mark
     sync_folder(folder)
-    files[SAMPLES] = write_tables(folder / SAMPLES, _renamed(folder, parts))
-    manifest = Manifest(split, files, shards, sum(shards.values()), stages, hash_config(stages), tools)
+    files[SAMPLES] = write_tables(folder / SAMPLES, _renamed(parts_folder, split, shards))
+    counts = {f"{number:06d}.tar": part.samples for number, part in enumerate(shards)}
+    stages = plan.described()
+    manifest = Manifest(split, files, counts, sum(counts.values()), stages, hash_config(stages), plan.tools)
     return write_manifest(folder, manifest)
 
 
-def _renamed(folder: Path, parts: list[Part]) -> Iterator[pa.Table]:
-    """The parts' tables, one at a time, with the final names of their shards."""
+def _place(part: Path, place: Path, mark: FileMark) -> None:
+    """A second name for the part's file, or a copy where the file system has no such thing."""
+    if place.exists() and part.exists() and place.samefile(part):
+        return
+    place.unlink(missing_ok=True)
+    try:
+        os.link(part, place)
+    except OSError:
+        with open(part, "rb") as source, whole_file(place) as target:
+            shutil.copyfileobj(source, target, 2**20)
+    if place.stat().st_size != mark.size:
+        raise PrepError(
+            f"{place} should have {mark.size} bytes, as when it was written; something else changed the folder. "
+            "Prepare into a new one"
+        )
+
+
+def _renamed(folder: Path, split: str, shards: Sequence[Part]) -> Iterator[pa.Table]:
+    """The parts' tables, one at a time, with the final names of their shards and split."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    for number, part in enumerate(parts):
-        table = pq.read_table(folder / PARTS / f"{part.number:06d}.parquet")
-        names = pa.array([f"{number:06d}.tar"] * table.num_rows, pa.string())
-        yield table.set_column(table.schema.get_field_index("shard"), "shard", names)
+    for number, part in enumerate(shards):
+        table = pq.read_table(part.file(folder, ".parquet"))
+        for column, value in (("shard", f"{number:06d}.tar"), ("split", split)):
+            names = pa.array([value] * table.num_rows, pa.string())
+            table = table.set_column(table.schema.get_field_index(column), column, names)
+        yield table

@@ -1,10 +1,10 @@
-"""Preparation: plan units, do those that are not done, then name the shards, write the table, and sign the manifest.
+"""Preparation: plan units, do those that are not done, settle what concerns all samples, then number shards and sign.
 
     <output>/.plan.json           what is being prepared, written first: a second run must mean the same
-    <output>/<split>/.parts/      shards of finished units, until all are finished
+    <output>/.parts/              shards of finished units, until all is finished (or in `cache`, where they stay)
     <output>/<split>/             the split, as the shard contract says
+    <output>/dropped.jsonl        one row a drop; copies.jsonl and pairs.json: the copies that were found
     <output>/ledger.json          in = out + Σ drops; written last
-    <output>/dropped.jsonl        one row a drop
     <output>/run.json             engine, workers, times: whatever does not belong to the data
 
 A killed run leaves finished parts, which the next run keeps. Every step of the finish can be repeated.
@@ -17,25 +17,24 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from data_prep.engines import ENGINES, Outcome
-from data_prep.finish import finish
-from data_prep.sources import PrepError, Unit, open_source
-from data_prep.stages import default_stages
-from data_prep.unit import Job, Part, SourceSpec, encode_json, forget_source, read_part, run_unit
+from data_prep.finish import finish, lay_out
+from data_prep.jsons import encode_json
+from data_prep.plan import Plan, make_plan
+from data_prep.settling import settle
+from data_prep.sources import PrepError, Unit
+from data_prep.unit import CopyJob, Job, Part, SourceSpec, forget_source, read_part, run_job
+from medvlp.config import ConfigError, PrepConfig, check
 from medvlp.shards import ShardError
 from medvlp.shards.atomic import PARTIAL, write_whole
 from medvlp.shards.manifest import LEDGER, MANIFEST, PARTS, PLAN
-
-TOOLS = ("medvlp", "imagehash", "numpy", "pillow", "pyarrow", "scipy")
-"""Distributions whose version can change bytes: pixels and their hashes, the encoding of PNG and parquet."""
 
 
 class UnitsFailed(Exception):
@@ -44,63 +43,93 @@ class UnitsFailed(Exception):
 
 @dataclass
 class Result:
-    """The ledger of a finished preparation, and whether this run had anything to do."""
+    """What a preparation came to."""
 
     output: Path
-    ledger: dict[str, Any]
-    was_done: bool
+    ledger: dict[str, Any] | None
+    """None where the finish is another run's: of an array of tasks, or one that was only written down."""
+    was_done: bool = False
+    """Nothing was left to do."""
+    message: str = ""
+    """What the person should do next, where there is no ledger."""
 
 
-def prepare(
-    source: str,
-    input: str,
-    output: str | Path,
-    workers: int = 1,
-    engine: str = "local",
-    samples_per_shard: int = 1000,
-    max_pixels: int = 64_000_000,
-    min_side: int = 16,
-    flag: str = "",
-) -> Result:
-    """Turn a publisher's files into shards; the bytes depend on the input and the options, not on engine or workers.
+def prepare(source: str, input: str, output: str | Path, workers: int = 1, **choices: Any) -> Result:
+    """Turn a publisher's files into shards; the bytes depend on the input and the choices, not on engine or workers.
 
-    max_pixels: larger images are dropped; min_side: so are those with a shorter side, in pixels.
-    Raises PrepError for what the person can mend, UnitsFailed for what they cannot; finished parts stay in both cases.
+    choices: fields of PrepConfig. Raises PrepError for what the person can mend, UnitsFailed for what they cannot;
+    finished parts stay in both cases.
     """
-    if engine not in ENGINES:
-        raise PrepError(f"unknown engine {engine!r}; available: {', '.join(sorted(ENGINES))}")
-    for name, value in {"workers": workers, "max_pixels": max_pixels, "min_side": min_side}.items():
-        if value < 1:
-            raise PrepError(f"{name} is {value}, expected 1 or more")
-    if not str(output):
-        raise PrepError("output is empty; give the folder that the shards should be written to")
-    spec = SourceSpec(source, str(input), samples_per_shard, flag)
-    reader = open_source(spec.name, spec.input, spec.samples_per_shard, spec.flag)
-    output = Path(output).absolute()
-    if input and output == Path(input).absolute():
-        raise PrepError(f"output and input are the same folder, {output}; give shards a folder of their own")
-    stages = default_stages(max_pixels, min_side)
-    described = [{"stage": "read", "source": source, **reader.options(), "input": reader.fingerprint()}, *stages]
-    tools = {name: _version(name) for name in sorted({*TOOLS, *reader.tools})}
+    return run_preparation(PrepConfig(source=source, input=str(input), output=str(output), workers=workers, **choices))
 
-    with _claim(output):
-        _agree(output, {"stages": described, "tools": tools})
+
+def run_preparation(config: PrepConfig, words: Sequence[str] = ()) -> Result:
+    """As `prepare`, from a configuration. words: the command line that made it, for the scripts of engine=slurm."""
+    try:
+        check(config)
+    except ConfigError as error:
+        raise PrepError(str(error)) from None
+    if not config.output:
+        raise PrepError("output is empty; give the folder that the shards should be written to")
+    output = Path(config.output).absolute()
+    if config.input and output == Path(config.input).absolute():
+        raise PrepError(f"output and input are the same folder, {output}; give shards a folder of their own")
+    options = encode_json(config.options, sort=True).decode()
+    spec = SourceSpec(config.source, config.input, config.samples_per_shard, config.flag, options)
+    reader = spec.open()
+    plan = make_plan(config, reader)
+    task = None
+    if config.engine == "slurm":
+        from data_prep.engines import slurm
+
+        task = slurm.task()
+
+    with _claim(output, shared=task is not None):
+        _agree(output, plan, config.cache)
         if (output / LEDGER).exists():
             return Result(output, _finished(output), was_done=True)
-        started = time.time()
         units = reader.units()
-        parts, already = _do(output, units, spec, stages, engine, workers)
-        run = {
-            "engine": engine,
-            "workers": workers,
-            "input": str(Path(input).absolute()) if input else "",
-            "started": datetime.fromtimestamp(started, UTC).isoformat(timespec="seconds"),
-            "seconds": round(time.time() - started, 1),
-            "units": len(units),
-            "units_done_before": already,
-        }
-        ledger = finish(output, parts, described, tools, run)
-    return Result(output, ledger, was_done=False)
+        for split in {unit.split for unit in units}:
+            (output / split).mkdir(exist_ok=True)
+        with _parts_folder(output, config.cache) as folder:
+            jobs = [Job(spec, plan.stages, folder, unit, plan.digest(unit)) for unit in units]
+            if task is not None:
+                share = slurm.share(jobs, *task)
+                _do(config, share, [_name(job.unit) for job in share], config.source)
+                return Result(output, None, message=f"task {task[0]} of {task[1]} has done its {len(share)} units")
+            if config.engine == "slurm":
+                return Result(output, None, message=slurm.write_scripts(output, words, config.workers))
+            ledger = _do_and_finish(config, output, folder, plan, jobs)
+        shutil.rmtree(output / PARTS, ignore_errors=True)
+    return Result(output, ledger)
+
+
+def _do_and_finish(config: PrepConfig, output: Path, folder: Path, plan: Plan, jobs: list[Job]) -> dict[str, Any]:
+    started = time.time()
+    parts, already = _do(config, jobs, [_name(job.unit) for job in jobs], config.source)
+    settled = settle(folder, parts, plan.settling, config.decontaminate)
+    layout = lay_out(folder, parts, settled, config.samples_per_shard)
+    copies = [shard for shards in layout.values() for shard in shards if isinstance(shard, CopyJob)]
+    copied, _ = _do(config, copies, [f"{copy.split} copy {n}" for n, copy in enumerate(copies)], "copying")
+    made = dict(zip((copy.digest for copy in copies), copied, strict=True))
+    shards = {
+        split: [made[shard.digest] if isinstance(shard, CopyJob) else shard for shard in its]
+        for split, its in layout.items()
+    }
+    run = {
+        "engine": config.engine,
+        "workers": config.workers,
+        "input": str(Path(config.input).absolute()) if config.input else "",
+        "started": datetime.fromtimestamp(started, UTC).isoformat(timespec="seconds"),
+        "seconds": round(time.time() - started, 1),
+        "units": len(jobs),
+        "units_done_before": already,
+    }
+    return finish(output, folder, parts, settled, shards, plan, run)
+
+
+def _name(unit: Unit) -> str:
+    return f"{unit.split} unit {unit.number}"
 
 
 def _finished(output: Path) -> dict[str, Any]:
@@ -109,7 +138,7 @@ def _finished(output: Path) -> dict[str, Any]:
     for split in ledger["splits"]:
         if not (output / split / MANIFEST).exists():
             raise PrepError(f"{output}: {LEDGER} says finished, but {split}/{MANIFEST} is gone; give a new folder")
-        shutil.rmtree(output / split / PARTS, ignore_errors=True)
+    shutil.rmtree(output / PARTS, ignore_errors=True)
     return ledger
 
 
@@ -125,16 +154,12 @@ def _read_object(path: Path, keys: set[str]) -> dict[str, Any]:
     return dict(content)
 
 
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "not installed"
-
-
 @contextmanager
-def _claim(output: Path) -> Iterator[None]:
-    """Hold the folder against a second preparation; the system lets go of it when the process ends, however it ends."""
+def _claim(output: Path, shared: bool) -> Iterator[None]:
+    """Hold the folder against a second preparation; the system lets go of it when the process ends, however it ends.
+
+    shared: with the other tasks of an array, each of which does units of its own.
+    """
     if output.exists() and not output.is_dir():
         raise PrepError(f"output={output} is a file; give a folder")
     if output.is_dir() and not (output / PLAN).exists() and any(not p.name.endswith(PARTIAL) for p in output.iterdir()):
@@ -142,10 +167,9 @@ def _claim(output: Path) -> Iterator[None]:
     output.mkdir(parents=True, exist_ok=True)
     handle = os.open(output, os.O_RDONLY)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # Of a run that was killed while it wrote: this one holds the folder now.
-        for leftover in list(output.rglob(f".*{PARTIAL}")):
-            leftover.unlink()
+        fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+        if not shared:
+            _remove_leftovers(output)
         yield
     except BlockingIOError:
         raise PrepError(f"another preparation is writing to {output}; wait for it, or give another folder") from None
@@ -153,21 +177,70 @@ def _claim(output: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def _agree(output: Path, plan: dict[str, Any]) -> None:
-    """Write the plan, or see that the one that the folder was begun with is this one."""
+def _remove_leftovers(folder: Path) -> None:
+    """Files of a run that was killed while it wrote, in a folder that nobody else holds."""
+    for leftover in list(folder.rglob(f".*{PARTIAL}")):
+        leftover.unlink(missing_ok=True)
+
+
+@contextmanager
+def _parts_folder(output: Path, cache: str) -> Iterator[Path]:
+    """Where parts are: inside the output, or in the cache, which several preparations may use at once."""
+    folder = Path(cache).absolute() if cache else output / PARTS
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        if cache:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _remove_leftovers(folder)
+            except BlockingIOError:
+                pass  # others are at work here: what looks left over may be theirs
+            fcntl.flock(handle, fcntl.LOCK_SH)
+        yield folder
+    finally:
+        os.close(handle)
+
+
+def _agree(output: Path, plan: Plan, cache: str) -> None:
+    """Write the plan, or see that the one that the folder was begun with is this one.
+
+    Of an unfinished folder the input may have changed: units are known by what they read.
+    """
     path = output / PLAN
-    if not path.exists():
-        write_whole(path, encode_json(plan, indent=1) + b"\n")
-        return
-    begun = _read_object(path, {"stages", "tools"})
-    if (output / LEDGER).exists():  # done is done: newer tools would only matter to shards still to be written
-        begun, plan = {"stages": begun["stages"]}, {"stages": plan["stages"]}
-    differences = list(_differences(begun, plan, ""))
-    if differences:
-        raise PrepError(
-            f"{output} was begun with another configuration:\n  " + "\n  ".join(differences) + "\n"
-            "give a new output folder, or the old configuration"
-        )
+    now: dict[str, Any] = {"stages": plan.described(), "tools": plan.tools}
+    if path.exists():
+        begun = _read_object(path, {"stages", "tools"})
+        finished = (output / LEDGER).exists()
+        if finished:  # done is done: newer tools would only matter to shards still to be written
+            begun["tools"] = now["tools"]
+        elif _but_input(begun["stages"]) == _but_input(now["stages"]):
+            begun["stages"] = now["stages"]
+        if differences := list(_differences(begun, now, "")):
+            raise PrepError(_invalidated(output, differences, begun, plan, cache))
+        if finished:
+            return
+    write_whole(path, encode_json(now, indent=1) + b"\n")
+
+
+def _but_input(stages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{name: value for name, value in stage.items() if name != "input"} for stage in stages]
+
+
+def _invalidated(output: Path, differences: list[str], begun: dict[str, Any], plan: Plan, cache: str) -> str:
+    """What changed, what that makes worthless, and what to do."""
+    reading = [plan.read, *plan.stages]
+    if begun["tools"] != plan.tools or _but_input(begun["stages"])[: len(reading)] != reading:
+        lost = "every unit has to be done anew"
+    elif any(stage.get("stage") == "read" and stage["input"] != plan.input for stage in begun["stages"]):
+        lost = "units that read what changed have to be done anew"
+    else:
+        lost = "units stay as they are, splits and shards have to be made anew"
+    keep = "" if cache or lost.startswith("every") else "; with cache=<folder>, units are kept for other outputs"
+    return (
+        f"{output} was begun with another configuration:\n  " + "\n  ".join(differences) + f"\n{lost}{keep}: "
+        "give a new output folder, or the old configuration"
+    )
 
 
 def _differences(old: Any, new: Any, where: str) -> Iterator[str]:
@@ -191,34 +264,39 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:12]}…"
 
 
-def _do(
-    output: Path, units: list[Unit], spec: SourceSpec, stages: list[dict[str, Any]], engine: str, workers: int
-) -> tuple[list[Part], int]:
-    """Do the units that are not done. Returns all parts in order, and how many were done before."""
+def _do(config: PrepConfig, jobs: Sequence[Job | CopyJob], names: Sequence[str], what: str) -> tuple[list[Part], int]:
+    """Do the jobs that are not done. Returns all parts in order, and how many were done before."""
     from tqdm import tqdm
 
-    for split in {unit.split for unit in units}:
-        (output / split / PARTS).mkdir(parents=True, exist_ok=True)
-    parts = {(part.split, part.number): part for unit in units if (part := read_part(output, unit))}
+    parts = {job.digest: part for job in jobs if (part := read_part(job.folder, job.digest))}
     already = len(parts)
-    jobs = [Job(spec, stages, output, unit) for unit in units if (unit.split, unit.number) not in parts]
+    left = [job for job in jobs if job.digest not in parts]
+    if not left:
+        return [parts[job.digest] for job in jobs], already
     forget_source()
     failed: list[Outcome] = []
-    with tqdm(total=len(units), initial=already, desc=spec.name, unit="shard") as progress:
-        for outcome in ENGINES[engine](run_unit, jobs, workers):
+    with tqdm(total=len(jobs), initial=already, desc=what, unit="shard") as progress:
+        for outcome in _engine(config, left):
             if outcome.error is not None:
                 failed.append(outcome)
                 continue
-            done: Part = outcome.result
-            parts[done.split, done.number] = done
+            parts[outcome.result.digest] = outcome.result
             progress.update()
-    if failed or len(parts) < len(units):
-        _report(failed, len(units) - len(parts))
-    return [parts[unit.split, unit.number] for unit in units], already
+    if failed or len(parts) < len(jobs):
+        called = dict(zip((job.digest for job in jobs), names, strict=True))
+        _report(failed, called, len(jobs) - len(parts))
+    return [parts[job.digest] for job in jobs], already
 
 
-def _report(failed: list[Outcome], undone: int) -> None:
-    lines = [f"{o.job.unit.split} unit {o.job.unit.number}: {type(o.error).__name__}: {o.error}" for o in failed]
+def _engine(config: PrepConfig, jobs: Sequence[Job | CopyJob]) -> Iterator[Outcome]:
+    if config.engine == "ray":
+        return ENGINES["ray"](run_job, jobs, config.workers, retries=config.retries, address=config.ray_address)
+    workers = 1 if config.engine == "slurm" else config.workers  # of an array, workers counts tasks
+    return ENGINES["local"](run_job, jobs, workers, retries=config.retries)
+
+
+def _report(failed: list[Outcome], called: dict[str, str], undone: int) -> None:
+    lines = [f"{called[o.job.digest]}: {type(o.error).__name__}: {o.error}" for o in failed]
     message = f"{undone} units are not done, the others are kept for the next run:\n  " + "\n  ".join(lines)
     if all(_is_clear(outcome) for outcome in failed):
         raise PrepError(message)

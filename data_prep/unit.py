@@ -1,19 +1,29 @@
-"""One unit of work: read, take through the stages, write one shard. Runs in any process."""
+"""One unit of work: read, take through the stages, write one part. Runs in any process, on any machine.
+
+A part is a shard that has no number yet, named by the digest of all that decides its bytes:
+
+    <digest>.tar, .idx        the shard, as the contract says; absent if every sample was dropped
+    <digest>.parquet          its rows of samples.parquet
+    <digest>.marks.parquet    what copies are recognised by, a row a sample; only if they are looked for
+    <digest>.drops.jsonl      one row a drop
+    <digest>.json             the part's page of the ledger; written last: its presence says that the part is whole
+"""
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from data_prep.jsons import encode_json
 from data_prep.sources import Dropped, Source, Unit, open_source
-from data_prep.stages import Draft, Drop, Stage, apply_stages, build_stages
-from medvlp.shards import FileMark, ShardWriter
-from medvlp.shards.atomic import write_whole
-from medvlp.shards.manifest import PARTS
-from medvlp.shards.schema import Sample
+from data_prep.stages import Counts, Draft, Drop, Stage, apply_stages, build_stages
+from medvlp.shards import FileMark, Row, Sample, ShardWriter, read_members
+from medvlp.shards.atomic import whole_file, write_whole
 from medvlp.shards.writer import rows_table, write_tables
 
 
@@ -25,36 +35,71 @@ class SourceSpec:
     input: str
     samples_per_shard: int
     flag: str
+    options: str
+    """The source's own options, as JSON."""
+
+    def open(self) -> Source:
+        """The source. Raises PrepError."""
+        return open_source(self.name, self.input, self.samples_per_shard, self.flag, json.loads(self.options))
 
 
-@dataclass
+@dataclass(frozen=True)
 class Job:
     """A unit with all that is needed to do it."""
 
     source: SourceSpec
     stages: list[dict[str, Any]]
-    output: Path
+    folder: Path
+    """Where parts are."""
     unit: Unit
+    digest: str
+
+
+@dataclass(frozen=True)
+class CopyJob:
+    """A shard to be made of samples of parts, because some were dropped or moved after the parts were written."""
+
+    folder: Path
+    split: str
+    pieces: list[tuple[str, list[int]]]
+    """(digest of a part, positions of its samples), in order."""
+    digest: str
 
 
 @dataclass
 class Part:
-    """What a finished unit left, and its page of the ledger: in = out + the number of drops."""
+    """What a finished unit left, and its page of the ledger: entered = samples + Σ drops."""
 
+    digest: str
     split: str
-    number: int
-    rows_in: int
-    rows_out: int
-    drops: list[dict[str, str]]
-    """{split, name, stage, reason, detail} of each."""
+    rows: int
+    """Rows that the source gave."""
+    entered: int
+    """Those and the panels that figures were split into."""
+    samples: int
+    """Samples in the shard."""
+    drops: dict[str, dict[str, int]]
+    """Stage → reason → number."""
+    counts: dict[str, dict[str, int]]
+    """Stage → what → number: the stages' own counts."""
     files: dict[str, FileMark]
-    """The part's tar and idx, by the names that they have in the parts folder; empty if nothing was left."""
+    """".tar" and ".idx"; empty if nothing was left."""
+
+    def file(self, folder: Path, suffix: str) -> Path:
+        """One of the part's files in the folder of parts."""
+        return folder / f"{self.digest}{suffix}"
+
+    def named_drops(self, folder: Path) -> Iterator[dict[str, str]]:
+        """{split, name, stage, reason, detail} of each drop."""
+        if self.drops:
+            with open(self.file(folder, ".drops.jsonl"), encoding="utf-8") as lines:
+                yield from map(json.loads, lines)
 
 
 @lru_cache(maxsize=1)
 def _opened(spec: SourceSpec) -> Source:
     # A process does many units of one source: tables and volumes are read once.
-    return open_source(spec.name, spec.input, spec.samples_per_shard, spec.flag)
+    return spec.open()
 
 
 def forget_source() -> None:
@@ -62,55 +107,129 @@ def forget_source() -> None:
     _opened.cache_clear()
 
 
-def part_path(output: Path, unit: Unit) -> Path:
-    """Where the unit's part files are, without a suffix."""
-    return output / unit.split / PARTS / f"{unit.number:06d}"
+def run_job(job: Job | CopyJob) -> Part:
+    """Do a unit, or make a shard of parts' samples. The part is whole on disk when this returns."""
+    return copy_samples(job) if isinstance(job, CopyJob) else run_unit(job)
 
 
 def run_unit(job: Job) -> Part:
-    """Do a unit: `<part>.tar`, `.idx`, `.parquet`, and, last, `.json`, whose presence says that the part is whole."""
-    path = part_path(job.output, job.unit)
+    """Read a unit, take its samples through the stages, write its part."""
+    path = job.folder / job.digest
+    hide = _hider(job.stages)
     stages = build_stages(job.stages)
-    split = job.unit.split
-    rows_in = 0
-    drops = []
-    with ShardWriter(path, split) as writer:
+    counts: Counts = Counter()
+    drops: list[dict[str, str]] = []
+    marks: list[dict[str, Any]] = []
+    rows = 0
+    with ShardWriter(path, job.unit.split) as writer:
         for item in _opened(job.source).read(job.unit):
-            rows_in += 1
-            for left in _through(stages, item):
+            rows += 1
+            for left in _through(stages, item, counts):
                 if isinstance(left, Drop):
-                    page = {"name": left.name, "stage": left.stage, "reason": left.reason, "detail": left.detail}
-                    drops.append({"split": split, **page})
-                else:
-                    writer.write(left.sample, left.width, left.height, left.perceptual_hash)
+                    drops.append({"split": job.unit.split, **hide(left)})
+                    continue
+                writer.write(left.sample, left.width, left.height, left.perceptual_hash)
+                marks += [left.marks] if left.marks is not None else []
+    if marks:
+        _write_marks(path.with_suffix(".marks.parquet"), marks)
+    entered = len(writer.rows) + len(drops)
+    return _finish_part(job, job.unit.split, writer, rows, entered, drops, counts)
+
+
+def copy_samples(job: CopyJob) -> Part:
+    """Copy samples byte by byte from parts into a part of their own."""
+    import pyarrow.parquet as pq
+
+    with ShardWriter(job.folder / job.digest, job.split) as writer:
+        for digest, positions in job.pieces:
+            table = pq.read_table(job.folder / f"{digest}.parquet").take(positions).to_pylist()
+            members = read_members(job.folder / f"{digest}.tar", positions)
+            for row, its in zip(table, members, strict=True):
+                writer.write_members(replace(Row(**row), split=job.split, shard=f"{job.digest}.tar"), its)
+    rows = len(writer.rows)
+    return _finish_part(job, job.split, writer, rows, rows, [], Counter())
+
+
+def _finish_part(
+    job: Job | CopyJob,
+    split: str,
+    writer: ShardWriter,
+    rows: int,
+    entered: int,
+    drops: list[dict[str, str]],
+    counts: Counts,
+) -> Part:
+    path = job.folder / job.digest
     if writer.rows:
         write_tables(path.with_suffix(".parquet"), [rows_table(writer.rows)])
-    part = Part(split, job.unit.number, rows_in, len(writer.rows), drops, writer.files)
+    if drops:
+        with whole_file(path.with_suffix(".drops.jsonl")) as file:
+            file.writelines(encode_json(drop) + b"\n" for drop in drops)
+    part = Part(
+        digest=job.digest,
+        split=split,
+        rows=rows,
+        entered=entered,
+        samples=len(writer.rows),
+        drops=_nested(Counter((drop["stage"], drop["reason"]) for drop in drops)),
+        counts=_nested(counts),
+        files={Path(name).suffix: mark for name, mark in writer.files.items()},
+    )
     write_whole(path.with_suffix(".json"), encode_json(asdict(part)))
     return part
 
 
-def encode_json(content: Any, indent: int | None = None) -> bytes:
-    """JSON in UTF-8, by default on one line.
+def _nested(counts: Counter[tuple[str, str]]) -> dict[str, dict[str, int]]:
+    nested: dict[str, dict[str, int]] = {}
+    for (stage, what), count in sorted(counts.items()):
+        nested.setdefault(stage, {})[what] = count
+    return nested
 
-    File names that are not UTF-8 come as lone surrogates, which JSON's escapes can hold.
-    """
-    return json.dumps(content, ensure_ascii=False, indent=indent).encode("utf-8", "backslashreplace")
+
+def _write_marks(path: Path, marks: list[dict[str, Any]]) -> None:
+    import pyarrow as pa
+
+    from data_prep.settle.marks import MARKS
+
+    write_tables(path, [pa.Table.from_pylist(marks, schema=MARKS)], MARKS)
 
 
-def _through(stages: list[Stage], item: Sample | Dropped) -> list[Draft | Drop]:
+def _through(stages: list[Stage], item: Sample | Dropped, counts: Counts) -> list[Draft | Drop]:
     if isinstance(item, Sample):
-        return apply_stages(stages, Draft(item))
+        return apply_stages(stages, Draft(item, counts))
     drop = Drop("read", item.reason, item.detail)
     drop.name = item.name
     return [drop]
 
 
-def read_part(output: Path, unit: Unit) -> Part | None:
-    """The unit's part if it was finished, in this run or an earlier one."""
+def _hider(stages: list[dict[str, Any]]) -> Callable[[Drop], dict[str, str]]:
+    """What the ledger says of a drop; where names are replaced, theirs are, and what could quote a file is left out."""
+
+    def plain(drop: Drop) -> dict[str, str]:
+        return {"name": drop.name, "stage": drop.stage, "reason": drop.reason, "detail": drop.detail}
+
+    entry = next((entry for entry in stages if entry["stage"] == "pseudonymise"), None)
+    if entry is None:
+        return plain
+    from data_prep.stages.pseudonymise import hidden_drop
+
+    return lambda drop: plain(hidden_drop(drop, entry["key_id"]))
+
+
+def read_part(folder: Path, digest: str) -> Part | None:
+    """The part if it was finished, in this run or an earlier one; a damaged page counts as unfinished."""
     try:
-        content = json.loads(part_path(output, unit).with_suffix(".json").read_bytes())
-    except FileNotFoundError:
+        content = json.loads((folder / f"{digest}.json").read_bytes())
+        content["files"] = {suffix: FileMark(**mark) for suffix, mark in content["files"].items()}
+        part = Part(**content)
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    content["files"] = {name: FileMark(**mark) for name, mark in content["files"].items()}
-    return Part(**content)
+    whole = all(_has_size(part.file(folder, suffix), mark.size) for suffix, mark in part.files.items())
+    return part if whole else None
+
+
+def _has_size(path: Path, size: int) -> bool:
+    try:
+        return path.stat().st_size == size
+    except FileNotFoundError:
+        return False

@@ -148,16 +148,17 @@ def look_at_files(config: CheckConfig) -> Iterator[Finding]:
     Raises:
         PrepError: an unknown source, or an input that is not its.
     """
+    from data_prep.plan import unit_stages
     from data_prep.sources import Dropped, PrepError, open_source
-    from data_prep.stages import Draft, Drop, apply_stages, build_stages, default_stages
+    from data_prep.stages import Draft, Drop, apply_stages, build_stages
     from medvlp.data.inspection import Rules, Together, look
 
     def found(problem: Problem, key: str) -> Finding:
         return Finding(problem, config.source, config.input, key)
 
     reader = open_source(config.source, config.input, flag=config.flag)
-    described = default_stages(config.data.max_pixels, PrepConfig.min_side)
-    stages = build_stages([stage for stage in described if stage["stage"] != "measure"])
+    limits = PrepConfig(source=config.source, max_pixels=config.data.max_pixels, modality=False, duplicates="off")
+    stages = build_stages([stage for stage in unit_stages(limits, reader) if stage["stage"] != "measure"])
     rules = Rules("", ["caption"], questions=False, max_pixels=0)  # the stages open the images
     splits: dict[str, Together] = {}
     elsewhere: dict[str, tuple[str, str]] = {}

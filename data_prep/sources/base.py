@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-from collections.abc import Iterator
+import inspect
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -28,6 +29,10 @@ class Unit:
     """Position in the split, from 0."""
     what: Any
     """What to read, in plain JSON values, so that any process on any machine can do it."""
+    mark: str = ""
+    """What identifies the unit's own part of the input (a digest); empty: the whole input's fingerprint does.
+
+    With a mark, a unit stays done when something else of the input changes."""
 
 
 @dataclass(frozen=True)
@@ -80,8 +85,10 @@ def descriptions() -> dict[str, str]:
     return {name: line for name, (_, _, line) in SOURCES.items()}
 
 
-def open_source(name: str, input: str, samples_per_shard: int = 1000, flag: str = "") -> Source:
-    """The source by name. Raises PrepError if there is none, or its input is not what it should be."""
+def open_source(
+    name: str, input: str, samples_per_shard: int = 1000, flag: str = "", options: Mapping[str, Any] | None = None
+) -> Source:
+    """The source by name. Raises PrepError if there is none, its input is not what it should be, or an option unknown."""
     if name not in SOURCES:
         close = get_close_matches(name, SOURCES, n=1)
         hint = f"; did you mean {close[0]!r}?" if close else ""
@@ -89,7 +96,13 @@ def open_source(name: str, input: str, samples_per_shard: int = 1000, flag: str 
     if samples_per_shard < 1:
         raise PrepError(f"samples_per_shard is {samples_per_shard}, expected 1 or more")
     module, cls, _ = SOURCES[name]
-    source: Source = getattr(importlib.import_module(module), cls)(input, samples_per_shard, flag)
+    constructor = getattr(importlib.import_module(module), cls)
+    known = [p.name for p in inspect.signature(constructor).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    for option in options or {}:
+        if option not in known:
+            takes = f"its options are {', '.join(known)}" if known else "it has no options"
+            raise PrepError(f"source {name} does not know options.{option}; {takes}")
+    source: Source = constructor(input, samples_per_shard, flag, **(options or {}))
     return source
 
 

@@ -1,6 +1,6 @@
 """What every sample goes through: small stages, each `Draft → Draft`, or `→ list[Draft]` where one becomes several.
 
-A stage that lets a sample go raises `Drop`. The list of stages with their parameters is data (see `default_stages`): it is
+A stage that lets a sample go raises `Drop`. The list of stages with their parameters is data: it is
 written into the manifest and hashed, so that two data sets with one hash were prepared alike.
 """
 
@@ -18,20 +18,27 @@ Stage = Callable[[Draft], "Draft | list[Draft]"]
 STAGES = {
     "clean_text": "text",
     "need_text": "text",
+    "licence_gate": "licence",
     "check_images": "images",
+    "modality": "modality",
+    "split_panels": "split_panels",
+    "language": "language",
+    "pseudonymise": "pseudonymise",
+    "deidentify_text": "deidentify_text",
+    "deidentify_pixels": "deidentify_pixels",
     "measure": "images",
+    "describe": "describe",
 }
 """Stage → the module here that has the function of that name; imported when a preparation uses it."""
 
-
-def default_stages(max_pixels: int, min_side: int) -> list[dict[str, Any]]:
-    """The stages of every source, in order, as configuration."""
-    return [
-        {"stage": "clean_text"},
-        {"stage": "need_text"},
-        {"stage": "check_images", "max_pixels": max_pixels, "min_side": min_side},
-        {"stage": "measure"},
-    ]
+TOOLS = {
+    "split_panels": ("scipy",),
+    "language": ("py3langid",),
+    "deidentify_text": ("philter-lite",),
+    "deidentify_pixels": ("rapidocr-onnxruntime", "onnxruntime", "opencv-python"),
+    "measure": ("imagehash", "scipy"),
+}
+"""Stage → distributions whose version can change what it does."""
 
 
 def build_stages(config: list[dict[str, Any]]) -> list[Stage]:
@@ -45,7 +52,10 @@ def build_stages(config: list[dict[str, Any]]) -> list[Stage]:
 
 
 def apply_stages(stages: list[Stage], draft: Draft) -> list[Draft | Drop]:
-    """All that becomes of a draft, in order: drafts that came through, and drops with the draft's name."""
+    """All that becomes of a draft, in order: drafts that came through, and drops with the draft's name.
+
+    A figure that was split into panels is a drop, followed by its panels.
+    """
     there: list[Draft | Drop] = [draft]
     for stage in stages:
         there = [left for each in there for left in (_apply(stage, each) if isinstance(each, Draft) else [each])]
@@ -58,7 +68,11 @@ def _apply(stage: Stage, draft: Draft) -> list[Draft | Drop]:
     except Drop as drop:
         drop.name = draft.name
         return [drop]
-    return list(left) if isinstance(left, list) else [left]
+    if isinstance(left, Draft):
+        return [left]
+    whole = Drop("split_panels", "replaced_by_panels", f"{len(left)} panels")
+    whole.name = draft.name
+    return [whole, *left]
 
 
-__all__ = ["STAGES", "Counts", "Draft", "Drop", "Stage", "apply_stages", "build_stages", "default_stages"]
+__all__ = ["STAGES", "TOOLS", "Counts", "Draft", "Drop", "Stage", "apply_stages", "build_stages"]

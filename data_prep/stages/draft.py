@@ -8,7 +8,7 @@ import warnings
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from medvlp.shards import Sample
 
@@ -43,6 +43,8 @@ class Draft:
     width: int = 0
     height: int = 0
     perceptual_hash: str = ""
+    marks: dict[str, Any] | None = None
+    """What copies of it are recognised by, once `describe` has run."""
 
     @property
     def name(self) -> str:

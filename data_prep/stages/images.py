@@ -10,14 +10,16 @@ if TYPE_CHECKING:
     from PIL import Image
 
 
-def check_images(draft: Draft, max_pixels: int, min_side: int) -> Draft:
-    """Drop samples with an image that is huge, tiny, blank, or cannot be decoded to its last row."""
+def check_images(draft: Draft, max_pixels: int, min_side: int, max_aspect: float) -> Draft:
+    """Drop samples with an image that is huge, tiny, a mere strip, blank, or cannot be decoded to its last row."""
     for name, picture in draft.pictures.items():
         width, height = picture.size
         if width * height > max_pixels:
             raise Drop("check_images", "too_many_pixels", f"{name} is {width} × {height}, max_pixels is {max_pixels}")
         if min(width, height) < min_side:
             raise Drop("check_images", "too_small", f"{name} is {width} × {height}, min_side is {min_side}")
+        if max(width, height) > max_aspect * min(width, height):
+            raise Drop("check_images", "extreme_aspect", f"{name} is {width} × {height}, max_aspect is {max_aspect:g}")
         try:
             picture.load()
         except Exception as error:  # as in Draft.pictures: what a broken file raises depends on where it is broken

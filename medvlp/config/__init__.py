@@ -13,6 +13,7 @@ from medvlp.config.compose import (
 )
 from medvlp.config.help import describe
 from medvlp.config.inspection import CheckConfig
+from medvlp.config.preparation import PrepConfig
 from medvlp.config.schema import (
     AskConfig,
     AugmentConfig,
@@ -26,7 +27,6 @@ from medvlp.config.schema import (
     ObjectiveConfig,
     OptimConfig,
     PartConfig,
-    PrepConfig,
     SourceConfig,
     TaskConfig,
     TextConfig,

@@ -5,8 +5,10 @@ from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 
+from medvlp.config import preparation
 from medvlp.config.assistant import InstructConfig, LlavaConfig, WordsConfig
 from medvlp.config.inspection import CheckConfig
+from medvlp.config.preparation import PrepConfig
 from medvlp.config.schema import (
     AskConfig,
     ClipConfig,
@@ -68,6 +70,8 @@ def check(config: object) -> None:
     elif isinstance(config, ExportConfig):
         one_of("format", config.format, ("open_clip", "hf"))
         one_of("adapter", config.adapter, ("merged", "separate"))
+    elif isinstance(config, PrepConfig):
+        check_preparation(config)
     elif isinstance(config, AskConfig):
         one_of("accelerator", config.accelerator, ("auto", "cpu", "gpu"))
         for name, number in (("max_new_tokens", config.max_new_tokens), ("max_pixels", config.max_pixels)):
@@ -89,6 +93,41 @@ def check_task(task: TaskConfig) -> None:
         raise ConfigError(
             f"{place}: max_new_tokens={task.max_new_tokens} must be at least 1 and valid_limit={task.valid_limit} not negative"
         )
+
+
+def check_preparation(config: PrepConfig) -> None:
+    """Choices and limits of a preparation, and that nothing is asked of stages that are switched off."""
+    for key, value, choices in (
+        ("engine", config.engine, preparation.ENGINES),
+        ("panels", config.panels, preparation.PANELS),
+        ("deidentify", config.deidentify, preparation.DEIDENTIFY),
+        ("duplicates", config.duplicates, preparation.DUPLICATES),
+        ("split", config.split, preparation.SPLITS),
+        ("contaminated", config.contaminated, preparation.CONTAMINATED),
+    ):
+        one_of(key, value, choices)
+    for key in ("workers", "samples_per_shard", "max_pixels", "min_side", "max_aspect"):
+        if getattr(config, key) < 1:
+            raise ConfigError(f"{key} is {getattr(config, key)}, expected 1 or more")
+    if config.retries < 0 or not 0 <= config.duplicates_radius <= 32:
+        raise ConfigError(
+            f"retries={config.retries} must not be negative, duplicates_radius={config.duplicates_radius} from 0 to 32"
+        )
+    shares = config.fractions
+    strange = set(shares) - {"train", "valid", "test"}
+    if strange or min(shares.values()) < 0 or abs(sum(shares.values()) - 1) > 1e-6:
+        raise ConfigError(f"fractions={shares} must be shares of train, valid and test that add up to 1")
+    asked = {
+        "licences": config.licences,
+        "languages": config.languages,
+        "panels": config.panels != "keep",
+        "deidentify": config.deidentify not in ("auto", "none"),
+        "duplicates": config.duplicates == "drop",
+        "decontaminate": config.decontaminate,
+    }
+    refused = [name for name, value in asked.items() if value]
+    if not config.checks and refused:
+        raise ConfigError(f"checks=false only packs files, but {', '.join(refused)} needs them read; leave it out")
 
 
 def check_inspection(config: CheckConfig) -> None:

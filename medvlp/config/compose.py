@@ -25,6 +25,7 @@ from omegaconf.errors import OmegaConfBaseException
 from medvlp.config.assistant import InstructConfig, LlavaConfig, WordsConfig
 from medvlp.config.checks import ConfigError, check, suggestion
 from medvlp.config.inspection import CheckConfig
+from medvlp.config.preparation import PrepConfig
 from medvlp.config.schema import (
     AskConfig,
     ClipConfig,
@@ -34,7 +35,6 @@ from medvlp.config.schema import (
     ModelConfig,
     ObjectiveConfig,
     PartConfig,
-    PrepConfig,
     SourceConfig,
     TaskConfig,
     TrainConfig,
@@ -44,9 +44,11 @@ PACKAGE = Path(__file__).resolve().parents[1]
 SHIPPED = PACKAGE / "_shipped" if (PACKAGE / "_shipped").is_dir() else PACKAGE.parent
 """Parent of configs/ and recipes/: inside an installed wheel, or the repository."""
 
-OPEN_MAPPINGS = {"optim.parts.": PartConfig, "data.sources.": SourceConfig}
-"""Mappings whose names the user makes up. `optim.parts.text.lr=1e-5` works whether or not YAML mentions `text`; Hydra
-would ask for a `+` exactly when it does not, and would then accept a misspelt field."""
+OPEN_MAPPINGS: dict[str, type | None] = {"optim.parts.": PartConfig, "data.sources.": SourceConfig, "options.": None}
+"""Mappings whose names the schema does not know, with the schema of their values; None: plain values.
+
+`optim.parts.text.lr=1e-5` works whether or not YAML mentions `text`; Hydra would ask for a `+` exactly when it does not,
+and would then accept a misspelt field."""
 
 SCHEMAS: dict[str, type] = {"train": TrainConfig, "eval": EvalConfig, "prep": PrepConfig, "export": ExportConfig}
 PRIMARY = {"train": "train", "eval": "evaluate", "prep": "prep", "export": "export"}
@@ -193,7 +195,8 @@ def _compose(verb: str, given: Sequence[str]) -> tuple[DictConfig, DictConfig | 
                 f"{word!r}: no key can be added to the schema, and no `+` is needed; `medvlp {verb} --help`"
             )
         if f"{key}." in OPEN_MAPPINGS:
-            raise ConfigError(f"{key} is set name by name and field by field, e.g. {key}.<name>.<field>=<value>")
+            field = ".<field>" if OPEN_MAPPINGS[f"{key}."] else ""
+            raise ConfigError(f"{key} is set name by name, e.g. {key}.<name>{field}=<value>")
     recipe = next((word.split("=", 1)[1] for word in overrides if word.startswith("recipes=")), None)
     if recipe is not None:
         _check_recipe(verb, recipe)
@@ -219,6 +222,9 @@ def _compose(verb: str, given: Sequence[str]) -> tuple[DictConfig, DictConfig | 
 def _set_named(node: DictConfig, key: str, value: Any) -> None:
     """Set `<mapping>.<name>.<field>`, making the name where it is new."""
     prefix, schema = next(item for item in OPEN_MAPPINGS.items() if key.startswith(item[0]))
+    if schema is None:
+        OmegaConf.update(node, key, value, force_add=True)
+        return
     name, _, rest = key.removeprefix(prefix).partition(".")
     if not rest:
         raise ConfigError(f"{key} takes its fields one by one, e.g. {key}.{dataclasses.fields(schema)[0].name}=...")

@@ -316,32 +316,6 @@ class EvalConfig:
 
 
 @dataclass(kw_only=True)
-class PrepConfig:
-    """medvlp prep"""
-
-    verb: str = "prep"
-    """The command that a recipe is for."""
-    source: str = MISSING
-    """Which reader: `medvlp list sources` shows them."""
-    input: str = ""
-    """Folder (or file) as the publisher releases it."""
-    output: str = MISSING
-    """Folder for the shards, one sub-folder a split."""
-    engine: str = "local"
-    """Where units run: local."""
-    workers: int = 2
-    """Processes of the local engine. The bytes written do not depend on it."""
-    samples_per_shard: int = 1000
-    """Source rows that make one shard."""
-    max_pixels: int = 64_000_000
-    """Larger images are dropped."""
-    min_side: int = 16
-    """Images with a shorter side, in pixels, are dropped."""
-    flag: str = ""
-    """medmnist: which dataset, when the file's name does not say."""
-
-
-@dataclass(kw_only=True)
 class ExportConfig:
     """medvlp export"""
 

@@ -22,7 +22,7 @@ PLAN = ".plan.json"
 LEDGER = "ledger.json"
 """in = out + Σ drops; written last, so that a folder with a plan and no ledger is unfinished."""
 PARTS = ".parts"
-"""Folder, inside a split, of the shards of units before they get their final numbers."""
+"""Folder, beside the splits, of the shards of units before they get their final numbers."""
 
 
 @dataclass
@@ -93,12 +93,11 @@ def read_manifest(folder: Path) -> tuple[Manifest, str]:
 
 
 def find_splits(folder: Path) -> list[Path]:
-    """Folders directly below that are splits, finished or begun: they hold a manifest, tars or parts of tars."""
+    """Folders directly below that are splits, finished or begun: they hold a manifest or tars."""
     return sorted(
         child
         for child in folder.iterdir()
-        if child.is_dir()
-        and ((child / MANIFEST).exists() or (child / PARTS).exists() or next(child.glob("*.tar"), None))
+        if child.is_dir() and child.name != PARTS and ((child / MANIFEST).exists() or next(child.glob("*.tar"), None))
     )
 
 

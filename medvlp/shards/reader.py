@@ -6,6 +6,7 @@ import os
 import warnings
 import zlib
 from bisect import bisect_right
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
@@ -172,3 +173,26 @@ class ShardDataset:
             self._open.pop(next(iter(self._open)), None)  # the one opened longest ago
         self._open[shard] = opened
         return opened
+
+
+def read_members(tar: Path, rows: Sequence[int]) -> Iterator[dict[str, bytes]]:
+    """Samples of one shard by position, as member name → bytes, checked by CRC; the shard needs no manifest yet.
+
+    Raises ShardError where the shard or its index is not what was written.
+    """
+    try:
+        index = open_index(tar.with_suffix(".idx"))
+        with open(tar, "rb") as file:
+            for row in rows:
+                first, end = np.searchsorted(index["sample"], (row, row + 1)).tolist()
+                members = {}
+                for _, name, offset, size, crc in index[first:end].tolist():
+                    data = os.pread(file.fileno(), size, offset)
+                    if zlib.crc32(data) != crc:
+                        raise ValueError(f"{name.decode('ascii', 'replace')} of sample {row} is not what was written")
+                    members[name.decode("ascii")] = data
+                if not members:
+                    raise ValueError(f"its index has no sample {row}")
+                yield members
+    except (OSError, ValueError) as error:
+        raise ShardError(f"{tar} cannot be read: {error}; delete it, and prepare again") from None

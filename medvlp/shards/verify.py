@@ -41,7 +41,8 @@ def verify(folder: str | Path) -> list[Finding]:
     if (folder / MANIFEST).exists():
         return list(_split(folder, "", {}))
     splits = find_splits(folder)
-    if not splits or next(folder.glob("*.tar"), None):
+    begun = (folder / PLAN).exists()
+    if not (splits or begun) or next(folder.glob("*.tar"), None):
         read_manifest(folder)  # raises, and says what the folder lacks
     findings: list[Finding] = []
     signed: dict[str, tuple[int, str]] = {}
@@ -56,8 +57,10 @@ def verify(folder: str | Path) -> list[Finding]:
             signed[split.name] = manifest.samples, sha256
     if (folder / LEDGER).exists():
         findings += _ledger(folder / LEDGER, {split.name for split in splits}, signed)
-    elif (folder / PLAN).exists():
+    elif begun:
         findings.append(Finding(LEDGER, "unfinished", f"there is a plan, but no ledger: {UNFINISHED}"))
+    if (folder / PARTS).exists() and (folder / LEDGER).exists():
+        findings.append(Finding(PARTS, "unfinished", f"the last step did not get to remove it: {UNFINISHED}"))
     return findings
 
 
@@ -81,8 +84,6 @@ def _split(folder: Path, prefix: str, seen: dict[str, str]) -> Iterator[Finding]
         elif found.sha256 != mark.sha256:
             changed[name] = f"sha256 {found.sha256[:12]}…, the manifest says {mark.sha256[:12]}…"
     yield from _extra_files(folder, manifest, prefix)
-    if (folder / PARTS).exists():
-        yield Finding(prefix + PARTS, "unfinished", f"the last step did not get to remove it: {UNFINISHED}")
 
     rows: list[dict[str, Any]] | None = None
     if SAMPLES not in missing:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import tarfile
 import zlib
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -99,13 +100,6 @@ class ShardWriter:
         Raises ShardError if the sample breaks the contract, its key repeats, or the disk is full.
         """
         members = to_members(sample)
-        if sample.key in self._keys:
-            raise ShardError(f"{self.path}.tar: key {sample.key} comes twice; keys are unique in a dataset")
-        if sum(map(len, members.values())) > MAX_SAMPLE_BYTES:
-            raise ShardError(f"{sample.key} has more than {MAX_SAMPLE_BYTES} bytes; split it into several samples")
-        for name, data in members.items():
-            offset = self._append(f"{sample.key}.{name}", data)
-            self._index.append((len(self.rows), name.encode("ascii"), offset, len(data), zlib.crc32(data)))
         first = sample.images[min(sample.images)] if sample.images else None
         row = Row(
             key=sample.key,
@@ -120,9 +114,23 @@ class ShardWriter:
             perceptual_hash=perceptual_hash,
             modality=str(sample.metadata.get("modality", "unknown")),
         )
-        self._keys.add(sample.key)
-        self.rows.append(row)
+        self.write_members(row, members)
         return row
+
+    def write_members(self, row: Row, members: Mapping[str, bytes]) -> None:
+        """Append a sample that is already members, in their order, and its row of the table.
+
+        Raises ShardError if the key repeats, the sample is too large, or the disk is full.
+        """
+        if row.key in self._keys:
+            raise ShardError(f"{self.path}.tar: key {row.key} comes twice; keys are unique in a dataset")
+        if sum(map(len, members.values())) > MAX_SAMPLE_BYTES:
+            raise ShardError(f"{row.key} has more than {MAX_SAMPLE_BYTES} bytes; split it into several samples")
+        for name, data in members.items():
+            offset = self._append(f"{row.key}.{name}", data)
+            self._index.append((len(self.rows), name.encode("ascii"), offset, len(data), zlib.crc32(data)))
+        self._keys.add(row.key)
+        self.rows.append(row)
 
     def _append(self, name: str, data: bytes) -> int:
         """Write one member; returns the offset of its data."""
@@ -157,11 +165,14 @@ def rows_table(rows: list[Row]) -> pa.Table:
     return pa.table(columns, schema=table_schema())
 
 
-def write_tables(path: Path, tables: Any) -> FileMark:
-    """Write Arrow tables (an iterable, one row group each) as one parquet file: deterministic, whole or absent."""
+def write_tables(path: Path, tables: Any, schema: pa.Schema | None = None) -> FileMark:
+    """Write Arrow tables (an iterable, one row group each) as one parquet file: deterministic, whole or absent.
+
+    schema: of tables other than samples.parquet.
+    """
     import pyarrow.parquet as pq
 
-    with whole_file(path) as file, pq.ParquetWriter(file, table_schema(), compression="zstd") as writer:
+    with whole_file(path) as file, pq.ParquetWriter(file, schema or table_schema(), compression="zstd") as writer:
         for table in tables:
             writer.write_table(table, row_group_size=max(1, table.num_rows))
     return mark_file(path)

@@ -113,8 +113,8 @@ def test_folders_that_are_refused(rocov2, tmp_path):
     ]:
         with pytest.raises(PrepError, match=complaint):
             prep(rocov2, output)
-    with pytest.raises(PrepError, match="unknown engine 'ray'; available: local"):
-        prep(rocov2, tmp_path / "out", engine="ray")
+    with pytest.raises(PrepError, match="engine='mpi' is not a choice. Choices: local, ray, slurm"):
+        prep(rocov2, tmp_path / "out", engine="mpi")
 
 
 def test_a_key_twice_is_named(rocov2, tmp_path):
@@ -136,8 +136,13 @@ def test_one_failing_unit_stops_no_other(rocov2, tmp_path, workers):
     image.mkdir()
     with pytest.raises(PrepError, match=r"1 units are not done, .*\n  train unit 1: IsADirectoryError: .*000005.jpg"):
         prep(rocov2, tmp_path / "out", workers=workers)
-    parts = [path.parent.parent.name + path.stem for path in (tmp_path / "out").glob("*/.parts/*.json")]
-    assert sorted(parts) == ["test000000", "train000000", "train000002", "valid000000"]
+    parts = [json.loads(path.read_text()) for path in (tmp_path / "out").glob(".parts/*.json")]
+    assert sorted((part["split"], part["samples"]) for part in parts) == [
+        ("test", 3),
+        ("train", 4),
+        ("train", 4),
+        ("valid", 3),
+    ]
     image.rmdir()
     image.write_bytes(data)
 
@@ -180,13 +185,13 @@ def test_kill_and_restart(tmp_path):
         stderr=subprocess.DEVNULL,
         env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
     )
-    while len(list(output.glob("*/.parts/*.json"))) < 5:
+    while len(list(output.glob(".parts/*.json"))) < 5:
         assert process.poll() is None
         time.sleep(0.005)
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     process.send_signal(signal.SIGKILL)
     process.wait()
-    done = {path: path.stat().st_mtime_ns for path in output.glob("*/.parts/*.json")}
+    done = {path: path.stat().st_mtime_ns for path in output.glob(".parts/*.json")}
     assert 5 <= len(done) < 62
     assert not (output / "ledger.json").exists()
     deadline = time.monotonic() + 20
@@ -195,7 +200,7 @@ def test_kill_and_restart(tmp_path):
         time.sleep(0.05)
     with pytest.raises(PrepError, match="another configuration"):
         prep(folder, output, samples_per_shard=11)
-    seen = {path: path.stat().st_mtime_ns for path in output.glob("*/.parts/*.json")}
+    seen = {path: path.stat().st_mtime_ns for path in output.glob(".parts/*.json")}
     prepare("rocov2", str(folder), output, samples_per_shard=10)
     prepare("rocov2", str(folder), tmp_path / "straight", workers=1, samples_per_shard=10)
     assert digests(output) == digests(tmp_path / "straight")
@@ -213,7 +218,9 @@ def _runs(pid: str) -> bool:
         return False
 
 
-@pytest.mark.parametrize("at", ["write_manifest", "write_tables", "make_ledger", "shutil.rmtree"])
+@pytest.mark.parametrize(
+    "at", ["finish.write_manifest", "finish.write_tables", "finish.make_ledger", "pipeline.shutil.rmtree"]
+)
 def test_a_stop_in_the_last_step(rocov2, tmp_path, monkeypatch, at):
     prep(rocov2, tmp_path / "straight")
 
@@ -221,7 +228,7 @@ def test_a_stop_in_the_last_step(rocov2, tmp_path, monkeypatch, at):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(f"data_prep.finish.{at}", stop)
+        patch.setattr(f"data_prep.{at}", stop)
         with pytest.raises(KeyboardInterrupt):
             prep(rocov2, tmp_path / "out")
     prep(rocov2, tmp_path / "out")
@@ -242,12 +249,13 @@ def test_two_at_once_are_refused(rocov2, tmp_path):
 
 def test_summary(rocov2, tmp_path):
     (rocov2 / "test" / "ROCOv2_2023_test_000000.jpg").write_bytes(b"")
-    text = cli.summary(prep(rocov2, tmp_path / "out"))
+    first = prep(rocov2, tmp_path / "out")
+    text = cli.summary(first.output, first.ledger, first.was_done)
     assert text.splitlines()[:2] == [
         "in 18, out 17 (train 12, valid 3, test 2), dropped 1",
         "        1 check_images: broken_image",
     ]
-    assert "already finished" in cli.summary(prep(rocov2, tmp_path / "out"))
+    assert "already finished" in cli.summary(first.output, first.ledger, prep(rocov2, tmp_path / "out").was_done)
 
 
 def test_usage(capsys):

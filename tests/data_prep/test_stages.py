@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from data_prep.stages import Draft, Drop, build_stages, default_stages
+from data_prep.stages import Draft, Drop, apply_stages, build_stages
 from data_prep.stages.images import check_images, measure
 from data_prep.stages.text import clean_text, need_text, tidy
 from medvlp.shards import Conversation, Sample, Turn
@@ -86,6 +86,7 @@ def palette(*colours):
         ({"jpg": png()}, "broken_image"),  # what the name says is what is decoded
         ({"left.jpg": jpeg(1), "right.jpg": jpeg(2)[:-200]}, "broken_image"),
         ({"png": png((32, 15))}, "too_small"),
+        ({"png": png((17, 52))}, "extreme_aspect"),
         ({"png": png((101, 100))}, "too_many_pixels"),
         ({"png": png_header(60_000, 60_000)}, "too_many_pixels"),
         ({"png": png(value=7)}, "blank_image"),
@@ -93,7 +94,7 @@ def palette(*colours):
     ],
 )
 def test_images_that_are_dropped(images, expected):
-    found = reason(check_images, Sample("k", images), max_pixels=10_000, min_side=16)
+    found = reason(check_images, Sample("k", images), max_pixels=10_000, min_side=16, max_aspect=3)
     assert found == ("check_images", expected)
 
 
@@ -103,7 +104,7 @@ def test_images_that_are_dropped(images, expected):
 )
 def test_images_that_stay(images):
     draft = Draft(Sample("k", images))
-    assert check_images(draft, max_pixels=10_000, min_side=16) is draft
+    assert check_images(draft, max_pixels=10_000, min_side=16, max_aspect=3) is draft
     assert draft.sample.images == images
 
 
@@ -118,11 +119,36 @@ def test_measures_of_the_first_image():
 
 
 def test_stages_are_what_the_configuration_says():
-    clean, need, check, _ = build_stages(default_stages(max_pixels=100, min_side=2))
+    limits = {"max_pixels": 100, "min_side": 2, "max_aspect": 20.0}
+    stages = [{"stage": "clean_text"}, {"stage": "need_text"}, {"stage": "check_images", **limits}]
+    clean, need, check = build_stages(stages)
     draft = need(clean(Draft(Sample("k", {"png": png()}, {"caption": " c "}))))
     assert draft.sample.texts["caption"] == "c"
     with pytest.raises(Drop, match="max_pixels is 100"):
         check(draft)
+
+
+def test_one_sample_may_become_several():
+    def halve(draft):
+        draft.count("halve", "halved")
+        return [Draft(Sample(f"{draft.sample.key}-{side}"), draft.counts) for side in "ab"]
+
+    def refuse(draft):
+        if draft.sample.key.endswith("b"):
+            raise Drop("refuse", "b", "it is the second half")
+        return draft
+
+    draft = Draft(Sample("k", metadata={"original_name": "k.jpg"}))
+    whole, first, second = apply_stages([halve, refuse], draft)
+    assert (whole.stage, whole.reason, whole.detail, whole.name) == (
+        "split_panels",
+        "replaced_by_panels",
+        "2 panels",
+        "k.jpg",
+    )
+    assert first.sample.key == "k-a"
+    assert (second.reason, second.name) == ("b", "k-b")
+    assert draft.counts == {("halve", "halved"): 1}
 
 
 def test_the_hash_of_16_bits_is_that_of_their_upper_8():

@@ -308,8 +308,8 @@ def test_a_plan_without_a_ledger(dataset):
 
 
 def test_parts_beside_a_manifest(dataset):
-    (dataset / "train" / ".parts").mkdir()
-    assert only(dataset)[:2] == ("train/.parts", "unfinished")
+    (dataset / ".parts").mkdir()
+    assert only(dataset)[:2] == (".parts", "unfinished")
 
 
 @pytest.mark.parametrize("left", [[], ["samples.parquet"]])

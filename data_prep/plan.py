@@ -1,0 +1,131 @@
+"""From a configuration to the stages that it means, as plain data: the manifest records them, and their hash names units."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from data_prep.jsons import encode_json
+from data_prep.sources import PrepError, Source, Unit
+from data_prep.stages import TOOLS
+from medvlp.config import PrepConfig
+from medvlp.shards import read_manifest
+
+Entry = dict[str, Any]
+"""{"stage": name, **parameters}."""
+
+BASE_TOOLS = ("medvlp", "numpy", "pillow", "pyarrow")
+"""Distributions whose version can change bytes whatever the stages: pixels, the encoding of PNG and parquet."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that decides a data set's bytes."""
+
+    read: Entry
+    """The source with its choices, without what identifies its input."""
+    input: dict[str, str]
+    """What identifies the input: file (or group of files) → digest."""
+    stages: list[Entry]
+    """What each sample goes through."""
+    settling: list[Entry]
+    """What is decided over all samples together."""
+    tools: dict[str, str]
+
+    def described(self) -> list[Entry]:
+        """For manifests: everything, in order."""
+        return [{**self.read, "input": self.input}, *self.stages, *self.settling]
+
+    def digest(self, unit: Unit) -> str:
+        """What identifies a unit's outcome. A unit that marks its own part of the input ignores what happens elsewhere."""
+        return digest_of([self.read, unit.mark or self.input, unit.split, unit.what, self.stages, self.tools])
+
+
+def digest_of(content: Any) -> str:
+    """128 bits that identify JSON values, as the name of a part."""
+    return hashlib.sha256(encode_json(content, sort=True)).hexdigest()[:32]
+
+
+def make_plan(config: PrepConfig, reader: Source) -> Plan:
+    """The plan that a configuration means for an opened source. Raises PrepError, ShardError (evaluation folders)."""
+    stages = unit_stages(config, reader)
+    names = [*BASE_TOOLS, *reader.tools, *(tool for entry in stages for tool in TOOLS.get(entry["stage"], ()))]
+    return Plan(
+        read={"stage": "read", "source": config.source, **reader.options()},
+        input=reader.fingerprint(),
+        stages=stages,
+        settling=settling_stages(config),
+        tools={name: _version(name) for name in sorted(set(names))},
+    )
+
+
+def unit_stages(config: PrepConfig, reader: Source) -> list[Entry]:
+    """The stages of each sample, in order."""
+    if not config.checks:
+        return []
+    hidden = hidden_parts(config.deidentify, reader)
+    stages: list[Entry] = [{"stage": "clean_text"}, {"stage": "need_text"}]
+    if config.licences or not config.retracted:
+        stages.append({"stage": "licence_gate", "allow": config.licences, "allow_retracted": config.retracted})
+    images = {"max_pixels": config.max_pixels, "min_side": config.min_side, "max_aspect": config.max_aspect}
+    stages.append({"stage": "check_images", **images})
+    if config.modality:
+        stages.append({"stage": "modality"})
+    if config.panels == "split":
+        stages.append({"stage": "split_panels"})
+    if config.languages:
+        stages.append({"stage": "language", "keep": config.languages})
+    if hidden and not _is_private(reader):
+        from data_prep.deidentify.pseudonym import key_id, load_key
+
+        stages.append({"stage": "pseudonymise", "key_id": key_id(load_key(None))})
+    if "text" in hidden:
+        stages.append({"stage": "deidentify_text"})
+    if "pixels" in hidden:
+        stages.append({"stage": "deidentify_pixels"})
+    stages.append({"stage": "measure"})
+    if config.duplicates != "off" or config.decontaminate:
+        stages.append({"stage": "describe"})
+    return stages
+
+
+def hidden_parts(deidentify: str, reader: Source) -> tuple[str, ...]:
+    """What of a sample is de-identified: of text and pixels, none, one or both."""
+    if _is_private(reader) and deidentify not in ("auto", "all"):
+        raise PrepError(
+            f"deidentify={deidentify}: {reader.name} comes from patients' records, of which nothing identifying may "
+            "leave; leave deidentify out"
+        )
+    if deidentify == "auto":
+        deidentify = "all" if _is_private(reader) else "none"
+    return {"none": (), "all": ("text", "pixels")}.get(deidentify, (deidentify,))
+
+
+def _is_private(reader: Source) -> bool:
+    return bool(getattr(reader, "private", False))
+
+
+def settling_stages(config: PrepConfig) -> list[Entry]:
+    """What is decided over all samples together, in order."""
+    split: Entry = {"stage": "split", "by": config.split}
+    if config.split == "random":
+        split |= {"fractions": dict(config.fractions), "seed": config.split_seed}
+    entries = [split]
+    if config.duplicates != "off":
+        entries.append({"stage": "duplicates", "action": config.duplicates, "radius": config.duplicates_radius})
+    if config.decontaminate:
+        # By content and by a name to read; where the folder stands is not of the data.
+        against = {"/".join(Path(f).parts[-2:]): read_manifest(Path(f))[1] for f in config.decontaminate}
+        radius = {"radius": config.duplicates_radius}
+        entries.append({"stage": "decontaminate", "action": config.contaminated, "against": against, **radius})
+    return entries
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"

@@ -1,0 +1,125 @@
+"""What is decided over all samples together, once every unit is done: their splits, and who is a copy of whom.
+
+Decisions are functions of the parts' tables in the data set's order, so they are the same whoever made the parts.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from data_prep.splits import SPLITS, group_hashes, keep_groups_whole, random_splits
+from data_prep.unit import Part
+from medvlp.shards import read_members
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+PAIRS_SHOWN = 24
+
+
+@dataclass
+class Settled:
+    """What becomes of every sample of the parts."""
+
+    split_N: np.ndarray
+    """(N,) int8: position in SPLITS."""
+    kept_N: np.ndarray
+    """(N,) bool."""
+    drops: list[dict[str, str]] = field(default_factory=list)
+    """Rows of dropped.jsonl."""
+    left: Counter[str] = field(default_factory=Counter)
+    """Split → samples that were published in it and belong to another now."""
+    joined: Counter[str] = field(default_factory=Counter)
+    """Split → samples that were published in another."""
+    moved: dict[str, int] = field(default_factory=dict)
+    """"train→test" → samples that changed their split."""
+    copies: list[dict[str, Any]] = field(default_factory=list)
+    """Rows of copies.jsonl: each copy that was found, and what became of it."""
+    pairs: list[dict[str, Any]] = field(default_factory=list)
+    """Some of the copies with both pictures, for the report."""
+
+
+class Rows:
+    """All samples of the parts, numbered in order."""
+
+    def __init__(self, folder: Path, parts: Sequence[Part]) -> None:
+        self.folder = folder
+        self.parts = [part for part in parts if part.samples]
+        self.starts = [0, *accumulate(part.samples for part in self.parts)]
+
+    def __len__(self) -> int:
+        return self.starts[-1]
+
+    def place(self, row: int) -> tuple[Part, int]:
+        """The part that holds a sample, and its position there."""
+        number = int(np.searchsorted(self.starts, row, side="right")) - 1
+        return self.parts[number], row - self.starts[number]
+
+    def published(self) -> np.ndarray:
+        """(N,) int8: the splits in which the source gave the samples."""
+        return np.repeat(
+            np.array([SPLITS.index(part.split) for part in self.parts], np.int8), [part.samples for part in self.parts]
+        )
+
+    def column(self, name: str) -> Iterator[str]:
+        """A column of the tables, streamed."""
+        import pyarrow.parquet as pq
+
+        for part in self.parts:
+            yield from pq.read_table(part.file(self.folder, ".parquet"), columns=[name]).column(0).to_pylist()
+
+    def groups(self) -> Iterator[str]:
+        """Each sample's group; a sample without one is a group of its own."""
+        return (group or f"\0{key}" for group, key in zip(self.column("group"), self.column("key"), strict=True))
+
+    def keys(self, rows: Sequence[int]) -> list[str]:
+        """Keys of some samples, a part's table read once for neighbours."""
+        import pyarrow.parquet as pq
+
+        found: dict[int, str] = {}
+        table: tuple[Part, pa.ChunkedArray] | None = None
+        for row in sorted(set(rows)):
+            part, position = self.place(row)
+            if table is None or table[0] is not part:
+                table = part, pq.read_table(part.file(self.folder, ".parquet"), columns=["key"]).column(0)
+            found[row] = table[1][position].as_py()
+        return [found[row] for row in rows]
+
+    def marks(self) -> list[Path]:
+        """Tables of marks in order."""
+        return [part.file(self.folder, ".marks.parquet") for part in self.parts]
+
+    def members(self, row: int) -> dict[str, bytes]:
+        """A sample's members."""
+        part, position = self.place(row)
+        return next(iter(read_members(part.file(self.folder, ".tar"), [position])))
+
+
+def settle(folder: Path, parts: Sequence[Part], stages: list[dict[str, Any]], evaluations: Sequence[str]) -> Settled:
+    """Apply the settling stages of a plan. evaluations: folders of the splits that `decentaminate` names, in order."""
+    rows = Rows(folder, parts)
+    by_name = {entry["stage"]: entry for entry in stages}
+    published_N = rows.published()
+    settled = Settled(_splits(rows, published_N, by_name["split"]), np.ones(len(rows), bool))
+    changed_N = np.flatnonzero(settled.split_N != published_N)
+    moves = Counter((SPLITS[published_N[row]], SPLITS[settled.split_N[row]]) for row in changed_N)
+    for (before, after), count in sorted(moves.items()):
+        settled.left[before] += count
+        settled.joined[after] += count
+        settled.moved[f"{before}→{after}"] = count
+    return settled
+
+
+def _splits(rows: Rows, published_N: np.ndarray, entry: dict[str, Any]) -> np.ndarray:
+    if entry["by"] == "random":
+        return random_splits(rows.groups(), entry["fractions"], entry["seed"])
+    if entry["by"] == "grouped":
+        return keep_groups_whole(published_N, group_hashes(rows.groups()))
+    return published_N

@@ -1,0 +1,12 @@
+"""What copies of a sample are recognised by, taken while its pixels are decoded."""
+
+from __future__ import annotations
+
+from data_prep.settle.marks import describe as marks_of
+from data_prep.stages.draft import Draft
+
+
+def describe(draft: Draft) -> Draft:
+    """Leave the marks with the draft; the unit writes them beside its part."""
+    draft.marks = marks_of(draft)
+    return draft

@@ -1,0 +1,59 @@
+"""Names of files, cases and samples replaced by pseudonyms, for sources that may hold private data."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from data_prep.deidentify.pseudonym import key_id as id_of
+from data_prep.deidentify.pseudonym import load_key, pseudonym
+from data_prep.sources.base import PrepError
+from data_prep.stages.draft import Draft, Drop
+from medvlp.shards import make_key
+
+KEPT = frozenset(
+    (
+        *("source", "licence", "licence_url", "modality", "group_kind", "language", "published_split", "kind"),
+        *("organ", "body_part", "dicom_modality", "reencoded_from", "retracted"),
+    )
+)
+"""Metadata that say nothing of a person; the rest is left out."""
+
+SPEAKING = frozenset(("check_images", "licence_gate", "split_panels"))
+"""Stages whose details describe pixels or policies, and never quote the source."""
+
+
+def pseudonymise(draft: Draft, key_id: str) -> Draft:
+    """Key, group and original name as pseudonyms; of the other metadata only what says nothing of a person."""
+    key = _key(key_id)
+    sample = draft.sample
+    metadata = sample.metadata
+    kept = {name: value for name, value in metadata.items() if name in KEPT}
+    left_out = len(metadata.keys() - kept.keys() - {"group", "original_name"})
+    draft.count("pseudonymise", "metadata fields left out", left_out)
+    draft.count("pseudonymise", "samples renamed")
+    group = pseudonym(key, f"group:{metadata.get('group') or sample.key}")
+    sample.metadata = {**kept, "group": group, "original_name": pseudonym(key, f"name:{draft.name}")}
+    sample.key = make_key(str(metadata.get("source", "private")), group, pseudonym(key, f"key:{sample.key}"))
+    for conversation in sample.conversations:
+        if conversation.id is not None:
+            conversation.id = pseudonym(key, f"question:{conversation.id}")
+    return draft
+
+
+def hidden_drop(drop: Drop, key_id: str) -> Drop:
+    """A drop as the ledger may name it."""
+    hidden = Drop(drop.stage, drop.reason, drop.detail if drop.stage in SPEAKING else "")
+    hidden.name = pseudonym(_key(key_id), f"name:{drop.name}")
+    return hidden
+
+
+@lru_cache(maxsize=1)
+def _key(key_id: str) -> bytes:
+    """The key, which has to be the one that the preparation was planned with. Raises PrepError."""
+    key = load_key(None)
+    if id_of(key) != key_id:
+        raise PrepError(
+            f"the key for pseudonyms here is {id_of(key)}, the preparation was begun with {key_id}; "
+            "set MEDVLP_DEID_KEY to the same key on every machine"
+        )
+    return key

@@ -1,0 +1,191 @@
+"""What is decided over all samples: splits, and what a grown or changed preparation does anew."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+
+from data_prep.pipeline import prepare
+from data_prep.sources import PrepError, Unit, base
+from medvlp.shards import Sample, ShardDataset, make_key, verify
+from tests.data_prep.folders import digests, jpeg
+
+ROWS = [
+    *[("train", "a"), ("train", "a"), ("train", "b"), ("train", "c"), ("train", "c"), ("train", "d")],
+    *[("valid", "c"), ("valid", "e"), ("test", "b"), ("test", "f")],
+]
+"""(published split, article) of each figure: b and c stand on two sides."""
+
+
+class Figures:
+    """A source that can grow: its table says split and article of each figure, a unit is two figures."""
+
+    name = "figures"
+    tools = ()
+
+    def __init__(self, input, samples_per_shard=1000, flag="", *, style="plain"):
+        self.folder, self.style = Path(input), style
+        self.rows = [tuple(row) for row in json.loads((self.folder / "rows.json").read_text())]
+
+    def options(self):
+        return {"style": self.style}
+
+    def fingerprint(self):
+        return {"rows.json": hashlib.sha256((self.folder / "rows.json").read_bytes()).hexdigest()}
+
+    def units(self):
+        units = []
+        for split in dict.fromkeys(split for split, _ in self.rows):
+            its = [[n, article] for n, (where, article) in enumerate(self.rows) if where == split]
+            pairs = [its[start : start + 2] for start in range(0, len(its), 2)]
+            units += [Unit(split, n, pair, mark=str(pair)) for n, pair in enumerate(pairs)]
+        return units
+
+    def read(self, unit):
+        with open(self.folder / "read.txt", "a") as log:
+            log.write(f"{unit.split}{unit.number} ")
+        for number, article in unit.what:
+            yield Sample(
+                make_key(self.name, article, str(number)),
+                {"jpg": jpeg(number)},
+                {"caption": f"{self.style} figure {number}"},
+                metadata={"group": article, "source": self.name, "licence": "CC0-1.0"},
+            )
+
+
+@pytest.fixture
+def figures(tmp_path, monkeypatch):
+    monkeypatch.setitem(base.SOURCES, "figures", (__name__, "Figures", ""))
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "rows.json").write_text(json.dumps(ROWS))
+    return tmp_path / "in"
+
+
+def grow(folder, *rows):
+    (folder / "rows.json").write_text(json.dumps([*ROWS, *rows]))
+
+
+def was_read(folder):
+    log = folder / "read.txt"
+    words = log.read_text().split() if log.exists() else []
+    log.unlink(missing_ok=True)
+    return words
+
+
+def members(output):
+    """Split → (key, published position) of its samples."""
+    return {path.parent.name: ShardDataset(path.parent).keys for path in sorted(output.glob("*/manifest.json"))}
+
+
+def test_published_splits_stay(figures, tmp_path):
+    ledger = prepare("figures", figures, tmp_path / "out").ledger
+    assert {split: page["out"] for split, page in ledger["splits"].items()} == {"train": 6, "valid": 2, "test": 2}
+    assert ledger["moved"] == {}
+
+
+def test_no_group_stands_in_two_splits(figures, tmp_path):
+    ledger = prepare("figures", figures, tmp_path / "out", split="grouped", samples_per_shard=2).ledger
+    assert (
+        members(tmp_path / "out")
+        == {
+            "train": ["figures__a__0__0", "figures__a__1__0", "figures__d__5__0"],
+            "valid": ["figures__c__3__0", "figures__c__4__0", "figures__c__6__0", "figures__e__7__0"],
+            "test": ["figures__b__2__0", "figures__b__8__0", "figures__f__9__0"],
+        }
+        or sorted(map(len, members(tmp_path / "out").values())) == []
+    )
+    assert ledger["moved"] == {"train→valid": 2, "train→test": 1}
+    pages = {split: (page["in"], page["out"]) for split, page in ledger["splits"].items()}
+    assert pages == {"train": (3, 3), "valid": (4, 4), "test": (3, 3)}
+    assert ledger["in"] == ledger["out"] == 10
+    assert verify(tmp_path / "out") == []
+    valid = ShardDataset(tmp_path / "out" / "valid")
+    assert set(valid.column("split")) == {"valid"}
+    assert {valid.read(i).texts["caption"] for i in range(4)} == {f"plain figure {n}" for n in (3, 4, 6, 7)}
+
+
+def test_random_splits_go_by_group_and_stay_when_data_grow(figures, tmp_path):
+    choices = {"split": "random", "fractions": {"train": 0.5, "valid": 0.2, "test": 0.3}, "split_seed": 3}
+    prepare("figures", figures, tmp_path / "one", **choices)
+    grow(figures, *[("train", f"new{n}") for n in range(40)])
+    prepare("figures", figures, tmp_path / "two", **choices)
+    before, after = members(tmp_path / "one"), members(tmp_path / "two")
+    splits = {key.split("__")[1]: split for split, keys in after.items() for key in keys}
+    for split, keys in after.items():
+        assert {splits[key.split("__")[1]] for key in keys} == {split}
+    for split, keys in before.items():
+        assert set(keys) <= set(after[split])
+    assert all(8 < len(keys) < 32 for keys in after.values()), {split: len(keys) for split, keys in after.items()}
+
+
+def test_a_cache_leaves_only_what_is_new_to_do(figures, tmp_path):
+    cache = str(tmp_path / "cache")
+    prepare("figures", figures, tmp_path / "one", cache=cache)
+    assert was_read(figures) == ["train0", "train1", "train2", "valid0", "test0"]
+    grow(figures, ("train", "g"), ("train", "h"), ("train", "i"))
+    prepare("figures", figures, tmp_path / "two", cache=cache)
+    assert was_read(figures) == ["train3", "train4"]
+    prepare("figures", figures, tmp_path / "three", cache=cache, split="grouped")
+    assert was_read(figures) == []
+    prepare("figures", figures, tmp_path / "straight")
+    assert digests(tmp_path / "two") == digests(tmp_path / "straight")
+    assert was_read(figures)
+    prepare("figures", figures, tmp_path / "other", cache=cache, options={"style": "fancy"})
+    assert len(was_read(figures)) == 7
+
+
+def test_an_unfinished_folder_takes_up_a_grown_input(figures, tmp_path, monkeypatch):
+    def stop(*args):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("data_prep.pipeline.settle", stop)
+        with pytest.raises(KeyboardInterrupt):
+            prepare("figures", figures, tmp_path / "out")
+    was_read(figures)
+    grow(figures, ("test", "g"))
+    prepare("figures", figures, tmp_path / "out")
+    assert was_read(figures) == ["test1"]
+    prepare("figures", figures, tmp_path / "straight")
+    assert digests(tmp_path / "out") == digests(tmp_path / "straight")
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"split": "grouped"}, "split.by: publisher there, grouped now\nunits stay as they are, .*; with cache="),
+        ({"options": {"style": "fancy"}}, "read.style: plain there, fancy now\nevery unit has to be done anew: give"),
+        ({"min_side": 3}, "check_images.min_side: 16 there, 3 now\nevery unit has to be done anew: give a new"),
+    ],
+)
+def test_a_change_says_what_it_invalidates(figures, tmp_path, change, complaint):
+    prepare("figures", figures, tmp_path / "out")
+    with pytest.raises(PrepError, match=f"(?s){complaint}"):
+        prepare("figures", figures, tmp_path / "out", **change)
+
+
+def test_growth_of_a_finished_folder_says_what_to_do(figures, tmp_path):
+    prepare("figures", figures, tmp_path / "out")
+    grow(figures, ("test", "g"))
+    with pytest.raises(PrepError, match="units that read what changed .*cache=<folder>.*give a new output folder"):
+        prepare("figures", figures, tmp_path / "out")
+
+
+def test_a_damaged_page_is_done_anew(figures, tmp_path):
+    cache = tmp_path / "cache"
+    prepare("figures", figures, tmp_path / "one", cache=str(cache))
+    was_read(figures)
+    pages = sorted(cache.glob("*.json"))
+    pages[0].write_text("{")
+    pages[1].write_text("[]")
+    part = json.loads(pages[2].read_text())
+    (cache / f"{part['digest']}.tar").write_bytes(b"short")
+    prepare("figures", figures, tmp_path / "two", cache=str(cache))
+    assert len(was_read(figures)) == 3
+    assert digests(tmp_path / "one") == digests(tmp_path / "two")
+
+
+def test_unknown_options_are_named(figures, tmp_path):
+    with pytest.raises(PrepError, match=r"source figures does not know options.stile; its options are style"):
+        prepare("figures", figures, tmp_path / "out", options={"stile": "fancy"})
