@@ -86,15 +86,11 @@ def test_published_splits_stay(figures, tmp_path):
 
 def test_no_group_stands_in_two_splits(figures, tmp_path):
     ledger = prepare("figures", figures, tmp_path / "out", split="grouped", samples_per_shard=2).ledger
-    assert (
-        members(tmp_path / "out")
-        == {
-            "train": ["figures__a__0__0", "figures__a__1__0", "figures__d__5__0"],
-            "valid": ["figures__c__3__0", "figures__c__4__0", "figures__c__6__0", "figures__e__7__0"],
-            "test": ["figures__b__2__0", "figures__b__8__0", "figures__f__9__0"],
-        }
-        or sorted(map(len, members(tmp_path / "out").values())) == []
-    )
+    assert members(tmp_path / "out") == {
+        "train": ["figures__a__0__0", "figures__a__1__0", "figures__d__5__0"],
+        "valid": ["figures__c__3__0", "figures__c__4__0", "figures__c__6__0", "figures__e__7__0"],
+        "test": ["figures__b__2__0", "figures__b__8__0", "figures__f__9__0"],
+    }
     assert ledger["moved"] == {"train→valid": 2, "train→test": 1}
     pages = {split: (page["in"], page["out"]) for split, page in ledger["splits"].items()}
     assert pages == {"train": (3, 3), "valid": (4, 4), "test": (3, 3)}
@@ -168,7 +164,7 @@ def test_a_change_says_what_it_invalidates(figures, tmp_path, change, complaint)
 def test_growth_of_a_finished_folder_says_what_to_do(figures, tmp_path):
     prepare("figures", figures, tmp_path / "out")
     grow(figures, ("test", "g"))
-    with pytest.raises(PrepError, match="units that read what changed .*cache=<folder>.*give a new output folder"):
+    with pytest.raises(PrepError, match=r"units that read what changed .*cache=<folder>.*give a new output folder"):
         prepare("figures", figures, tmp_path / "out")
 
 
@@ -180,7 +176,7 @@ def test_a_damaged_page_is_done_anew(figures, tmp_path):
     pages[0].write_text("{")
     pages[1].write_text("[]")
     part = json.loads(pages[2].read_text())
-    (cache / f"{part['digest']}.tar").write_bytes(b"short")
+    (cache / f"{part['digest']}.tar").unlink()  # it is also a shard of the first folder, by a second name
     prepare("figures", figures, tmp_path / "two", cache=str(cache))
     assert len(was_read(figures)) == 3
     assert digests(tmp_path / "one") == digests(tmp_path / "two")
