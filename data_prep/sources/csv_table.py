@@ -1,0 +1,90 @@
+"""A table of images with captions, or with labels that templates make captions of.
+
+By default as open_clip reads them: columns `filepath` and `title`. Any separator, JSON lines and parquet work too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from data_prep.sources.base import Dropped, PrepError, digest_file, refuse_flag
+from data_prep.sources.captioned_files import CaptionedFiles, Row, names_of
+from data_prep.sources.files import read_picture
+from data_prep.sources.table_rows import Roles, Table, TableRows
+
+
+class CsvTable(CaptionedFiles):
+    """Reader of a table (the input) whose rows name images.
+
+    Options: image (column of the path, default filepath), images (the folder that paths start from, default the table's),
+    caption (column, default title unless label is given), label (column) with label_separator (between several labels in
+    a cell) and templates (default generic where only labels are given), group (column: the patient), key (column: a
+    unique id), split and licence and modality (column, or one value for all), texts and labels (lists of columns to
+    keep), private (true for images from patients' records).
+
+    Rows about one image become one sample, with all their captions and labels.
+    """
+
+    name = "csv"
+
+    def __init__(
+        self,
+        input: str,
+        samples_per_shard: int = 1000,
+        flag: str = "",
+        *,
+        image: str = "filepath",
+        images: str = "",
+        caption: str = "",
+        label: str = "",
+        label_separator: str = "",
+        templates: str = "",
+        group: str = "",
+        key: str = "",
+        split: str = "",
+        licence: str = "",
+        modality: str = "",
+        texts: list[str] | str = "",
+        labels: list[str] | str = "",
+        private: bool = False,
+    ) -> None:
+        refuse_flag(self.name, flag)
+        if not input or not Path(input).is_file():
+            raise PrepError(f"input={input or '(not given)'} should be a table: a .csv, .tsv, .jsonl or .parquet file")
+        table = Table(Path(input))
+        caption = caption or ("" if label else "title")
+        templates = templates or ("generic" if label and not caption else "")
+        self.images = images
+        folder = table.path.parent / images
+        if not folder.is_dir():
+            raise PrepError(f"options.images={images}: {folder} is not a folder")
+        constant = "" if licence in table.columns else licence
+        super().__init__(folder, samples_per_shard, templates, constant, private)
+        self.roles = Roles(
+            **{"image": image, "caption": caption, "label": label, "label_separator": label_separator},
+            **{"group": group, "key": key, "split": split, "licence": licence, "modality": modality},
+            texts=tuple(names_of("texts", texts)),
+            labels=tuple(names_of("labels", labels)),
+        )
+        self.table = TableRows(table, self.roles, {}, self.gaps(table.columns))
+
+    def options(self) -> dict[str, Any]:
+        """Which columns mean what."""
+        return {**self.shared_options(), **self.roles.described(), "images": self.images}
+
+    def fingerprint(self) -> dict[str, str]:
+        """The table by content, the images that it names by their sizes."""
+        path = self.table.table.path
+        return {path.name: digest_file(path), "images": self.digest_sizes()}
+
+    def rows(self) -> Iterable[tuple[str, Row | Dropped]]:
+        """The table's rows, gathered by image."""
+        return self.table.rows(self.folder)
+
+    def media(self, row: Row) -> tuple[dict[str, bytes], dict[str, Any]]:
+        """The image, and what it was before, if it had to be encoded anew."""
+        picture = read_picture(self.folder, row.path)
+        described = {"reencoded_from": picture.reencoded_from} if picture.reencoded_from else {}
+        return {picture.extension: picture.data}, described
