@@ -9,35 +9,23 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.pipeline import UnitsFailed, run_preparation
-from data_prep.sources import PrepError, descriptions
+from data_prep.sources import PrepError, descriptions, source_help
 from medvlp.shards import ShardError
 
-SOURCE_LINES = "\n".join(f"  {name:<10} {line}" for name, line in descriptions().items())
-USAGE = f"""usage: medvlp prep source=<name> input=<folder or file> output=<folder> [option=value ...]
-
-Turns a publisher's files into shards: <output>/<split>/ with a manifest each, and ledger.json,
-dropped.jsonl, run.json and report.html above them. The same command, given again, goes on where a killed one stopped.
-
-sources
-{SOURCE_LINES}
-
-options
-  workers=2                processes; the bytes written do not depend on it
-  engine=local             where units run
-  samples_per_shard=1000   source rows that make one shard
-  max_pixels=64000000      larger images are dropped
-  min_side=16              so are images with a shorter side (pixels)
-  flag=<choice>            a source's own: medmnist's set, slake's language, pmc_vqa's version, llava_json's image folder"""
+INTRODUCTION = """Turns a publisher's files into shards: <output>/<split>/ with a manifest each; above them ledger.json, dropped.jsonl,
+copies.jsonl, README.md, croissant.json, ATTRIBUTION.md, run.json and report.html. The same command, given again, goes on
+where a killed one stopped. `medvlp prep source=<name> --help` explains a source and its options."""
 
 
 def main(argv: list[str]) -> int:
     """Entry point; argv without the program's name. Returns the exit code: 0, 1 (input), 2 (usage), 70 (our fault)."""
     if any(argument in ("-h", "--help") for argument in argv):
-        print(USAGE)
+        named = [argument.removeprefix("source=") for argument in argv if argument.startswith("source=")]
+        print(source_help(named[0]) if named and named[0] in descriptions() else usage())
         return 0
     wrong = [argument for argument in argv if "=" not in argument]
     if not argv or wrong:
-        print(f"medvlp prep takes key=value, not {wrong[0]!r}\n" if wrong else "", USAGE, sep="", file=sys.stderr)
+        print(f"medvlp prep takes key=value, not {wrong[0]!r}\n" if wrong else "", usage(), sep="", file=sys.stderr)
         return 2
     from medvlp.config import ConfigError, compose
     from medvlp.report import NotARun, write_prep_report
@@ -62,6 +50,15 @@ def main(argv: list[str]) -> int:
         return 70
     print(summary(result.output, result.ledger, result.was_done))
     return 0
+
+
+def usage() -> str:
+    """Sources and keys."""
+    from medvlp.listing import verb_help
+
+    head, _, keys = verb_help("prep").partition("\n")
+    sources = "\n".join(f"  {name:<12} {line}" for name, line in descriptions().items())
+    return f"{head}\n\n{INTRODUCTION}\n\nsources:\n{sources}\n{keys}"
 
 
 def nothing_left(output: Path, ledger: dict[str, Any]) -> str:

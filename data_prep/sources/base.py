@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -85,6 +85,28 @@ def descriptions() -> dict[str, str]:
     return {name: line for name, (_, _, line) in SOURCES.items()}
 
 
+def source_help(name: str) -> str:
+    """What a source reads and its options, from its own documentation."""
+    constructor = _constructor(name)
+    module = inspect.getmodule(constructor)
+    texts = [name, inspect.getdoc(module) or "", inspect.getdoc(constructor) or ""]
+    options = _options_of(constructor)
+    texts.append(
+        "options: " + ", ".join(f"options.{option}" for option in options) if options else "It has no options."
+    )
+    return "\n\n".join(text for text in texts if text)
+
+
+def _constructor(name: str) -> Callable[..., Source]:
+    module, cls, _ = SOURCES[name]
+    constructor: Callable[..., Source] = getattr(importlib.import_module(module), cls)
+    return constructor
+
+
+def _options_of(constructor: Callable[..., Source]) -> list[str]:
+    return [p.name for p in inspect.signature(constructor).parameters.values() if p.kind is p.KEYWORD_ONLY]
+
+
 def open_source(
     name: str, input: str, samples_per_shard: int = 1000, flag: str = "", options: Mapping[str, Any] | None = None
 ) -> Source:
@@ -95,15 +117,13 @@ def open_source(
         raise PrepError(f"unknown source {name!r}{hint} available: {', '.join(sorted(SOURCES))}")
     if samples_per_shard < 1:
         raise PrepError(f"samples_per_shard is {samples_per_shard}, expected 1 or more")
-    module, cls, _ = SOURCES[name]
-    constructor = getattr(importlib.import_module(module), cls)
-    known = [p.name for p in inspect.signature(constructor).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    constructor = _constructor(name)
+    known = _options_of(constructor)
     for option in options or {}:
         if option not in known:
             takes = f"its options are {', '.join(known)}" if known else "it has no options"
             raise PrepError(f"source {name} does not know options.{option}; {takes}")
-    source: Source = constructor(input, samples_per_shard, flag, **(options or {}))
-    return source
+    return constructor(input, samples_per_shard, flag, **(options or {}))
 
 
 def chunks(split: str, rows: int, samples_per_shard: int) -> list[Unit]:
