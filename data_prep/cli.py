@@ -12,8 +12,8 @@ from data_prep.pipeline import UnitsFailed, run_preparation
 from data_prep.sources import PrepError, descriptions, source_help
 from medvlp.shards import ShardError
 
-INTRODUCTION = """Turns a publisher's files into shards: <output>/<split>/ with a manifest each; above them ledger.json, dropped.jsonl,
-copies.jsonl, README.md, croissant.json, ATTRIBUTION.md, run.json and report.html. The same command, given again, goes on
+INTRODUCTION = """Turns a publisher's files into shards: <output>/<split>/ with a manifest each; above them ledger.json,
+dropped.jsonl, copies.jsonl, README.md, croissant.json, ATTRIBUTION.md, run.json and report.html. The same command goes on
 where a killed one stopped. `medvlp prep source=<name> --help` explains a source and its options."""
 
 
