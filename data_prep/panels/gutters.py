@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 Box = tuple[int, int, int, int]
 
@@ -51,6 +52,9 @@ SEAM_CONTRAST = 16
 
 SEAM_SHARE = 0.6
 """Share of a seam's pixels, black against black left out, that show the contrast."""
+
+SEAM_PEAK, SEAM_WINDOW = 0.4, 31
+"""By how much that share has to exceed the median of so many lines around it."""
 
 READINGS = ("light gutters", "black gutters", "black bands", "seams")
 """The readings of a figure, each finding what the one before it finds and more, and each trusted less."""
@@ -122,11 +126,13 @@ class _Figure:
 
     def cut(self, box: Box) -> Iterator[Box]:
         box = self.trim(box)
+        if min(box[2] - box[0], box[3] - box[1]) < self.panel_side:
+            return
         for axis in (0, 1):
             pieces = self.split(box, axis)
             if len(pieces) == 1:
                 box = self.trim(pieces[0])
-            elif pieces:
+            else:
                 for piece in pieces:
                     yield from self.cut(piece)
                 return
@@ -136,19 +142,20 @@ class _Figure:
                 for piece in pieces:
                     yield from self.cut(piece)
                 return
-        if min(box[2] - box[0], box[3] - box[1]) >= self.panel_side:
-            yield box
+        yield box
 
     def trim(self, box: Box) -> Box:
-        """Without light margins. Black ones stay: most are the picture's own."""
+        """Without light margins; empty if it is all margin. Black ones stay: most are the picture's own."""
         before = None
-        while box != before and box[0] < box[2] and box[1] < box[3]:
+        while box != before:
             before = box
             for ground in self.light:
                 for axis in (0, 1):
+                    if box[0] == box[2] or box[1] == box[3]:
+                        return box
                     dirty = np.flatnonzero(~ground.is_clean(box, axis))
                     if not dirty.size:
-                        return box[:2] + box[:2]
+                        return (box[0], box[1], box[0], box[1])
                     box = _part(box, axis, int(dirty[0]), int(dirty[-1]) + 1)
         return box
 
@@ -199,7 +206,7 @@ class _Figure:
         pieces = [
             piece
             for piece in zip(starts, stops, strict=True)
-            if not self.is_letters(_part(box, axis, *piece), axis, bands)
+            if piece[0] < piece[1] and not self.is_letters(_part(box, axis, *piece), axis, bands)
         ]
         while len(pieces) > 1:
             lengths = [stop - start for start, stop in pieces]
@@ -232,6 +239,9 @@ class _Figure:
         lit = np.maximum(before, after) > TOLERANCE
         contrast = (np.abs(after - before) >= SEAM_CONTRAST) & lit
         share = contrast.sum(axis=1) / np.maximum(lit.sum(axis=1), lines.shape[1] / 2)
+        # A noisy picture has contrast between all its lines: a seam stands out from those around it.
+        nearby = sliding_window_view(np.pad(share, SEAM_WINDOW // 2, mode="edge"), SEAM_WINDOW)
+        share = np.where(share - np.median(nearby, axis=1) >= SEAM_PEAK, share, 0)
         inner = share[self.panel_side - 2 : len(share) - self.panel_side + 2]
         if not inner.size or inner.max() < SEAM_SHARE:
             return []

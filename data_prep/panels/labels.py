@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import string
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import takewhile
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,12 @@ PLACES = (
     (("upper", "lower"), "column"),
 )
 
-_POINTS_AT = re.compile(r"(?:\b(?:in|of|from|to|as|see|than|with|panels?|figures?|figs?\.?|images?)|[=<>])\s*$", re.I)
+_POINTS_AT = re.compile(
+    rf"(?:\b(?:in|on|of|from|to|as|see|than|with)\s+(?:the\s+)?(?:{_NOUN}\s+)?|[=<>]\s*)$", re.IGNORECASE
+)
+
+FAR_LETTERS = 3
+"""Letters this far beyond the last label mark structures, as in "left (L) lung"; nearer ones mean a label was missed."""
 
 
 def find_mentions(caption: str) -> Labelling | None:
@@ -75,11 +81,13 @@ def find_mentions(caption: str) -> Labelling | None:
     for style in STYLES:
         for letters in (string.ascii_uppercase, string.ascii_lowercase):
             mentions = [m for m in _letter_mentions(style, caption) if all(label in letters for label in m.labels)]
-            named = frozenset().union(*(m.labels for m in mentions if not m.is_reference))
-            labels = tuple(letters[: len(named)])
-            complete = len(named) >= 2 and named == frozenset(labels)
+            named = frozenset().union(*(m.labels for m in mentions))
+            labels = tuple(takewhile(named.__contains__, letters))
+            strange = [letter for letter in named if letters.index(letter) >= len(labels)]
+            complete = len(labels) >= 2 and all(letters.index(s) >= len(labels) - 1 + FAR_LETTERS for s in strange)
+            mentions = [m for m in mentions if m.labels <= frozenset(labels)]
             if complete and (best is None or len(labels) > len(best.labels)):
-                best = Labelling(labels, [m for m in mentions if m.labels <= named], "any")
+                best = Labelling(labels, _first_define(mentions), "any")
     return best or _place_mentions(caption)
 
 
@@ -91,6 +99,16 @@ def _letter_mentions(style: re.Pattern[str], caption: str) -> Iterator[Mention]:
             start = found.start() + len(found[0]) - len(found[0].lstrip())
             is_reference = _POINTS_AT.search(caption, 0, start) is not None
             yield Mention(start, found.end(), frozenset(labels), is_reference)
+
+
+def _first_define(mentions: list[Mention]) -> list[Mention]:
+    """A label's first mention describes its panel, whatever word it follows: "comparison of (a) teeth and (b) bone"."""
+    seen: set[str] = set()
+    settled = []
+    for mention in mentions:
+        settled.append(mention if mention.labels <= seen else replace(mention, is_reference=False))
+        seen |= mention.labels
+    return settled
 
 
 def _expand(written: str) -> set[str]:
