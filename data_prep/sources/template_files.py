@@ -60,7 +60,7 @@ class _Checked:
         found = Templates(
             name=self.path.stem,
             digest=digest,
-            templates=self.sentences(self.content.get("templates"), "templates"),
+            templates=self.sentences(self.content.get("templates", []), "templates"),
             negated=self.sentences(self.content.get("negated", []), "negated"),
             normal=self.sentences(normal.get("templates", []), "normal.templates"),
             normal_labels=frozenset(fold(t) for t in self.texts(normal.get("labels", []), "normal.labels")),
