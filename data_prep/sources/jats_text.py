@@ -67,6 +67,10 @@ def text_of(element: Any) -> str:
     return words.text.strip()
 
 
+def first_text(element: Any, *paths: str) -> str:
+    return next((text for path in paths for found in element.iterfind(path) if (text := text_of(found))), "")
+
+
 def flow(element: Any, words: Words) -> None:
     """Append what an element says, without its tail."""
     words.add(element.text)
@@ -170,13 +174,20 @@ def flow_of_alternatives(element: Any, words: Words) -> None:
 def plain_tex(source: str) -> str:
     """The formula of a TeX source, without the document that publishers wrap around each."""
     body = re.search(r"\\begin\{document\}(.*)\\end\{document\}", source, re.DOTALL)
-    text = (body[1] if body else source).replace("$", " ")
+    text = " ".join((body[1] if body else source).replace("$", " ").split())
     text = re.sub(r"\\(?:left|right|displaystyle|textstyle|limits|nolimits)\b", "", text)
     text = re.sub(r"\\(?:mathrm|mathbf|mathit|mathsf|text|textrm|textbf|textit|rm|it|bf|operatorname)\b\s*", "", text)
     text = re.sub(r"\\[,;:! ]|~|\\q?quad\b", " ", text)
-    text = re.sub(r"\{([^{}])\}", r"\1", text)
-    text = re.sub(r"\\([A-Za-z]+)\b", lambda name: html5.get(f"{name[1]};", name[0]), text)  # \alpha, \le: HTML's names
-    return " ".join(text.split())
+    text = re.sub(r"\\frac ?\{([^{}]*)\} ?\{([^{}]*)\}", lambda parts: _fraction(parts[1], parts[2]), text)
+    # \alpha, \le: HTML has the same names.
+    text = re.sub(r"\\([A-Za-z]+)", lambda name: html5.get(f"{name[1]};", name[0]), text)
+    text = re.sub(r" ?\^ ?(?:\{([^{}]*)\}|(\w))", lambda parts: raised((parts[1] or parts[2] or "").strip()), text)
+    text = re.sub(r" ?_ ?(?:\{([^{}]*)\}|(\w))", lambda parts: lowered((parts[1] or parts[2] or "").strip()), text)
+    return " ".join(re.sub(r"[{}]", "", text).split())
+
+
+def _fraction(above: str, below: str) -> str:
+    return "/".join(part if re.fullmatch(r"\w+", part) else f"({part})" for part in (above.strip(), below.strip()))
 
 
 _SHAPES = {"msup": "^", "mover": "^", "msub": "_", "munder": "_"}
@@ -195,7 +206,7 @@ def mathml(element: Any) -> str:
     if tag in ("msubsup", "munderover") and len(parts) == 3:
         return parts[0] + lowered(parts[1].strip()) + raised(parts[2].strip())
     if tag == "mfrac" and len(parts) == 2:
-        return "/".join(part if re.fullmatch(r"\w+", part) else f"({part})" for part in parts)
+        return _fraction(*parts)
     if tag == "msqrt":
         return f"√({''.join(parts).strip()})"
     if tag == "mfenced":

@@ -19,19 +19,18 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
 from data_prep.sources.archives import Archive, Folder, Package
 from data_prep.sources.base import Dropped, PrepError, Unit, refuse_flag
 from data_prep.sources.files import MAX_TEXT, BadRow, Picture, picture_of
 from data_prep.sources.jats import Article, Figure, parse_article
+from data_prep.sources.pmc_context import Context, checked, context_of
 from data_prep.sources.pmc_layout import Layout, Place, find_articles
 from data_prep.stages.draft import Counts
-from data_prep.stages.licence import NO_CC, UNKNOWN, family_of, normalise, strictest
+from data_prep.stages.licence import UNKNOWN, family_of, normalise, strictest
 from medvlp.shards import Sample, make_key
 
 FIGURES_AN_ARTICLE = 5
@@ -50,23 +49,6 @@ PASSED_BY = {
     "gif of no figure": "gif",
 }
 """What `counts` calls files that no sample comes from, by their extensions."""
-
-MAX_METADATA_BYTES = 4 * 2**20
-
-
-@dataclass
-class Context:
-    """What is known of an article from outside its XML."""
-
-    path: str
-    pmc: str
-    """PMCID by the name, or by a first look into the file; empty if neither tells."""
-    version: int
-    statements: dict[str, str]
-    """Where a licence is stated ("list", "metadata") → its id."""
-    retracted: list[str]
-    md5: dict[str, str]
-    """File → digest that the publisher gives."""
 
 
 class Pmc:
@@ -128,7 +110,7 @@ class Pmc:
                     old, "older_version", f"{path} is the newest of the article, or the first of equal copies"
                 )
             try:
-                context = _context(self.folder / path, path, number, version, says)
+                context = context_of(self.folder / path, path, number, version, says)
                 package = self._package(kind, path, beside)
                 yield from self._read_article(kind, package, context)
             except BadRow as bad:
@@ -145,7 +127,7 @@ class Pmc:
 
     def _read_article(self, kind: str, package: Package, context: Context) -> Iterator[Sample | Dropped]:
         name = _xml_name(kind, package, context.path)
-        article = parse_article(_checked(name, package.read(name), context))
+        article = parse_article(checked(name, package.read(name), context))
         reader = _ArticleReader(article, package, context, self.counts)
         if kind != "file":  # in a folder of several articles they are not this one's
             for member, why in package.refused.items():
@@ -194,7 +176,7 @@ class _ArticleReader:
 
     def _sample(self, figure: Figure, name: str, panel: int, hrefs: list[str]) -> Sample:
         if len(figure.caption) > MAX_TEXT:
-            raise BadRow("caption_too_long", f"{len(figure.caption)} characters, at most {MAX_TEXT} are read")
+            raise BadRow("caption_too_long", f"it has more than {MAX_TEXT} characters")
         file, picture = self._picture(hrefs)
         key = make_key("pmc", self.id, name, str(panel))
         if key in self.keys:  # ids that occur twice break XML's rules, and do occur
@@ -208,7 +190,7 @@ class _ArticleReader:
             "reference_sections": figure.sections,
         }
         if figure.rights:
-            metadata["figure_rights"] = figure.rights[:2000]
+            metadata["figure_rights"] = figure.rights
         if figure.licence != UNKNOWN and figure.licence != metadata["licence"]:
             metadata["licence"] = strictest([figure.licence, metadata["licence"]])
             metadata["licence_url"] = ""
@@ -229,7 +211,7 @@ class _ArticleReader:
             raise BadRow("missing_image", f"{hrefs[0][:100]} is not among the article's files")
         self.used.update(files)
         files.sort(key=lambda file: next((i for i, e in enumerate(EXTENSIONS) if file.lower().endswith(e)), 99))
-        return files[0], picture_of(files[0], _checked(files[0], self.package.read(files[0]), self.context))
+        return files[0], picture_of(files[0], checked(files[0], self.package.read(files[0]), self.context))
 
     def _find(self, href: str) -> str | None:
         """The file that a graphic names: as it is, in another case, or with an extension added or exchanged."""
@@ -308,53 +290,6 @@ def _xml_name(kind: str, package: Package, path: str) -> str:
     if not texts:
         raise BadRow("no_xml", "the archive holds no .nxml")
     return texts[0]
-
-
-def _checked(name: str, data: bytes, context: Context) -> bytes:
-    """The data. Raises BadRow md5_mismatch if the publisher's digest is another's."""
-    expected = context.md5.get(name)
-    found = hashlib.md5(data, usedforsecurity=False).hexdigest()
-    if expected and expected != found:
-        raise BadRow("md5_mismatch", f"{name} has md5 {found}, the publisher's is {expected}; download it again")
-    return data
-
-
-def _context(place: Path, path: str, number: int, version: int, says: list[Any] | None) -> Context:
-    context = Context(path, f"PMC{number}" if number else "", version, {}, [], {})
-    if says:
-        context.statements["list"] = says[0]
-        context.retracted += ["file list"] if says[1] else []
-    for metadata in (place.parent / "metadata" / f"{place.name}.json", place / f"{place.name}.json"):
-        if version and metadata.is_file():
-            _add_metadata(_read_metadata(metadata), context)
-            break
-    return context
-
-
-def _read_metadata(path: Path) -> dict[str, Any]:
-    with open(path, "rb") as file:
-        data = file.read(MAX_METADATA_BYTES + 1)
-    try:
-        content = json.loads(data) if len(data) <= MAX_METADATA_BYTES else None
-    except (ValueError, RecursionError):
-        content = None
-    if not isinstance(content, dict):  # licence and retraction are in it: without it the article cannot be judged
-        raise BadRow("bad_metadata", f"{path.name} is not a JSON object of at most {MAX_METADATA_BYTES} bytes")
-    return content
-
-
-def _add_metadata(content: dict[str, Any], context: Context) -> None:
-    code = content.get("license_code")
-    if not code and content.get("is_pmc_openaccess") is False:
-        code = NO_CC
-    context.statements["metadata"] = normalise(code) if isinstance(code, str) else UNKNOWN
-    if content.get("is_retracted") not in (False, None, "no", "false"):
-        context.retracted.append("metadata")
-    urls = content.get("media_urls")
-    for url in [content.get("xml_url"), *(urls if isinstance(urls, list) else [])]:
-        # s3://pmc-oa-opendata/PMC1.2/f1.jpg?md5=0123...
-        if isinstance(url, str) and (match := re.fullmatch(r".*/([^/?]+)\?(?:.*&)?md5=([0-9A-Fa-f]{32})\b.*", url)):
-            context.md5[unquote(match[1])] = match[2].lower()
 
 
 def _citation(article: Article) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-_END = re.compile(r"[.!?…]+(?:[\"'”’»)\]]|\[[\d,;–\-\s]{1,40}\]|[⁰¹²³⁴⁵⁶⁷⁸⁹⁻ʼ]+)*\s+(?=\S)")
+_END = re.compile(r"(?<![.!?…])[.!?…]+(?:[\"'”’»)\]]|\[[\d,;–\-\s]{1,40}\]|[⁰¹²³⁴⁵⁶⁷⁸⁹⁻ʼ])*\s+(?=\S)")
 """A full stop with what may stand between it and the blank: quotes, brackets, numbers of citations."""
 
 _ABBREVIATIONS = frozenset(
@@ -35,6 +35,7 @@ _STARTERS = frozenset(
     )
 )
 
+_LONG_WORD = 60
 _BRACKETS = 300
 """Characters within which an open round bracket must close for the text in it to count as one piece."""
 
@@ -46,7 +47,7 @@ def sentences(text: str) -> list[tuple[int, int]]:
     start = 0
     for match in _END.finditer(text):
         if not bracketed[match.start()] and _ends(text, start, match.start(), match.end()):
-            spans.append((start, len(text[: match.end()].rstrip())))
+            spans.append((start, match.start() + len(match[0].rstrip())))
             start = match.end()
     if text[start:].strip():
         spans.append((start, len(text.rstrip())))
@@ -58,7 +59,7 @@ def _ends(text: str, start: int, stop: int, after: int) -> bool:
     following = text[after : after + 40].split(" ", 1)[0]
     if text[stop] in "!?…":
         return not following[0].islower()
-    word = text[start:stop].rsplit(" ", 1)[-1].lstrip("([{\"'“‘")
+    word = text[max(start, stop - _LONG_WORD) : stop].rsplit(" ", 1)[-1].lstrip("([{\"'“‘")
     if not word or not _can_begin(following):
         return False
     bare = word.lower()
