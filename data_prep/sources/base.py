@@ -75,6 +75,13 @@ SOURCES: dict[str, tuple[str, str, str]] = {
     "pathvqa": ("data_prep.sources.pathvqa", "PathVqa", "PathVQA: questions about pathology, the parquet release"),
     "kvasir_vqa": ("data_prep.sources.kvasir_vqa", "KvasirVqa", "Kvasir-VQA: questions about endoscopy of the gut"),
     "pmc_vqa": ("data_prep.sources.pmc_vqa", "PmcVqa", "PMC-VQA: multiple choice about figures of PubMed Central"),
+    "pmc": ("data_prep.sources.pmc", "Pmc", "PubMed Central open access: articles → figures, captions, references"),
+    "pmc_oa": ("data_prep.sources.pmc_oa", "PmcOa", "PMC-OA (PMC-CLIP's release): figures or subfigures with captions"),
+    "roco": ("data_prep.sources.roco", "Roco", "ROCO: figures of articles with captions, keywords and UMLS concepts"),
+    "quilt": ("data_prep.sources.quilt", "Quilt", "Quilt-1M: histopathology with several texts an image"),
+    "image_folder": ("data_prep.sources.image_folder", "ImageFolder", "<label>/<image>, captions made from labels"),
+    "csv": ("data_prep.sources.csv_table", "CsvTable", "a table of images with captions, or with labels for templates"),
+    "nifti": ("data_prep.sources.nifti", "Nifti", "volumes (.nii.gz), with a table of reports or labels"),
     "omnimedvqa": ("data_prep.sources.omnimedvqa", "OmniMedVqa", "OmniMedVQA: multiple choice, open-access part"),
 }
 """Name → (module, class, one line for a listing). A module is imported when its source is chosen."""
