@@ -1,0 +1,130 @@
+"""Samples in tars as the webdataset library lays them out: members that follow each other and share a name.
+
+A member's name is `<key>.<extension>`. Publishers' keys hold dots ("12_0-PMC4441475-3-pone.0127203.g002"), so the
+extension is what stands after the last one, where the library takes all from the first.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from data_prep.sources.base import PrepError, readable
+from data_prep.sources.files import MAX_IMAGE_BYTES, BadRow, check_utf8
+
+IMAGES = ("jpg", "jpeg", "png", "webp", "gif", "tif", "tiff", "bmp")
+"""Extensions of members that are a sample's image; what is in them, their first bytes tell."""
+
+MAX_TEXT_BYTES = 64 * 2**20
+"""Of a member that is no image; BIOMEDICA's JSON carries the whole article, some megabytes."""
+
+ADVICE = "get the publisher's file anew"
+
+
+@dataclass
+class TarSample:
+    """The members of one sample."""
+
+    key: str
+    members: dict[str, bytes] = field(default_factory=dict)
+    """Extension in lower case → bytes; "image" for the image."""
+    fault: BadRow | None = None
+    """The first member that was not read."""
+
+    def member(self, name: str) -> bytes:
+        """The bytes of a member. Raises BadRow: missing_image, missing_<extension>, or the sample's fault."""
+        if self.fault:
+            raise self.fault
+        if name not in self.members:
+            raise BadRow(f"missing_{name}", f"{self.key} has {', '.join(sorted(self.members)) or 'nothing'} only")
+        return self.members[name]
+
+
+def find_tars(folder: Path) -> list[str]:
+    """Paths of the tars below a folder, relative to it, sorted; links to folders are not followed."""
+    found = []
+    for place, _, names in os.walk(folder):
+        found += [Path(place, name).relative_to(folder).as_posix() for name in names if name.endswith(".tar")]
+    return sorted(found)
+
+
+def tar_samples(path: Path, texts: tuple[str, ...]) -> Iterator[TarSample]:
+    """The samples of a tar, one at a time: images, and members with the extensions of `texts`; others are passed over.
+
+    A sample may carry a BadRow as its fault: bad_path (a link, a device, a sparse file), image_too_large,
+    member_too_large, not_utf8 (of the name), repeated_key. Raises PrepError where the tar is damaged or cut off, since
+    nobody can say how many samples that cost.
+    """
+    current: TarSample | None = None
+    seen: set[str] = set()
+    for member, kind, key, archive in _members(path, texts):
+        if current is None or key != current.key or kind in current.members:
+            if current is not None:
+                yield current
+            current = TarSample(key)
+            if key in seen:
+                current.fault = BadRow("repeated_key", f"{key} has members elsewhere in {path.name}")
+            seen.add(key)
+        try:
+            current.members[kind] = b"" if current.fault else _read(archive, member, kind, path)
+        except BadRow as bad:
+            current.fault = bad
+    if current is not None:
+        yield current
+
+
+def _members(path: Path, texts: tuple[str, ...]) -> Iterator[tuple[tarfile.TarInfo, str, str, tarfile.TarFile]]:
+    with open(path, "rb", buffering=0) as raw, _Capped(raw) as file, _open(path, file) as archive:
+        while True:
+            with readable(path, ADVICE):
+                member = archive.next()
+            if member is None:
+                break
+            archive.members.clear()  # type: ignore[attr-defined]  # it keeps every header otherwise
+            key, _, extension = member.name.rpartition(".")
+            kind = "image" if extension.lower() in IMAGES else extension.lower()
+            if key and not member.isdir() and (kind == "image" or kind in texts):
+                yield member, kind, key, archive
+        _check_end(path, file, archive.offset)
+
+
+def _open(path: Path, file: io.BufferedReader) -> tarfile.TarFile:
+    with readable(path, ADVICE):
+        return tarfile.open(fileobj=file, mode="r:")
+
+
+class _Capped(io.BufferedReader):
+    """A file that does not read more at once than a member may have: tarfile believes the sizes in extended headers."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is None or not 0 <= size <= MAX_IMAGE_BYTES:
+            raise ValueError(f"a header asks for {size} bytes")
+        return super().read(size)
+
+
+def _check_end(path: Path, file: io.BufferedReader, offset: int) -> None:
+    """tarfile takes a damaged header, and the end of a file that was cut off, for the end of the archive."""
+    file.seek(offset)
+    mark = file.read(tarfile.BLOCKSIZE)
+    if mark != b"\0" * tarfile.BLOCKSIZE:
+        what = "ends without an end-of-archive mark: it was cut off" if not mark else "has a damaged header"
+        raise PrepError(f"{path} {what} at byte {offset}; {ADVICE}")
+
+
+def _read(archive: tarfile.TarFile, member: tarfile.TarInfo, kind: str, path: Path) -> bytes:
+    check_utf8(member.name, "the member's name")
+    if not member.isreg() or member.issparse():
+        raise BadRow("bad_path", f"{member.name} is no regular file")
+    limit, what = (MAX_IMAGE_BYTES, "image") if kind == "image" else (MAX_TEXT_BYTES, "member")
+    if member.size > limit:
+        raise BadRow(f"{what}_too_large", f"{member.name} has {member.size} bytes, at most {limit} are read")
+    with readable(path, ADVICE):
+        file = archive.extractfile(member)
+        data = file.read() if file else b""
+    if len(data) != member.size:
+        raise PrepError(f"{path} is cut off inside {member.name}; {ADVICE}")
+    return data
