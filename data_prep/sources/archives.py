@@ -27,6 +27,9 @@ FREE_BYTES = 64 * 2**20
 """Up to here the ratio of unpacked to packed does not matter: XML with long tables compresses well."""
 
 MAX_EXTENDED_HEADER = 2**20
+MAX_EMPTY_READS = 100
+"""At the end of the file: tarfile goes on asking for as much as a header claims."""
+
 HELD_BYTES = 64 * 2**20
 """Of an archive's text and images, kept in memory from the first pass; what is beyond is read in another pass."""
 
@@ -53,14 +56,17 @@ class Folder:
         self.path = path
         self.sizes: dict[str, int] = {}
         self.refused: dict[str, str] = {}
-        with os.scandir(path) as entries:
-            for entry in sorted(entries, key=lambda entry: entry.name):
-                if entry.is_symlink():
-                    self.refused[entry.name] = "a link"
-                elif entry.is_file(follow_symlinks=False):
-                    self.sizes[entry.name] = entry.stat(follow_symlinks=False).st_size
-                elif not entry.is_dir(follow_symlinks=False):
-                    self.refused[entry.name] = "a device or a pipe"
+        try:
+            entries = sorted(os.scandir(path), key=lambda entry: entry.name)
+        except FileNotFoundError:
+            raise BadRow("missing_archive", f"{path.name}/ is gone since the preparation was planned") from None
+        for entry in entries:
+            if entry.is_symlink():
+                self.refused[entry.name] = "a link"
+            elif entry.is_file(follow_symlinks=False):
+                self.sizes[entry.name] = entry.stat(follow_symlinks=False).st_size
+            elif not entry.is_dir(follow_symlinks=False):
+                self.refused[entry.name] = "a device or a pipe"
 
     def read(self, name: str) -> bytes:
         """The content of a file. Raises BadRow: bad_path, missing_image, image_too_large."""
@@ -135,6 +141,10 @@ class _Header(tarfile.TarInfo):
         kinds = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, b"L", b"K")
         if header.type in kinds and header.size > MAX_EXTENDED_HEADER:
             raise BadRow("bad_archive", f"an extended header claims {header.size} bytes")
+        if header.size > MAX_UNPACKED:
+            raise BadRow(
+                "archive_too_large", f"a member claims {header.size} bytes, at most {MAX_UNPACKED} are unpacked"
+            )
         return header
 
 
@@ -142,11 +152,14 @@ class _Counted:
     """A stream that refuses to give more than an archive may hold."""
 
     def __init__(self, file: Any, packed: int) -> None:
-        self._file, self._packed, self._given = file, packed, 0
+        self._file, self._packed, self._given, self._empty = file, packed, 0, 0
 
     def read(self, size: int) -> bytes:
         data: bytes = self._file.read(size)
         self._given += len(data)
+        self._empty += not data
+        if self._empty > MAX_EMPTY_READS:
+            raise EOFError("a member claims more than the archive has")
         if self._given > max(FREE_BYTES, MAX_RATIO * self._packed):
             raise BadRow("zip_bomb", f"{self._packed} bytes unpack to more than {MAX_RATIO} times as many")
         if self._given > MAX_UNPACKED:
