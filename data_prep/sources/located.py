@@ -105,7 +105,7 @@ class CsvTable:
 Table = JsonLines | CsvTable
 
 
-@dataclass
+@dataclass(slots=True)
 class Rows:
     """The rows of one image, or one row that names none."""
 
