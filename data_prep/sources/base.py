@@ -79,6 +79,16 @@ SOURCES: dict[str, tuple[str, str, str]] = {
     "pmc_oa": ("data_prep.sources.pmc_oa", "PmcOa", "PMC-OA (PMC-CLIP's release): figures or subfigures with captions"),
     "roco": ("data_prep.sources.roco", "Roco", "ROCO: figures of articles with captions, keywords and UMLS concepts"),
     "quilt": ("data_prep.sources.quilt", "Quilt", "Quilt-1M: histopathology with several texts an image"),
+    "biomedica": (
+        "data_prep.sources.biomedica",
+        "Biomedica",
+        "BIOMEDICA: figures of PubMed Central in webdataset tars",
+    ),
+    "unimed": (
+        "data_prep.sources.unimed",
+        "UniMed",
+        "UniMed: the tars that its scripts write, several captions an image",
+    ),
     "image_folder": ("data_prep.sources.image_folder", "ImageFolder", "<label>/<image>, captions made from labels"),
     "csv": ("data_prep.sources.csv_table", "CsvTable", "a table of images with captions, or with labels for templates"),
     "nifti": ("data_prep.sources.nifti", "Nifti", "volumes (.nii.gz), with a table of reports or labels"),
