@@ -53,7 +53,7 @@ _PUBLISHED = re.compile(
     r"|cell line|voucher|plasmid|museum|DPI)\b[\w\s.:#(-]{0,25}$"
 )
 
-_EMAIL = re.compile(r"(?i)[\w.+%-]+ ?(?:@|\[at\]|\(at\)) ?[a-z0-9-]+(?:(?:\.| ?\[dot\] ?| ?\(dot\) ?)[a-z0-9-]+)+")
+_EMAIL = re.compile(r"(?i)[\w.+%-]{1,64} ?(?:@|\[at\]|\(at\)) ?[a-z0-9-]+(?:(?:\.| ?\[dot\] ?| ?\(dot\) ?)[a-z0-9-]+)+")
 _URL = re.compile(
     r"(?i)\b(?:(?:https?|ftp)://|www\.)[^\s<>\"\]]*[^\s<>\"\].,;:!?)]|(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?![\w.]*\d)"
 )

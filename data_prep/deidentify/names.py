@@ -19,7 +19,7 @@ from data_prep.deidentify.places import LETTER, UP
 _PARTICLE = (
     r"(?:van|von|der|den|ter|de|del|della|di|da|do|dos|du|la|le|el|al|bin|ibn|zu|af|y|VAN|VON|DER|DE|DEL|LA|EL|AL)"
 )
-_TOKEN = rf"(?:[{UP}]\.(?:-?[{UP}]\.)*|[{UP}][{LETTER}]*(?:['’.-][{UP}][{LETTER}]+)*)"
+_TOKEN = rf"(?:[{UP}]\.(?:-?[{UP}]\.){{0,3}}|[{UP}][{LETTER}]*(?:['’.-][{UP}][{LETTER}]+){{0,3}})"
 _MORE = rf"(?:,? (?:Jr|Sr|II|III|IV)\b\.?| (?:{_PARTICLE} ){{0,2}}{_TOKEN})"
 _NAME = rf"(?:{_PARTICLE} ){{0,2}}{_TOKEN}{_MORE}{{0,3}}"
 _COMMA_NAME = (

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 UP = r"A-ZÀ-ÖØ-Þ"
 LETTER = r"A-Za-zÀ-ÖØ-öø-ÿĀ-ž"
-_WORD = rf"[{UP}][{LETTER}'’]*(?:-[{LETTER}]+)*"
+_WORD = rf"[{UP}][{LETTER}'’]{{0,40}}(?:-[{LETTER}]{{1,40}}){{0,3}}"
 
 _INSTITUTION = (
     r"(?:Hospitals?|Medical Cent(?:er|re)|Health ?[Cc]are Cent(?:er|re)|Health Cent(?:er|re)|Clinics?|Infirmary"

@@ -182,10 +182,9 @@ def test_no_removed_string_stands_in_the_draft():
         )
         removed = {note.text[start:end] for start, end, _ in find(note.text)}
         draft = deidentify_text(Draft(sample))
-        after = json.dumps(
-            [sample.texts, sample.labels, sample.metadata, [[c.metadata, [t.text for t in c.turns]] for c in sample.conversations]],
-            ensure_ascii=False,
-        ).encode().lower()  # fmt: skip
+        said = [[c.metadata, [turn.text for turn in c.turns]] for c in sample.conversations]
+        everything = [sample.texts, sample.labels, sample.metadata, said]
+        after = json.dumps(everything, ensure_ascii=False).encode().lower()
         stands = [text for text in removed if len(text) >= 5 and text.encode().lower() in after]
         assert [text for text in stands if f"{text} sign" not in note.text] == []
         assert sum(draft.counts.values()) >= len(removed)
@@ -252,7 +251,7 @@ def test_texts_do_not_depend_on_the_process():
     assert runs == {deidentify([note])[0][0]}
 
 
-def test_long_hostile_text_takes_no_longer_than_its_length():
+def test_long_hostile_text_does_not_stop_the_preparation():
     import time
 
     alphabet = [
@@ -276,6 +275,6 @@ def test_long_hostile_text_takes_no_longer_than_its_length():
     ]
     for piece in [*alphabet, *("".join(random.Random(n).choices(alphabet, k=9)) for n in range(8))]:
         text = piece * (20_000 // len(piece))
-        started = time.perf_counter()
+        started = time.process_time()
         deidentify([text])
-        assert time.perf_counter() - started < 5, piece
+        assert time.process_time() - started < 5, piece
