@@ -5,8 +5,8 @@ Shapes: H, W pixels of the figure. A box is (x0, y0, x1, y1); column x1 and row 
 A gutter is a band of rows or columns that crosses a region from side to side in one colour: white, the colour of the
 figure's border, or black. It counts where a picture ends at it in a straight edge, or where it cuts the region into
 pieces of similar size. Letters, titles and axis labels between gutters are too small for panels: they stay with the
-panel nearest to them, and are left out where there is little of them. Gutters across are cut before gutters down, so
-that boxes come in reading order.
+panel nearest to them, and are left out where there is little of them. Boxes come in reading order: row by row where
+they stand in rows, else as they were cut, gutters across before gutters down.
 
 Pictures have black bands and straight edges of their own. So there are several readings of a figure, from light gutters
 alone to every straight edge, and a caller who knows from the caption how many panels there are takes the first that
@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -50,14 +51,20 @@ INK_SHARE = 0.3
 SEAM_CONTRAST = 16
 """Grey levels between the two sides of a seam."""
 
-SEAM_SHARE = 0.6
+SEAM_SHARE = 0.7
 """Share of a seam's pixels, black against black left out, that show the contrast."""
 
-SEAM_PEAK, SEAM_WINDOW = 0.4, 31
+SEAM_PEAK, SEAM_WINDOW = 0.5, 31
 """By how much that share has to exceed the median of so many lines around it."""
+
+EVEN = 6
+"""How many times larger than the smallest panel the largest may be, in a reading that is little trusted."""
 
 READINGS = ("light gutters", "black gutters", "black bands", "seams")
 """The readings of a figure, each finding what the one before it finds and more, and each trusted less."""
+
+BELIEVED = ("light gutters", "black gutters")
+"""Readings whose panels may be of any size: every gutter shows where a picture ends."""
 
 
 def find_panels(gray_HW: np.ndarray, count: int) -> list[Box] | None:
@@ -65,7 +72,7 @@ def find_panels(gray_HW: np.ndarray, count: int) -> list[Box] | None:
     for reading in READINGS:
         boxes = read_panels(gray_HW, reading)
         if len(boxes) == count:
-            return boxes
+            return boxes if reading in BELIEVED or _are_even(boxes) else None
     return None
 
 
@@ -73,7 +80,30 @@ def read_panels(gray_HW: np.ndarray, reading: str) -> list[Box]:
     """The panels that one reading finds, in reading order; a single box where it finds no gutter."""
     height, width = gray_HW.shape
     figure = _Figure(gray_HW, READINGS.index(reading))
-    return list(figure.cut((0, 0, width, height)))
+    return _by_rows(list(figure.cut((0, 0, width, height))))
+
+
+def _are_even(boxes: list[Box]) -> bool:
+    areas = [(x1 - x0) * (y1 - y0) for x0, y0, x1, y1 in boxes]
+    return max(areas) <= EVEN * min(areas)
+
+
+def _by_rows(boxes: list[Box]) -> list[Box]:
+    """Row by row where the boxes stand in rows; as they were cut where one stands beside several of another row."""
+    rows: list[list[Box]] = []
+    for box in sorted(boxes, key=lambda box: box[1] + box[3]):
+        if rows and all(_beside(box, other) for other in rows[-1]):
+            rows[-1].append(box)
+        else:
+            rows.append([box])
+    if any(_beside(a, b) for above, below in pairwise(rows) for a in above for b in below):
+        return boxes
+    return [box for row in rows for box in sorted(row)]
+
+
+def _beside(first: Box, second: Box) -> bool:
+    shared = min(first[3], second[3]) - max(first[1], second[1])
+    return 2 * shared > min(first[3] - first[1], second[3] - second[1])
 
 
 class _Ground:
