@@ -39,8 +39,14 @@ class Parts:
     """"any", or where labels are words of place: "row" (left, right) or "column" (top, bottom)."""
 
 
+MAX_LENGTH = 8000
+"""Characters: longer captions are not taken apart. Figures of PMC stay below 5,000; the work grows as the square."""
+
+
 def split_caption(caption: str) -> Parts | None:
     """The caption of each panel, or None where the caption labels no panels. Raises Unclear."""
+    if len(caption) > MAX_LENGTH:
+        raise Unclear(f"the caption has {len(caption)} characters, more than {MAX_LENGTH}")
     found = find_mentions(caption)
     if found is None:
         return None
@@ -58,7 +64,8 @@ def _fragments(caption: str, mentions: list[Mention]) -> Iterator[Fragment]:
     current: Labels = frozenset()
     for start, stop in _sentences(caption, mentions):
         inside = [m for m in mentions if start <= m.start < stop]
-        defining = _defining(caption, start, [m for m in inside if not m.is_reference])
+        start, inside = _without_announcement(caption, start, inside)
+        defining = [m for m in inside if not m.is_reference]
         groups = {m.labels for m in defining or inside}
         if not inside:
             yield caption[start:stop], frozenset() if _CLOSING.match(caption, start, stop) else current
@@ -80,13 +87,13 @@ def _fragments(caption: str, mentions: list[Mention]) -> Iterator[Fragment]:
             yield from _trailing(caption, start, stop, defining)
 
 
-def _defining(caption: str, start: int, mentions: list[Mention]) -> list[Mention]:
-    """Without an opening "(A, B)" that only announces the "before (A) and after (B)" of the same sentence."""
+def _without_announcement(caption: str, start: int, mentions: list[Mention]) -> tuple[int, list[Mention]]:
+    """The sentence past an opening "(A, B)" that only announces its "before (A) and after (B)", and its mentions."""
     if len(mentions) > 1 and not re.search(r"\w", caption[start : mentions[0].start]):
-        rest = frozenset().union(*(m.labels for m in mentions[1:]))
-        if len(mentions[0].labels) > 1 and rest == mentions[0].labels:
-            return mentions[1:]
-    return mentions
+        first, rest = mentions[0], mentions[1:]
+        if len(first.labels) > 1 and frozenset().union(*(m.labels for m in rest)) == first.labels:
+            return first.stop, rest
+    return start, mentions
 
 
 _SEPARATOR_AFTER = re.compile(r"\s*(?:[,;.:]|$|(?:and|or|as well as|whereas|while|versus|vs\.?|then|&)(?!\w))")
@@ -145,6 +152,7 @@ def _without(caption: str, start: int, stop: int, mentions: list[Mention]) -> st
 
 _END = re.compile(r"(?<=[.!?…])\s+(?=[(\[\"“]?[A-Z0-9])|(?<=[a-z)\]]{2}[.!?])(?=[(\[]?[A-Z])")
 _ABBREVIATION = re.compile(r"(?:\b(?:[A-Z]|[Ff]igs?|Dr|Mrs?|vs|al|no|approx|e\.g|i\.e|i\.v|ca|cf)\.|\.\.)\s*$")
+_STOP = re.compile(r"[.!?]\s*$")
 _CLOSING = re.compile(
     r"\s*(?:abbreviations?\b|scale ?bars?\b|bars?\s*[,:=]|(?:all|both) (?:panels|images|scale|views)\b|\[?colou?r figure"
     r"|doi\b|https?:|(?:images? )?courtesy|(?:re|ad)(?:produced|printed|apted)\b|(?-i:[A-Z][A-Za-z]?[A-Z0-9]\w*)\s*[,:=]\s)",
@@ -155,10 +163,14 @@ _CLOSING = re.compile(
 
 def _sentences(caption: str, mentions: list[Mention]) -> Iterator[tuple[int, int]]:
     """(start, stop) of each sentence; a label after a full stop opens one, whatever its case."""
-    ends = {end.end() for end in _END.finditer(caption) if not _ABBREVIATION.search(caption, 0, end.end())}
-    ends |= {m.start for m in mentions if re.search(r"[.!?]\s*$", caption[: m.start])}
+    ends = {end.end() for end in _END.finditer(caption) if not _ABBREVIATION.search(_before(caption, end.end()))}
+    ends |= {m.start for m in mentions if _STOP.search(_before(caption, m.start))}
     edges = [0, *sorted(ends - {0}), len(caption)]
     return ((start, stop) for start, stop in pairwise(edges) if start < stop)
+
+
+def _before(caption: str, position: int) -> str:
+    return caption[max(position - 12, 0) : position]
 
 
 def _join(pieces: list[str]) -> str:

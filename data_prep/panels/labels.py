@@ -6,7 +6,7 @@ import re
 import string
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from itertools import takewhile
+from itertools import accumulate, takewhile
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,9 @@ class Labelling:
     """"any" with letters; "row" or "column" where the labels are words of place."""
 
 
-_LETTER = r"(?<![\w'’.-])[A-Za-z](?![\w'’])"
+_LETTER = r"(?<![\w'’.])[A-Za-z](?![\w'’])"
 _JOIN = r"\s*(?:,\s*and|,\s*&|[,;/&–—-]|and|to)\s*"
-_LIST = rf"(?P<labels>{_LETTER}(?:{_JOIN}{_LETTER})*)"
+_LIST = rf"(?P<labels>(?<!-){_LETTER}(?:{_JOIN}{_LETTER}){{0,25}})"
 _NOUN = r"(?:panels?|images?|pictures?|figures?|figs?\.?|parts?|photographs?|columns?|rows?|frames?)"
 _SENTENCE_START = r"(?:^|(?<=[.;:!?)\]…]))\s*"
 
@@ -71,6 +71,9 @@ _POINTS_AT = re.compile(
     rf"(?:\b(?:in|on|of|from|to|as|see|than|with)\s+(?:the\s+)?(?:{_NOUN}\s+)?|[=<>]\s*)$", re.IGNORECASE
 )
 
+LOOK_BACK = 40
+"""Characters before a label in which the words that make it a reference are looked for."""
+
 FAR_LETTERS = 3
 """Letters this far beyond the last label mark structures, as in "left (L) lung"; nearer ones mean a label was missed."""
 
@@ -86,18 +89,20 @@ def find_mentions(caption: str) -> Labelling | None:
             strange = [letter for letter in named if letters.index(letter) >= len(labels)]
             complete = len(labels) >= 2 and all(letters.index(s) >= len(labels) - 1 + FAR_LETTERS for s in strange)
             mentions = [m for m in mentions if m.labels <= frozenset(labels)]
+            complete = complete and len({m.labels for m in mentions}) >= 2  # "an (a-p) view" tells no panels apart
             if complete and (best is None or len(labels) > len(best.labels)):
                 best = Labelling(labels, _first_define(mentions), "any")
     return best or _place_mentions(caption)
 
 
 def _letter_mentions(style: re.Pattern[str], caption: str) -> Iterator[Mention]:
+    opened = _opened(caption)
     for found in style.finditer(caption):
         labels = _expand(found["labels"])
         unopened = found[0].endswith(")") and found[0][0] not in "(["
-        if labels and not (unopened and _is_inside_brackets(caption, found.start())):
+        if labels and not (unopened and opened[found.start()] > 0):
             start = found.start() + len(found[0]) - len(found[0].lstrip())
-            is_reference = _POINTS_AT.search(caption, 0, start) is not None
+            is_reference = _POINTS_AT.search(caption[max(start - LOOK_BACK, 0) : start]) is not None
             yield Mention(start, found.end(), frozenset(labels), is_reference)
 
 
@@ -123,9 +128,11 @@ def _expand(written: str) -> set[str]:
     return letters
 
 
-def _is_inside_brackets(caption: str, position: int) -> bool:
-    before = caption[:position]
-    return before.count("(") > len(re.findall(r"(?<!\b[A-Za-z])\)", before))
+def _opened(caption: str) -> list[int]:
+    """For each character, how many brackets are open before it; one that closes a label, as in "a)", opened none."""
+    closes = {found.start(1) for found in re.finditer(r"(?<!\b[A-Za-z])(\))", caption)}
+    steps = ((char == "(") - (at in closes) for at, char in enumerate(caption))
+    return [0, *accumulate(steps)]
 
 
 def _place_mentions(caption: str) -> Labelling | None:
