@@ -1,9 +1,16 @@
-"""Where units of work run. An engine is `run(function, jobs, workers) → outcomes`, in any order."""
+"""Where units of work run. An engine is `run(function, jobs, workers, **its options) → outcomes`, in any order.
+
+`local` and `ray` run all jobs before they return. Under Slurm (`data_prep.engines.slurm`) every task of an array is a
+process of its own, which takes its share of the units and runs them with one of these.
+"""
 
 from __future__ import annotations
 
-from data_prep.engines.local import Outcome, run
+from collections.abc import Callable, Iterator
 
-ENGINES = {"local": run}
+from data_prep.engines import local, ray_engine
+from data_prep.engines.attempts import Outcome
+
+ENGINES: dict[str, Callable[..., Iterator[Outcome]]] = {"local": local.run, "ray": ray_engine.run}
 
 __all__ = ["ENGINES", "Outcome"]

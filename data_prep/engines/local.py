@@ -4,75 +4,89 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import pickle
 import threading
-import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import wait as wait_for
 from typing import Any
 
+from data_prep.engines.attempts import PAUSE, RETRIES, Outcome, attempt, death, retried
+from data_prep.engines.threads import pin_threads
 
-@dataclass
-class Outcome:
-    """What became of one job: a result, or the exception and where it was raised."""
-
-    job: Any
-    result: Any = None
-    error: Exception | None = None
-    trace: str = ""
+Work = Callable[[Any], Any]
 
 
-def run(function: Callable[[Any], Any], jobs: Sequence[Any], workers: int) -> Iterator[Outcome]:
+def run(
+    function: Work, jobs: Sequence[Any], workers: int, *, retries: int = RETRIES, pause: float = PAUSE
+) -> Iterator[Outcome]:
     """Apply a module-level function to every job; outcomes come as they finish. One job's failure stops no other.
 
     With workers ≤ 1 everything happens in this process. At most two jobs a worker are in flight.
+    A job whose worker died is a failure of its own only if it was alone: those that were in flight together are done
+    again one by one, and only the one that ends its process once more is at fault.
     """
-    if workers <= 1:
-        for job in jobs:
-            yield _attempt(function, job)
-        return
+    once = partial(_here, function) if workers <= 1 else partial(_in_processes, function, workers)
+    return retried(once, jobs, retries, pause)
+
+
+def _here(function: Work, jobs: Sequence[Any]) -> Iterator[Outcome]:
+    return (attempt(function, job) for job in jobs)
+
+
+def _in_processes(function: Work, workers: int, jobs: Sequence[Any]) -> Iterator[Outcome]:
+    waiting = iter(jobs)
+    while suspects := (yield from _until_broken(function, waiting, workers, 2 * workers)):
+        if len(suspects) == 1:
+            yield death(*suspects[0])
+            continue
+        alone = iter([job for job, _ in suspects])
+        while guilty := (yield from _until_broken(function, alone, 1, 1)):
+            yield death(*guilty[0])
+
+
+def _until_broken(
+    function: Work, waiting: Iterator[Any], workers: int, in_flight: int
+) -> Generator[Outcome, None, list[tuple[Any, str]]]:
+    """Take jobs until there are none, or a process of the pool ends; returns the (job, what was told) it left undone."""
     # spawn, not fork: arrow and image libraries start threads, and a fork copies their locks in whatever state.
     context = multiprocessing.get_context("spawn")
-    waiting = iter(jobs)
     flying: dict[Future[Outcome], Any] = {}
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_die_with_parent) as pool:
+    broken: list[tuple[Any, str]] = []
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_begin_worker) as pool:
         try:
-            while True:
-                while len(flying) < 2 * workers and (job := next(waiting, None)) is not None:
-                    flying[pool.submit(_attempt, function, job)] = job
+            while not broken:
+                while len(flying) < in_flight and not broken and (job := next(waiting, None)) is not None:
+                    try:
+                        flying[pool.submit(attempt, function, job)] = job
+                    except BrokenProcessPool as broke:  # since we looked
+                        broken.append((job, str(broke)))
                 if not flying:
-                    return
+                    break
                 for future in wait(flying, return_when=FIRST_COMPLETED).done:
                     job = flying.pop(future)
                     error = future.exception()
                     if error is None:
                         yield future.result()
-                        continue
-                    reason = RuntimeError(f"a worker process ended ({error}); the machine may be out of memory")
-                    yield Outcome(job, error=reason, trace=str(error))
-                    if isinstance(error, BrokenProcessPool):  # no process is left to take the rest
-                        return
+                    elif isinstance(error, BrokenProcessPool):
+                        broken.append((job, str(error)))
+                    else:  # the result could not cross
+                        yield Outcome(job, error=RuntimeError(f"{type(error).__name__}: {error}"), trace=str(error))
+            for future in wait(flying).done:  # what had finished before the break is done all the same
+                job, error = flying[future], future.exception()
+                if error is None:
+                    yield future.result()
+                else:
+                    broken.append((job, str(error)))
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+    return broken
 
 
-def _attempt(function: Callable[[Any], Any], job: Any) -> Outcome:
-    try:
-        return Outcome(job, result=function(job))
-    except Exception as error:
-        return Outcome(job, error=_portable(error), trace=traceback.format_exc())
-
-
-def _portable(error: Exception) -> Exception:
-    """The exception if it can cross to another process, else its description."""
-    try:
-        pickle.loads(pickle.dumps(error))  # our own bytes, made on the spot
-    except Exception:
-        return RuntimeError(f"{type(error).__name__}: {error}")
-    return error
+def _begin_worker() -> None:
+    pin_threads()
+    _die_with_parent()
 
 
 def _die_with_parent() -> None:

@@ -1,0 +1,111 @@
+"""What becomes of a job, and who is given another try: the same for every engine."""
+
+from __future__ import annotations
+
+import errno
+import pickle
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
+
+from data_prep.sources import PrepError
+from medvlp.shards import ShardError
+
+RETRIES = 2
+PAUSE = 0.5
+"""Seconds before the first repetition, twice as many before the second: a file server may need a moment."""
+
+DEATHS_IN_A_ROW = 8
+"""So many ends of processes, with no job done between them, and the fault is the machine's or the installation's."""
+
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
+"""No other job would find room either."""
+
+SETTLED = frozenset(
+    {errno.EACCES, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOENT, errno.ENOTDIR, errno.EPERM}
+)
+"""What a file is stays as it is: another try meets it again. All other errors of the system may pass."""
+
+
+@dataclass
+class Outcome:
+    """What became of one job: a result, or the exception and where it was raised."""
+
+    job: Any
+    result: Any = None
+    error: Exception | None = None
+    trace: str = ""
+    again: bool = False
+    """Another try may end better."""
+    full: bool = False
+    """The disk took no more."""
+    died: bool = False
+    """The process ended under the job: killed by the system for its memory, or a crash of a library."""
+    tries: int = 1
+
+
+def attempt(function: Callable[[Any], Any], job: Any) -> Outcome:
+    """Do a job where this is called. What the function raises is in the outcome, fit to cross to another process."""
+    try:
+        return Outcome(job, result=function(job))
+    except Exception as error:
+        full, again = _judge(error)
+        return Outcome(job, error=_portable(error), trace=traceback.format_exc(), again=again, full=full)
+
+
+def death(job: Any, told: str) -> Outcome:
+    """The outcome of a job whose process ended."""
+    reason = RuntimeError(f"a worker process ended ({told}); the machine may be out of memory, or a library crashed")
+    return Outcome(job, error=reason, trace=told, again=True, died=True)
+
+
+def retried(
+    once: Callable[[Sequence[Any]], Iterator[Outcome]], jobs: Sequence[Any], retries: int, pause: float
+) -> Iterator[Outcome]:
+    """Run all jobs once, then those that may fare better again, up to `retries` times: one outcome a job.
+
+    `once` gives the outcomes of jobs in any order. After a full disk, or DEATHS_IN_A_ROW, nothing more is begun, and
+    jobs that were not begun have no outcome.
+    """
+    deaths = 0
+    for tries in range(1, retries + 2):
+        failed: list[Outcome] = []
+        with closing(once(jobs)) as outcomes:  # type: ignore[type-var]  # an engine is a generator
+            for outcome in outcomes:
+                outcome.tries = tries
+                deaths = deaths + 1 if outcome.died else 0
+                if outcome.again and tries <= retries:
+                    failed.append(outcome)
+                else:
+                    yield outcome
+                if outcome.full or deaths >= DEATHS_IN_A_ROW:
+                    yield from failed
+                    return
+        if not failed:
+            return
+        jobs = [outcome.job for outcome in failed]
+        time.sleep(pause * tries)
+
+
+def _judge(error: BaseException | None) -> tuple[bool, bool]:
+    """(the disk is full, another try may end better)."""
+    if isinstance(error, PrepError):
+        return False, False
+    ours = isinstance(error, ShardError)
+    while error is not None:
+        if isinstance(error, OSError):
+            return error.errno in FULL, error.errno not in FULL | SETTLED
+        error = error.__cause__
+    return False, not ours
+
+
+def _portable(error: Exception) -> Exception:
+    """The exception if it can cross to another process, else its description."""
+    try:
+        pickle.loads(pickle.dumps(error))  # our own bytes, made on the spot
+    except Exception:
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error

@@ -1,0 +1,114 @@
+"""Slurm arrays: every task is a process that does its share of the units; one more job, after all of them, finishes.
+
+    <output>/slurm/units.sbatch    the array: task k of n does the units k, k + n, k + 2n, ...
+    <output>/slurm/finish.sbatch   splits, shards and the report
+    <output>/slurm/submit.sh       submits both, the second to wait for the first
+
+A task that was preempted or killed is simply run again: finished units are kept. The output has to be on a file system
+that all nodes share, with locks that work between them (flock).
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from data_prep.sources import PrepError
+from medvlp.shards.atomic import write_whole
+
+FOLDER = "slurm"
+TASK, COUNT = "SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_COUNT"
+
+# No path stands in an #SBATCH line: Slurm's own quoting there differs from the shell's. Logs fall beside the script,
+# where submit.sh submits it. --requeue: a preempted task goes back to the queue, and appends to its log.
+UNITS = """\
+#!/usr/bin/env bash
+#SBATCH --job-name=medvlp-prep
+#SBATCH --array=0-{last}
+#SBATCH --cpus-per-task=1
+#SBATCH --output=units-%a.log
+#SBATCH --open-mode=append
+#SBATCH --requeue
+set -eu
+# Slurm would count the tasks that are submitted: when some are submitted again, shares have to stay what they were.
+export SLURM_ARRAY_TASK_COUNT={tasks}
+cd -- {folder}
+exec {command}
+"""
+
+FINISH = """\
+#!/usr/bin/env bash
+#SBATCH --job-name=medvlp-prep-finish
+#SBATCH --output=finish.log
+#SBATCH --open-mode=append
+#SBATCH --requeue
+set -eu
+cd -- {folder}
+exec {command} workers="${{SLURM_CPUS_PER_TASK:-1}}"
+"""
+
+SUBMIT = """\
+#!/bin/sh
+# Arguments go to both jobs:   sh submit.sh --account=lab --time=4:00:00
+set -eu
+cd -- "$(dirname -- "$0")"
+units=$(sbatch --parsable "$@" units.sbatch)
+sbatch "$@" --dependency="afterok:${units%%;*}" --kill-on-invalid-dep=yes finish.sbatch
+"""
+
+Job = TypeVar("Job")
+
+
+def task() -> tuple[int, int] | None:
+    """(index, count) of this task of an array, from Slurm's variables; None where this process is none.
+
+    Raises PrepError if the variables make no sense together.
+    """
+    if TASK not in os.environ:
+        return None
+    index, count = os.environ[TASK], os.environ.get(COUNT, "")
+    if not (index.isdecimal() and count.isdecimal() and int(index) < int(count)):
+        raise PrepError(
+            f"{TASK}={index} and {COUNT}={count or '(not set)'}: expected a task's number from 0 and how many there are; "
+            f"submit {FOLDER}/units.sbatch as it was written, whose array begins at 0"
+        )
+    return int(index), int(count)
+
+
+def share(jobs: Sequence[Job], index: int, count: int) -> list[Job]:
+    """A task's jobs. jobs: all of them, also those that are done, or two tasks would not agree on whose is whose."""
+    return list(jobs[index::count])
+
+
+def write_scripts(output: Path, words: Sequence[str], tasks: int) -> str:
+    """Write the scripts that do `medvlp prep <words>` as an array of `tasks` tasks. Returns what to tell the person.
+
+    Raises PrepError without words, since a task can only be told by a command line what to prepare.
+    """
+    if not words:
+        raise PrepError(
+            "engine=slurm needs a command line that its tasks can repeat: use `medvlp prep ... engine=slurm`"
+        )
+    folder = output / FOLDER
+    folder.mkdir(exist_ok=True)
+    here = shlex.quote(os.getcwd())
+    prep = [sys.executable, "-m", "medvlp.cli", "prep", *(word for word in words if not word.startswith("engine="))]
+    finish = [word for word in prep if not word.startswith("workers=")]
+    scripts = {
+        "units.sbatch": UNITS.format(
+            last=tasks - 1, tasks=tasks, folder=here, command=shlex.join([*prep, "engine=slurm"])
+        ),
+        "finish.sbatch": FINISH.format(folder=here, command=shlex.join([*finish, "engine=local"])),
+        "submit.sh": SUBMIT,
+    }
+    for name, text in scripts.items():
+        write_whole(folder / name, os.fsencode(text))
+    return (
+        f"{tasks} tasks are described in {folder}; submit them, and the job that finishes after them, with\n"
+        f"  sh {shlex.quote(str(folder / 'submit.sh'))}\n"
+        "options of sbatch may follow (--account=..., --time=...). After a failure, submit again: what is done is kept"
+    )
