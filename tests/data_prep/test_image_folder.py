@@ -164,10 +164,8 @@ def test_every_other_file_is_a_drop_by_name(folder, tmp_path):
 )
 def test_other_formats_become_png_pixel_for_pixel(tmp_path, mode, ending, kept):
     pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
-    if mode == "I;16":
-        picture = Image.fromarray((pixels[..., 0].astype(np.uint16) * 200))
-    else:
-        picture = Image.fromarray(pixels).convert(mode)
+    deep = Image.fromarray(pixels[..., 0].astype(np.uint16) * 200)
+    picture = deep if mode == "I;16" else Image.fromarray(pixels).convert(mode)
     buffer = io.BytesIO()
     picture.save(buffer, {"bmp": "BMP", "tif": "TIFF", "tiff": "TIFF", "gif": "GIF"}[ending])
     folder = write(tmp_path / "f", {f"mass/a.{ending}": buffer.getvalue()})
