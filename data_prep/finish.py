@@ -15,7 +15,7 @@ from data_prep.jsons import encode_json
 from data_prep.plan import Plan, digest_of
 from data_prep.settling import Rows, Settled
 from data_prep.sources import PrepError
-from data_prep.splits import SPLITS
+from data_prep.splits import SPLITS, group_hashes
 from data_prep.unit import CopyJob, Part
 from medvlp.shards import FileMark, Manifest, hash_config, write_manifest
 from medvlp.shards.atomic import sync_folder, whole_file, write_whole
@@ -95,7 +95,7 @@ def finish(
     """
     ledger = make_ledger(parts, settled)
     write_lines(output / DROPPED, (drop for part in parts for drop in part.named_drops(folder)), settled.drops)
-    _check_keys(folder, parts)
+    _check_keys(Rows(folder, parts))
     for split, its in shards.items():
         ledger["splits"][split]["manifest_sha256"] = _finish_split(output / split, folder, split, its, plan)
     write_lines(output / COPIES, settled.copies)
@@ -157,19 +157,14 @@ def _nested(counts: Counter[tuple[str, str]]) -> dict[str, dict[str, int]]:
     return nested
 
 
-def _check_keys(folder: Path, parts: Sequence[Part]) -> None:
+def _check_keys(rows: Rows) -> None:
     """Keys are unique over all splits."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-    import pyarrow.parquet as pq
-
-    columns = [pq.read_table(part.file(folder, ".parquet"), columns=["key"])["key"] for part in parts if part.samples]
-    keys = pa.chunked_array([chunk for column in columns for chunk in column.chunks], pa.string())
-    counts = keys.value_counts()
-    twice = counts.filter(pc.greater(counts.field("counts"), 1)).field("values").to_pylist()
+    hashes_N = group_hashes(rows.column("key"))
+    _, first_U, counts_U = np.unique(hashes_N, return_index=True, return_counts=True)
+    twice = sorted(rows.keys(first_U[counts_U > 1].tolist()))
     if twice:
         raise PrepError(
-            f"{len(twice)} keys come more than once: {', '.join(sorted(twice)[:5])}{', …' if len(twice) > 5 else ''}; "
+            f"{len(twice)} keys come more than once: {', '.join(twice[:5])}{', …' if len(twice) > 5 else ''}; "
             "the source repeats these rows. Remove the repetitions and prepare into a new folder"
         )
 

@@ -89,6 +89,7 @@ def run_preparation(config: PrepConfig, words: Sequence[str] = ()) -> Result:
         if (output / LEDGER).exists():
             return Result(output, _finished(output), was_done=True)
         units = reader.units()
+        del reader  # tables of the source are read anew where units are done, and should not be there twice
         for split in {unit.split for unit in units}:
             (output / split).mkdir(exist_ok=True)
         with _parts_folder(output, config.cache) as folder:
