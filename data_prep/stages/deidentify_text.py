@@ -34,7 +34,7 @@ PROVENANCE = frozenset(
             "year",
         ),
         *("authors", "citation", "figure", "figure_id", "figure_label", "panel", "published_split", "retracted"),
-        *("modality", "language", "deidentified"),
+        *("modality", "modality_from", "language", "deidentified"),
     ]
 )
 """Metadata that says where a sample was published: licences ask for the authors' names. Every other string is cleaned."""

@@ -1,0 +1,69 @@
+"""Of which modality a sample is: as its publisher says, else by curated concepts, the DICOM header, or its caption."""
+
+from __future__ import annotations
+
+from data_prep.sources.rocov2 import modality_of
+from data_prep.stages.caption_modality import modality_from_caption
+from data_prep.stages.draft import Draft
+
+UNKNOWN = "unknown"
+
+DICOM = {
+    **{
+        "CT": "CT",
+        "MR": "MRI",
+        "CR": "X-ray",
+        "DX": "X-ray",
+        "RG": "X-ray",
+        "RF": "X-ray",
+        "IO": "X-ray",
+        "PX": "X-ray",
+    },
+    **{
+        "DR": "X-ray",
+        "MG": "mammography",
+        "US": "ultrasound",
+        "IVUS": "ultrasound",
+        "XA": "angiography",
+        "DSA": "angiography",
+    },
+    **{"PT": "PET", "NM": "SPECT", "OP": "fundus", "OPT": "OCT", "IVOCT": "OCT", "OCT": "OCT", "ES": "endoscopy"},
+    **{"SM": "microscopy", "GM": "microscopy", "DMS": "dermoscopy", "XC": "photograph", "ECG": "ECG", "EEG": "EEG"},
+}
+"""Defined terms of Modality (0008,0060), PS3.3 C.7.3.1.1.1 → modality."""
+
+
+def modality(draft: Draft) -> Draft:
+    """Fill metadata and labels "modality" where it is absent or "unknown"; several are joined: "CT+PET".
+
+    The first that names one decides: curated concepts (labels "concepts_manual"), metadata "dicom_modality", the caption,
+    concepts found by a machine (labels "concepts" or "cuis"). metadata "modality_from" says which; "unknown" is a value.
+    """
+    sample = draft.sample
+    found, rule = str(sample.metadata.get("modality") or UNKNOWN), "publisher"
+    if found == UNKNOWN:
+        found, rule = _by_rules(draft)
+        if found != UNKNOWN:
+            sample.metadata["modality_from"] = rule
+    sample.metadata["modality"] = sample.labels["modality"] = found
+    draft.count("modality", f"by {rule}" if found != UNKNOWN else UNKNOWN)
+    return draft
+
+
+def _by_rules(draft: Draft) -> tuple[str, str]:
+    labels = draft.sample.labels
+    by_hand = modality_of(_codes(labels.get("concepts_manual")))
+    if by_hand != UNKNOWN:
+        return by_hand, "curated concept"
+    terms = str(draft.sample.metadata.get("dicom_modality") or "").upper().split("+")
+    by_header = {DICOM[term] for term in terms if term in DICOM}
+    if by_header:
+        return "+".join(sorted(by_header)), "dicom"
+    by_caption, words = modality_from_caption(draft.sample.texts.get("caption", ""))
+    if by_caption != UNKNOWN:
+        return by_caption, f"caption {words}"
+    return modality_of(_codes(labels.get("concepts")) + _codes(labels.get("cuis"))), "machine concept"
+
+
+def _codes(value: object) -> list[str]:
+    return [str(code) for code in value] if isinstance(value, list) else []
