@@ -34,8 +34,7 @@ class Context:
 def checked(name: str, data: bytes, context: Context) -> bytes:
     """The data. Raises BadRow md5_mismatch if the publisher's digest is another's."""
     expected = context.md5.get(name)
-    found = hashlib.md5(data, usedforsecurity=False).hexdigest()
-    if expected and expected != found:
+    if expected and expected != (found := hashlib.md5(data, usedforsecurity=False).hexdigest()):
         raise BadRow("md5_mismatch", f"{name} has md5 {found}, the publisher's is {expected}; download it again")
     return data
 
