@@ -9,7 +9,7 @@ from PIL import Image
 
 from data_prep.deidentify.pseudonym import key_id, pseudonym
 from data_prep.pipeline import prepare
-from data_prep.sources import SOURCES, Dropped, PrepError
+from data_prep.sources import Dropped, PrepError
 from data_prep.sources.image_folder import ImageFolder
 from medvlp.shards import ShardDataset, verify
 from tests.data_prep.folders import jpeg
@@ -261,8 +261,7 @@ def test_units_know_their_own_part_of_the_input(folder):
     assert whole != after.fingerprint()
 
 
-def test_prepared(folder, tmp_path, monkeypatch):
-    monkeypatch.setitem(SOURCES, "image_folder", ("data_prep.sources.image_folder", "ImageFolder", ""))
+def test_prepared(folder, tmp_path):
     write(folder, {"train/NORMAL/.DS_Store": b"x"})
     options = {"templates": "chest_xray", "licence": "CC-BY-4.0", "group": r"(?P<group>person\d+|IM-\d+)"}
     result = prepare("image_folder", str(folder), tmp_path / "out", options=options)

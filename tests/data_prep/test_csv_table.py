@@ -1,0 +1,320 @@
+import json
+import math
+import re
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from data_prep.deidentify.pseudonym import pseudonym
+from data_prep.pipeline import prepare
+from data_prep.sources import Dropped, PrepError
+from data_prep.sources.csv_table import CsvTable
+from data_prep.sources.table_rows import relative
+from medvlp.shards import ShardDataset, verify
+from medvlp.shards.schema import to_members
+from tests.data_prep.folders import jpeg
+
+SECRET = b"0123456789abcdef0123456789abcdef"
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Write a table, with four images beside it."""
+    (tmp_path / "images").mkdir()
+    for n, name in enumerate("abcd"):
+        (tmp_path / "images" / f"{name}.jpg").write_bytes(jpeg(n))
+
+    def to(text, name="pairs.csv"):
+        (tmp_path / name).write_bytes(text.encode() if isinstance(text, str) else text)
+        return str(tmp_path / name)
+
+    return to
+
+
+def items(source):
+    return [(unit.split, item) for unit in source.units() for item in source.read(unit)]
+
+
+def samples(source):
+    return [item for _, item in items(source) if not isinstance(item, Dropped)]
+
+
+def drops(source):
+    return {item.name: item.reason for _, item in items(source) if isinstance(item, Dropped)}
+
+
+def test_the_table_of_open_clip_needs_no_options(write, tmp_path):
+    path = write('filepath\ttitle\nimages/a.jpg\tA mass, 3 cm\nimages/b.jpg\t"quoted ""text"""\n')
+    first, second = samples(CsvTable(path))
+    assert first.key == "csv__images__a__jpg"
+    assert first.images == {"jpg": (tmp_path / "images" / "a.jpg").read_bytes()}
+    assert first.texts == {"caption": "A mass, 3 cm"}
+    assert first.labels == {}
+    assert first.metadata == {
+        "group": "images/a.jpg",
+        "group_kind": "image",
+        "licence": "unknown",
+        "source": "csv",
+        "original_name": "images/a.jpg",
+        "modality": "unknown",
+    }
+    assert second.texts == {"caption": 'quoted "text"'}
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("t.csv", "filepath,title\nimages/a.jpg,one; two\n"),
+        ("t.csv", "\ufefffilepath;title\r\nimages/a.jpg;one; two\r\n".replace("one; two", '"one; two"')),
+        ("t.txt", "filepath|title\nimages/a.jpg|one; two\n"),
+        ("t.tsv", "title \t filepath\none; two\timages/a.jpg\n\n"),
+        ("t.jsonl", '{"filepath": "images/a.jpg", "title": "one; two"}\n\n'),
+    ],
+)
+def test_forms_of_tables(write, name, text):
+    (sample,) = samples(CsvTable(write(text, name)))
+    assert (sample.key, sample.texts) == ("csv__images__a__jpg", {"caption": "one; two"})
+
+
+def test_parquet(write, tmp_path):
+    columns = {
+        "filepath": ["images/a.jpg", "images/b.jpg", None],
+        "finding": [["mass", "edema", None], [], ["mass"]],
+        "age": [61.0, math.nan, 3.0],
+        "unused": [b"\0", b"\0", b"\0"],
+    }
+    pq.write_table(pa.table(columns), tmp_path / "t.parquet")
+    source = CsvTable(str(tmp_path / "t.parquet"), label="finding", labels=["age"], templates="chest_xray")
+    (sample,) = samples(source)
+    assert sample.labels == {"label_name": ["mass", "edema"], "age": "61.0"}
+    assert drops(source) == {"images/b.jpg": "empty_finding", "t.parquet row 2": "empty_filepath"}
+
+
+def test_all_roles(write):
+    path = write(
+        "img,text,study,patient,part,rights,kind,note,sex,age\n"
+        "a.jpg,First.,s1,p1,train,CC BY 4.0,CT,a note,F,60\n"
+        "b.jpg,Second.,s2,p1,VAL,cc0,MRI,nan,M,\n"
+        "c.jpg,Third.,s3,p2,testing,nothing known,X-ray,another,,7\n"
+    )
+    roles = {"image": "img", "caption": "text", "key": "study", "group": "patient", "split": "part"}
+    more = {"licence": "rights", "modality": "kind", "texts": "note", "labels": ["sex", "age"]}
+    source = CsvTable(path, images="images", **roles, **more)
+    found = items(source)
+    assert [split for split, _ in found] == ["train", "valid", "test"]
+    first, second, third = (item for _, item in found)
+    assert (first.key, second.key, third.key) == ("csv__s1__0__0", "csv__s2__0__0", "csv__s3__0__0")
+    assert first.texts == {"caption": "First.", "note": "a note"}
+    assert second.texts == {"caption": "Second."}
+    assert (first.labels, second.labels, third.labels) == ({"sex": "F", "age": "60"}, {"sex": "M"}, {"age": "7"})
+    assert second.metadata == {
+        "group": "p1",
+        "group_kind": "patient",
+        "licence": "CC0-1.0",
+        "source": "csv",
+        "original_name": "b.jpg",
+        "modality": "MRI",
+        "published_split": "VAL",
+    }
+    assert third.metadata["licence"] == "unknown"
+    assert source.options()["labels"] == ["sex", "age"]
+    assert json.loads(json.dumps(source.options())) == source.options()
+
+
+def test_constants_for_all_rows(write):
+    path = write("filepath,title\nimages/a.jpg,One.\n")
+    source = CsvTable(path, split="test", licence="cc-by-nc 4.0", modality="endoscopy")
+    ((split, sample),) = items(source)
+    assert split == "test"
+    assert (sample.metadata["licence"], sample.metadata["modality"]) == ("CC-BY-NC-4.0", "endoscopy")
+    assert "published_split" not in sample.metadata
+
+
+def test_captions_from_labels_and_columns(write, tmp_path):
+    (tmp_path / "mine.yaml").write_text(
+        "fields: {sex: patient}\ntemplates: ['{label} in {a sex}', '{label} at {age}', '{a sex}: {label}']\n"
+    )
+    path = write("filepath,finding,sex,age\nimages/a.jpg,Mass|Edema| Mass,woman,60\nimages/b.jpg,Mass,,None\n")
+    source = CsvTable(path, label="finding", label_separator="|", templates=str(tmp_path / "mine.yaml"))
+    first, second = samples(source)
+    assert first.texts == {
+        "caption": "Mass and Edema in a woman",
+        "caption_1": "Mass and Edema at 60",
+        "caption_2": "a woman: Mass and Edema",
+    }
+    assert first.labels == {"label_name": ["Mass", "Edema"]}
+    assert second.texts == {"caption": "Mass in a patient", "caption_1": "a patient: Mass"}
+    assert second.labels == {"label_name": "Mass"}
+
+
+def test_a_label_without_templates_takes_generic_ones_and_never_a_title(write):
+    path = write("filepath,title,label\nimages/a.jpg,not asked for,fracture\n")
+    (sample,) = samples(CsvTable(path, label="label"))
+    assert sample.texts["caption"] == "a medical image showing a fracture"
+    (sample,) = samples(CsvTable(path, label="label", caption="title"))
+    assert (sample.texts, sample.labels) == ({"caption": "not asked for"}, {"label_name": "fracture"})
+    (sample,) = samples(CsvTable(path, label="label", caption="title", templates="generic"))
+    assert list(sample.texts.values())[:2] == ["not asked for", "a medical image showing a fracture"]
+
+
+def test_rows_about_one_image_become_one_sample(write):
+    path = write(
+        "filepath,title,finding,split,note\n"
+        "images/a.jpg,First.,mass,train,kept\n"
+        "images/b.jpg,Other.,mass,train,\n"
+        "./images/a.jpg,Second.,edema,train,not kept\n"
+        "images/a.jpg,First.,mass,train,\n"
+        "images/b.jpg,Other.,mass,test,\n"
+    )
+    source = CsvTable(path, caption="title", label="finding", split="split", texts=["note"])
+    first, second = samples(source)
+    assert first.texts == {"caption": "First.", "caption_1": "Second.", "note": "kept"}
+    assert first.labels == {"label_name": ["mass", "edema"]}
+    assert first.metadata["rows"] == 3
+    assert (second.texts, "rows" in second.metadata) == ({"caption": "Other."}, False)
+    assert [item for _, item in items(source) if isinstance(item, Dropped)] == [
+        Dropped("images/b.jpg", "other_split", "it is in test, an earlier row about its image in train")
+    ]
+
+
+def test_rows_that_cannot_become_samples(write, tmp_path):
+    (tmp_path.parent / "secret.jpg").write_bytes(jpeg(5))
+    (tmp_path / "images" / "way_out.jpg").symlink_to(tmp_path.parent / "secret.jpg")
+    rows = [
+        b"images/a.jpg,nan,train",
+        b"images/b.jpg,None,train",
+        b"images/c.jpg,,train",
+        b",no path,train",
+        b"images/none.jpg,missing,train",
+        b"../secret.jpg,above,train",
+        b"/etc/passwd,absolute,train",
+        b"images/way_out.jpg,a link,train",
+        b"images,a folder,train",
+        b"images/d.jpg,latin caf\xe9,train",
+        b"short row",
+        b"images/d.jpg,fold,fold3",
+        b"images/d.jpg," + b"x" * 200_000 + b",train",
+        b"images/d.jpg,kept,train",
+    ]
+    path = write(b"filepath,title,part\n" + b"\n".join(rows))
+    source = CsvTable(path, split="part")
+    found = [item for _, item in items(source)]
+    assert len(found) == 14
+    assert [(i.name, i.reason) if isinstance(i, Dropped) else i.texts["caption"] for i in found] == [
+        ("images/a.jpg", "empty_title"),
+        ("images/b.jpg", "empty_title"),
+        ("images/c.jpg", "empty_title"),
+        ("pairs.csv line 5", "empty_filepath"),
+        ("images/none.jpg", "missing_image"),
+        ("../secret.jpg", "bad_path"),
+        ("/etc/passwd", "bad_path"),
+        ("images/way_out.jpg", "bad_path"),
+        ("images", "bad_path"),
+        ("images/d.jpg", "not_utf8"),
+        ("pairs.csv line 12", "bad_row"),
+        ("images/d.jpg", "bad_split"),
+        ("images/d.jpg", "long_title"),
+        "kept",
+    ]
+
+
+def test_lines_of_json_that_cannot_become_samples(write):
+    lines = [
+        '{"filepath": "images/a.jpg", "title": {"en": "x"}}',
+        "{broken",
+        "[1]",
+        '{"filepath": "images/b.jpg"}',
+        '{"filepath": "images/c.jpg", "title": NaN}',
+        '{"filepath": "images/c.jpg", "title": "\\ud800"}',
+        '{"filepath": "images/d.jpg", "title": 7}',
+    ]
+    source = CsvTable(write("\n".join(lines), "t.jsonl"))
+    found = [item for _, item in items(source)]
+    assert [(i.name, i.reason) if isinstance(i, Dropped) else i.texts for i in found] == [
+        ("images/a.jpg", "bad_title"),
+        ("t.jsonl line 2", "bad_json"),
+        ("t.jsonl line 3", "bad_row"),
+        ("images/b.jpg", "missing_title"),
+        ("images/c.jpg", "empty_title"),
+        ("images/c.jpg", "not_utf8"),
+        {"caption": "7"},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "complaint"),
+    [
+        ("image,text\n", {}, "has no column 'filepath'; it has 'image', 'text'; say options.image=<column>"),
+        ("filepath,text\n", {}, "has no column 'title'; it has 'filepath', 'text'; say options.caption=<column>"),
+        ("filepath,title\n", {"group": "patient"}, "has no column 'patient'"),
+        (
+            "filepath,title\n",
+            {"texts": ["note"]},
+            "has no column 'note'; it has 'filepath', 'title'; say options.texts",
+        ),
+        ("filepath,title\n", {"split": "part"}, "options.split=part is neither a split"),
+        ("filepath,title\n", {"licence": "rights"}, "options.licence=rights is neither a column nor a licence"),
+        ("filepath,title\n", {"images": "nowhere"}, "options.images=nowhere"),
+        ("filepath,title\n", {"labels": 3}, "options.labels is 3, expected names: options.labels=[first,second]"),
+        ("filepath,title,title\n", {}, "the header has 'title' more than once"),
+        ("", {}, "has no column 'filepath'; it has none"),
+    ],
+)
+def test_tables_and_options_that_are_refused(write, text, options, complaint):
+    with pytest.raises(PrepError, match=re.escape(complaint)):
+        CsvTable(write(text), **options)
+
+
+def test_inputs_that_are_no_tables(write, tmp_path):
+    with pytest.raises(PrepError, match="should be a table"):
+        CsvTable(str(tmp_path))
+    with pytest.raises(PrepError, match=r"t.parquet cannot be read \(ArrowInvalid"):
+        CsvTable(write("no parquet", "t.parquet"))
+    with pytest.raises(PrepError, match="holds nothing for source csv"):
+        CsvTable(write("filepath,title\n")).units()
+    with pytest.raises(PrepError, match="cannot be read as a table: field larger than field limit"):
+        CsvTable(write("filepath,title\nimages/a.jpg," + "x" * (17 * 2**20))).units()
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [("a.jpg", "a.jpg"), ("./././a.jpg", "a.jpg"), ("/data/x/a.jpg", "a.jpg"), ("/data/xy/a.jpg", "/data/xy/a.jpg")],
+)
+def test_paths_below_the_folder(path, expected, tmp_path):
+    assert relative(path, Path("/data/x")) == expected
+    assert relative(str(tmp_path / "a.jpg"), tmp_path) == "a.jpg"
+
+
+def test_private_tables_give_away_no_names(write, tmp_path, monkeypatch):
+    key_file = tmp_path / "deid.key"
+    key_file.write_bytes(SECRET)
+    key_file.chmod(0o600)
+    monkeypatch.setenv("MEDVLP_DEID_KEY", str(key_file))
+    path = write(
+        "filepath,title,mrn,accession\n"
+        "images/a.jpg,First.,MRN0001,ACC1\nimages/b.jpg,Second.,MRN0001,ACC2\nimages/Doe_John.jpg,Third.,MRN0002,ACC3\n"
+    )
+    source = CsvTable(path, group="mrn", key="accession", private=True)
+    first, second = samples(source)
+    group = pseudonym(SECRET, "group:MRN0001")
+    assert first.metadata["group"] == second.metadata["group"] == group
+    assert first.key == f"csv__{group}__{pseudonym(SECRET, 'file:ACC1')}__0"
+    (dropped,) = [item for _, item in items(source) if isinstance(item, Dropped)]
+    assert dropped == Dropped(pseudonym(SECRET, "file:images/Doe_John.jpg"), "missing_image", "")
+    members = [data for sample in (first, second) for name, data in to_members(sample).items() if name != "jpg"]
+    said = [first.key, second.key, repr(source.units()), json.dumps(source.fingerprint()), *map(repr, members)]
+    assert len(members) == 4
+    assert not re.search(r"MRN0|ACC\d|Doe|images/a", "\n".join(said))
+
+
+def test_prepared(write, tmp_path):
+    path = write("filepath,label,part\nimages/a.jpg,mass,train\nimages/b.jpg,,train\nimages/c.jpg,normal,test\n")
+    options = {"label": "label", "split": "part", "licence": "CC0-1.0"}
+    result = prepare("csv", path, tmp_path / "out", options=options)
+    assert (result.ledger["in"], result.ledger["out"]) == (3, 2)
+    assert result.ledger["drops"] == {"read": {"empty_label": 1}}
+    assert verify(tmp_path / "out") == []
+    sample = ShardDataset(tmp_path / "out" / "test").read(0)
+    assert sample.texts["caption"] == "a medical image without an abnormal finding"
