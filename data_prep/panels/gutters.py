@@ -167,7 +167,7 @@ class _Figure:
                     yield from self.cut(piece)
                 return
         for axis in (0, 1):
-            pieces = self.split_at_seam(box, axis) if self.level >= 3 else []
+            pieces = self.split_at_seam(box, axis) if self.level >= 3 and self.is_picture(box) else []
             if pieces:
                 for piece in pieces:
                     yield from self.cut(piece)
@@ -256,6 +256,10 @@ class _Figure:
             return False
         clean = bands[0].ground.is_clean(box, 1 - axis)
         return 1 - clean.mean() <= INK_SHARE
+
+    def is_picture(self, box: Box) -> bool:
+        """Not drawn on paper: the bars of a chart touch along straight edges too."""
+        return bool(self.light[0].far_share(box, 0).mean() >= 0.5)
 
     def split_at_seam(self, box: Box, axis: int) -> list[Box]:
         """The region's two pieces where two pictures touch along a straight edge, or none."""

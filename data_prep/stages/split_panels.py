@@ -34,6 +34,9 @@ def split_panels(draft: Draft) -> Draft | list[Draft]:
     falls into that many panels. Letters are given to panels in reading order. Samples with conversations, without
     caption, or with several images or none stay whole, as do samples that are panels already (metadata "panel").
 
+    Counts: figures split, panels, unsplit: unclear caption | counts differ | layout differs. A caption that labels no
+    panels, as most do, is not counted; its picture is not looked at.
+
     A panel's sample: the key's last part is the label; `texts["caption"]` is what the caption says of it (the rule is in
     `data_prep.panels.captions`) and `texts["figure_caption"]` the whole; metadata gains figure_key, panel (from 1),
     panels (their number), panel_label, and panel_box [x0, y0, x1, y1] in pixels of the figure. All else is the figure's.
@@ -44,7 +47,7 @@ def split_panels(draft: Draft) -> Draft | list[Draft]:
     try:
         parts = split_caption(sample.texts.get("caption", ""))
     except Unclear:
-        return _whole(draft, "labels without clear text")
+        return _whole(draft, "unclear caption")
     if parts is None:
         return draft
     (name, picture), *_ = draft.pictures.items()

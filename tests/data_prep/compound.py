@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import csv
 import io
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from random import Random
 
 import numpy as np
+import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 Box = tuple[int, int, int, int]
@@ -40,6 +44,10 @@ class Compound:
     ground: str
     gutter: int
 
+    @property
+    def picture(self) -> Image.Image:
+        return Image.open(io.BytesIO(self.data))
+
 
 def compose(
     pictures: list[Image.Image],
@@ -56,7 +64,7 @@ def compose(
     ground = ground or random.choice(list(GROUNDS))
     gutter = gutter if gutter is not None else random.randint(3, 20)
     gutter = 0 if ground == "none" else gutter
-    margin = random.choice([0, gutter, 10]) if ground == "white" else 0
+    margin = {"white": random.choice([0, gutter, 10]), "black": 0, "none": 0}.get(ground, gutter)
     place = random.choice(["corner", "above", "below", "none"] if ground == "white" else ["corner", "none"])
     place = place if letters else "none"
     strip = 24 if place in ("above", "below") else 0
@@ -64,7 +72,7 @@ def compose(
     labels = ["abcdefghi"[i] if "a" in style else "ABCDEFGHI"[i] for i in range(count)]
     width = random.randint(500, 900)
 
-    canvas = Image.new("RGB", (width, 4000), GROUNDS[ground])
+    canvas = Image.new("RGB", (width, 4000), GROUNDS.get(ground, ground))
     draw = ImageDraw.Draw(canvas)
     font = ImageFont.load_default(14)
     boxes: list[Box] = []
@@ -110,7 +118,6 @@ def compose_caption(captions: list[str], labels: list[str], style: str, random: 
     before, separator = style.startswith("x"), style[-1]
     written = []
     for text, label in zip(texts, labels, strict=True):
-        sign = style.replace(separator, "").replace("x", "").replace("X", "").strip()
         sign = style[: style.index(" ")] if not before else "(A)"
         sign = sign.replace("A", label).replace("a", label)
         written.append(f"{text} {sign}" if before else f"{sign} {text}")
@@ -118,7 +125,28 @@ def compose_caption(captions: list[str], labels: list[str], style: str, random: 
     return f"{lead} {body}".strip(), [f"{lead} {text}.".strip() for text in texts]
 
 
-def synthetic_picture(seed: int, side: int = 200) -> Image.Image:
-    """Smooth noise with a bright frame to its last pixel: a radiograph for lack of one."""
-    noise = np.random.default_rng(seed).integers(40, 200, (12, 12), dtype=np.uint8)
-    return Image.fromarray(noise).resize((side, side), Image.Resampling.BICUBIC)
+def synthetic_picture(seed: int, side: int = 200, light: float = 1) -> Image.Image:
+    """Smooth noise to its last pixel, for lack of a radiograph."""
+    noise = np.random.default_rng(seed).integers(60, 210, (12, 12)) * light
+    return Image.fromarray(noise.astype(np.uint8)).resize((side, side), Image.Resampling.BICUBIC)
+
+
+def share_of_overlap(first: Sequence[int], second: Sequence[int]) -> float:
+    """Intersection over union of two boxes."""
+    width = max(min(first[2], second[2]) - max(first[0], second[0]), 0)
+    height = max(min(first[3], second[3]) - max(first[1], second[1]), 0)
+    areas = [(x1 - x0) * (y1 - y0) for x0, y0, x1, y1 in (first, second)]
+    return width * height / (sum(areas) - width * height)
+
+
+def read_rocov2(test_data: Path, tidy: Callable[[str], str]) -> list[tuple[Path, str]]:
+    """(image, caption) of the real figures; skips the test where they are absent."""
+    pairs = []
+    for split in ("train", "valid", "test"):
+        table = test_data / "rocov2" / f"{split}_captions.csv"
+        if not table.is_file():
+            pytest.skip(f"needs {table}")
+        with table.open(encoding="utf-8-sig", newline="") as lines:
+            rows = list(csv.DictReader(lines))
+        pairs += [(table.parent / split / f"{row['ID']}.jpg", tidy(row["Caption"])) for row in rows]
+    return pairs

@@ -129,10 +129,10 @@ def test_layout_that_words_of_place_ask_for(caption, layout):
     ("written", "labels"),
     [
         ("(a–c) x (d)", "abcd"),
-        ("(a-b, c) x", "abc"),
+        ("(a-b, c) x (d)", "abcd"),
         ("(A and B) x, (C to E) y", "ABCDE"),
-        ("[a, b & c]", "abc"),
-        ("(panels A, B)", "AB"),
+        ("[a, b & c] x [d]", "abcd"),
+        ("(panels A, B) x (panel C)", "ABC"),
         ("(Fig. A), (Fig. B)", "AB"),
     ],
 )
