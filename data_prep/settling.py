@@ -15,13 +15,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from data_prep.splits import SPLITS, group_hashes, keep_groups_whole, random_splits
+from data_prep.stages.draft import FORMATS
 from data_prep.unit import Part
+from medvlp.report.pictures import thumbnail
 from medvlp.shards import read_members
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-PAIRS_SHOWN = 24
+PAIRS_SHOWN = 12
+"""Of the copies inside the data, and of those that evaluations have."""
 
 
 @dataclass
@@ -103,7 +106,7 @@ class Rows:
 
 
 def settle(folder: Path, parts: Sequence[Part], stages: list[dict[str, Any]], evaluations: Sequence[str]) -> Settled:
-    """Apply the settling stages of a plan. evaluations: folders of the splits that `decentaminate` names, in order."""
+    """Apply the settling stages of a plan. evaluations: folders of the splits that `decontaminate` names, in order."""
     rows = Rows(folder, parts)
     by_name = {entry["stage"]: entry for entry in stages}
     published_N = rows.published()
@@ -114,6 +117,8 @@ def settle(folder: Path, parts: Sequence[Part], stages: list[dict[str, Any]], ev
         settled.left[before] += count
         settled.joined[after] += count
         settled.moved[f"{before}→{after}"] = count
+    if "duplicates" in by_name and len(rows):
+        _settle_duplicates(settled, rows, by_name["duplicates"])
     return settled
 
 
@@ -123,3 +128,41 @@ def _splits(rows: Rows, published_N: np.ndarray, entry: dict[str, Any]) -> np.nd
     if entry["by"] == "grouped":
         return keep_groups_whole(published_N, group_hashes(rows.groups()))
     return published_N
+
+
+def _settle_duplicates(settled: Settled, rows: Rows, entry: dict[str, Any]) -> None:
+    """All copies of a sample but one: dropped, or only reported."""
+    from data_prep.settle.duplicates import decide, find
+    from data_prep.settle.marks import Marks
+    from data_prep.settle.pictures import Limits
+
+    found = find(Marks(rows.marks()), Limits(radius=entry["radius"]), scratch=rows.folder)
+    copies = decide(found, settled.split_N, settled.kept_N)
+    keys = rows.keys([row for copy in copies for row in (copy.row, copy.other)])
+    for copy, key, other in zip(copies, keys[::2], keys[1::2], strict=True):
+        page: dict[str, Any] = {
+            "key": key,
+            "split": SPLITS[settled.split_N[copy.row]],
+            "other": other,
+            "other_split": SPLITS[settled.split_N[copy.other]],
+            "kind": copy.kind.removesuffix("_duplicate"),
+            "distance": copy.distance,
+            "action": "dropped" if entry["action"] == "drop" else "kept",
+        }
+        if entry["action"] == "drop":
+            settled.kept_N[copy.row] = False
+            drop = {"split": page["split"], "name": key, "stage": "duplicates", "reason": copy.kind}
+            settled.drops.append({**drop, "detail": f"of {other}"})
+        settled.copies.append(page)
+        if len(settled.pairs) < PAIRS_SHOWN:
+            settled.pairs.append(_pair(page, rows.members(copy.row), rows.members(copy.other)))
+
+
+def _pair(page: dict[str, Any], members: dict[str, bytes], other: dict[str, bytes]) -> dict[str, Any]:
+    """A copy and what it is a copy of, for the report: both pictures, small, and both captions."""
+    shown: dict[str, Any] = {"row": page}
+    for prefix, its in (("", members), ("other_", other)):
+        image = next((its[name] for name in sorted(its) if name.rpartition(".")[2] in FORMATS), b"")
+        shown[f"{prefix}image"] = thumbnail(image) if image else ""
+        shown[f"{prefix}caption"] = its.get("txt", b"").decode("utf-8", "replace")[:500]
+    return shown

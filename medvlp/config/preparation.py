@@ -70,7 +70,7 @@ class PrepConfig:
     """Shares of the groups with split=random."""
     split_seed: int = 0
     """Which random split."""
-    duplicates: str = "off"
+    duplicates: str = "report"
     """Copies of images within the data: off (not looked for), report, or drop all but one."""
     duplicates_radius: int = 10
     """Bits of 64 in which perceptual hashes of candidates may differ."""

@@ -8,11 +8,11 @@ import numpy as np
 from PIL import Image
 
 
-def jpeg(number: int, side: int = 48) -> bytes:
+def jpeg(number: int, side: int = 48, quality: int = 75) -> bytes:
     """A photograph-like JPEG that the number decides."""
     coarse = np.random.default_rng(number).integers(0, 256, (6, 6), dtype=np.uint8)
     buffer = io.BytesIO()
-    Image.fromarray(coarse).resize((side, side), Image.Resampling.BICUBIC).save(buffer, "JPEG")
+    Image.fromarray(coarse).resize((side, side), Image.Resampling.BICUBIC).save(buffer, "JPEG", quality=quality)
     return buffer.getvalue()
 
 

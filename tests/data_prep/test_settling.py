@@ -48,10 +48,13 @@ class Figures:
         for number, article in unit.what:
             yield Sample(
                 make_key(self.name, article, str(number)),
-                {"jpg": jpeg(number)},
+                {"jpg": picture(number)},
                 {"caption": f"{self.style} figure {number}"},
                 metadata={"group": article, "source": self.name, "licence": "CC0-1.0"},
             )
+
+
+picture = jpeg
 
 
 @pytest.fixture
@@ -185,3 +188,29 @@ def test_a_damaged_page_is_done_anew(figures, tmp_path):
 def test_unknown_options_are_named(figures, tmp_path):
     with pytest.raises(PrepError, match=r"source figures does not know options.stile; its options are style"):
         prepare("figures", figures, tmp_path / "out", options={"stile": "fancy"})
+
+
+@pytest.mark.parametrize("action", ["report", "drop"])
+def test_copies_are_found_and_the_held_out_one_stays(figures, tmp_path, monkeypatch, action):
+    """Figure 8 of the test split is figure 0, which train has too; figure 4 is figure 3 at another quality."""
+    copies = {8: jpeg(0), 4: jpeg(3, quality=60)}
+    monkeypatch.setattr(f"{__name__}.picture", lambda number: copies.get(number, jpeg(number)))
+    result = prepare("figures", figures, tmp_path / "out", duplicates=action)
+    found = [json.loads(line) for line in (tmp_path / "out" / "copies.jsonl").read_text().splitlines()]
+    summary = [(row["key"], row["other"], row["other_split"], row["kind"], row["action"]) for row in found]
+    done = {"report": "kept", "drop": "dropped"}[action]
+    assert summary == [
+        ("figures__a__0__0", "figures__b__8__0", "test", "exact", done),
+        ("figures__c__4__0", "figures__c__3__0", "train", "near", done),
+    ]
+    pairs = json.loads((tmp_path / "out" / "pairs.json").read_text())
+    assert [pair["row"] for pair in pairs] == found
+    assert all(pair["image"].startswith("data:image/jpeg;base64,") for pair in pairs)
+    assert (pairs[0]["caption"], pairs[0]["other_caption"]) == ("plain figure 0", "plain figure 8")
+    drops = {"duplicates": {"exact_duplicate": 1, "near_duplicate": 1}} if action == "drop" else {}
+    assert result.ledger["drops"] == drops
+    assert result.ledger["splits"]["train"]["out"] == (4 if action == "drop" else 6)
+    assert verify(tmp_path / "out") == []
+    if action == "drop":
+        rows = [json.loads(line) for line in (tmp_path / "out" / "dropped.jsonl").read_text().splitlines()]
+        assert (rows[0]["name"], rows[0]["detail"]) == ("figures__a__0__0", "of figures__b__8__0")
