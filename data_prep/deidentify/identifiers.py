@@ -20,7 +20,8 @@ _STRONG = (
     r"|number|id|#)"
     r"|encounter|requisition|(?:FIN|CSN|HAR|NPI|DEA|NHS|MBI|HICN)(?=\s*(?:[:#]|no\b|num|id\b))|medicare|medicaid"
     r"|polic?y|member(?:ship)?\s+(?:no\b|number|id|#)|insurance"
-    r"|subscriber|beneficiary|passport|driver'?s?\s+licen[cs]e|licen[cs]e|serial|S/N|UDI|(?:device|specimen)\s*"
+    r"|subscriber|beneficiary|passport|driver'?s?\s+licen[cs]e|licen[cs]e|(?:serial(?=\s*(?:no\b|num|#|:)))|S/N|UDI|"
+    r"(?:device|specimen)\s*"
     r"(?:no\b|number|id|#|:)"
     r"|study\s+(?:id|uid|number)|exam(?:ination)?\s+(?:id|number|no\b|#)|order\s+(?:id|number|no\b|#)|case\s+(?:id"
     r"|number)"
@@ -50,7 +51,7 @@ _BARE = [
 # Numbers of published data and papers identify no patient.
 _PUBLISHED = re.compile(
     r"(?i)\b(?:genbank|GEO|SRA|PDB|ENA|EMBL|uniprot|refseq|PMID|PMC|DOI|catalog(?:ue)?|cat\.?|NCT|trial|strain|clone"
-    r"|cell line|voucher|plasmid|museum|DPI)\b[\w\s.:#(-]{0,25}$"
+    r"|cell line|voucher|plasmid|museum|DPI|grants?|awards?)\b[\w\s.:#(-]{0,25}$"
 )
 
 _EMAIL = re.compile(r"(?i)[\w.+%-]{1,64} ?(?:@|\[at\]|\(at\)) ?[a-z0-9-]+(?:(?:\.| ?\[dot\] ?| ?\(dot\) ?)[a-z0-9-]+)+")

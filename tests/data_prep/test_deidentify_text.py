@@ -109,7 +109,8 @@ CLINICAL = """3/4 views|grade 5/6|5/6 nephrectomy|C5/6|L4-L5|T2-weighted|TR/TE/T
     |MD, mediodorsal|Ct angiography|3 Axial CT|segment 7|the 1990s|1998-2003|SUV 12.4|b 1000|Patient: Female|day 3/7
     |Patient: a 54-year-old|by CT|fall 3|16:45|T1 3/4|x200 magnification|20/20 vision|image 1024 x 1024|Mother: Diabetes
     |Diagnosis: Hodgkin|Brother: healthy|Father died|read by two radiologists|reviewed by Radiology|Re: Chest pain
-    |named Rapunzel syndrome|Name: Chest CT|WBC 9.9, HGB 15.7|BP 158/72|0.9 mg/dL|CTDIvol 12.55 mGy|1.2.3|Section 4.5.1"""
+    |named Rapunzel syndrome|Serial 10-fold dilutions|grant GM072815|Name: Chest CT
+    |WBC 9.9, HGB 15.7|BP 158/72|0.9 mg/dL|CTDIvol 12.55 mGy|1.2.3|Section 4.5.1"""
 
 
 @pytest.mark.parametrize("text", [text.strip() for text in CLINICAL.split("|")])
