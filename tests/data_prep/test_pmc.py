@@ -211,6 +211,7 @@ def test_digests_of_the_publisher(tmp_path):
         (CC_BY, {"license_code": None, "is_pmc_openaccess": False}, [], "NO-CC", ""),
         ("", {"license_code": "CC0"}, [], "CC0-1.0", ""),
         ("", {"license_code": None}, ["CC BY-SA", "CC BY"], "CC-BY-SA", ""),
+        ("", {"license_code": None}, ["CC BY", "CC BY-NC"], "CC-BY-NC", ""),
         ("", {"license_code": 5}, [], "unknown", ""),
     ],
 )
@@ -255,7 +256,8 @@ def test_a_lent_figure_is_not_under_the_articles_licence(tmp_path):
 )
 def test_retractions(tmp_path, metadata, listed, kind, said):
     write_new(tmp_path, 1, 1, article_xml(1, figure(), kind=kind), {"f1.jpg": jpeg(1)}, **metadata)
-    write_list(tmp_path, [(1, "CC BY", listed)])
+    write_list(tmp_path, [(1, "CC BY", "no")], "oa_comm_file_list.csv")
+    write_list(tmp_path, [(1, "CC BY", listed)], "oa_file_list.csv")
     (sample,), _, _ = items_of(tmp_path)
     assert (sample.metadata["retracted"], sample.metadata.get("retracted_by")) == (said is not None, said)
 
