@@ -1,0 +1,151 @@
+"""The distinct pictures of a data set, and which of them look alike.
+
+Shapes: N samples, I images of all samples, D distinct images (by sha256), E pairs of distinct images.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_prep.settle.hamming import within
+from data_prep.settle.likeness import SIDE, likeness
+from data_prep.settle.marks import INNER_ZOOM, Marks, fixed_bytes, unsigned
+
+Ints = NDArray[np.int64]
+AT_ONCE = 4096
+"""Candidate pairs whose thumbnails are in memory: 32 MB."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What makes two pictures copies: hashes within the radius, then both correlations (see likeness.py)."""
+
+    radius: int = 10
+    """Bits of 64 in which perceptual hashes may differ."""
+    min_likeness: float = 0.96
+    """Correlation of the aligned thumbnails."""
+    min_detail: float = 0.75
+    """Correlation of their fine structure, which two smooth pictures, or two patients, do not share."""
+
+
+@dataclass(frozen=True)
+class Alike:
+    """Pairs of distinct images, each once, ordered; positions in the first and in the second list of them."""
+
+    first_E: Ints
+    second_E: Ints
+    distance_E: NDArray[np.uint8]
+    likeness_E: NDArray[np.float32]
+
+
+class Pictures:
+    """The images of a data set by content. About 60 bytes an image in memory; thumbnails are in a file that has no name."""
+
+    def __init__(self, marks: Marks, scratch: Path | None = None) -> None:
+        counts, halves, hashes, inner, known = [], [], [], [], []
+        for lengths, (sha256, whole, inside) in marks.lists("sha256", "hash", "inner_hash"):
+            counts.append(lengths)
+            halves.append(np.ascontiguousarray(fixed_bytes(sha256, 32)[:, :16]).view(np.uint64))
+            hashes.append(unsigned(whole))
+            inner.append(unsigned(inside))
+            known.append(whole.is_valid().to_numpy(zero_copy_only=False))
+        self.starts_N = np.concatenate([[0], np.cumsum(_joined(counts, np.int64))])
+        """Sample n has the images starts[n] to starts[n + 1]."""
+        half_I2 = np.concatenate([np.zeros((0, 2), np.uint64), *halves])
+        self.content_I, self.first_D = _distinct(half_I2)
+        self.hash_D = _joined(hashes, np.uint64)[self.first_D]
+        self.inner_D = _joined(inner, np.uint64)[self.first_D]
+        self.comparable_D = _joined(known, np.bool_)[self.first_D]
+        self.sha_D2 = half_I2[self.first_D]
+        self.thumbnails_D = _spooled(marks, self.first_D, scratch)
+
+    def rows(self) -> Ints:
+        """(I,) the sample of each image."""
+        return np.repeat(np.arange(len(self.starts_N) - 1), np.diff(self.starts_N))
+
+
+def _joined(arrays: list[NDArray[Any]], dtype: type) -> NDArray[Any]:
+    return np.concatenate([np.zeros(0, dtype), *arrays])
+
+
+def _distinct(half_I2: NDArray[np.uint64]) -> tuple[Ints, Ints]:
+    """Contents are numbered as they first come: (content of each image, first image of each content)."""
+    order_I = np.lexsort((half_I2[:, 1], half_I2[:, 0]))  # stable, so the first of equals is the earliest
+    sorted_I2 = half_I2[order_I]
+    is_new_I = np.ones(len(order_I), bool)
+    is_new_I[1:] = (sorted_I2[1:] != sorted_I2[:-1]).any(1)
+    earliest_D = order_I[is_new_I]
+    number_D = np.empty(len(earliest_D), np.int64)
+    number_D[np.argsort(earliest_D)] = np.arange(len(earliest_D))
+    content_I = np.empty(len(order_I), np.int64)
+    content_I[order_I] = number_D[np.cumsum(is_new_I) - 1]
+    return content_I, np.sort(earliest_D)
+
+
+def _spooled(marks: Marks, first_D: Ints, scratch: Path | None) -> NDArray[np.uint8]:
+    """Thumbnails of the distinct images, mapped from a file that vanishes with the process."""
+    with tempfile.TemporaryFile(dir=scratch) as file:
+        start = 0
+        for _, (thumbnails,) in marks.lists("thumbnail"):
+            pixels = fixed_bytes(thumbnails, SIDE * SIDE)
+            low, high = np.searchsorted(first_D, [start, start + len(pixels)])
+            file.write(pixels[first_D[low:high] - start].tobytes())
+            start += len(pixels)
+        file.flush()
+        if not len(first_D):
+            return np.zeros((0, SIDE, SIDE), np.uint8)
+        return np.memmap(file, np.uint8, "r", shape=(len(first_D), SIDE, SIDE))
+
+
+def candidates(
+    a: Pictures, b: Pictures, radius: int, a_some: Ints, b_some: Ints
+) -> Iterator[tuple[Ints, Ints, NDArray[np.uint8], float, bool]]:
+    """Pairs whose hashes are near, of the given pictures: (of a, of b, distance, zoom, swapped).
+
+    Whole against whole; inner of a against whole of b, which finds what b shows of a; and the other way round, where
+    swapped says that the zoom is of b. A pair may come more than once.
+    """
+    keys = ((a.hash_D, b.hash_D, 1.0, False), (a.inner_D, b.hash_D, INNER_ZOOM, False))
+    for a_keys, b_keys, zoom, swapped in (*keys, (a.hash_D, b.inner_D, INNER_ZOOM, True)):
+        if swapped and a is b:  # both orders of a pair are among the inner against whole already
+            continue
+        for query, place, distance in within(a_keys[a_some], b_keys[b_some], radius):
+            yield a_some[query], b_some[place], distance, zoom, swapped
+
+
+def alike(a: Pictures, b: Pictures, limits: Limits, a_some: Ints, b_some: Ints) -> Alike:
+    """Pairs of pictures of a and b that are copies. With a is b: pairs of two, the earlier first."""
+    found = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.uint8), np.zeros(0, np.float32))]
+    for first, second, distance, zoom, swapped in candidates(a, b, limits.radius, a_some, b_some):
+        if a is b:
+            wanted = first < second if zoom == 1.0 else first != second
+            first, second, distance = first[wanted], second[wanted], distance[wanted]
+        for start in range(0, len(first), AT_ONCE):
+            some = slice(start, start + AT_ONCE)
+            score = confirmed(a, b, first[some], second[some], zoom, swapped, limits)
+            kept = np.flatnonzero(score > 0)
+            found.append((first[some][kept], second[some][kept], distance[some][kept], score[kept]))
+    first_E, second_E, distance_E, score_E = (np.concatenate(column) for column in zip(*found, strict=True))
+    if a is b:
+        first_E, second_E = np.minimum(first_E, second_E), np.maximum(first_E, second_E)
+    order_E = np.lexsort((distance_E, -score_E, second_E, first_E))  # of what came twice, the best likeness
+    first_E, second_E = first_E[order_E], second_E[order_E]
+    once_E = np.ones(len(order_E), bool)
+    once_E[1:] = (first_E[1:] != first_E[:-1]) | (second_E[1:] != second_E[:-1])
+    return Alike(first_E[once_E], second_E[once_E], distance_E[order_E][once_E], score_E[order_E][once_E])
+
+
+def confirmed(
+    a: Pictures, b: Pictures, first: Ints, second: Ints, zoom: float, swapped: bool, limits: Limits
+) -> NDArray[np.float32]:
+    """The likeness of each pair that the thumbnails confirm, 0 for the others."""
+    a_PSS, b_PSS = a.thumbnails_D[first], b.thumbnails_D[second]
+    score_P, detail_P = likeness(b_PSS, a_PSS, zoom) if swapped else likeness(a_PSS, b_PSS, zoom)
+    return np.where((score_P >= limits.min_likeness) & (detail_P >= limits.min_detail), score_P, np.float32(0))
