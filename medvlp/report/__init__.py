@@ -6,11 +6,12 @@ from pathlib import Path
 
 from medvlp.report.files import NotARun, explained, read_jsonl
 from medvlp.report.prep import write_prep_report
+from medvlp.report.provenance import write_provenance
 from medvlp.report.run import write_run_report
 from medvlp.report.tables import results_table
 from medvlp.shards import ShardError
 
-__all__ = ["NotARun", "main", "results_table", "write_prep_report", "write_run_report"]
+__all__ = ["NotARun", "main", "results_table", "write_prep_report", "write_provenance", "write_run_report"]
 
 USAGE = """usage: medvlp report <folder> [<folder> ...]
 

@@ -1,0 +1,91 @@
+"""Copies that a preparation found, inside the data and against evaluation sets, from `copies.jsonl` and `pairs.json`."""
+
+import json
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from medvlp.report.files import NotARun, Row, explained
+
+PAIRS_SHOWN = 24
+MAX_PAIRS_BYTES = 2**26
+
+
+@dataclass(frozen=True)
+class CopyCount:
+    """Copies of one kind between two places."""
+
+    kind: str
+    split: str
+    other: str
+    """A split, or the name of an evaluation set."""
+    is_evaluation: bool
+    action: str
+    count: int
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A copy and what it is a copy of."""
+
+    kind: str
+    distance: str
+    action: str
+    keys: tuple[str, str]
+    places: tuple[str, str]
+    images: tuple[str, str]
+    """data: URIs of JPEGs, or empty."""
+    captions: tuple[str, str]
+
+
+def copy_counts(folder: Path) -> list[CopyCount]:
+    """How many copies of which kind were found, read line by line; none where nobody looked.
+
+    Raises:
+        NotARun: a line is not a row of a copy.
+    """
+    path = folder / "copies.jsonl"
+    found: Counter[tuple[str, str, str, bool, str]] = Counter()
+    if path.is_file():
+        with open(path, "rb") as lines:
+            for number, line in enumerate(lines, start=1):
+                try:
+                    row = json.loads(line)
+                    kind, action = str(row["kind"]), str(row.get("action", ""))
+                except (ValueError, KeyError, TypeError, AttributeError) as error:
+                    raise NotARun(f"{path}, line {number}: not a row of a copy ({error})") from None
+                found[kind, str(row.get("split", "")), _place(row), bool(row.get("folder")), action] += 1
+    return [CopyCount(*which, count) for which, count in sorted(found.items())]
+
+
+def copy_pairs(folder: Path) -> list[Pair]:
+    """Some copies with both pictures. Raises NotARun for a file of another shape."""
+    path = folder / "pairs.json"
+    if not path.is_file():
+        return []
+    with explained(path):
+        if path.stat().st_size > MAX_PAIRS_BYTES:
+            raise ValueError(f"it has more than {MAX_PAIRS_BYTES} bytes")
+        return [_pair(entry) for entry in json.loads(path.read_bytes())[:PAIRS_SHOWN]]
+
+
+def _pair(entry: Row) -> Pair:
+    row = entry["row"]
+    distance = row.get("distance")
+    return Pair(
+        kind=str(row["kind"]),
+        distance="" if distance is None else str(distance),
+        action=str(row.get("action", "")),
+        keys=(str(row.get("key", "")), str(row.get("other", ""))),
+        places=(str(row.get("split", "")), _place(row)),
+        images=(_image(entry.get("image")), _image(entry.get("other_image"))),
+        captions=(str(entry.get("caption") or ""), str(entry.get("other_caption") or "")),
+    )
+
+
+def _place(row: Row) -> str:
+    return str(row.get("folder") or row.get("other_split") or "")
+
+
+def _image(value: object) -> str:
+    return value if isinstance(value, str) and value.startswith("data:image/jpeg;base64,") else ""
