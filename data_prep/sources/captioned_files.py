@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from array import array
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -102,22 +103,33 @@ class CaptionedFiles:
 
     def digest_sizes(self) -> str:
         """sha256 of the names and sizes of all files that rows name: hashing a million images is too slow."""
-        paths = {row.path for rows in self._rows.values() for row in rows if isinstance(row, Row)}
-        listing = "\n".join(f"{path}\t{size_of(self.folder, path)}" for path in sorted(paths))
-        return hashlib.sha256(listing.encode("utf-8", "surrogatepass")).hexdigest()
+        digest = hashlib.sha256()
+        for split in SPLITS:
+            for row, size in zip(self._rows[split], self._sizes[split], strict=True):
+                digest.update(f"{row.path if isinstance(row, Row) else ''}\t{size}\n".encode("utf-8", "surrogatepass"))
+        return digest.hexdigest()
 
     def units(self) -> list[Unit]:
         """Consecutive rows, in the source's order. A unit stays done while its rows and the sizes of their files do."""
         return [
-            replace(unit, mark=self._mark(self._rows[split][slice(*unit.what)]))
+            replace(unit, mark=self._mark(split, *unit.what))
             for split in SPLITS
             for unit in chunks(split, len(self._rows[split]), self.samples_per_shard)
         ]
 
-    def _mark(self, rows: Sequence[Row | Dropped]) -> str:
-        sizes = [size_of(self.folder, row.path) if isinstance(row, Row) else None for row in rows]
+    def _mark(self, split: str, start: int, stop: int) -> str:
+        rows, sizes = self._rows[split][start:stop], self._sizes[split][start:stop]
         listing = "\n".join(f"{size}\t{row!r}" for size, row in zip(sizes, rows, strict=True))
         return hashlib.sha256(listing.encode("utf-8", "surrogatepass")).hexdigest()
+
+    @cached_property
+    def _sizes(self) -> dict[str, array[int]]:
+        """Bytes of each row's file; -1 where there is none."""
+        return {split: array("q", map(self._size, rows)) for split, rows in self._rows.items()}
+
+    def _size(self, row: Row | Dropped) -> int:
+        size = size_of(self.folder, row.path) if isinstance(row, Row) else None
+        return -1 if size is None else size
 
     def read(self, unit: Unit) -> Iterator[Sample | Dropped]:
         """Every row, as a sample or as a drop."""

@@ -56,7 +56,8 @@ class CsvTable(CaptionedFiles):
         table = Table(Path(input))
         caption = caption or ("" if label else "title")
         templates = templates or ("generic" if label and not caption else "")
-        self.images = images
+        # Of a folder elsewhere only the name is of the data, not where it stands on this machine.
+        self.images = Path(images).name if Path(images).is_absolute() else images
         folder = table.path.parent / images
         if not folder.is_dir():
             raise PrepError(f"options.images={images}: {folder} is not a folder")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Collection, Iterable, Iterator, Sequence
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
@@ -11,12 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.sources.base import Dropped, PrepError, readable
-from data_prep.sources.captioned_files import SPLIT_NAMES, Row, split_of
+from data_prep.sources.captioned_files import NOTHING, SPLIT_NAMES, Row, split_of
 from data_prep.sources.files import MAX_TEXT, BadRow, as_text, check_utf8, csv_entry, described, read_json_lines
 
 SEPARATORS = ("\t", ",", ";", "|")
 MISSING = frozenset(("", "nan", "none", "null", "na", "n/a", "<na>", "nat", "#n/a"))
 """What stands for no value, in lower case: how pandas and others write it."""
+
+CAPTIONS = re.compile(r"caption(_[0-9]+)?")
+"""Texts of a sample that hold its captions."""
 
 
 def is_missing(text: str) -> bool:
@@ -150,6 +154,13 @@ class TableRows:
                 f"options.split={roles.split} is neither a split ({', '.join(SPLIT_NAMES)}) nor a column of "
                 f"{table.path.name}, which has {', '.join(map(repr, table.columns))}"
             )
+        taken = [name for name in roles.texts if CAPTIONS.fullmatch(name)]
+        taken += [name for name in roles.labels if name == "label_name"]
+        if taken:
+            raise PrepError(
+                f"the column {taken[0]!r} would take the place of what the source itself calls so; name it as "
+                "options.caption or options.label, or rename it"
+            )
         self.gaps = [column for column in gaps if column in table.columns]
 
     def is_column(self, value: str) -> bool:
@@ -231,8 +242,8 @@ class TableRows:
     def _value(self, entry: dict[str, Any], role: str, default: str) -> str:
         return (needed(entry, role) if self.is_column(role) else role) or default
 
-    def _present(self, entry: dict[str, Any], columns: Sequence[str]) -> dict[str, str]:
-        return {column: cell for column in columns if (cell := cell_of(entry, column))}
+    def _present(self, entry: dict[str, Any], columns: Sequence[str]) -> Mapping[str, str]:
+        return {column: cell for column in columns if (cell := cell_of(entry, column))} or NOTHING
 
 
 def _merge(first: Row | Dropped, row: Row) -> Row:

@@ -123,6 +123,13 @@ def test_all_roles(write):
     assert json.loads(json.dumps(source.options())) == source.options()
 
 
+def test_images_may_stand_elsewhere(write, tmp_path):
+    path = write(f"filepath,title\na.jpg,One.\n{tmp_path}/images/b.jpg,Two.\n")
+    source = CsvTable(path, images=str(tmp_path / "images"))
+    assert [sample.key for sample in samples(source)] == ["csv__a__jpg__0", "csv__b__jpg__0"]
+    assert str(tmp_path) not in json.dumps(source.options())
+
+
 def test_constants_for_all_rows(write):
     path = write("filepath,title\nimages/a.jpg,One.\n")
     source = CsvTable(path, split="test", licence="cc-by-nc 4.0", modality="endoscopy")
@@ -254,6 +261,8 @@ def test_lines_of_json_that_cannot_become_samples(write):
             {"texts": ["note"]},
             "has no column 'note'; it has 'filepath', 'title'; say options.texts",
         ),
+        ("filepath,title,caption_1\n", {"texts": "caption_1"}, "the column 'caption_1' would take the place of"),
+        ("filepath,title,label_name\n", {"labels": "label_name"}, "the column 'label_name' would take the place"),
         ("filepath,title\n", {"split": "part"}, "options.split=part is neither a split"),
         ("filepath,title\n", {"licence": "rights"}, "options.licence=rights is neither a column nor a licence"),
         ("filepath,title\n", {"images": "nowhere"}, "options.images=nowhere"),
