@@ -20,7 +20,7 @@ SIDE = 64
 
 UNALIGNED_SIDE, ALIGN_SIDE = 16, 32
 STEPS = 5
-LEAST_GAIN = 1e-3
+LEAST_GAIN = 3e-4
 """Of correlation, by one step: below it another step is not taken."""
 
 _LEAST_4 = np.array([0.85, -0.1, 0.85, -0.1], np.float32)
