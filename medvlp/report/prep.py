@@ -1,46 +1,36 @@
 """The page of a prepared source: what came in, what went out, what was dropped and why, and what it looks like."""
 
-import re
-from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from markupsafe import Markup
 
-from medvlp.report.charts import histogram
-from medvlp.report.files import NotARun, Row, explained, read_json
-from medvlp.report.ledger import Drops, dropped
+from medvlp.report.attribution import read_attribution
+from medvlp.report.bars import histogram
+from medvlp.report.contents import Contents, read_contents
+from medvlp.report.copies import copy_counts, copy_pairs
+from medvlp.report.files import explained, read_json
+from medvlp.report.glance import evenly, glance
 from medvlp.report.page import write_page
-from medvlp.report.pictures import Picture, picture
-from medvlp.shards import BadSample, ShardDataset, ShardError
+from medvlp.report.pictures import picture
+from medvlp.report.stages import SENTENCES, deidentification, how_split
 
 SHOWN = 24
 """Samples in the grid, evenly spaced over all splits."""
-CAPTIONS = 20_000
-"""Captions read for the most frequent terms, evenly spaced: a pread each, so millions of samples take no longer."""
-TERMS = 40
-
-STOP_WORDS = frozenset(
-    re.findall(
-        r"\w+",
-        """about after all also and are arrow arrows before between both but can demonstrated demonstrates due each for
-        from has have her his image images into its more not other patient shown showed showing shows than that the
-        their there these this through two was were which with within without""",
-    )
-)
+SHOWN_INPUTS = 20
+"""Input files that the page lists; manifests have all."""
 
 
 @dataclass(frozen=True)
-class Split:
-    """One split by the columns of its table."""
+class Step:
+    """A stage in the flow from what came in to what went out."""
 
-    name: str
-    manifest_hash: str
-    samples: int
-    groups: int
-    entered: int | None
-    drops: Drops
+    stage: str
+    dropped: int
+    left: int
+    """Samples that go on."""
+    reasons: list[tuple[str, int]]
 
 
 def write_prep_report(folder: str | Path) -> Path:
@@ -49,99 +39,66 @@ def write_prep_report(folder: str | Path) -> Path:
     Raises:
         NotARun: no finished split is there, or a file is damaged.
     """
-    folder = Path(folder)
-    ledger = read_json(folder / "ledger.json")
-    manifests = sorted(folder.glob("*/manifest.json"))
-    if not ledger or not manifests:
-        raise NotARun(f"{folder}: expected ledger.json and at least one finished split, as `medvlp prep` leaves them")
-    try:
-        datasets = [ShardDataset(path.parent) for path in manifests]
-    except ShardError as error:
-        raise NotARun(str(error)) from None
-    with explained(folder / "ledger.json"):
-        splits = [_split(dataset, ledger["splits"].get(dataset.folder.name, {})) for dataset in datasets]
-        drops = dropped(ledger)
-        entered, left = int(ledger["in"]), int(ledger["out"])
-    terms, captions = frequent_terms(datasets)
+    contents = read_contents(folder)
+    seen = glance(contents.datasets)
+    with explained(contents.folder / "attribution.csv"):
+        attribution = read_attribution(contents.folder)
     return write_page(
-        folder / "report.html",
+        contents.folder / "report.html",
         "prep.html",
-        title=folder.resolve().name,
-        entered=entered,
-        left=left,
-        drops=drops,
-        splits=splits,
-        group_kinds=group_kinds(datasets),
-        shared=_shared_groups(datasets),
-        licences=_counts(datasets, "licence"),
-        modalities=_counts(datasets, "modality"),
-        charts=_histograms(datasets),
-        pictures=_grid(datasets),
-        terms=terms,
-        captions=captions,
-        stages=datasets[0].manifest.stages,
+        title=contents.folder.resolve().name,
+        contents=contents,
+        left=contents.samples,
+        steps=steps(contents),
+        how_split=how_split(contents),
+        licences=contents.counts("licence"),
+        modalities=contents.counts("modality"),
+        charts=_histograms(contents),
+        seen=seen,
+        against=(contents.stage("decontaminate") or {}).get("against", {}),
+        looked_for=[contents.stage(name) is not None for name in ("duplicates", "decontaminate")],
+        copies=copy_counts(contents.folder),
+        pairs=copy_pairs(contents.folder),
+        hidden=deidentification(contents),
+        removed=[(stage, what, n) for stage, what, n in contents.stage_counts if stage.startswith("deidentify")],
+        attribution=attribution,
+        pictures=[picture(dataset, row) for dataset, row in evenly(contents.datasets, SHOWN)],
+        stages=[(str(entry.get("stage", "")), _settings(entry)) for entry in contents.stages],
+        sentences=SENTENCES,
+        run=read_json(contents.folder / "run.json"),
     )
 
 
-def frequent_terms(datasets: Sequence[ShardDataset]) -> tuple[list[tuple[str, int]], int]:
-    """(word, captions that hold it) of the words of three letters or more in most captions; and the captions read."""
-    counts: Counter[str] = Counter()
-    captions = 0
-    for dataset, row in _evenly(datasets, CAPTIONS):
-        try:
-            caption = dataset.read(row).texts.get("caption", "")
-        except BadSample:
-            continue  # the grid names what cannot be read; a word list has no place for it
-        captions += bool(caption)
-        words = set(re.findall(r"[^\W\d_]{3,}", caption.lower())) - STOP_WORDS
-        counts.update(sorted(words))
-    return counts.most_common(TERMS), captions
-
-
-def group_kinds(datasets: Sequence[ShardDataset]) -> list[str]:
-    """What groups are, such as article or patient, by samples that are evenly spaced over all splits."""
-    kinds = set()
-    for dataset, row in _evenly(datasets, SHOWN):
-        try:
-            kinds.add(str(dataset.read(row).metadata.get("group_kind") or "not stated"))
-        except BadSample:
-            continue  # the grid names it
-    return sorted(kinds)
-
-
-def _evenly(datasets: Sequence[ShardDataset], count: int) -> list[tuple[ShardDataset, int]]:
-    total = sum(map(len, datasets))
-    chosen = range(total) if total <= count else [number * total // count for number in range(count)]
-    found, start, place = [], 0, 0
-    for number in chosen:
-        while number - start >= len(datasets[place]):
-            start += len(datasets[place])
-            place += 1
-        found.append((datasets[place], number - start))
+def steps(contents: Contents) -> list[Step]:
+    """The stages that dropped samples, in the order in which samples met them."""
+    reasons: dict[str, list[tuple[str, int]]] = {}
+    for stage, reason, count in contents.drops:
+        reasons.setdefault(stage, []).append((reason, count))
+    order = [str(entry.get("stage")) for entry in contents.stages]
+    left = contents.entered
+    found = []
+    for stage in sorted(reasons, key=lambda stage: order.index(stage) if stage in order else len(order)):
+        gone = sum(count for _, count in reasons[stage])
+        left -= gone
+        found.append(Step(stage, gone, left, sorted(reasons[stage], key=lambda pair: (-pair[1], pair[0]))))
     return found
 
 
-def _split(dataset: ShardDataset, ledger: Row) -> Split:
-    groups = len(set(dataset.column("group")))
-    return Split(dataset.folder.name, dataset.manifest_hash, len(dataset), groups, ledger.get("in"), dropped(ledger))
+def _settings(entry: dict[str, object]) -> dict[str, object]:
+    settings = {name: value for name, value in entry.items() if name != "stage"}
+    files = settings.get("input")
+    if isinstance(files, dict) and len(files) > SHOWN_INPUTS:
+        some = dict(list(files.items())[:SHOWN_INPUTS])
+        settings["input"] = some | {f"and {len(files) - SHOWN_INPUTS} more": "in the manifests"}
+    return settings
 
 
-def _shared_groups(datasets: Sequence[ShardDataset]) -> int:
-    splits = Counter(group for dataset in datasets for group in set(dataset.column("group")) if group)
-    return sum(count > 1 for count in splits.values())
-
-
-def _counts(datasets: Sequence[ShardDataset], column: str) -> list[tuple[str, int]]:
-    return Counter(str(value or "not stated") for data in datasets for value in data.column(column)).most_common()
-
-
-def _histograms(datasets: Sequence[ShardDataset]) -> list[Markup]:
-    sides = [max(size) for data in datasets for size in zip(data.column("width"), data.column("height"), strict=True)]
-    sides = [side for side in sides if side]  # volumes and texts have no width
-    lengths = [length for data in datasets for length in data.column("caption_length")]
-    charts = [histogram("Caption length", lengths, "characters")] if lengths else []
-    return [histogram("Image size", sides, "longest side, pixels"), *charts] if sides else charts
-
-
-def _grid(datasets: Sequence[ShardDataset]) -> list[Picture]:
-    return [picture(dataset, row) for dataset, row in _evenly(datasets, SHOWN)]
+def _histograms(contents: Contents) -> list[tuple[str, Markup]]:
+    sides_N = np.maximum(contents.numbers("width"), contents.numbers("height"))
+    sides_N = sides_N[sides_N > 0]  # volumes and texts have no width
+    lengths_N = contents.numbers("caption_length")
+    charts = [
+        ("Image size", sides_N, "longest side, pixels"),
+        ("Caption length", lengths_N, "characters"),
+    ]
+    return [(title, histogram(title, values_N, label)) for title, values_N, label in charts if len(values_N)]

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from medvlp.report import NotARun, write_prep_report
-from medvlp.report.prep import frequent_terms
+from medvlp.report.glance import glance
 from medvlp.shards import Sample, ShardDataset
 from tests.report.html_page import assert_safe
 from tests.report.small_folders import HOSTILE, write_split
@@ -36,16 +36,16 @@ def test_groups_are_called_what_the_data_call_them(tmp_path, kinds, stated):
 
 
 def test_terms_are_counted_once_a_caption(prepared):
-    terms, captions = frequent_terms([ShardDataset(prepared / "test"), ShardDataset(prepared / "train")])
-    assert captions == 7
-    assert terms[0] == ("liver", 3)
-    assert dict(terms)["axial"] == 2
-    assert "the" not in dict(terms)
+    seen = glance([ShardDataset(prepared / "test"), ShardDataset(prepared / "train")])
+    assert seen.captions == 7
+    assert seen.terms[0] == ("liver", 3)
+    assert dict(seen.terms)["axial"] == 2
+    assert "the" not in dict(seen.terms)
 
 
 def test_what_is_no_source_is_refused(tmp_path, prepared):
     with pytest.raises(NotARun, match=r"expected ledger\.json and at least one finished split"):
         write_prep_report(tmp_path)
     (prepared / "ledger.json").write_text(json.dumps({"in": 3}))
-    with pytest.raises(NotARun, match="ledger\.json is not as medvlp writes it \(KeyError: 'splits'\)"):
+    with pytest.raises(NotARun, match="ledger\.json is not as medvlp writes it \(KeyError: 'out'\)"):
         write_prep_report(prepared)
