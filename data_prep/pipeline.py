@@ -32,6 +32,7 @@ from data_prep.settling import settle
 from data_prep.sources import PrepError, Unit
 from data_prep.unit import CopyJob, Job, Part, SourceSpec, forget_source, read_part, run_job
 from medvlp.config import ConfigError, PrepConfig, check
+from medvlp.report import attribution, write_provenance
 from medvlp.shards import ShardError
 from medvlp.shards.atomic import PARTIAL, write_whole
 from medvlp.shards.manifest import LEDGER, MANIFEST, PARTS, PLAN
@@ -87,7 +88,10 @@ def run_preparation(config: PrepConfig, words: Sequence[str] = ()) -> Result:
     with _claim(output, shared=task is not None):
         _agree(output, plan, config.cache)
         if (output / LEDGER).exists():
-            return Result(output, _finished(output), was_done=True)
+            ledger = _finished(output)
+            if not (output / attribution.TABLE).exists():  # the last of the files that describe the data
+                _describe(output, ledger)
+            return Result(output, ledger, was_done=True)
         units = reader.units()
         del reader  # tables of the source are read anew where units are done, and should not be there twice
         for split in {unit.split for unit in units}:
@@ -102,7 +106,14 @@ def run_preparation(config: PrepConfig, words: Sequence[str] = ()) -> Result:
                 return Result(output, None, message=slurm.write_scripts(output, words, config.workers))
             ledger = _do_and_finish(config, output, folder, plan, jobs)
         shutil.rmtree(output / PARTS, ignore_errors=True)
+        _describe(output, ledger)
     return Result(output, ledger)
+
+
+def _describe(output: Path, ledger: dict[str, Any]) -> None:
+    """The card, the Croissant description and the attribution of what is there."""
+    if ledger["out"]:
+        write_provenance(output)
 
 
 def _do_and_finish(config: PrepConfig, output: Path, folder: Path, plan: Plan, jobs: list[Job]) -> dict[str, Any]:

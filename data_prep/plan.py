@@ -11,6 +11,7 @@ from typing import Any
 from data_prep.jsons import encode_json
 from data_prep.sources import PrepError, Source, Unit
 from data_prep.stages import TOOLS
+from data_prep.stages.licence import check_allow
 from medvlp.config import PrepConfig
 from medvlp.shards import read_manifest
 
@@ -64,9 +65,12 @@ def make_plan(config: PrepConfig, reader: Source) -> Plan:
 
 def unit_stages(config: PrepConfig, reader: Source) -> list[Entry]:
     """The stages of each sample, in order."""
-    if not config.checks:
-        return []
     hidden = hidden_parts(config.deidentify, reader)
+    if not config.checks:
+        if hidden:
+            raise PrepError(f"checks=false only packs files, but what {reader.name} reads has to be de-identified")
+        return []
+    check_allow(config.licences)
     stages: list[Entry] = [{"stage": "clean_text"}, {"stage": "need_text"}]
     if config.licences or not config.retracted:
         stages.append({"stage": "licence_gate", "allow": config.licences, "allow_retracted": config.retracted})
@@ -85,7 +89,7 @@ def unit_stages(config: PrepConfig, reader: Source) -> list[Entry]:
     if "text" in hidden:
         stages.append({"stage": "deidentify_text"})
     if "pixels" in hidden:
-        stages.append({"stage": "deidentify_pixels"})
+        stages += [{"stage": "strip_metadata"}, {"stage": "deidentify_pixels"}]
     stages.append({"stage": "measure"})
     if config.duplicates != "off" or config.decontaminate:
         stages.append({"stage": "describe"})
@@ -118,7 +122,9 @@ def settling_stages(config: PrepConfig) -> list[Entry]:
         entries.append({"stage": "duplicates", "action": config.duplicates, "radius": config.duplicates_radius})
     if config.decontaminate:
         # By content and by a name to read; where the folder stands is not of the data.
-        against = {"/".join(Path(f).parts[-2:]): read_manifest(Path(f))[1] for f in config.decontaminate}
+        against = {"/".join(Path(f).absolute().parts[-2:]): read_manifest(Path(f))[1] for f in config.decontaminate}
+        if len(against) < len(config.decontaminate):
+            raise PrepError(f"decontaminate={config.decontaminate}: two folders are called the same; rename one")
         radius = {"radius": config.duplicates_radius}
         entries.append({"stage": "decontaminate", "action": config.contaminated, "against": against, **radius})
     return entries

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from data_prep.plan import digest_of
 from data_prep.splits import SPLITS, group_hashes, keep_groups_whole, random_splits
 from data_prep.stages.draft import FORMATS
 from data_prep.unit import Part
 from medvlp.report.pictures import thumbnail
-from medvlp.shards import read_members
+from medvlp.shards import ShardDataset, read_members, to_members
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -117,6 +118,8 @@ def settle(folder: Path, parts: Sequence[Part], stages: list[dict[str, Any]], ev
         settled.left[before] += count
         settled.joined[after] += count
         settled.moved[f"{before}→{after}"] = count
+    if "decontaminate" in by_name and len(rows):
+        _settle_contamination(settled, rows, by_name["decontaminate"], evaluations)
     if "duplicates" in by_name and len(rows):
         _settle_duplicates(settled, rows, by_name["duplicates"])
     return settled
@@ -130,6 +133,37 @@ def _splits(rows: Rows, published_N: np.ndarray, entry: dict[str, Any]) -> np.nd
     return published_N
 
 
+def _settle_contamination(settled: Settled, rows: Rows, entry: dict[str, Any], evaluations: Sequence[str]) -> None:
+    """Samples outside of test that an evaluation split has too, by id, bytes, looks or words: dropped, or only reported."""
+    from data_prep.settle.contamination import Reference, find
+    from data_prep.settle.marks import Marks
+    from data_prep.settle.pictures import Limits
+
+    folders = dict(zip(entry["against"], map(Path, evaluations), strict=True))
+    reference = Reference.build(folders, rows.folder / f"evaluations-{digest_of(entry['against'])}.parquet")
+    matches = find(Marks(rows.marks()), reference, Limits(radius=entry["radius"]), scratch=rows.folder)
+    matches = [match for match in matches if SPLITS[settled.split_N[match.row]] != "test"]
+    shown = Counter(match.row for match in matches)
+    keys = rows.keys([match.row for match in matches])
+    places = {name: {key: n for n, key in enumerate(ShardDataset(folder).keys)} for name, folder in folders.items()}
+    for match, key in zip(matches, keys, strict=True):
+        split = SPLITS[settled.split_N[match.row]]
+        page: dict[str, Any] = {"key": key, "split": split, "other": match.key, "folder": match.folder}
+        page |= {
+            "kind": match.kind,
+            "distance": match.distance,
+            "action": "dropped" if entry["action"] == "drop" else "kept",
+        }
+        settled.copies.append(page)
+        if entry["action"] == "drop" and settled.kept_N[match.row]:
+            settled.kept_N[match.row] = False
+            drop = {"split": split, "name": key, "stage": "decontaminate", "reason": f"same_{match.kind}"}
+            settled.drops.append({**drop, "detail": f"as {match.key} of {match.folder}"})
+        if len(settled.pairs) < PAIRS_SHOWN and shown.pop(match.row, 0):
+            other = to_members(ShardDataset(folders[match.folder]).read(places[match.folder][match.key]))
+            settled.pairs.append(_pair(page, rows.members(match.row), other))
+
+
 def _settle_duplicates(settled: Settled, rows: Rows, entry: dict[str, Any]) -> None:
     """All copies of a sample but one: dropped, or only reported."""
     from data_prep.settle.duplicates import decide, find
@@ -139,6 +173,7 @@ def _settle_duplicates(settled: Settled, rows: Rows, entry: dict[str, Any]) -> N
     found = find(Marks(rows.marks()), Limits(radius=entry["radius"]), scratch=rows.folder)
     copies = decide(found, settled.split_N, settled.kept_N)
     keys = rows.keys([row for copy in copies for row in (copy.row, copy.other)])
+    before = len(settled.pairs)
     for copy, key, other in zip(copies, keys[::2], keys[1::2], strict=True):
         page: dict[str, Any] = {
             "key": key,
@@ -154,7 +189,7 @@ def _settle_duplicates(settled: Settled, rows: Rows, entry: dict[str, Any]) -> N
             drop = {"split": page["split"], "name": key, "stage": "duplicates", "reason": copy.kind}
             settled.drops.append({**drop, "detail": f"of {other}"})
         settled.copies.append(page)
-        if len(settled.pairs) < PAIRS_SHOWN:
+        if len(settled.pairs) - before < PAIRS_SHOWN:
             settled.pairs.append(_pair(page, rows.members(copy.row), rows.members(copy.other)))
 
 

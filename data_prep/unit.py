@@ -121,8 +121,9 @@ def run_unit(job: Job) -> Part:
     drops: list[dict[str, str]] = []
     marks: list[dict[str, Any]] = []
     rows = 0
+    source = _opened(job.source)
     with ShardWriter(path, job.unit.split) as writer:
-        for item in _opened(job.source).read(job.unit):
+        for item in source.read(job.unit):
             rows += 1
             for left in _through(stages, item, counts):
                 if isinstance(left, Drop):
@@ -130,6 +131,7 @@ def run_unit(job: Job) -> Part:
                     continue
                 writer.write(left.sample, left.width, left.height, left.perceptual_hash)
                 marks += [left.marks] if left.marks is not None else []
+    counts.update(getattr(source, "counts", {}))
     if marks:
         _write_marks(path.with_suffix(".marks.parquet"), marks)
     entered = len(writer.rows) + len(drops)

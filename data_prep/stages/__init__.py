@@ -25,6 +25,7 @@ STAGES = {
     "language": "language",
     "pseudonymise": "pseudonymise",
     "deidentify_text": "deidentify_text",
+    "strip_metadata": "strip_metadata",
     "deidentify_pixels": "deidentify_pixels",
     "measure": "images",
     "describe": "describe",
@@ -32,7 +33,6 @@ STAGES = {
 """Stage → the module here that has the function of that name; imported when a preparation uses it."""
 
 TOOLS = {
-    "split_panels": ("scipy",),
     "language": ("py3langid",),
     "deidentify_text": ("philter-lite",),
     "deidentify_pixels": ("rapidocr-onnxruntime", "onnxruntime", "opencv-python"),

@@ -34,7 +34,7 @@ DICOM = {
 
 
 def modality(draft: Draft) -> Draft:
-    """Fill metadata and labels "modality" where it is absent or "unknown"; several are joined: "CT+PET".
+    """Fill metadata "modality" where it is absent or "unknown"; several are joined: "CT+PET". Labels stay the publisher's.
 
     The first that names one decides: curated concepts (labels "concepts_manual"), metadata "dicom_modality", the caption,
     concepts found by a machine (labels "concepts" or "cuis"). metadata "modality_from" says which; "unknown" is a value.
@@ -45,7 +45,7 @@ def modality(draft: Draft) -> Draft:
         found, rule = _by_rules(draft)
         if found != UNKNOWN:
             sample.metadata["modality_from"] = rule
-    sample.metadata["modality"] = sample.labels["modality"] = found
+    sample.metadata["modality"] = found
     draft.count("modality", f"by {rule}" if found != UNKNOWN else UNKNOWN)
     return draft
 

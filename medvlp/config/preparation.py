@@ -55,7 +55,7 @@ class PrepConfig:
     """Licences that are let through, such as [CC0,CC-BY]; empty lets all through."""
     retracted: bool = False
     """Keep retracted articles."""
-    modality: bool = False
+    modality: bool = True
     """Find a modality by concepts, DICOM or the caption where the source names none."""
     languages: list[str] = field(default_factory=list)
     """Languages that are let through, such as [en]; empty lets all through, undetected."""

@@ -8,7 +8,7 @@ import pytest
 
 from data_prep.pipeline import prepare
 from data_prep.sources import PrepError, Unit, base
-from medvlp.shards import Sample, ShardDataset, make_key, verify
+from medvlp.shards import Sample, ShardDataset, ShardError, make_key, verify
 from tests.data_prep.folders import digests, jpeg
 
 ROWS = [
@@ -49,12 +49,16 @@ class Figures:
             yield Sample(
                 make_key(self.name, article, str(number)),
                 {"jpg": picture(number)},
-                {"caption": f"{self.style} figure {number}"},
+                {"caption": caption(self.style, number)},
                 metadata={"group": article, "source": self.name, "licence": "CC0-1.0"},
             )
 
 
 picture = jpeg
+
+
+def caption(style, number):
+    return f"{style} figure {number}"
 
 
 @pytest.fixture
@@ -214,3 +218,40 @@ def test_copies_are_found_and_the_held_out_one_stays(figures, tmp_path, monkeypa
     if action == "drop":
         rows = [json.loads(line) for line in (tmp_path / "out" / "dropped.jsonl").read_text().splitlines()]
         assert (rows[0]["name"], rows[0]["detail"]) == ("figures__a__0__0", "of figures__b__8__0")
+
+
+@pytest.mark.parametrize("action", ["report", "drop"])
+def test_what_an_evaluation_has_is_not_trained_on(figures, tmp_path, monkeypatch, action):
+    """The evaluation holds figure 100, which train has as figure 3; article b by id; and the words of figure 5."""
+    words = "an unusually long caption that says what is seen in figure"
+    (figures / "rows.json").write_text(json.dumps([["test", "x"], ["test", "b"], ["test", "y"]]))
+    copies = {0: jpeg(3), 1: jpeg(101), 2: jpeg(102)}
+    monkeypatch.setattr(f"{__name__}.picture", lambda number: copies[number])
+    monkeypatch.setattr(
+        f"{__name__}.caption", lambda style, number: f"{words} {number + 3}" if number == 2 else "other"
+    )
+    prepare("figures", figures, tmp_path / "eval")
+    monkeypatch.setattr(f"{__name__}.picture", jpeg)
+    monkeypatch.setattr(f"{__name__}.caption", lambda style, number: f"{words} {number}")
+    (figures / "rows.json").write_text(json.dumps(ROWS))
+    against = [str(tmp_path / "eval" / "test")]
+    result = prepare("figures", figures, tmp_path / "out", decontaminate=against, contaminated=action)
+    found = [json.loads(line) for line in (tmp_path / "out" / "copies.jsonl").read_text().splitlines()]
+    done = {"report": "kept", "drop": "dropped"}[action]
+    assert [(row["key"], row["other"], row["folder"], row["kind"], row["action"]) for row in found] == [
+        ("figures__b__2__0", "figures__b__1__0", "eval/test", "id", done),
+        ("figures__c__3__0", "figures__x__0__0", "eval/test", "sha256", done),
+        ("figures__d__5__0", "figures__y__2__0", "eval/test", "text", done),
+    ]
+    expected = {"decontaminate": {"same_id": 1, "same_sha256": 1, "same_text": 1}} if action == "drop" else {}
+    assert result.ledger["drops"] == expected
+    pairs = json.loads((tmp_path / "out" / "pairs.json").read_text())
+    assert [(pair["caption"], pair["other_caption"]) for pair in pairs][1] == (f"{words} 3", "other")
+    entry = ShardDataset(tmp_path / "out" / "train").manifest.stages[-1]
+    sha256 = hashlib.sha256((tmp_path / "eval" / "test" / "manifest.json").read_bytes()).hexdigest()
+    assert entry == {"stage": "decontaminate", "action": action, "against": {"eval/test": sha256}, "radius": 10}
+
+
+def test_an_evaluation_that_is_not_there(figures, tmp_path):
+    with pytest.raises((PrepError, ShardError), match="nowhere does not exist"):
+        prepare("figures", figures, tmp_path / "out", decontaminate=[str(tmp_path / "nowhere")])
