@@ -1,0 +1,208 @@
+"""Text that is burnt into pixels, found by an OCR's detector and blacked out, whatever it says.
+
+The detector is PP-OCRv4's (differentiable binarisation, Liao et al. 2020), whose model comes in the wheel of
+rapidocr-onnxruntime. Thresholds are lower than its own: a black bar too many costs less than a name. It looks along rows,
+so every image is also looked at turned by a quarter. A box in the shape of a line is text, whether or not it can be read;
+anatomy makes squat boxes and huge ones, which are text only if the recogniser reads something in them.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from data_prep.stages.draft import FORMATS, Draft
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+SHORTER_SIDE, MOST_ENLARGED = 736, 2.0
+"""Pixels to which a smaller image is enlarged for the detector, and at most how much: beyond, anatomy looks like letters."""
+
+LONGER_SIDE = 2000
+"""Pixels to which a larger one is reduced."""
+
+THRESHOLDS = {"det_thresh": 0.2, "det_box_thresh": 0.3}
+"""Of a pixel and of a box; the detector's own are 0.3 and 0.5."""
+
+ALONG, ACROSS = 0.6, 0.25
+"""What a box grows by at its ends and at its sides, in heights of its text: the detector cuts last letters short."""
+
+MIN_GROWTH = 2
+"""Pixels."""
+
+LINE, LINE_HEIGHT = 2.5, 0.2
+"""Length by height from which a box is a line of text, and the height, as a share of the image's shorter side, up to which
+it is one."""
+
+SQUAT_HEIGHT = 0.15
+"""Share of the shorter side up to which a squat box may be a letter or two."""
+
+LEGIBLE, HUGE_LETTERS = 0.5, 3
+"""Confidence of reading from which a squat or huge box is text, and how many letters or digits a huge one has to have."""
+
+SURE = 0.8
+"""Confidence with which a marker that may stay has to be read."""
+
+SETTINGS: dict[str, dict[str, Any]] = {
+    "JPEG": {"quality": 95, "subsampling": "4:4:4"},
+    "PNG": {"compress_level": 6},
+    "WEBP": {"lossless": True},
+}
+"""Of the encoders."""
+
+
+def deidentify_pixels(draft: Draft, keep: Sequence[str] = ()) -> Draft:
+    """Black out text in the sample's images. An image without text keeps its bytes.
+
+    keep: whole texts that may stay, such as ["L", "R"]; none by default. An image that had text is encoded anew in its
+    format: PNG and WebP without loss, JPEG at quality 95 without subsampling of colour.
+    """
+    changed = {}
+    for name, picture in draft.pictures.items():
+        boxes = find_text(grey_or_colour(picture), tuple(keep))
+        if boxes:
+            changed[name] = encode(black_out(picture, boxes), name)
+            draft.count("deidentify_pixels", "images with text")
+            draft.count("deidentify_pixels", "boxes blacked out", len(boxes))
+    if changed:
+        draft.replace_images({**draft.sample.images, **changed})
+    return draft
+
+
+def find_text(pixels: np.ndarray, keep: tuple[str, ...] = ()) -> list[np.ndarray]:
+    """Quadrilaterals around text, float32 (4, 2) of x and y, grown by a margin. pixels: uint8 (H, W, 3)."""
+    width = pixels.shape[1]
+    upright = _look(pixels, keep)
+    # Turned counter-clockwise by a quarter, the pixel (x, y) is at (y, width - 1 - x).
+    turned = [
+        (np.stack([width - 1 - box[:, 1], box[:, 0]], axis=1), text)
+        for box, text in _look(np.ascontiguousarray(np.rot90(pixels)), keep)
+    ]
+    kept = [grown(box, scale=2) for box, text in upright if text in keep]
+    found = [(box, text) for box, text in upright if text not in keep]
+    # The second look sees a kept letter too, and reads it as something else.
+    found += [(box, text) for box, text in turned if not any(_inside(box, around) for around in kept)]
+    return [grown(box) for box, _ in found]
+
+
+def _look(pixels: np.ndarray, keep: tuple[str, ...]) -> list[tuple[np.ndarray, str]]:
+    """(corners clockwise from the upper left, what it says where it says something that is kept) of text along rows."""
+    import cv2
+
+    shorter = min(pixels.shape[:2])
+    scale = min(max(SHORTER_SIDE / shorter, 1.0), MOST_ENLARGED)
+    if scale > 1:
+        pixels = cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
+    found, _ = _reader()(pixels, use_det=True, use_cls=False, use_rec=False)
+    texts = []
+    for corners in found or ():
+        box = np.asarray(corners, np.float32)
+        text, confidence = "", 0.0
+        shape = _shape(box, shorter * scale)
+        if keep or shape != "line":
+            text, confidence = _read(pixels, box)
+        if _is_text(shape, text, confidence):
+            texts.append((box / scale, text if text in keep and confidence >= SURE else ""))
+    return texts
+
+
+def _shape(box: np.ndarray, shorter: float) -> str:
+    """line, squat or huge."""
+    sides = sorted((float(np.linalg.norm(box[1] - box[0])), float(np.linalg.norm(box[3] - box[0]))))
+    height, length = sides[0] / shorter, sides[1] / max(sides[0], 1e-6)
+    if length >= LINE:
+        return "line" if height <= LINE_HEIGHT else "huge"
+    return "squat" if height <= SQUAT_HEIGHT else "huge"
+
+
+def _is_text(shape: str, text: str, confidence: float) -> bool:
+    letters = sum(character.isalnum() for character in text)
+    needed = {"line": 0, "squat": 1, "huge": HUGE_LETTERS}[shape]
+    return shape == "line" or (confidence >= LEGIBLE and letters >= needed)
+
+
+def _read(pixels: np.ndarray, box: np.ndarray) -> tuple[str, float]:
+    """(what the upright rectangle around the box says, confidence)."""
+    low, high = np.maximum(box.min(axis=0), 0).astype(int), np.ceil(box.max(axis=0)).astype(int)
+    crop = np.ascontiguousarray(pixels[low[1] : high[1] + 1, low[0] : high[0] + 1])
+    read, _ = _reader()(crop, use_det=False, use_cls=False, use_rec=True)
+    return (str(read[0][0]).strip(), float(read[0][1])) if read else ("", 0.0)
+
+
+@lru_cache(maxsize=1)
+def _reader() -> Any:
+    """The OCR, on one thread: a pool of processes uses the cores, and sums are added in one order."""
+    import cv2
+    from rapidocr_onnxruntime import RapidOCR
+
+    cv2.setNumThreads(1)
+    return RapidOCR(
+        intra_op_num_threads=1,
+        inter_op_num_threads=1,
+        max_side_len=LONGER_SIDE,
+        det_limit_side_len=32,  # it enlarges by itself, without bound
+        text_score=0.0,  # the reader would leave out boxes that it cannot read
+        **THRESHOLDS,
+    )
+
+
+def grown(box: np.ndarray, scale: float = 1) -> np.ndarray:
+    """The box with its margin, which the shorter of its sides decides."""
+    right, down = box[1] - box[0], box[3] - box[0]
+    width, height = float(np.linalg.norm(right)), float(np.linalg.norm(down))
+    right, down = right / max(width, 1e-6), down / max(height, 1e-6)
+    letter = min(width, height)
+    along, across = (max(share * letter, MIN_GROWTH) * scale for share in (ALONG, ACROSS))
+    if width < height:
+        along, across = across, along
+    signs = np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)], np.float32)
+    wider: np.ndarray = box + signs[:, :1] * along * right + signs[:, 1:] * across * down
+    return wider
+
+
+def _inside(box: np.ndarray, around: np.ndarray) -> bool:
+    low, high = around.min(axis=0), around.max(axis=0)
+    return bool(((box >= low) & (box <= high)).all())
+
+
+def grey_or_colour(picture: Image.Image) -> np.ndarray:
+    """What the detector sees: uint8 (H, W, 3)."""
+    if picture.mode.startswith("I"):
+        high = (np.asarray(picture).astype(np.int64).clip(0, 65535) >> 8).astype(np.uint8)
+        return np.repeat(high[:, :, None], 3, axis=2)
+    return np.asarray(picture.convert("RGB"))
+
+
+def black_out(picture: Image.Image, boxes: list[np.ndarray]) -> Image.Image:
+    """The picture with the boxes filled in black; palettes become colours, and 32 bits the 16 that are in use."""
+    import cv2
+    from PIL import Image
+
+    if picture.mode.startswith("I"):
+        pixels = np.asarray(picture).astype(np.int64).clip(0, 65535).astype(np.uint16)
+    elif picture.mode in ("L", "RGB", "RGBA"):
+        pixels = np.array(picture)
+    elif picture.mode == "1":
+        pixels = np.array(picture.convert("L"))
+    else:
+        pixels = np.array(picture.convert("RGBA" if picture.has_transparency_data else "RGB"))
+    mask = np.zeros(pixels.shape[:2], np.uint8)
+    for box in boxes:
+        cv2.fillConvexPoly(mask, np.rint(box).astype(np.int32), 1)
+    pixels[mask > 0] = (0, 0, 0, 255)[: pixels.shape[2]] if pixels.ndim == 3 else 0
+    return Image.fromarray(pixels)
+
+
+def encode(picture: Image.Image, name: str) -> bytes:
+    """The picture in the format of its member name, and nothing beside it: no EXIF, no comments."""
+    form = FORMATS[name.rpartition(".")[2]]
+    buffer = io.BytesIO()
+    (picture.convert("RGB") if form == "JPEG" and picture.mode == "RGBA" else picture).save(
+        buffer, form, **SETTINGS[form]
+    )
+    return buffer.getvalue()
