@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_prep.settle.marks import Marks
-from data_prep.settle.pictures import Alike, Ints, Limits, Pictures, alike, confirmed
+from data_prep.settle.pictures import AT_ONCE, Alike, Ints, Limits, Pictures, alike, confirmed
 
 EXACT, NEAR = "exact_duplicate", "near_duplicate"
 
@@ -142,8 +142,6 @@ def _thin_crowds(pictures: Pictures, limits: Limits) -> tuple[Ints, Alike, int]:
 
 
 def _against(pictures: Pictures, leader: int, others: Ints, limits: Limits) -> NDArray[np.float32]:
-    from data_prep.settle.pictures import AT_ONCE
-
     scores = [np.zeros(0, np.float32)]
     for start in range(0, len(others), AT_ONCE):
         some = others[start : start + AT_ONCE]

@@ -1,7 +1,12 @@
 """Marks of samples that tests make up."""
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from PIL import Image
 
 from data_prep.settle.marks import MARKS, Marks, describe
 from data_prep.stages.draft import Draft
@@ -10,17 +15,33 @@ from medvlp.shards import Sample
 from medvlp.shards.writer import write_tables
 
 
+def scene(number: int, side: int = 160) -> Image.Image:
+    """A picture with coarse and fine structure that the number decides."""
+    generator = np.random.default_rng(number)
+    layers = [
+        np.asarray(Image.fromarray(generator.normal(0, 1, (cells, cells)).astype(np.float32)).resize((side, side), 3))
+        * weight
+        for cells, weight in ((5, 60), (12, 30), (40, 15))
+    ]
+    return Image.fromarray(np.clip(sum(layers) + 128, 0, 255).astype(np.uint8))
+
+
+def png(picture: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
 def sample_of(key: str, *images: bytes, caption: str = "", **metadata: object) -> Sample:
-    """A sample with JPEGs."""
-    names = ["jpg"] if len(images) == 1 else [f"{number}.jpg" for number in range(len(images))]
+    """A sample with JPEGs, or PNGs by their first bytes."""
+    kinds = ["png" if data.startswith(b"\x89PNG") else "jpg" for data in images]
+    names = kinds if len(images) == 1 else [f"{number}.{kind}" for number, kind in enumerate(kinds)]
     texts = {"caption": caption} if caption else {}
     return Sample(key, dict(zip(names, images, strict=True)), texts, metadata=dict(metadata))
 
 
 def marks_of(folder: Path, samples: Sequence[Sample], per_file: int = 500) -> Marks:
     """The samples' marks, in files of so many rows."""
-    import pyarrow as pa
-
     folder.mkdir(exist_ok=True)
     files = []
     for start in range(0, len(samples), per_file):
