@@ -198,6 +198,8 @@ def _write_marks(path: Path, marks: list[dict[str, Any]]) -> None:
 
 def _through(stages: list[Stage], item: Sample | Dropped, counts: Counts) -> list[Draft | Drop]:
     if isinstance(item, Sample):
+        for what, number in item.metadata.get("deidentified", {}).items():  # what a private source itself has removed
+            counts["read", f"removed {what}"] += number
         return apply_stages(stages, Draft(item, counts))
     drop = Drop("read", item.reason, item.detail)
     drop.name = item.name
