@@ -95,6 +95,7 @@ SOURCES: dict[str, tuple[str, str, str]] = {
     ),
     "image_folder": ("data_prep.sources.image_folder", "ImageFolder", "<label>/<image>, captions made from labels"),
     "csv": ("data_prep.sources.csv_table", "CsvTable", "a table of images with captions, or with labels for templates"),
+    "dicom": ("data_prep.sources.dicom", "Dicom", "DICOM studies with reports, de-identified, as PNG"),
     "nifti": ("data_prep.sources.nifti", "Nifti", "volumes (.nii.gz), with a table of reports or labels"),
     "omnimedvqa": ("data_prep.sources.omnimedvqa", "OmniMedVqa", "OmniMedVQA: multiple choice, open-access part"),
 }
