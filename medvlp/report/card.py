@@ -1,6 +1,6 @@
 """The data set's card: README.md with the front matter that hubs read, made from ledger, manifests and attribution."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,8 @@ from medvlp.report.croissant import BIASES, description
 from medvlp.report.licences import hub_licence, licence_address
 from medvlp.report.markdown import code, link, plain, table
 from medvlp.report.publishers import PUBLICATIONS
-from medvlp.report.stages import SENTENCES, deidentification, how_split
+from medvlp.report.stages import SENTENCES, deidentification, how_split, removed_by_stages
+from medvlp.report.works import Works
 from medvlp.shards.atomic import write_whole
 
 FILE = "README.md"
@@ -21,11 +22,11 @@ SHOWN_SETTING = 80
 """Characters of a setting in the table of stages; manifests have it whole."""
 
 
-def write_card(contents: Contents, sources: list[tuple[str, str, int, int]]) -> Path:
-    """Write README.md; returns its path. sources: (source, licence, works, samples), as attribution sums them up."""
+def write_card(contents: Contents, works: Works) -> Path:
+    """Write README.md; returns its path."""
     path = contents.folder / FILE
     front = yaml.safe_dump(front_matter(contents), sort_keys=False, allow_unicode=True)
-    lines = [f"---\n{front}---\n", *_body(contents, sources), ""]
+    lines = [f"---\n{front}---\n", *_body(contents, works), ""]
     write_whole(path, "\n".join(lines).encode("utf-8"))
     return path
 
@@ -44,12 +45,12 @@ def front_matter(contents: Contents) -> dict[str, Any]:
     }
 
 
-def _body(contents: Contents, sources: list[tuple[str, str, int, int]]) -> Iterator[str]:
+def _body(contents: Contents, works: Works) -> Iterator[str]:
     yield f"# {plain(contents.source)}, prepared by medvlp\n"
     yield "**Research use only. Not for clinical use.**\n"
     yield f"{plain(description(contents))}\n"
     yield "## Sources\n"
-    names = list(dict.fromkeys([contents.source, *(source for source, *_ in sources if source)]))
+    names = list(dict.fromkeys([contents.source, *(source for source, *_ in works.summary() if source)]))
     for name in names:
         publication = PUBLICATIONS.get(name)
         yield f"- {plain(name)}" + (f": {link(publication.citation, publication.url)}" if publication else "")
@@ -59,7 +60,7 @@ def _body(contents: Contents, sources: list[tuple[str, str, int, int]]) -> Itera
     yield "\n## Modalities\n"
     yield from table(["Modality", "Samples"], [(plain(m), n) for m, n in contents.counts("modality")], numbers=(1,))
     yield from _filters(contents)
-    yield from _deidentification(contents)
+    yield from _deidentification(contents, works.removed)
     yield from _copies(contents)
     yield from _limits()
     yield from _loading(contents)
@@ -128,17 +129,18 @@ def _settings(entry: dict[str, Any]) -> str:
     return plain("; ".join(shown))
 
 
-def _deidentification(contents: Contents) -> Iterator[str]:
+def _deidentification(contents: Contents, by_source: Mapping[str, int]) -> Iterator[str]:
     yield "\n## De-identification\n"
     sentences = deidentification(contents)
-    if not sentences:
+    removed = [(code("read"), plain(what), n) for what, n in sorted(by_source.items())]
+    removed += [(code(stage), plain(what), n) for stage, what, n in removed_by_stages(contents)]
+    if not sentences and not removed:
         yield "No stage was applied: what the publisher removed is removed, and nothing more."
         return
-    yield from sentences
-    removed = [(plain(what), n) for stage, what, n in contents.stage_counts if stage.startswith("deidentify")]
+    yield " ".join(sentences)
     if removed:
         yield "\nFound and removed, by kind (what it was is written nowhere):\n"
-        yield from table(["Kind", "Count"], removed, numbers=(1,))
+        yield from table(["Stage", "Kind", "Count"], removed, numbers=(2,))
     yield "\nNo automatic method finds everything. What was missed cannot be counted here: measure the leak rate on a"
     yield "sample that a person has read before anything derived from patients' records leaves your institution."
 
@@ -172,7 +174,7 @@ def _limits() -> Iterator[str]:
 
 
 def _loading(contents: Contents) -> Iterator[str]:
-    split = contents.splits[0].name
+    split = next((split.name for split in contents.splits if split.samples), "train")
     yield f"""
 ## How to load it
 

@@ -6,13 +6,14 @@ are no record sets, since readers would unpack all tars first; `samples.parquet`
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from medvlp.report.contents import Contents
 from medvlp.report.licences import licence_address
 from medvlp.report.publishers import PUBLICATIONS
-from medvlp.report.stages import SENTENCES, deidentification, how_split
+from medvlp.report.stages import SENTENCES, deidentification, how_split, removed_by_stages
 from medvlp.shards import ShardDataset
 from medvlp.shards.atomic import write_whole
 from medvlp.shards.manifest import LEDGER, MANIFEST, SAMPLES
@@ -71,15 +72,15 @@ USES = (
 )
 
 
-def write_croissant(contents: Contents) -> Path:
-    """Write croissant.json; returns its path."""
+def write_croissant(contents: Contents, removed: Mapping[str, int]) -> Path:
+    """Write croissant.json; returns its path. removed: what the source's reader took out of files, by kind."""
     path = contents.folder / FILE
-    text = json.dumps(croissant(contents), ensure_ascii=False, indent=1)
+    text = json.dumps(croissant(contents, removed), ensure_ascii=False, indent=1)
     write_whole(path, f"{text}\n".encode("utf-8", "backslashreplace"))
     return path
 
 
-def croissant(contents: Contents) -> Node:
+def croissant(contents: Contents, removed: Mapping[str, int]) -> Node:
     """The description as JSON-LD. Of the data alone, so it has no date."""
     marks = "".join(dataset.manifest_hash for dataset in contents.datasets)
     licences = [licence_address(licence) or licence for licence, _ in contents.counts("licence")]
@@ -95,7 +96,7 @@ def croissant(contents: Contents) -> Node:
         **({"citeAs": f"{publication.citation} {publication.url}", "url": publication.url} if publication else {}),
         "keywords": ["medical imaging", "image-text pairs", contents.source],
         "isLiveDataset": False,
-        **responsible_use(contents),
+        **responsible_use(contents, removed),
         "distribution": [node for dataset in contents.datasets for node in _files(dataset)],
         "recordSet": [_splits(contents), *(_samples(dataset) for dataset in contents.datasets)],
     }
@@ -111,11 +112,12 @@ def description(contents: Contents) -> str:
     )
 
 
-def responsible_use(contents: Contents) -> Node:
+def responsible_use(contents: Contents, removed: Mapping[str, int]) -> Node:
     """The properties of Croissant's vocabulary for responsible AI."""
     steps = [SENTENCES[stage["stage"]] for stage in contents.stages if stage.get("stage") in SENTENCES]
     hidden = deidentification(contents)
-    counts = [f"{what}: {count}" for stage, what, count in contents.stage_counts if stage.startswith("deidentify")]
+    counts = [f"{what}: {count}" for what, count in sorted(removed.items())]
+    counts += [f"{what}: {count}" for _, what, count in removed_by_stages(contents)]
     return {
         "rai:dataCollection": f"Read by medvlp from {contents.source} as its publisher releases it.",
         "rai:dataCollectionType": ["Secondary Data Analysis"],
@@ -136,18 +138,21 @@ def responsible_use(contents: Contents) -> Node:
 def _files(dataset: ShardDataset) -> list[Node]:
     split = dataset.folder.name
     mark = dataset.manifest.files[SAMPLES]
-    return [
-        _file(f"{split}/{MANIFEST}", "application/json", dataset.manifest_hash, _size(dataset.folder / MANIFEST)),
+    tables = [
+        _file(
+            f"{split}/{MANIFEST}", "application/json", dataset.manifest_hash, (dataset.folder / MANIFEST).stat().st_size
+        ),
         _file(f"{split}/{SAMPLES}", "application/x-parquet", mark.sha256, mark.size),
-        {
-            "@type": "cr:FileSet",
-            "@id": f"{split}/tars",
-            "name": f"{split}/tars",
-            "description": f"{len(dataset.manifest.shards)} webdataset tars of {split}; checksums in {split}/{MANIFEST}.",
-            "encodingFormat": "application/x-tar",
-            "includes": f"{split}/*.tar",
-        },
     ]
+    tars = {
+        "@type": "cr:FileSet",
+        "@id": f"{split}/tars",
+        "name": f"{split}/tars",
+        "description": f"{len(dataset.manifest.shards)} webdataset tars of {split}; checksums in {split}/{MANIFEST}.",
+        "encodingFormat": "application/x-tar",
+        "includes": f"{split}/*.tar",
+    }
+    return [*tables, *([tars] if dataset.manifest.shards else [])]
 
 
 def _file(name: str, kind: str, sha256: str, size: int) -> Node:
@@ -160,10 +165,6 @@ def _file(name: str, kind: str, sha256: str, size: int) -> Node:
         "encodingFormat": kind,
         "sha256": sha256,
     }
-
-
-def _size(path: Path) -> int:
-    return path.stat().st_size
 
 
 def _splits(contents: Contents) -> Node:

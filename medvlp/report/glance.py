@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from medvlp.report.works import removed_by_source
 from medvlp.shards import BadSample, ShardDataset
 
 CAPTIONS = 20_000
@@ -32,6 +33,8 @@ class Glance:
     languages: list[tuple[str, int]]
     group_kinds: list[str]
     """What groups are, such as article or patient."""
+    removed: list[tuple[str, int]]
+    """What the source's reader took out of files, by kind."""
 
 
 def glance(datasets: Sequence[ShardDataset]) -> Glance:
@@ -39,6 +42,7 @@ def glance(datasets: Sequence[ShardDataset]) -> Glance:
     words: Counter[str] = Counter()
     languages: Counter[str] = Counter()
     kinds: set[str] = set()
+    removed: Counter[str] = Counter()
     samples = captions = 0
     for dataset, row in evenly(datasets, CAPTIONS):
         try:
@@ -50,8 +54,9 @@ def glance(datasets: Sequence[ShardDataset]) -> Glance:
         captions += bool(caption)
         words.update(set(re.findall(r"[^\W\d_]{3,}", caption.lower())) - STOP_WORDS)
         languages[str(sample.metadata.get("language") or "not stated")] += 1
+        removed.update(removed_by_source(sample.metadata))
         kinds.add(str(sample.metadata.get("group_kind") or "not stated"))
-    return Glance(samples, captions, _most(words)[:TERMS], _most(languages), sorted(kinds))
+    return Glance(samples, captions, _most(words)[:TERMS], _most(languages), sorted(kinds), _most(removed))
 
 
 def evenly(datasets: Sequence[ShardDataset], count: int) -> Iterator[tuple[ShardDataset, int]]:

@@ -14,7 +14,7 @@ from medvlp.report.files import explained, read_json
 from medvlp.report.glance import evenly, glance
 from medvlp.report.page import write_page
 from medvlp.report.pictures import picture
-from medvlp.report.stages import SENTENCES, deidentification, how_split
+from medvlp.report.stages import SENTENCES, deidentification, how_split, removed_by_stages
 
 SHOWN = 24
 """Samples in the grid, evenly spaced over all splits."""
@@ -60,7 +60,7 @@ def write_prep_report(folder: str | Path) -> Path:
         copies=copy_counts(contents.folder),
         pairs=copy_pairs(contents.folder),
         hidden=deidentification(contents),
-        removed=[(stage, what, n) for stage, what, n in contents.stage_counts if stage.startswith("deidentify")],
+        removed=[*(("read", what, count) for what, count in seen.removed), *removed_by_stages(contents)],
         attribution=attribution,
         pictures=[picture(dataset, row) for dataset, row in evenly(contents.datasets, SHOWN)],
         stages=[(str(entry.get("stage", "")), _settings(entry)) for entry in contents.stages],

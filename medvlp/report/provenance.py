@@ -21,4 +21,4 @@ def write_provenance(folder: str | Path) -> list[Path]:
     contents = read_contents(folder)
     with gathered_works(contents.datasets) as works:
         attribution = write_attribution(contents, works)
-        return [write_card(contents, works.summary()), write_croissant(contents), *attribution]
+        return [write_card(contents, works), write_croissant(contents, works.removed), *attribution]

@@ -20,6 +20,20 @@ class Publication:
 
 
 PUBLICATIONS = {
+    "pmc": Publication(
+        "PMC Open Access Subset",
+        "National Library of Medicine (US).",
+        "Bethesda (MD)",
+        2003,
+        "https://pmc.ncbi.nlm.nih.gov/tools/openftlist/",
+    ),
+    "mni152": Publication(
+        "Unbiased average age-appropriate atlases for pediatric studies",
+        "Fonov V. et al.",
+        "NeuroImage",
+        2011,
+        "https://doi.org/10.1016/j.neuroimage.2010.07.033",
+    ),
     "rocov2": Publication(
         "ROCOv2: Radiology Objects in COntext Version 2, an Updated Multimodal Image Dataset",
         "Rückert J. et al.",

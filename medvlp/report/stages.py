@@ -13,6 +13,7 @@ SENTENCES = {
     "language": "The language of texts is detected; languages that are not listed are dropped.",
     "pseudonymise": "Names of files, cases and samples are replaced by keyed pseudonyms.",
     "deidentify_text": "Identifiers of persons in free text are replaced by their kind, such as [DATE].",
+    "strip_metadata": "What image files carry beside their pixels (comments, EXIF, XMP, IPTC) is taken out.",
     "deidentify_pixels": "Text burnt into pixels is found by optical character recognition and blacked out.",
     "measure": "Sizes and perceptual hashes are measured; nothing is changed.",
     "describe": "Marks by which copies are recognised are taken; nothing is changed.",
@@ -26,6 +27,7 @@ CHANGING = {
     "clean_text": "text normalised",
     "pseudonymise": "names replaced by pseudonyms",
     "deidentify_text": "identifiers of persons replaced in text",
+    "strip_metadata": "metadata of image files taken out",
     "deidentify_pixels": "burnt-in text blacked out where found",
 }
 """Stage → the change that it may make to any sample, in the words of an attribution."""
@@ -49,7 +51,12 @@ def changes_to_all(contents: Contents) -> list[str]:
     return [words for stage, words in CHANGING.items() if contents.stage(stage) is not None]
 
 
+def removed_by_stages(contents: Contents) -> list[tuple[str, str, int]]:
+    """(stage, kind, how often): what the stages of de-identification took out."""
+    return [found for found in contents.stage_counts if found[0].startswith(("deidentify", "strip"))]
+
+
 def deidentification(contents: Contents) -> list[str]:
     """The stages that take identifying things out, as sentences."""
-    names = ("pseudonymise", "deidentify_text", "deidentify_pixels")
+    names = ("pseudonymise", "strip_metadata", "deidentify_text", "deidentify_pixels")
     return [SENTENCES[name] for name in names if contents.stage(name) is not None]

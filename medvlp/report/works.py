@@ -8,6 +8,7 @@ import json
 import os
 import sqlite3
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from medvlp.report.publishers import PUBLICATIONS
 from medvlp.shards import ShardDataset, ShardError
 from medvlp.shards.index import open_index
 
-AT_ONCE = 5_000
+AT_ONCE = 1_000
 """Works gathered in memory before they go to the file; the samples of an article stand together."""
 
 CUT, REENCODED = 1, 2
@@ -112,11 +113,20 @@ def changes_of(metadata: Row) -> int:
     return (CUT if "panel_box" in metadata else 0) | (REENCODED if metadata.get("reencoded_from") else 0)
 
 
+def removed_by_source(metadata: Row) -> dict[str, int]:
+    """What the source's reader took out of a sample's files, by kind, such as private tags of DICOM."""
+    found = metadata.get("deidentified")
+    kinds = found.items() if isinstance(found, dict) else ()
+    return {one_line(str(kind)).replace("_", " "): count for kind, count in kinds if isinstance(count, int) and count}
+
+
 class Works:
     """The works by (source, work, licence), in that order, with their numbers of samples and what was changed."""
 
     def __init__(self, database: sqlite3.Connection) -> None:
         self._database = database
+        self.removed: Counter[str] = Counter()
+        """What the source's reader took out of files, over all samples, by kind."""
 
     def __iter__(self) -> Iterator[tuple[Work, int, int]]:
         """(work, samples, bits of `CHANGES`)."""
@@ -156,6 +166,7 @@ class Works:
                 if len(gathered) >= AT_ONCE:
                     self._add(gathered)
                 gathered[key] = [json.dumps(work.__dict__), 0, 0]
+            self.removed.update(removed_by_source(metadata))
             gathered[key][1] += 1
             gathered[key][2] |= changes_of(metadata)
         self._add(gathered)

@@ -21,7 +21,7 @@ def jpeg(shade, size=(320, 200)):
     return data.getvalue()
 
 
-def write_split(folder, split, samples):
+def write_split(folder, split, samples, stages=({"stage": "source", "name": "figures"},)):
     """A finished split of one shard."""
     (folder / split).mkdir(parents=True)
     with ShardWriter(folder / split / "000000", split) as writer:
@@ -31,6 +31,6 @@ def write_split(folder, split, samples):
         **writer.files,
         "samples.parquet": write_tables(folder / split / "samples.parquet", [rows_table(writer.rows)]),
     }
-    stages = [{"stage": "source", "name": "figures"}]
+    stages = list(stages)
     shards = {"000000.tar": len(samples)}
     write_manifest(folder / split, Manifest(split, files, shards, len(samples), stages, hash_config(stages), {}))
