@@ -131,7 +131,8 @@ def _do_and_finish(config: PrepConfig, output: Path, folder: Path, plan: Plan, j
     run = {
         "engine": config.engine,
         "workers": config.workers,
-        "input": str(Path(config.input).absolute()) if config.input else "",
+        # Folders are named after patients, too.
+        "input": str(Path(config.input).absolute()) if config.input and not plan.hides else "",
         "started": datetime.fromtimestamp(started, UTC).isoformat(timespec="seconds"),
         "seconds": round(time.time() - started, 1),
         "units": len(jobs),

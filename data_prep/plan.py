@@ -36,6 +36,11 @@ class Plan:
     """What is decided over all samples together."""
     tools: dict[str, str]
 
+    @property
+    def hides(self) -> bool:
+        """Whether samples are de-identified."""
+        return any(entry["stage"].startswith("deidentify") for entry in self.stages)
+
     def described(self) -> list[Entry]:
         """For manifests: everything, in order."""
         return [{**self.read, "input": self.input}, *self.stages, *self.settling]
