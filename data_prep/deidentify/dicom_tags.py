@@ -28,6 +28,10 @@ EDITION = "dicomfields_2026c"
 CHARACTERISTICS = frozenset(((0x0010, 0x0040), (0x0010, 0x1010)))
 """PatientSex, PatientAge."""
 
+FILE_META = frozenset((0x00020000, 0x00020001, 0x00020002, 0x00020003, 0x00020010))
+"""Length, version, class, instance and transfer syntax. The table leaves out the rest of group 0002, where machines and
+people have names too (Source Application Entity Title)."""
+
 OLDEST = 89
 """Years; above, HIPAA's safe harbour (45 CFR 164.514) wants one group."""
 
@@ -43,6 +47,9 @@ def remove_identity(dataset: Dataset, key: bytes) -> dict[str, int]:
     gone: Counter[str] = Counter(tags=0, private_tags=0, overlays=0, uids=0)
     _clean(dataset, key, gone)
     if (meta := getattr(dataset, "file_meta", None)) is not None:
+        for tag in [tag for tag in meta.keys() if tag not in FILE_META]:  # noqa: SIM118 - iterating gives elements
+            del meta[tag]
+            gone["tags"] += 1
         _clean(meta, key, gone)
     # Bytes before "DICM" can hold anything.
     if getattr(dataset, "preamble", None):
