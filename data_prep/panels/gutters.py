@@ -45,6 +45,9 @@ PANEL_SHARE = 0.1
 PANEL_SIDE = 28
 """Pixels, likewise."""
 
+CONTENT_SHARE = 0.02
+"""Of a panel's pixels that differ from a gutter: a black strip with the name of the window is no panel."""
+
 INK_SHARE = 0.3
 """Of a strip of letters beside panels: with more ink than this it is taken for a part of them, as the axis of a plot."""
 
@@ -152,7 +155,7 @@ class _Figure:
         self.level = level
         self.panel_side = max(PANEL_SIDE, round(PANEL_SHARE * max(gray_HW.shape)))
         self.light = [_Ground(gray_HW, value) for value in _light_values(gray_HW)]
-        self.black = _Ground(gray_HW, 0) if level >= 1 else None
+        self.grounds = self.light + ([_Ground(gray_HW, 0)] if level >= 1 else [])
 
     def cut(self, box: Box) -> Iterator[Box]:
         box = self.trim(box)
@@ -172,7 +175,8 @@ class _Figure:
                 for piece in pieces:
                     yield from self.cut(piece)
                 return
-        yield box
+        if all(ground.far_share(box, 0).mean() >= CONTENT_SHARE for ground in self.grounds):
+            yield box
 
     def trim(self, box: Box) -> Box:
         """Without light margins; empty if it is all margin. Black ones stay: most are the picture's own."""
@@ -206,7 +210,7 @@ class _Figure:
     def bands(self, box: Box, axis: int) -> list[_Band]:
         length = box[3] - box[1] if axis == 0 else box[2] - box[0]
         found = []
-        for ground in [*self.light, *([self.black] if self.black else [])]:
+        for ground in self.grounds:
             clean = ground.is_clean(box, axis)
             edges = np.flatnonzero(np.diff(np.concatenate(([False], clean, [False])).astype(np.int8)))
             runs = zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True)

@@ -81,7 +81,7 @@ def compose(
         row, left = left[:columns], left[columns:]
         edges = np.linspace(margin, width - margin + gutter, columns + 1)
         if random.random() < 0.3 and columns > 1:  # uneven columns
-            edges[1:-1] += np.array([random.uniform(-0.08, 0.08) for _ in edges[1:-1]]) * width
+            edges[1:-1] += np.array([random.uniform(-0.05, 0.05) for _ in edges[1:-1]]) * width
         height = max(90, round(min((edges[1] - edges[0]) * random.uniform(0.7, 1.1), 500)))
         y += strip if place == "above" else 0
         for (picture, label), x0, x1 in zip(row, edges[:-1].astype(int), edges[1:].astype(int) - gutter, strict=True):
