@@ -7,7 +7,7 @@ from pathlib import Path
 
 from medvlp.report.files import NotARun, Row, explained
 
-PAIRS_SHOWN = 24
+PAIRS_SHOWN = 48
 MAX_PAIRS_BYTES = 2**26
 
 
