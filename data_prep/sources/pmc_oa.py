@@ -129,6 +129,7 @@ class PmcOa(ImageTables):
             "original_name": image,
             "modality": "unknown",
             **({"article": article, "figure_id": name["figure"]} if name else {}),
+            **({"panel": int(name["panel"])} if name and name["panel"] else {}),  # no further to be split
             **about.get(article, {}),
             **({"published_split": self.table_splits[rows[0].table]} if self.release == "splits" else {}),
             **({"reencoded_from": picture.reencoded_from} if picture.reencoded_from else {}),

@@ -52,6 +52,7 @@ def test_the_name_tells_article_figure_and_panel(tmp_path):
         "group_kind": "article",
         "article": "PMC212319",
         "figure_id": "Fig3",
+        "panel": 4,
         "original_name": "PMC212319_Fig3_4.jpg",
         "modality": "unknown",
     }
