@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 BITS = 64
 BLOCK = 1 << 20
-"""Comparisons made at once: about 40 MB of temporary arrays."""
+"""Comparisons made at once: about 60 MB of temporary arrays."""
 
 LOOKUP_COST = 3.0
 """Of a bucket, against one comparison in it."""
@@ -28,7 +28,7 @@ Pairs = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.uint8]]
 def within(queries_Q: NDArray[np.uint64], base_N: NDArray[np.uint64], radius: int) -> Iterator[Pairs]:
     """Every pair of a query and a base hash that differ in at most `radius` bits, once, in blocks.
 
-    The order is the same in every run, but not sorted. Beside the arguments it needs about 30 bytes a hash.
+    The order is the same in every run, but not sorted. Beside the arguments it needs about 90 bytes a hash and 60 MB.
     """
     if not 0 <= radius < BITS:
         raise ValueError(f"radius is {radius}; expected 0 to {BITS - 1} bits")
