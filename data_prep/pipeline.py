@@ -32,7 +32,6 @@ from data_prep.settling import settle
 from data_prep.sources import PrepError, Unit
 from data_prep.unit import CopyJob, Job, Part, SourceSpec, forget_source, read_part, run_job
 from medvlp.config import ConfigError, PrepConfig, check
-from medvlp.report import attribution, write_provenance
 from medvlp.shards import ShardError
 from medvlp.shards.atomic import PARTIAL, write_whole
 from medvlp.shards.manifest import LEDGER, MANIFEST, PARTS, PLAN
@@ -89,7 +88,7 @@ def run_preparation(config: PrepConfig, words: Sequence[str] = ()) -> Result:
         _agree(output, plan, config.cache)
         if (output / LEDGER).exists():
             ledger = _finished(output)
-            if not (output / attribution.TABLE).exists():  # the last of the files that describe the data
+            if not (output / "attribution.csv").exists():  # the last of the files that describe the data
                 _describe(output, ledger)
             return Result(output, ledger, was_done=True)
         units = reader.units()
@@ -112,6 +111,8 @@ def run_preparation(config: PrepConfig, words: Sequence[str] = ()) -> Result:
 
 def _describe(output: Path, ledger: dict[str, Any]) -> None:
     """The card, the Croissant description and the attribution of what is there."""
+    from medvlp.report import write_provenance  # matplotlib takes its time
+
     if ledger["out"]:
         write_provenance(output)
 

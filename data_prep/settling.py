@@ -18,7 +18,6 @@ from data_prep.plan import digest_of
 from data_prep.splits import SPLITS, group_hashes, keep_groups_whole, random_splits
 from data_prep.stages.draft import FORMATS
 from data_prep.unit import Part
-from medvlp.report.pictures import thumbnail
 from medvlp.shards import ShardDataset, read_members, to_members
 
 if TYPE_CHECKING:
@@ -195,6 +194,8 @@ def _settle_duplicates(settled: Settled, rows: Rows, entry: dict[str, Any]) -> N
 
 def _pair(page: dict[str, Any], members: dict[str, bytes], other: dict[str, bytes]) -> dict[str, Any]:
     """A copy and what it is a copy of, for the report: both pictures, small, and both captions."""
+    from medvlp.report.pictures import thumbnail
+
     shown: dict[str, Any] = {"row": page}
     for prefix, its in (("", members), ("other_", other)):
         image = next((its[name] for name in sorted(its) if name.rpartition(".")[2] in FORMATS), b"")

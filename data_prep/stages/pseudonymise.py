@@ -23,10 +23,16 @@ SPEAKING = frozenset(("check_images", "licence_gate", "split_panels"))
 
 
 def pseudonymise(draft: Draft, key_id: str) -> Draft:
-    """Key, group and original name as pseudonyms; of the other metadata only what says nothing of a person."""
+    """Key, group and original name as pseudonyms; of the other metadata only what says nothing of a person.
+
+    A published article keeps its names: its authors have to be credited, and its files are named after it.
+    """
     key = _key(key_id)
     sample = draft.sample
     metadata = sample.metadata
+    if metadata.get("article"):
+        draft.count("pseudonymise", "published works left as they are")
+        return draft
     kept = {name: value for name, value in metadata.items() if name in KEPT}
     left_out = len(metadata.keys() - kept.keys() - {"group", "original_name"})
     draft.count("pseudonymise", "metadata fields left out", left_out)

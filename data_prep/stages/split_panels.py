@@ -14,6 +14,7 @@ from data_prep.panels.captions import Parts, Unclear, split_caption
 from data_prep.panels.gutters import Box, find_panels
 from data_prep.panels.letters import order_by_letters, read_letters
 from data_prep.stages.draft import Draft
+from data_prep.stages.licence import family_of, normalise
 from medvlp.shards import Sample
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ def split_panels(draft: Draft, letters: bool = False) -> Draft | list[Draft]:
     sample = draft.sample
     if sample.conversations or len(sample.images) != 1 or len(draft.pictures) != 1 or "panel" in sample.metadata:
         return draft
+    if "ND" in family_of(normalise(str(sample.metadata.get("licence", "")))).split("-"):
+        return _whole(draft, "licence without derivatives")
     try:
         parts = split_caption(sample.texts.get("caption", ""))
     except Unclear:

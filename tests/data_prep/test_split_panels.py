@@ -168,6 +168,16 @@ def test_what_is_never_split():
     assert [outcome(Draft(sample)) for sample in (talk, several, volume, text, panel)] == [{}] * 5
 
 
+def test_a_licence_without_derivatives_keeps_the_figure_whole():
+    made = figure()
+    for licence, splits in (("CC BY-NC-ND 4.0", False), ("CC-BY-ND", False), ("CC-BY-4.0", True)):
+        draft = Draft(sample_of(made.data, made.caption, licence=licence))
+        if splits:
+            assert len(split_panels(draft)) == 3
+        else:
+            assert outcome(draft) == {("split_panels", "unsplit: licence without derivatives"): 1}
+
+
 def test_the_same_bytes_every_time_and_nothing_left_to_split():
     made = figure(4)
     first, second = ([panel.sample for panel in split_panels(Draft(sample_of(made.data, made.caption)))] for _ in "12")
