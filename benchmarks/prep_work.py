@@ -91,7 +91,7 @@ def served(folder: Path) -> Iterator[str]:
 def _await(address: str) -> None:
     for _ in range(100):
         try:
-            urllib.request.urlopen(f"{address}/pairs.csv").close()
+            urllib.request.urlopen(f"{address}/pairs.csv").read()
             return
         except OSError:
             time.sleep(0.05)
