@@ -116,11 +116,12 @@ def _thin_crowds(pictures: Pictures, limits: Limits) -> tuple[Ints, Alike, int]:
     """
     there_D = np.flatnonzero(pictures.comparable_D)
     order = there_D[np.argsort(pictures.hash_D[there_D], kind="stable")]
-    bounds = np.flatnonzero(np.diff(pictures.hash_D[order])) + 1
-    apart, leaders, members, scores, crowded = [], [], [], [], 0
-    for crowd in np.split(order, bounds):
-        left = crowd
-        for _ in range(CROWD if len(crowd) > CROWD else 0):
+    edges = np.concatenate([[0], np.flatnonzero(np.diff(pictures.hash_D[order])) + 1, [len(order)]])
+    size = np.diff(edges)
+    apart, leaders, members, scores, crowded = [order[np.repeat(size <= CROWD, size)]], [], [], [], 0
+    for large in np.flatnonzero(size > CROWD).tolist():
+        left = order[edges[large] : edges[large + 1]]
+        for _ in range(CROWD):
             leader, left = left[0], left[1:]
             apart.append(leader[None])
             score = _against(pictures, leader, left, limits)
@@ -131,10 +132,7 @@ def _thin_crowds(pictures: Pictures, limits: Limits) -> tuple[Ints, Alike, int]:
             left = left[~taken]
             if not len(left):
                 break
-        if len(crowd) > CROWD:
-            crowded += len(left)
-        else:
-            apart.append(crowd)
+        crowded += len(left)
     none = np.zeros(0, np.int64)
     first, second = np.concatenate([none, *leaders]), np.concatenate([none, *members])
     linked = Alike(first, second, np.zeros(len(first), np.uint8), np.concatenate([np.zeros(0, np.float32), *scores]))

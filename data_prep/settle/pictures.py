@@ -5,6 +5,7 @@ Shapes: N samples, I images of all samples, D distinct images (by sha256), E pai
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -46,7 +47,7 @@ class Alike:
 
 
 class Pictures:
-    """The images of a data set by content. About 60 bytes an image in memory; thumbnails are in a file that has no name."""
+    """The images of a data set by content. About 80 bytes an image in memory; thumbnails are in a file."""
 
     def __init__(self, marks: Marks, scratch: Path | None = None) -> None:
         counts, halves, hashes, inner, known = [], [], [], [], []
@@ -64,7 +65,7 @@ class Pictures:
         self.inner_D = _joined(inner, np.uint64)[self.first_D]
         self.comparable_D = _joined(known, np.bool_)[self.first_D]
         self.sha_D2 = half_I2[self.first_D]
-        self.thumbnails_D = _spooled(marks, self.first_D, scratch)
+        self.thumbnails_D = Thumbnails(marks, self.first_D, scratch)
 
     def rows(self) -> Ints:
         """(I,) the sample of each image."""
@@ -89,19 +90,27 @@ def _distinct(half_I2: NDArray[np.uint64]) -> tuple[Ints, Ints]:
     return content_I, np.sort(earliest_D)
 
 
-def _spooled(marks: Marks, first_D: Ints, scratch: Path | None) -> NDArray[np.uint8]:
-    """Thumbnails of the distinct images, mapped from a file that vanishes with the process."""
-    with tempfile.TemporaryFile(dir=scratch) as file:
+class Thumbnails:
+    """Thumbnails of the distinct images, in a file without a name that goes with its last user.
+
+    Read and not mapped: mapped pages would count as the process's memory, 4 KB for each picture that was ever looked at.
+    """
+
+    def __init__(self, marks: Marks, first_D: Ints, scratch: Path | None) -> None:
+        self._file = tempfile.TemporaryFile(dir=scratch)  # noqa: SIM115 - it lives as long as this object
         start = 0
         for _, (thumbnails,) in marks.lists("thumbnail"):
             pixels = fixed_bytes(thumbnails, SIDE * SIDE)
             low, high = np.searchsorted(first_D, [start, start + len(pixels)])
-            file.write(pixels[first_D[low:high] - start].tobytes())
+            self._file.write(pixels[first_D[low:high] - start].tobytes())
             start += len(pixels)
-        file.flush()
-        if not len(first_D):
-            return np.zeros((0, SIDE, SIDE), np.uint8)
-        return np.memmap(file, np.uint8, "r", shape=(len(first_D), SIDE, SIDE))
+        self._file.flush()
+
+    def __getitem__(self, distinct_P: Ints) -> NDArray[np.uint8]:
+        """(P, S, S) of these distinct images."""
+        handle, size = self._file.fileno(), SIDE * SIDE
+        found = b"".join(os.pread(handle, size, number * size) for number in distinct_P.tolist())
+        return np.frombuffer(found, np.uint8).reshape(len(distinct_P), SIDE, SIDE)
 
 
 def candidates(
