@@ -29,7 +29,7 @@ LONGER_SIDE = 2000
 THRESHOLDS = {"det_thresh": 0.2, "det_box_thresh": 0.3}
 """Of a pixel and of a box; the detector's own are 0.3 and 0.5."""
 
-ALONG, ACROSS = 0.6, 0.25
+ALONG, ACROSS = 1.0, 0.25
 """What a box grows by at its ends and at its sides, in heights of its text: the detector cuts last letters short."""
 
 MIN_GROWTH = 2

@@ -164,9 +164,9 @@ def test_a_marker_stays_if_it_is_asked_for():
 
 def test_a_box_grows_by_the_height_of_its_text():
     box = np.array([[10, 10], [50, 10], [50, 20], [10, 20]], np.float32)
-    assert grown(box).tolist() == [[4, 7.5], [56, 7.5], [56, 22.5], [4, 22.5]]
+    assert grown(box).tolist() == [[0, 7.5], [60, 7.5], [60, 22.5], [0, 22.5]]
     upright = box[:, ::-1][[0, 3, 2, 1]]
-    assert sorted(grown(upright).tolist()) == sorted([[7.5, 4], [22.5, 4], [22.5, 56], [7.5, 56]])
+    assert sorted(grown(upright).tolist()) == sorted([[7.5, 0], [22.5, 0], [22.5, 60], [7.5, 60]])
 
 
 def test_the_same_boxes_every_time():
@@ -178,13 +178,13 @@ def test_the_same_boxes_every_time():
 
 @pytest.mark.parametrize("side", [256, 512])
 def test_recall_of_burnt_in_text(side):
-    found = [hit for seed in range(700, 708) for hit in caught(annotated(seed, side)[0])]
+    found = [hit for seed in range(700, 712) for hit in caught(annotated(seed, side)[0])]
     assert len(found) >= 20
     assert np.mean(found) >= 0.95
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("side", "floor"), [(160, 0.93), (256, 0.95), (512, 0.95), (1024, 0.93)])
+@pytest.mark.parametrize(("side", "floor"), [(160, 0.95), (256, 0.95), (512, 0.97), (1024, 0.95)])
 def test_recall_of_burnt_in_text_at_length(side, floor):
     """pytest -s prints the leaks by height, angle and grey."""
     by: dict[str, list[bool]] = {}
