@@ -119,7 +119,7 @@ def make_ledger(parts: Sequence[Part], settled: Settled) -> dict[str, Any]:
     "splits": {split: {"in", "out", "drops"}}}; in = rows of the source + panels that figures were split into.
     """
     drops: dict[str, Counter[tuple[str, str]]] = {part.split: Counter() for part in parts}
-    counts: Counter[tuple[str, str]] = Counter()
+    counts: Counter[tuple[str, str]] = Counter(settled.counts)
     entered: Counter[str] = Counter()
     for part in parts:
         entered[part.split] += part.entered

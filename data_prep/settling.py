@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from data_prep.plan import digest_of
+from data_prep.sources import PrepError
 from data_prep.splits import SPLITS, group_hashes, keep_groups_whole, random_splits
 from data_prep.stages.draft import FORMATS
 from data_prep.unit import Part
@@ -43,6 +45,8 @@ class Settled:
     """Split → samples that were published in another."""
     moved: dict[str, int] = field(default_factory=dict)
     """"train→test" → samples that changed their split."""
+    counts: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """(stage, what) → how often, as the units' own counts."""
     copies: list[dict[str, Any]] = field(default_factory=list)
     """Rows of copies.jsonl: each copy that was found, and what became of it."""
     pairs: list[dict[str, Any]] = field(default_factory=list)
@@ -117,11 +121,25 @@ def settle(folder: Path, parts: Sequence[Part], stages: list[dict[str, Any]], ev
         settled.left[before] += count
         settled.joined[after] += count
         settled.moved[f"{before}→{after}"] = count
-    if "decontaminate" in by_name and len(rows):
-        _settle_contamination(settled, rows, by_name["decontaminate"], evaluations)
-    if "duplicates" in by_name and len(rows):
-        _settle_duplicates(settled, rows, by_name["duplicates"])
+    with _room_in(folder):
+        if "decontaminate" in by_name and len(rows):
+            _settle_contamination(settled, rows, by_name["decontaminate"], evaluations)
+        if "duplicates" in by_name and len(rows):
+            _settle_duplicates(settled, rows, by_name["duplicates"])
     return settled
+
+
+@contextmanager
+def _room_in(folder: Path) -> Iterator[None]:
+    """Thumbnails are spooled to a file without a name, about which the system says nothing when the disk is full."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        raise PrepError(
+            f"what copies are recognised by cannot be put in {folder}: {error.strerror}; make room"
+        ) from None
 
 
 def _splits(rows: Rows, published_N: np.ndarray, entry: dict[str, Any]) -> np.ndarray:
@@ -170,6 +188,8 @@ def _settle_duplicates(settled: Settled, rows: Rows, entry: dict[str, Any]) -> N
     from data_prep.settle.pictures import Limits
 
     found = find(Marks(rows.marks()), Limits(radius=entry["radius"]), scratch=rows.folder)
+    if found.crowded:
+        settled.counts["duplicates", "pictures compared with the leaders of a crowd only"] = found.crowded
     copies = decide(found, settled.split_N, settled.kept_N)
     keys = rows.keys([row for copy in copies for row in (copy.row, copy.other)])
     before = len(settled.pairs)
