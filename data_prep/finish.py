@@ -19,7 +19,7 @@ from data_prep.splits import SPLITS, group_hashes
 from data_prep.unit import CopyJob, Part
 from medvlp.shards import FileMark, Manifest, hash_config, write_manifest
 from medvlp.shards.atomic import sync_folder, whole_file, write_whole
-from medvlp.shards.manifest import LEDGER, SAMPLES
+from medvlp.shards.manifest import LEDGER, MANIFEST, PARTS, SAMPLES
 from medvlp.shards.writer import write_tables
 
 if TYPE_CHECKING:
@@ -96,6 +96,7 @@ def finish(
     ledger = make_ledger(parts, settled)
     write_lines(output / DROPPED, (drop for part in parts for drop in part.named_drops(folder)), settled.drops)
     _check_keys(Rows(folder, parts))
+    _clear_splits(output, shards)
     for split, its in shards.items():
         ledger["splits"][split]["manifest_sha256"] = _finish_split(output / split, folder, split, its, plan)
     write_lines(output / COPIES, settled.copies)
@@ -167,6 +168,19 @@ def _check_keys(rows: Rows) -> None:
             f"{len(twice)} keys come more than once: {', '.join(twice[:5])}{', …' if len(twice) > 5 else ''}; "
             "the source repeats these rows. Remove the repetitions and prepare into a new folder"
         )
+
+
+def _clear_splits(output: Path, shards: dict[str, list[Part]]) -> None:
+    """Take away what an earlier finish, of an input that has changed since, left unfinished."""
+    for manifest in output.glob(f"*/{MANIFEST}"):
+        manifest.unlink()
+    for path in [*output.glob("*/*.tar"), *output.glob("*/*.idx")]:
+        its = shards.get(path.parent.name, [])
+        if path.parent.name != PARTS and not (path.stem.isdecimal() and int(path.stem) < len(its)):
+            path.unlink()
+    for split in SPLITS:
+        if split not in shards and (output / split).is_dir():
+            shutil.rmtree(output / split)
 
 
 def _finish_split(folder: Path, parts_folder: Path, split: str, shards: Sequence[Part], plan: Plan) -> str:

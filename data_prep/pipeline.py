@@ -32,9 +32,12 @@ from data_prep.settling import settle
 from data_prep.sources import PrepError, Unit
 from data_prep.unit import CopyJob, Job, Part, SourceSpec, forget_source, read_part, run_job
 from medvlp.config import ConfigError, PrepConfig, check
-from medvlp.shards import ShardError
+from medvlp.shards import ShardError, read_manifest
 from medvlp.shards.atomic import PARTIAL, write_whole
 from medvlp.shards.manifest import LEDGER, MANIFEST, PARTS, PLAN
+
+DESCRIPTIONS = ("README.md", "croissant.json", "ATTRIBUTION.md", "attribution.csv")
+LOCK = ".lock"
 
 
 class UnitsFailed(Exception):
@@ -74,6 +77,12 @@ def run_preparation(config: PrepConfig, words: Sequence[str] = ()) -> Result:
     output = Path(config.output).absolute()
     if config.input and output == Path(config.input).absolute():
         raise PrepError(f"output and input are the same folder, {output}; give shards a folder of their own")
+    if config.input and output.is_relative_to(Path(config.input).absolute()):
+        raise PrepError(f"output {output} lies in the input folder, where the next run would read it; choose another")
+    if config.cache and (cache := Path(config.cache).absolute()) and (cache == output or output in cache.parents):
+        raise PrepError(
+            f"cache={cache} lies in the output folder; it is for several outputs: give it a place of its own"
+        )
     options = encode_json(config.options, sort=True).decode()
     spec = SourceSpec(config.source, config.input, config.samples_per_shard, config.flag, options)
     reader = spec.open()
@@ -88,7 +97,7 @@ def run_preparation(config: PrepConfig, words: Sequence[str] = ()) -> Result:
         _agree(output, plan, config.cache)
         if (output / LEDGER).exists():
             ledger = _finished(output)
-            if not (output / "attribution.csv").exists():  # the last of the files that describe the data
+            if not all((output / name).exists() for name in DESCRIPTIONS):
                 _describe(output, ledger)
             return Result(output, ledger, was_done=True)
         units = reader.units()
@@ -120,6 +129,7 @@ def _describe(output: Path, ledger: dict[str, Any]) -> None:
 def _do_and_finish(config: PrepConfig, output: Path, folder: Path, plan: Plan, jobs: list[Job]) -> dict[str, Any]:
     started = time.time()
     parts, already = _do(config, jobs, [_name(job.unit) for job in jobs], config.source)
+    forget_source()
     settled = settle(folder, parts, plan.settling, config.decontaminate)
     layout = lay_out(folder, parts, settled, config.samples_per_shard)
     copies = [shard for shards in layout.values() for shard in shards if isinstance(shard, CopyJob)]
@@ -152,6 +162,11 @@ def _finished(output: Path) -> dict[str, Any]:
     for split in ledger["splits"]:
         if not (output / split / MANIFEST).exists():
             raise PrepError(f"{output}: {LEDGER} says finished, but {split}/{MANIFEST} is gone; give a new folder")
+        gone = [name for name in read_manifest(output / split)[0].files if not (output / split / name).exists()]
+        if gone:
+            raise PrepError(
+                f"{output}: {LEDGER} says finished, but of {split} {', '.join(gone[:3])} is gone; restore it"
+            )
     shutil.rmtree(output / PARTS, ignore_errors=True)
     return ledger
 
@@ -176,10 +191,15 @@ def _claim(output: Path, shared: bool) -> Iterator[None]:
     """
     if output.exists() and not output.is_dir():
         raise PrepError(f"output={output} is a file; give a folder")
-    if output.is_dir() and not (output / PLAN).exists() and any(not p.name.endswith(PARTIAL) for p in output.iterdir()):
+    if (
+        output.is_dir()
+        and not (output / PLAN).exists()
+        and any(not p.name.endswith((PARTIAL, LOCK)) for p in output.iterdir())
+    ):
         raise PrepError(f"output={output} holds files that no preparation wrote; give a new or an empty folder")
     output.mkdir(parents=True, exist_ok=True)
-    handle = os.open(output, os.O_RDONLY)
+    # A file, opened to write: network file systems lock nothing else between machines.
+    handle = os.open(output / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         if not shared:
@@ -202,7 +222,7 @@ def _parts_folder(output: Path, cache: str) -> Iterator[Path]:
     """Where parts are: inside the output, or in the cache, which several preparations may use at once."""
     folder = Path(cache).absolute() if cache else output / PARTS
     folder.mkdir(parents=True, exist_ok=True)
-    handle = os.open(folder, os.O_RDONLY)
+    handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         if cache:
             try:
@@ -282,7 +302,7 @@ def _do(config: PrepConfig, jobs: Sequence[Job | CopyJob], names: Sequence[str],
     """Do the jobs that are not done. Returns all parts in order, and how many were done before."""
     from tqdm import tqdm
 
-    parts = {job.digest: part for job in jobs if (part := read_part(job.folder, job.digest))}
+    parts = {job.digest: part for job in jobs if (part := read_part(job.folder, job.digest, bool(config.cache)))}
     already = len(parts)
     left = [job for job in jobs if job.digest not in parts]
     if not left:

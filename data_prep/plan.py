@@ -10,7 +10,9 @@ from typing import Any
 
 from data_prep.jsons import encode_json
 from data_prep.sources import PrepError, Source, Unit
+from data_prep.splits import SPLITS
 from data_prep.stages import TOOLS
+from data_prep.stages.language import LANGUAGES
 from data_prep.stages.licence import check_allow
 from medvlp.config import PrepConfig
 from medvlp.shards import read_manifest
@@ -59,9 +61,12 @@ def make_plan(config: PrepConfig, reader: Source) -> Plan:
     """The plan that a configuration means for an opened source. Raises PrepError, ShardError (evaluation folders)."""
     stages = unit_stages(config, reader)
     names = [*BASE_TOOLS, *reader.tools, *(tool for entry in stages for tool in TOOLS.get(entry["stage"], ()))]
+    marks = reader.fingerprint()
+    if hidden_parts(config.deidentify, reader):  # files are named after patients, too
+        marks = {"all files": digest_of(marks)}
     return Plan(
         read={"stage": "read", "source": config.source, **reader.options()},
-        input=reader.fingerprint(),
+        input=marks,
         stages=stages,
         settling=settling_stages(config),
         tools={name: _version(name) for name in sorted(set(names))},
@@ -81,11 +86,13 @@ def unit_stages(config: PrepConfig, reader: Source) -> list[Entry]:
         stages.append({"stage": "licence_gate", "allow": config.licences, "allow_retracted": config.retracted})
     images = {"max_pixels": config.max_pixels, "min_side": config.min_side, "max_aspect": config.max_aspect}
     stages.append({"stage": "check_images", **images})
-    if config.modality:
-        stages.append({"stage": "modality"})
+    if config.modality or hidden:
+        stages.append({"stage": "modality", **({"closed": True} if hidden else {})})
     if config.panels == "split":
         stages.append({"stage": "split_panels"})
     if config.languages:
+        if unknown := sorted(set(config.languages) - set(LANGUAGES)):
+            raise PrepError(f"languages: {', '.join(unknown)} cannot be told; known are {', '.join(LANGUAGES)}")
         stages.append({"stage": "language", "keep": config.languages})
     if hidden and not _is_private(reader):
         from data_prep.deidentify.pseudonym import key_id, load_key
@@ -121,9 +128,10 @@ def settling_stages(config: PrepConfig) -> list[Entry]:
     """What is decided over all samples together, in order."""
     split: Entry = {"stage": "split", "by": config.split}
     if config.split == "random":
-        split |= {"fractions": dict(config.fractions), "seed": config.split_seed}
+        shares = {name: config.fractions[name] for name in SPLITS if name in config.fractions}
+        split |= {"fractions": shares, "seed": config.split_seed}
     entries = [split]
-    if config.duplicates != "off":
+    if config.checks and config.duplicates != "off":
         entries.append({"stage": "duplicates", "action": config.duplicates, "radius": config.duplicates_radius})
     if config.decontaminate:
         # By content and by a name to read; where the folder stands is not of the data.
@@ -132,7 +140,7 @@ def settling_stages(config: PrepConfig) -> list[Entry]:
             raise PrepError(f"decontaminate={config.decontaminate}: two folders are called the same; rename one")
         radius = {"radius": config.duplicates_radius}
         entries.append({"stage": "decontaminate", "action": config.contaminated, "against": against, **radius})
-    return entries
+    return [*entries, {"stage": "write", "samples_per_shard": config.samples_per_shard}]
 
 
 def _version(name: str) -> str:

@@ -24,7 +24,7 @@ from data_prep.sources import Dropped, Source, Unit, open_source
 from data_prep.stages import Counts, Draft, Drop, Stage, apply_stages, build_stages
 from medvlp.shards import FileMark, Row, Sample, ShardWriter, read_members
 from medvlp.shards.atomic import whole_file, write_whole
-from medvlp.shards.writer import rows_table, write_tables
+from medvlp.shards.writer import mark_file, rows_table, write_tables
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,8 @@ class Part:
     """Stage → what → number: the stages' own counts."""
     files: dict[str, FileMark]
     """".tar" and ".idx"; empty if nothing was left."""
+    sizes: dict[str, int]
+    """Bytes of each of the part's files, by suffix."""
 
     def file(self, folder: Path, suffix: str) -> Path:
         """One of the part's files in the folder of parts."""
@@ -120,13 +122,14 @@ def run_unit(job: Job) -> Part:
     counts: Counts = Counter()
     drops: list[dict[str, str]] = []
     marks: list[dict[str, Any]] = []
-    rows = 0
+    rows = panels = 0
     source = _opened(job.source)
     with ShardWriter(path, job.unit.split) as writer:
         for item in source.read(job.unit):
             rows += 1
             for left in _through(stages, item, counts):
                 if isinstance(left, Drop):
+                    panels += left.panels
                     drops.append({"split": job.unit.split, **hide(left)})
                     continue
                 writer.write(left.sample, left.width, left.height, left.perceptual_hash)
@@ -134,8 +137,7 @@ def run_unit(job: Job) -> Part:
     counts.update(getattr(source, "counts", {}))
     if marks:
         _write_marks(path.with_suffix(".marks.parquet"), marks)
-    entered = len(writer.rows) + len(drops)
-    return _finish_part(job, job.unit.split, writer, rows, entered, drops, counts)
+    return _finish_part(job, job.unit.split, writer, rows, panels, drops, counts)
 
 
 def copy_samples(job: CopyJob) -> Part:
@@ -148,8 +150,7 @@ def copy_samples(job: CopyJob) -> Part:
             members = read_members(job.folder / f"{digest}.tar", positions)
             for row, its in zip(table, members, strict=True):
                 writer.write_members(replace(Row(**row), split=job.split, shard=f"{job.digest}.tar"), its)
-    rows = len(writer.rows)
-    return _finish_part(job, job.split, writer, rows, rows, [], Counter())
+    return _finish_part(job, job.split, writer, len(writer.rows), 0, [], Counter())
 
 
 def _finish_part(
@@ -157,11 +158,15 @@ def _finish_part(
     split: str,
     writer: ShardWriter,
     rows: int,
-    entered: int,
+    panels: int,
     drops: list[dict[str, str]],
     counts: Counts,
 ) -> Part:
     path = job.folder / job.digest
+    if rows + panels != len(writer.rows) + len(drops):
+        raise AssertionError(
+            f"{rows} rows and {panels} panels came in, {len(writer.rows)} samples and {len(drops)} drops went out"
+        )
     if writer.rows:
         write_tables(path.with_suffix(".parquet"), [rows_table(writer.rows)])
     if drops:
@@ -171,11 +176,16 @@ def _finish_part(
         digest=job.digest,
         split=split,
         rows=rows,
-        entered=entered,
+        entered=rows + panels,
         samples=len(writer.rows),
         drops=_nested(Counter((drop["stage"], drop["reason"]) for drop in drops)),
         counts=_nested(counts),
         files={Path(name).suffix: mark for name, mark in writer.files.items()},
+        sizes={
+            suffix: (job.folder / f"{job.digest}{suffix}").stat().st_size
+            for suffix in (".tar", ".idx", ".parquet", ".marks.parquet", ".drops.jsonl")
+            if (job.folder / f"{job.digest}{suffix}").exists()
+        },
     )
     write_whole(path.with_suffix(".json"), encode_json(asdict(part)))
     return part
@@ -220,20 +230,18 @@ def _hider(stages: list[dict[str, Any]]) -> Callable[[Drop], dict[str, str]]:
     return lambda drop: plain(hidden_drop(drop, entry["key_id"]))
 
 
-def read_part(folder: Path, digest: str) -> Part | None:
-    """The part if it was finished, in this run or an earlier one; a damaged page counts as unfinished."""
+def read_part(folder: Path, digest: str, thorough: bool = False) -> Part | None:
+    """The part if it was finished, in this run or an earlier one; a damaged one counts as unfinished.
+
+    thorough: the shard's bytes are compared with its checksum, for folders that are used again and again.
+    """
     try:
         content = json.loads((folder / f"{digest}.json").read_bytes())
         content["files"] = {suffix: FileMark(**mark) for suffix, mark in content["files"].items()}
         part = Part(**content)
+        whole = all(part.file(folder, suffix).stat().st_size == size for suffix, size in part.sizes.items())
+        if thorough and whole:
+            whole = all(mark_file(part.file(folder, suffix)) == mark for suffix, mark in part.files.items())
     except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    whole = all(_has_size(part.file(folder, suffix), mark.size) for suffix, mark in part.files.items())
     return part if whole else None
-
-
-def _has_size(path: Path, size: int) -> bool:
-    try:
-        return path.stat().st_size == size
-    except FileNotFoundError:
-        return False

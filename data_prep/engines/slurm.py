@@ -1,8 +1,10 @@
 """Slurm arrays: every task is a process that does its share of the units; one more job, after all of them, finishes.
 
-    <output>/slurm/units.sbatch    the array: task k of n does the units k, k + n, k + 2n, ...
-    <output>/slurm/finish.sbatch   splits, shards and the report
-    <output>/slurm/submit.sh       submits both, the second to wait for the first
+    <output>.slurm/units.sbatch    the array: task k of n does the units k, k + n, k + 2n, ...
+    <output>.slurm/finish.sbatch   splits, shards and the report
+    <output>.slurm/submit.sh       submits both, the second to wait for the first
+
+They stand beside the output, not in it: commands and logs name paths, which is nobody's business who gets the data.
 
 A task that was preempted or killed is simply run again: finished units are kept. The output has to be on a file system
 that all nodes share, with locks that work between them (flock).
@@ -20,7 +22,7 @@ from typing import TypeVar
 from data_prep.sources import PrepError
 from medvlp.shards.atomic import write_whole
 
-FOLDER = "slurm"
+SUFFIX = ".slurm"
 TASK, COUNT = "SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_COUNT"
 
 # No path stands in an #SBATCH line: Slurm's own quoting there differs from the shell's. Logs fall beside the script,
@@ -74,7 +76,7 @@ def task() -> tuple[int, int] | None:
     if not (index.isdecimal() and count.isdecimal() and int(index) < int(count)):
         raise PrepError(
             f"{TASK}={index} and {COUNT}={count or '(not set)'}: expected a task's number from 0 and how many there are; "
-            f"submit {FOLDER}/units.sbatch as it was written, whose array begins at 0"
+            f"submit units.sbatch as it was written, whose array begins at 0"
         )
     return int(index), int(count)
 
@@ -93,7 +95,7 @@ def write_scripts(output: Path, words: Sequence[str], tasks: int) -> str:
         raise PrepError(
             "engine=slurm needs a command line that its tasks can repeat: use `medvlp prep ... engine=slurm`"
         )
-    folder = output / FOLDER
+    folder = output.with_name(output.name + SUFFIX)
     folder.mkdir(exist_ok=True)
     here = shlex.quote(os.getcwd())
     prep = [sys.executable, "-m", "medvlp.cli", "prep", *(word for word in words if not word.startswith("engine="))]

@@ -145,7 +145,13 @@ def open_source(
         if option not in known:
             takes = f"its options are {', '.join(known)}" if known else "it has no options"
             raise PrepError(f"source {name} does not know options.{option}; {takes}")
-    return constructor(input, samples_per_shard, flag, **(options or {}))
+    try:
+        return constructor(input, samples_per_shard, flag, **(options or {}))
+    except (TypeError, AttributeError, ValueError) as error:
+        if not options:
+            raise
+        given = ", ".join(f"options.{option}={value!r}" for option, value in options.items())
+        raise PrepError(f"source {name} cannot take {given}: {error}; `medvlp prep source={name} --help`") from None
 
 
 def chunks(split: str, rows: int, samples_per_shard: int) -> list[Unit]:

@@ -13,6 +13,7 @@ import os
 import stat
 import warnings
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -139,18 +140,23 @@ def _without_waiting(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NONBLOCK)  # a pipe without a writer would hang the open
 
 
+@lru_cache(maxsize=64)
+def _real(folder: Path) -> str:
+    return os.path.realpath(folder)
+
+
 def resolve_below(folder: Path, name: str) -> Path:
     """The real path of a name that has to lie in the folder. Raises BadRow bad_path."""
     if "\0" in name or "\\" in name or name.startswith("/") or ".." in name.split("/") or not name.strip("./ "):
         raise BadRow("bad_path", f"{name!r} is not a relative path that stays in the image folder")
     try:
         path = Path(os.path.realpath(folder / name))
-        inside = path.is_relative_to(os.path.realpath(folder))
+        inside = path.is_relative_to(_real(folder))
     except (OSError, UnicodeEncodeError) as error:  # names too long, links in a circle, lone surrogates
         raise BadRow("bad_path", f"{name[:80]!r} cannot be a path ({type(error).__name__})") from None
     if not inside:
         raise BadRow("bad_path", f"{name} is a link that leaves the image folder")
-    return path
+    return Path(path)
 
 
 def size_of(folder: Path, name: str) -> int | None:

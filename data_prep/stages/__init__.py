@@ -66,12 +66,12 @@ def _apply(stage: Stage, draft: Draft) -> list[Draft | Drop]:
     try:
         left = stage(draft)
     except Drop as drop:
-        drop.name = draft.name
+        drop.name, drop.is_renamed = draft.name, draft.is_renamed
         return [drop]
     if isinstance(left, Draft):
         return [left]
     whole = Drop("split_panels", "replaced_by_panels", f"{len(left)} panels")
-    whole.name = draft.name
+    whole.name, whole.panels = draft.name, len(left)
     return [whole, *left]
 
 

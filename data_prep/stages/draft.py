@@ -32,6 +32,10 @@ class Drop(Exception):
         self.detail = detail
         self.name = ""
         """The publisher's name of the sample."""
+        self.is_renamed = False
+        """The name is fit for the ledger of private data."""
+        self.panels = 0
+        """Samples that took its place."""
 
 
 @dataclass
@@ -43,6 +47,8 @@ class Draft:
     width: int = 0
     height: int = 0
     perceptual_hash: str = ""
+    is_renamed: bool = False
+    """Its names are pseudonyms, or those of a published work."""
     marks: dict[str, Any] | None = None
     """What copies of it are recognised by, once `describe` has run."""
 

@@ -28,6 +28,7 @@ def pseudonymise(draft: Draft, key_id: str) -> Draft:
     A published article keeps its names: its authors have to be credited, and its files are named after it.
     """
     key = _key(key_id)
+    draft.is_renamed = True
     sample = draft.sample
     metadata = sample.metadata
     if metadata.get("article"):
@@ -49,7 +50,7 @@ def pseudonymise(draft: Draft, key_id: str) -> Draft:
 def hidden_drop(drop: Drop, key_id: str) -> Drop:
     """A drop as the ledger may name it."""
     hidden = Drop(drop.stage, drop.reason, drop.detail if drop.stage in SPEAKING else "")
-    hidden.name = pseudonym(_key(key_id), f"name:{drop.name}")
+    hidden.name = drop.name if drop.is_renamed else pseudonym(_key(key_id), f"name:{drop.name}")
     return hidden
 
 

@@ -1,5 +1,6 @@
 """The rules that no single field can express. Each message says what to change."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from difflib import get_close_matches
@@ -109,6 +110,8 @@ def check_preparation(config: PrepConfig) -> None:
     for key in ("workers", "samples_per_shard", "max_pixels", "min_side", "max_aspect"):
         if getattr(config, key) < 1:
             raise ConfigError(f"{key} is {getattr(config, key)}, expected 1 or more")
+    if not math.isfinite(config.max_aspect):
+        raise ConfigError(f"max_aspect is {config.max_aspect}, expected a number; a large one lets every shape through")
     if config.retries < 0 or not 0 <= config.duplicates_radius <= 32:
         raise ConfigError(
             f"retries={config.retries} must not be negative, duplicates_radius={config.duplicates_radius} from 0 to 32"

@@ -18,6 +18,7 @@ SENTENCES = {
     "measure": "Sizes and perceptual hashes are measured; nothing is changed.",
     "describe": "Marks by which copies are recognised are taken; nothing is changed.",
     "split": "Samples are given to splits.",
+    "write": "Samples are written to shards, the publisher's bytes wherever no stage had to change them.",
     "duplicates": "Copies of images within the data are looked for by checksum and by look.",
     "decontaminate": "Samples that evaluation sets hold too are looked for by article, checksum, look and text.",
 }

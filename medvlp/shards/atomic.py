@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -37,7 +38,8 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
 
     Raises ShardError if the disk refuses (full, quota, no permission); nothing is left behind then.
     """
-    aside = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")
+    # Not the process's number: machines that share the folder give out the same ones.
+    aside = path.with_name(f".{path.name}.{secrets.token_hex(6)}{PARTIAL}")
     file = _Aside(path, aside)
     try:
         yield cast(BinaryIO, file)

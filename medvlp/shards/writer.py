@@ -134,9 +134,7 @@ class ShardWriter:
 
     def _append(self, name: str, data: bytes) -> int:
         """Write one member; returns the offset of its data."""
-        header = tarfile.TarInfo(name)  # mtime, uid, gid 0 and empty names are its defaults
-        header.size, header.mode = len(data), 0o644
-        self._put(header.tobuf(tarfile.PAX_FORMAT, "utf-8", "strict"))
+        self._put(member_header(name, len(data)))
         offset = self._size
         self._put(data)
         self._put(bytes(-len(data) % tarfile.BLOCKSIZE))
@@ -148,6 +146,26 @@ class ShardWriter:
         self._file.write(data)
         self._hash.update(data)
         self._size += len(data)
+
+
+def _tarfile_header(name: str, size: int) -> bytes:
+    header = tarfile.TarInfo(name)  # mtime, uid, gid 0 and empty names are its defaults
+    header.size, header.mode = size, 0o644
+    return header.tobuf(tarfile.PAX_FORMAT, "utf-8", "strict")
+
+
+_EMPTY = _tarfile_header("", 0)
+_EMPTY_SUM = sum(_EMPTY[:124]) + sum(_EMPTY[135:148]) + sum(_EMPTY[156:]) + 8 * ord(" ")
+"""The checksum is a sum of bytes, its own eight taken as blanks; size has eleven digits from 124 on."""
+
+
+def member_header(name: str, size: int) -> bytes:
+    """A member's header, as tarfile makes it: that takes a fifth of the time of packing, and only these three differ."""
+    if len(name) > tarfile.LENGTH_NAME or size >= 8**11:
+        return _tarfile_header(name, size)
+    encoded, digits = name.encode("ascii"), b"%011o" % size
+    checksum = b"%06o\0 " % (_EMPTY_SUM + sum(encoded) + sum(digits))
+    return b"".join((encoded.ljust(100, b"\0"), _EMPTY[100:124], digits, _EMPTY[135:148], checksum, _EMPTY[156:]))
 
 
 def table_schema() -> pa.Schema:

@@ -113,7 +113,7 @@ def test_folders_that_are_refused(rocov2, tmp_path):
     ]:
         with pytest.raises(PrepError, match=complaint):
             prep(rocov2, output)
-    with pytest.raises(PrepError, match="engine='mpi' is not a choice. Choices: local, ray, slurm"):
+    with pytest.raises(PrepError, match=r"engine='mpi' is not a choice. Choices: local, ray, slurm"):
         prep(rocov2, tmp_path / "out", engine="mpi")
 
 
@@ -240,7 +240,7 @@ def test_two_at_once_are_refused(rocov2, tmp_path):
     import fcntl
 
     (tmp_path / "out").mkdir()
-    handle = os.open(tmp_path / "out", os.O_RDONLY)
+    handle = os.open(tmp_path / "out" / ".lock", os.O_RDWR | os.O_CREAT)
     fcntl.flock(handle, fcntl.LOCK_EX)
     with pytest.raises(PrepError, match="another preparation is writing"):
         prep(rocov2, tmp_path / "out")

@@ -29,7 +29,7 @@ def prepare(way: str, words: list[str], run: Start) -> None:
     """The whole of a preparation. Slurm's array is run by hand: its scripts, the second task before the first."""
     run([sys.executable, "-m", "medvlp.cli", "prep", *words, *WAYS[way]], {})
     if way == "slurm":
-        scripts = Path(next(word for word in words if word.startswith("output=")).removeprefix("output=")) / "slurm"
+        scripts = Path(next(word for word in words if word.startswith("output=")).removeprefix("output=") + ".slurm")
         for index in ("1", "0"):
             task = {"SLURM_ARRAY_TASK_ID": index, "SLURM_ARRAY_TASK_COUNT": "2"}
             run(["bash", str(scripts / "units.sbatch")], task)
@@ -81,6 +81,6 @@ def _environment(variables: dict[str, str]) -> dict[str, str]:
 
 def marks(output: Path) -> dict[str, str]:
     """sha256 of every file of a finished preparation, but of those that tell of the run."""
-    files = [path for path in output.rglob("*") if path.is_file() and path.parent.name != "slurm"]
+    files = [path for path in output.rglob("*") if path.is_file()]
     kept = [path for path in files if not (path.parent == output and path.name in OWN)]
     return {str(path.relative_to(output)): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(kept)}

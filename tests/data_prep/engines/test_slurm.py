@@ -40,7 +40,7 @@ def test_task(monkeypatch, variables, expected):
 @pytest.mark.parametrize(("index", "count"), [("4", "4"), ("0", None), ("x", "2"), ("-1", "2"), ("0", "0"), ("", "1")])
 def test_variables_that_make_no_sense(monkeypatch, index, count):
     _only(monkeypatch, {"SLURM_ARRAY_TASK_ID": index, **({"SLURM_ARRAY_TASK_COUNT": count} if count else {})})
-    with pytest.raises(PrepError, match=r"SLURM_ARRAY_TASK_ID=.*submit slurm/units.sbatch as it was written"):
+    with pytest.raises(PrepError, match=r"SLURM_ARRAY_TASK_ID=.*submit units.sbatch as it was written"):
         slurm.task()
 
 
@@ -71,8 +71,9 @@ def scripts(tmp_path, monkeypatch):
     output.mkdir()
     monkeypatch.chdir(work)
     message = slurm.write_scripts(output, [*ODD, "engine=slurm"], 3)
-    assert f"sh {shlex.quote(str(output / 'slurm' / 'submit.sh'))}" in message
-    return output / "slurm"
+    folder = tmp_path / "-out put.slurm"
+    assert f"sh {shlex.quote(str(folder / 'submit.sh'))}" in message
+    return folder
 
 
 def _by_hand(script: Path, **variables: str):
