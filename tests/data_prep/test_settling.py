@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from data_prep import finish
 from data_prep.pipeline import prepare
 from data_prep.sources import PrepError, Unit, base
 from medvlp.shards import Sample, ShardDataset, ShardError, make_key, verify
@@ -255,3 +256,84 @@ def test_what_an_evaluation_has_is_not_trained_on(figures, tmp_path, monkeypatch
 def test_an_evaluation_that_is_not_there(figures, tmp_path):
     with pytest.raises((PrepError, ShardError), match="nowhere does not exist"):
         prepare("figures", figures, tmp_path / "out", decontaminate=[str(tmp_path / "nowhere")])
+
+
+def test_an_input_that_shrank_after_a_stop_in_the_finish_leaves_nothing_stale(figures, tmp_path, monkeypatch):
+    write_lines = finish.write_lines
+
+    def stop(path, *rows):
+        if path.name == finish.COPIES:  # all splits are signed then
+            raise KeyboardInterrupt
+        write_lines(path, *rows)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(finish, "write_lines", stop)
+        with pytest.raises(KeyboardInterrupt):
+            prepare("figures", figures, tmp_path / "out")
+    assert (tmp_path / "out" / "valid" / "manifest.json").exists()
+    (figures / "rows.json").write_text(json.dumps([row for row in ROWS if row[0] != "valid"][2:]))
+    prepare("figures", figures, tmp_path / "out")
+    prepare("figures", figures, tmp_path / "straight")
+    assert digests(tmp_path / "out") == digests(tmp_path / "straight")
+    assert not (tmp_path / "out" / "valid").exists()
+    assert verify(tmp_path / "out") == []
+
+
+def test_a_damaged_shard_of_a_cache_is_made_anew(figures, tmp_path):
+    cache = tmp_path / "cache"
+    prepare("figures", figures, tmp_path / "one", cache=str(cache))
+    damaged = sorted(cache.glob("*.tar"))[0]
+    data = bytearray(damaged.read_bytes())
+    data[700] ^= 1
+    damaged.unlink()
+    damaged.write_bytes(data)
+    prepare("figures", figures, tmp_path / "two", cache=str(cache))
+    assert digests(tmp_path / "one") == digests(tmp_path / "two")
+    assert verify(tmp_path / "two") == []
+
+
+def test_only_packing_needs_no_marks(figures, tmp_path):
+    result = prepare("figures", figures, tmp_path / "out", checks=False)
+    assert result.ledger["out"] == 10
+    stages = [entry["stage"] for entry in ShardDataset(tmp_path / "out" / "train").manifest.stages]
+    assert stages == ["read", "split", "write"]
+
+
+def test_what_is_gone_from_a_finished_folder_is_named(figures, tmp_path):
+    prepare("figures", figures, tmp_path / "out")
+    (tmp_path / "out" / "README.md").unlink()
+    assert prepare("figures", figures, tmp_path / "out").was_done
+    assert (tmp_path / "out" / "README.md").exists()
+    (tmp_path / "out" / "train" / "000000.tar").unlink()
+    with pytest.raises(PrepError, match=r"of train 000000.tar is gone"):
+        prepare("figures", figures, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("choices", "complaint"),
+    [
+        ({"output": "in/out"}, "lies in the input folder"),
+        ({"cache": "out"}, "lies in the output folder"),
+        ({"cache": "out/cache"}, "lies in the output folder"),
+        ({"max_aspect": float("inf")}, "max_aspect is inf"),
+        ({"languages": ["en", "xx"]}, "languages: xx cannot be told; known are"),
+        ({"licences": ["CC-BYE"]}, "CC-BYE"),
+        ({"fractions": {"train": 0.5, "test": 0.4}}, "add up to 1"),
+        ({"duplicates_radius": 40}, "duplicates_radius=40 from 0 to 32"),
+        ({"checks": False, "duplicates": "drop"}, "checks=false only packs files, but duplicates needs them read"),
+    ],
+)
+def test_choices_that_cannot_be(figures, tmp_path, choices, complaint):
+    output = tmp_path / choices.pop("output", "out")
+    if "cache" in choices:
+        choices = {"cache": str(tmp_path / choices["cache"])}
+    with pytest.raises(PrepError, match=complaint):
+        prepare("figures", figures, output, **choices)
+    assert not (output / ".plan.json").exists()
+
+
+def test_splits_of_any_order_mean_the_same(figures, tmp_path):
+    shares = {"train": 0.5, "valid": 0.2, "test": 0.3}
+    prepare("figures", figures, tmp_path / "one", split="random", fractions=shares)
+    prepare("figures", figures, tmp_path / "two", split="random", fractions=dict(reversed(shares.items())))
+    assert digests(tmp_path / "one") == digests(tmp_path / "two")
