@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medvlp.shards import BadSample, Sample, ShardDataset, ShardError, ShardWriter, to_members
+from medvlp.shards.writer import member_header
 from tests.shards.folders import make_sample, write_folder
 from tests.shards.test_schema import samples
 
@@ -205,3 +206,13 @@ def test_a_full_disk_leaves_nothing(tmp_path):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert list(tmp_path.iterdir()) == []
+
+
+@given(
+    st.text("abcXYZ0189_-.", min_size=1, max_size=175),
+    st.one_of(st.integers(0, 70_000), st.integers(8**11 - 2, 8**11 + 2), st.integers(0, 2**40)),
+)
+def test_a_header_is_what_tarfile_makes(name, size):
+    expected = tarfile.TarInfo(name)
+    expected.size, expected.mode = size, 0o644
+    assert member_header(name, size) == expected.tobuf(tarfile.PAX_FORMAT, "utf-8", "strict")
