@@ -4,18 +4,22 @@ The detector is PP-OCRv4's (differentiable binarisation, Liao et al. 2020), whos
 rapidocr-onnxruntime. Thresholds are lower than its own: a black bar too many costs less than a name. It looks along rows,
 so every image is also looked at turned by a quarter. A box in the shape of a line is text, whether or not it can be read;
 anatomy makes squat boxes and huge ones, which are text only if the recogniser reads something in them.
+
+What is transparent is looked at three times: its colours alone, as training may see them, and laid over white and over
+black, where text shows that is in the alpha channel. An image of several frames is let go: of these one is looked at.
 """
 
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from data_prep.stages.draft import FORMATS, Draft
+from data_prep.stages.draft import FORMATS, Draft, Drop, first_line
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -25,6 +29,9 @@ SHORTER_SIDE, MOST_ENLARGED = 736, 2.0
 
 LONGER_SIDE = 2000
 """Pixels to which a larger one is reduced."""
+
+MOST_ASPECT = 50
+"""Longer by shorter side; a thinner strip is continued at its edge, or the reduction would leave nothing of it."""
 
 THRESHOLDS = {"det_thresh": 0.2, "det_box_thresh": 0.3}
 """Of a pixel and of a box; the detector's own are 0.3 and 0.5."""
@@ -57,21 +64,42 @@ SETTINGS: dict[str, dict[str, Any]] = {
 
 
 def deidentify_pixels(draft: Draft, keep: Sequence[str] = ()) -> Draft:
-    """Black out text in the sample's images. An image without text keeps its bytes.
+    """Black out text in the sample's images. An image without text keeps its bytes. Drops: several_frames, broken_image.
 
     keep: whole texts that may stay, such as ["L", "R"]; none by default. An image that had text is encoded anew in its
-    format: PNG and WebP without loss, JPEG at quality 95 without subsampling of colour.
+    format: PNG and WebP without loss, JPEG at quality 95 without subsampling of colour. Its boxes are opaque.
     """
     changed = {}
     for name, picture in draft.pictures.items():
-        boxes = find_text(grey_or_colour(picture), tuple(keep))
+        need_one_frame(name, picture)
+        with broken_images_dropped("deidentify_pixels", name):
+            looks = views(picture)
+        boxes = [box for pixels in looks for box in find_text(pixels, tuple(keep))]
         if boxes:
-            changed[name] = encode(black_out(picture, boxes), name)
+            with broken_images_dropped("deidentify_pixels", name):
+                changed[name] = encode(black_out(picture, boxes), name)
             draft.count("deidentify_pixels", "images with text")
             draft.count("deidentify_pixels", "boxes blacked out", len(boxes))
     if changed:
         draft.replace_images({**draft.sample.images, **changed})
     return draft
+
+
+def need_one_frame(name: str, picture: Image.Image) -> None:
+    """Raises Drop several_frames: to show only the first frame would be to change what was published."""
+    with broken_images_dropped("deidentify_pixels", name):
+        frames = getattr(picture, "n_frames", 1)
+    if frames > 1:
+        raise Drop("deidentify_pixels", "several_frames", f"{name} has {frames} frames, and text is looked for in one")
+
+
+@contextmanager
+def broken_images_dropped(stage: str, name: str) -> Iterator[None]:
+    """What Pillow raises over an image, whatever it is, as Drop broken_image."""
+    try:
+        yield
+    except Exception as error:  # as in Draft.pictures: it depends on where the file is broken
+        raise Drop(stage, "broken_image", f"{name}: {first_line(error)}") from None
 
 
 def find_text(pixels: np.ndarray, keep: tuple[str, ...] = ()) -> list[np.ndarray]:
@@ -98,6 +126,11 @@ def _look(pixels: np.ndarray, keep: tuple[str, ...]) -> list[tuple[np.ndarray, s
     scale = min(max(SHORTER_SIDE / shorter, 1.0), MOST_ENLARGED)
     if scale > 1:
         pixels = cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
+    height, width = pixels.shape[:2]
+    least = -(-max(height, width) // MOST_ASPECT)
+    if min(height, width) < least:
+        below, beside = max(least - height, 0), max(least - width, 0)
+        pixels = cv2.copyMakeBorder(pixels, 0, below, 0, beside, cv2.BORDER_REPLICATE)
     found, _ = _reader()(pixels, use_det=True, use_cls=False, use_rec=False)
     texts = []
     for corners in found or ():
@@ -130,6 +163,8 @@ def _read(pixels: np.ndarray, box: np.ndarray) -> tuple[str, float]:
     """(what the upright rectangle around the box says, confidence)."""
     low, high = np.maximum(box.min(axis=0), 0).astype(int), np.ceil(box.max(axis=0)).astype(int)
     crop = np.ascontiguousarray(pixels[low[1] : high[1] + 1, low[0] : high[0] + 1])
+    if not crop.size:
+        return "", 0.0
     read, _ = _reader()(crop, use_det=False, use_cls=False, use_rec=True)
     return (str(read[0][0]).strip(), float(read[0][1])) if read else ("", 0.0)
 
@@ -170,11 +205,33 @@ def _inside(box: np.ndarray, around: np.ndarray) -> bool:
     return bool(((box >= low) & (box <= high)).all())
 
 
+def views(picture: Image.Image) -> list[np.ndarray]:
+    """What the detector looks at, uint8 (H, W, 3) each: the colours and, unless all is opaque, these on white and black."""
+    colours = grey_or_colour(picture)
+    alpha_HW1 = _alpha(picture)[:, :, None].astype(np.uint16)
+    if (alpha_HW1 == 255).all():
+        return [colours]
+    grounds = ((colours * alpha_HW1 + ground * (255 - alpha_HW1) + 127) // 255 for ground in (255, 0))
+    return [colours, *(ground.astype(np.uint8) for ground in grounds)]
+
+
+def _alpha(picture: Image.Image) -> np.ndarray:
+    """Opacity, uint8 (H, W)."""
+    if not picture.has_transparency_data:
+        return np.full(picture.size[::-1], 255, np.uint8)
+    if picture.mode.startswith("I"):  # Pillow converts no transparent value of 16 bits
+        return np.where(np.asarray(picture) == picture.info["transparency"], 0, 255).astype(np.uint8)
+    return np.asarray(picture.convert("RGBA").getchannel("A"))
+
+
 def grey_or_colour(picture: Image.Image) -> np.ndarray:
-    """What the detector sees: uint8 (H, W, 3)."""
-    if picture.mode.startswith("I"):
-        high = (np.asarray(picture).astype(np.int64).clip(0, 65535) >> 8).astype(np.uint8)
-        return np.repeat(high[:, :, None], 3, axis=2)
+    """The colours without their opacity: uint8 (H, W, 3)."""
+    if picture.mode[0] in "IF":
+        # From lowest to highest: in 16 bits there are often 12 or fewer, whose upper 8 of 16 show next to nothing.
+        values = np.nan_to_num(np.asarray(picture).astype(np.float64), posinf=0, neginf=0)
+        low, high = values.min(), values.max()
+        grey = np.rint((values - low) * (255 / max(high - low, 1e-9))).astype(np.uint8)
+        return np.repeat(grey[:, :, None], 3, axis=2)
     return np.asarray(picture.convert("RGB"))
 
 
@@ -185,9 +242,9 @@ def black_out(picture: Image.Image, boxes: list[np.ndarray]) -> Image.Image:
 
     if picture.mode.startswith("I"):
         pixels = np.asarray(picture).astype(np.int64).clip(0, 65535).astype(np.uint16)
-    elif picture.mode in ("L", "RGB", "RGBA"):
+    elif picture.mode == "RGBA" or (picture.mode in ("L", "RGB") and not picture.has_transparency_data):
         pixels = np.array(picture)
-    elif picture.mode == "1":
+    elif picture.mode == "1" and not picture.has_transparency_data:
         pixels = np.array(picture.convert("L"))
     else:
         pixels = np.array(picture.convert("RGBA" if picture.has_transparency_data else "RGB"))

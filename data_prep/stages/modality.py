@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from data_prep.sources.rocov2 import modality_of
-from data_prep.stages.caption_modality import modality_from_caption
+from data_prep.sources.rocov2 import MODALITIES, modality_of
+from data_prep.stages.caption_modality import FINDINGS, NAMES, modality_from_caption
 from data_prep.stages.draft import Draft
 
 UNKNOWN = "unknown"
@@ -33,14 +33,25 @@ DICOM = {
 """Defined terms of Modality (0008,0060), PS3.3 C.7.3.1.1.1 → modality."""
 
 
-def modality(draft: Draft) -> Draft:
+KNOWN = {name.casefold(): name for name in (*DICOM.values(), *MODALITIES.values(), *NAMES, *FINDINGS)}
+"""Names by which rules call a modality, by their folded case."""
+
+
+def modality(draft: Draft, closed: bool = False) -> Draft:
     """Fill metadata "modality" where it is absent or "unknown"; several are joined: "CT+PET". Labels stay the publisher's.
 
     The first that names one decides: curated concepts (labels "concepts_manual"), metadata "dicom_modality", the caption,
     concepts found by a machine (labels "concepts" or "cuis"). metadata "modality_from" says which; "unknown" is a value.
+
+    closed: of a name that is not made of `KNOWN` ones nothing stays, in metadata and in a label "modality", since a
+    table's column can hold anything, such as a person's name; it becomes "unknown" before the rules look.
     """
     sample = draft.sample
     found, rule = str(sample.metadata.get("modality") or UNKNOWN), "publisher"
+    if closed:
+        found = _known(draft, found)
+        if isinstance(sample.labels.get("modality"), str):
+            sample.labels["modality"] = _known(draft, sample.labels["modality"])
     if found == UNKNOWN:
         found, rule = _by_rules(draft)
         if found != UNKNOWN:
@@ -48,6 +59,15 @@ def modality(draft: Draft) -> Draft:
     sample.metadata["modality"] = found
     draft.count("modality", f"by {rule}" if found != UNKNOWN else UNKNOWN)
     return draft
+
+
+def _known(draft: Draft, name: str) -> str:
+    """The name as rules spell it, "unknown" if they do not know all of it."""
+    parts = [KNOWN.get(part.casefold()) for part in name.split("+")]
+    if None not in parts:
+        return "+".join(part for part in parts if part)
+    draft.count("modality", "not a known name", int(name != UNKNOWN))
+    return UNKNOWN
 
 
 def _by_rules(draft: Draft) -> tuple[str, str]:

@@ -1,41 +1,92 @@
-"""What image files carry beside their pixels: comments, EXIF, XMP, IPTC and PNG texts can hold names, dates and places."""
+"""What image files carry beside their pixels: comments, EXIF, XMP, IPTC and PNG texts can hold names, dates and places.
+
+Only what decoders need of a file stays: what is not known here goes. Colour profiles go too, of any size: their
+descriptions are free text, and they name devices, with serial numbers and dates. Nothing here reads them; decoded values
+are the same without.
+"""
 
 from __future__ import annotations
 
 import io
 import struct
+from typing import TYPE_CHECKING, Any
 
+from data_prep.stages.deidentify_pixels import broken_images_dropped, need_one_frame
 from data_prep.stages.draft import Draft, Drop
+from medvlp.shards.schema import IMAGE_EXTENSIONS, MAX_MEMBER_NAME
 
-_PNG_KEPT = frozenset(
-    (b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"gAMA", b"cHRM", b"sRGB", b"iCCP", b"sBIT", b"bKGD", b"pHYs")
-)
-"""Chunks that decoding or display needs."""
+if TYPE_CHECKING:
+    from PIL import Image
 
-_WEBP_KEPT = frozenset((b"VP8 ", b"VP8L", b"VP8X", b"ALPH", b"ANIM", b"ANMF", b"ICCP"))
+ORIENTATION = 0x0112
+"""EXIF's tag; 1 is upright, 2 to 8 are turned or mirrored."""
+
+_PNG_KEPT = {
+    **{b"IHDR": 13, b"PLTE": 768, b"IDAT": 2**31 - 1, b"IEND": 0},
+    **{b"tRNS": 256, b"gAMA": 4, b"cHRM": 32, b"sRGB": 1, b"sBIT": 4, b"bKGD": 6, b"pHYs": 9},
+}
+"""Chunks that decoding or display needs → their greatest length; where one is longer, it is something else."""
+
+_WEBP_KEPT = frozenset((b"VP8 ", b"VP8L", b"VP8X", b"ALPH"))
+_WEBP_ANIMATION = 0x02
+_WEBP_FLAGS_KEPT = 0x10
+"""Of VP8X: alpha. What the others promise (EXIF, XMP, a colour profile) is not there any more."""
+
+_JPEG_KEPT = frozenset((*range(0xC0, 0xC8), *range(0xC9, 0xD0), 0xDA, 0xDB, 0xDC, 0xDD))
+"""Frame headers, Huffman and arithmetic tables, scans, quantisation, number of lines, restart interval."""
+
 _STANDALONE = frozenset((0x01, 0xD8, *range(0xD0, 0xD8)))
 """JPEG markers without a length."""
 
 
 def strip_metadata(draft: Draft) -> Draft:
-    """Images without anything but their pixels; those stay encoded as they are.
+    """Images without anything but their pixels; those stay encoded as they are. Drops: broken_image, several_frames.
 
-    Of a picture that EXIF turns, the turned pixels are encoded anew, as PNG. Drops: broken_image.
+    Of a picture that EXIF turns, the turned pixels are encoded anew, as PNG. EXIF that cannot be read turns nothing. Of
+    the pictures in a JPEG's multi-picture format the first is left.
     """
-    images: dict[str, bytes] = {}
+    members: dict[str, bytes] = {}
+    turned: set[str] = set()
     for name, data in draft.sample.images.items():
         picture = draft.pictures.get(name)
         if picture is None:
-            images[name] = data
-        elif picture.getexif().get(0x0112, 1) != 1:
-            images[f"{name.rpartition('.')[0]}.png".lstrip(".")] = _upright(draft, name)
+            members[name] = data
+            continue
+        if picture.format != "MPO":
+            need_one_frame(name, picture)
+        orientation = _orientation(draft, picture)
+        if orientation != 1:
+            members[name] = _upright(name, picture, orientation)
+            turned.add(name)
         else:
-            images[name] = stripped(name.rpartition(".")[2], data)
-    changed = sum(data != draft.sample.images.get(name) for name, data in images.items())
+            members[name] = stripped(name.rpartition(".")[2], data)
+        draft.count("strip_metadata", "colour profiles taken out", int("icc_profile" in picture.info))
+    changed = sum(data != draft.sample.images[name] for name, data in members.items())
     if changed:
         draft.count("strip_metadata", "images with metadata", changed)
-        draft.replace_images(images)
+        names = _names(list(members), turned)
+        draft.replace_images({names[name]: data for name, data in members.items()})
     return draft
+
+
+def _names(before: list[str], turned: set[str]) -> dict[str, str]:
+    """Member names before → after. The turned are PNGs now; no two names become one, and their order stays.
+
+    left.jpg becomes left.png, or, where that is taken or would stand elsewhere, left-jpg.png; in the worst case all of the
+    sample's images are numbered.
+    """
+    ordered = sorted(before)
+    renamed = [name for name in ordered if name in turned and not name.endswith("png")]
+    for after in (
+        {name: f"{name.rpartition('.')[0]}.png".lstrip(".") for name in renamed},
+        {name: f"{name.replace('.', '-')}.png" for name in renamed},
+    ):
+        names = {name: after.get(name, name) for name in ordered}
+        if list(names.values()) == sorted(set(names.values())) and max(map(len, names.values())) <= MAX_MEMBER_NAME:
+            return names
+    endings = ["png" if name in turned else next(e for e in IMAGE_EXTENSIONS if name.endswith(e)) for name in ordered]
+    digits = len(str(len(ordered)))
+    return {name: f"{n:0{digits}d}.{end}" for n, (name, end) in enumerate(zip(ordered, endings, strict=True))}
 
 
 def stripped(extension: str, data: bytes) -> bytes:
@@ -48,8 +99,8 @@ def stripped(extension: str, data: bytes) -> bytes:
 
 
 def _strip_jpeg(data: bytes) -> bytes:
-    """Segments but COM and APPn; of these JFIF (0), an ICC profile (2) and Adobe's colour transform (14) stay."""
-    kept, place = [data[:2]], 2
+    """Segments that decoding needs; of COM and APPn, JFIF's without a thumbnail and Adobe's colour transform."""
+    kept, place, jfif = [data[:2]], 2, False
     while True:
         if data[place] != 0xFF:
             raise ValueError("no marker")
@@ -63,17 +114,20 @@ def _strip_jpeg(data: bytes) -> bytes:
             place += 2
             continue
         (length,) = struct.unpack(">H", data[place + 2 : place + 4])
+        if length < 2:
+            raise ValueError("a segment shorter than its length")
         end = place + 2 + length
+        content = data[place + 4 : end]
         if marker == 0xDA:  # the scan runs to the next marker that is no restart and no stuffed zero
             end = _scan_end(data, end)
-        if not (marker == 0xFE or 0xE0 <= marker <= 0xEF) or _is_needed(marker, data[place + 4 : place + 18]):
+        if marker in _JPEG_KEPT:
             kept.append(data[place:end])
+        elif marker == 0xE0 and content.startswith(b"JFIF\0") and len(content) >= 14 and not jfif:
+            kept.append(b"\xff\xe0\0\x10" + content[:12] + b"\0\0")  # the sizes of its thumbnail, which follows them
+            jfif = True
+        elif marker == 0xEE and content.startswith(b"Adobe") and len(content) >= 12:
+            kept.append(b"\xff\xee\0\x0e" + content[:12])
         place = end
-
-
-def _is_needed(marker: int, begin: bytes) -> bool:
-    names = {0xE0: b"JFIF\0", 0xE2: b"ICC_PROFILE\0", 0xEE: b"Adobe"}
-    return marker in names and begin.startswith(names[marker])
 
 
 def _scan_end(data: bytes, place: int) -> int:
@@ -92,34 +146,62 @@ def _strip_png(data: bytes) -> bytes:
         end = place + 12 + length
         if end > len(data):
             raise ValueError("a chunk runs over the end")
-        if kind in _PNG_KEPT:
+        if length <= _PNG_KEPT.get(kind, -1):
             kept.append(data[place:end])
+        elif kind in (b"IHDR", b"PLTE", b"IEND"):
+            raise ValueError("a chunk longer than it can be")
         if kind == b"IEND":
             return b"".join(kept)
         place = end
 
 
 def _strip_webp(data: bytes) -> bytes:
-    kept, place, end = [], 12, 8 + struct.unpack("<I", data[4:8])[0]
+    kept: dict[bytes, bytes] = {}
+    place, end = 12, 8 + struct.unpack("<I", data[4:8])[0]
     while place < min(end, len(data)):
         kind, length = struct.unpack("<4sI", data[place : place + 8])
-        size = 8 + length + length % 2
-        chunk = data[place : place + size]
-        if kind == b"VP8X":  # its flags promise EXIF (8) and XMP (4)
-            chunk = chunk[:8] + bytes([chunk[8] & ~0x0C]) + chunk[9:]
-        if kind in _WEBP_KEPT:
-            kept.append(chunk)
-        place += size
-    body = b"WEBP" + b"".join(kept)
+        chunk = data[place : place + 8 + length]
+        if len(chunk) < 8 + length:
+            raise ValueError("a chunk runs over the end")
+        if kind == b"VP8X":
+            if chunk[8] & _WEBP_ANIMATION:  # frames are files in the file
+                raise Drop("deidentify_pixels", "several_frames", "an animation, if only of one frame")
+            chunk = chunk[:8] + bytes([chunk[8] & _WEBP_FLAGS_KEPT]) + chunk[9:]
+        if kind in _WEBP_KEPT and kind not in kept:
+            kept[kind] = chunk + bytes(length % 2)
+        if kind in (b"VP8 ", b"VP8L"):  # decoders look at the first one, and at nothing behind it
+            break
+        place += 8 + length + length % 2
+    else:
+        raise ValueError("no image")
+    body = b"WEBP" + b"".join(kept.values())
     return b"RIFF" + struct.pack("<I", len(body)) + body
 
 
-def _upright(draft: Draft, name: str) -> bytes:
+def _orientation(draft: Draft, picture: Image.Image) -> int:
+    """2 to 8 as EXIF says; 1 for whatever else it says."""
+    try:
+        found = picture.getexif().get(ORIENTATION, 1)
+        return int(found) if found in range(2, 9) else 1
+    except Exception:  # as in Draft.pictures. Viewers show such a picture as it is encoded, and so will everybody.
+        draft.count("strip_metadata", "images whose EXIF cannot be read")
+        return 1
+
+
+def _upright(name: str, picture: Image.Image, orientation: int) -> bytes:
+    """The turned pixels as PNG; CMYK, which PNG has not, as RGB."""
     from PIL import ImageOps
 
     buffer = io.BytesIO()
-    turned = ImageOps.exif_transpose(draft.pictures[name])
-    turned.info.clear()
-    turned.getexif().clear()
-    turned.save(buffer, "PNG")
+    with broken_images_dropped("strip_metadata", name):
+        bare = picture.convert("RGB") if picture.mode == "CMYK" else picture.copy()
+        transparent: dict[str | tuple[int, int], Any] = {
+            key: value for key, value in bare.info.items() if key == "transparency"
+        }
+        # exif_transpose writes anew what it finds, which a broken file cannot: it finds the tag alone.
+        bare.info = transparent
+        bare.getexif()[ORIENTATION] = orientation
+        turned = ImageOps.exif_transpose(bare)
+        turned.info = transparent
+        turned.save(buffer, "PNG")
     return buffer.getvalue()

@@ -4,7 +4,10 @@ preparation."""
 import io
 import json
 import random
+import struct
 import tarfile
+import zlib
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +16,10 @@ import pytest
 from PIL import Image
 
 from data_prep import cli
-from data_prep.stages.deidentify_pixels import deidentify_pixels, find_text, grown
-from data_prep.stages.draft import Draft
+from data_prep.stages.deidentify_pixels import black_out, deidentify_pixels, find_text, grown, views
+from data_prep.stages.draft import Draft, Drop
+from data_prep.stages.images import check_images
+from data_prep.stages.strip_metadata import strip_metadata
 from medvlp.shards import Sample
 from tests.data_prep.phantoms import Burnt, Ink, Person, anatomy, burn, person, phantom, save, spelled
 
@@ -148,6 +153,183 @@ def test_palettes_become_colours():
     draft = deidentify_pixels(Draft(Sample("a", images={"png": buffer.getvalue()})))
     assert draft.pictures["png"].mode == "RGB"
     assert (np.asarray(draft.pictures["png"])[image.lines[0][1]] == 0).all()
+
+
+def test_text_in_the_lower_bits_is_found():
+    """A PNG of 16 bits that holds values of 10: the upper 8 bits are all but black."""
+    image = Burnt(anatomy(3, 256))
+    burn(image, "MRN 48151623", (20, 3), Ink(16))
+    pixels = image.pixels.astype(np.uint16) * 4
+    after = np.asarray(deidentify_pixels(drafted(pixels)).pictures["png"])
+    assert after.dtype == np.uint16
+    assert (after[image.lines[0][1]] == 0).all()
+    assert np.array_equal(after[128:], pixels[128:])
+
+
+def saved(image: Image.Image, form: str = "PNG", **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, form, **options)
+    return buffer.getvalue()
+
+
+def written(side: int = 256) -> np.ndarray:
+    """Where a text is, bool (side, side)."""
+    image = Burnt(np.zeros((side, side), np.uint8))
+    burn(image, "ZORBINK, QUEL", (20, 20), Ink(18))
+    return image.lines[0][1]
+
+
+@pytest.mark.parametrize("grey", [0, 255, 128])
+@pytest.mark.parametrize(("form", "mode"), [("PNG", "RGBA"), ("PNG", "LA"), ("WEBP", "RGBA")])
+def test_text_that_only_the_opacity_shows(form, mode, grey):
+    """One colour everywhere, opaque where the text is: black text on white paper, white text on black."""
+    text = written()
+    one = np.full(text.shape, grey, np.uint8)
+    alpha = np.where(text, 255, 0).astype(np.uint8)
+    pixels = np.dstack([one, alpha] if mode == "LA" else [one, one, one, alpha])
+    name = form.lower()
+    data = saved(Image.fromarray(pixels), form, **({"lossless": True, "exact": True} if form == "WEBP" else {}))
+    assert find_text(np.repeat(one[:, :, None], 3, axis=2)) == []
+    draft = deidentify_pixels(Draft(Sample("a", images={name: data})))
+    after = draft.pictures[name]
+    assert after.mode == "RGBA"
+    assert draft.counts["deidentify_pixels", "images with text"] == 1
+    black = (np.asarray(after) == (0, 0, 0, 255)).all(axis=2)
+    assert black[surely(text, 1)].all()
+    assert np.asarray(after)[128:, :, 3].max() == 0
+
+
+def test_text_in_colours_that_nothing_shows():
+    text = written()
+    pixels = np.dstack([np.where(text, 255, 20).astype(np.uint8)] * 3 + [np.zeros(text.shape, np.uint8)])
+    draft = deidentify_pixels(Draft(Sample("a", images={"png": saved(Image.fromarray(pixels))})))
+    assert (np.asarray(draft.pictures["png"])[surely(text, 1)] == (0, 0, 0, 255)).all()
+
+
+@pytest.mark.parametrize("mode", ["P", "L", "RGB", "1", "I;16", "RGB of 16 bits"])
+def test_text_of_a_transparent_value(mode):
+    """All but the text is of the one value that is transparent; as a colour, that is next to the text's."""
+    text = written()
+    ground, ink = (0, 1) if mode in ("P", "1") else (1000, 1001) if mode == "I;16" else (100, 101)
+    values = np.where(text, ink, ground)
+    transparent: object = ground
+    if mode == "1":
+        image = Image.fromarray(text)
+    elif mode == "I;16":
+        image = Image.fromarray(values.astype(np.uint16))
+    elif mode.startswith("RGB"):
+        image, transparent = Image.fromarray(np.dstack([values.astype(np.uint8)] * 3)), (ground, ground, ground)
+    else:
+        image = Image.fromarray(values.astype(np.uint8))
+    if mode == "P":
+        image.putpalette([100, 100, 100, 101, 101, 101])
+    data = saved(image, transparency=transparent)
+    if mode == "RGB of 16 bits":
+        data = sixteen_bits(values.astype(np.uint16) * 257, ground * 257)
+    draft = deidentify_pixels(Draft(Sample("a", images={"png": data})))
+    after = draft.pictures["png"]
+    assert draft.counts["deidentify_pixels", "images with text"] == 1
+    if mode == "I;16":
+        assert (np.asarray(after)[surely(text, 1)] == 0).all()
+    else:
+        assert (np.asarray(after.convert("RGBA"))[surely(text, 1)] == (0, 0, 0, 255)).all()
+        assert np.asarray(after.convert("RGBA"))[128:, :, 3].max() == 0
+
+
+def sixteen_bits(values: np.ndarray, transparent: int) -> bytes:
+    """A PNG of 16-bit colours, three equal ones a pixel, of which one value is transparent."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    height, width = values.shape
+    rows = np.repeat(values.astype(">u2")[:, :, None], 3, axis=2).reshape(height, -1)
+    lines = b"".join(b"\0" + row.tobytes() for row in rows)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0))
+        + chunk(b"tRNS", struct.pack(">HHH", *[transparent] * 3))
+        + chunk(b"IDAT", zlib.compress(lines))
+        + chunk(b"IEND", b"")
+    )
+
+
+def test_opaque_pictures_are_looked_at_once():
+    grey = anatomy(4, 64)
+    assert len(views(Image.fromarray(grey))) == 1
+    assert len(views(Image.fromarray(np.dstack([grey, grey, grey, np.full_like(grey, 255)])))) == 1
+    colours, on_white, on_black = views(Image.fromarray(np.dstack([grey, grey, grey, np.full_like(grey, 51)])))
+    assert np.array_equal(colours[:, :, 0], grey)
+    assert np.array_equal(on_white[:, :, 0], np.rint(grey * 0.2 + 204 + 1e-9))
+    assert np.array_equal(on_black[:, :, 0], np.rint(grey * 0.2 + 1e-9))
+
+
+@pytest.mark.parametrize(("name", "form"), [("png", "PNG"), ("webp", "WEBP"), ("jpg", "MPO")])
+def test_several_frames_are_let_go(name, form):
+    first, second = (Image.fromarray(np.repeat(anatomy(seed, 64)[:, :, None], 3, axis=2)) for seed in (1, 2))
+    data = saved(first, form, save_all=True, append_images=[second], **({"lossless": True} if form == "WEBP" else {}))
+    with pytest.raises(Drop) as dropped:
+        deidentify_pixels(Draft(Sample("a", images={name: data})))
+    assert (dropped.value.stage, dropped.value.reason) == ("deidentify_pixels", "several_frames")
+    assert dropped.value.detail == f"{name} has 2 frames, and text is looked for in one"
+
+
+@pytest.mark.parametrize(
+    "mode", ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "LAB", "HSV", "I", "F", "I;16"]
+)
+def test_every_mode_can_be_looked_at(mode):
+    grey = Image.fromarray(np.where(written(), 230, 20).astype(np.uint8))
+    steps = {"PA": ("P", "PA"), "HSV": ("RGB", "HSV"), "I;16": ("I", "I;16")}.get(mode, (mode,))
+    picture = grey
+    for step in steps if mode != "LAB" else ():
+        picture = picture.convert(step)
+    if mode == "LAB":
+        picture = Image.merge("LAB", [grey, Image.new("L", grey.size), Image.new("L", grey.size)])
+    looks = views(picture)
+    assert [(look.shape, look.dtype) for look in looks] == [((256, 256, 3), np.uint8)]
+    boxes = find_text(looks[0])
+    assert boxes
+    assert (np.asarray(black_out(picture, boxes).convert("L"))[surely(written(), 1)] == 0).all()
+
+
+def test_floats_that_are_no_numbers_can_be_looked_at():
+    values = np.array([[np.nan, np.inf], [-np.inf, 5.0]], np.float32)
+    assert views(Image.fromarray(values))[0][:, :, 0].tolist() == [[0, 0], [0, 255]]
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 3000), (3000, 1), (3, 5), (40, 4000), (16, 16)])
+def test_every_size_can_be_looked_at(size):
+    assert find_text(np.full((*size, 3), 90, np.uint8)) == []
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's, over damaged EXIF
+@pytest.mark.parametrize("checked", [True, False])
+@pytest.mark.parametrize(("name", "form"), [("png", "PNG"), ("webp", "WEBP"), ("jpg", "JPEG")])
+def test_damaged_files_come_through_or_are_drops(name, form, checked):
+    rng = np.random.default_rng(11)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    colours = Image.fromarray(np.repeat(anatomy(1, 48)[:, :, None], 3, axis=2))
+    other = {"PNG": colours.convert("P"), "WEBP": colours.convert("RGBA"), "JPEG": colours.convert("CMYK")}[form]
+    whole = [saved(colours, form), saved(other, form, exif=exif)]
+    ends = Counter()
+    for _ in range(60):
+        data = bytearray(whole[rng.integers(2)])
+        for _ in range(rng.integers(1, 4)):
+            data[rng.integers(20, len(data))] = rng.integers(256)
+        if rng.random() < 0.3:
+            data = data[: rng.integers(20, len(data))]
+        draft = Draft(Sample("a", images={name: bytes(data)}))
+        try:
+            if checked:
+                draft = strip_metadata(check_images(draft, 10_000, 1, 50))
+            for picture in deidentify_pixels(draft).pictures.values():
+                picture.load()
+            ends["through"] += 1
+        except Drop as drop:
+            ends[drop.reason] += 1
+    assert ends.keys() <= {"through", "broken_image", "too_many_pixels", "several_frames", "blank_image"}
+    assert ends["broken_image"] >= 5
 
 
 def test_a_marker_stays_if_it_is_asked_for():

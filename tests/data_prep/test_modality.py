@@ -99,6 +99,55 @@ def test_what_decides(sample, expected, rule):
     assert sample.metadata.get("modality_from") == (rule.removeprefix("by ") if filled else None)
 
 
+@pytest.mark.parametrize(
+    ("given", "caption", "expected", "unknown"),
+    [
+        ("CT", "MRI", "CT", 0),
+        ("CT+PET", "MRI", "CT+PET", 0),
+        ("x-ray+Ultrasound", "MRI", "X-ray+ultrasound", 0),
+        ("mammography", "", "mammography", 0),
+        ("graph", "", "graph", 0),
+        ("unknown", "Axial MRI", "MRI", 0),
+        ("", "Axial MRI", "MRI", 0),
+        ("CT Cornelius", "Axial MRI", "MRI", 1),
+        ("CT Cornelius", "A cyst", "unknown", 1),
+        ("CT+Cornelius", "A cyst", "unknown", 1),
+        ("CT+", "A cyst", "unknown", 1),
+        ("Cornelius", "", "unknown", 1),
+        (["CT"], "", "unknown", 1),
+    ],
+)
+def test_a_closed_list_of_names(given, caption, expected, unknown):
+    sample = Sample("k", metadata={"modality": given}, texts={"caption": caption})
+    draft = modality(Draft(sample), closed=True)
+    assert sample.metadata["modality"] == expected
+    assert draft.counts["modality", "not a known name"] == unknown
+    assert not any("Cornelius" in what for _, what in draft.counts)
+    assert "Cornelius" not in str(sample.metadata)
+
+
+@pytest.mark.parametrize(
+    ("label", "expected", "unknown"),
+    [("ct", "CT", 0), ("Cornelius", "unknown", 1), ("unknown", "unknown", 0), (3, 3, 0)],
+)
+def test_a_label_from_a_closed_list(label, expected, unknown):
+    sample = Sample("k", metadata={"modality": "CT"}, labels={"modality": label})
+    draft = modality(Draft(sample), closed=True)
+    assert sample.labels == {"modality": expected}
+    assert draft.counts == {("modality", "by publisher"): 1} | (
+        {("modality", "not a known name"): 1} if unknown else {}
+    )
+
+
+def test_without_a_closed_list_a_publishers_names_stay():
+    sample = Sample(
+        "k", metadata={"modality": "CT Cornelius"}, labels={"modality": "Cornelius"}, texts={"caption": "MRI"}
+    )
+    draft = modality(Draft(sample))
+    assert (sample.metadata, sample.labels) == ({"modality": "CT Cornelius"}, {"modality": "Cornelius"})
+    assert draft.counts == {("modality", "by publisher"): 1}
+
+
 def test_headers_name_modalities_that_captions_know():
     assert set(DICOM.values()) <= set(NAMES) | set(FINDINGS)
 
