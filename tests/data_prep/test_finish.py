@@ -71,6 +71,18 @@ def test_which_shards_a_split_consists_of(tmp_path, splits, kept, expected):
     assert laid_out(parts, settled(splits, kept), 5, tmp_path) == expected
 
 
+@pytest.mark.parametrize(
+    ("kept", "expected"),
+    [
+        ("11001111", [[("a", [0, 1])], "b"]),  # just half a shard is one
+        ("10001111", ["b", [("a", [0])]]),
+    ],
+)
+def test_half_a_shard_keeps_its_place(tmp_path, kept, expected):
+    parts = [part("a", "train", 4), part("b", "train", 4)]
+    assert laid_out(parts, settled("t" * 8, kept), 4, tmp_path) == {"train": expected}
+
+
 def test_small_pieces_fill_shards_and_no_more(tmp_path):
     parts = [part(name, "train", 5) for name in "abcde"]
     three = laid_out(parts[:3], settled("t" * 15, "11000" * 3), 5, tmp_path)
@@ -299,6 +311,19 @@ def test_what_is_contaminated_twice_over_is_dropped_once(evaluation, figures, tm
     ]
     assert {row["split"] for row in copies} == {"train"}
     assert numbers(tmp_path / "out") == {"train": [1], "test": [2]}
+
+
+def test_what_is_evaluated_on_is_looked_for_outside_of_test_as_it_is_now(evaluation, figures, tmp_path):
+    """Figure 0 of train has gone to test with its article, and stays; figure 1, alike, is valid's loss."""
+    folder = figures(("train", "c"), ("valid", "z"), ("test", "c"), ("train", "a"), pictures={0: 50, 1: 50})
+    choices = {"split": "grouped", "duplicates": "off", "decontaminate": [evaluation], "workers": 1}
+    ledger = prepare("figures", folder, tmp_path / "out", **choices).ledger
+    assert dropped(tmp_path / "out") == [("valid", "1", "same_sha256", "as figures__b__0__0 of eval/test")]
+    assert {split: (page["in"], page["out"], page["drops"]) for split, page in ledger["splits"].items()} == {
+        "train": (1, 1, {}),
+        "valid": (1, 0, {"decontaminate": {"same_sha256": 1}}),
+        "test": (2, 2, {}),
+    }
 
 
 PAPERS = ("README.md", "croissant.json", "ATTRIBUTION.md", "attribution.csv")

@@ -2,8 +2,9 @@
 
 import json
 from collections import Counter
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
+import pyarrow.parquet as pq
 import pytest
 
 from data_prep.pipeline import prepare
@@ -86,6 +87,15 @@ def test_the_page_of_a_unit(job):
         ("train", "lost.jpg", "missing_image"),
     ]
     assert read_part(job.folder, "digest", thorough=True) == part
+
+
+def test_what_a_private_source_removed_is_counted(job, monkeypatch):
+    def read(self, unit):
+        for n, removed in enumerate([{"names": 2, "dates": 1}, {"names": 3}, {}]):
+            yield Sample(f"rows__p__{n}__0", texts={"caption": "c"}, metadata={"deidentified": removed})
+
+    monkeypatch.setattr(Rows, "read", read)
+    assert run_job(replace(job, stages=[])).counts == {"read": {"removed dates": 1, "removed names": 5}}
 
 
 def test_panels_come_in_beside_rows(job, monkeypatch):
@@ -225,6 +235,8 @@ def test_a_copied_shard_is_of_its_split_and_of_the_same_bytes(job):
     there = list(read_members(job.folder / "digest.tar", [1]))
     assert list(read_members(job.folder / "copy.tar", [0])) == there
     assert set(there[0]) == {"jpg", "txt", "json"}
+    rows = [pq.read_table(job.folder / f"{name}.parquet").to_pylist() for name in ("digest", "copy")]
+    assert rows[1] == [{**rows[0][1], "split": "test", "shard": "copy.tar"}]
     assert read_part(job.folder, "copy", thorough=True) == part
     (job.folder / "copy.parquet").unlink()
     assert read_part(job.folder, "copy") is None
