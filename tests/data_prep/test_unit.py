@@ -197,6 +197,14 @@ def test_other_bytes_of_a_shard_are_noticed_by_its_checksum(job, suffix):
     assert read_part(job.folder, "digest", thorough=True) is None
 
 
+@pytest.mark.xfail(strict=True, reason="a part's page has no checksums of its tables, only their sizes")
+@pytest.mark.parametrize("suffix", [".parquet", ".marks.parquet", ".drops.jsonl"])
+def test_other_bytes_of_a_table_are_noticed_by_its_checksum(job, suffix):
+    run_job(job)
+    flip(job.folder / f"digest{suffix}")
+    assert read_part(job.folder, "digest", thorough=True) is None
+
+
 @pytest.mark.parametrize("content", ["", "{", "[]", "null", "{}", '{"files": {}}', '{"files": {".tar": {"size": 3}}}'])
 def test_a_page_that_is_none(job, content):
     run_job(job)
