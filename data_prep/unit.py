@@ -84,8 +84,8 @@ class Part:
     """Stage → what → number: the stages' own counts."""
     files: dict[str, FileMark]
     """".tar" and ".idx"; empty if nothing was left."""
-    sizes: dict[str, int]
-    """Bytes of each of the part's files, by suffix."""
+    others: dict[str, FileMark]
+    """Its other files, by suffix."""
 
     def file(self, folder: Path, suffix: str) -> Path:
         """One of the part's files in the folder of parts."""
@@ -181,10 +181,10 @@ def _finish_part(
         drops=_nested(Counter((drop["stage"], drop["reason"]) for drop in drops)),
         counts=_nested(counts),
         files={Path(name).suffix: mark for name, mark in writer.files.items()},
-        sizes={
-            suffix: (job.folder / f"{job.digest}{suffix}").stat().st_size
-            for suffix in (".tar", ".idx", ".parquet", ".marks.parquet", ".drops.jsonl")
-            if (job.folder / f"{job.digest}{suffix}").exists()
+        others={
+            suffix: mark_file(path.with_suffix(suffix))
+            for suffix in (".parquet", ".marks.parquet", ".drops.jsonl")
+            if path.with_suffix(suffix).exists()
         },
     )
     write_whole(path.with_suffix(".json"), encode_json(asdict(part)))
@@ -233,15 +233,17 @@ def _hider(stages: list[dict[str, Any]]) -> Callable[[Drop], dict[str, str]]:
 def read_part(folder: Path, digest: str, thorough: bool = False) -> Part | None:
     """The part if it was finished, in this run or an earlier one; a damaged one counts as unfinished.
 
-    thorough: the shard's bytes are compared with its checksum, for folders that are used again and again.
+    thorough: bytes are compared with their checksums, for folders that are used again and again.
     """
     try:
         content = json.loads((folder / f"{digest}.json").read_bytes())
-        content["files"] = {suffix: FileMark(**mark) for suffix, mark in content["files"].items()}
+        for files in ("files", "others"):
+            content[files] = {suffix: FileMark(**mark) for suffix, mark in content[files].items()}
         part = Part(**content)
-        whole = all(part.file(folder, suffix).stat().st_size == size for suffix, size in part.sizes.items())
+        marks = {part.file(folder, suffix): mark for suffix, mark in (part.files | part.others).items()}
+        whole = all(path.stat().st_size == mark.size for path, mark in marks.items())
         if thorough and whole:
-            whole = all(mark_file(part.file(folder, suffix)) == mark for suffix, mark in part.files.items())
+            whole = all(mark_file(path) == mark for path, mark in marks.items())
     except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
         return None
     return part if whole else None

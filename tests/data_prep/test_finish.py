@@ -24,7 +24,7 @@ SEEDED = {"train": 0.5, "valid": 0.2, "test": 0.3}
 def part(digest, split, samples, drops=None, panels=0, counts=None):
     """A part of which only the page exists."""
     entered = samples + sum(number for page in (drops or {}).values() for number in page.values())
-    return Part(digest, split, entered - panels, entered, samples, drops or {}, counts or {}, files={}, sizes={})
+    return Part(digest, split, entered - panels, entered, samples, drops or {}, counts or {}, files={}, others={})
 
 
 def settled(splits, kept=None, **more):
