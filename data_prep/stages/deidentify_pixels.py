@@ -207,12 +207,14 @@ def _inside(box: np.ndarray, around: np.ndarray) -> bool:
 
 def views(picture: Image.Image) -> list[np.ndarray]:
     """What the detector looks at, uint8 (H, W, 3) each: the colours and, unless all is opaque, these on white and black."""
-    colours = grey_or_colour(picture)
-    alpha_HW1 = _alpha(picture)[:, :, None].astype(np.uint16)
-    if (alpha_HW1 == 255).all():
+    from PIL import Image
+
+    colours, alpha = grey_or_colour(picture), _alpha(picture)
+    if alpha.min() == 255:
         return [colours]
-    grounds = ((colours * alpha_HW1 + ground * (255 - alpha_HW1) + 127) // 255 for ground in (255, 0))
-    return [colours, *(ground.astype(np.uint8) for ground in grounds)]
+    shown = Image.fromarray(np.dstack([colours, alpha]))
+    grounds = (Image.new("RGBA", shown.size, colour) for colour in ("white", "black"))
+    return [colours, *(np.asarray(Image.alpha_composite(ground, shown).convert("RGB")) for ground in grounds)]
 
 
 def _alpha(picture: Image.Image) -> np.ndarray:

@@ -216,6 +216,7 @@ def test_text_of_a_transparent_value(mode):
     if mode == "1":
         image = Image.fromarray(text)
     elif mode == "I;16":
+        values[-1, -1] = 65535  # beside which the text is no colour of its own
         image = Image.fromarray(values.astype(np.uint16))
     elif mode.startswith("RGB"):
         image, transparent = Image.fromarray(np.dstack([values.astype(np.uint8)] * 3)), (ground, ground, ground)

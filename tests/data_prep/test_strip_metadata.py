@@ -92,6 +92,8 @@ def test_only_pixels_are_left(kind, options):
     profiles = {("strip_metadata", "colour profiles taken out"): 1} if options.get("icc_profile") else {}
     assert draft.counts == {("strip_metadata", "images with metadata"): 1, **profiles}
     assert stripped(kind, left) == left
+    if kind == "webp":
+        assert (left[12:16], left[20]) == (b"VP8X", 0)  # its header promises nothing
 
 
 def test_a_turned_picture_is_turned_for_good():
@@ -235,6 +237,7 @@ def test_jpeg_segments_that_decoding_does_not_need(extra):
     clean = plain("JPEG")
     assert stripped("jpg", clean) == clean
     assert stripped("jpg", clean[:20] + extra + clean[20:]) == clean  # behind JFIF
+    assert stripped("jpg", clean[:2] + extra + clean[2:]) == clean
 
 
 def test_a_thumbnail_in_the_jfif_header():
