@@ -33,7 +33,7 @@ DICOM = {
 """Defined terms of Modality (0008,0060), PS3.3 C.7.3.1.1.1 → modality."""
 
 
-KNOWN = {name.casefold(): name for name in (*DICOM.values(), *MODALITIES.values(), *NAMES, *FINDINGS)}
+KNOWN = {name.casefold(): name for name in (*DICOM.values(), *MODALITIES.values(), *NAMES, *FINDINGS, "pathology")}
 """Names by which rules call a modality, by their folded case."""
 
 
