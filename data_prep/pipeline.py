@@ -12,13 +12,9 @@ A killed run leaves finished parts, which the next run keeps. Every step of the 
 
 from __future__ import annotations
 
-import fcntl
-import json
-import os
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,6 +22,7 @@ from typing import Any
 
 from data_prep.engines import ENGINES, Outcome
 from data_prep.finish import finish, lay_out
+from data_prep.folders import agree, claim, parts_folder, read_object
 from data_prep.jsons import encode_json
 from data_prep.plan import Plan, make_plan
 from data_prep.settling import settle
@@ -33,11 +30,9 @@ from data_prep.sources import PrepError, Unit
 from data_prep.unit import CopyJob, Job, Part, SourceSpec, forget_source, read_part, run_job
 from medvlp.config import ConfigError, PrepConfig, check
 from medvlp.shards import ShardError, read_manifest
-from medvlp.shards.atomic import PARTIAL, write_whole
-from medvlp.shards.manifest import LEDGER, MANIFEST, PARTS, PLAN
+from medvlp.shards.manifest import LEDGER, MANIFEST, PARTS
 
 DESCRIPTIONS = ("README.md", "croissant.json", "ATTRIBUTION.md", "attribution.csv")
-LOCK = ".lock"
 
 
 class UnitsFailed(Exception):
@@ -93,8 +88,8 @@ def run_preparation(config: PrepConfig, words: Sequence[str] = ()) -> Result:
 
         task = slurm.task()
 
-    with _claim(output, shared=task is not None):
-        _agree(output, plan, config.cache)
+    with claim(output, shared=task is not None):
+        agree(output, plan, config.cache)
         if (output / LEDGER).exists():
             ledger = _finished(output)
             if not all((output / name).exists() for name in DESCRIPTIONS):
@@ -104,7 +99,7 @@ def run_preparation(config: PrepConfig, words: Sequence[str] = ()) -> Result:
         del reader  # tables of the source are read anew where units are done, and should not be there twice
         for split in {unit.split for unit in units}:
             (output / split).mkdir(exist_ok=True)
-        with _parts_folder(output, config.cache) as folder:
+        with parts_folder(output, config.cache) as folder:
             jobs = [Job(spec, plan.stages, folder, unit, plan.digest(unit)) for unit in units]
             if task is not None:
                 share = slurm.share(jobs, *task)
@@ -158,7 +153,7 @@ def _name(unit: Unit) -> str:
 
 def _finished(output: Path) -> dict[str, Any]:
     """The ledger of a finished folder, whose last files a kill may have left to tidy."""
-    ledger = _read_object(output / LEDGER, {"in", "out", "drops", "splits"})
+    ledger = read_object(output / LEDGER, {"in", "out", "drops", "splits"})
     for split in ledger["splits"]:
         if not (output / split / MANIFEST).exists():
             raise PrepError(f"{output}: {LEDGER} says finished, but {split}/{MANIFEST} is gone; give a new folder")
@@ -169,133 +164,6 @@ def _finished(output: Path) -> dict[str, Any]:
             )
     shutil.rmtree(output / PARTS, ignore_errors=True)
     return ledger
-
-
-def _read_object(path: Path, keys: set[str]) -> dict[str, Any]:
-    """A JSON object with at least these keys."""
-    try:
-        content = json.loads(path.read_bytes())
-        lacking = keys - content.keys()
-        if lacking:
-            raise ValueError(f"it lacks {', '.join(sorted(lacking))}")
-    except (ValueError, AttributeError) as error:
-        raise PrepError(f"{path} is damaged ({error}); restore it, or prepare into a new folder") from None
-    return dict(content)
-
-
-@contextmanager
-def _claim(output: Path, shared: bool) -> Iterator[None]:
-    """Hold the folder against a second preparation; the system lets go of it when the process ends, however it ends.
-
-    shared: with the other tasks of an array, each of which does units of its own.
-    """
-    if output.exists() and not output.is_dir():
-        raise PrepError(f"output={output} is a file; give a folder")
-    if (
-        output.is_dir()
-        and not (output / PLAN).exists()
-        and any(not p.name.endswith((PARTIAL, LOCK)) for p in output.iterdir())
-    ):
-        raise PrepError(f"output={output} holds files that no preparation wrote; give a new or an empty folder")
-    output.mkdir(parents=True, exist_ok=True)
-    # A file, opened to write: network file systems lock nothing else between machines.
-    handle = os.open(output / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-        if not shared:
-            _remove_leftovers(output)
-        yield
-    except BlockingIOError:
-        raise PrepError(f"another preparation is writing to {output}; wait for it, or give another folder") from None
-    finally:
-        os.close(handle)
-
-
-def _remove_leftovers(folder: Path) -> None:
-    """Files of a run that was killed while it wrote, in a folder that nobody else holds."""
-    for leftover in list(folder.rglob(f".*{PARTIAL}")):
-        leftover.unlink(missing_ok=True)
-
-
-@contextmanager
-def _parts_folder(output: Path, cache: str) -> Iterator[Path]:
-    """Where parts are: inside the output, or in the cache, which several preparations may use at once."""
-    folder = Path(cache).absolute() if cache else output / PARTS
-    folder.mkdir(parents=True, exist_ok=True)
-    handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        if cache:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                _remove_leftovers(folder)
-            except BlockingIOError:
-                pass  # others are at work here: what looks left over may be theirs
-            fcntl.flock(handle, fcntl.LOCK_SH)
-        yield folder
-    finally:
-        os.close(handle)
-
-
-def _agree(output: Path, plan: Plan, cache: str) -> None:
-    """Write the plan, or see that the one that the folder was begun with is this one.
-
-    Of an unfinished folder the input may have changed: units are known by what they read.
-    """
-    path = output / PLAN
-    now: dict[str, Any] = {"stages": plan.described(), "tools": plan.tools}
-    if path.exists():
-        begun = _read_object(path, {"stages", "tools"})
-        finished = (output / LEDGER).exists()
-        if finished:  # done is done: newer tools would only matter to shards still to be written
-            begun["tools"] = now["tools"]
-        elif _but_input(begun["stages"]) == _but_input(now["stages"]):
-            begun["stages"] = now["stages"]
-        if differences := list(_differences(begun, now, "")):
-            raise PrepError(_invalidated(output, differences, begun, plan, cache))
-        if finished:
-            return
-    write_whole(path, encode_json(now, indent=1) + b"\n")
-
-
-def _but_input(stages: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [{name: value for name, value in stage.items() if name != "input"} for stage in stages]
-
-
-def _invalidated(output: Path, differences: list[str], begun: dict[str, Any], plan: Plan, cache: str) -> str:
-    """What changed, what that makes worthless, and what to do."""
-    reading = [plan.read, *plan.stages]
-    if begun["tools"] != plan.tools or _but_input(begun["stages"])[: len(reading)] != reading:
-        lost = "every unit has to be done anew"
-    elif any(stage.get("stage") == "read" and stage["input"] != plan.input for stage in begun["stages"]):
-        lost = "units that read what changed have to be done anew"
-    else:
-        lost = "units stay as they are, splits and shards have to be made anew"
-    keep = "" if cache or lost.startswith("every") else "; with cache=<folder>, units are kept for other outputs"
-    return (
-        f"{output} was begun with another configuration:\n  " + "\n  ".join(differences) + f"\n{lost}{keep}: "
-        "give a new output folder, or the old configuration"
-    )
-
-
-def _differences(old: Any, new: Any, where: str) -> Iterator[str]:
-    """Where two plans differ, a line each, by the names that a person knows."""
-    if isinstance(old, list) and isinstance(new, list) and [_named(e) for e in old] == [_named(e) for e in new]:
-        for before, now in zip(old, new, strict=True):
-            yield from _differences(before, now, _named(before) or where)
-    elif isinstance(old, dict) and isinstance(new, dict):
-        for name in dict.fromkeys([*old, *new]):
-            yield from _differences(old.get(name), new.get(name), f"{where}.{name}" if where else name)
-    elif old != new:
-        yield f"{where}: {_short(old)} there, {_short(new)} now"
-
-
-def _named(entry: Any) -> str:
-    return str(entry.get("stage", "")) if isinstance(entry, dict) else ""
-
-
-def _short(value: Any) -> str:
-    text = "absent" if value is None else str(value)
-    return text if len(text) <= 60 else f"{text[:12]}…"
 
 
 def _do(config: PrepConfig, jobs: Sequence[Job | CopyJob], names: Sequence[str], what: str) -> tuple[list[Part], int]:

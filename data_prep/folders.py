@@ -1,0 +1,146 @@
+"""A preparation's folders: who may write to them, and whether they were begun with the same configuration."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from data_prep.jsons import encode_json
+from data_prep.plan import Plan
+from data_prep.sources import PrepError
+from medvlp.shards.atomic import PARTIAL, write_whole
+from medvlp.shards.manifest import LEDGER, PARTS, PLAN
+
+LOCK = ".lock"
+
+
+@contextmanager
+def claim(output: Path, shared: bool) -> Iterator[None]:
+    """Hold the folder against a second preparation; the system lets go of it when the process ends, however it ends.
+
+    shared: with the other tasks of an array, each of which does units of its own.
+    """
+    if output.exists() and not output.is_dir():
+        raise PrepError(f"output={output} is a file; give a folder")
+    if (
+        output.is_dir()
+        and not (output / PLAN).exists()
+        and any(not p.name.endswith((PARTIAL, LOCK)) for p in output.iterdir())
+    ):
+        raise PrepError(f"output={output} holds files that no preparation wrote; give a new or an empty folder")
+    output.mkdir(parents=True, exist_ok=True)
+    # A file, opened to write: network file systems lock nothing else between machines.
+    handle = os.open(output / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+        if not shared:
+            _remove_leftovers(output)
+        yield
+    except BlockingIOError:
+        raise PrepError(f"another preparation is writing to {output}; wait for it, or give another folder") from None
+    finally:
+        os.close(handle)
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Files of a run that was killed while it wrote, in a folder that nobody else holds."""
+    for leftover in list(folder.rglob(f".*{PARTIAL}")):
+        leftover.unlink(missing_ok=True)
+
+
+@contextmanager
+def parts_folder(output: Path, cache: str) -> Iterator[Path]:
+    """Where parts are: inside the output, or in the cache, which several preparations may use at once."""
+    folder = Path(cache).absolute() if cache else output / PARTS
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        if cache:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _remove_leftovers(folder)
+            except BlockingIOError:
+                pass  # others are at work here: what looks left over may be theirs
+            fcntl.flock(handle, fcntl.LOCK_SH)
+        yield folder
+    finally:
+        os.close(handle)
+
+
+def agree(output: Path, plan: Plan, cache: str) -> None:
+    """Write the plan, or see that the one that the folder was begun with is this one.
+
+    Of an unfinished folder the input may have changed: units are known by what they read.
+    """
+    path = output / PLAN
+    now: dict[str, Any] = {"stages": plan.described(), "tools": plan.tools}
+    if path.exists():
+        begun = read_object(path, {"stages", "tools"})
+        finished = (output / LEDGER).exists()
+        if finished:  # done is done: newer tools would only matter to shards still to be written
+            begun["tools"] = now["tools"]
+        elif _but_input(begun["stages"]) == _but_input(now["stages"]):
+            begun["stages"] = now["stages"]
+        if differences := list(_differences(begun, now, "")):
+            raise PrepError(_invalidated(output, differences, begun, plan, cache))
+        if finished:
+            return
+    write_whole(path, encode_json(now, indent=1) + b"\n")
+
+
+def _but_input(stages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{name: value for name, value in stage.items() if name != "input"} for stage in stages]
+
+
+def _invalidated(output: Path, differences: list[str], begun: dict[str, Any], plan: Plan, cache: str) -> str:
+    """What changed, what that makes worthless, and what to do."""
+    reading = [plan.read, *plan.stages]
+    if begun["tools"] != plan.tools or _but_input(begun["stages"])[: len(reading)] != reading:
+        lost = "every unit has to be done anew"
+    elif any(stage.get("stage") == "read" and stage["input"] != plan.input for stage in begun["stages"]):
+        lost = "units that read what changed have to be done anew"
+    else:
+        lost = "units stay as they are, splits and shards have to be made anew"
+    keep = "" if cache or lost.startswith("every") else "; with cache=<folder>, units are kept for other outputs"
+    return (
+        f"{output} was begun with another configuration:\n  " + "\n  ".join(differences) + f"\n{lost}{keep}: "
+        "give a new output folder, or the old configuration"
+    )
+
+
+def _differences(old: Any, new: Any, where: str) -> Iterator[str]:
+    """Where two plans differ, a line each, by the names that a person knows."""
+    if isinstance(old, list) and isinstance(new, list) and [_named(e) for e in old] == [_named(e) for e in new]:
+        for before, now in zip(old, new, strict=True):
+            yield from _differences(before, now, _named(before) or where)
+    elif isinstance(old, dict) and isinstance(new, dict):
+        for name in dict.fromkeys([*old, *new]):
+            yield from _differences(old.get(name), new.get(name), f"{where}.{name}" if where else name)
+    elif old != new:
+        yield f"{where}: {_short(old)} there, {_short(new)} now"
+
+
+def _named(entry: Any) -> str:
+    return str(entry.get("stage", "")) if isinstance(entry, dict) else ""
+
+
+def _short(value: Any) -> str:
+    text = "absent" if value is None else str(value)
+    return text if len(text) <= 60 else f"{text[:12]}…"
+
+
+def read_object(path: Path, keys: set[str]) -> dict[str, Any]:
+    """A JSON object with at least these keys."""
+    try:
+        content = json.loads(path.read_bytes())
+        lacking = keys - content.keys()
+        if lacking:
+            raise ValueError(f"it lacks {', '.join(sorted(lacking))}")
+    except (ValueError, AttributeError) as error:
+        raise PrepError(f"{path} is damaged ({error}); restore it, or prepare into a new folder") from None
+    return dict(content)
