@@ -15,9 +15,12 @@ import warnings
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from data_prep.sources.base import PrepError
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 MAX_IMAGE_BYTES = 256 * 2**20
 MAX_JSON_BYTES = 4 * 2**30
@@ -89,7 +92,7 @@ def _as_png(name: str, data: bytes, extension: str) -> bytes:
             warnings.simplefilter("ignore")  # what is wrong with a file decides below
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             image = Image.open(io.BytesIO(data), formats=("GIF", "TIFF", "BMP"))
-            if getattr(image, "n_frames", 1) > 1:
+            if _has_second_frame(image):
                 raise BadRow("image_format", f"{name} is a {extension} of several frames; give each its own file")
             if image.mode not in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16"):
                 raise BadRow("image_format", f"{name} is a {extension} of mode {image.mode}, which PNG cannot hold")
@@ -100,6 +103,15 @@ def _as_png(name: str, data: bytes, extension: str) -> bytes:
     except Exception as error:  # Pillow's plugins raise OSError, ValueError, SyntaxError, struct.error, ...
         raise BadRow("broken_image", f"{name} cannot be decoded as {extension} ({type(error).__name__})") from None
     return written.getvalue()
+
+
+def _has_second_frame(image: Image.Image) -> bool:
+    # To count frames is to read all their headers, for which a small file may ask a hundred thousand times.
+    try:
+        image.seek(1)
+    except EOFError:
+        return False
+    return True
 
 
 def read_picture(folder: Path, name: str) -> Picture:

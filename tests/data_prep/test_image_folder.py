@@ -5,7 +5,7 @@ import re
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import GifImagePlugin, Image, TiffImagePlugin
 
 from data_prep.deidentify.pseudonym import key_id, pseudonym
 from data_prep.pipeline import prepare
@@ -176,6 +176,20 @@ def test_other_formats_become_png_pixel_for_pixel(tmp_path, mode, ending, kept):
     assert read.mode == kept
     expected, got = (p.convert("RGB") if mode == "P" else p for p in (Image.open(io.BytesIO(buffer.getvalue())), read))
     assert np.array_equal(np.asarray(got), np.asarray(expected))
+
+
+@pytest.mark.parametrize("ending", ["tif", "gif"])
+def test_of_several_frames_only_the_second_is_looked_for(tmp_path, monkeypatch, ending):
+    def count(self):
+        raise AssertionError("to count frames is to read them all")
+
+    frames = [Image.new("L", (8, 8), 20 * n) for n in range(4)]
+    buffer = io.BytesIO()
+    frames[0].save(buffer, {"tif": "TIFF", "gif": "GIF"}[ending], save_all=True, append_images=frames[1:])
+    folder = write(tmp_path / "f", {f"mass/a.{ending}": buffer.getvalue()})
+    for plugin in (GifImagePlugin.GifImageFile, TiffImagePlugin.TiffImageFile):
+        monkeypatch.setattr(plugin, "n_frames", property(count))
+    assert drops(ImageFolder(str(folder))) == {f"mass/a.{ending}": "image_format"}
 
 
 def test_groups_by_a_pattern(folder):
