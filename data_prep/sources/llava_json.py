@@ -23,7 +23,16 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.sources.base import Dropped, PrepError
-from data_prep.sources.files import BadRow, as_text, check_utf8, described, read_json_lines, read_json_list, text_of
+from data_prep.sources.files import (
+    MAX_TEXT,
+    BadRow,
+    as_text,
+    check_utf8,
+    described,
+    read_json_lines,
+    read_json_list,
+    text_of,
+)
 from data_prep.sources.questions import IMAGE, Asked, Gathered, QuestionFolder, parse_rows
 from medvlp.shards import Conversation, Sample, Turn, make_key
 
@@ -32,6 +41,9 @@ SPLIT_WORDS = {"train": "train", "training": "train", "val": "valid", "valid": "
     "validate": "valid",
     "test": "test",
 }
+MAX_IMAGES = 64
+"""Of an entry: all are in memory at once. The longest studies in such files have about ten."""
+
 KEPT = ("question_type", "answer_type", "language", "pair_id", "rationale")
 """Texts of an entry that go into the conversation's metadata."""
 
@@ -67,8 +79,9 @@ class LlavaJson(QuestionFolder):
         """Drops, whose detail names the key.
 
         bad_row, bad_json, line_too_long, not_utf8, bad_id; missing_conversations, bad_conversations,
-        empty_conversations, missing_role, unknown_role, turn_order, missing_value, bad_value, empty_value;
-        bad_image, placeholder_count; and from reading images: bad_path, missing_image, image_too_large, image_format.
+        empty_conversations, missing_role, unknown_role, turn_order, missing_value, bad_value, long_value, empty_value;
+        bad_image, too_many_images, placeholder_count; and from reading images: bad_path, missing_image,
+        image_too_large, image_format.
         """
         is_list = self.file.suffix == ".json"
         entries = read_json_list(self.file) if is_list else read_json_lines(self.file)
@@ -114,6 +127,8 @@ def _row(name: str, entry: dict[str, Any]) -> Asked:
 def _images(entry: dict[str, Any]) -> tuple[str, ...]:
     value = entry.get("image")
     names = value if isinstance(value, list) else [] if value is None else [value]
+    if len(names) > MAX_IMAGES:
+        raise BadRow("too_many_images", f"image names {len(names)}, at most {MAX_IMAGES} become one sample")
     for position, image in enumerate(names):
         where = f"image[{position}]" if isinstance(value, list) else "image"
         if not isinstance(image, str) or not image:
@@ -152,6 +167,8 @@ def _turn(turn: Any, where: str, mended: list[str]) -> Turn:
     text = as_text(value)
     if text is None:
         raise BadRow("bad_value", f"{where}.value is {described(value)}, expected a text")
+    if len(text) > MAX_TEXT:
+        raise BadRow("long_value", f"{where}.value has {len(text)} characters, at most {MAX_TEXT} are read")
     if not isinstance(value, str) and "numbers" not in mended:
         mended.append("numbers")
     if not check_utf8(text, f"{where}.value").strip():

@@ -165,6 +165,13 @@ def test_many_images_keep_their_order(tmp_path):
     assert sample.conversations[0].turns[0].text.count("<image>") == 12
 
 
+def test_the_longest_turn_and_the_most_images(tmp_path):
+    turns = [{"from": "human", "value": "<image>" * 64}, {"from": "gpt", "value": "x" * 100_000}]
+    (sample,) = items_of(write(tmp_path / "x.json", [entry(["a.jpg"] * 64, conversations=turns)], ["a.jpg"]))
+    assert len(sample.images) == 64
+    assert len(sample.conversations[0].turns[1].text) == 100_000
+
+
 def test_rows_are_gathered_by_their_images(tmp_path):
     entries = [
         entry("a.jpg", id="1"),
@@ -259,6 +266,16 @@ HUMAN, GPT = {"from": "human", "value": "<image>\nWhat?"}, {"from": "gpt", "valu
             entry(conversations=[HUMAN, {"from": "gpt", "value": "<image> it is"}]),
             "placeholder_count",
             "conversations[1].value holds <image>, which only turns from human may",
+        ),
+        (
+            entry(conversations=[HUMAN, {"from": "gpt", "value": "x" * 100_001}]),
+            "long_value",
+            "conversations[1].value has 100001 characters, at most 100000 are read",
+        ),
+        (
+            entry(["a.jpg"] * 65, "<image>" * 65),
+            "too_many_images",
+            "image names 65, at most 64 become one sample",
         ),
         (entry(7), "bad_image", "image is '7', expected the name of a file"),
         (entry(["a.jpg", None]), "bad_image", "image[1] is 'None', expected the name of a file"),
