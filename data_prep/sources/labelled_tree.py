@@ -30,7 +30,7 @@ def labelled_rows(
     endings: of the files that are meant, lower case. group: a pattern with a named group `group`.
     """
     found = sorted(walk(folder), key=lambda item: (item.name if isinstance(item, Dropped) else item).split("/"))
-    with_splits = any(e.is_dir() and e.name.lower() in SPLIT_NAMES for e in os.scandir(folder))
+    with_splits = any(e.name.lower() in SPLIT_NAMES and os.path.isdir(e.path) for e in os.scandir(folder))
     for item in found:
         path = item.name if isinstance(item, Dropped) else item
         first = path.split("/")[0] if with_splits else ""
@@ -78,7 +78,7 @@ def walk(folder: Path) -> Iterator[str | Dropped]:
                         yield Dropped(path, "hidden_file", "hidden files and folders hold no samples")
                     elif entry.is_dir(follow_symlinks=False):
                         waiting.append(f"{path}/")
-                    elif entry.is_dir():
+                    elif entry.is_symlink() and os.path.isdir(entry.path):  # False, not an error, for a circle of links
                         yield Dropped(path, "linked_folder", "links to folders are not followed; copy it in its place")
                     else:
                         yield path

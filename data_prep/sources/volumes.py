@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import io
 import os
@@ -90,8 +91,11 @@ def _read(folder: Path, name: str) -> bytes:
             return opened.read()
     except FileNotFoundError:
         raise BadRow("missing_image", f"{name} is not in {folder.name}/") from None
-    except (IsADirectoryError, NotADirectoryError):
-        raise BadRow("bad_path", f"{name} is not a file") from None
+    except OSError as error:
+        # Faults of the name are the row's; others (permissions, a failing disk) are not, and end the run.
+        if error.errno not in (errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP):
+            raise
+        raise BadRow("bad_path", f"{name[:80]} is not a file: {error.strerror}") from None
 
 
 def read_head(name: str, stream: BinaryIO) -> Head:

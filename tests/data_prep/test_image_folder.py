@@ -132,10 +132,12 @@ def test_every_other_file_is_a_drop_by_name(folder, tmp_path):
     (folder / "train/NORMAL/link.jpg").symlink_to(tmp_path / "outside.jpg")
     (folder / "train/NORMAL/inside.jpg").symlink_to("IM-0001.jpeg")
     (folder / "train/NORMAL/broken.jpg").symlink_to("nothing.jpg")
+    (folder / "train/NORMAL/loop.jpg").symlink_to("loop.jpg")
+    (folder / "val.jpg").symlink_to("val.jpg")
     (folder / "train/linked").symlink_to(tmp_path / "elsewhere")
     os.mkfifo(folder / "train/NORMAL/pipe.jpg")
     found = items(ImageFolder(str(folder)))
-    assert len(found) == 6 + 18
+    assert len(found) == 6 + 20
     assert {item.name: item.reason for _, item in found if isinstance(item, Dropped)} == {
         ".DS_Store": "hidden_file",
         "train/NORMAL/.DS_Store": "hidden_file",
@@ -153,6 +155,8 @@ def test_every_other_file_is_a_drop_by_name(folder, tmp_path):
         "test/PNEUMONIA/dicom.jpg": "image_format",
         "train/NORMAL/link.jpg": "bad_path",
         "train/NORMAL/broken.jpg": "missing_image",
+        "train/NORMAL/loop.jpg": "bad_path",
+        "val.jpg": "outside_splits",
         "train/linked": "linked_folder",
         "train/NORMAL/pipe.jpg": "bad_path",
     }

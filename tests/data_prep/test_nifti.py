@@ -209,12 +209,18 @@ def test_large_files_and_strange_names(tmp_path, monkeypatch):
     (tmp_path / "outside.nii.gz").write_bytes(WHOLE)
     (tmp_path / "f" / "link.nii.gz").symlink_to(tmp_path / "outside.nii.gz")
     (tmp_path / "f" / "folder.nii").mkdir()
+    (tmp_path / "f" / "loop.nii").symlink_to("loop.nii")
+    (tmp_path / "f" / "dangling.nii").symlink_to("nothing.nii")
     for name, reason in {
         "link.nii.gz": "bad_path",
         "../outside.nii.gz": "bad_path",
         "folder.nii": "bad_path",
         "none.nii": "missing_image",
         "v.nii.gz/x": "bad_path",
+        "loop.nii": "bad_path",
+        "dangling.nii": "missing_image",
+        "n" * 400 + ".nii": "bad_path",
+        "n/" * 3000 + "a.nii": "bad_path",
     }.items():
         with pytest.raises(BadRow) as raised:
             read_volume(tmp_path / "f", name, False)
@@ -263,6 +269,24 @@ def test_a_table_names_files_and_what_is_said_of_them(tmp_path):
     assert found[2][1].texts == {"caption": "A mass."}
     assert found[2][1].metadata["group"] == "p2"
     assert set(found[2][1].images) == {"nii.gz"}
+
+
+def test_one_bad_name_ends_no_other(tmp_path):
+    names = ("v.nii.gz", "loop.nii", "dangling.nii", "n" * 400 + ".nii", "n/" * 3000 + "a.nii")
+    table = "file,report\n" + "".join(f"{name},Normal.\n" for name in names)
+    folder = write(tmp_path / "f", {"v.nii.gz": WHOLE, "t.csv": table.encode()})
+    (folder / "loop.nii").symlink_to("loop.nii")
+    (folder / "dangling.nii").symlink_to("nothing.nii")
+    (folder / "unnamed.nii").symlink_to("unnamed.nii")
+    sample, *dropped = (item for _, item in items(Nifti(str(folder), table="t.csv", caption="report")))
+    assert sample.images == {"nii.gz": WHOLE}
+    assert [(drop.name, drop.reason) for drop in dropped] == [
+        ("loop.nii", "bad_path"),
+        ("dangling.nii", "missing_image"),
+        (names[3], "bad_path"),
+        (names[4], "bad_path"),
+        ("unnamed.nii", "no_table_row"),
+    ]
 
 
 def test_without_a_table_folders_are_labels(tmp_path):
