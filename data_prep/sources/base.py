@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import importlib
 import inspect
+import os
+import stat
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -175,7 +178,26 @@ def readable(path: Path, advice: str) -> Iterator[None]:
         raise PrepError(f"{path} cannot be read ({type(error).__name__}: {error}); {advice}") from None
 
 
+class NotAFile(PrepError):
+    """A folder, a pipe, a device or nothing that can be opened is where a file should be."""
+
+
+def regular_only(path: str, flags: int) -> int:
+    """Opener for `open` that neither waits for the writer of a pipe nor reads devices. Raises NotAFile."""
+    try:
+        descriptor = os.open(path, flags | os.O_NONBLOCK)
+    except OSError as error:
+        # Faults of the name; others (permissions, a failing disk) are the system's.
+        if error.errno not in (errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.ENXIO):
+            raise
+        raise NotAFile(f"{path} is not a file ({error.strerror}); put the publisher's file there") from None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise NotAFile(f"{path} is not a regular file but a folder, a pipe or a device; put the publisher's file there")
+    return descriptor
+
+
 def digest_file(path: Path) -> str:
-    """sha256 of a file's content."""
-    with open(path, "rb") as file:
+    """sha256 of a file's content. Raises NotAFile."""
+    with open(path, "rb", opener=regular_only) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import csv
-import errno
 import hashlib
 import io
 import itertools
 import json
 import math
 import os
-import stat
 import warnings
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
-from data_prep.sources.base import PrepError
+from data_prep.sources.base import NotAFile, PrepError, regular_only
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -116,7 +114,7 @@ def _has_second_frame(image: Image.Image) -> bool:
 
 def read_picture(folder: Path, name: str) -> Picture:
     """As read_image, for sources that publish other formats too. Raises BadRow as it and `picture_of` do."""
-    return picture_of(name, _read_below(folder, name))
+    return picture_of(name, read_below(folder, name))
 
 
 def read_image(folder: Path, name: str) -> tuple[str, bytes]:
@@ -125,31 +123,23 @@ def read_image(folder: Path, name: str) -> tuple[str, bytes]:
     Raises BadRow: bad_path (absolute, `..`, a link that leaves the folder, not a file), missing_image, image_too_large,
     image_format.
     """
-    data = _read_below(folder, name)
+    data = read_below(folder, name)
     return check_format(name, data), data
 
 
-def _read_below(folder: Path, name: str) -> bytes:
+def read_below(folder: Path, name: str) -> bytes:
+    """The bytes of an image below the folder, in any format. Raises BadRow: bad_path, missing_image, image_too_large."""
     path = resolve_below(folder, name)
     try:
-        with open(path, "rb", opener=_without_waiting) as file:
-            mark = os.fstat(file.fileno())
-            if not stat.S_ISREG(mark.st_mode):
-                raise BadRow("bad_path", f"{name} is not a regular file")
-            if mark.st_size > MAX_IMAGE_BYTES:
-                raise BadRow("image_too_large", f"{name} has {mark.st_size} bytes, at most {MAX_IMAGE_BYTES} are read")
+        with open(path, "rb", opener=regular_only) as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > MAX_IMAGE_BYTES:
+                raise BadRow("image_too_large", f"{name} has {size} bytes, at most {MAX_IMAGE_BYTES} are read")
             return file.read()
     except FileNotFoundError:
         raise BadRow("missing_image", f"{name} is not in the image folder {folder.name}/") from None
-    except OSError as error:
-        # Faults of the name are the row's; others (permissions, a failing disk) are not, and end the run.
-        if error.errno not in (errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP):
-            raise
-        raise BadRow("bad_path", f"{name[:80]} is not a file: {error.strerror}") from None
-
-
-def _without_waiting(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK)  # a pipe without a writer would hang the open
+    except NotAFile:
+        raise BadRow("bad_path", f"{name[:80]} is not a regular file") from None
 
 
 @lru_cache(maxsize=64)
@@ -191,10 +181,13 @@ def digest_listing(folder: Path) -> str:
 
 def read_json_list(path: Path) -> list[tuple[int, Any]]:
     """(number from 1, entry) of a JSON file that holds a list. Raises PrepError with the place of what is wrong."""
-    size = path.stat().st_size
-    if size > MAX_JSON_BYTES:
-        raise PrepError(f"{path} has {size} bytes, at most {MAX_JSON_BYTES} are parsed in one piece; use JSON lines")
-    data = path.read_bytes()
+    with open(path, "rb", opener=regular_only) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > MAX_JSON_BYTES:
+            raise PrepError(
+                f"{path} has {size} bytes, at most {MAX_JSON_BYTES} are parsed in one piece; use JSON lines"
+            )
+        data = file.read()
     try:
         content = json.loads(data.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
@@ -216,7 +209,7 @@ def read_json_lines(path: Path) -> Iterator[tuple[int, Any]]:
 
     For a line that cannot be read, the entry is a BadRow: not_utf8, bad_json, line_too_long.
     """
-    with open(path, "rb") as file:
+    with open(path, "rb", opener=regular_only) as file:
         for number, _, entry in json_lines(file):
             yield number, entry
 
@@ -255,7 +248,7 @@ def read_csv(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, Any]]:
     Bytes that are not UTF-8 come as lone surrogates, which `text_of` refuses. Raises PrepError if the header lacks one
     of the columns, or the file cannot be read as a table.
     """
-    with open(path, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
+    with open(path, newline="", encoding="utf-8-sig", errors="surrogateescape", opener=regular_only) as file:
         reader = csv.reader(file)
         try:
             header = check_header(path, next(reader, []), columns)

@@ -20,7 +20,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from data_prep.sources.base import Dropped, PrepError, Unit, chunks, digest_file, refuse_flag
+from data_prep.sources.base import Dropped, PrepError, Unit, chunks, digest_file, refuse_flag, regular_only
+from data_prep.sources.files import BadRow, read_below
 from medvlp.shards import Sample, make_key
 
 SPLITS = ("train", "valid", "test")
@@ -81,7 +82,7 @@ class Rocov2:
         marks = {name: digest_file(self.folder / name) for s in SPLITS for name in (f"{s}_{t}.csv" for t in TABLES)}
         for split in SPLITS:
             with os.scandir(self.folder / split) as entries:
-                listing = sorted(f"{entry.name}\t{entry.stat().st_size}" for entry in entries)
+                listing = sorted(f"{entry.name}\t{_size(entry)}" for entry in entries)
             marks[f"{split}/"] = hashlib.sha256("\n".join(listing).encode("utf-8", "surrogateescape")).hexdigest()
         return marks
 
@@ -90,7 +91,7 @@ class Rocov2:
         return [unit for split in SPLITS for unit in chunks(split, len(self._rows(split)), self.samples_per_shard)]
 
     def read(self, unit: Unit) -> Iterator[Sample | Dropped]:
-        """Samples, or drops: bad_row, not_utf8, bad_id, missing_image, no_caption_row."""
+        """Samples, or drops: bad_row, not_utf8, bad_id, bad_path, missing_image, image_too_large, no_caption_row."""
         start, stop = unit.what
         concepts = self._concepts(f"{unit.split}_concepts.csv")
         manual = self._concepts(f"{unit.split}_concepts_manual.csv")
@@ -99,11 +100,10 @@ class Rocov2:
                 yield row
                 continue
             name, caption = row
-            image = self.folder / unit.split / f"{name}.jpg"
             try:
-                data = image.read_bytes()
-            except FileNotFoundError:
-                yield Dropped(name, "missing_image", f"{unit.split}/{name}.jpg is in the table, but not in the folder")
+                data = read_below(self.folder / unit.split, f"{name}.jpg")
+            except BadRow as bad:
+                yield Dropped(name, bad.reason, bad.detail)
                 continue
             modality = modality_of(manual.get(name, []))
             yield Sample(
@@ -124,6 +124,13 @@ class Rocov2:
                     "modality": modality,
                 },
             )
+
+
+def _size(entry: os.DirEntry[str]) -> int | None:
+    try:
+        return entry.stat().st_size
+    except OSError:  # a link to nothing, or in a circle: a drop when it is read
+        return None
 
 
 def _caption_rows(folder: Path, split: str) -> list[tuple[str, str] | Dropped]:
@@ -162,7 +169,7 @@ def _concepts(path: Path) -> dict[str, list[str]]:
 
 def _read_table(path: Path, header: list[str]) -> Iterator[tuple[int, list[str]]]:
     """(line number, fields) of a table. Bytes that are not UTF-8 come as lone surrogates, for the caller to judge."""
-    with open(path, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
+    with open(path, newline="", encoding="utf-8-sig", errors="surrogateescape", opener=regular_only) as file:
         reader = csv.reader(file)
         found = next(reader, [])
         if found != header:

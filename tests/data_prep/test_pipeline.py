@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -129,12 +130,13 @@ def test_a_key_twice_is_named(rocov2, tmp_path):
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_one_failing_unit_stops_no_other(rocov2, tmp_path, workers):
-    """A folder in the place of an image is an error of the system, and what else there is gets done."""
-    image = rocov2 / "train" / "ROCOv2_2023_train_000005.jpg"
-    data = image.read_bytes()
-    image.unlink()
-    image.mkdir()
-    with pytest.raises(PrepError, match=r"1 units are not done, .*\n  train unit 1: IsADirectoryError: .*000005.jpg"):
+    """A folder in the place of a part is an error of the system, and what else there is gets done."""
+    prep(rocov2, tmp_path / "first", cache=tmp_path / "cache")
+    (made,) = [path for path in (tmp_path / "cache").rglob("*.tar") if b"train_000005" in path.read_bytes()]
+    (tmp_path / "out" / ".parts" / made.name).mkdir(parents=True)
+    shutil.copy(tmp_path / "first" / ".plan.json", tmp_path / "out")  # as a run that was stopped leaves it
+    failure = rf"1 units are not done, .*\n  train unit 1: ShardError: cannot write .*{made.name}: Is a directory"
+    with pytest.raises(PrepError, match=failure):
         prep(rocov2, tmp_path / "out", workers=workers)
     parts = [json.loads(path.read_text()) for path in (tmp_path / "out").glob(".parts/*.json")]
     assert sorted((part["split"], part["samples"]) for part in parts) == [
@@ -143,8 +145,6 @@ def test_one_failing_unit_stops_no_other(rocov2, tmp_path, workers):
         ("train", 4),
         ("valid", 3),
     ]
-    image.rmdir()
-    image.write_bytes(data)
 
 
 def test_faults_of_ours_are_told_apart(rocov2, tmp_path, monkeypatch):

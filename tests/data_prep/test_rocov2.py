@@ -1,9 +1,10 @@
+import os
 from collections import Counter
 
 import pytest
 
 from data_prep.pipeline import prepare
-from data_prep.sources import Dropped, PrepError, open_source
+from data_prep.sources import Dropped, PrepError, files, open_source
 from data_prep.sources.rocov2 import modality_of
 from medvlp.shards import ShardDataset, verify
 
@@ -118,3 +119,40 @@ def test_images_of_other_extensions(rocov2):
     for name in ("a.jpeg", "b.JPG", "c.png", "notes.txt"):
         (rocov2 / "test" / name).write_bytes(b"x")
     assert drops_of(rocov2) == (21, dict.fromkeys(["a.jpeg", "b.JPG", "c.png"], "no_caption_row"))
+
+
+def test_what_is_no_image_file_of_the_folder(rocov2, tmp_path, monkeypatch):
+    """Links that leave, devices, pipes, folders and files beyond all measure are drops by name, and nothing hangs."""
+    names = [f"ROCOv2_2023_train_{number:06d}" for number in range(12)]
+    leaves, zero, pipe, folder, nowhere, inside, circle = paths = [rocov2 / "train" / f"{n}.jpg" for n in names[:7]]
+    for path in paths:
+        path.unlink()
+    (tmp_path / "secret.jpg").write_bytes(b"secret")
+    leaves.symlink_to(tmp_path / "secret.jpg")
+    zero.symlink_to("/dev/zero")
+    os.mkfifo(pipe)
+    folder.mkdir()
+    nowhere.symlink_to("nothing.jpg")
+    inside.symlink_to(f"{names[9]}.jpg")
+    circle.symlink_to(circle.name)
+    (rocov2 / "train" / f"{names[8]}.jpg").write_bytes(bytes(10_001))
+    monkeypatch.setattr(files, "MAX_IMAGE_BYTES", 10_000)
+    count, drops = drops_of(rocov2)
+    bad = dict.fromkeys([*names[:4], names[6]], "bad_path")
+    assert (count, drops) == (18, {**bad, names[4]: "missing_image", names[8]: "image_too_large"})
+    source = open_source("rocov2", str(rocov2))
+    before = source.fingerprint()
+    assert before == source.fingerprint()
+    nowhere.unlink()
+    assert before != source.fingerprint()
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: path.symlink_to("/dev/zero")])
+def test_a_table_that_is_no_file(rocov2, make):
+    table = rocov2 / "train_captions.csv"
+    table.unlink()
+    make(table)
+    with pytest.raises(PrepError, match="train_captions.csv is not a regular file but a folder, a pipe or a device"):
+        open_source("rocov2", str(rocov2)).fingerprint()
+    with pytest.raises(PrepError, match="train_captions.csv is not a regular file"):
+        open_source("rocov2", str(rocov2)).units()
