@@ -24,7 +24,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from data_prep.sources.base import Dropped, PrepError, Unit, chunks, digest_file, refuse_flag
+from data_prep.sources.base import Dropped, PrepError, Unit, chunks, digest_file, refuse_flag, regular_only
 from data_prep.sources.files import (
     MAX_LINE_BYTES,
     BadRow,
@@ -196,7 +196,7 @@ def _figures(folder: Path) -> list[Figure | Dropped]:
 
 def _lines(path: Path) -> Iterator[tuple[int, str, str]]:
     """(line number, id, what follows the first tab). Bytes that are not UTF-8 come as lone surrogates."""
-    with open(path, "rb") as file:
+    with open(path, "rb", opener=regular_only) as file:
         number = 0
         while line := file.readline(MAX_LINE_BYTES + 1):
             number += 1

@@ -202,3 +202,14 @@ def test_real_captions_with_their_overlap_of_articles(test_data, tmp_path):
     for split, sample in items:
         splits_of.setdefault(sample.metadata["group"], set()).add(split)
     assert sum(len(splits) > 1 for splits in splits_of.values()) == 25
+
+
+@pytest.mark.parametrize("table", ["captions.txt", "dlinks.txt", "licences.txt"])
+def test_a_table_that_is_a_pipe_is_not_waited_for(folder, table):
+    path = folder / "train" / "radiology" / table
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(PrepError, match=f"{table} is not a regular file"):
+        Roco(str(folder)).units()
+    with pytest.raises(PrepError, match=f"{table} is not a regular file"):
+        Roco(str(folder)).fingerprint()

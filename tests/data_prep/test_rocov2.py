@@ -152,7 +152,7 @@ def test_a_table_that_is_no_file(rocov2, make):
     table = rocov2 / "train_captions.csv"
     table.unlink()
     make(table)
-    with pytest.raises(PrepError, match="train_captions.csv is not a regular file but a folder, a pipe or a device"):
+    with pytest.raises(PrepError, match=r"train_captions\.csv is not a regular file but a folder, a pipe or a device"):
         open_source("rocov2", str(rocov2)).fingerprint()
-    with pytest.raises(PrepError, match="train_captions.csv is not a regular file"):
+    with pytest.raises(PrepError, match=r"train_captions\.csv is not a regular file"):
         open_source("rocov2", str(rocov2)).units()
