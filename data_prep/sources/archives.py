@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, Protocol
 
+from data_prep.sources.base import NotAFile, regular_only
 from data_prep.sources.files import MAX_IMAGE_BYTES, BadRow, resolve_below
 
 MAX_MEMBERS = 20_000
@@ -70,17 +71,24 @@ class Folder:
 
     def read(self, name: str) -> bytes:
         """The content of a file. Raises BadRow: bad_path, missing_image, image_too_large."""
+        if name in self.refused:
+            raise BadRow("bad_path", f"{name} is {self.refused[name]}")
         path = resolve_below(self.path, name)
         if self.sizes.get(name, 0) > MAX_IMAGE_BYTES:
             raise BadRow("image_too_large", f"{name} has {self.sizes[name]} bytes, at most {MAX_IMAGE_BYTES} are read")
         try:
-            return path.read_bytes()
+            with open(path, "rb", opener=regular_only) as file:
+                return file.read()
+        except NotAFile:
+            raise BadRow("bad_path", f"{name} is not a regular file") from None
         except FileNotFoundError:
             raise BadRow("missing_image", f"{name} is not in {self.path.name}/") from None
 
 
 class Archive:
-    """Members of a tar. Raises BadRow: bad_archive, zip_bomb, archive_too_large, too_many_members, missing_archive."""
+    """Members of a tar. Raises BadRow: bad_path, bad_archive, zip_bomb, archive_too_large, too_many_members,
+
+    missing_archive."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -114,10 +122,11 @@ class Archive:
         """(name, header, function that reads the content, to be called before the next) of each member."""
         with (
             _damage_as_bad_row(self.path),
-            open(self.path, "rb") as file,
+            open(self.path, "rb", opener=regular_only) as file,
             tarfile.open(fileobj=_unpacked(file), mode="r|", bufsize=2**17, tarinfo=_Header) as archive,
         ):
-            for number, member in enumerate(archive):
+            for number, member in enumerate(iter(archive.next, None)):
+                archive.members.clear()  # type: ignore[attr-defined]  # it keeps every header otherwise
                 if number >= MAX_MEMBERS:
                     raise BadRow("too_many_members", f"{self.path.name} has more than {MAX_MEMBERS} members")
                 yield member.name, member, partial(_content, self.path, archive, member)
@@ -178,6 +187,8 @@ def _unpacked(file: IO[bytes]) -> Any:
 def _damage_as_bad_row(path: Path) -> Iterator[None]:
     try:
         yield
+    except NotAFile:
+        raise BadRow("bad_path", f"{path.name} is not a regular file") from None
     except FileNotFoundError:
         raise BadRow("missing_archive", f"{path.name} is gone since the preparation was planned") from None
     except (gzip.BadGzipFile, tarfile.TarError, EOFError, zlib.error, ValueError) as error:

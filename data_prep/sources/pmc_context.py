@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+from data_prep.sources.base import NotAFile, regular_only
 from data_prep.sources.files import BadRow
 from data_prep.stages.licence import NO_CC, UNKNOWN, normalise
 
@@ -45,18 +47,18 @@ def context_of(place: Path, path: str, number: int, version: int, says: list[Any
         context.statements["list"] = says[0]
         context.retracted += ["file list"] if says[1] else []
     for metadata in (place.parent / "metadata" / f"{place.name}.json", place / f"{place.name}.json"):
-        if version and metadata.is_file():
+        if version and os.path.lexists(metadata):
             _add_metadata(_read_metadata(metadata), context)
             break
     return context
 
 
 def _read_metadata(path: Path) -> dict[str, Any]:
-    with open(path, "rb") as file:
-        data = file.read(MAX_METADATA_BYTES + 1)
     try:
+        with open(path, "rb", opener=regular_only) as file:
+            data = file.read(MAX_METADATA_BYTES + 1)
         content = json.loads(data) if len(data) <= MAX_METADATA_BYTES else None
-    except (ValueError, RecursionError):
+    except (ValueError, RecursionError, NotAFile, FileNotFoundError):
         content = None
     if not isinstance(content, dict):  # licence and retraction are in it: without it the article cannot be judged
         raise BadRow("bad_metadata", f"{path.name} is not a JSON object of at most {MAX_METADATA_BYTES} bytes")

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from data_prep.sources.base import Dropped, PrepError, digest_file
+from data_prep.sources.base import Dropped, PrepError, digest_file, regular_only
 from data_prep.sources.files import BadRow, read_csv
 from data_prep.stages.licence import normalise, strictest
 
@@ -88,7 +88,7 @@ def find_articles(folder: Path) -> Layout:
     metadata = folder / "metadata"
     if metadata.is_dir():
         with os.scandir(metadata) as entries:
-            layout.marks["metadata/"] = _digest(f"{entry.name}\t{entry.stat().st_size}" for entry in entries)
+            layout.marks["metadata/"] = _digest(f"{entry.name}\t{_bytes(entry)}" for entry in entries)
     return layout
 
 
@@ -110,6 +110,8 @@ def _walk(folder: Path, lists: list[Path], notes: list[Dropped]) -> Iterator[Pla
                         yield place
                     elif entry.name != "metadata":
                         waiting.append(path)
+                elif not entry.is_file() and (_ARCHIVE.fullmatch(entry.name) or _TEXT.fullmatch(entry.name)):
+                    notes.append(Dropped(path, "bad_path", "it is a device or a pipe, and no file"))
                 elif match := _ARCHIVE.fullmatch(entry.name):
                     yield Place(int(match[1]), 0, "archive", path, entry.stat().st_size)
                 elif _TEXT.fullmatch(entry.name):
@@ -118,12 +120,20 @@ def _walk(folder: Path, lists: list[Path], notes: list[Dropped]) -> Iterator[Pla
                     lists.append(folder / path)
 
 
+def _bytes(entry: os.DirEntry[str]) -> int:
+    """Of a link that leads nowhere, its own: the article whose metadata it is will be a drop."""
+    try:
+        return entry.stat().st_size
+    except OSError:
+        return entry.stat(follow_symlinks=False).st_size
+
+
 def _version_folder(folder: Path, path: str, name: str) -> Place | None:
     match = _VERSIONED.fullmatch(name)
     if not match:
         return None
     try:
-        size = os.stat(folder / path / f"{name}.xml").st_size
+        size = os.lstat(folder / path / f"{name}.xml").st_size
     except FileNotFoundError:
         return None
     return Place(int(match[1]), int(match[2]), "folder", path, size)
@@ -131,7 +141,7 @@ def _version_folder(folder: Path, path: str, name: str) -> Place | None:
 
 def _own_number(path: Path) -> int:
     """The PMCID that an XML gives itself: names of unpacked files do not tell."""
-    with open(path, "rb") as file:
+    with open(path, "rb", opener=regular_only) as file:
         match = _OWN_ID.search(file.read(2**16))
     return int(match[1]) if match else 0
 

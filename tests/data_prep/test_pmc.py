@@ -1,5 +1,6 @@
 """The source pmc: layouts, versions, digests, lists, the policy, and archives that nobody should trust."""
 
+import gc
 import gzip
 import io
 import json
@@ -535,3 +536,66 @@ def test_the_parser_is_the_sources_own(tmp_path):
     (sample,), _, _ = items_of(tmp_path)
     (alone,) = parse_article(xml).figures
     assert (sample.texts["caption"], sample.texts["references"]) == (alone.caption, alone.references[0])
+
+
+def test_pipes_are_not_waited_for(tmp_path):
+    write_old(tmp_path, 1, article_xml(1, figure()), {"f1.jpg": jpeg(1)})
+    place = write_new(tmp_path, 2, 1, article_xml(2, figure()), {"f1.jpg": jpeg(2)})
+    (place / "PMC2.1.xml").unlink()
+    for path in (tmp_path / "PMC5.tar.gz", tmp_path / "x.nxml", place / "PMC2.1.xml"):
+        os.mkfifo(path)
+    samples, drops, _ = items_of(tmp_path)
+    assert len(samples) == 1
+    assert drops == {"PMC5.tar.gz": "bad_path", "x.nxml": "bad_path", "PMC2.1": "bad_path"}
+    os.mkfifo(tmp_path / "oa_file_list.csv")
+    with pytest.raises(PrepError, match=r"oa_file_list\.csv is not a regular file"):
+        Pmc(str(tmp_path)).units()
+
+
+def test_articles_that_became_pipes(tmp_path):
+    paths = [
+        write_old(tmp_path, 1, article_xml(1, figure()), {"f1.jpg": jpeg(1)}),
+        write_new(tmp_path, 2, 1, article_xml(2, figure()), {"f1.jpg": jpeg(2)}) / "PMC2.1.xml",
+    ]
+    source = Pmc(str(tmp_path))
+    (unit,) = source.units()
+    for path in paths:
+        path.unlink()
+        os.mkfifo(path)
+    assert [item.reason for item in source.read(unit) if isinstance(item, Dropped)] == ["bad_path"] * 2
+
+
+def test_an_xml_that_is_a_link_is_not_read(tmp_path):
+    place = write_new(tmp_path, 1, 1, article_xml(1, figure()), {"f1.jpg": jpeg(1)})
+    (place / "PMC1.1.xml").rename(place / "real.txt")
+    (place / "PMC1.1.xml").symlink_to("real.txt")
+    assert items_of(tmp_path)[:2] == ([], {"PMC1.1": "bad_path"})
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: path.symlink_to("nothing.json")])
+def test_metadata_that_is_no_file(tmp_path, make):
+    """Licence and retraction would be in it, so that the article cannot go on without."""
+    write_new(tmp_path, 1, 1, article_xml(1, figure()), {"f1.jpg": jpeg(1)})
+    metadata = tmp_path / "metadata" / "PMC1.1.json"
+    metadata.unlink(missing_ok=True)
+    make(metadata)
+    assert items_of(tmp_path)[:2] == ([], {"PMC1.1": "bad_metadata"})
+
+
+def test_an_archives_headers_are_not_kept(tmp_path, monkeypatch):
+    """tarfile keeps every header, with all that extended headers say: gigabytes in an archive of 20 MB."""
+    path = tmp_path / "PMC1.tar.gz"
+    with tarfile.open(path, "w:gz", format=tarfile.PAX_FORMAT) as archive:
+        for number in range(20):
+            header = tarfile.TarInfo(f"PMC1/{number}")
+            header.pax_headers = {"comment": "x" * 100_000}
+            archive.addfile(header)
+    alive = []
+
+    def counted(name, member):
+        alive.append(sum(isinstance(found, tarfile.TarInfo) for found in gc.get_objects()))
+        return ""
+
+    monkeypatch.setattr(archives, "_refusal", counted)
+    assert len(archives.Archive(path).sizes) == 20
+    assert max(alive) - min(alive) < 5
