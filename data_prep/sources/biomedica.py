@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.sources.base import Dropped, PrepError, Unit, refuse_flag
-from data_prep.sources.files import BadRow, picture_of, plain, text_of
+from data_prep.sources.files import BadRow, picture_of, plain, resolve_below, size_of, text_of
 from data_prep.sources.tar_samples import TarSample, find_tars, tar_samples
 from data_prep.stages.licence import normalise
 from medvlp.shards import Sample, make_key
@@ -95,7 +95,7 @@ class Biomedica:
 
     def fingerprint(self) -> dict[str, str]:
         """The tars by names and sizes: they are terabytes."""
-        listing = "\n".join(f"{tar}\t{(self.folder / tar).stat().st_size}" for tar in self.tars)
+        listing = "\n".join(f"{tar}\t{size_of(self.folder, tar)}" for tar in self.tars)
         return {"*.tar": hashlib.sha256(listing.encode("utf-8", "surrogateescape")).hexdigest()}
 
     def units(self) -> list[Unit]:
@@ -107,11 +107,14 @@ class Biomedica:
 
         missing_caption, long_caption, not_utf8, bad_json, image_format, broken_image.
         """
-        for found in tar_samples(self.folder / unit.what, ("txt", "json")):
-            try:
-                yield self._sample(found, unit.what)
-            except BadRow as bad:
-                yield Dropped(f"{unit.what}: {found.key}", bad.reason, bad.detail)
+        try:
+            for found in tar_samples(resolve_below(self.folder, unit.what), ("txt", "json")):
+                try:
+                    yield self._sample(found, unit.what)
+                except BadRow as bad:
+                    yield Dropped(f"{unit.what}: {found.key}", bad.reason, bad.detail)
+        except BadRow as bad:  # a link that leaves the folder, a pipe, a device
+            yield Dropped(unit.what, bad.reason, bad.detail)
 
     def _sample(self, found: TarSample, tar: str) -> Sample:
         picture = picture_of(found.key, found.member("image"))

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from data_prep.sources.base import PrepError, readable
+from data_prep.sources.base import NotAFile, PrepError, readable, regular_only
 from data_prep.sources.files import MAX_IMAGE_BYTES, BadRow, check_utf8
 
 IMAGES = ("jpg", "jpeg", "png", "webp", "gif", "tif", "tiff", "bmp")
@@ -57,7 +57,7 @@ def tar_samples(path: Path, texts: tuple[str, ...]) -> Iterator[TarSample]:
 
     A sample may carry a BadRow as its fault: bad_path (a link, a device, a sparse file), image_too_large,
     member_too_large, not_utf8 (of the name), repeated_key. Raises PrepError where the tar is damaged or cut off, since
-    nobody can say how many samples that cost.
+    nobody can say how many samples that cost, and BadRow bad_path where it is no regular file.
     """
     current: TarSample | None = None
     seen: set[str] = set()
@@ -78,7 +78,7 @@ def tar_samples(path: Path, texts: tuple[str, ...]) -> Iterator[TarSample]:
 
 
 def _members(path: Path, texts: tuple[str, ...]) -> Iterator[tuple[tarfile.TarInfo, str, str, tarfile.TarFile]]:
-    with open(path, "rb", buffering=0) as raw, _Capped(raw) as file, _open(path, file) as archive:
+    with _opened(path) as raw, _Capped(raw) as file, _open(path, file) as archive:
         while True:
             with readable(path, ADVICE):
                 member = archive.next()
@@ -90,6 +90,13 @@ def _members(path: Path, texts: tuple[str, ...]) -> Iterator[tuple[tarfile.TarIn
             if key and not member.isdir() and (kind == "image" or kind in texts):
                 yield member, kind, key, archive
         _check_end(path, file, archive.offset)
+
+
+def _opened(path: Path) -> io.FileIO:
+    try:
+        return open(path, "rb", buffering=0, opener=regular_only)
+    except NotAFile:
+        raise BadRow("bad_path", f"{path.name} is not a regular file") from None
 
 
 def _open(path: Path, file: io.BufferedReader) -> tarfile.TarFile:

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.sources.base import Dropped, PrepError, Unit, refuse_flag
-from data_prep.sources.files import BadRow, picture_of, text_of
+from data_prep.sources.files import BadRow, picture_of, resolve_below, size_of, text_of
 from data_prep.sources.tar_samples import TarSample, find_tars, tar_samples
 from medvlp.shards import Sample, make_key
 
@@ -77,7 +77,7 @@ class UniMed:
 
     def fingerprint(self) -> dict[str, str]:
         """The tars by names and sizes."""
-        listing = "\n".join(f"{tar}\t{(self.folder / tar).stat().st_size}" for tar in self.tars)
+        listing = "\n".join(f"{tar}\t{size_of(self.folder, tar)}" for tar in self.tars)
         return {"*.tar": hashlib.sha256(listing.encode("utf-8", "surrogateescape")).hexdigest()}
 
     def units(self) -> list[Unit]:
@@ -89,11 +89,14 @@ class UniMed:
 
         empty_caption, long_caption, not_utf8, image_format, broken_image.
         """
-        for found in tar_samples(self.folder / unit.what, ("txt",)):
-            try:
-                yield self._sample(found, unit.what)
-            except BadRow as bad:
-                yield Dropped(f"{unit.what}: {found.key}", bad.reason, bad.detail)
+        try:
+            for found in tar_samples(resolve_below(self.folder, unit.what), ("txt",)):
+                try:
+                    yield self._sample(found, unit.what)
+                except BadRow as bad:
+                    yield Dropped(f"{unit.what}: {found.key}", bad.reason, bad.detail)
+        except BadRow as bad:  # a link that leaves the folder, a pipe, a device
+            yield Dropped(unit.what, bad.reason, bad.detail)
 
     def _sample(self, found: TarSample, tar: str) -> Sample:
         picture = picture_of(found.key, found.member("image"))

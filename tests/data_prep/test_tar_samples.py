@@ -1,6 +1,7 @@
 """Tars of samples: what the webdataset library writes, and what nobody should."""
 
 import io
+import os
 import tarfile
 
 import pytest
@@ -154,3 +155,10 @@ def test_headers_are_not_kept(tmp_path):
         assert len(archive.getmembers()) == 50
     kept = [len(archive.members) for _, _, _, archive in module._members(path, ())]
     assert kept == [0] * 50
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: path.symlink_to("/dev/zero")])
+def test_what_is_no_regular_file(tmp_path, make):
+    make(tmp_path / "a.tar")
+    with pytest.raises(BadRow, match="bad_path"):
+        read(tmp_path / "a.tar")
