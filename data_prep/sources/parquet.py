@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from data_prep.sources.base import Dropped, PrepError, digest_file, readable
 from data_prep.sources.files import MAX_IMAGE_BYTES, BadRow, check_format
+from data_prep.sources.parquet_rows import ADVICE, open_parquet, parquet_rows
 from data_prep.sources.questions import Asked, QuestionFolder, parse_rows
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-ROWS_AT_ONCE = 64
-"""Rows whose images are in memory together while a table is gone through."""
-ADVICE = "get the publisher's file anew"
+MAX_DICTIONARY_BYTES = 2**30
+"""Of the images in a row group, as they stand in the file, that are read as a dictionary."""
 
 
 class ParquetQuestions(QuestionFolder):
@@ -84,22 +84,12 @@ def bytes_of(image: Any) -> bytes:
 
 
 def _entries(path: Path, columns: list[str]) -> Iterator[dict[str, Any]]:
-    import pyarrow.parquet as pq
-
-    with readable(path, ADVICE):
-        file = pq.ParquetFile(path)
-    found = file.schema_arrow.names
+    found = open_parquet(path).schema_arrow.names
     lacking = [column for column in [*columns, "image"] if column not in found]
     if lacking:
         raise PrepError(f"{path} has the columns {', '.join(found)}; it lacks {', '.join(dict.fromkeys(lacking))}")
-    batches = file.iter_batches(ROWS_AT_ONCE, columns=columns)
-    while True:
-        with readable(path, ADVICE):
-            batch = next(batches, None)
-        if batch is None:
-            return
-        for entry in batch.to_pylist():
-            yield {name: _digest(value) if name == "image" else value for name, value in entry.items()}
+    for entry in parquet_rows(path, columns):
+        yield {name: _digest(value) if name == "image" else value for name, value in entry.items()}
 
 
 def _digest(image: Any) -> str | None:
@@ -121,5 +111,11 @@ def _group_starts(path: Path) -> list[int]:
 def _group_images(path: Path, group: int) -> pa.ChunkedArray:
     import pyarrow.parquet as pq
 
+    file = open_parquet(path)
     with readable(path, ADVICE):
-        return pq.ParquetFile(path).read_row_group(group, columns=["image"])["image"]
+        columns = file.metadata.row_group(group)
+        chunks = [columns.column(position) for position in range(columns.num_columns)]
+        stored = sum(chunk.total_uncompressed_size for chunk in chunks if chunk.path_in_schema.startswith("image"))
+        # A dictionary has at most 2 GiB; a group that says that it has more, as it stands in the file, needs none.
+        file = file if stored < MAX_DICTIONARY_BYTES else pq.ParquetFile(path)
+        return file.read_row_group(group, columns=["image"])["image"]

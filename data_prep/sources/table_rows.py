@@ -11,9 +11,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from data_prep.sources.base import Dropped, PrepError, readable
+from data_prep.sources.base import Dropped, PrepError
 from data_prep.sources.captioned_files import NOTHING, SPLIT_NAMES, Row, split_of
 from data_prep.sources.files import MAX_TEXT, BadRow, as_text, check_utf8, csv_entry, described, read_json_lines
+from data_prep.sources.parquet_rows import open_parquet, parquet_rows
 
 SEPARATORS = ("\t", ",", ";", "|")
 MISSING = frozenset(("", "nan", "none", "null", "na", "n/a", "<na>", "nat", "#n/a"))
@@ -38,10 +39,7 @@ class Table:
         if not path.is_file():
             raise PrepError(f"{path} is not a file; expected a table (.csv, .tsv, .jsonl, .parquet)")
         if self.kind == ".parquet":
-            import pyarrow.parquet as pq
-
-            with readable(path, "get the file anew"):
-                self.columns = list(pq.read_schema(path).names)
+            self.columns = list(open_parquet(path).schema_arrow.names)
         elif self.kind in (".jsonl", ".ndjson"):
             entries = (entry for _, entry in islice(read_json_lines(path), 1000))
             self.columns = list(dict.fromkeys(n for entry in entries if isinstance(entry, dict) for n in entry))
@@ -90,19 +88,8 @@ class Table:
                     yield f"line {reader.line_num}", csv_entry(self.columns, fields)
 
     def _parquet(self, columns: Collection[str]) -> Iterator[tuple[str, Any]]:
-        import pyarrow.parquet as pq
-
-        number = 0
-        with readable(self.path, "get the file anew"):
-            batches = pq.ParquetFile(self.path).iter_batches(1024, columns=[c for c in self.columns if c in columns])
-        while True:
-            with readable(self.path, "get the file anew"):
-                batch = next(batches, None)
-            if batch is None:
-                return
-            for entry in batch.to_pylist():
-                yield f"row {number}", entry
-                number += 1
+        wanted = [column for column in self.columns if column in columns]
+        return ((f"row {number}", entry) for number, entry in enumerate(parquet_rows(self.path, wanted)))
 
 
 @contextmanager

@@ -1,6 +1,9 @@
+import decimal
 import json
 import math
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -10,7 +13,9 @@ import pytest
 from data_prep.deidentify.pseudonym import pseudonym
 from data_prep.pipeline import prepare
 from data_prep.sources import Dropped, PrepError
+from data_prep.sources import parquet_rows as parquet_rows_module
 from data_prep.sources.csv_table import CsvTable
+from data_prep.sources.parquet_rows import parquet_rows
 from data_prep.sources.table_rows import relative
 from medvlp.shards import ShardDataset, verify
 from medvlp.shards.schema import to_members
@@ -90,6 +95,46 @@ def test_parquet(write, tmp_path):
     (sample,) = samples(source)
     assert sample.labels == {"label_name": ["mass", "edema"], "age": "61.0"}
     assert drops(source) == {"images/b.jpg": "empty_finding", "t.parquet row 2": "empty_filepath"}
+
+
+@pytest.mark.parametrize("few", [False, True])
+@pytest.mark.parametrize(
+    "written", [{}, {"row_group_size": 7, "dictionary_pagesize_limit": 40}, {"use_dictionary": False}], ids=str
+)
+def test_rows_of_parquet_are_those_that_arrow_reads(tmp_path, monkeypatch, written, few):
+    texts = [f"text {n % 30}" if n % 7 else None for n in range(100)]
+    table = pa.table(
+        {
+            "text": texts,
+            "large": pa.array(texts, pa.large_string()),
+            "category": pa.array(texts).dictionary_encode(),
+            "list": [[text, None, "x"] if n % 5 else None if n % 2 else [] for n, text in enumerate(texts)],
+            "image": [{"bytes": (text or "").encode(), "path": None} if text else None for text in texts],
+            "number": [n / 2 if n % 3 else None for n in range(100)],
+            "decimal": [decimal.Decimal(n) for n in range(100)],
+            "other": pa.array([[("k", text)] for text in texts], pa.map_(pa.string(), pa.string())),
+        }
+    )
+    if few:
+        monkeypatch.setattr(parquet_rows_module, "SMALL_GROUP_BYTES", 0)
+    pq.write_table(table, tmp_path / "t.parquet", **written)
+    assert list(parquet_rows(tmp_path / "t.parquet", table.column_names)) == table.to_pylist()
+
+
+def test_a_small_parquet_of_many_long_cells_stays_small_in_memory(write, tmp_path):
+    """20 MB a cell in 1 kB of file: 40 GB, were every row to have its own."""
+    cells = pa.DictionaryArray.from_arrays(pa.array([0] * 2000, pa.int32()), pa.array(["Z" * 20_000_000]))
+    names = [f"images/{'abcd'[n % 4]}.jpg" for n in range(2000)]
+    pq.write_table(pa.table({"filepath": names, "title": cells}), tmp_path / "t.parquet", compression="zstd")
+    assert (tmp_path / "t.parquet").stat().st_size < 2000
+    script = (
+        "import collections, resource, sys; from data_prep.sources.csv_table import CsvTable; s = CsvTable(sys.argv[1]);"
+        "print(*collections.Counter(i.reason for u in s.units() for i in s.read(u)).items(),"
+        " resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 600 * 1024)"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path / "t.parquet")]
+    run = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert run.stdout == "('long_title', 2000) True\n"
 
 
 def test_all_roles(write):
