@@ -27,6 +27,12 @@ MAX_VOXELS = 4_000_000_000
 MAX_RLE_BYTES = 64 * 2**20
 """Of an encoded frame: a run of 128 bytes may stand in two, and pydicom checks the length at the end."""
 
+RLE_OVERHEAD = 2
+"""Bytes that an encoder may spend on one of the pixels: with one column, each is a literal run of its own."""
+
+RLE_HEADER_BYTES = 64 + 16
+"""With the bytes that make segments even."""
+
 WINDOWS = {
     "lung": (-600, 1500),
     "mediastinum": (50, 350),
@@ -196,8 +202,7 @@ def _check_encoded(dataset: Dataset, frame: int) -> None:
         return
     encoded = get_frame(dataset.PixelData, frame, number_of_frames=int(dataset.get("NumberOfFrames") or 1))
     if syntax == RLE:
-        if len(encoded) > MAX_RLE_BYTES:
-            raise BadRow("too_many_pixels", f"{len(encoded)} bytes of RLE in a frame, at most {MAX_RLE_BYTES}")
+        _check_rle(dataset, encoded)
         return
     try:
         with warnings.catch_warnings():
@@ -207,3 +212,12 @@ def _check_encoded(dataset: Dataset, frame: int) -> None:
         raise BadRow("bad_pixels", "a compressed frame that is not what its transfer syntax says") from None
     if size != (int(dataset.Columns), int(dataset.Rows)):
         raise BadRow("bad_pixels", "a compressed frame of another size than the header says")
+
+
+def _check_rle(dataset: Dataset, encoded: bytes) -> None:
+    """See that a frame of RLE (PS3.5 annex G) is not longer than its pixels could need; pydicom would decode all of it."""
+    size = int(dataset.Rows) * int(dataset.Columns) * int(dataset.SamplesPerPixel) * -(-int(dataset.BitsAllocated) // 8)
+    if len(encoded) > MAX_RLE_BYTES:
+        raise BadRow("too_many_pixels", f"{len(encoded)} bytes of RLE in a frame, at most {MAX_RLE_BYTES}")
+    if len(encoded) > RLE_HEADER_BYTES + RLE_OVERHEAD * size:
+        raise BadRow("bad_pixels", f"{len(encoded)} bytes of RLE in a frame, whose pixels have {size}")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from pydicom import Dataset, dcmread
-from pydicom.encaps import encapsulate
+from pydicom.encaps import encapsulate, get_frame
 from pydicom.sequence import Sequence
 from pydicom.uid import JPEG2000Lossless, JPEGLosslessSV1, RLELossless
 
@@ -360,6 +360,28 @@ def test_a_frame_that_is_larger_than_its_header_is_not_decoded():
     dataset.Rows = dataset.Columns = 16
     with pytest.raises(BadRow, match="of another size than the header says"):
         render(dataset, 0)
+
+
+def test_a_run_length_frame_that_is_longer_than_its_pixels_need_is_not_decoded():
+    dataset = phantom(person(1), anatomy(1, 64))
+    size = 64 * 64 * dataset.BitsAllocated // 8
+    dataset.compress(RLELossless)
+    before = get_frame(dataset.PixelData, 0, number_of_frames=1)
+    dataset.PixelData = encapsulate([before.ljust(80 + 2 * size, b"\x80")])
+    assert render(dataset, 0)[0].shape == (64, 64)
+    dataset.PixelData = encapsulate([before.ljust(80 + 2 * size + 2, b"\x81")])
+    with pytest.raises(BadRow, match=f"{80 + 2 * size + 2} bytes of RLE in a frame, whose pixels have {size}") as error:
+        render(dataset, 0)
+    assert error.value.reason == "bad_pixels"
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(300, 1), (1, 300), (1, 1)])
+def test_the_longest_honest_run_length_frames_are_decoded(rows, columns):
+    pixels = np.random.default_rng(0).integers(0, 4096, (rows, columns)).astype(np.uint16)
+    plain = phantom(person(1), pixels)
+    expected, _ = render(plain, 0)
+    plain.compress(RLELossless)
+    assert np.array_equal(render(plain, 0)[0], expected)
 
 
 # --- folders
