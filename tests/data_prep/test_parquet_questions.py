@@ -106,6 +106,24 @@ def test_rows_of_pathvqa_that_cannot_become_samples(tmp_path, monkeypatch):
     ]
 
 
+def test_images_are_the_same_with_and_without_a_dictionary(tmp_path, monkeypatch):
+    folder = write_pathvqa(tmp_path / "in")
+    images = [item.images for item in items_of("pathvqa", folder)["train"]]
+    monkeypatch.setattr(parquet_module, "MAX_DICTIONARY_BYTES", 0)
+    assert [item.images for item in items_of("pathvqa", folder)["train"]] == images
+    assert [list(image.values()) for image in images] == [[jpeg(number)] for number in (1, 2, 3)]
+
+
+def test_an_image_that_rows_share_is_in_memory_once(tmp_path):
+    image = {"bytes": b"\xff\xd8\xff".ljust(5_000_000, b"\0"), "path": None}
+    path = tmp_path / "t.parquet"
+    pq.write_table(pa.table({"image": [image] * 40}), path, compression="zstd")
+    before = pa.total_allocated_bytes()
+    group = parquet_module._group_images(path, 0)
+    assert pa.total_allocated_bytes() - before < 10_000_000
+    assert group[39].as_py() == image
+
+
 def test_folders_that_are_not_pathvqa(tmp_path):
     folder = write_pathvqa(tmp_path / "in")
     write_parquet(folder / "data" / "test-00000-of-00001.parquet", {"image": [cell(1)], "question": ["a?"]})
