@@ -16,7 +16,7 @@ from data_prep.plan import Plan, digest_of
 from data_prep.settling import Rows, Settled
 from data_prep.sources import PrepError
 from data_prep.splits import SPLITS, group_hashes
-from data_prep.unit import CopyJob, Part
+from data_prep.unit import CopyJob, Part, nested
 from medvlp.shards import FileMark, Manifest, hash_config, write_manifest
 from medvlp.shards.atomic import sync_folder, whole_file, write_whole
 from medvlp.shards.manifest import LEDGER, MANIFEST, PARTS, SAMPLES
@@ -132,14 +132,16 @@ def make_ledger(parts: Sequence[Part], settled: Settled) -> dict[str, Any]:
     splits = {}
     for split in [*drops, *(name for name, number in out.items() if number and name not in drops)]:
         its = drops.get(split, Counter())
-        came = entered[split] - settled.left[split] + settled.joined[split]
-        splits[split] = {"in": came, "out": out.get(split, 0), "drops": _nested(its)}
+        gained = sum(count * ((after == split) - (before == split)) for (before, after), count in settled.moved.items())
+        came = entered[split] + gained
+        splits[split] = {"in": came, "out": out.get(split, 0), "drops": nested(its)}
         _check(split, came, out.get(split, 0), its.total())
     total: Counter[tuple[str, str]] = sum(drops.values(), Counter())
     _check("all splits", entered.total(), sum(out.values()), total.total())
+    moved = {f"{before}→{after}": count for (before, after), count in sorted(settled.moved.items())}
     rows = sum(part.rows for part in parts)
     page = {"in": entered.total(), "rows": rows, "panels": entered.total() - rows, "out": sum(out.values())}
-    return {**page, "drops": _nested(total), "counts": _nested(counts), "moved": settled.moved, "splits": splits}
+    return {**page, "drops": nested(total), "counts": nested(counts), "moved": moved, "splits": splits}
 
 
 def _check(where: str, entered: int, left: int, dropped: int) -> None:
@@ -149,13 +151,6 @@ def _check(where: str, entered: int, left: int, dropped: int) -> None:
 
 def _flat(nested: dict[str, dict[str, int]]) -> dict[tuple[str, str], int]:
     return {(stage, what): count for stage, page in nested.items() for what, count in page.items()}
-
-
-def _nested(counts: Counter[tuple[str, str]]) -> dict[str, dict[str, int]]:
-    nested: dict[str, dict[str, int]] = {}
-    for (stage, what), count in sorted(counts.items()):
-        nested.setdefault(stage, {})[what] = count
-    return nested
 
 
 def _check_keys(rows: Rows) -> None:

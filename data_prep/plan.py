@@ -131,8 +131,6 @@ def settling_stages(config: PrepConfig) -> list[Entry]:
         shares = {name: config.fractions[name] for name in SPLITS if name in config.fractions}
         split |= {"fractions": shares, "seed": config.split_seed}
     entries = [split]
-    if config.checks and config.duplicates != "off":
-        entries.append({"stage": "duplicates", "action": config.duplicates, "radius": config.duplicates_radius})
     if config.decontaminate:
         # By content and by a name to read; where the folder stands is not of the data.
         against = {"/".join(Path(f).absolute().parts[-2:]): read_manifest(Path(f))[1] for f in config.decontaminate}
@@ -140,6 +138,8 @@ def settling_stages(config: PrepConfig) -> list[Entry]:
             raise PrepError(f"decontaminate={config.decontaminate}: two folders are called the same; rename one")
         radius = {"radius": config.duplicates_radius}
         entries.append({"stage": "decontaminate", "action": config.contaminated, "against": against, **radius})
+    if config.checks and config.duplicates != "off":
+        entries.append({"stage": "duplicates", "action": config.duplicates, "radius": config.duplicates_radius})
     return [*entries, {"stage": "write", "samples_per_shard": config.samples_per_shard}]
 
 

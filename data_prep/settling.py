@@ -39,12 +39,8 @@ class Settled:
     """(N,) bool."""
     drops: list[dict[str, str]] = field(default_factory=list)
     """Rows of dropped.jsonl."""
-    left: Counter[str] = field(default_factory=Counter)
-    """Split → samples that were published in it and belong to another now."""
-    joined: Counter[str] = field(default_factory=Counter)
-    """Split → samples that were published in another."""
-    moved: dict[str, int] = field(default_factory=dict)
-    """"train→test" → samples that changed their split."""
+    moved: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """(published split, split) → samples that changed theirs."""
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)
     """(stage, what) → how often, as the units' own counts."""
     copies: list[dict[str, Any]] = field(default_factory=list)
@@ -116,11 +112,7 @@ def settle(folder: Path, parts: Sequence[Part], stages: list[dict[str, Any]], ev
     published_N = rows.published()
     settled = Settled(_splits(rows, published_N, by_name["split"]), np.ones(len(rows), bool))
     changed_N = np.flatnonzero(settled.split_N != published_N)
-    moves = Counter((SPLITS[published_N[row]], SPLITS[settled.split_N[row]]) for row in changed_N)
-    for (before, after), count in sorted(moves.items()):
-        settled.left[before] += count
-        settled.joined[after] += count
-        settled.moved[f"{before}→{after}"] = count
+    settled.moved.update((SPLITS[published_N[row]], SPLITS[settled.split_N[row]]) for row in changed_N)
     with _room_in(folder):
         if "decontaminate" in by_name and len(rows):
             _settle_contamination(settled, rows, by_name["decontaminate"], evaluations)

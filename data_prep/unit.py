@@ -178,8 +178,8 @@ def _finish_part(
         rows=rows,
         entered=rows + panels,
         samples=len(writer.rows),
-        drops=_nested(Counter((drop["stage"], drop["reason"]) for drop in drops)),
-        counts=_nested(counts),
+        drops=nested(Counter((drop["stage"], drop["reason"]) for drop in drops)),
+        counts=nested(counts),
         files={Path(name).suffix: mark for name, mark in writer.files.items()},
         others={
             suffix: mark_file(path.with_suffix(suffix))
@@ -191,11 +191,12 @@ def _finish_part(
     return part
 
 
-def _nested(counts: Counter[tuple[str, str]]) -> dict[str, dict[str, int]]:
-    nested: dict[str, dict[str, int]] = {}
+def nested(counts: Counter[tuple[str, str]]) -> dict[str, dict[str, int]]:
+    """Counts as pages of the ledger hold them: {stage: {what: how often}}, sorted."""
+    page: dict[str, dict[str, int]] = {}
     for (stage, what), count in sorted(counts.items()):
-        nested.setdefault(stage, {})[what] = count
-    return nested
+        page.setdefault(stage, {})[what] = count
+    return page
 
 
 def _write_marks(path: Path, marks: list[dict[str, Any]]) -> None:

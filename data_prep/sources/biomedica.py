@@ -17,17 +17,16 @@ The publisher encoded the JPEGs anew; they are kept as they are. There is one sp
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from data_prep.sources.base import Dropped, PrepError, Unit, refuse_flag
-from data_prep.sources.files import BadRow, picture_of, plain, resolve_below, size_of, text_of
-from data_prep.sources.tar_samples import TarSample, find_tars, tar_samples
+from data_prep.sources.base import PrepError, refuse_flag
+from data_prep.sources.files import BadRow, picture_of, plain, text_of
+from data_prep.sources.tar_folder import TarFolder
+from data_prep.sources.tar_samples import TarSample, find_tars
 from data_prep.stages.licence import normalise
 from medvlp.shards import Sample, make_key
 
@@ -65,14 +64,14 @@ _ARTICLE = re.compile(r"PMC\d+")
 _TAGS = re.compile(r"</?(?:xref|p)(?:\s[^<>]*)?/?>")
 
 
-class Biomedica:
+class Biomedica(TarFolder):
     """Reader of BIOMEDICA's tars, or of any folder of them. Raises PrepError if there are none.
 
     subsets: those of the folders commercial, noncommercial and other that are wanted, all by default.
     """
 
     name = "biomedica"
-    tools: tuple[str, ...] = ()
+    texts = ("txt", "json")
 
     def __init__(
         self, input: str, samples_per_shard: int = 1000, flag: str = "", *, subsets: list[str] | str = ""
@@ -93,30 +92,11 @@ class Biomedica:
         """The subsets that were asked for."""
         return {"subsets": self.subsets}
 
-    def fingerprint(self) -> dict[str, str]:
-        """The tars by names and sizes: they are terabytes."""
-        listing = "\n".join(f"{tar}\t{size_of(self.folder, tar)}" for tar in self.tars)
-        return {"*.tar": hashlib.sha256(listing.encode("utf-8", "surrogateescape")).hexdigest()}
+    def sample(self, found: TarSample, tar: str) -> Sample:
+        """Raises BadRow: missing_image, missing_txt, missing_json, missing_caption, long_caption, not_utf8, bad_json,
 
-    def units(self) -> list[Unit]:
-        """A unit for each tar, by name."""
-        return [Unit("train", number, tar) for number, tar in enumerate(self.tars)]
-
-    def read(self, unit: Unit) -> Iterator[Sample | Dropped]:
-        """Samples, or drops: those of tar_samples; missing_image, missing_txt, missing_json; and
-
-        missing_caption, long_caption, not_utf8, bad_json, image_format, broken_image.
+        image_format, broken_image.
         """
-        try:
-            for found in tar_samples(resolve_below(self.folder, unit.what), ("txt", "json")):
-                try:
-                    yield self._sample(found, unit.what)
-                except BadRow as bad:
-                    yield Dropped(f"{unit.what}: {found.key}", bad.reason, bad.detail)
-        except BadRow as bad:  # a link that leaves the folder, a pipe, a device
-            yield Dropped(unit.what, bad.reason, bad.detail)
-
-    def _sample(self, found: TarSample, tar: str) -> Sample:
         picture = picture_of(found.key, found.member("image"))
         caption = caption_of(found.member("txt"))
         entry = _object(found.member("json"))

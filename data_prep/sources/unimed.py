@@ -19,14 +19,13 @@ splits of this source cannot be kept apart by patient. Licences are those of the
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from data_prep.sources.base import Dropped, PrepError, Unit, refuse_flag
-from data_prep.sources.files import BadRow, picture_of, resolve_below, size_of, text_of
-from data_prep.sources.tar_samples import TarSample, find_tars, tar_samples
+from data_prep.sources.base import PrepError, refuse_flag
+from data_prep.sources.files import BadRow, picture_of, text_of
+from data_prep.sources.tar_folder import TarFolder
+from data_prep.sources.tar_samples import TarSample, find_tars
 from medvlp.shards import Sample, make_key
 
 MARKERS = {
@@ -55,11 +54,11 @@ MODALITIES = {
 """Word in the name of a part → modality; the other parts mix several."""
 
 
-class UniMed:
+class UniMed(TarFolder):
     """Reader of a folder of parts, or of one part. Raises PrepError if there are no tars."""
 
     name = "unimed"
-    tools: tuple[str, ...] = ()
+    texts = ("txt",)
 
     def __init__(self, input: str, samples_per_shard: int = 1000, flag: str = "") -> None:
         refuse_flag(self.name, flag)
@@ -75,30 +74,8 @@ class UniMed:
         """Nothing to choose: a unit is a tar."""
         return {}
 
-    def fingerprint(self) -> dict[str, str]:
-        """The tars by names and sizes."""
-        listing = "\n".join(f"{tar}\t{size_of(self.folder, tar)}" for tar in self.tars)
-        return {"*.tar": hashlib.sha256(listing.encode("utf-8", "surrogateescape")).hexdigest()}
-
-    def units(self) -> list[Unit]:
-        """A unit for each tar, by name."""
-        return [Unit("train", number, tar) for number, tar in enumerate(self.tars)]
-
-    def read(self, unit: Unit) -> Iterator[Sample | Dropped]:
-        """Samples, or drops: those of tar_samples; missing_image, missing_txt; and
-
-        empty_caption, long_caption, not_utf8, image_format, broken_image.
-        """
-        try:
-            for found in tar_samples(resolve_below(self.folder, unit.what), ("txt",)):
-                try:
-                    yield self._sample(found, unit.what)
-                except BadRow as bad:
-                    yield Dropped(f"{unit.what}: {found.key}", bad.reason, bad.detail)
-        except BadRow as bad:  # a link that leaves the folder, a pipe, a device
-            yield Dropped(unit.what, bad.reason, bad.detail)
-
-    def _sample(self, found: TarSample, tar: str) -> Sample:
+    def sample(self, found: TarSample, tar: str) -> Sample:
+        """Raises BadRow: missing_image, missing_txt, empty_caption, long_caption, not_utf8, image_format, broken_image."""
         picture = picture_of(found.key, found.member("image"))
         captions, origin = captions_of(_text(found.member("txt")))
         part = tar.rpartition("/")[0] or self.folder.resolve().name
