@@ -1,5 +1,4 @@
 import json
-import os
 
 import pytest
 import webdataset
@@ -218,20 +217,3 @@ def test_modality(labels, modality):
 )
 def test_years(date, year):
     assert year_of(date) == year
-
-
-def test_tars_that_are_no_files_of_the_folder(tmp_path):
-    """Links that leave, pipes and devices are drops by name; a link inside the folder is read."""
-    write_tar(tmp_path / "in" / "a.tar", (KEY, jpeg(1), "Chest X-ray.", fields()))
-    (tmp_path / "in" / "b.tar").symlink_to("a.tar")
-    (tmp_path / "out.tar").write_bytes((tmp_path / "in" / "a.tar").read_bytes())
-    (tmp_path / "in" / "c.tar").symlink_to(tmp_path / "out.tar")
-    (tmp_path / "in" / "d.tar").symlink_to("/dev/zero")
-    (tmp_path / "in" / "e.tar").symlink_to("/nowhere/e.tar")
-    (tmp_path / "in" / "f.tar").symlink_to("f.tar")
-    os.mkfifo(tmp_path / "in" / "g.tar")
-    source = Biomedica(str(tmp_path / "in"))
-    assert source.fingerprint() == Biomedica(str(tmp_path / "in")).fingerprint()
-    items = items_of(source)
-    assert [len(item.images) for item in items[:2]] == [1, 1]
-    assert [(item.name, item.reason) for item in items[2:]] == [(f"{letter}.tar", "bad_path") for letter in "cdefg"]

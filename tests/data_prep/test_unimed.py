@@ -1,5 +1,4 @@
 import io
-import os
 import tarfile
 
 import pytest
@@ -124,30 +123,6 @@ def test_samples_that_are_dropped(tmp_path):
     assert len(items) == 5
 
 
-def test_the_fingerprint_sees_tars_by_size(tmp_path):
-    write_part(tmp_path / "p", (jpeg(1), "a"))
-    before = UniMed(str(tmp_path)).fingerprint()
-    write_part(tmp_path / "p", (jpeg(1), "a"), tar="dataset-000002.tar")
-    assert UniMed(str(tmp_path)).fingerprint() != before
-
-
 def test_folders_without_tars(tmp_path):
     with pytest.raises(PrepError, match=r"holds no \.tar; give the folder that UniMed's scripts"):
         UniMed(str(tmp_path))
-
-
-def test_tars_that_are_no_files_of_the_folder(tmp_path):
-    """Links that leave, pipes and devices are drops by name; a link inside the folder is read."""
-    write_part(tmp_path / "in", (jpeg(1), "Spindle cells."), tar="a.tar")
-    (tmp_path / "in" / "b.tar").symlink_to("a.tar")
-    (tmp_path / "out.tar").write_bytes((tmp_path / "in" / "a.tar").read_bytes())
-    (tmp_path / "in" / "c.tar").symlink_to(tmp_path / "out.tar")
-    (tmp_path / "in" / "d.tar").symlink_to("/dev/zero")
-    (tmp_path / "in" / "e.tar").symlink_to("/nowhere/e.tar")
-    (tmp_path / "in" / "f.tar").symlink_to("f.tar")
-    os.mkfifo(tmp_path / "in" / "g.tar")
-    source = UniMed(str(tmp_path / "in"))
-    assert source.fingerprint() == UniMed(str(tmp_path / "in")).fingerprint()
-    items = items_of(source)
-    assert [len(item.images) for item in items[:2]] == [1, 1]
-    assert [(item.name, item.reason) for item in items[2:]] == [(f"{letter}.tar", "bad_path") for letter in "cdefg"]
