@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from data_prep.settling import Rows, Settled
 from data_prep.sources import PrepError
 from data_prep.splits import SPLITS, group_hashes
 from data_prep.unit import CopyJob, Part, nested
+from medvlp.jsonl import write_rows
 from medvlp.shards import FileMark, Manifest, hash_config, write_manifest
 from medvlp.shards.atomic import sync_folder, whole_file, write_whole
 from medvlp.shards.manifest import LEDGER, MANIFEST, PARTS, SAMPLES
@@ -94,23 +95,16 @@ def finish(
     samples have one key.
     """
     ledger = make_ledger(parts, settled)
-    write_lines(output / DROPPED, (drop for part in parts for drop in part.named_drops(folder)), settled.drops)
+    write_rows(output / DROPPED, (drop for part in parts for drop in part.named_drops(folder)), settled.drops)
     _check_keys(Rows(folder, parts))
     _clear_splits(output, shards)
     for split, its in shards.items():
         ledger["splits"][split]["manifest_sha256"] = _finish_split(output / split, folder, split, its, plan)
-    write_lines(output / COPIES, settled.copies)
+    write_rows(output / COPIES, settled.copies)
     write_whole(output / PAIRS, encode_json(settled.pairs) + b"\n")
     write_whole(output / RUN, encode_json(run, indent=1) + b"\n")
     write_whole(output / LEDGER, encode_json(ledger, indent=1) + b"\n")
     return ledger
-
-
-def write_lines(path: Path, *rows: Iterable[dict[str, Any]]) -> None:
-    """JSON lines, whole or absent."""
-    with whole_file(path) as file:
-        for some in rows:
-            file.writelines(encode_json(row) + b"\n" for row in some)
 
 
 def make_ledger(parts: Sequence[Part], settled: Settled) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any
 from data_prep.jsons import encode_json
 from data_prep.plan import Plan
 from data_prep.sources import PrepError
-from medvlp.shards.atomic import PARTIAL, write_whole
+from medvlp.shards.atomic import PARTIAL, remove_leftovers, write_whole
 from medvlp.shards.manifest import LEDGER, PARTS, PLAN
 
 LOCK = ".lock"
@@ -39,18 +39,12 @@ def claim(output: Path, shared: bool) -> Iterator[None]:
     try:
         fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         if not shared:
-            _remove_leftovers(output)
+            remove_leftovers(output)
         yield
     except BlockingIOError:
         raise PrepError(f"another preparation is writing to {output}; wait for it, or give another folder") from None
     finally:
         os.close(handle)
-
-
-def _remove_leftovers(folder: Path) -> None:
-    """Files of a run that was killed while it wrote, in a folder that nobody else holds."""
-    for leftover in list(folder.rglob(f".*{PARTIAL}")):
-        leftover.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -63,7 +57,7 @@ def parts_folder(output: Path, cache: str) -> Iterator[Path]:
         if cache:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                _remove_leftovers(folder)
+                remove_leftovers(folder)
             except BlockingIOError:
                 pass  # others are at work here: what looks left over may be theirs
             fcntl.flock(handle, fcntl.LOCK_SH)

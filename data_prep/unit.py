@@ -22,8 +22,9 @@ from typing import Any
 from data_prep.jsons import encode_json
 from data_prep.sources import Dropped, Source, Unit, open_source
 from data_prep.stages import Counts, Draft, Drop, Stage, apply_stages, build_stages
+from medvlp.jsonl import read_rows, write_rows
 from medvlp.shards import FileMark, Row, Sample, ShardWriter, read_members
-from medvlp.shards.atomic import whole_file, write_whole
+from medvlp.shards.atomic import write_whole
 from medvlp.shards.writer import mark_file, rows_table, write_tables
 
 
@@ -94,8 +95,7 @@ class Part:
     def named_drops(self, folder: Path) -> Iterator[dict[str, str]]:
         """{split, name, stage, reason, detail} of each drop."""
         if self.drops:
-            with open(self.file(folder, ".drops.jsonl"), encoding="utf-8") as lines:
-                yield from map(json.loads, lines)
+            yield from read_rows(self.file(folder, ".drops.jsonl"))
 
 
 @lru_cache(maxsize=1)
@@ -170,8 +170,7 @@ def _finish_part(
     if writer.rows:
         write_tables(path.with_suffix(".parquet"), [rows_table(writer.rows)])
     if drops:
-        with whole_file(path.with_suffix(".drops.jsonl")) as file:
-            file.writelines(encode_json(drop) + b"\n" for drop in drops)
+        write_rows(path.with_suffix(".drops.jsonl"), drops)
     part = Part(
         digest=job.digest,
         split=split,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -185,6 +184,7 @@ def look_at_files(config: CheckConfig) -> Iterator[Finding]:
 @contextmanager
 def findings_file(output: str) -> Iterator[Callable[[dict[str, str]], None]]:
     """A function that writes a row to <output>/findings.jsonl, or does nothing without an output."""
+    from medvlp.jsonl import encode_row
     from medvlp.shards.atomic import whole_file
 
     if not output:
@@ -192,7 +192,7 @@ def findings_file(output: str) -> Iterator[Callable[[dict[str, str]], None]]:
         return
     Path(output).mkdir(parents=True, exist_ok=True)
     with whole_file(Path(output) / "findings.jsonl") as file:
-        yield lambda row: (file.write(json.dumps(row).encode() + b"\n"), None)[1]
+        yield lambda row: (file.write(encode_row(row)), None)[1]
 
 
 def watch(name: str, samples: int, seen: Iterable[Seen]) -> Iterable[Seen]:

@@ -39,6 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from medvlp.models.pretrained import WeightsError
     from medvlp.report import results_table, write_run_report
     from medvlp.shards import ShardError
+    from medvlp.shards.atomic import write_text
     from medvlp.training.checkpoints import CheckpointError
 
     settle()
@@ -49,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         cache = EmbeddingCache(config.batch_size, config.workers, config.max_pixels)
         device = choose_device(config.accelerator, torch.cuda.is_available())
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "config.yaml").write_text(yaml.safe_dump(as_dict(config), sort_keys=False), encoding="utf-8")
+        write_text(folder / "config.yaml", yaml.safe_dump(as_dict(config), sort_keys=False))
         rows = []
         for path in config.checkpoints:
             measured = load_measured(path, device, config, cache)

@@ -1,7 +1,6 @@
 """`medvlp train`, and `torchrun -m medvlp.train` on several ranks: shards → runs/<run_name>/."""
 
 import dataclasses
-import json
 import os
 import re
 import secrets
@@ -180,6 +179,7 @@ def fit(
     import lightning.pytorch as pl
 
     from medvlp.build import build_evaluation
+    from medvlp.shards.atomic import write_text
     from medvlp.training.callbacks import BadSamples, Evaluation, Logs, Progress, Signals
     from medvlp.training.checkpoints import Checkpoints
     from medvlp.training.files import LOGS
@@ -188,7 +188,7 @@ def fit(
     evaluate = build_evaluation(config, experiment)
     if RANK == 0:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "config.yaml").write_text(yaml.safe_dump(as_dict(config), sort_keys=False), encoding="utf-8")
+        write_text(folder / "config.yaml", yaml.safe_dump(as_dict(config), sort_keys=False))
         if checkpoint is None:
             for name in LOGS:
                 (folder / name).unlink(missing_ok=True)
@@ -254,9 +254,11 @@ def build_trainer(config: TrainConfig, folder: Path, checkpoint: Path | None, ca
 
 def write_left_out(path: Path, rows: list[dict[str, str]]) -> None:
     """The ledger of what is in the data and not trained on: a conversation too long, a damaged sample."""
+    from medvlp.jsonl import write_rows
+
     path.unlink(missing_ok=True)
     if rows:
-        path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+        write_rows(path, rows)
         print(f"{len(rows)} conversations or samples are left out of training; {path} names them", flush=True)
 
 
@@ -282,9 +284,11 @@ def build_loggers(config: TrainConfig, folder: Path, checkpoint: Path | None) ->
         else:
             from lightning.pytorch.loggers import WandbLogger
 
+            from medvlp.shards.atomic import write_text
+
             identity = folder / "wandb_id.txt"
             if RANK == 0 and (checkpoint is None or not identity.exists()):
-                identity.write_text(secrets.token_hex(4), encoding="utf-8")
+                write_text(identity, secrets.token_hex(4))
             loggers.append(
                 WandbLogger(
                     name=config.run_name,

@@ -15,9 +15,9 @@ MAY_IMPORT = {
     "data": {"shards"},
     "models": set(),
     "losses": set(),
-    "training": {"config", "shards", "data", "models", "losses"},
-    "eval": {"config", "shards", "data", "models", "losses"},
-    "report": {"shards", "data", "config"},
+    "training": {"config", "shards", "data", "models", "losses", "jsonl"},
+    "eval": {"config", "shards", "data", "models", "losses", "jsonl"},
+    "report": {"shards", "data", "config", "jsonl"},
 }
 LIGHTNING = {"medvlp/data/datamodule.py", "medvlp/train.py"}
 

@@ -4,7 +4,6 @@
 """
 
 import hashlib
-import json
 import math
 import re
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -15,8 +14,8 @@ from typing import Any, Protocol
 from medvlp.eval.embeddings import EmbeddingCache, Encoder, ImageEmbeddings, Item
 from medvlp.eval.metrics import TIE_RULE, Array, Value
 from medvlp.eval.statistics import LEVEL, bootstrap_intervals
-from medvlp.shards import ShardDataset
-from medvlp.shards.atomic import write_whole
+from medvlp.jsonl import read_rows, write_rows
+from medvlp.shards import ShardDataset, ShardError
 
 RESEARCH_USE = "research use only; not for clinical use"
 
@@ -158,18 +157,21 @@ def write_outcome(folder: Path, checkpoint: str, outcome: Outcome) -> list[dict[
     for row in rows:
         row["protocol"] = {**outcome.protocol, "records": records.as_posix()}
     (folder / "samples").mkdir(parents=True, exist_ok=True)
-    _write_jsonl(folder / records, outcome.records)
+    write_rows(folder / records, outcome.records)
     results = folder / "results.jsonl"
-    earlier = [json.loads(line) for line in results.read_text("utf-8").splitlines()] if results.is_file() else []
     replaced = (checkpoint, outcome.task, split)
-    kept = [row for row in earlier if (row["checkpoint"], row["task"], row["protocol"]["split"]) != replaced]
-    _write_jsonl(results, kept + rows)
+    write_rows(results, [row for row in read_rows(results) if _scored(row, results) != replaced], rows)
     return rows
 
 
-def _write_jsonl(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    text = "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
-    write_whole(path, text.encode("utf-8"))
+def _scored(row: Mapping[str, Any], path: Path) -> tuple[str, str, str]:
+    """What a row of results.jsonl is of: (checkpoint, task, split)."""
+    try:
+        return row["checkpoint"], row["task"], row["protocol"]["split"]
+    except (KeyError, TypeError) as error:
+        raise ShardError(
+            f"{path} has a row that is not a result ({type(error).__name__}: {error}); remove the row, or give another output"
+        ) from None
 
 
 def _defined(value: float) -> float | None:

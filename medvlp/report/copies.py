@@ -5,6 +5,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+from medvlp.jsonl import read_rows
 from medvlp.report.files import NotARun, Row, explained
 
 PAIRS_SHOWN = 48
@@ -42,19 +43,15 @@ def copy_counts(folder: Path) -> list[CopyCount]:
     """How many copies of which kind were found, read line by line; none where nobody looked.
 
     Raises:
-        NotARun: a line is not a row of a copy.
+        NotARun, BrokenLine: a line is not a row of a copy.
     """
     path = folder / "copies.jsonl"
     found: Counter[tuple[str, str, str, bool, str]] = Counter()
-    if path.is_file():
-        with open(path, "rb") as lines:
-            for number, line in enumerate(lines, start=1):
-                try:
-                    row = json.loads(line)
-                    kind, action = str(row["kind"]), str(row.get("action", ""))
-                except (ValueError, KeyError, TypeError, AttributeError) as error:
-                    raise NotARun(f"{path}, line {number}: not a row of a copy ({error})") from None
-                found[kind, str(row.get("split", "")), _place(row), bool(row.get("folder")), action] += 1
+    for number, row in enumerate(read_rows(path), start=1):
+        if "kind" not in row:
+            raise NotARun(f"{path}, line {number}: not a row of a copy (it has no kind)")
+        action = str(row.get("action", ""))
+        found[str(row["kind"]), str(row.get("split", "")), _place(row), bool(row.get("folder")), action] += 1
     return [CopyCount(*which, count) for which, count in sorted(found.items())]
 
 

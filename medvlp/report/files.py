@@ -5,13 +5,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import yaml
 
+from medvlp.jsonl import Row, read_rows, torn_bytes
 from medvlp.shards import ShardError
-
-Row = dict[str, Any]
 
 
 class NotARun(ValueError):
@@ -39,29 +37,13 @@ class JsonLines:
 
 
 def read_jsonl(path: Path) -> JsonLines:
-    """All rows; an absent file has none. A broken last line is what a killed run leaves: it is dropped, with a note.
+    """All rows; an absent file has none. An incomplete last line is what a killed run leaves: it is dropped, with a note.
 
     Raises:
-        NotARun: a broken line elsewhere, with its number.
+        BrokenLine: a broken line elsewhere, with its number.
     """
-    if not path.is_file():
-        return JsonLines()
-    lines = path.read_bytes().split(b"\n")
-    rows: list[Row] = []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-            if not isinstance(row, dict):
-                raise ValueError(f"expected an object, found {type(row).__name__}")
-        except ValueError as error:
-            if any(rest.strip() for rest in lines[number:]):
-                raise NotARun(f"{path}, line {number}: not a JSON object ({error}); mend or remove the line") from None
-            note = f"The last line of {path.name} is incomplete, as a killed run leaves it; it is left out."
-            return JsonLines(rows, note)
-        rows.append(row)
-    return JsonLines(rows)
+    torn = f"The last line of {path.name} is incomplete, as a killed run leaves it; it is left out."
+    return JsonLines(list(read_rows(path)), torn if torn_bytes(path) else "")
 
 
 def read_json(path: Path) -> Row:

@@ -24,11 +24,11 @@ class _Aside(io.BufferedWriter):
 
     def __init__(self, path: Path, aside: Path) -> None:
         self.target = path
-        with _refusing(path):
+        with refusing(path):
             super().__init__(io.FileIO(aside, "w"))
 
     def write(self, data: Buffer, /) -> int:
-        with _refusing(self.target):
+        with refusing(self.target):
             return super().write(data)
 
 
@@ -43,7 +43,7 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
     file = _Aside(path, aside)
     try:
         yield cast(BinaryIO, file)
-        with _refusing(path):
+        with refusing(path):
             file.flush()
             os.fsync(file.fileno())
             file.close()
@@ -57,17 +57,31 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def _refusing(path: Path) -> Iterator[None]:
+def refusing(path: Path, kept: str = "nothing of it was kept") -> Iterator[None]:
+    """What the disk refuses in the block becomes a ShardError that names the file."""
     try:
         yield
     except OSError as error:
-        raise ShardError(f"cannot write {path}: {error.strerror or error}; nothing was left of it") from error
+        raise ShardError(f"cannot write {path}: {error.strerror or error}; {kept}") from error
 
 
 def write_whole(path: Path, data: bytes) -> None:
     """Write `data` to `path` so that a reader finds the old file or the new one, never a part."""
     with whole_file(path) as file:
         file.write(data)
+
+
+def write_text(path: Path, text: str) -> None:
+    """`write_whole` of text in UTF-8. File names that are not UTF-8 come as lone surrogates, which become escapes."""
+    write_whole(path, text.encode("utf-8", "backslashreplace"))
+
+
+def remove_leftovers(folder: Path) -> list[Path]:
+    """Take away what writers that were killed left in a folder that nobody else writes to; returns what was removed."""
+    leftovers = sorted(folder.rglob(f".*{PARTIAL}"))
+    for path in leftovers:
+        path.unlink(missing_ok=True)
+    return leftovers
 
 
 def sync_folder(folder: Path) -> None:

@@ -14,8 +14,9 @@ import torch
 from torch.nn.utils import get_total_norm
 from tqdm import tqdm
 
+from medvlp.jsonl import Appender, read_rows
 from medvlp.training.checkpoints import Checkpoints
-from medvlp.training.files import LOGS, Rows, Status, drop_rows_after, read_rows
+from medvlp.training.files import LOGS, Status, drop_rows_after
 from medvlp.training.ranks import Ranks
 
 Evaluate = Callable[[], Iterable[tuple[str, str, float]]]
@@ -42,7 +43,7 @@ class Logs(pl.Callback):
 
     def __init__(self, folder: Path, every: int, log_samples: bool, status: Status) -> None:
         self.folder, self.every, self.log_samples, self.status = folder, every, log_samples, status
-        self.metrics, self.samples = Rows(folder / LOGS[0]), Rows(folder / LOGS[1])
+        self.metrics, self.samples = Appender(folder / LOGS[0]), Appender(folder / LOGS[1])
         self.row: dict[str, Any] = {}
         self.grad_norm = self.lr = 0.0
         self.keys: list[tuple[int, str]] = []
@@ -51,8 +52,7 @@ class Logs(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         self.ranks = Ranks()
         if trainer.is_global_zero:
-            for name in LOGS:
-                drop_rows_after(self.folder / name, trainer.global_step)
+            drop_rows_after(self.folder, trainer.global_step)
         self.status.running(trainer.global_step, write=trainer.is_global_zero)
         self.step, self.waited, self.units = trainer.global_step, 0.0, 0
         self.since = self.idle_since = time.perf_counter()
@@ -77,7 +77,7 @@ class Logs(pl.Callback):
         if trainer.global_step > self.step:
             self.step = trainer.global_step
             if self.log_samples and trainer.is_global_zero:
-                self.samples.write({"step": self.step, "keys": [key for _, key in sorted(self.keys)]})
+                self.samples.append({"step": self.step, "keys": [key for _, key in sorted(self.keys)]})
             # Automatic optimisation hands back the loss divided by the number of accumulated batches.
             loss, self.losses, self.keys = torch.stack(self.losses).sum(), [], []
             if self.step % self.every == 0 or self.step == pl_module.total_steps:
@@ -106,13 +106,13 @@ class Logs(pl.Callback):
                 f"{self.folder / 'checkpoints'}. Lower optim.lr, or set optim.clip_norm"
             )
         if trainer.is_global_zero:
-            self.metrics.write(self.row)
+            self.metrics.append(self.row)
             self._to_loggers(trainer, self.row)
 
     def evaluated(self, trainer: pl.Trainer, rows: list[dict[str, Any]]) -> None:
         """Write rows of evaluators, and leave the time they took out of the speed."""
         if trainer.is_global_zero:
-            self.metrics.write(*rows)
+            self.metrics.append(*rows)
             for row in rows:
                 self._to_loggers(trainer, row)
         self.units, self.waited = 0, 0.0
@@ -136,7 +136,7 @@ class BadSamples(pl.Callback):
     """
 
     def __init__(self, folder: Path, every: int, allowed: int, total: int) -> None:
-        self.rows = Rows(folder / LOGS[2])
+        self.rows = Appender(folder / LOGS[2])
         self.every, self.allowed, self.total = every, allowed, total
         self.seen: set[tuple[str, str]] = set()
         self.waiting: list[dict[str, Any]] = []
@@ -166,7 +166,7 @@ class BadSamples(pl.Callback):
         new = {name: row for name, row in new.items() if name not in self.seen}
         self.seen |= set(new)
         if trainer.is_global_zero:
-            self.rows.write(*new.values())
+            self.rows.append(*new.values())
         self.last = list(new.values())[-1] if new else self.last
 
     def check(self) -> None:

@@ -1,51 +1,29 @@
 """A run's folder: lines that are whole, files that are whole or absent, and rows that belong to the checkpoint."""
 
 import json
-import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from medvlp.jsonl import Row, read_rows, torn_bytes, write_rows
 from medvlp.shards.atomic import write_whole
 
 LOGS = ("metrics.jsonl", "samples.jsonl", "bad_samples.jsonl")
 """A training run's rows, by step."""
 
 
-def read_rows(path: Path) -> Iterator[dict[str, Any]]:
-    """Whole rows of a .jsonl file; a last line that a kill cut short is left out."""
-    if not path.exists():
-        return
-    with path.open(encoding="utf-8") as file:
-        for line in file:
-            if line.endswith("\n"):
-                yield json.loads(line)
+def drop_rows_after(folder: Path, step: int) -> None:
+    """Of every .jsonl file of a run, keep the rows of steps up to `step`: what came later will come again."""
+    for path in sorted(folder.glob("*.jsonl")):
+        rows = list(read_rows(path))
+        kept = [row for row in rows if not is_after(row, step)]
+        if len(kept) < len(rows) or torn_bytes(path):
+            write_rows(path, kept)
 
 
-def drop_rows_after(path: Path, step: int) -> None:
-    """Keep the rows of steps up to `step`: what came later will come again."""
-    if path.exists():
-        kept = [row for row in read_rows(path) if row["step"] <= step]
-        write_whole(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept).encode())
-
-
-def finite(row: dict[str, Any]) -> dict[str, Any]:
-    """JSON has no NaN: null instead."""
-    return {
-        name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in row.items()
-    }
-
-
-class Rows:
-    """Appends objects to a .jsonl file, a line each, flushed: a kill loses none that was written."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def write(self, *rows: dict[str, Any]) -> None:
-        if rows:
-            with self.path.open("a", encoding="utf-8") as file:
-                file.writelines(json.dumps(finite(row), ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
+def is_after(row: Row, step: int) -> bool:
+    """Whether a row is of a later step; rows without a step are of none."""
+    at = row.get("step")
+    return isinstance(at, int | float) and at > step
 
 
 class Status:

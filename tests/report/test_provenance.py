@@ -260,7 +260,7 @@ def test_the_report_shows_flow_copies_and_credit(articles):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("copies.jsonl", '{"split": "train"}\n', r"copies\.jsonl, line 1: not a row of a copy \('kind'\)"),
+        ("copies.jsonl", '{"split": "train"}\n', r"copies\.jsonl, line 1: not a row of a copy \(it has no kind\)"),
         ("pairs.json", '[{"image": ""}]', r"pairs\.json is not as medvlp writes it \(KeyError: 'row'\)"),
         ("attribution.csv", "source,licence\na,b\n", r"attribution\.csv is not as medvlp writes it"),
     ],

@@ -9,6 +9,7 @@ from medvlp.eval.embeddings import EmbeddingCache
 from medvlp.eval.retrieval import Retrieval
 from medvlp.eval.tasks import write_outcome
 from medvlp.eval.zero_shot import ZeroShot
+from medvlp.jsonl import BrokenLine
 from medvlp.report import main, results_table, write_run_report
 from medvlp.report.charts import POINTS, line_chart, thin
 from medvlp.report.files import NotARun, read_jsonl
@@ -166,7 +167,7 @@ def test_jsonl_of_a_killed_run(tmp_path, content, rows, note):
 
 def test_damage_elsewhere_is_an_error(tmp_path):
     (tmp_path / "metrics.jsonl").write_text('{"a": 1}\nbroken\n{"a": 2}\n')
-    with pytest.raises(NotARun, match=r"metrics.jsonl, line 2: not a JSON object"):
+    with pytest.raises(BrokenLine, match=r"metrics.jsonl, line 2: not a JSON object"):
         write_run_report(tmp_path)
 
 

@@ -4,8 +4,9 @@ import pickle
 import pytest
 import torch
 
+from medvlp.jsonl import Appender, read_rows
 from medvlp.training.checkpoints import CheckpointError, WholeCheckpoints, load_checkpoint, newest
-from medvlp.training.files import Rows, Status, drop_rows_after, read_rows
+from medvlp.training.files import Status, drop_rows_after
 
 CONTENT = {"state_dict": {"a": torch.ones(3)}, "global_step": 4, "medvlp": {"format": 1}}
 
@@ -57,17 +58,20 @@ def test_nothing_is_unpickled_and_other_files_are_refused(tmp_path):
         load_checkpoint(tmp_path / "absent.ckpt")
 
 
-def test_rows_after_the_checkpoint_and_a_cut_line_are_dropped(tmp_path):
-    path = tmp_path / "metrics.jsonl"
-    Rows(path).write(*({"step": step, "text": "ü"} for step in range(1, 6)))
-    with path.open("a") as file:
-        file.write('{"step": 6, "te')
-    assert [row["step"] for row in read_rows(path)] == [1, 2, 3, 4, 5]
-    drop_rows_after(path, 3)
-    Rows(path).write({"step": 4, "text": "again"})
-    assert list(read_rows(path)) == [{"step": s, "text": "ü"} for s in (1, 2, 3)] + [{"step": 4, "text": "again"}]
-    drop_rows_after(tmp_path / "absent.jsonl", 3)
-    assert not (tmp_path / "absent.jsonl").exists()
+def test_rows_after_the_checkpoint_and_a_cut_line_are_dropped_of_every_file(tmp_path):
+    paths = [tmp_path / "metrics.jsonl", tmp_path / "generations.jsonl"]
+    for path in paths:
+        Appender(path).append(*({"step": step, "text": "ü"} for step in range(1, 6)), {"text": "of no step"})
+        with path.open("a") as file:
+            file.write('{"step": 2, "te')
+    (tmp_path / "whole.jsonl").write_text('{"step": 3}')
+    drop_rows_after(tmp_path, 3)
+    for path in paths:
+        kept = [{"step": s, "text": "ü"} for s in (1, 2, 3)] + [{"text": "of no step"}]
+        assert list(read_rows(path)) == kept
+        Appender(path).append({"step": 4, "text": "again"})
+        assert list(read_rows(path)) == [*kept, {"step": 4, "text": "again"}]
+    assert (tmp_path / "whole.jsonl").read_text() == '{"step": 3}'
 
 
 def test_a_failures_first_reason_stays(tmp_path):

@@ -1,0 +1,131 @@
+"""JSON lines as medvlp writes and reads them: one object a line in UTF-8, and no line that is half there.
+
+A line that a killed writer left without its end is left out on reading, and cut off before the next one is appended.
+"""
+
+import errno
+import json
+import math
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from medvlp.shards.atomic import refusing, whole_file
+from medvlp.shards.errors import ShardError
+
+Row = dict[str, Any]
+
+
+class BrokenLine(ShardError):
+    """A line of a .jsonl file is not an object; the message has the file and the line's number."""
+
+
+def encode_row(row: Mapping[str, Any]) -> bytes:
+    """One line, its end included: null for numbers that JSON does not have (NaN, infinities), escapes for the lone
+    surrogates of file names that are not UTF-8."""
+    try:
+        text = json.dumps(row, ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        text = json.dumps(_finite(row), ensure_ascii=False, allow_nan=False)
+    return text.encode("utf-8", "backslashreplace") + b"\n"
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _finite(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def write_rows(path: Path, *rows: Iterable[Mapping[str, Any]]) -> None:
+    """A file of rows, whole or absent.
+
+    Raises:
+        ShardError: the disk refuses; an earlier file stays as it was.
+    """
+    with whole_file(path) as file:
+        for some in rows:
+            file.writelines(map(encode_row, some))
+
+
+def read_rows(path: Path) -> Iterator[Row]:
+    """Rows in order; none of an absent file. NaN and infinities are None, as `write_rows` writes them.
+
+    Raises:
+        BrokenLine: a line that is not an object, unless it is the last and lacks its end.
+    """
+    if not path.is_file():
+        return
+    with open(path, "rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            try:
+                if line.strip():
+                    yield _parsed(line)
+            except (ValueError, RecursionError) as error:
+                if line.endswith(b"\n"):
+                    raise BrokenLine(
+                        f"{path}, line {number}: not a JSON object ({error}); mend or remove the line"
+                    ) from None
+
+
+def _parsed(line: bytes) -> Row:
+    row = json.loads(line, parse_constant=_null)
+    if not isinstance(row, dict):
+        raise ValueError(f"expected an object, found {type(row).__name__}")
+    return row
+
+
+def _null(constant: str) -> None:
+    """NaN and infinities of other writers, as they are written here."""
+
+
+def torn_bytes(path: Path) -> int:
+    """The length of an incomplete last line, as a killed writer leaves it; 0 where the last line is whole."""
+    if not path.is_file():
+        return 0
+    tail = b""
+    with open(path, "rb") as file:
+        position = file.seek(0, os.SEEK_END)
+        while position and b"\n" not in tail:
+            position -= (step := min(position, 2**16))
+            file.seek(position)
+            tail = file.read(step) + tail
+    tail = tail.rpartition(b"\n")[2]
+    try:
+        if tail.strip():
+            _parsed(tail)
+        return 0
+    except (ValueError, RecursionError):
+        return len(tail)
+
+
+class Appender:
+    """Adds rows to the end of a .jsonl file: handed to the system at once, so that a kill loses none that was added."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def append(self, *rows: Mapping[str, Any]) -> None:
+        """Add rows, on lines of their own.
+
+        Raises:
+            ShardError: the disk refuses; the earlier lines are as they were.
+        """
+        data = b"".join(map(encode_row, rows))
+        if not data:
+            return
+        with refusing(self.path, "its earlier lines are whole"), open(self.path, "ab+", buffering=0) as file:
+            end = file.seek(0, os.SEEK_END)
+            if end and os.pread(file.fileno(), 1, end - 1) != b"\n":
+                end -= torn_bytes(self.path)
+                file.truncate(end)
+                if end and os.pread(file.fileno(), 1, end - 1) != b"\n":  # a whole line that only lacks its end
+                    data = b"\n" + data
+            try:
+                if file.write(data) != len(data):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            except OSError:
+                file.truncate(end)
+                raise
