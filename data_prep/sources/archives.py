@@ -17,6 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any, Protocol
 
 from data_prep.sources.base import NotAFile, regular_only
+from data_prep.sources.clutter import is_clutter
 from data_prep.sources.files import MAX_IMAGE_BYTES, BadRow, resolve_below
 
 MAX_MEMBERS = 20_000
@@ -45,6 +46,8 @@ class Package(Protocol):
     """Name → bytes of every regular file, in any order."""
     refused: dict[str, str]
     """Name → why: what is neither a file nor a folder, or would lie elsewhere."""
+    clutter: int
+    """Files that a system left behind, which are in neither."""
 
     def read(self, name: str) -> bytes:
         """The content of one of the names. Raises BadRow."""
@@ -57,12 +60,15 @@ class Folder:
         self.path = path
         self.sizes: dict[str, int] = {}
         self.refused: dict[str, str] = {}
+        self.clutter = 0
         try:
             entries = sorted(os.scandir(path), key=lambda entry: entry.name)
         except FileNotFoundError:
             raise BadRow("missing_archive", f"{path.name}/ is gone since the preparation was planned") from None
         for entry in entries:
-            if entry.is_symlink():
+            if is_clutter(entry.name):
+                self.clutter += 1
+            elif entry.is_symlink():
                 self.refused[entry.name] = "a link"
             elif entry.is_file(follow_symlinks=False):
                 self.sizes[entry.name] = entry.stat(follow_symlinks=False).st_size
@@ -94,11 +100,14 @@ class Archive:
         self.path = path
         self.sizes: dict[str, int] = {}
         self.refused: dict[str, str] = {}
+        self.clutter = 0
         self._held: dict[str, bytes] = {}
         held = 0
         for name, member, content in self._members():
             why = _refusal(name, member)
-            if why:
+            if is_clutter(name):
+                self.clutter += not member.isdir()
+            elif why:
                 self.refused[name] = why
             elif member.isfile() and _relative(name) not in self.sizes:  # of two of one name the first counts
                 short = _relative(name)

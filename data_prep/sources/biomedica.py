@@ -20,13 +20,13 @@ from __future__ import annotations
 import json
 import re
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from data_prep.sources.base import PrepError, refuse_flag
+from data_prep.sources.fields import Entry, count_ignored
 from data_prep.sources.files import BadRow, picture_of, plain, text_of
 from data_prep.sources.tar_folder import TarFolder
-from data_prep.sources.tar_samples import TarSample, find_tars
+from data_prep.sources.tar_samples import TarSample
 from data_prep.stages.licence import normalise
 from medvlp.shards import Sample, make_key
 
@@ -77,9 +77,9 @@ class Biomedica(TarFolder):
         self, input: str, samples_per_shard: int = 1000, flag: str = "", *, subsets: list[str] | str = ""
     ) -> None:
         refuse_flag(self.name, flag)
-        self.folder = Path(input)
+        super().__init__(input)
         self.subsets = sorted([subsets] if isinstance(subsets, str) and subsets else subsets)
-        found = find_tars(self.folder) if input else []
+        found = self.tars
         self.tars = [tar for tar in found if not self.subsets or tar.partition("/")[0] in self.subsets]
         lacking = [name for name in self.subsets if not any(tar.startswith(f"{name}/") for tar in found)]
         if not self.tars or lacking:
@@ -99,13 +99,13 @@ class Biomedica(TarFolder):
         """
         picture = picture_of(found.key, found.member("image"))
         caption = caption_of(found.member("txt"))
-        entry = _object(found.member("json"))
+        entry = Entry(_object(found.member("json")))
         article = plain(entry.get("article_accession_id"))
         if not isinstance(article, str) or not _ARTICLE.fullmatch(article):
             article = ""
         references = references_of(entry)
         labels = {label: value for label, name in LABELS.items() if (value := plain(entry.get(name))) not in (None, "")}
-        return Sample(
+        sample = Sample(
             key=make_key(self.name, article, found.key),
             images={picture.extension: picture.data},
             texts={"caption": caption, **({"references": "\n".join(references)} if references else {})},
@@ -122,6 +122,8 @@ class Biomedica(TarFolder):
                 **({"reencoded_from": picture.reencoded_from} if picture.reencoded_from else {}),
             },
         )
+        count_ignored(self.counts, entry.ignored())
+        return sample
 
 
 def caption_of(data: bytes) -> str:

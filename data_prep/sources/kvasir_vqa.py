@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.sources.base import Dropped, PrepError
+from data_prep.sources.clutter import glob
 from data_prep.sources.files import read_csv, read_image, text_of
 from data_prep.sources.parquet import ParquetQuestions
 from data_prep.sources.questions import Asked, QuestionFolder, ask, parse_rows, yes_no_is_closed
@@ -31,7 +32,7 @@ class KvasirVqa(ParquetQuestions):
     def __init__(self, input: str, samples_per_shard: int = 1000, flag: str = "") -> None:
         super().__init__(input, samples_per_shard, flag)
         self.images = self.folder / "images"
-        self.parquets = sorted((self.folder / "data").glob("*.parquet"))
+        self.parquets = glob(self.folder / "data", "*.parquet", self.planned)
         if not input or not (self.parquets or (self.folder / "metadata.csv").is_file()):
             raise PrepError(
                 f"input={input or '(not given)'} is not a Kvasir-VQA folder: it has neither data/*.parquet nor "

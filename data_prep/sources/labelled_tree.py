@@ -11,11 +11,9 @@ from pathlib import Path
 
 from data_prep.sources.base import Dropped, PrepError
 from data_prep.sources.captioned_files import SPLIT_NAMES, Row
+from data_prep.sources.clutter import is_clutter
 from data_prep.sources.files import BadRow
 from data_prep.sources.table_rows import is_missing
-
-CLUTTER = ("thumbs.db", "desktop.ini", "__macosx")
-"""What systems leave behind without a dot in front."""
 
 
 def labelled_rows(
@@ -74,7 +72,7 @@ def walk(folder: Path) -> Iterator[str | Dropped]:
             with os.scandir(folder / place) as entries:
                 for entry in entries:
                     path = f"{place}{entry.name}"
-                    if entry.name.startswith(".") or entry.name.lower() in CLUTTER:
+                    if entry.name.startswith(".") or is_clutter(entry.name):
                         yield Dropped(path, "hidden_file", "hidden files and folders hold no samples")
                     elif entry.is_dir(follow_symlinks=False):
                         waiting.append(f"{path}/")

@@ -7,6 +7,7 @@ become one sample, wherever they stand, since an image belongs to one sample.
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, ClassVar
 
 from data_prep.sources.base import Dropped, PrepError, Unit, digest_file, refuse_flag
+from data_prep.sources.fields import Entry, count_ignored
 from data_prep.sources.files import (
     MAX_LINE_BYTES,
     BadRow,
@@ -24,6 +26,7 @@ from data_prep.sources.files import (
     json_lines,
     read_picture,
 )
+from data_prep.stages.draft import Counts
 from medvlp.shards import Sample
 
 Place = list[int]
@@ -121,7 +124,7 @@ class Row:
 
     name: str
     """File and number, for a person who looks for it."""
-    entry: dict[str, Any]
+    entry: Entry
     table: int
 
 
@@ -142,6 +145,8 @@ class ImageTables:
         refuse_flag(self.name, flag)
         self.folder = Path(input)
         self.samples_per_shard = samples_per_shard
+        self.counts: Counts = Counter()
+        """(stage, what) → how often, of the unit that was read last."""
 
     def image_of(self, entry: dict[str, Any]) -> str:
         """The image that a row names. Raises BadRow."""
@@ -206,6 +211,7 @@ class ImageTables:
 
     def read(self, unit: Unit) -> Iterator[Sample | Dropped]:
         """A sample for each image; where the image cannot be read, a drop for each of its rows."""
+        self.counts = Counter()
         with ExitStack() as opened:
             files = [opened.enter_context(open(table.path, "rb")) for table in self.tables]
             for places in unit.what["places"]:
@@ -218,7 +224,7 @@ class ImageTables:
         for table, number, offset in places:
             name = f"{self.tables[table].path.name} {self.tables[table].unit} {number}"
             try:
-                entry = _usable(self.tables[table].at(files[table], offset))
+                entry = Entry(_usable(self.tables[table].at(files[table], offset)))
                 name += f" ({self.image_of(entry)[:120]})"
                 self.split_of(table, entry)
                 self.check(entry)
@@ -233,6 +239,8 @@ class ImageTables:
             yield from (Dropped(row.name, bad.reason, bad.detail) for row in rows)
             return
         yield self.sample(rows, picture, about)
+        for row in rows:
+            count_ignored(self.counts, row.entry.ignored())
 
 
 def _usable(entry: Any) -> dict[str, Any]:

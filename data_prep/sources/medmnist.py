@@ -18,6 +18,7 @@ from typing import IO, Any
 import numpy as np
 
 from data_prep.sources.base import Dropped, PrepError, Unit, chunks, digest_file, readable
+from data_prep.sources.clutter import glob
 from data_prep.sources.medmnist_tables import FLAVOURS, TEMPLATES
 from medvlp.shards import Sample, make_key
 
@@ -188,7 +189,7 @@ def find_npz(input: str, flag: str) -> Path:
         return path
     if not input or not path.is_dir():
         raise PrepError(f"input={input or '(not given)'} should be a MedMNIST npz file, or a folder that holds one")
-    found = sorted(file for file in path.glob("*.npz") if file.stem.lower().startswith(flag))
+    found = [file for file in glob(path, "*.npz", {}) if file.stem.lower().startswith(flag)]
     if len(found) == 1:
         return found[0]
     names = ", ".join(file.name for file in found) or "none"

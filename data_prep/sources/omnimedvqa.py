@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.sources.base import Dropped, PrepError
+from data_prep.sources.clutter import glob
 from data_prep.sources.files import read_json_list, text_of
 from data_prep.sources.questions import Asked, QuestionFolder, ask, choose, parse_rows
 
@@ -31,6 +32,7 @@ class OmniMedVqa(QuestionFolder):
     def __init__(self, input: str, samples_per_shard: int = 1000, flag: str = "") -> None:
         super().__init__(input, samples_per_shard, flag)
         self.images = self.folder
+        self._tables = glob(self.folder / "QA_information" / "Open-access", "*.json", self.planned)
         if not input or not self.tables():
             raise PrepError(
                 f"input={input or '(not given)'} is not an OmniMedVQA folder: it has no QA_information/Open-access/*.json; "
@@ -39,7 +41,7 @@ class OmniMedVqa(QuestionFolder):
 
     def tables(self) -> list[Path]:
         """One file for each data set that questions were made from."""
-        return sorted((self.folder / "QA_information" / "Open-access").glob("*.json"))
+        return self._tables
 
     def rows(self, split: str) -> Iterator[Asked | Dropped]:
         """Drops: bad_row, answer_mismatch, missing_, empty_ or bad_<key>, placeholder_count, not_utf8."""

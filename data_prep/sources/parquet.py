@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
@@ -51,10 +52,12 @@ class ParquetQuestions(QuestionFolder):
     def _file_rows(
         self, split: str, path: Path, first: int, columns: list[str], parse: Callable[[str, dict[str, Any]], Asked]
     ) -> Iterator[Asked | Dropped]:
+        unread = tuple(name for name in open_parquet(path).schema_arrow.names if name not in (*columns, "image"))
+
         def parse_and_place(name: str, entry: dict[str, Any]) -> Asked:
             row = parse(name, entry)
             self._places.setdefault((split, row.images[0]), (path, entry["row"]))
-            return row
+            return replace(row, ignored=unread) if unread else row
 
         entries = enumerate(_entries(path, columns))
         numbered = ((row, {**entry, "row": row, "index": first + row}) for row, entry in entries)

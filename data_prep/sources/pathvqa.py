@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.sources.base import Dropped, PrepError
+from data_prep.sources.clutter import glob
 from data_prep.sources.files import BadRow, text_of
 from data_prep.sources.parquet import ParquetQuestions
 from data_prep.sources.questions import Asked, ask, yes_no_is_closed
@@ -31,23 +32,23 @@ class PathVqa(ParquetQuestions):
 
     def __init__(self, input: str, samples_per_shard: int = 1000, flag: str = "") -> None:
         super().__init__(input, samples_per_shard, flag)
-        lacking = [f"data/{PREFIXES[split]}-*.parquet" for split in self.splits if not self._files(split)]
+        self._files = {
+            split: glob(self.folder / "data", f"{PREFIXES[split]}-*.parquet", self.planned) for split in self.splits
+        }
+        lacking = [f"data/{PREFIXES[split]}-*.parquet" for split in self.splits if not self._files[split]]
         if not input or lacking:
             raise PrepError(
                 f"input={input or '(not given)'} is not a PathVQA folder: it lacks {', '.join(lacking)}; "
                 "download the parquet release, not the pickles"
             )
 
-    def _files(self, split: str) -> list[Path]:
-        return sorted((self.folder / "data").glob(f"{PREFIXES[split]}-*.parquet"))
-
     def tables(self) -> list[Path]:
         """The parquet files of all splits."""
-        return [path for split in self.splits for path in self._files(split)]
+        return [path for split in self.splits for path in self._files[split]]
 
     def rows(self, split: str) -> Iterator[Asked | Dropped]:
         """Drops: missing_image, missing_, empty_ or bad_<key>, placeholder_count, not_utf8."""
-        return self.parquet_rows(split, self._files(split), ["image", "question", "answer"], _row)
+        return self.parquet_rows(split, self._files[split], ["image", "question", "answer"], _row)
 
 
 def _row(name: str, entry: dict[str, Any]) -> Asked:

@@ -25,6 +25,7 @@ from typing import Any
 
 from data_prep.sources.archives import Archive, Folder, Package
 from data_prep.sources.base import Dropped, PrepError, Unit, refuse_flag
+from data_prep.sources.clutter import COUNTED
 from data_prep.sources.files import MAX_TEXT, BadRow, Picture, picture_of
 from data_prep.sources.jats import Article, Figure, parse_article
 from data_prep.sources.pmc_context import Context, checked, context_of
@@ -63,6 +64,8 @@ class Pmc:
         self.samples_per_shard = samples_per_shard
         self.counts: Counts = Counter()
         """What the unit that was read last passed by, as (stage, what) → how often."""
+        self.planned: dict[str, int] = {}
+        """What was passed by when articles were looked for, and how often."""
         if not input or not self.folder.is_dir():
             raise PrepError(f"input={input or '(not given)'} is not a folder; give the one that holds the articles")
 
@@ -81,6 +84,7 @@ class Pmc:
     def units(self) -> list[Unit]:
         """Articles by PMCID, each with the copies of it that are not read; what else was found goes with the first."""
         layout = self._layout
+        self.planned = layout.passed_by
         superseded: dict[Place, list[str]] = {}
         for old, chosen in layout.superseded:
             superseded.setdefault(chosen, []).append(old.path)
@@ -228,6 +232,8 @@ class _ArticleReader:
 
     def count_files(self, xml: str) -> None:
         """Count the article's files that no sample came from, by kind."""
+        if self.package.clutter:
+            self._count(COUNTED[1], self.package.clutter)
         for name in self.package.sizes.keys() - self.used - {xml}:
             extension = name.rpartition(".")[2].lower()
             kind = next((kind for kind, known in PASSED_BY.items() if extension in known.split()), "other")

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from data_prep.sources.base import Dropped, PrepError, digest_file, regular_only
+from data_prep.sources.clutter import COUNTED, is_clutter
 from data_prep.sources.files import BadRow, read_csv
 from data_prep.stages.licence import normalise, strictest
 
@@ -65,6 +66,8 @@ class Layout:
     """Of the articles that are there."""
     notes: list[Dropped] = field(default_factory=list)
     """What else was found and is not read."""
+    passed_by: dict[str, int] = field(default_factory=dict)
+    """What is neither → how often it was found."""
     marks: dict[str, str] = field(default_factory=dict)
     """The fingerprint: lists by content, articles and metadata by names and sizes."""
 
@@ -73,7 +76,7 @@ def find_articles(folder: Path) -> Layout:
     """What is in the folder. Raises PrepError if there is no article."""
     layout = Layout()
     lists: list[Path] = []
-    found = list(_walk(folder, lists, layout.notes))
+    found = list(_walk(folder, lists, layout))
     layout.notes.sort(key=lambda note: note.name)
     if not found:
         raise PrepError(
@@ -92,14 +95,18 @@ def find_articles(folder: Path) -> Layout:
     return layout
 
 
-def _walk(folder: Path, lists: list[Path], notes: list[Dropped]) -> Iterator[Place]:
+def _walk(folder: Path, lists: list[Path], layout: Layout) -> Iterator[Place]:
     """The articles below a folder; file lists and what is not looked into are added to the other two."""
+    notes, passed_by = layout.notes, layout.passed_by
     waiting = [""]
     while waiting:
         inside = waiting.pop()
         with os.scandir(folder / inside) as entries:
             for entry in entries:
                 path = f"{inside}/{entry.name}" if inside else entry.name
+                if is_clutter(entry.name):
+                    passed_by[COUNTED[1]] = passed_by.get(COUNTED[1], 0) + 1
+                    continue
                 if entry.is_symlink():
                     if entry.is_dir() or _ARCHIVE.fullmatch(entry.name) or _TEXT.fullmatch(entry.name):
                         notes.append(Dropped(path, "link", "links are not followed; put the files themselves there"))

@@ -6,14 +6,17 @@ A reader of such a set yields `Asked` rows; `QuestionFolder` gathers them, reads
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from data_prep.sources.base import Dropped, Unit, chunks, digest_file, refuse_flag
+from data_prep.sources.fields import Entry, count_ignored
 from data_prep.sources.files import BadRow, read_image, size_of, text_of
+from data_prep.stages.draft import Counts
 from medvlp.shards import Conversation, Sample, Turn, make_key
 
 IMAGE = "<image>"
@@ -36,6 +39,8 @@ class Asked:
 
     The first row's, if they differ.
     """
+    ignored: tuple[str, ...] = ()
+    """Fields of the publisher's row that the reader did not ask for."""
 
 
 Gathered = list[Asked]
@@ -110,7 +115,8 @@ def parse_rows(
     """What `parse(name, entry)` makes of each (number, entry) of a file; None leaves it out: it is of another split.
 
     An entry that is no object, or for which parse raises BadRow, becomes a drop with file, number and id. A BadRow may
-    stand in the place of an entry that could not be read. unit: what the numbers count.
+    stand in the place of an entry that could not be read. unit: what the numbers count. Fields that parse does not ask
+    for are the row's `ignored`.
     """
     for number, entry in entries:
         name = f"{path.name} {unit} {number}"
@@ -121,12 +127,13 @@ def parse_rows(
                 raise BadRow("bad_row", f"the entry is a {type(entry).__name__}, expected an object")
             if entry.get(id_key) is not None:
                 name += f" ({id_key} {str(entry[id_key])[:80]})"
+            entry = Entry(entry)
             row = parse(name, entry)
         except BadRow as bad:
             yield Dropped(name, bad.reason, bad.detail)
         else:
             if row is not None:
-                yield row
+                yield replace(row, ignored=row.ignored + entry.ignored())
 
 
 def member_names(extensions: list[str]) -> list[str]:
@@ -154,6 +161,10 @@ class QuestionFolder:
         refuse_flag(self.name, flag)
         self.folder = Path(input)
         self.samples_per_shard = samples_per_shard
+        self.counts: Counts = Counter()
+        """(stage, what) → how often, of the unit that was read last."""
+        self.planned: dict[str, int] = {}
+        """What was passed by when files were looked for, and how often."""
         # A process reads many units: the tables are parsed once for all of them.
         self._gathered = lru_cache(maxsize=None)(lambda split: gather(self.rows(split)))
 
@@ -175,11 +186,14 @@ class QuestionFolder:
 
     def read(self, unit: Unit) -> Iterator[Sample | Dropped]:
         """A sample for each image; where the image cannot be read, a drop for each of its rows."""
+        self.counts = Counter()
         start, stop = unit.what
         for item in self._gathered(unit.split)[start:stop]:
             if isinstance(item, Dropped):
                 yield item
                 continue
+            for row in item:
+                count_ignored(self.counts, row.ignored)
             try:
                 images = [self.image(unit.split, name) for name in item[0].images]
             except BadRow as bad:

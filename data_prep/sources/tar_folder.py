@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 from data_prep.sources.base import Dropped, Unit
 from data_prep.sources.files import BadRow, resolve_below, size_of
-from data_prep.sources.tar_samples import TarSample, tar_samples
+from data_prep.sources.tar_samples import TarSample, find_tars, tar_samples
+from data_prep.stages.draft import Counts
 from medvlp.shards import Sample
 
 
 class TarFolder:
-    """What readers of tars share; a subclass sets `folder` and `tars` (paths below it), and makes samples."""
+    """What readers of tars share: `tars` are paths below `folder`; a subclass makes samples of what is in them."""
 
     name: str
     tools: tuple[str, ...] = ()
     texts: tuple[str, ...]
     """Extensions of the members that are read beside the image."""
-    folder: Path
-    tars: Sequence[str]
+
+    def __init__(self, input: str) -> None:
+        self.folder = Path(input)
+        self.tars, self.planned = find_tars(self.folder) if input else ([], {})
+        """`planned`: what was passed by when the tars were looked for → how often."""
+        self.counts: Counts = Counter()
+        """(stage, what) → how often, of the unit that was read last."""
 
     def sample(self, found: TarSample, tar: str) -> Sample:
         """The sample of a tar's members. Raises BadRow."""
@@ -39,9 +46,10 @@ class TarFolder:
         return f"{tar}\t{size_of(self.folder, tar)}"
 
     def read(self, unit: Unit) -> Iterator[Sample | Dropped]:
-        """Samples, or drops: those of tar_samples, of `sample`, and bad_path of a tar that is no file of the folder."""
+        """Samples, or drops: those of `tar_samples`, of `sample`, and bad_path of a tar that is no file of the folder."""
+        self.counts = Counter()
         try:
-            for found in tar_samples(resolve_below(self.folder, unit.what), self.texts):
+            for found in tar_samples(resolve_below(self.folder, unit.what), self.texts, self.counts):
                 try:
                     yield self.sample(found, unit.what)
                 except BadRow as bad:

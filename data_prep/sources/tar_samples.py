@@ -9,12 +9,19 @@ from __future__ import annotations
 import io
 import os
 import tarfile
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 
 from data_prep.sources.base import NotAFile, PrepError, readable, regular_only
+from data_prep.sources.clutter import COUNTED, is_clutter
+from data_prep.sources.fields import count_ignored
 from data_prep.sources.files import MAX_IMAGE_BYTES, BadRow, check_utf8
+from data_prep.stages.draft import Counts
 
 IMAGES = ("jpg", "jpeg", "png", "webp", "gif", "tif", "tiff", "bmp")
 """Extensions of members that are a sample's image; what is in them, their first bytes tell."""
@@ -44,40 +51,71 @@ class TarSample:
         return self.members[name]
 
 
-def find_tars(folder: Path) -> list[str]:
-    """Paths of the tars below a folder, relative to it, sorted; links to folders are not followed."""
+def find_tars(folder: Path) -> tuple[list[str], dict[str, int]]:
+    """(paths of the tars below a folder, relative to it, sorted; what was passed by → how often).
+
+    Links to folders are not followed. What a system left behind, such as Mac's "._" copies, is no tar.
+    """
     found = []
     for place, _, names in os.walk(folder):
         found += [Path(place, name).relative_to(folder).as_posix() for name in names if name.endswith(".tar")]
-    return sorted(found)
+    tars = sorted(path for path in found if not is_clutter(path))
+    return tars, {COUNTED[1]: len(found) - len(tars)} if len(tars) < len(found) else {}
 
 
-def tar_samples(path: Path, texts: tuple[str, ...]) -> Iterator[TarSample]:
-    """The samples of a tar, one at a time: images, and members with the extensions of `texts`; others are passed over.
+def tar_samples(path: Path, texts: tuple[str, ...], counts: Counts | None = None) -> Iterator[TarSample]:
+    """The samples of a tar, one at a time: images, and members with the extensions of `texts`.
+
+    Other members, and files that a system left behind, are passed by and go into `counts`. Of a member that is there
+    twice the first counts; the other is a sample with the fault repeated_member.
 
     A sample may carry a BadRow as its fault: bad_path (a link, a device, a sparse file), image_too_large,
-    member_too_large, not_utf8 (of the name), repeated_key. Raises PrepError where the tar is damaged or cut off, since
-    nobody can say how many samples that cost, and BadRow bad_path where it is no regular file.
+    member_too_large, not_utf8 (of the name), members_apart (members that it lacks stand elsewhere in the tar),
+    repeated_key (it was whole before). Raises PrepError where the tar is damaged or cut off, since nobody can say how
+    many samples that cost, and BadRow bad_path where it is no regular file.
     """
-    current: TarSample | None = None
+    counts = Counter() if counts is None else counts
+    everywhere = cache(lambda: _kinds_by_key(path, texts))
     seen: set[str] = set()
-    for member, kind, key, archive in _members(path, texts):
-        if current is None or key != current.key or kind in current.members:
-            if current is not None:
-                yield current
-            current = TarSample(key)
-            if key in seen:
-                current.fault = BadRow("repeated_key", f"{key} has members elsewhere in {path.name}")
-            seen.add(key)
-        try:
-            current.members[kind] = b"" if current.fault else _read(archive, member, kind, path)
-        except BadRow as bad:
-            current.fault = bad
-    if current is not None:
-        yield current
+    apart: set[str] = set()
+    for key, members in groupby(_members(path, texts, counts), key=itemgetter(0)):
+        sample, again = TarSample(key), list[str]()
+        if key in seen:
+            sample.fault = BadRow("repeated_key", f"{key} is in {path.name} before; the first counts")
+        for _, kind, member, archive in members:
+            if kind in sample.members:
+                again.append(member.name)
+                continue
+            try:
+                sample.members[kind] = b"" if sample.fault else _read(archive, member, kind, path)
+            except BadRow as bad:
+                sample.fault = bad
+        if key in apart:  # which was said when it came first
+            continue
+        seen.add(key)
+        lacking = {"image", *texts} - sample.members.keys()
+        if lacking and sample.fault is None and (elsewhere := sorted(lacking & everywhere()[key])):
+            apart.add(key)
+            detail = f"its {' and '.join(elsewhere)} stand apart from it in {path.name}; sort the tar by name"
+            sample.fault = BadRow("members_apart", detail)
+        yield sample
+        if again and sample.fault is None:
+            detail = f"{', '.join(again)} is in {path.name} before; the first counts"
+            yield TarSample(key, fault=BadRow("repeated_member", detail))
 
 
-def _members(path: Path, texts: tuple[str, ...]) -> Iterator[tuple[tarfile.TarInfo, str, str, tarfile.TarFile]]:
+def _kinds_by_key(path: Path, texts: tuple[str, ...]) -> dict[str, set[str]]:
+    """Key → what members it has anywhere in the tar; only headers are read."""
+    kinds: dict[str, set[str]] = {}
+    for key, kind, _, _ in _members(path, texts, Counter()):
+        kinds.setdefault(key, set()).add(kind)
+    return kinds
+
+
+def _members(
+    path: Path, texts: tuple[str, ...], counts: Counts
+) -> Iterator[tuple[str, str, tarfile.TarInfo, tarfile.TarFile]]:
+    """(key, "image" or extension, header, archive) of each member that is read."""
     with _opened(path) as raw, _Capped(raw) as file, _open(path, file) as archive:
         while True:
             with readable(path, ADVICE):
@@ -85,10 +123,19 @@ def _members(path: Path, texts: tuple[str, ...]) -> Iterator[tuple[tarfile.TarIn
             if member is None:
                 break
             archive.members.clear()  # type: ignore[attr-defined]  # it keeps every header otherwise
-            key, _, extension = member.name.rpartition(".")
+            name = member.name
+            while name.startswith("./"):
+                name = name[2:]
+            key, _, extension = name.rpartition(".")
             kind = "image" if extension.lower() in IMAGES else extension.lower()
-            if key and not member.isdir() and (kind == "image" or kind in texts):
-                yield member, kind, key, archive
+            if member.isdir():
+                continue
+            if is_clutter(name):
+                counts[COUNTED] += 1
+            elif key and (kind == "image" or kind in texts):
+                yield key, kind, member, archive
+            else:
+                count_ignored(counts, [f".{extension}" if key else name])
         _check_end(path, file, archive.offset)
 
 

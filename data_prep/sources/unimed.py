@@ -19,13 +19,12 @@ splits of this source cannot be kept apart by patient. Licences are those of the
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from data_prep.sources.base import PrepError, refuse_flag
 from data_prep.sources.files import BadRow, picture_of, text_of
 from data_prep.sources.tar_folder import TarFolder
-from data_prep.sources.tar_samples import TarSample, find_tars
+from data_prep.sources.tar_samples import TarSample
 from medvlp.shards import Sample, make_key
 
 MARKERS = {
@@ -62,8 +61,7 @@ class UniMed(TarFolder):
 
     def __init__(self, input: str, samples_per_shard: int = 1000, flag: str = "") -> None:
         refuse_flag(self.name, flag)
-        self.folder = Path(input)
-        self.tars = find_tars(self.folder) if input else []
+        super().__init__(input)
         if not self.tars:
             raise PrepError(
                 f"input={input or '(not given)'} holds no .tar; give the folder that UniMed's scripts wrote their "

@@ -599,3 +599,15 @@ def test_an_archives_headers_are_not_kept(tmp_path, monkeypatch):
     monkeypatch.setattr(archives, "_refusal", counted)
     assert len(archives.Archive(path).sizes) == 20
     assert max(alive) - min(alive) < 5
+
+
+def test_what_systems_leave_behind_is_no_part_of_an_article(tmp_path):
+    files = {"f1.jpg": jpeg(1), "._f1.jpg": b"mac", "._paper.nxml": b"mac", ".DS_Store": b"mac"}
+    path = write_old(tmp_path, 1, article_xml(1, figure("F1", "f1", "<p>One.</p>")), files)
+    path.with_name("._oa_file_list.csv").write_bytes(b"mac")
+    source = Pmc(str(tmp_path))
+    (unit,) = source.units()
+    (sample,) = source.read(unit)
+    assert sample.texts["caption"] == "One."
+    assert source.counts["read", "files passed by: left by a system"] == 3
+    assert source.planned == {"files passed by: left by a system": 1}

@@ -3,12 +3,14 @@
 import io
 import os
 import tarfile
+from collections import Counter
 
 import pytest
 import webdataset
 
 from data_prep.sources import tar_samples as module
 from data_prep.sources.base import PrepError
+from data_prep.sources.clutter import COUNTED
 from data_prep.sources.files import BadRow
 from data_prep.sources.tar_samples import find_tars, tar_samples
 
@@ -70,12 +72,49 @@ def test_keys_that_come_again(tmp_path):
     path = write(
         tmp_path / "a.tar", ("1.jpg", b"a"), ("1.txt", b"t"), ("1.jpg", b"b"), ("2.jpg", b"c"), ("1.txt", b"u")
     )
-    assert read(path) == [
+    assert read(path, ("txt",)) == [
         ("1", {"image": b"a", "txt": b"t"}),
-        ("1", "repeated_key"),
+        ("1", "repeated_member"),
         ("2", {"image": b"c"}),
         ("1", "repeated_key"),
     ]
+
+
+def test_a_member_twice_costs_no_other_member(tmp_path):
+    path = write(tmp_path / "a.tar", ("1.jpg", b"a"), ("1.jpg", b"b"), ("1.txt", b"t"))
+    sample, again = tar_samples(path, ("txt",))
+    assert sample.members == {"image": b"a", "txt": b"t"}
+    assert again.fault.detail == "1.jpg is in a.tar before; the first counts"
+
+
+def test_members_that_stand_apart_are_one_drop_a_sample(tmp_path):
+    names = [f"{key}.{kind}" for kind in ("jpg", "txt") for key in "123"]
+    path = write(tmp_path / "a.tar", *[(name, b"x") for name in names], ("4.jpg", b"i"), ("4.txt", b"t"))
+    *apart, whole = tar_samples(path, ("txt",))
+    assert [sample.fault.reason for sample in apart] == ["members_apart"] * 3
+    assert apart[0].fault.detail == "its txt stand apart from it in a.tar; sort the tar by name"
+    assert whole.members == {"image": b"i", "txt": b"t"}
+
+
+def test_what_systems_leave_behind_and_members_of_other_kinds_are_counted(tmp_path):
+    path = write(
+        tmp_path / "a.tar",
+        ("._1.jpg", b"mac"),
+        ("./1.jpg", b"i"),
+        ("__MACOSX/._1.txt", b"mac"),
+        ("./1.txt", b"t"),
+        ("./1.cls", b"7"),
+        (".DS_Store", b"mac"),
+        ("Thumbs.db", b"windows"),
+    )
+    counts = Counter()
+    (sample,) = tar_samples(path, ("txt",), counts)
+    assert (sample.key, sample.members) == ("1", {"image": b"i", "txt": b"t"})
+    assert counts == {COUNTED: 4, ("read", "fields ignored: .cls"): 1}
+    for name in ("._a.tar", "__MACOSX/b.tar"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"mac")
+    assert find_tars(tmp_path) == (["a.tar"], {"files passed by: left by a system": 2})
 
 
 def test_members_that_are_refused(tmp_path, monkeypatch):
@@ -146,14 +185,14 @@ def test_tars_are_found_in_order(tmp_path):
     for name in ("b/2.tar", "b/10.tar", "a.tar", "b/c/1.tar", "b/notes.txt"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
-    assert find_tars(tmp_path) == ["a.tar", "b/10.tar", "b/2.tar", "b/c/1.tar"]
+    assert find_tars(tmp_path) == (["a.tar", "b/10.tar", "b/2.tar", "b/c/1.tar"], {})
 
 
 def test_headers_are_not_kept(tmp_path):
     path = write(tmp_path / "a.tar", *((f"{n}.jpg", b"x") for n in range(50)))
     with open(path, "rb") as file, tarfile.open(fileobj=file) as archive:
         assert len(archive.getmembers()) == 50
-    kept = [len(archive.members) for _, _, _, archive in module._members(path, ())]
+    kept = [len(archive.members) for _, _, _, archive in module._members(path, (), Counter())]
     assert kept == [0] * 50
 
 

@@ -1,0 +1,30 @@
+"""Files and folders that systems leave among the publisher's: Mac's "._" copies, .DS_Store, __MACOSX, Thumbs.db, …"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+COUNTED = ("read", "files passed by: left by a system")
+"""How a source's counts call them."""
+
+_NAMES = frozenset(
+    (
+        *("__macosx", ".ds_store", ".appledouble", ".spotlight-v100", ".trashes", ".fseventsd", ".localized"),
+        *("thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "system volume information", "icon\r"),
+        *(".directory", "@eadir", ".ipynb_checkpoints", "lost+found"),
+    )
+)
+
+
+def is_clutter(path: str) -> bool:
+    """Whether a path with "/" leads to, or through, what a system left behind."""
+    return any(part.startswith("._") or part.lower() in _NAMES for part in path.split("/"))
+
+
+def glob(folder: Path, pattern: str, passed_by: dict[str, int]) -> list[Path]:
+    """Paths below a folder that fit a pattern, sorted, without clutter, which is added to what was passed by."""
+    found = sorted(folder.glob(pattern))
+    paths = [path for path in found if not is_clutter(path.relative_to(folder).as_posix())]
+    if len(paths) < len(found):
+        passed_by[COUNTED[1]] = passed_by.get(COUNTED[1], 0) + len(found) - len(paths)
+    return paths
