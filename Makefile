@@ -9,7 +9,7 @@ demo: $(VENV)/installed
 	$(BIN)/medvlp demo
 
 test: $(VENV)/installed
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist worksteal
 
 slow: weights
 	$(BIN)/python -m pytest -q -m slow
