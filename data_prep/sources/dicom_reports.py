@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from data_prep.readers.tables import TextTable
 from data_prep.sources.base import PrepError
 from data_prep.sources.dicom_files import checked_path, guarded
-from data_prep.sources.files import BadRow, read_csv
+from data_prep.sources.files import BadRow
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -34,25 +35,24 @@ def read_table(path: Path) -> dict[str, str]:
     if not path.is_file():
         raise PrepError(f"options.reports={path} is not a file; give a CSV with {' or '.join(TABLE_KEYS)}, and text")
     reports: dict[str, str] = {}
-    for number, entry in read_csv(path, ()):
-        row = number + 2
+    for line, _, entry in TextTable(path).rows():
         if isinstance(entry, BadRow):
-            raise PrepError(f"{path} row {row}: {entry.detail}; mend or remove the row")
+            raise PrepError(f"{path} line {line}: {entry.detail}; or remove the row")
         keys = [entry[key].strip() for key in TABLE_KEYS if entry.get(key, "").strip()]
         parts = [(name, entry[name]) for name in TABLE_TEXTS if entry.get(name, "").strip()]
         if not keys or not parts:
             raise PrepError(
-                f"{path} row {row}: expected a value for {' or '.join(TABLE_KEYS)}, and one for "
+                f"{path} line {line}: expected a value for {' or '.join(TABLE_KEYS)}, and one for "
                 f"{', '.join(TABLE_TEXTS)}; the columns are {', '.join(entry)}"
             )
         text = "\n".join(value if name in ("text", "report") else f"{name.upper()}: {value}" for name, value in parts)
         try:
             text.encode("utf-8")
         except UnicodeEncodeError:
-            raise PrepError(f"{path} row {row} is not UTF-8; convert the file to UTF-8") from None
+            raise PrepError(f"{path} line {line} is not UTF-8; convert the file to UTF-8") from None
         for key in keys:
             if reports.setdefault(key, text) != text:
-                raise PrepError(f"{path} row {row}: a second, different report of one study; keep one of them")
+                raise PrepError(f"{path} line {line}: a second, different report of one study; keep one of them")
     return reports
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import io
 import itertools
@@ -10,7 +9,7 @@ import json
 import math
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
@@ -34,9 +33,6 @@ _MAGIC = ((b"\xff\xd8\xff", "jpg"), (b"\x89PNG\r\n\x1a\n", "png"))
 _OTHER_MAGIC = ((b"GIF8", "gif"), (b"II*\0", "tif"), (b"MM\0*", "tif"), (b"BM", "bmp"))
 """Formats that shards do not hold, and that PNG can stand for without loss."""
 
-csv.field_size_limit(MAX_LINE_BYTES)
-# The module's own limit, 131,072 characters, ends the whole table; text_of makes a drop of the one row.
-
 
 class BadRow(Exception):
     """A row that cannot become (part of) a sample; the reader makes a Dropped of it, with the row's name."""
@@ -45,6 +41,8 @@ class BadRow(Exception):
         super().__init__(reason, detail)
         self.reason = reason
         self.detail = detail
+        self.cells: list[str] = []
+        """Of a table's row, as far as they can be told."""
 
 
 def image_format(data: bytes) -> str | None:
@@ -242,37 +240,6 @@ def _json_line(line: bytes) -> Any:
         return BadRow("bad_json", str(error))
 
 
-def read_csv(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, Any]]:
-    """(row from 0, column → text) of a table with a header; a row with another number of fields is a BadRow.
-
-    Bytes that are not UTF-8 come as lone surrogates, which `text_of` refuses. Raises PrepError if the header lacks one
-    of the columns, or the file cannot be read as a table.
-    """
-    with open(path, newline="", encoding="utf-8-sig", errors="surrogateescape", opener=regular_only) as file:
-        reader = csv.reader(file)
-        try:
-            header = check_header(path, next(reader, []), columns)
-            for number, fields in enumerate(fields for fields in reader if fields):
-                yield number, csv_entry(header, fields)
-        except csv.Error as error:
-            raise PrepError(f"{path} line {reader.line_num} cannot be read: {error}; mend or remove the line") from None
-
-
-def check_header(path: Path, header: list[str], columns: Sequence[str]) -> list[str]:
-    """The header of a table. Raises PrepError if it lacks one of the columns."""
-    lacking = [column for column in columns if column not in header]
-    if lacking:
-        raise PrepError(f"{path} has the columns {', '.join(header)}; it lacks {', '.join(lacking)}")
-    return header
-
-
-def csv_entry(header: list[str], fields: list[str]) -> Any:
-    """Column → text, or a BadRow where the row has another number of fields than the header."""
-    if len(fields) != len(header):
-        return BadRow("bad_row", f"{len(fields)} fields, expected {len(header)}")
-    return dict(zip(header, fields, strict=True))
-
-
 def text_of(entry: dict[str, Any], key: str) -> str:
     """A text of an entry, without white space at its ends; numbers become text, since publishers mix both.
 
@@ -323,5 +290,11 @@ def check_utf8(text: str, where: str) -> str:
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
-        raise BadRow("not_utf8", f"{where} cannot be written as UTF-8 (character {error.start})") from None
+        byte = ord(text[error.start]) - 0xDC00
+        if not 0x80 <= byte <= 0xFF:
+            raise BadRow("not_utf8", f"{where} cannot be written as UTF-8 (character {error.start})") from None
+        meant = bytes([byte]).decode("cp1252", "replace")
+        raise BadRow(
+            "not_utf8", f"{where}: byte 0x{byte:02x} is not UTF-8, in cp1252 {meant!r}; save the file as UTF-8"
+        ) from None
     return text

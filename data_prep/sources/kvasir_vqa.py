@@ -13,11 +13,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from data_prep.readers.tables import TextTable
 from data_prep.sources.base import Dropped, PrepError
 from data_prep.sources.clutter import glob
-from data_prep.sources.files import read_csv, read_image, text_of
+from data_prep.sources.files import read_image, text_of
 from data_prep.sources.parquet import ParquetQuestions
-from data_prep.sources.questions import Asked, QuestionFolder, ask, parse_rows, yes_no_is_closed
+from data_prep.sources.questions import Asked, QuestionFolder, ask, numbered_rows, parse_rows, yes_no_is_closed
 
 COLUMNS = ["source", "question", "answer", "img_id"]
 
@@ -48,8 +49,7 @@ class KvasirVqa(ParquetQuestions):
         if self.parquets:
             return self.parquet_rows(split, self.parquets, COLUMNS, _row)
         (path,) = self.tables()
-        entries = ((row, {**e, "index": row} if isinstance(e, dict) else e) for row, e in read_csv(path, COLUMNS))
-        return parse_rows(path, entries, "img_id", _row, "row")
+        return parse_rows(path, numbered_rows(TextTable(path, COLUMNS)), "img_id", _row, "line")
 
     def image(self, split: str, name: str) -> tuple[str, bytes]:
         """From the parquet file, or from images/."""

@@ -6,22 +6,19 @@ become one sample, wherever they stand, since an image belongs to one sample.
 
 from __future__ import annotations
 
-import csv
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, ClassVar
+from typing import Any, BinaryIO
 
-from data_prep.sources.base import Dropped, PrepError, Unit, digest_file, refuse_flag
+from data_prep.readers.tables import TextTable
+from data_prep.sources.base import Dropped, Unit, digest_file, refuse_flag
 from data_prep.sources.fields import Entry, count_ignored
 from data_prep.sources.files import (
-    MAX_LINE_BYTES,
     BadRow,
     Picture,
-    check_header,
-    csv_entry,
     digest_listing,
     json_lines,
     read_picture,
@@ -30,82 +27,27 @@ from data_prep.stages.draft import Counts
 from medvlp.shards import Sample
 
 Place = list[int]
-"""[table, number of the row, byte offset], in JSON's types."""
+"""[table, line, byte offset], in JSON's types."""
 
 
 @dataclass(frozen=True)
 class JsonLines:
-    """A file of JSON lines; its rows are numbered from 1, as an editor numbers lines."""
+    """A file of JSON lines; its rows are numbered as an editor numbers lines."""
 
     path: Path
-    unit: ClassVar[str] = "line"
 
-    def located(self) -> Iterator[tuple[int, int, Any]]:
+    def rows(self) -> Iterator[tuple[int, int, Any]]:
         """(number, byte offset, entry) of each row; an entry may be a BadRow."""
         with open(self.path, "rb") as file:
             yield from json_lines(file)
 
-    def at(self, file: BinaryIO, offset: int) -> Any:
-        """The entry at a place that `located` gave."""
+    def at(self, file: BinaryIO, offset: int, line: int) -> Any:
+        """The entry at an offset that `rows` gave."""
         file.seek(offset)
         return next(json_lines(file))[2]
 
 
-class CsvTable:
-    """A table with a header; its rows are numbered from 0. Raises PrepError if it lacks one of the columns."""
-
-    unit = "row"
-
-    def __init__(self, path: Path, columns: tuple[str, ...]) -> None:
-        self.path = path
-        with open(path, "rb") as file:
-            self.header = check_header(path, self._header(file), columns)
-
-    def _header(self, file: BinaryIO) -> list[str]:
-        return next(self._rows(file), (0, list[str]()))[1]
-
-    def located(self) -> Iterator[tuple[int, int, Any]]:
-        """(number, byte offset, entry) of each row; an entry may be a BadRow."""
-        with open(self.path, "rb") as file:
-            self._header(file)
-            filled = ((offset, fields) for offset, fields in self._rows(file) if fields)
-            for number, (offset, fields) in enumerate(filled):
-                yield number, offset, csv_entry(self.header, fields)
-
-    def at(self, file: BinaryIO, offset: int) -> Any:
-        """The entry at a place that `located` gave."""
-        file.seek(offset)
-        return csv_entry(self.header, next(self._rows(file))[1])
-
-    def _rows(self, file: BinaryIO) -> Iterator[tuple[int, list[str]]]:
-        """(byte offset, fields) of the rows from where the file stands; a row may go over several lines."""
-        offset = file.tell()
-        encoding = "utf-8" if offset else "utf-8-sig"
-
-        def lines() -> Iterator[str]:
-            nonlocal offset
-            while line := file.readline(MAX_LINE_BYTES + 1):
-                if len(line) > MAX_LINE_BYTES:
-                    raise csv.Error(f"the line has more than {MAX_LINE_BYTES} bytes")
-                offset += len(line)
-                yield line.decode(encoding, "surrogateescape")
-
-        reader = csv.reader(lines())
-        start = offset
-        while True:
-            try:
-                fields = next(reader, None)
-            except csv.Error as error:
-                raise PrepError(
-                    f"{self.path}: the row at byte {start} cannot be read: {error}; mend or remove it"
-                ) from None
-            if fields is None:
-                return
-            yield start, fields
-            start = offset
-
-
-Table = JsonLines | CsvTable
+Table = JsonLines | TextTable
 
 
 @dataclass(slots=True)
@@ -123,7 +65,7 @@ class Row:
     """One row, as `parse` gave it."""
 
     name: str
-    """File and number, for a person who looks for it."""
+    """File and line, for a person who looks for it."""
     entry: Entry
     table: int
 
@@ -182,7 +124,7 @@ class ImageTables:
         gathered: list[Rows] = []
         by_image: dict[str, Rows] = {}
         for table, reader in enumerate(self.tables):
-            for number, offset, entry in reader.located():
+            for number, offset, entry in reader.rows():
                 place = [table, number, offset]
                 try:
                     image = self.image_of(_usable(entry))
@@ -222,9 +164,9 @@ class ImageTables:
     ) -> Iterator[Sample | Dropped]:
         rows = []
         for table, number, offset in places:
-            name = f"{self.tables[table].path.name} {self.tables[table].unit} {number}"
+            name = f"{self.tables[table].path.name} line {number}"
             try:
-                entry = Entry(_usable(self.tables[table].at(files[table], offset)))
+                entry = Entry(_usable(self.tables[table].at(files[table], offset, number)))
                 name += f" ({self.image_of(entry)[:120]})"
                 self.split_of(table, entry)
                 self.check(entry)

@@ -18,9 +18,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from data_prep.readers.tables import TextTable
 from data_prep.sources.base import Dropped, PrepError, digest_file, regular_only
 from data_prep.sources.clutter import COUNTED, is_clutter
-from data_prep.sources.files import BadRow, read_csv
+from data_prep.sources.files import BadRow
 from data_prep.stages.licence import normalise, strictest
 
 _ARCHIVE = re.compile(r"PMC(\d{1,12})\.(?:tar\.gz|tgz|tar)")
@@ -170,7 +171,7 @@ def _look_up(path: Path, folder: Path, layout: Layout) -> None:
     there = {place.number for place in layout.places}
     name = path.relative_to(folder).as_posix()
     rows = absent = bad = 0
-    for _, row in read_csv(path, ()):
+    for _, _, row in TextTable(path).rows():
         rows += 1
         if isinstance(row, BadRow):
             bad += 1

@@ -21,8 +21,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from data_prep.readers.tables import TextTable
 from data_prep.sources.base import PrepError, digest_file
-from data_prep.sources.files import BadRow, Picture, plain, read_csv, text_of
+from data_prep.sources.files import BadRow, Picture, plain, text_of
 from data_prep.sources.located import ImageTables, JsonLines, Row, Rows
 from data_prep.stages.licence import normalise
 from medvlp.shards import Sample, make_key
@@ -151,7 +152,7 @@ def read_licences(path: Path, articles: set[str]) -> Iterator[tuple[str, dict[st
 
     Raises PrepError if it is another table.
     """
-    for _, entry in read_csv(path, ["License"]):
+    for _, _, entry in TextTable(path, ["License"]).rows():
         if isinstance(entry, BadRow):
             continue
         accession = next((entry[column] for column in _ACCESSION if column in entry), None)

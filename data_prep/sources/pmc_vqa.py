@@ -18,9 +18,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from data_prep.readers.tables import TextTable
 from data_prep.sources.base import Dropped, PrepError
-from data_prep.sources.files import read_csv, text_of
-from data_prep.sources.questions import Asked, QuestionFolder, ask, choose, parse_rows
+from data_prep.sources.files import text_of
+from data_prep.sources.questions import Asked, QuestionFolder, ask, choose, numbered_rows, parse_rows
 
 LETTERS = "ABCD"
 COLUMNS = ["Figure_path", "Question", "Answer", *(f"Choice {letter}" for letter in LETTERS)]
@@ -67,8 +68,7 @@ class PmcVqa(QuestionFolder):
         """Drops: bad_row, answer_mismatch, missing_, empty_ or bad_<column>, placeholder_count, not_utf8."""
         path = self.folder / self.sets[split]
         columns = COLUMNS if self.flag == "2" else [*COLUMNS, "Answer_label"]
-        entries = ((row, {"index": row} | e if isinstance(e, dict) else e) for row, e in read_csv(path, columns))
-        return parse_rows(path, entries, "Figure_path", _row, "row")
+        return parse_rows(path, numbered_rows(TextTable(path, columns)), "Figure_path", _row, "line")
 
 
 def without_letter(choice: str, letter: str) -> str:

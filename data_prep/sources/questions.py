@@ -13,6 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from data_prep.readers.tables import TextTable
 from data_prep.sources.base import Dropped, Unit, chunks, digest_file, refuse_flag
 from data_prep.sources.fields import Entry, count_ignored
 from data_prep.sources.files import BadRow, read_image, size_of, text_of
@@ -134,6 +135,12 @@ def parse_rows(
         else:
             if row is not None:
                 yield replace(row, ignored=row.ignored + entry.ignored())
+
+
+def numbered_rows(table: TextTable) -> Iterator[tuple[int, Any]]:
+    """(line, entry) of a table for `parse_rows`, with "index": the row's number from 0, unless a column is called so."""
+    for index, row in enumerate(table.rows()):
+        yield row.line, row.entry if isinstance(row.entry, BadRow) else {"index": index, **row.entry}
 
 
 def member_names(extensions: list[str]) -> list[str]:

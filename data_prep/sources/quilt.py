@@ -22,9 +22,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from data_prep.readers.tables import TextTable
 from data_prep.sources.base import PrepError
 from data_prep.sources.files import MAX_TEXT, BadRow, Picture, plain, text_of
-from data_prep.sources.located import CsvTable, ImageTables, Row
+from data_prep.sources.located import ImageTables, Row
 from medvlp.shards import Sample, make_key
 
 TABLE = "quilt_1M_lookup.csv"
@@ -74,7 +75,7 @@ class Quilt(ImageTables):
                 f"input={input or '(not given)'} is not a Quilt-1M folder: it lacks {', '.join(lacking)}; unpack the "
                 f"publisher's images_part_*.zip beside {TABLE}"
             )
-        self.tables = [CsvTable(self.folder / TABLE, COLUMNS)]
+        self.tables = [TextTable(self.folder / TABLE, COLUMNS)]
         self.images = there[0]
 
     def options(self) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from data_prep.readers.tables import TextTable
 from data_prep.sources.base import Dropped, PrepError, Unit, chunks, digest_file, refuse_flag, regular_only
 from data_prep.sources.files import (
     MAX_LINE_BYTES,
@@ -31,7 +32,6 @@ from data_prep.sources.files import (
     check_utf8,
     digest_listing,
     plain,
-    read_csv,
     read_picture,
     text_of,
 )
@@ -233,6 +233,6 @@ def _links(path: Path) -> Iterator[tuple[str, tuple[str, str]]]:
 
 def _licences(path: Path) -> Iterator[tuple[str, tuple[str, str]]]:
     """(id, (file in images/, licence))."""
-    for _, row in read_csv(path, ["ROCO_ID", "PMC_ID", "CC"]):
+    for _, _, row in TextTable(path, ["ROCO_ID", "PMC_ID", "CC"]).rows():
         if not isinstance(row, BadRow) and _ID.fullmatch(row["ROCO_ID"].strip()):
             yield row["ROCO_ID"].strip(), (row["PMC_ID"].strip(), normalise(row["CC"]))

@@ -11,7 +11,6 @@ group is its own ID: figures of one article cannot be recognised, and the publis
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import os
 import re
@@ -20,8 +19,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from data_prep.sources.base import Dropped, PrepError, Unit, chunks, digest_file, refuse_flag, regular_only
-from data_prep.sources.files import BadRow, read_below
+from data_prep.readers.tables import TextTable
+from data_prep.sources.base import Dropped, PrepError, Unit, chunks, digest_file, refuse_flag
+from data_prep.sources.files import BadRow, check_utf8, read_below
 from medvlp.shards import Sample, make_key
 
 SPLITS = ("train", "valid", "test")
@@ -135,17 +135,21 @@ def _size(entry: os.DirEntry[str]) -> int | None:
 
 def _caption_rows(folder: Path, split: str) -> list[tuple[str, str] | Dropped]:
     rows: list[tuple[str, str] | Dropped] = []
-    for line, fields in _read_table(folder / f"{split}_captions.csv", ["ID", "Caption"]):
-        name = fields[0] if fields else ""
+    table = TextTable(folder / f"{split}_captions.csv", ["ID", "Caption"])
+    for line, _, entry in table.rows():
+        where = f"{table.path.name} line {line}"
+        name = table.cell(entry, "ID")
         printable = name.encode("utf-8", "replace").decode()
-        if len(fields) != 2:
-            rows.append(Dropped(printable, "bad_row", f"{split}_captions.csv line {line}: {len(fields)} fields, not 2"))
-        elif not _ID.fullmatch(name):  # an ID becomes a path: no slashes
-            rows.append(Dropped(printable, "bad_id", f"{split}_captions.csv line {line}: not a file name"))
-        elif any("\udc80" <= c <= "\udcff" for c in fields[1]):
-            rows.append(Dropped(name, "not_utf8", f"{split}_captions.csv line {line}: the caption is not UTF-8"))
+        if not _ID.fullmatch(name):  # an ID becomes a path: no slashes
+            reason = entry.reason if isinstance(entry, BadRow) else "bad_id"
+            rows.append(Dropped(printable or where, reason, f"{where}: {getattr(entry, 'detail', 'not a file name')}"))
+        elif isinstance(entry, BadRow):
+            rows.append(Dropped(printable, entry.reason, f"{where}: {entry.detail}"))
         else:
-            rows.append((name, fields[1]))
+            try:
+                rows.append((name, check_utf8(entry["Caption"], "the caption")))
+            except BadRow as bad:
+                rows.append(Dropped(name, bad.reason, f"{where}: {bad.detail}"))
     listed = {row.name if isinstance(row, Dropped) else row[0] for row in rows}
     for file in sorted(os.listdir(folder / split)):
         name, _, extension = file.rpartition(".")
@@ -156,27 +160,12 @@ def _caption_rows(folder: Path, split: str) -> list[tuple[str, str] | Dropped]:
 
 def _concepts(path: Path) -> dict[str, list[str]]:
     concepts: dict[str, list[str]] = {}
-    for line, fields in _read_table(path, ["ID", "CUIs"]):
+    for line, _, entry in TextTable(path, ["ID", "CUIs"]).rows():
         # Not a drop: the sample would go on without its concepts, and an evaluation by them would change.
-        if len(fields) != 2:
-            raise PrepError(f"{path} line {line}: {len(fields)} fields, expected ID,CUIs; mend or remove the line")
-        name, cuis = fields
+        if isinstance(entry, BadRow):
+            raise PrepError(f"{path} line {line}: {entry.detail}; or remove the line")
+        name = entry["ID"]
         if name in concepts:
             raise PrepError(f"{path} line {line}: {name} has a row already; keep one of them")
-        concepts[name] = [cui.strip() for cui in cuis.split(";") if cui.strip()]
+        concepts[name] = [cui.strip() for cui in entry["CUIs"].split(";") if cui.strip()]
     return concepts
-
-
-def _read_table(path: Path, header: list[str]) -> Iterator[tuple[int, list[str]]]:
-    """(line number, fields) of a table. Bytes that are not UTF-8 come as lone surrogates, for the caller to judge."""
-    with open(path, newline="", encoding="utf-8-sig", errors="surrogateescape", opener=regular_only) as file:
-        reader = csv.reader(file)
-        found = next(reader, [])
-        if found != header:
-            raise PrepError(f"{path} begins with {','.join(found)!r}, expected {','.join(header)!r}")
-        try:
-            for fields in reader:
-                if fields:
-                    yield reader.line_num, fields
-        except csv.Error as error:
-            raise PrepError(f"{path} line {reader.line_num} cannot be read: {error}; mend or remove the line") from None

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from data_prep.readers.tables import Dialect, TextTable
 from data_prep.sources.base import Dropped, PrepError
 from data_prep.sources.captioned_files import NOTHING, SPLIT_NAMES, Row, split_of
-from data_prep.sources.files import MAX_TEXT, BadRow, as_text, check_utf8, csv_entry, described, read_json_lines
+from data_prep.sources.files import MAX_TEXT, BadRow, as_text, check_utf8, described, read_json_lines
 from data_prep.sources.parquet_rows import open_parquet, parquet_rows
 
-SEPARATORS = ("\t", ",", ";", "|")
 MISSING = frozenset(("", "nan", "none", "null", "na", "n/a", "<na>", "nat", "#n/a"))
 """What stands for no value, in lower case: how pandas and others write it."""
 
@@ -30,11 +28,12 @@ def is_missing(text: str) -> bool:
 
 
 class Table:
-    """A table by its ending: .parquet, .jsonl, or text with a header, whose separator is the one that splits it most."""
+    """A table by its ending: .parquet, .jsonl, or text with a header."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, dialect: Dialect | None = None) -> None:
         self.path = path
         self.columns: list[str]
+        self.text: TextTable | None = None
         self.kind = path.suffix.lower()
         if not path.is_file():
             raise PrepError(f"{path} is not a file; expected a table (.csv, .tsv, .jsonl, .parquet)")
@@ -44,7 +43,8 @@ class Table:
             entries = (entry for _, entry in islice(read_json_lines(path), 1000))
             self.columns = list(dict.fromkeys(n for entry in entries if isinstance(entry, dict) for n in entry))
         else:
-            self.separator, self.columns = self._header()
+            self.text = TextTable(path, dialect=dialect or Dialect())
+            self.columns = self.text.columns
 
     def require(self, roles: dict[str, str]) -> None:
         """Raises PrepError if a column is not there. roles: option → the column that it names."""
@@ -61,44 +61,12 @@ class Table:
             return self._parquet(columns)
         if self.kind in (".jsonl", ".ndjson"):
             return ((f"line {number}", entry) for number, entry in read_json_lines(self.path))
-        return self._text()
-
-    def _open(self) -> Any:
-        # Bytes that are not UTF-8 come as lone surrogates, which make drops of their rows and not an end of all.
-        return open(self.path, newline="", encoding="utf-8-sig", errors="surrogateescape")
-
-    def _header(self) -> tuple[str, list[str]]:
-        with self._open() as file, _readable_csv(self.path):
-            line = file.readline(MAX_TEXT)
-            # The most columns win; of equals, the first in the list.
-            headers = {mark: next(csv.reader([line], delimiter=mark), []) for mark in SEPARATORS}
-        separator = max(SEPARATORS, key=lambda mark: len(headers[mark]))
-        columns = [name.strip() for name in headers[separator]]
-        twice = sorted({name for name in columns if columns.count(name) > 1})
-        if twice:
-            raise PrepError(f"{self.path}: the header has {', '.join(map(repr, twice))} more than once; rename one")
-        return separator, columns
-
-    def _text(self) -> Iterator[tuple[str, Any]]:
-        with self._open() as file, _readable_csv(self.path):
-            reader = csv.reader(file, delimiter=self.separator)
-            next(reader, None)
-            for fields in reader:
-                if fields:
-                    yield f"line {reader.line_num}", csv_entry(self.columns, fields)
+        assert self.text is not None
+        return ((f"line {row.line}", row.entry) for row in self.text.rows())
 
     def _parquet(self, columns: Collection[str]) -> Iterator[tuple[str, Any]]:
         wanted = [column for column in self.columns if column in columns]
         return ((f"row {number}", entry) for number, entry in enumerate(parquet_rows(self.path, wanted)))
-
-
-@contextmanager
-def _readable_csv(path: Path) -> Iterator[None]:
-    """For reading a text table: the module's errors as a PrepError."""
-    try:
-        yield
-    except csv.Error as error:
-        raise PrepError(f"{path} cannot be read as a table: {error}; mend or remove the line") from None
 
 
 @dataclass(frozen=True)

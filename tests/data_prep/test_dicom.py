@@ -211,9 +211,9 @@ def test_where_reports_are_found(tmp_path):
 @pytest.mark.parametrize(
     ("table", "said"),
     [
-        ("StudyInstanceUID,words\n1.2,x\n", "row 2: expected a value for StudyInstanceUID or AccessionNumber"),
-        ("AccessionNumber,text\nSECRET,x\nSECRET,y\n", "row 3: a second, different report of one study"),
-        ("AccessionNumber,text\nSECRET\n", "row 2: 1 fields, expected 2"),
+        ("StudyInstanceUID,words\n1.2,x\n", "line 2: expected a value for StudyInstanceUID or AccessionNumber"),
+        ("AccessionNumber,text\nSECRET,x\nSECRET,y\n", "line 3: a second, different report of one study"),
+        ("AccessionNumber,text\nSECRET\n", "line 2: 1 fields, expected 2"),
     ],
 )
 def test_a_table_of_reports_that_will_not_do(tmp_path, table, said):

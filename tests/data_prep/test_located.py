@@ -1,59 +1,14 @@
 """Rows that are found again by their place; images of formats that shards do not hold."""
 
-import csv
 import io
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 
 from data_prep.sources import files
-from data_prep.sources.base import PrepError
-from data_prep.sources.files import BadRow, check_format, picture_of, plain, read_csv, read_json_lines
-from data_prep.sources.located import CsvTable, JsonLines
+from data_prep.sources.files import BadRow, check_format, picture_of, plain, read_json_lines
+from data_prep.sources.located import JsonLines
 from tests.data_prep.folders import jpeg
-
-texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)
-
-
-@given(st.lists(st.tuples(texts, texts), max_size=8), st.sampled_from(["\n", "\r\n"]), st.booleans())
-def test_csv_rows_are_found_again(tmp_path_factory, rows, ending, bom):
-    path = tmp_path_factory.mktemp("csv") / "table.csv"
-    with open(path, "w", newline="", encoding="utf-8-sig" if bom else "utf-8") as file:
-        writer = csv.writer(file, lineterminator=ending, quoting=csv.QUOTE_ALL)
-        writer.writerows([("a", "b"), *rows])
-    table = CsvTable(path, ("b",))
-    located = list(table.located())
-    assert [(number, entry) for number, _, entry in located] == [
-        (number, {"a": a, "b": b}) for number, (a, b) in enumerate(rows)
-    ]
-    assert [(number, entry) for number, _, entry in located] == list(read_csv(path, ["b"]))
-    with open(path, "rb") as file:
-        assert [table.at(file, offset) for _, offset, _ in reversed(located)] == [e for _, _, e in reversed(located)]
-
-
-def test_csv_rows_of_another_length_and_blank_lines(tmp_path):
-    path = tmp_path / "table.csv"
-    path.write_text('a,b\n1,2\n\n"3\n4",5\n6\n7,8\n')
-    table = CsvTable(path, ())
-    located = list(table.located())
-    assert [(number, offset) for number, offset, _ in located] == [(0, 4), (1, 9), (2, 17), (3, 19)]
-    assert located[1][2] == {"a": "3\n4", "b": "5"}
-    assert (located[2][2].reason, located[2][2].detail) == ("bad_row", "1 fields, expected 2")
-    with open(path, "rb") as file:
-        assert table.at(file, 19) == {"a": "7", "b": "8"}
-
-
-def test_csv_tables_that_are_refused(tmp_path, monkeypatch):
-    path = tmp_path / "table.csv"
-    path.write_text("a,b\n1,2\n")
-    with pytest.raises(PrepError, match="has the columns a, b; it lacks c"):
-        CsvTable(path, ("a", "c"))
-    monkeypatch.setattr("data_prep.sources.located.MAX_LINE_BYTES", 10)
-    path.write_text("a,b\n1,2\n3,45678901234567\n")
-    with pytest.raises(PrepError, match=r"the row at byte 8 cannot be read: the line has more than 10 bytes"):
-        list(CsvTable(path, ()).located())
 
 
 def test_json_lines_are_found_again(tmp_path, monkeypatch):
@@ -61,25 +16,15 @@ def test_json_lines_are_found_again(tmp_path, monkeypatch):
     path = tmp_path / "rows.jsonl"
     path.write_bytes(b'{"a": 1}\n\n["too long for it"]\n{"a": 2}\n{\n{"a": 3}')
     table = JsonLines(path)
-    located = list(table.located())
+    located = list(table.rows())
     assert [(number, offset) for number, offset, _ in located] == [(1, 0), (3, 10), (4, 30), (5, 39), (6, 41)]
     assert [e if isinstance(e, dict) else e.reason for _, _, e in located] == [
         *({"a": 1}, "line_too_long", {"a": 2}, "bad_json", {"a": 3})
     ]
     with open(path, "rb") as file:
-        assert [table.at(file, offset) for offset in (41, 30, 0)] == [{"a": 3}, {"a": 2}, {"a": 1}]
-        assert table.at(file, 10).reason == "line_too_long"
+        assert [table.at(file, offset, 1) for offset in (41, 30, 0)] == [{"a": 3}, {"a": 2}, {"a": 1}]
+        assert table.at(file, 10, 3).reason == "line_too_long"
     assert [number for number, _ in read_json_lines(path)] == [1, 3, 4, 5, 6]
-
-
-def test_a_field_beyond_the_modules_own_limit_is_one_rows_fault(tmp_path):
-    path = tmp_path / "table.csv"
-    path.write_text(f"a,b\n1,{'x' * 200_000}\n2,y\n")
-    rows = [entry for _, entry in read_csv(path, ["b"])]
-    with pytest.raises(BadRow, match="long_b") as caught:
-        files.text_of(rows[0], "b")
-    assert caught.value.detail == "b has 200000 characters, at most 100000 are read"
-    assert files.text_of(rows[1], "b") == "y"
 
 
 def encoded(mode, format, **options):

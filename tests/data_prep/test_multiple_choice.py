@@ -91,12 +91,12 @@ def test_rows_of_pmc_vqa_that_cannot_become_samples(tmp_path):
     folder = write_pmc(tmp_path / "in", {"train.csv": rows, "test.csv": [V1]}, ["images/PMC1064097_F1.jpg"])
     items = items_of("pmc_vqa", folder)["train"]
     assert [(i.name.partition(" (")[0], i.reason) for i in items if isinstance(i, Dropped)] == [
-        ("train.csv row 1", "answer_mismatch"),
-        ("train.csv row 2", "answer_mismatch"),
-        ("train.csv row 3", "empty_answer_label"),
-        ("train.csv row 4", "bad_row"),
-        ("train.csv row 5", "bad_path"),
-        ("train.csv row 6", "missing_image"),
+        ("train.csv line 3", "answer_mismatch"),
+        ("train.csv line 4", "answer_mismatch"),
+        ("train.csv line 5", "empty_answer_label"),
+        ("train.csv line 6", "bad_row"),
+        ("train.csv line 7", "bad_path"),
+        ("train.csv line 8", "missing_image"),
     ]
     assert items[1].detail.startswith("the answer B 'Diffuse uptake' is none of {'A': 'Diffuse uptake'")
 

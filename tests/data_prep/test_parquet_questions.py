@@ -193,9 +193,9 @@ def test_rows_of_kvasir_that_cannot_become_samples(tmp_path):
         )
     drops = [item for item in items_of("kvasir_vqa", folder)["train"] if isinstance(item, Dropped)]
     assert [(drop.name, drop.reason) for drop in drops] == [
-        ("metadata.csv row 3 (img_id cl8k2u1pm)", "not_utf8"),
-        ("metadata.csv row 4", "bad_row"),
-        ("metadata.csv row 5 (img_id ../metadata)", "bad_path"),
+        ("metadata.csv line 5 (img_id cl8k2u1pm)", "not_utf8"),
+        ("metadata.csv line 6", "bad_row"),
+        ("metadata.csv line 7 (img_id ../metadata)", "bad_path"),
     ]
 
 

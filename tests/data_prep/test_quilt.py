@@ -155,15 +155,15 @@ def test_rows_that_cannot_become_part_of_a_sample(tmp_path):
         file.write(b"8,caf\xe9," + VIDEO.encode() + b",quilt,train" + b"," * 10 + b"\r\n")
     drops = {item.name: item.reason for _, item in items_of(Quilt(str(folder))) if isinstance(item, Dropped)}
     assert drops == {
-        f"quilt_1M_lookup.csv row 5 ({VIDEO})": "missing_caption",
-        f"quilt_1M_lookup.csv row 6 ({VIDEO})": "missing_caption",
-        f"quilt_1M_lookup.csv row 7 ({OTHER})": "long_caption",
-        "quilt_1M_lookup.csv row 8 (../quilt_1M_lookup.csv)": "bad_path",
-        "quilt_1M_lookup.csv row 9 (absent.jpg)": "missing_image",
-        f"quilt_1M_lookup.csv row 10 ({VIDEO})": "bad_split",
-        "quilt_1M_lookup.csv row 11": "empty_image_path",
-        "quilt_1M_lookup.csv row 12": "bad_row",
-        f"quilt_1M_lookup.csv row 13 ({VIDEO})": "not_utf8",
+        f"quilt_1M_lookup.csv line 8 ({VIDEO})": "missing_caption",
+        f"quilt_1M_lookup.csv line 9 ({VIDEO})": "missing_caption",
+        f"quilt_1M_lookup.csv line 10 ({OTHER})": "long_caption",
+        "quilt_1M_lookup.csv line 11 (../quilt_1M_lookup.csv)": "bad_path",
+        "quilt_1M_lookup.csv line 12 (absent.jpg)": "missing_image",
+        f"quilt_1M_lookup.csv line 13 ({VIDEO})": "bad_split",
+        "quilt_1M_lookup.csv line 14": "empty_image_path",
+        "quilt_1M_lookup.csv line 15": "bad_row",
+        f"quilt_1M_lookup.csv line 16 ({VIDEO})": "not_utf8",
     }
 
 
