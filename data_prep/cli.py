@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import sys
 import traceback
-from collections import Counter
-from pathlib import Path
-from typing import Any
 
 from data_prep.pipeline import UnitsFailed, run_preparation
 from data_prep.sources import PrepError, descriptions, source_help
+from data_prep.summary import empty_splits, summary
 from medvlp.shards import ShardError
 
 INTRODUCTION = """Turns a publisher's files into shards: <output>/<split>/ with a manifest each; above them ledger.json,
@@ -36,8 +34,9 @@ def main(argv: list[str]) -> int:
         if result.ledger is None:
             print(result.message)
             return 0
+        empty = empty_splits(result.output, result.ledger)
         if not result.ledger["out"]:
-            raise PrepError(nothing_left(result.output, result.ledger))
+            raise PrepError(empty)
         write_prep_report(result.output)
     except (ConfigError, PrepError, ShardError, NotARun, OSError) as error:
         print(f"medvlp prep: {error}", file=sys.stderr)
@@ -49,7 +48,9 @@ def main(argv: list[str]) -> int:
         traceback.print_exc()
         return 70
     print(summary(result.output, result.ledger, result.was_done))
-    return 0
+    if empty:
+        print(f"medvlp prep: {empty}", file=sys.stderr)
+    return 1 if empty else 0
 
 
 def usage() -> str:
@@ -59,26 +60,6 @@ def usage() -> str:
     head, _, keys = verb_help("prep").partition("\n")
     sources = "\n".join(f"  {name:<12} {line}" for name, line in descriptions().items())
     return f"{head}\n\n{INTRODUCTION}\n\nsources:\n{sources}\n{keys}"
-
-
-def nothing_left(output: Path, ledger: dict[str, Any]) -> str:
-    """Why a preparation has no samples: the most frequent drop."""
-    drops = Counter({(s, reason): n for s, reasons in ledger["drops"].items() for reason, n in reasons.items()})
-    most = "".join(f", most ({n}) by {stage}: {reason}" for (stage, reason), n in drops.most_common(1))
-    return f"all {ledger['in']} samples were dropped{most}; {output}/dropped.jsonl names them"
-
-
-def summary(output: Path, ledger: dict[str, Any], was_done: bool) -> str:
-    """What came in, what went out, what was dropped and why, and where things are."""
-    lines = [f"{output} was already finished; nothing to do"] if was_done else []
-    sizes = ", ".join(f"{split} {page['out']}" for split, page in ledger["splits"].items())
-    lines.append(f"in {ledger['in']}, out {ledger['out']} ({sizes}), dropped {ledger['in'] - ledger['out']}")
-    for stage, reasons in ledger["drops"].items():
-        lines += [f"  {count:>7} {stage}: {reason}" for reason, count in reasons.items()]
-    lines += [f"  {count:>7} moved {move}, where the rest of their group is" for move, count in ledger["moved"].items()]
-    lines.append(f"shards {output}/<split>/, drops by name {output}/dropped.jsonl")
-    lines.append(f"report {output}/report.html")
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -27,6 +28,7 @@ from data_prep.jsons import encode_json
 from data_prep.plan import Plan, make_plan
 from data_prep.settling import settle
 from data_prep.sources import PrepError, Unit
+from data_prep.stages import Counts
 from data_prep.unit import CopyJob, Job, Part, SourceSpec, forget_source, read_part, run_job
 from medvlp.config import ConfigError, PrepConfig, check
 from medvlp.shards import ShardError, read_manifest
@@ -96,6 +98,7 @@ def run_preparation(config: PrepConfig, words: Sequence[str] = ()) -> Result:
                 _describe(output, ledger)
             return Result(output, ledger, was_done=True)
         units = reader.units()
+        planned = Counter({("read", what): number for what, number in getattr(reader, "planned", {}).items()})
         del reader  # tables of the source are read anew where units are done, and should not be there twice
         for split in {unit.split for unit in units}:
             (output / split).mkdir(exist_ok=True)
@@ -107,7 +110,7 @@ def run_preparation(config: PrepConfig, words: Sequence[str] = ()) -> Result:
                 return Result(output, None, message=f"task {task[0]} of {task[1]} has done its {len(share)} units")
             if config.engine == "slurm":
                 return Result(output, None, message=slurm.write_scripts(output, words, config.workers))
-            ledger = _do_and_finish(config, output, folder, plan, jobs)
+            ledger = _do_and_finish(config, output, folder, plan, jobs, planned)
         shutil.rmtree(output / PARTS, ignore_errors=True)
         _describe(output, ledger)
     return Result(output, ledger)
@@ -121,11 +124,14 @@ def _describe(output: Path, ledger: dict[str, Any]) -> None:
         write_provenance(output)
 
 
-def _do_and_finish(config: PrepConfig, output: Path, folder: Path, plan: Plan, jobs: list[Job]) -> dict[str, Any]:
+def _do_and_finish(
+    config: PrepConfig, output: Path, folder: Path, plan: Plan, jobs: list[Job], planned: Counts
+) -> dict[str, Any]:
     started = time.time()
     parts, already = _do(config, jobs, [_name(job.unit) for job in jobs], config.source)
     forget_source()
     settled = settle(folder, parts, plan.settling, config.decontaminate)
+    settled.counts.update(planned)
     layout = lay_out(folder, parts, settled, config.samples_per_shard)
     copies = [shard for shards in layout.values() for shard in shards if isinstance(shard, CopyJob)]
     copied, _ = _do(config, copies, [f"{copy.split} copy {n}" for n, copy in enumerate(copies)], "copying")

@@ -55,9 +55,10 @@ class Source(Protocol):
     tools: tuple[str, ...]
     """Distributions, beyond those that every source uses, whose version can change the bytes of a sample."""
 
-    # Two more are optional. `private: bool`: the samples come from patients' records, so that texts and pixels are
+    # Three more are optional. `private: bool`: the samples come from patients' records, so that texts and pixels are
     # de-identified, while the source itself gives pseudonyms to keys, groups, names and drops. `counts`: after `read`,
-    # {("read", what): how often} of what the unit passed by without its being a row.
+    # {("read", what): how often} of what the unit passed by without its being a row. `planned`: after `units`,
+    # {what: how often} of what was passed by in the input as a whole.
 
     def units(self) -> list[Unit]:
         """The work, in the order of the data set. The same input gives the same list."""

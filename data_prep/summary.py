@@ -1,0 +1,81 @@
+"""What a preparation says at its end: what came in and went out, what was passed by, and what deserves a look."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from data_prep.sources.fields import IGNORED
+
+SHARE = 0.1
+"""Of a split's rows; if more are dropped, it is said in words."""
+
+FIELDS_SHOWN = 12
+
+
+def summary(output: Path, ledger: dict[str, Any], was_done: bool) -> str:
+    """Lines for the terminal; warnings stand last."""
+    lines = [f"{output} was already finished; nothing to do"] if was_done else []
+    sizes = ", ".join(f"{split} {page['out']}" for split, page in ledger["splits"].items())
+    lines.append(f"in {ledger['in']}, out {ledger['out']} ({sizes}), dropped {ledger['in'] - ledger['out']}")
+    for stage, reasons in ledger["drops"].items():
+        lines += [f"  {count:>7} {stage}: {reason}" for reason, count in reasons.items()]
+    lines += [f"  {count:>7} moved {move}, where the rest of their group is" for move, count in ledger["moved"].items()]
+    lines += _passed_by(ledger)
+    lines.append(f"shards {output}/<split>/, drops by name {output}/dropped.jsonl")
+    lines.append(f"report {output}/report.html")
+    return "\n".join([*lines, *(f"warning: {warning}" for warning in warnings(ledger))])
+
+
+def _passed_by(ledger: dict[str, Any]) -> list[str]:
+    """What reading counted besides drops; what was removed from private files stands in the report."""
+    counts = ledger.get("counts", {}).get("read", {})
+    fields = {what.removeprefix(f"{IGNORED}: "): n for what, n in counts.items() if what.startswith(IGNORED)}
+    lines = [f"  {n:>7} {what}" for what, n in counts.items() if not what.startswith((IGNORED, "removed "))]
+    if fields:
+        most = sorted(fields.items(), key=lambda field: -field[1])
+        shown = ", ".join(f"{name} ({n})" for name, n in most[:FIELDS_SHOWN])
+        more = f" and {len(most) - FIELDS_SHOWN} more, see ledger.json" if len(most) > FIELDS_SHOWN else ""
+        lines.append(f"  {IGNORED}, with the rows that have them: {shown}{more}")
+    return lines
+
+
+def warnings(ledger: dict[str, Any]) -> list[str]:
+    """What a person should look at before training: many drops, classes that are gone."""
+    lines = []
+    for split, page in ledger["splits"].items():
+        drops = _drops(page["drops"])
+        if page["out"] and drops.total() > SHARE * page["in"]:
+            lines.append(f"{drops.total()} of {page['in']} rows of {split} ({_share(drops, page)}) {_most(drops)}")
+    return lines
+
+
+def empty_splits(output: Path, ledger: dict[str, Any]) -> str:
+    """What is said of a preparation, or of splits, that have no sample left; "" where there are some."""
+    pages = {"the data set": ledger} if not ledger["out"] else ledger["splits"]
+    empty = {name: _drops(page["drops"]) for name, page in pages.items() if page["in"] and not page["out"]}
+    if not empty:
+        return "" if ledger["out"] else f"{output} has no samples: the input has no rows"
+    lines = [f"{name} is empty: all {drops.total()} samples {_most(drops)}" for name, drops in empty.items()]
+    return "; ".join(lines) + f"; {output}/dropped.jsonl names them"
+
+
+def _drops(page: dict[str, dict[str, int]]) -> Counter[str]:
+    """`stage: reason` → number; figures that gave way to their panels are not lost."""
+    return Counter(
+        {
+            f"{stage}: {reason}": n
+            for stage, reasons in page.items()
+            for reason, n in reasons.items()
+            if reason != "replaced_by_panels"
+        }
+    )
+
+
+def _share(drops: Counter[str], page: dict[str, Any]) -> str:
+    return f"{drops.total() / page['in']:.0%}"
+
+
+def _most(drops: Counter[str]) -> str:
+    return "were dropped" + "".join(f", most ({n}) by {reason}" for reason, n in drops.most_common(1))

@@ -1,0 +1,56 @@
+"""The end of `medvlp prep`: counts, warnings, and when it is an error."""
+
+from pathlib import Path
+
+from data_prep.summary import empty_splits, summary
+
+OUT = Path("/out")
+
+
+def ledger(drops=None, counts=None, **splits):
+    """splits: name=(in, out, {reason: n})."""
+    pages = {name: {"in": i, "out": o, "drops": {"read": its} if its else {}} for name, (i, o, its) in splits.items()}
+    total = {}
+    for page in pages.values():
+        for reason, n in page["drops"].get("read", {}).items():
+            total[reason] = total.get(reason, 0) + n
+    sums = {side: sum(page[side] for page in pages.values()) for side in ("in", "out")}
+    return {**sums, "drops": {"read": total} if total else {}, "counts": counts or {}, "moved": {}, "splits": pages}
+
+
+def test_what_was_passed_by_is_said():
+    counts = {
+        "read": {"fields ignored: age": 3, "fields ignored: sex": 4, "pictures without a row": 2, "removed uid": 9},
+        "licence_gate": {"kept: CC0-1.0": 4},
+    }
+    lines = summary(OUT, ledger(train=(4, 4, {}), counts=counts), False).splitlines()
+    assert lines == [
+        "in 4, out 4 (train 4), dropped 0",
+        "        2 pictures without a row",
+        "  fields ignored, with the rows that have them: sex (4), age (3)",
+        "shards /out/<split>/, drops by name /out/dropped.jsonl",
+        "report /out/report.html",
+    ]
+
+
+def test_a_share_of_drops_above_the_bound_is_said_at_the_end():
+    page = ledger(train=(751, 117, {"empty_caption": 600, "missing_image": 34}), valid=(20, 18, {"missing_image": 2}))
+    assert summary(OUT, page, False).splitlines()[-1] == (
+        "warning: 634 of 751 rows of train (84%) were dropped, most (600) by read: empty_caption"
+    )
+    assert empty_splits(OUT, page) == ""
+
+
+def test_figures_that_gave_way_to_their_panels_are_no_loss():
+    page = ledger(train=(30, 20, {"replaced_by_panels": 10}))
+    assert "warning" not in summary(OUT, page, False)
+
+
+def test_an_empty_result_and_an_empty_split_are_errors():
+    assert empty_splits(OUT, ledger(train=(3, 0, {"missing_image": 2, "bad_row": 1}))) == (
+        "the data set is empty: all 3 samples were dropped, most (2) by read: missing_image; /out/dropped.jsonl names them"
+    )
+    assert empty_splits(OUT, ledger(train=(3, 3, {}), test=(2, 0, {"bad_row": 2}))) == (
+        "test is empty: all 2 samples were dropped, most (2) by read: bad_row; /out/dropped.jsonl names them"
+    )
+    assert empty_splits(OUT, ledger(train=(3, 3, {}), valid=(0, 0, {}))) == ""
