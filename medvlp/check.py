@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import traceback
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -149,6 +150,7 @@ def look_at_files(config: CheckConfig) -> Iterator[Finding]:
     """
     from data_prep.plan import unit_stages
     from data_prep.sources import Dropped, PrepError, open_source
+    from data_prep.sources.fields import fields_ignored
     from data_prep.stages import Draft, Drop, apply_stages, build_stages
     from medvlp.data.inspection import Rules, Together, look
 
@@ -161,6 +163,7 @@ def look_at_files(config: CheckConfig) -> Iterator[Finding]:
     rules = Rules("", ["caption"], questions=False, max_pixels=0)  # the stages open the images
     splits: dict[str, Together] = {}
     elsewhere: dict[str, tuple[str, str]] = {}
+    ignored: Counter[str] = Counter()
     try:
         for unit in reader.units():
             if unit.split not in splits:  # units come split by split
@@ -177,8 +180,12 @@ def look_at_files(config: CheckConfig) -> Iterator[Finding]:
                         continue
                     for problem in splits[unit.split].problems(look(left.sample, rules)):
                         yield found(problem, item.key)
+            ignored.update(fields_ignored(getattr(reader, "counts", {})))
     except PrepError as error:
         yield found(Problem("unreadable_input", "", str(error)), "")
+    if ignored:
+        said = ", ".join(f"{name} in {counted(number, 'row')}" for name, number in ignored.most_common())
+        yield found(Problem("ignored_fields", "", said), "")
 
 
 @contextmanager

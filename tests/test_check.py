@@ -45,7 +45,7 @@ ENTRIES = {
     "an unknown role": (
         entry(conversations=turns(**{"from": "person"})),
         "unknown_role",
-        "conversations[0].from is 'person', expected one of system, human, gpt",
+        "conversations[0].from is 'person', expected one of system, developer, human, user, gpt, assistant, model, chatgpt",
     ),
     "two placeholders for one image": (
         entry(conversations=turns("<image>\n<image>\nWhere?")),
@@ -124,6 +124,22 @@ def test_what_the_reader_mends_is_a_warning(tmp_path, bad, problem, capsys):
     assert "0 errors, 2 warnings" in capsys.readouterr().out
 
 
+def test_samples_without_an_image_and_fields_that_nobody_reads_are_counted(tmp_path):
+    """Pictures under a key that does not look like one become text, which has to be said before training."""
+    silent = entry(id="q2", conversations=turns("Where?"), picture_of="study 7")
+    del silent["image"]
+    file = llava_file(tmp_path, [ENTRY, silent, {**silent, "id": "q3"}])
+    code, found = findings(tmp_path, "source=llava_json", f"input={file}")
+    assert (code, [(row["severity"], row["problem"], row["detail"]) for row in found]) == (
+        0,
+        [
+            ("warning", "no_image", "conversations about no image"),
+            ("warning", "no_image", "conversations about no image"),
+            ("warning", "ignored_fields", "picture_of in 2 rows"),
+        ],
+    )
+
+
 def not_utf8(data: bytes) -> bytes:
     return data.replace(b"A lesion.", b"A l\xe9sion.")
 
@@ -159,7 +175,7 @@ def test_what_the_stages_would_drop_and_what_samples_show(tmp_path):
 
 def test_an_input_that_is_no_source(tmp_path, capsys):
     assert main(["source=llava_json", f"input={tmp_path}"]) == 1
-    assert "is not a .json or .jsonl file" in capsys.readouterr().err
+    assert "holds no .json or .jsonl file" in capsys.readouterr().err
     assert main(["source=lava_json", f"input={tmp_path}"]) == 1
     assert "did you mean 'llava_json'?" in capsys.readouterr().err
 

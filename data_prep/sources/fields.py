@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from data_prep.stages.draft import Counts
@@ -55,6 +55,12 @@ def count_ignored(counts: Counts, names: Iterable[str]) -> None:
         if ("read", what) not in counts and sum(known.startswith(IGNORED) for _, known in counts) >= MAX_NAMES:
             what = f"{IGNORED}: (further names)"
         counts["read", what] += 1
+
+
+def fields_ignored(counts: Mapping[tuple[str, str], int]) -> dict[str, int]:
+    """Name → how often, of a source's counts."""
+    prefix = f"{IGNORED}: "
+    return {what.removeprefix(prefix): number for (_, what), number in counts.items() if what.startswith(prefix)}
 
 
 def _printable(name: str) -> str:

@@ -2,201 +2,209 @@
 
     {"id": ..., "image": "a.jpg" | ["a.jpg", "b.jpg"], "conversations": [{"from": "human", "value": "<image>\\n..."}, ...]}
 
-input is a .json file with a list of such entries, or a .jsonl file with one a line. Images are named relative to the
-file's folder, or to `flag=<folder>`: a path below the file's folder, or an absolute one. The file's name tells the split
-(`val.json`, `slake_test.jsonl`); without such a word it is train.
+and in the other forms that people write: see `chat_turns` for the turns, `image_fields` for the images' keys.
+
+input is a .json file with a list of such entries, a .jsonl file with one a line, or a folder with several: those in it,
+or in its folders train/, valid/ and test/; `options.files=[a.json,b.jsonl]` takes some only. A file's name tells the split
+(`val.json`, `slake_test.jsonl`), else its folder's; without such a word it is train. Images are named relative to the
+folder (of the file), or to `flag=<folder>` (`options.images`): a path below that folder, or an absolute one.
 
 What publishers do differently is mended, and the conversation's metadata says so under "mended":
 
     conversatons   the key as LLaVA-Med's question files spell it
+    image_key      images under another key than `image`; `image_key` has it
     numbers        a value that is a number, as answers in LLaVA-Med's question files can be
-    placeholders   no `<image>` although there are images (PubMedVision): one for each goes before the first question
+    placeholders   no `<image>` although there are images (PubMedVision): one for each goes before the first question; or
+                   what another family writes in its place
 
-Anything else that does not fit is a named drop; see `LlavaJson.rows`.
+`options` with `answer_letter`, or an answer that names one of them, make a question of multiple choice. Fields that
+nothing reads are counted. Anything else that does not fit is a named drop; see `LlavaJson.rows`.
 """
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 from data_prep.sources.base import Dropped, PrepError
-from data_prep.sources.files import (
-    MAX_TEXT,
-    BadRow,
-    as_text,
-    check_utf8,
-    described,
-    read_json_lines,
-    read_json_list,
-    text_of,
-)
-from data_prep.sources.questions import IMAGE, Asked, Gathered, QuestionFolder, parse_rows
-from medvlp.shards import Conversation, Sample, Turn, make_key
+from data_prep.sources.captioned_files import SPLIT_NAMES, names_of
+from data_prep.sources.chat_turns import KEYS, PAIRS, place_images, read_turns
+from data_prep.sources.clutter import glob
+from data_prep.sources.fields import Entry
+from data_prep.sources.files import BadRow, check_utf8, read_json_lines, read_json_list, size_of, text_of
+from data_prep.sources.image_fields import image_names, located
+from data_prep.sources.multiple_choice import choice_of
+from data_prep.sources.questions import Asked, Gathered, QuestionFolder, parse_rows
+from medvlp.shards import Conversation, Sample, make_key
 
-ROLES = {"system": "system", "human": "user", "gpt": "assistant"}
-SPLIT_WORDS = {"train": "train", "training": "train", "val": "valid", "valid": "valid", "validation": "valid"} | {
-    "validate": "valid",
-    "test": "test",
-}
-MAX_IMAGES = 64
-"""Of an entry: all are in memory at once. The longest studies in such files have about ten."""
+FILES = (".json", ".jsonl")
+MAX_FOLDERS = 20
+"""Looked into for an image that is missing."""
 
 KEPT = ("question_type", "answer_type", "language", "pair_id", "rationale")
 """Texts of an entry that go into the conversation's metadata."""
 
+NOT_IMAGES = frozenset((*KEYS, *(name for pair in PAIRS for name in pair), *KEPT, "id", "question_id", "options"))
+
 
 class LlavaJson(QuestionFolder):
-    """Reader of a LLaVA-style file. Raises PrepError if it is no such file, or the image folder does not exist."""
+    """Reader of one or several LLaVA-style files. Raises PrepError if there are none, or no image folder.
+
+    Options: files (names of files in the folder that is the input; default all), images (the folder of images, as flag).
+    """
 
     name = "llava_json"
     licence = "unknown"
     """The form has no place for it."""
 
-    def __init__(self, input: str, samples_per_shard: int = 1000, flag: str = "") -> None:
+    def __init__(
+        self,
+        input: str,
+        samples_per_shard: int = 1000,
+        flag: str = "",
+        *,
+        files: list[str] | str = "",
+        images: str = "",
+    ) -> None:
         super().__init__(input, samples_per_shard)
-        self.file = Path(input)
-        if self.file.suffix not in (".json", ".jsonl") or not self.file.is_file():
+        path = Path(input)
+        is_file = path.suffix in FILES and path.is_file()
+        if not input or not (is_file or path.is_dir()):
             raise PrepError(
-                f"input={input or '(not given)'} is not a .json or .jsonl file; give the file with the conversations"
+                f"input={input or '(not given)'} is not a .json or .jsonl file, nor a folder of such files; give what "
+                "holds the conversations"
             )
-        self.folder = self.file.parent
+        self.folder = path.parent if is_file else path
+        if flag and images and flag != images:
+            raise PrepError(f"flag={flag} and options.images={images} are two image folders; give one of them")
+        flag = flag or images
         self.images = self.folder / flag
         if not self.images.is_dir() or ".." in Path(flag).parts:
             raise PrepError(
                 f"flag={flag} is not a folder below {self.folder}; give the image folder as a path below the file's "
                 "folder, or as an absolute path"
             )
-        self.splits = (split_of(self.file.stem),)
+        chosen = names_of("files", files)
+        if is_file and chosen:
+            raise PrepError(f"options.files chooses among the files of a folder, but input={input} is a file")
+        self._files = {self.folder / path.name: split_of(path.stem)} if is_file else self._found(chosen)
+        self.splits = tuple(split for split in ("train", "valid", "test") if split in self._files.values())
+
+    def _found(self, chosen: list[str]) -> dict[Path, str]:
+        """File → split, of a folder."""
+        for name in chosen:
+            if Path(name).suffix not in FILES or ".." in Path(name).parts or not (self.folder / name).is_file():
+                raise PrepError(f"options.files: {name} is not a .json or .jsonl file below {self.folder}")
+        paths = [self.folder / name for name in sorted(set(chosen))]
+        if not paths:
+            paths = [p for p in glob(self.folder, "*", self.planned) if p.suffix in FILES and p.is_file()]
+        if not paths:
+            folders = [p for p in sorted(self.folder.iterdir()) if p.is_dir() and p.name.lower() in SPLIT_NAMES]
+            paths = [p for f in folders for p in glob(f, "*", self.planned) if p.suffix in FILES and p.is_file()]
+        if not paths:
+            raise PrepError(
+                f"{self.folder} holds no .json or .jsonl file, nor do folders in it that are called train, valid or test"
+            )
+        return {path: split_of(path.stem, SPLIT_NAMES.get(path.parent.name.lower(), "train")) for path in paths}
 
     def tables(self) -> list[Path]:
-        """The file."""
-        return [self.file]
+        """The files."""
+        return list(self._files)
 
     def rows(self, split: str) -> Iterator[Asked | Dropped]:
         """Drops, whose detail names the key.
 
-        bad_row, bad_json, line_too_long, not_utf8, bad_id; missing_conversations, bad_conversations,
-        empty_conversations, missing_role, unknown_role, turn_order, missing_value, bad_value, long_value, empty_value;
-        bad_image, too_many_images, placeholder_count; and from reading images: bad_path, missing_image,
-        image_too_large, image_format.
+        bad_row, bad_json, line_too_long, not_utf8, bad_id; those of `chat_turns.read_turns` and `place_images`, of
+        `image_fields.image_names` and `located`, of `multiple_choice.choice_of`; bad_box; and from reading images:
+        bad_path, missing_image, image_too_large, image_format.
         """
-        is_list = self.file.suffix == ".json"
-        entries = read_json_list(self.file) if is_list else read_json_lines(self.file)
-        return parse_rows(self.file, entries, "id", _row, "entry" if is_list else "line")
+        for path, its_split in self._files.items():
+            if its_split == split:
+                is_list = path.suffix == ".json"
+                entries = self._list(path) if is_list else read_json_lines(path)
+                parse = partial(_row, images=self.images, folder=self.folder)
+                for row in parse_rows(path, entries, "id", parse, "entry" if is_list else "line"):
+                    yield row if isinstance(row, Dropped) else replace(row, file=path.stem)
+
+    def _list(self, path: Path) -> list[tuple[int, Any]]:
+        try:
+            return read_json_list(path)
+        except PrepError as error:
+            if len(self._files) == 1:
+                raise
+            raise PrepError(f"{error}; of a file of another kind, name the others: options.files=[...]") from None
+
+    def image(self, split: str, name: str) -> tuple[str, bytes]:
+        """As of every set; of an image that is missing, the folder beside the entries that has it is named."""
+        try:
+            return super().image(split, name)
+        except BadRow as bad:
+            near = [folder for folder in self._beside if size_of(folder, name) is not None]
+            if bad.reason != "missing_image" or not near:
+                raise
+            raise BadRow(bad.reason, f"{bad.detail}, but in {near[0].name}/: give flag={near[0].name}") from None
+
+    @cached_property
+    def _beside(self) -> list[Path]:
+        """Folders beside the entries, the first few."""
+        return [path for path in sorted(self.folder.iterdir()) if path.is_dir()][:MAX_FOLDERS]
 
     def sample(self, split: str, rows: Gathered, images: dict[str, bytes]) -> Sample:
         """As of the other sets, but many data sets come in this form: the key names the file too."""
         sample = super().sample(split, rows, images)
         first = rows[0]
-        sample.key = make_key(self.name, self.file.stem, first.image_id, split)
+        sample.key = make_key(self.name, first.file, first.image_id, split)
         if len(first.images) > 1:
             sample.metadata["original_names"] = list(first.images)
         if not first.images:
             sample.metadata = {**sample.metadata, "group_kind": "entry", "original_name": first.name}
             del sample.metadata["image_id"]
+        for row in rows:
+            self.counts.update(
+                Counter(("read", f"mended: {kind}") for kind in row.conversation.metadata.get("mended", ()))
+            )
         return sample
 
 
-def split_of(stem: str) -> str:
+def split_of(stem: str, otherwise: str = "train") -> str:
     """The split that a word of a file's name tells: `pvqa_val_2` → valid, `latest` → train."""
     words = re.split("[^a-z]+", stem.lower())
-    return next((SPLIT_WORDS[word] for word in words if word in SPLIT_WORDS), "train")
+    return next((SPLIT_NAMES[word] for word in words if word in SPLIT_NAMES), otherwise)
 
 
-def _row(name: str, entry: dict[str, Any]) -> Asked:
-    mended: list[str] = []
-    images = _images(entry)
-    turns = _turns(entry, mended)
-    _match_placeholders(turns, len(images), mended)
+def _row(name: str, entry: dict[str, Any], images: Path, folder: Path) -> Asked:
+    assert isinstance(entry, Entry)
+    found = read_turns(entry)
+    key, names = image_names(entry, NOT_IMAGES)
+    names = [located(name, images, folder) for name in place_images(found, key, names)]
+    if key not in ("", "image"):
+        found.mended.append("image_key")
     id = next((text_of(entry, key) for key in ("id", "question_id") if entry.get(key) is not None), None)
     kinds = {key: text for key in KEPT if (text := _text_or_none(entry, key))}
     if "answer_type" in kinds:
         kinds["answer_type"] = kinds["answer_type"].lower()
-    box = _box(entry)
-    known = {**kinds, **({"box": box} if box else {}), **({"mended": mended} if mended else {})}
-    conversation = Conversation(turns, id, known)
+    choice, unclear = choice_of(entry, found.turns[-1].text)
+    known: dict[str, Any] = {**kinds, **choice}
+    if box := _box(entry):
+        known["box"] = box
+    if found.mended:
+        known["mended"] = sorted(found.mended)
+    if "image_key" in found.mended:
+        known["image_key"] = key
     about = {"modality": _modality(entry), "organ": _text_or_none(entry, "body_part")}
     return Asked(
-        name, images, "+".join(images) or name, conversation, {key: value for key, value in about.items() if value}
+        name,
+        tuple(names),
+        "+".join(names) or name,
+        Conversation(found.turns, id, known),
+        {key: value for key, value in about.items() if value},
+        (*found.ignored, *unclear),
     )
-
-
-def _images(entry: dict[str, Any]) -> tuple[str, ...]:
-    value = entry.get("image")
-    names = value if isinstance(value, list) else [] if value is None else [value]
-    if len(names) > MAX_IMAGES:
-        raise BadRow("too_many_images", f"image names {len(names)}, at most {MAX_IMAGES} become one sample")
-    for position, image in enumerate(names):
-        where = f"image[{position}]" if isinstance(value, list) else "image"
-        if not isinstance(image, str) or not image:
-            raise BadRow("bad_image", f"{where} is {str(image)[:80]!r}, expected the name of a file")
-        check_utf8(image, where)
-    return tuple(names)
-
-
-def _turns(entry: dict[str, Any], mended: list[str]) -> list[Turn]:
-    key = "conversations"
-    if key not in entry and "conversatons" in entry:
-        key = "conversatons"
-        mended.append(key)
-    said = entry.get(key)
-    if said is None:
-        raise BadRow("missing_conversations", f"{key} is {'null' if key in entry else 'missing'}")
-    if not isinstance(said, list):
-        raise BadRow("bad_conversations", f"{key} is a {type(said).__name__}, expected a list of turns")
-    if not said:
-        raise BadRow("empty_conversations", f"{key} is an empty list")
-    turns = [_turn(turn, f"{key}[{position}]", mended) for position, turn in enumerate(said)]
-    _check_order([turn.role for turn in turns], key)
-    return turns
-
-
-def _turn(turn: Any, where: str, mended: list[str]) -> Turn:
-    if not isinstance(turn, dict):
-        raise BadRow("bad_conversations", f"{where} is a {type(turn).__name__}, expected an object with from and value")
-    role, value = turn.get("from"), turn.get("value")
-    if role is None:
-        raise BadRow("missing_role", f"{where}.from is {'null' if 'from' in turn else 'missing'}")
-    if not isinstance(role, str) or role not in ROLES:
-        raise BadRow("unknown_role", f"{where}.from is {str(role)[:80]!r}, expected one of {', '.join(ROLES)}")
-    if value is None:
-        raise BadRow("missing_value", f"{where}.value is {'null' if 'value' in turn else 'missing'}")
-    text = as_text(value)
-    if text is None:
-        raise BadRow("bad_value", f"{where}.value is {described(value)}, expected a text")
-    if len(text) > MAX_TEXT:
-        raise BadRow("long_value", f"{where}.value has {len(text)} characters, at most {MAX_TEXT} are read")
-    if not isinstance(value, str) and "numbers" not in mended:
-        mended.append("numbers")
-    if not check_utf8(text, f"{where}.value").strip():
-        raise BadRow("empty_value", f"{where}.value is empty")
-    if role != "human" and IMAGE in text:
-        raise BadRow("placeholder_count", f"{where}.value holds {IMAGE}, which only turns from human may")
-    return Turn(ROLES[role], text)
-
-
-def _check_order(roles: list[str], key: str) -> None:
-    """system, if at all, first; then user and assistant in turn, the assistant last: what chat templates take."""
-    start = 1 if roles[0] == "system" else 0
-    for position, role in enumerate(roles[start:], start):
-        expected = ("user", "assistant")[(position - start) % 2]
-        if role != expected:
-            raise BadRow("turn_order", f"{key}[{position}] is from the {role}, expected the {expected}")
-    if roles[-1] != "assistant":
-        raise BadRow("turn_order", f"{key} ends with the {roles[-1]}, expected an answer of the assistant")
-
-
-def _match_placeholders(turns: list[Turn], images: int, mended: list[str]) -> None:
-    found = sum(turn.text.count(IMAGE) for turn in turns)
-    if found == 0 and images:
-        question = next(turn for turn in turns if turn.role == "user")
-        question.text = f"{IMAGE}\n" * images + question.text
-        mended.append("placeholders")
-    elif found != images:
-        raise BadRow("placeholder_count", f"{found} {IMAGE} in the conversation, but image names {images}")
 
 
 def _text_or_none(entry: dict[str, Any], key: str) -> str | None:

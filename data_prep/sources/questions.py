@@ -42,6 +42,8 @@ class Asked:
     """
     ignored: tuple[str, ...] = ()
     """Fields of the publisher's row that the reader did not ask for."""
+    file: str = ""
+    """The table's name, of sources in which it is part of keys."""
 
 
 Gathered = list[Asked]

@@ -70,6 +70,8 @@ def look(sample: Sample, rules: Rules) -> Seen:
 def _images(sample: Sample, rules: Rules) -> Iterator[Problem]:
     if rules.content == "pairs" and len(sample.images) != 1:
         yield Problem("not_one_image", "", f"{len(sample.images)} images, a pair has one")
+    elif sample.conversations and not sample.images and not any(map(placeholders, sample.conversations)):
+        yield Problem("no_image", "", "conversations about no image")
     for name, data in sorted(sample.images.items()):
         if name.endswith("nii.gz"):
             yield Problem("volume", "", f"{name} is a volume")
@@ -90,18 +92,23 @@ def _words(sample: Sample, rules: Rules, has_caption: bool) -> Iterator[Problem]
         yield Problem("no_conversation" if rules.content else "nothing_said", "", found)
 
 
+def placeholders(conversation: Conversation) -> int:
+    """How often a conversation says that an image stands there."""
+    return sum(turn.text.count(IMAGE) for turn in conversation.turns)
+
+
 def _conversation(conversation: Conversation, images: int) -> Iterator[tuple[str, str]]:
     """(problem, detail): roles, placeholders, empty turns, then what is said of the answer."""
     roles = [turn.role for turn in conversation.turns]
     asked = roles[1:] if roles[:1] == ["system"] else roles
     if not asked or len(asked) % 2 or asked != ["user", "assistant"] * (len(asked) // 2):
         yield "bad_roles", f"roles are {', '.join(roles) or 'none'}"
-    placeholders = sum(turn.text.count(IMAGE) for turn in conversation.turns)
+    found = placeholders(conversation)
     misplaced = [str(n) for n, turn in enumerate(conversation.turns) if turn.role != "user" and IMAGE in turn.text]
     if misplaced:
         yield "placeholder_count", f"{IMAGE} stands in turn {', '.join(misplaced)}, which is not the user's"
-    elif placeholders != images:
-        yield "placeholder_count", f"{placeholders} × {IMAGE} for {images} images"
+    elif found != images:
+        yield "placeholder_count", f"{found} × {IMAGE} for {images} images"
     for number, turn in enumerate(conversation.turns):
         if turn.role == "assistant" and not turn.text.strip():
             yield "empty_answer", f"turn {number} is empty"

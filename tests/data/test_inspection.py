@@ -57,7 +57,6 @@ CHOICES = {"answer_type": "multiple_choice", "options": {"A": "liver", "B": "hea
 CLEAN = {
     "a question": (sample(asked()), INSTRUCT),
     "a dialogue behind a system turn": (sample(talk("system", "user", "assistant", "user", "assistant")), INSTRUCT),
-    "no image, no placeholder": (sample(asked("Is it so?"), images={}), INSTRUCT),
     "two images": (sample(asked("<image>\n<image>\nWhich?"), images={"0.jpg": jpeg(1), "1.jpg": jpeg(2)}), INSTRUCT),
     "multiple choice by text": (sample(asked(answer="heart", **CHOICES)), INSTRUCT),
     "multiple choice by letter": (sample(asked(answer="B", **CHOICES)), INSTRUCT),
@@ -175,6 +174,11 @@ WRONG = {
             ("mended_conversatons", "q1", "the preparation mended it"),
             ("mended_numbers", "q1", "the preparation mended it"),
         ],
+    ),
+    "no image, no placeholder": (
+        sample(asked("Is it so?"), images={}),
+        INSTRUCT,
+        [("no_image", "", "conversations about no image")],
     ),
     "a volume": (
         sample(asked(), images={"nii.gz": b"\x1f\x8b"}),

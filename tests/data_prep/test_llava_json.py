@@ -132,7 +132,7 @@ def test_quilt_instruct(tmp_path):
     assert lost == Dropped(
         "quilt_instruct_107k.json entry 1 (id 0Jmqj5nNT7I_roi_5c3a)",
         "missing_image",
-        f"quilt/0Jmqj5nNT7I_1.jpg is not in the image folder {file.parent.name}/",
+        f"quilt/0Jmqj5nNT7I_1.jpg is not in the image folder {file.parent.name}/, but in media/: give flag=media",
     )
     for flag in ("media", str(tmp_path / "media")):
         (sample,) = items_of(file, flag=flag)
@@ -368,7 +368,9 @@ def test_lists_that_cannot_be_read(tmp_path, content, complaint):
 
 
 def test_inputs_that_are_no_file_of_conversations(tmp_path):
-    for wrong in ("", str(tmp_path), str(tmp_path / "no.json")):
+    with pytest.raises(PrepError, match=r"holds no \.json or \.jsonl file"):
+        open_source("llava_json", str(tmp_path))
+    for wrong in ("", str(tmp_path / "no.json")):
         with pytest.raises(PrepError, match=r"is not a \.json or \.jsonl file"):
             open_source("llava_json", wrong)
     file = write(tmp_path / "x.json", [])
