@@ -126,9 +126,12 @@ def starting_point(config: TrainConfig, folder: Path) -> Path | None:
         return path
     if not (folder / "checkpoints").is_dir():
         return None
-    from medvlp.training.checkpoints import newest
+    from medvlp.training.checkpoints import CheckpointError, newest
 
-    return newest(folder / "checkpoints")
+    try:
+        return newest(folder / "checkpoints")
+    except CheckpointError as error:
+        raise ConfigError(str(error)) from None
 
 
 def train(config: TrainConfig, folder: Path, checkpoint: Path | None) -> int:
@@ -142,9 +145,10 @@ def train(config: TrainConfig, folder: Path, checkpoint: Path | None) -> int:
     from medvlp.environment import settle
     from medvlp.models.pretrained import WeightsError
     from medvlp.shards import ShardError
-    from medvlp.training.callbacks import Diverged, TooManyBadSamples, UnknownMetric
+    from medvlp.training.callbacks import TooManyBadSamples, UnknownMetric
     from medvlp.training.checkpoints import CheckpointError
     from medvlp.training.files import Status
+    from medvlp.training.keeping import Diverged
 
     settle()
     broken_input = (CheckpointError, ConfigError, DataChanged, ShardError, WeightsError, OSError)
@@ -154,7 +158,7 @@ def train(config: TrainConfig, folder: Path, checkpoint: Path | None) -> int:
         experiment = build_experiment(config, resuming=checkpoint is not None)
         data = build_data(config, experiment)
         if checkpoint is not None:
-            check_same_run(config, checkpoint)
+            check_same_run(config, checkpoint, data.total_steps)
         return fit(config, folder, checkpoint, experiment, data, status)
     except Exception as error:
         users = isinstance(error, broken_input + found_in_training)
@@ -179,15 +183,16 @@ def fit(
     import lightning.pytorch as pl
 
     from medvlp.build import build_evaluation
-    from medvlp.shards.atomic import write_text
+    from medvlp.shards.atomic import remove_leftovers, write_text
     from medvlp.training.callbacks import BadSamples, Evaluation, Logs, Progress, Signals
-    from medvlp.training.checkpoints import Checkpoints
     from medvlp.training.files import LOGS
+    from medvlp.training.keeping import Checkpoints
 
     options, module = config.trainer, experiment.module
     evaluate = build_evaluation(config, experiment)
     if RANK == 0:
         folder.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(folder)
         write_text(folder / "config.yaml", yaml.safe_dump(as_dict(config), sort_keys=False))
         if checkpoint is None:
             for name in LOGS:
@@ -196,7 +201,7 @@ def fit(
     module.total_steps = data.total_steps
     announce(config, folder, checkpoint, experiment, data)
     logs = Logs(folder, options.log_every, config.data.log_samples, status)
-    checkpoints = Checkpoints(folder / "checkpoints", options.checkpoint_every)
+    checkpoints = Checkpoints(folder / "checkpoints", options.checkpoint_every, options.monitor)
     total = sum(len(dataset) for _, dataset in data.units.sources)
     allowed = int(config.data.max_bad_fraction * total)
     signals = Signals(checkpoints)
@@ -336,22 +341,34 @@ def announce(
         )
 
 
-def check_same_run(config: TrainConfig, checkpoint: Path) -> None:
-    """A resumed run goes on as it began: same seed, model, objective, optimizer, order and batch.
+def check_same_run(config: TrainConfig, checkpoint: Path, total_steps: int) -> None:
+    """A resumed run goes on as it began: same seed, model, objective, optimizer, order and batch. What may change, and
+    has, is said.
 
     Raises:
-        ConfigError: names what differs.
+        ConfigError: names what differs and must not, or the checkpoint is past the run's end.
+        CheckpointError: no run can go on from it.
     """
-    from medvlp.build import run_differences
+    from medvlp.build import run_changes, run_differences
     from medvlp.config import from_dict
-    from medvlp.training.checkpoints import load_checkpoint
+    from medvlp.training.checkpoints import check_resumable
 
-    differing = run_differences(from_dict(load_checkpoint(checkpoint)["medvlp"]["config"]), config)
+    content = check_resumable(checkpoint)
+    before = from_dict(content["medvlp"]["config"])
+    differing = run_differences(before, config)
     if differing:
         raise ConfigError(
             f"resume={checkpoint}: {', '.join(differing)} differ from that run's. A resumed run goes on as it began; "
             f"for a change, start a new run with init_from={checkpoint}"
         )
+    if content["global_step"] > total_steps:
+        raise ConfigError(
+            f"resume={checkpoint} is at step {content['global_step']}, past this run's end at step {total_steps}; raise "
+            f"trainer.max_steps (or max_epochs), or resume from an earlier checkpoint"
+        )
+    changes = run_changes(before, config)
+    if changes and RANK == 0:
+        print(f"changed since {checkpoint}, and followed from here: {', '.join(changes)}", flush=True)
 
 
 def say(error: Exception) -> int:

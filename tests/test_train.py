@@ -9,6 +9,7 @@ import torch
 import yaml
 
 from medvlp.shards import Sample
+from medvlp.training.optim import Schedule
 from tests.datasets import pairs, write_split
 from tests.models.tiny import tiny_architecture
 from tests.runs import equal, finish, losses, rows, run_here, start, tiny_words, wait_for_step, weights
@@ -163,6 +164,45 @@ def test_a_longer_horizon_continues_a_finished_run(folder, words):
     assert run_here([*words, "run_name=at-once", "optim.schedule=constant", "trainer.max_steps=9"]) == 0
     assert equal(weights(folder / "runs/longer"), weights(folder / "runs/at-once"))
     assert run_here([*short, "resume=auto", "trainer.max_steps=9"]) == 0  # nothing is left to do
+
+
+def test_a_longer_horizon_sets_the_rates_from_its_first_step_and_says_what_changed(folder, words, capsys):
+    run = [*words, "run_name=horizon", "trainer.max_steps=4"]
+    assert run_here(run) == 0
+    assert run_here([*run, "resume=auto", "trainer.max_steps=9", "optim.final_lr_fraction=0.1"]) == 0
+    said = capsys.readouterr().out
+    assert "and followed from here: optim.final_lr_fraction 0.0 → 0.1, trainer.max_steps 4 → 9\n" in said
+    schedule = Schedule("cosine", 2, 9, 0.1)
+    rates = [row["lr"] for row in rows(folder / "runs/horizon/metrics.jsonl")][4:]
+    assert rates == pytest.approx([2e-3 * schedule(step) for step in range(4, 9)], rel=1e-12)
+    assert run_here([*run, "resume=auto", "trainer.max_steps=5"]) == 1
+    assert "is at step 9, past this run's end at step 5; raise trainer.max_steps" in capsys.readouterr().err
+
+
+def test_with_last_alone_a_run_goes_on_and_keeps_its_rows(folder, words):
+    run = folder / "runs/last-alone"
+    assert run_here([*words, "run_name=last-alone", "trainer.max_steps=4", "optim.schedule=constant"]) == 0
+    for path in (run / "checkpoints").glob("step-*.ckpt"):
+        path.unlink()
+    (run / "checkpoints" / ".last.ckpt.0123456789ab.partial").write_bytes(b"of a killed writer")
+    assert (
+        run_here([*words, "run_name=last-alone", "resume=auto", "trainer.max_steps=6", "optim.schedule=constant"]) == 0
+    )
+    assert [row["step"] for row in rows(run / "samples.jsonl")] == [1, 2, 3, 4, 5, 6]
+    assert sorted(p.name for p in (run / "checkpoints").iterdir()) == ["last.ckpt", "step-000006.ckpt"]
+
+
+def test_weights_without_numbers_are_not_saved_and_the_good_ones_stay(folder, words, capsys):
+    run, good = folder / "runs/overflow", folder / "runs/whole/checkpoints/step-000006.ckpt"
+    (run / "checkpoints").mkdir(parents=True)
+    content = torch.load(good, weights_only=True)
+    for state in content["optimizer_states"][0]["state"].values():
+        state["exp_avg"].fill_(float("inf"))  # what the next step divides by its root
+    torch.save(content, run / "checkpoints/step-000006.ckpt")
+    assert run_here([*words, "run_name=overflow", "resume=auto", "trainer.log_every=100"]) == 1
+    assert "is not a finite number at step 9, so this step is not saved" in capsys.readouterr().err
+    assert [p.name for p in (run / "checkpoints").iterdir()] == ["step-000006.ckpt"]
+    assert rows(run / "status.json")[0]["state"] == "failed"
 
 
 @pytest.mark.parametrize(

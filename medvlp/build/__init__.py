@@ -9,6 +9,7 @@ from medvlp.build.clip import Loaded, build_clip, contrastive, load_clip
 from medvlp.build.data import build_data
 from medvlp.build.experiment import Experiment, build_optimisation, init_from
 from medvlp.build.instruct import instruct
+from medvlp.build.resuming import run_changes, run_differences
 from medvlp.build.tasks import build_evaluation, build_task
 from medvlp.build.words import words
 from medvlp.config import ConfigError, TrainConfig, as_dict
@@ -27,6 +28,7 @@ __all__ = [
     "init_from",
     "load_assistant",
     "load_clip",
+    "run_changes",
     "run_differences",
 ]
 
@@ -61,19 +63,3 @@ def build_experiment(config: TrainConfig, resuming: bool = False) -> Experiment:
         init_from(module, module.parts, config.init_from, config.init_parts, experiment.card)
     module.card = {**experiment.card, "config": as_dict(config)}
     return experiment
-
-
-def run_differences(before: TrainConfig, now: TrainConfig) -> list[str]:
-    """Settings that decide what a step computes, and that differ; where data lie and how long a run is are not among them."""
-    watched = {
-        "": ("seed", "model", "objective"),
-        "data": ("global_batch_size", "shuffle_block", "shuffle_window", "augment"),
-        "optim": ("lr", "weight_decay", "beta1", "beta2", "eps", "parts"),
-        "trainer": ("accumulate", "precision"),
-    }
-    differing = []
-    for group, names in watched.items():
-        one, other = (getattr(config, group) if group else config for config in (before, now))
-        differing += [f"{group}.{n}" if group else n for n in names if getattr(one, n) != getattr(other, n)]
-    blends = [{name: (s.weight, s.texts) for name, s in config.data.sources.items()} for config in (before, now)]
-    return differing + (["data.sources"] if blends[0] != blends[1] else [])

@@ -15,8 +15,8 @@ from torch.nn.utils import get_total_norm
 from tqdm import tqdm
 
 from medvlp.jsonl import Appender, read_rows
-from medvlp.training.checkpoints import Checkpoints
 from medvlp.training.files import LOGS, Status, drop_rows_after
+from medvlp.training.keeping import Checkpoints, Diverged
 from medvlp.training.ranks import Ranks
 
 Evaluate = Callable[[], Iterable[tuple[str, str, float]]]
@@ -25,10 +25,6 @@ Evaluate = Callable[[], Iterable[tuple[str, str, float]]]
 
 class TooManyBadSamples(RuntimeError):
     """More of the data is unreadable than the configuration allows."""
-
-
-class Diverged(RuntimeError):
-    """The loss is not a number any more."""
 
 
 class Logs(pl.Callback):

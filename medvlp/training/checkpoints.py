@@ -1,18 +1,21 @@
-"""Checkpoints that are whole or absent; which are kept; which is the newest."""
+"""Checkpoints: written whole, read only if they are what was written; which is the newest."""
 
-import json
-import math
-import os
 import shutil
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import lightning.pytorch as pl
 import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
+from torch import Tensor
 
+from medvlp.models.pretrained import weights_hash
 from medvlp.shards import ShardError
-from medvlp.shards.atomic import whole_file, write_whole
+from medvlp.shards.atomic import whole_file
+
+FORMAT = 1
+"""Version of what `medvlp` holds in a checkpoint."""
 
 
 class CheckpointError(ValueError):
@@ -21,7 +24,7 @@ class CheckpointError(ValueError):
 
 class WholeCheckpoints(TorchCheckpointIO):
     """Writes beside the target, syncs, renames. Lightning's own moves from the temporary folder, which is not atomic
-    across file systems."""
+    across file systems. Reads what is whole only."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         target = Path(path)
@@ -36,24 +39,100 @@ class WholeCheckpoints(TorchCheckpointIO):
                 f"whole, so make room and go on with resume=auto"
             ) from None
 
+    def load_checkpoint(self, path: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        return load_checkpoint(path)
+
+
+_sound: set[tuple[int, ...]] = set()
+"""Files whose bytes and hash this process has compared: (device, inode, size, time of change)."""
+
 
 def load_checkpoint(path: str | Path) -> dict[str, Any]:
     """A checkpoint's content; nothing but tensors and plain values is accepted.
 
+    Every byte is compared with the archive's CRC-32, and the weights with the hash that the checkpoint states, so that
+    `content["medvlp"]["weights_sha256"]` is computed and not believed. A process does so once for a file.
+
     Raises:
-        CheckpointError: no such file, damaged, or not one of ours.
+        CheckpointError: no such file, damaged, edited, or not one of ours.
     """
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"checkpoint {path}: no such file")
+    stat = path.stat()
+    mark = (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns)
     try:
+        damaged = zipfile.ZipFile(path).testzip() if mark not in _sound else None
+        if damaged is not None:
+            raise CheckpointError(f"checkpoint {path} is damaged: {damaged} in it is not what was written")
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception as error:  # torch raises UnpicklingError, RuntimeError, EOFError and more
-        reason = f"{type(error).__name__}: {str(error).splitlines()[0]}"
+    except CheckpointError:
+        raise
+    except Exception as error:  # zipfile and torch raise BadZipFile, UnpicklingError, RuntimeError, EOFError and more
+        reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
         raise CheckpointError(f"checkpoint {path} cannot be read: not a checkpoint, or cut short ({reason})") from None
     if not isinstance(content, dict) or "medvlp" not in content:
         raise CheckpointError(f"checkpoint {path} was not written by medvlp train")
+    if lacks := next(misshapen(content), ""):
+        raise CheckpointError(f"checkpoint {path} is not as medvlp train writes it: {lacks}")
+    if mark not in _sound:
+        stated, computed = content["medvlp"]["weights_sha256"], weights_hash(content["state_dict"])
+        if stated != computed:
+            raise CheckpointError(
+                f"checkpoint {path}: its weights are not those that it was saved with (sha256 {computed[:12]}…, it states "
+                f"{str(stated)[:12]}…). It was damaged or edited: restore it, or take another checkpoint of the run"
+            )
+        _sound.add(mark)
     return content
+
+
+def misshapen(content: Mapping[str, Any]) -> Iterator[str]:
+    """What of a checkpoint is not of the type that its readers rely on."""
+    state, card = content.get("state_dict"), content["medvlp"]
+    if not isinstance(state, dict) or not all(isinstance(n, str) and isinstance(t, Tensor) for n, t in state.items()):
+        yield "state_dict should be tensors by name"
+    if not isinstance(card, dict):
+        yield f"medvlp should be a dict, it is a {type(card).__name__}"
+        return
+    if card.get("format") != FORMAT:
+        yield f"medvlp.format is {card.get('format')!r}, this medvlp reads {FORMAT}"
+    if not isinstance(card.get("weights_sha256"), str):
+        yield "medvlp.weights_sha256 should be a string"
+    config: Any = card.get("config")
+    model = config.get("model") if isinstance(config, dict) else None
+    if not isinstance(model, dict) or not isinstance(model.get("kind"), str):
+        yield "medvlp.config.model.kind should be a string"
+    step = content.get("global_step")
+    if not isinstance(step, int) or isinstance(step, bool) or step < 0:
+        yield "global_step should be a number of steps"
+
+
+def check_resumable(path: Path) -> dict[str, Any]:
+    """The checkpoint's content, if a run can go on from it.
+
+    Raises:
+        CheckpointError: as `load_checkpoint`; weights that are not numbers; parts of a run's state are missing.
+    """
+    content = load_checkpoint(path)
+    broken = first_broken(content["state_dict"].items(), torch.isnan)  # masks may hold infinities
+    if broken:
+        raise CheckpointError(f"checkpoint {path}: {broken} is not a number (NaN), so the run had diverged before it")
+    try:
+        progress = content["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+        needed = [progress["is_last_batch"], progress["current"]["ready"], content["optimizer_states"][0]["state"]]
+        needed += [content["optimizer_states"][0]["param_groups"], content["lr_schedulers"][0]]
+    except (KeyError, IndexError, TypeError) as error:
+        raise CheckpointError(
+            f"checkpoint {path} holds no run to go on with ({type(error).__name__}: {error}); "
+            f"start a new run with init_from={path}"
+        ) from None
+    return content
+
+
+def first_broken(tensors: Iterable[tuple[str, Tensor]], is_broken: Callable[[Tensor], Tensor]) -> str:
+    """The name of the first tensor with an element that is broken, or ""."""
+    floats = ((name, tensor) for name, tensor in tensors if tensor.is_floating_point())
+    return next((name for name, tensor in floats if is_broken(tensor).any()), "")
 
 
 def step_of(path: Path) -> int:
@@ -63,76 +142,31 @@ def step_of(path: Path) -> int:
 
 def steps(folder: Path) -> list[Path]:
     """step-NNNNNN.ckpt files, oldest first."""
-    return sorted(folder.glob("step-*.ckpt"), key=step_of)
+    return sorted((p for p in folder.glob("step-*.ckpt") if p.stem[5:].isdecimal()), key=step_of)
 
 
 def newest(folder: Path) -> Path | None:
-    """The newest checkpoint that can be read whole, or None; damaged ones are named on the way."""
-    for path in reversed(steps(folder)):
-        try:
-            load_checkpoint(path)
-            return path
-        except CheckpointError as error:
-            print(f"passed over: {error}", flush=True)
-    return None
+    """The newest checkpoint that can be resumed from; None where there is none at all.
 
+    Those that cannot are named on the way, and none is overwritten by a fresh start.
 
-class Checkpoints(pl.Callback):
-    """Saves step-NNNNNN.ckpt; keeps the last three, the best, and `last` as another name of the newest.
-
-    Args:
-        folder: the run's checkpoints/.
-        every: steps between two.
-        keep: how many of the newest stay.
+    Raises:
+        CheckpointError: there are checkpoints, and no run can go on from any of them.
     """
-
-    def __init__(self, folder: Path, every: int, keep: int = 3) -> None:
-        self.folder, self.every, self.keep = folder, every, keep
-        self.best: float | None = None
-        self.saved_at = -1
-
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.saved_at = trainer.global_step  # a resumed step is on disk already; step 0 is not worth a file
-        best = self.folder / "best.json"
-        self.best = json.loads(best.read_text())["value"] if trainer.global_step and best.exists() else None
-        if trainer.is_global_zero:
-            for path in steps(self.folder):
-                if step_of(path) > trainer.global_step:  # of a timeline that this run has left
-                    path.rename(path.with_name(f"set-aside-{path.name}"))
-
-    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        # The last one too is saved here, in mid-epoch to Lightning, so that a longer horizon can go on from it.
-        if trainer.global_step % self.every == 0 or trainer.global_step == pl_module.total_steps:
-            self.save(trainer)
-
-    def save(self, trainer: pl.Trainer) -> None:
-        """Save the present step, unless it was."""
-        step = trainer.global_step
-        if step == self.saved_at or (trainer.fit_loop.epoch_loop.batch_idx + 1) % trainer.accumulate_grad_batches:
-            return
-        path = self.folder / f"step-{step:06d}.ckpt"
-        trainer.save_checkpoint(path)
-        self.saved_at = step
-        if trainer.is_global_zero:
-            self._name(path, "last.ckpt")
-            for old in steps(self.folder)[: -self.keep]:
-                old.unlink()
-
-    def offer(self, trainer: pl.Trainer, value: float) -> None:
-        """Keep the present step as best.ckpt if the monitored value is the highest so far."""
-        if math.isfinite(value) and (self.best is None or value > self.best):
-            self.best = value
-            self.save(trainer)
-            if trainer.is_global_zero:
-                self._name(self.folder / f"step-{trainer.global_step:06d}.ckpt", "best.ckpt")
-                row = {"value": value, "step": trainer.global_step}
-                write_whole(self.folder / "best.json", json.dumps(row).encode())
-
-    def _name(self, path: Path, name: str) -> None:
-        aside = self.folder / f".{name}.partial"
-        aside.unlink(missing_ok=True)
+    named = [folder / name for name in ("last.ckpt", "best.ckpt") if (folder / name).is_file()]
+    refused: list[str] = []
+    sound: list[tuple[int, Path]] = []
+    for path in [*reversed(steps(folder)), *named]:
+        if sound and path.name.startswith("step-"):
+            continue
         try:
-            os.link(path, aside)
-        except OSError:  # a file system without hard links
-            shutil.copyfile(path, aside)
-        aside.replace(self.folder / name)
+            sound.append((check_resumable(path)["global_step"], path))
+        except CheckpointError as error:
+            refused.append(str(error))
+            print(f"passed over: {error}", flush=True)
+    if refused and not sound:
+        raise CheckpointError(
+            f"resume=auto: no run can go on from the {len(refused)} checkpoints in {folder}; the newest: {refused[0]}. "
+            f"Restore one, or choose another run_name"
+        )
+    return max(sound, key=lambda pair: pair[0])[1] if sound else None

@@ -10,10 +10,8 @@ from torch import Tensor, nn
 
 from medvlp.models.parts import Parts, freeze, set_mode
 from medvlp.models.pretrained import weights_hash
+from medvlp.training.checkpoints import FORMAT
 from medvlp.training.optim import Schedule, adamw
-
-FORMAT = 1
-"""Version of what `medvlp` holds in a checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +82,24 @@ class Training(pl.LightningModule):
                 "interval": "step",
             },
         }
+
+    def on_train_start(self) -> None:
+        # A checkpoint brings back the rates of its own run's schedule; horizon, warm-up and shape may have changed since.
+        scheduler: Any = self.lr_schedulers()
+        if scheduler is None:
+            return
+        restored = [group["lr"] for group in scheduler.optimizer.param_groups]
+        rates = [peak * scheduler.lr_lambdas[0](self.global_step) for peak in scheduler.base_lrs]
+        scheduler.last_epoch, scheduler._last_lr = self.global_step, list(rates)
+        for group, rate in zip(scheduler.optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate
+        if rates != restored and self.global_rank == 0:
+            print(
+                f"learning rate after step {self.global_step}: {max(rates):.4g}, by the schedule as it is configured now "
+                f"(optim.schedule, optim.warmup_steps, optim.final_lr_fraction, {self.total_steps} steps); "
+                f"the checkpoint had {max(restored):.4g}",
+                flush=True,
+            )
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         super().optimizer_step(*args, **kwargs)
