@@ -163,7 +163,7 @@ def test_weights_without_a_run_are_no_resume(tmp_path, change):
     change(made)
     torch.save(made, tmp_path / "a.ckpt")
     assert load_checkpoint(tmp_path / "a.ckpt")["global_step"] == 4
-    with pytest.raises(CheckpointError, match="holds no run to go on with .* start a new run with init_from="):
+    with pytest.raises(CheckpointError, match=r"holds no run to go on with .* start a new run with init_from="):
         check_resumable(tmp_path / "a.ckpt")
 
 
