@@ -130,6 +130,8 @@ def settling_stages(config: PrepConfig) -> list[Entry]:
     if config.split == "random":
         shares = {name: config.fractions[name] for name in SPLITS if name in config.fractions}
         split |= {"fractions": shares, "seed": config.split_seed}
+    if config.holdout:
+        split |= {"holdout": config.holdout, "seed": config.split_seed}
     entries = [split]
     if config.decontaminate:
         # By content and by a name to read; where the folder stands is not of the data.

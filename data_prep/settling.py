@@ -17,7 +17,7 @@ import numpy as np
 
 from data_prep.plan import digest_of
 from data_prep.sources import PrepError
-from data_prep.splits import SPLITS, group_hashes, keep_groups_whole, random_splits
+from data_prep.splits import SPLITS, group_hashes, hold_out, keep_groups_whole, random_splits
 from data_prep.stages.draft import FORMATS
 from data_prep.unit import Part
 from medvlp.shards import ShardDataset, read_members, to_members
@@ -110,9 +110,9 @@ def settle(folder: Path, parts: Sequence[Part], stages: list[dict[str, Any]], ev
     rows = Rows(folder, parts)
     by_name = {entry["stage"]: entry for entry in stages}
     published_N = rows.published()
-    settled = Settled(_splits(rows, published_N, by_name["split"]), np.ones(len(rows), bool))
-    changed_N = np.flatnonzero(settled.split_N != published_N)
-    settled.moved.update((SPLITS[published_N[row]], SPLITS[settled.split_N[row]]) for row in changed_N)
+    settled = Settled(published_N, np.ones(len(rows), bool))
+    _settle_splits(settled, rows, by_name["split"])
+    settled.moved.update(_moves(published_N, settled.split_N))
     with _room_in(folder):
         if "decontaminate" in by_name and len(rows):
             _settle_contamination(settled, rows, by_name["decontaminate"], evaluations)
@@ -134,12 +134,27 @@ def _room_in(folder: Path) -> Iterator[None]:
         ) from None
 
 
-def _splits(rows: Rows, published_N: np.ndarray, entry: dict[str, Any]) -> np.ndarray:
+def _settle_splits(settled: Settled, rows: Rows, entry: dict[str, Any]) -> None:
+    """Give samples to splits, and count each move under what it was made for."""
     if entry["by"] == "random":
-        return random_splits(rows.groups(), entry["fractions"], entry["seed"])
-    if entry["by"] == "grouped":
-        return keep_groups_whole(published_N, group_hashes(rows.groups()))
-    return published_N
+        steps = [("at random", random_splits(rows.groups(), entry["fractions"], entry["seed"]))]
+    elif entry["by"] == "grouped":
+        steps = [("where the rest of their group is", keep_groups_whole(settled.split_N, group_hashes(rows.groups())))]
+    else:
+        steps = []
+    if "holdout" in entry:
+        split_N = steps[-1][1] if steps else settled.split_N
+        settled.counts["split", "moved train→valid, held out of train"] = 0  # is said, too
+        steps.append(("held out of train", hold_out(split_N, rows.groups(), entry["holdout"], entry["seed"])))
+    for why, split_N in steps:
+        for (before, after), count in _moves(settled.split_N, split_N).items():
+            settled.counts["split", f"moved {before}→{after}, {why}"] += count
+        settled.split_N = split_N
+
+
+def _moves(before_N: np.ndarray, after_N: np.ndarray) -> Counter[tuple[str, str]]:
+    changed_N = np.flatnonzero(before_N != after_N)
+    return Counter((SPLITS[before_N[row]], SPLITS[after_N[row]]) for row in changed_N)
 
 
 def _settle_contamination(settled: Settled, rows: Rows, entry: dict[str, Any], evaluations: Sequence[str]) -> None:

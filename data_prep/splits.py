@@ -39,5 +39,15 @@ def random_splits(groups: Iterable[str], fractions: Mapping[str, float], seed: i
     return np.array([SPLITS.index(name) for name in names], np.int8)[chosen_N]
 
 
+def hold_out(split_N: np.ndarray, groups: Iterable[str], share: float, seed: int) -> np.ndarray:
+    """(N,) splits: of train's groups the expected share goes to valid, whole; other splits stay as they are.
+
+    A function of a group's name and the seed alone, so that data added later move nothing.
+    """
+    places_N = np.fromiter((_hash(f"holdout\0{seed}\0{group}") for group in groups), np.uint64) / 2.0**64
+    held_N = (split_N == SPLITS.index("train")) & (places_N < share)
+    return np.where(held_N, SPLITS.index("valid"), split_N).astype(split_N.dtype)
+
+
 def _hash(text: str) -> int:
     return int.from_bytes(hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()[:8], "big")

@@ -21,7 +21,8 @@ def summary(output: Path, ledger: dict[str, Any], was_done: bool) -> str:
     lines.append(f"in {ledger['in']}, out {ledger['out']} ({sizes}), dropped {ledger['in'] - ledger['out']}")
     for stage, reasons in ledger["drops"].items():
         lines += [f"  {count:>7} {stage}: {reason}" for reason, count in reasons.items()]
-    lines += [f"  {count:>7} moved {move}, where the rest of their group is" for move, count in ledger["moved"].items()]
+    moves = ledger["counts"].get("split", {})
+    lines += [f"  {count:>7} {move}" for move, count in moves.items()]
     lines += _passed_by(ledger)
     lines.append(f"shards {output}/<split>/, drops by name {output}/dropped.jsonl")
     lines.append(f"report {output}/report.html")

@@ -160,7 +160,7 @@ def look_at_files(config: CheckConfig) -> Iterator[Finding]:
     reader = open_source(config.source, config.input, flag=config.flag)
     limits = PrepConfig(source=config.source, max_pixels=config.data.max_pixels, modality=False, duplicates="off")
     stages = build_stages([stage for stage in unit_stages(limits, reader) if stage["stage"] != "measure"])
-    rules = Rules("", ["caption"], questions=False, max_pixels=0)  # the stages open the images
+    rules = Rules("", ["caption*"], questions=False, max_pixels=0)  # the stages open the images
     splits: dict[str, Together] = {}
     elsewhere: dict[str, tuple[str, str]] = {}
     ignored: Counter[str] = Counter()

@@ -161,8 +161,8 @@ def training_task(task: TaskConfig, config: TrainConfig, experiment: Experiment)
     if not (Path(task.data) / task.valid_split).exists() and (Path(task.data) / task.split).exists():
         raise ConfigError(
             f"task {task.name}: {task.data} has no split {task.valid_split!r} to score during training. Some sets have none "
-            f"(VQA-RAD): train without tasks=[{task.name}] and score with `medvlp eval`, or hold out a part of train, and "
-            f"name it as valid_split in a task file of your own (configs/task/ of the working folder)"
+            f"(VQA-RAD): train without tasks=[{task.name}] and score with `medvlp eval`, or prepare the data "
+            f"with holdout=0.1, which makes valid of a tenth of train's groups"
         )
     if task.kind != "vqa":
         return build_task(task, Bootstrap(resamples=0), task.valid_split)

@@ -120,6 +120,12 @@ def check_preparation(config: PrepConfig) -> None:
     strange = set(shares) - {"train", "valid", "test"}
     if strange or min(shares.values()) < 0 or abs(sum(shares.values()) - 1) > 1e-6:
         raise ConfigError(f"fractions={shares} must be shares of train, valid and test that add up to 1")
+    if not 0 <= config.holdout < 1:
+        raise ConfigError(f"holdout={config.holdout} must be a share of train's groups, from 0 to below 1")
+    if config.holdout and config.split == "random":
+        raise ConfigError(
+            f"holdout={config.holdout} takes from a published train; with split=random, fractions.valid does"
+        )
     asked = {
         "licences": config.licences,
         "languages": config.languages,

@@ -69,7 +69,9 @@ class PrepConfig:
     fractions: dict[str, float] = field(default_factory=lambda: {"train": 0.9, "valid": 0.05, "test": 0.05})
     """Shares of the groups with split=random."""
     split_seed: int = 0
-    """Which random split."""
+    """Which random split, and which groups are held out."""
+    holdout: float = 0.0
+    """Share of train's groups that become valid: by a hash of the group, so that none is in both and later data move none."""
     duplicates: str = "report"
     """Copies of images within the data: off (not looked for), report, or drop all but one."""
     duplicates_radius: int = 10

@@ -17,8 +17,9 @@ class SourceConfig:
     """Folder of one split, as `medvlp prep` writes it: the one that holds manifest.json."""
     weight: float = 1.0
     """Passes over this source in one epoch: 2 shows every sample twice, 0.5 another half each epoch."""
-    texts: list[str] = field(default_factory=lambda: ["caption"])
-    """Text fields to train on; with several, one of those that the sample has is drawn each time."""
+    texts: list[str] = field(default_factory=lambda: ["caption*"])
+    """Text fields to train on; `caption*` is all captions of a sample (`caption`, `caption_1`, …), `caption` the first alone.
+    Of several that a sample has one is drawn each time, by seed, epoch and position; instruct asks for each."""
     questions: list[str] = field(default_factory=list)
     """instruct: for samples without conversations, what their texts answer; one question is chosen by the sample's key."""
     question: str = ""

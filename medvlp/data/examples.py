@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medvlp.data.conversations import IMAGE, ChatEncoder, Encoded, split_long
+from medvlp.data.texts import texts_of
 from medvlp.shards import BadSample, Conversation, Sample, ShardDataset, ShardError, Turn
 from medvlp.shards.atomic import write_whole
 
@@ -201,11 +202,10 @@ class Asked(Rewritten):
             return sample
         images = "".join(f"{IMAGE}\n" for _ in sample.images)
         made = []
-        for name in self.fields:
-            if text := sample.texts.get(name, "").strip():
-                digest = hashlib.sha256(f"{sample.key}\0{name}".encode()).digest()
-                question = self.questions[int.from_bytes(digest[:8], "little") % len(self.questions)]
-                made.append(Conversation([Turn("user", images + question), Turn("assistant", text)], name))
+        for name, text in texts_of(sample, self.fields).items():
+            digest = hashlib.sha256(f"{sample.key}\0{name}".encode()).digest()
+            question = self.questions[int.from_bytes(digest[:8], "little") % len(self.questions)]
+            made.append(Conversation([Turn("user", images + question), Turn("assistant", text)], name))
         return replace(sample, conversations=made)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from medvlp.data.conversations import IMAGE
 from medvlp.data.decode import open_image
 from medvlp.data.problems import WARNINGS, Problem
-from medvlp.data.texts import text_id
+from medvlp.data.texts import text_id, texts_of
 from medvlp.shards import BadSample, Conversation, Sample, ShardDataset
 from medvlp.shards.index import open_index
 
@@ -54,7 +54,7 @@ class Seen:
 
 def look(sample: Sample, rules: Rules) -> Seen:
     """All that a sample shows by itself."""
-    captions = [text for name in rules.texts if (text := sample.texts.get(name, "").strip())]
+    captions = list(texts_of(sample, rules.texts).values())
     problems = [*_images(sample, rules), *_words(sample, rules, bool(captions))]
     if str(sample.metadata.get("licence") or "").lower() in UNKNOWN_LICENCES:
         problems.append(Problem("missing_licence", "", f"licence is {sample.metadata.get('licence')!r}"))

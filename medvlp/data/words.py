@@ -9,6 +9,7 @@ import torch
 
 from medvlp.data.conversations import IMAGE
 from medvlp.data.pictures import Pictures
+from medvlp.data.texts import texts_of
 from medvlp.shards import BadSample, Sample
 
 
@@ -25,7 +26,7 @@ class WordsOf:
     fields: Sequence[Sequence[str]]
 
     def __call__(self, sample: Sample, source: int) -> set[int]:
-        texts = [sample.texts[name] for name in self.fields[source] if name in sample.texts]
+        texts = list(texts_of(sample, self.fields[source]).values())
         texts += [turn.text.replace(IMAGE, "") for one in sample.conversations for turn in one.turns]
         # Behind a blank: many tokenizers know a word twice, at the beginning of a text and inside.
         lower = [" " + text.strip().lower() for text in texts if text.strip()]

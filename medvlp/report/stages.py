@@ -44,7 +44,10 @@ def how_split(contents: Contents) -> str:
     """How samples came to their splits."""
     entry = contents.stage("split") or {"by": "publisher"}
     how = _SPLITS.get(str(entry.get("by")), str(entry.get("by")))
-    return f"Samples are split {how}."
+    held = (
+        f"; then {100 * entry['holdout']:g}% of train's groups, by a hash, became valid" if "holdout" in entry else ""
+    )
+    return f"Samples are split {how}{held}."
 
 
 def changes_to_all(contents: Contents) -> list[str]:

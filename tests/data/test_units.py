@@ -5,7 +5,7 @@ from medvlp.data.batch import CollatePairs, PreparePairs
 from medvlp.data.loader import DataChanged, TrainingLoader
 from medvlp.data.order import Order, OrderedSource
 from medvlp.data.plan import Request, SamplePlan, Schedule
-from medvlp.data.texts import choose_text, text_id
+from medvlp.data.texts import choose_text, text_id, texts_of
 from medvlp.data.units import Units, Unreadable
 from medvlp.shards import BadSample, Sample, ShardDataset
 from tests.datasets import pairs, write_split
@@ -17,7 +17,7 @@ def tokenize(text: str) -> list[int]:
 
 def loader(folders, workers=0, rank=0, ranks=1, total=6, batch=6, seed=0):
     sources = [(folder.parent.name, ShardDataset(folder)) for folder in folders]
-    prepare = PreparePairs([["caption"]] * len(sources), tokenize, 16, [0.5, 1], [0.75, 1.33], 10**6)
+    prepare = PreparePairs([["caption*"]] * len(sources), tokenize, 16, [0.5, 1], [0.75, 1.33], 10**6)
     order = Order([OrderedSource(name, len(d), 1.0, d.manifest_hash) for name, d in sources], seed)
     schedule = Schedule(SamplePlan(order), batch, 1, rank, ranks)
     return TrainingLoader(Units(sources, prepare, seed), schedule, CollatePairs(0), total, workers, pin=False)
@@ -25,7 +25,11 @@ def loader(folders, workers=0, rank=0, ranks=1, total=6, batch=6, seed=0):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return write_split(tmp_path_factory.mktemp("a") / "train", pairs(20))
+    """Samples with four captions, one of which is drawn at each position."""
+    samples = pairs(20)
+    for sample in samples:
+        sample.texts |= {f"caption_{n}": f"{n} {sample.texts['caption']}" for n in (1, 2, 3)}
+    return write_split(tmp_path_factory.mktemp("a") / "train", samples)
 
 
 def same(one, other):
@@ -127,6 +131,24 @@ def test_a_text_is_drawn_from_those_that_are_there():
     assert drawn == {"a", "b"}
     with pytest.raises(BadSample, match="empty_caption"):
         choose_text(sample, ["empty", "absent"], np.random.default_rng(0))
+
+
+def test_all_captions_are_drawn_and_no_text_that_is_named_otherwise(folder):
+    drawn = [chr(tokens[0]) for batch in loader([folder], total=40) for tokens in batch["tokens"]]
+    counts = [drawn.count(first) for first in "f123"]  # "figure ...", "1 figure ...", ...
+    assert sum(counts) == len(drawn) == 240
+    assert min(counts) > 40
+    other = [chr(tokens[0]) for batch in loader([folder], total=40, seed=1) for tokens in batch["tokens"]]
+    assert other != drawn
+
+
+def test_texts_by_name_and_all_that_are_numbered_after_one():
+    texts = {"caption_10": "k", "caption_2": "c", "caption": "a", "caption_1": "b", "caption_de": "d", "roi": "r"}
+    sample = Sample(key="k", texts={**texts, "caption_3": " "})
+    assert texts_of(sample, ["caption*"]) == {"caption": "a", "caption_1": "b", "caption_2": "c", "caption_10": "k"}
+    assert texts_of(sample, ["caption"]) == {"caption": "a"}
+    assert list(texts_of(sample, ["roi", "caption*", "caption"]).values()) == ["r", "a", "b", "c", "k"]
+    assert texts_of(sample, ["absent*"]) == {}
 
 
 def test_text_ids_fold_case_and_white_space():

@@ -9,6 +9,7 @@ import pytest
 from data_prep import finish
 from data_prep.pipeline import prepare
 from data_prep.sources import PrepError, Unit, base
+from data_prep.splits import SPLITS
 from medvlp.shards import Sample, ShardDataset, ShardError, make_key, verify
 from tests.data_prep.folders import digests, jpeg
 
@@ -70,6 +71,12 @@ def figures(tmp_path, monkeypatch):
     return tmp_path / "in"
 
 
+def members_of(folder):
+    """Split → keys, as published."""
+    rows = json.loads((folder / "rows.json").read_text())
+    return {s: {make_key("figures", a, str(n)) for n, (split, a) in enumerate(rows) if split == s} for s in SPLITS}
+
+
 def grow(folder, *rows):
     (folder / "rows.json").write_text(json.dumps([*ROWS, *rows]))
 
@@ -107,6 +114,39 @@ def test_no_group_stands_in_two_splits(figures, tmp_path):
     valid = ShardDataset(tmp_path / "out" / "valid")
     assert set(valid.column("split")) == {"valid"}
     assert {valid.read(i).texts["caption"] for i in range(4)} == {f"plain figure {n}" for n in (3, 4, 6, 7)}
+
+
+def test_valid_is_held_out_of_a_published_train(figures, tmp_path):
+    grow(figures, *[("train", f"new{n}") for n in range(60)])
+    result = prepare("figures", figures, tmp_path / "one", holdout=0.3, split_seed=5)
+    before = members(tmp_path / "one")
+    published = members_of(figures)
+    assert set(before["test"]) == published["test"]
+    held = set(before["valid"]) - published["valid"]
+    assert held | set(before["train"]) == published["train"]
+    assert 8 < len(held) < 30
+    assert result.ledger["moved"] == {"train→valid": len(held)}
+    assert result.ledger["counts"]["split"] == {"moved train→valid, held out of train": len(held)}
+    grow(figures, *[("train", f"new{n}") for n in range(90)])
+    prepare("figures", figures, tmp_path / "two", holdout=0.3, split_seed=5)
+    after = members(tmp_path / "two")
+    assert set(before["valid"]) <= set(after["valid"])
+    assert set(before["train"]) <= set(after["train"])
+
+
+def test_moves_are_said_with_their_reason(figures, tmp_path):
+    grouped = prepare("figures", figures, tmp_path / "grouped", split="grouped", holdout=0.01).ledger
+    assert grouped["counts"]["split"] == {
+        "moved train→test, where the rest of their group is": 1,
+        "moved train→valid, held out of train": 0,
+        "moved train→valid, where the rest of their group is": 2,
+    }
+    drawn = prepare("figures", figures, tmp_path / "random", split="random").ledger["counts"]["split"]
+    assert all(what.endswith(", at random") for what in drawn)
+    with pytest.raises(PrepError, match=r"with split=random, fractions\.valid does"):
+        prepare("figures", figures, tmp_path / "both", split="random", holdout=0.1)
+    with pytest.raises(PrepError, match=r"holdout=1\.0 must be a share"):
+        prepare("figures", figures, tmp_path / "all", holdout=1.0)
 
 
 def test_random_splits_go_by_group_and_stay_when_data_grow(figures, tmp_path):
@@ -259,15 +299,15 @@ def test_an_evaluation_that_is_not_there(figures, tmp_path):
 
 
 def test_an_input_that_shrank_after_a_stop_in_the_finish_leaves_nothing_stale(figures, tmp_path, monkeypatch):
-    write_lines = finish.write_lines
+    write_rows = finish.write_rows
 
     def stop(path, *rows):
         if path.name == finish.COPIES:  # all splits are signed then
             raise KeyboardInterrupt
-        write_lines(path, *rows)
+        write_rows(path, *rows)
 
     with monkeypatch.context() as patch:
-        patch.setattr(finish, "write_lines", stop)
+        patch.setattr(finish, "write_rows", stop)
         with pytest.raises(KeyboardInterrupt):
             prepare("figures", figures, tmp_path / "out")
     assert (tmp_path / "out" / "valid" / "manifest.json").exists()

@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_prep.splits import SPLITS, group_hashes, keep_groups_whole, random_splits
+from data_prep.splits import SPLITS, group_hashes, hold_out, keep_groups_whole, random_splits
 
 
 @given(st.lists(st.tuples(st.integers(0, 2), st.sampled_from("abcdef")), min_size=1, max_size=40))
@@ -25,3 +25,20 @@ def test_random_shares():
 def test_one_split_takes_all():
     assert set(random_splits(["a", "b", "c"], {"train": 0.0, "test": 1.0}, seed=0)) == {SPLITS.index("test")}
     assert keep_groups_whole(np.array([], np.int8), group_hashes([])).tolist() == []
+
+
+def test_what_is_held_out_of_train():
+    names = [f"patient {number // 2}" for number in range(20_000)]
+    published = np.array([0, 0, 1, 2] * 5000, np.int8)
+    chosen = hold_out(published, names, 0.1, seed=0)
+    assert chosen.dtype == published.dtype
+    assert (chosen[published != 0] == published[published != 0]).all()
+    held = chosen[published == 0]
+    assert set(held) == {0, 1}
+    assert abs((held == 1).mean() - 0.1) < 0.01
+    pairs = held.reshape(-1, 2)
+    assert (pairs[:, 0] == pairs[:, 1]).all(), "groups are whole"
+    assert (chosen[:400] == hold_out(published[:400], names[:400], 0.1, seed=0)).all(), "data added later move none"
+    wider = hold_out(published, names, 0.2, seed=0)
+    assert (wider[chosen == 1] == 1).all(), "a larger share holds the smaller one"
+    assert (hold_out(published, names, 0.1, seed=1) != chosen).any()
