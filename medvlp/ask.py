@@ -72,18 +72,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def split_words(words: Sequence[str]) -> tuple[list[str], str]:
-    """Overrides, and the question: all words that do not begin with `key=`.
-
-    A single image's name is quoted for Hydra, so that it may have any characters.
-    """
+    """Overrides, and the question: all words that do not begin with `key=`."""
     keys, question = [], []
     for word in words:
-        key, equals, value = word.partition("=")
+        key, equals, _ = word.partition("=")
         if not equals or not re.fullmatch(r"[a-z][a-z_.]*", key):
             question.append(word)
-        elif key == "image" and not value.startswith("["):
-            quoted = value.replace("'", "\\'")
-            keys.append(f"image=['{quoted}']")
         else:
             keys.append(word)
     return keys, " ".join(question).strip()

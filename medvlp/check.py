@@ -33,13 +33,14 @@ if TYPE_CHECKING:
 USAGE = """usage: medvlp check recipes=<a recipe of medvlp train> [key=value ...]
        medvlp check data=<option> [model=<option> objective=<option>] [key=value ...]
        medvlp check data.sources.<name>.path=<folder of a split>
-       medvlp check source=<name> input=<folder or file> [flag=...]
+       medvlp check source=<name> input=<folder or file> [flag=... options.<name>=...]
 
 Looks at prepared shards, or at a publisher's files through the reader of a source, before anything is trained: names
 every fault with file and key, and how to mend it. Without a model it cannot count tokens. No weights are loaded.
 
 keys: those of `medvlp train`, and
-  source, input, flag   look at a publisher's files instead of at shards, as `medvlp prep` would read them
+  source, input, flag, options.<name>
+                        look at a publisher's files instead of at shards, as `medvlp prep` would read them
   output=<folder>       write every finding to findings.jsonl there; the table shows the first of each kind
   shown=3               samples whose conversations are shown, their supervised tokens in colour
 
@@ -157,7 +158,7 @@ def look_at_files(config: CheckConfig) -> Iterator[Finding]:
     def found(problem: Problem, key: str) -> Finding:
         return Finding(problem, config.source, config.input, key)
 
-    reader = open_source(config.source, config.input, flag=config.flag)
+    reader = open_source(config.source, config.input, flag=config.flag, options=config.options)
     limits = PrepConfig(source=config.source, max_pixels=config.data.max_pixels, modality=False, duplicates="off")
     stages = build_stages([stage for stage in unit_stages(limits, reader) if stage["stage"] != "measure"])
     rules = Rules("", ["caption*"], questions=False, max_pixels=0)  # the stages open the images

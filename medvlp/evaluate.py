@@ -6,7 +6,7 @@ from pathlib import Path
 
 import yaml
 
-from medvlp.config import ConfigError, EvalConfig, as_dict, compose, load_task
+from medvlp.config import ConfigError, EvalConfig, as_dict, compose, load_task, value_of
 from medvlp.listing import verb_help
 
 
@@ -16,13 +16,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     if "--help" in words or "-h" in words:
         print(verb_help("eval"))
         return 0
-    recipe = next((word.split("=", 1)[1] for word in words if word.startswith("recipes=")), "eval")
+    recipe = value_of(words, "recipes") or "eval"
     try:
         config: EvalConfig = compose("eval", words)
         tasks = [load_task(name) for name in config.tasks]
         missing = [path for path in config.checkpoints if not Path(path).is_file()]
         if missing:
-            raise ConfigError(f"checkpoints: {missing[0]}: no such file")
+            hint = "; several are written '[a.ckpt,b.ckpt]'" if "," in missing[0] else ""
+            raise ConfigError(f"checkpoints: {missing[0]}: no such file{hint}")
         folder = Path(config.output or f"runs/eval/{recipe}")
     except ConfigError as error:
         print(f"medvlp eval: {error}", file=sys.stderr)

@@ -3,8 +3,9 @@
 import sys
 from collections.abc import Sequence
 
-from medvlp.config import describe, list_options
-from medvlp.config.compose import SCHEMAS
+from medvlp.config import ConfigError, describe, list_options
+from medvlp.config.compose import SCHEMAS, search_folders
+from medvlp.config.yaml_files import read_mapping
 
 KINDS = {"recipes": "recipes", "tasks": "configs/task", "data": "configs/data", "models": "configs/model"}
 
@@ -57,10 +58,8 @@ def verb_help(verb: str) -> str:
 
 
 def _verb_of(recipe: str) -> str:
-    import yaml
-
-    from medvlp.config.compose import search_folders
-
     paths = [root / "recipes" / f"{recipe}.yaml" for root in search_folders()]
-    content = yaml.safe_load(next(path for path in paths if path.is_file()).read_text(encoding="utf-8"))
-    return str(content.get("verb", "")) if isinstance(content, dict) else ""
+    try:
+        return str(read_mapping(next(path for path in paths if path.is_file())).get("verb", ""))
+    except ConfigError:
+        return ""  # a damaged file is said by the verb that is to use it

@@ -133,6 +133,18 @@ def _options_of(constructor: Callable[..., Source]) -> list[str]:
     return [p.name for p in inspect.signature(constructor).parameters.values() if p.kind is p.KEYWORD_ONLY]
 
 
+def _as_typed(constructor: Callable[..., Source], options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options with numbers, true and false as the texts they were typed as, where a source takes texts only: a column
+    may be called 2024."""
+    parameters = inspect.signature(constructor, eval_str=True).parameters
+    plain = {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in options.items()}
+    takes_text = {name for name in options if parameters[name].annotation in (str, list[str] | str)}
+    return {
+        name: plain[name] if name in takes_text and isinstance(value, bool | int | float) else value
+        for name, value in options.items()
+    }
+
+
 def open_source(
     name: str, input: str, samples_per_shard: int = 1000, flag: str = "", options: Mapping[str, Any] | None = None
 ) -> Source:
@@ -150,7 +162,7 @@ def open_source(
             takes = f"its options are {', '.join(known)}" if known else "it has no options"
             raise PrepError(f"source {name} does not know options.{option}; {takes}")
     try:
-        return constructor(input, samples_per_shard, flag, **(options or {}))
+        return constructor(input, samples_per_shard, flag, **_as_typed(constructor, options or {}))
     except (TypeError, AttributeError, ValueError) as error:
         if not options:
             raise

@@ -13,21 +13,23 @@ import yaml
 from data_prep.sources.base import PrepError
 from data_prep.sources.templates import GAP, LABEL, Templates, fold, gaps_of, is_negated
 
-MAX_FILE_BYTES = 2**20
 KEYS = ("modality", "fields", "templates", "negated", "normal", "labels")
 
 
 def load_templates(name: str) -> Templates:
     """The templates of a name, or of a path that ends in .yaml. Raises PrepError: file, key and how to mend it."""
     path = _find(name)
-    data = path.read_bytes()
-    if len(data) > MAX_FILE_BYTES:
-        raise PrepError(f"{path} has {len(data)} bytes, expected templates of at most {MAX_FILE_BYTES}")
+    from medvlp.config import ConfigError
+    from medvlp.config.yaml_files import read_text
+
     try:
-        content = yaml.safe_load(data)
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
+        text = read_text(path)
+        content = yaml.safe_load(text)
+    except ConfigError as error:
+        raise PrepError(str(error)) from None
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise PrepError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
-    return _Checked(path, content).templates(hashlib.sha256(data).hexdigest())
+    return _Checked(path, content).templates(hashlib.sha256(text.encode()).hexdigest())
 
 
 def _find(name: str) -> Path:
@@ -35,14 +37,16 @@ def _find(name: str) -> Path:
 
     if name.endswith(".yaml"):
         if not Path(name).is_file():
-            raise PrepError(f"templates={name}: there is no such file")
+            raise PrepError(f"options.templates={name}: there is no such file")
         return Path(name)
     roots = reversed(search_folders())
     paths = {path.stem: path for root in roots for path in (root / "configs" / "templates").glob("*.yaml")}
     if name not in paths:
         close = get_close_matches(name, paths, n=1)
         hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise PrepError(f"unknown templates {name!r}{hint} available: {', '.join(sorted(paths))}, or a .yaml file")
+        raise PrepError(
+            f"options.templates={name!r} is not known{hint} available: {', '.join(sorted(paths))}, or a .yaml file"
+        )
     return paths[name]
 
 

@@ -138,8 +138,8 @@ def check_allow(allow: list[str]) -> None:
     for entry in allow:
         if normalise(str(entry)) == UNKNOWN:
             raise PrepError(
-                f"licence {entry!r} in allow is not known; write ids such as CC0, PDM, CC-BY, CC-BY-SA, CC-BY-NC-4.0, "
-                "NO-CC; samples whose licence is unknown are let through with unknown=keep"
+                f"licence {entry!r} in licences is not known; write ids such as CC0, PDM, CC-BY, CC-BY-SA, CC-BY-NC-4.0, "
+                "NO-CC; leave licences empty to let all through, those of unknown licence too"
             )
 
 
@@ -153,7 +153,7 @@ def licence_gate(
     """
     check_allow(allow)
     if unknown not in ("drop", "keep"):
-        raise PrepError(f"unknown={unknown!r} of the licence gate should be drop or keep")
+        raise PrepError(f"unknown of the licence gate is {unknown!r}, expected drop or keep")
     metadata = draft.sample.metadata
     licence = normalise(str(metadata.get("licence") or ""))
     # A LicenseRef is the publisher's own wording, which counts must not hold.
@@ -163,7 +163,9 @@ def licence_gate(
         raise Drop("licence_gate", "retracted", f"the article {metadata.get('article', '')} is retracted")
     if allow and licence == UNKNOWN and unknown == "drop":
         draft.count("licence_gate", "not allowed: unknown")
-        raise Drop("licence_gate", "licence_unknown", "no licence that can be read, and unknown=drop")
+        raise Drop(
+            "licence_gate", "licence_unknown", "no licence that can be read, and licences names which are let through"
+        )
     if allow and licence != UNKNOWN and not allows(allow, licence):
         draft.count("licence_gate", f"not allowed: {shown}")
         raise Drop("licence_gate", "licence_not_allowed", f"{licence}; allowed are {', '.join(allow)}")

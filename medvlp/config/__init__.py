@@ -13,6 +13,7 @@ from medvlp.config.compose import (
 )
 from medvlp.config.help import describe
 from medvlp.config.inspection import CheckConfig
+from medvlp.config.overrides import value_of
 from medvlp.config.preparation import PrepConfig
 from medvlp.config.schema import (
     AskConfig,
@@ -73,4 +74,5 @@ __all__ = [
     "register",
     "require_prepared",
     "suggestion",
+    "value_of",
 ]

@@ -149,8 +149,8 @@ def check_inspection(config: CheckConfig) -> None:
                 f"source={config.source} looks at a publisher's files, which no model reads: leave out data, model and recipes"
             )
         return
-    if config.input or config.flag:
-        raise ConfigError("input and flag belong to source=<name>; `medvlp list sources` shows the names")
+    if config.input or config.flag or config.options:
+        raise ConfigError("input, flag and options belong to source=<name>; `medvlp list sources` shows the names")
     check_train(config)
     if isinstance(config.model, LlavaConfig) and isinstance(config.objective, ContrastiveConfig):
         raise ConfigError(

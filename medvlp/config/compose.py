@@ -4,20 +4,20 @@ Neither Hydra nor OmegaConf is used outside this package.
 """
 
 import dataclasses
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin
 
-import yaml
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_config_search_path
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -25,6 +25,7 @@ from omegaconf.errors import OmegaConfBaseException
 from medvlp.config.assistant import InstructConfig, LlavaConfig, WordsConfig
 from medvlp.config.checks import ConfigError, check, suggestion
 from medvlp.config.inspection import CheckConfig
+from medvlp.config.overrides import field_types, parsed, value_of
 from medvlp.config.preparation import PrepConfig
 from medvlp.config.schema import (
     AskConfig,
@@ -32,13 +33,12 @@ from medvlp.config.schema import (
     ContrastiveConfig,
     EvalConfig,
     ExportConfig,
-    ModelConfig,
-    ObjectiveConfig,
     PartConfig,
     SourceConfig,
     TaskConfig,
     TrainConfig,
 )
+from medvlp.config.yaml_files import CheckedSource, check_recipe, first_comment, read_mapping
 
 PACKAGE = Path(__file__).resolve().parents[1]
 SHIPPED = PACKAGE / "_shipped" if (PACKAGE / "_shipped").is_dir() else PACKAGE.parent
@@ -54,6 +54,13 @@ SCHEMAS: dict[str, type] = {"train": TrainConfig, "eval": EvalConfig, "prep": Pr
 PRIMARY = {"train": "train", "eval": "evaluate", "prep": "prep", "export": "export"}
 SCHEMAS["ask"], PRIMARY["ask"] = AskConfig, "ask"
 SCHEMAS["check"], PRIMARY["check"] = CheckConfig, "check"
+GROUPS = {
+    "train": ("data", "model", "objective", "optim", "trainer", "recipes"),
+    "eval": ("recipes",),
+    "prep": ("recipes",),
+}
+GROUPS |= {"check": GROUPS["train"], "export": (), "ask": ()}
+"""Keys of a verb whose value names an option, a file of configs/<group>/ or recipes/."""
 KINDS: dict[str, dict[str, type]] = {"model": {}, "objective": {}}
 
 
@@ -100,35 +107,35 @@ def expand_grid(verb: str, overrides: Sequence[str], multirun: bool) -> list[lis
 
     A grid is a recipe whose `hydra.sweeper.params` list values, or `--multirun` with `key=a,b` on the command line.
     """
-    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-
     words = list(overrides)
+    params: dict[str, Any] = {}
     if not multirun:
         # A grid's recipe turns multirun on itself; a cell of it, started by us, turns it off again.
         _, hydra = _compose(verb, words)
         if hydra is None or "MULTIRUN" not in str(hydra.get("mode")):
             return [words]
-        params = OmegaConf.to_container(hydra.sweeper).get("params") or {}  # type: ignore[union-attr]
-    else:
-        params = {}
-    parser = OverridesParser.create()
-    sweep = parser.parse_overrides([f"{key}={value}" for key, value in params.items()] + words)
-    swept = [override.get_key_element() for override in sweep if override.is_sweep_override()]
-    cells: list[list[str]] = BasicSweeper.split_arguments(sweep, None)[0]
-    base = next((w.split("=", 1)[1] for w in words if w.startswith("run_name=")), None)
+        params = OmegaConf.to_container(hydra.sweeper).get("params") or {}  # type: ignore[union-attr,assignment]
+    axes: dict[str, list[str]] = {}
+    plain = []
+    for word in [*(f"{key}={value}" for key, value in params.items()), *words]:
+        override = _parsed(verb, word, is_grid=True)
+        if not override.is_sweep_override():
+            plain.append(word)
+        elif override.is_discrete_sweep():
+            axes[override.get_key_element()] = list(override.sweep_string_iterator())
+        else:
+            raise ConfigError(f"{word}: a grid has cells; list its values, e.g. {override.get_key_element()}=1,2")
+    base = value_of(plain, "run_name")
     if base is None:
-        plain = [w for w, o in zip(words, parser.parse_overrides(words), strict=True) if not o.is_sweep_override()]
         base = _compose(verb, plain)[0].get("run_name")
-    named = []
-    for cell in cells:
-        chosen = [word for word in cell if word.split("=", 1)[0] in swept]
-        suffix = "__".join(
-            re.sub(r"[^A-Za-z0-9.+-]+", "-", w.split("=", 1)[0].split(".")[-1] + "-" + w.split("=", 1)[1])
-            for w in chosen
-        )
-        rest = [word for word in cell if not word.startswith(("run_name=", "hydra."))]
-        named.append([*rest, f"run_name={base}__{suffix}", "hydra.mode=RUN"])
-    return named
+    rest = [word for word in plain if not word.startswith(("run_name=", "hydra."))]
+    cells = []
+    for values in itertools.product(*axes.values()):
+        names = [f"{key.split('.')[-1]}-{value}" for key, value in zip(axes, values, strict=True)]
+        suffix = "__".join(re.sub(r"[^\w.+-]+", "-", name.replace("'", "")) for name in names)
+        chosen = [f"{key}={value}" for key, value in zip(axes, values, strict=True)]
+        cells.append([*rest, *chosen, f"run_name={base}__{suffix}", "hydra.mode=RUN"])
+    return cells
 
 
 def as_dict(config: Any) -> dict[str, Any]:
@@ -164,7 +171,7 @@ def load_task(name: str) -> TaskConfig:
     if name not in paths:
         raise ConfigError(f"unknown task {name!r}{suggestion(name, list(paths))} Available: {', '.join(sorted(paths))}")
     try:
-        task = _to_object(OmegaConf.merge(OmegaConf.structured(TaskConfig), OmegaConf.load(paths[name])))
+        task = _to_object(OmegaConf.merge(OmegaConf.structured(TaskConfig), read_mapping(paths[name])))
     except OmegaConfBaseException as error:
         raise ConfigError(f"{paths[name]}: {_first_line(error)}") from None
     check(task)
@@ -176,11 +183,7 @@ def list_options(folder: str) -> dict[str, str]:
     found = {}
     for root in reversed(search_folders()):
         for path in sorted((root / folder).rglob("*.yaml")):
-            comments = [
-                line[1:].strip() for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("#")
-            ]
-            text = next((line for line in comments if not line.startswith("@")), "")
-            found[path.relative_to(root / folder).with_suffix("").as_posix()] = text
+            found[path.relative_to(root / folder).with_suffix("").as_posix()] = first_comment(path)
     return found
 
 
@@ -197,18 +200,25 @@ def _compose(verb: str, given: Sequence[str]) -> tuple[DictConfig, DictConfig | 
         if f"{key}." in OPEN_MAPPINGS:
             field = ".<field>" if OPEN_MAPPINGS[f"{key}."] else ""
             raise ConfigError(f"{key} is set name by name, e.g. {key}.<name>{field}=<value>")
-    recipe = next((word.split("=", 1)[1] for word in overrides if word.startswith("recipes=")), None)
+    recipe = value_of(overrides, "recipes")
     if recipe is not None:
         _check_recipe(verb, recipe)
-    fixed = [word for word in overrides if not word.startswith(tuple(OPEN_MAPPINGS))]
+    read = {word: _parsed(verb, word) for word in overrides}
+    for word, override in read.items():
+        if override.is_sweep_override():
+            raise ConfigError(
+                f"{word}: several values for one key are a grid, which only `medvlp train -m` runs; give one"
+            )
+    named = [word for word in overrides if word.startswith(tuple(OPEN_MAPPINGS))]
+    fixed = [str(read[word].input_line) for word in overrides if word not in named]
     try:
         with _hydra():
             node = hydra_compose(PRIMARY[verb], fixed, return_hydra_config=True)
         OmegaConf.set_struct(node, False)
         hydra = node.pop("hydra", None)
         node.pop("recipes", None)
-        for override in OverridesParser.create().parse_overrides([word for word in overrides if word not in fixed]):
-            _set_named(node, override.get_key_element(), override.value())
+        for word in named:
+            _set_named(node, word.partition("=")[0], read[word].value())
         if verb == "train":
             _one_length(node, overrides)
         OmegaConf.resolve(node)
@@ -217,6 +227,34 @@ def _compose(verb: str, given: Sequence[str]) -> tuple[DictConfig, DictConfig | 
         raise ConfigError(_missing_option(error)) from None
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(_readable(verb, error, overrides)) from None
+    except RecursionError:
+        raise ConfigError(
+            f"recipe {recipe!r} takes itself as a default, by itself or by one of its own defaults"
+        ) from None
+
+
+def _parsed(verb: str, word: str, is_grid: bool = False) -> Override:
+    """An argument as Hydra understands it, read by the type of its field.
+
+    Raises:
+        ConfigError: an unknown key, or a value that the field cannot have.
+    """
+    key, _, value = word.partition("=")
+    prefix = next((name for name in OPEN_MAPPINGS if key.startswith(name)), None)
+    if prefix is not None:
+        schema, field = OPEN_MAPPINGS[prefix], key.rpartition(".")[2]
+        fields = {item.name: item.type for item in dataclasses.fields(schema)} if schema else {field: Any}
+        # Names of sources and parts are whatever people call them: outside of grids, Hydra does not see them.
+        return parsed(word, fields.get(field), is_grid, "" if is_grid else "named")
+    if key.startswith("hydra."):
+        return parsed(word, None)
+    types = field_types(SCHEMAS[verb], KINDS)
+    if key in GROUPS[verb]:
+        return parsed(word, list[str] if value.startswith("[") else str | None, is_grid)
+    mapping = next((name for name in types if key.startswith(f"{name}.") and get_origin(types[name]) is dict), None)
+    if key not in types and mapping is None:
+        raise ConfigError(f"unknown key {key!r}{suggestion(key, list(types))} `medvlp {verb} --help` lists the keys")
+    return parsed(word, get_args(types[mapping])[1] if mapping else types[key], is_grid)
 
 
 def _set_named(node: DictConfig, key: str, value: Any) -> None:
@@ -254,10 +292,10 @@ def _hydra() -> Iterator[None]:
     """
     roots = search_folders()
     first, *others = [path for path in [*(root / "configs" for root in roots), *roots] if path.is_dir()]
-    search = create_config_search_path(str(first))
+    search = create_config_search_path(f"{CheckedSource.scheme()}://{first}")
     schema = search.get_path().pop()  # Hydra insists on its being the last
     for path in others:
-        search.append("medvlp", f"file://{path}")
+        search.append("medvlp", f"{CheckedSource.scheme()}://{path}")
     search.get_path().append(schema)
     with initialize_config_dir(str(SHIPPED / "configs"), version_base="1.3"):
         GlobalHydra.instance().clear()
@@ -286,11 +324,7 @@ def _check_recipe(verb: str, name: str) -> None:
     if path is None:
         known = sorted(list_options("recipes"))
         raise ConfigError(f"unknown recipe {name!r}{suggestion(name, known)} Available: {', '.join(known)}")
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not YAML: {error}") from None
-    stated = content.get("verb") if isinstance(content, dict) else None
+    stated = check_recipe(path).get("verb")
     if stated != verb and (verb, stated) != ("check", "train"):
         said = f"is for `medvlp {stated}`" if stated else "does not say `verb: " + verb + "`"
         raise ConfigError(f"recipe {name!r} ({path}) {said}, but this is `medvlp {verb}`")
@@ -299,7 +333,9 @@ def _check_recipe(verb: str, name: str) -> None:
 def _missing_option(error: MissingConfigException) -> str:
     wanted = (error.missing_cfg_file or "").strip("/")
     group, _, option = wanted.rpartition("/")
-    options = sorted(o for o in (error.options or list_options(f"configs/{group}")) if not o.endswith("_schema"))
+    if group.startswith("recipes/"):
+        return f"a recipe says `override /{group.removeprefix('recipes/')}: {option}` in its defaults, with the slash"
+    options = sorted(list_options("recipes" if group == "recipes" else f"configs/{group}"))
     return f"{group}={option}: no such option{suggestion(option, options)} Available: {', '.join(options)}"
 
 
@@ -313,33 +349,20 @@ def _readable(verb: str, error: Exception, overrides: list[str]) -> str:
     unknown = re.search(r"Could not override '([^']+)'|Key '([^']+)' (?:is not in struct|not in)", text)
     if unknown:
         key = full.group(1) if full else unknown.group(1) or unknown.group(2)
-        known = _all_keys(verb)
+        known = list(field_types(SCHEMAS[verb], KINDS))
         if key in known:
             group = key.split(".")[0]
             return f"{key} is not a key of the chosen {group}; `medvlp {verb} --help` lists each option's keys"
         return f"unknown key {key!r}{suggestion(key, known)} `medvlp {verb} --help` lists the keys"
-    reason = next((line for link in reversed(chain) for line in str(link).splitlines() if line.strip()), str(error))
+    lines = [line.strip() for link in reversed(chain) for line in str(link).splitlines() if line.strip()]
+    reason = next((line for line in lines if not line.endswith("raised while composing config:")), str(error))
+    reason = re.sub(r"^ConfigError raised while resolving interpolation: ", "", reason)
     if full:
         words = [word.lstrip("+") for word in overrides]
         given = next((word for word in words if word.split("=", 1)[0] == full.group(1)), full.group(1))
         return f"{given}: {reason}"
-    return reason
-
-
-def _all_keys(verb: str) -> list[str]:
-    types: list[tuple[str, type]] = [("", SCHEMAS[verb])]
-    keys = []
-    while types:
-        prefix, schema = types.pop()
-        for item in dataclasses.fields(schema):
-            name = prefix + item.name
-            keys.append(name)
-            if dataclasses.is_dataclass(item.type):
-                options = (
-                    KINDS.get(item.name, {}).values() if item.type in (ModelConfig, ObjectiveConfig) else [item.type]
-                )
-                types += [(name + ".", option) for option in options]  # type: ignore[misc]
-    return keys
+    recipe = value_of(overrides, "recipes")
+    return f"recipe {recipe!r}: {reason}" if recipe else reason
 
 
 def _first_line(error: Exception) -> str:

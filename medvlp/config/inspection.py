@@ -1,6 +1,7 @@
 """What can be configured of `medvlp check`: a training's own configuration, of which the model may be left out."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from medvlp.config.schema import ModelConfig, TrainConfig
 
@@ -17,6 +18,8 @@ class CheckConfig(TrainConfig):
     """With source: the folder (or file) as the publisher releases it."""
     flag: str = ""
     """With source: the reader's flag, as for `medvlp prep`."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """With source: the reader's own choices, as for `medvlp prep`: options.image=picture."""
     output: str = ""
     """Folder for findings.jsonl, which holds every finding; empty writes none."""
     shown: int = 3

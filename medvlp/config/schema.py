@@ -44,7 +44,7 @@ class DataConfig:
     """What is trained on, and how it is read."""
 
     sources: dict[str, SourceConfig] = field(default_factory=dict)
-    """The blend by name; `data=[a,b]` joins two options, `data.sources.a.weight=2` changes one."""
+    """The blend by name; `data=[roco,quilt]` joins two options, `data.sources.a.weight=2` changes one."""
     global_batch_size: int = 64
     """Samples in one optimizer step, over all ranks and accumulated batches."""
     workers: int = 2

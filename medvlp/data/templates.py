@@ -82,7 +82,7 @@ def _choose(tokenizer: Any, choice: str) -> tuple[str, str]:
     if choice.endswith(".jinja"):
         return Path(choice).name, _read(Path(choice))
     if choice:
-        raise ValueError(f"model.template={choice} is not known; {_CHOICES}")
+        raise ValueError(f"model.language.template={choice} is not known; {_CHOICES}")
     if not tokenizer.chat_template:
         raise ValueError(f"the tokenizer {tokenizer.name_or_path!r} has no chat template; {_CHOICES}")
     own = tokenizer.get_chat_template()
@@ -99,22 +99,22 @@ def _choose(tokenizer: Any, choice: str) -> tuple[str, str]:
 
 
 _CHOICES = (
-    f"set model.template=<family>, one of {', '.join(FAMILIES)}, or model.template=<path>.jinja, a template that has "
-    "{% generation %} … {% endgeneration %} around each answer and the token that ends it"
+    f"set model.language.template=<family>, one of {', '.join(FAMILIES)}, or model.language.template=<path>.jinja, a template "
+    "that has {% generation %} … {% endgeneration %} around each answer and the token that ends it"
 )
 
 
 def _read(path: Path) -> str:
     if not path.is_file():
-        raise ValueError(f"model.template={path}: there is no such file")
+        raise ValueError(f"model.language.template={path}: there is no such file")
     if path.stat().st_size > MAX_TEMPLATE_BYTES:
         raise ValueError(
-            f"model.template={path} has more than {MAX_TEMPLATE_BYTES} bytes; a chat template has a few hundred"
+            f"model.language.template={path} has more than {MAX_TEMPLATE_BYTES} bytes; a chat template has a few hundred"
         )
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise ValueError(f"model.template={path} is not UTF-8 (byte {error.start})") from None
+        raise ValueError(f"model.language.template={path} is not UTF-8 (byte {error.start})") from None
 
 
 def _spans(tokenizer: Any, template: str) -> list[Span]:
@@ -149,24 +149,25 @@ def _check_markers(tokenizer: Any, name: str, template: str) -> None:
         text, spans = render(tokenizer, template, turns)
         prompts = [render(tokenizer, template, turns[:count], add_generation_prompt=True)[0] for count in (1, 3)]
     except TemplateError as error:
-        raise ValueError(f"model.template={name} cannot be used: {error}") from None
+        raise ValueError(f"model.language.template={name} cannot be used: {error}") from None
     marked = [text[begin:end] for begin, end in spans]
     answers = [_LEFT["content"], _YES["content"].strip()]
     if len(marked) != 2 or any(not m.strip().startswith(a) for m, a in zip(marked, answers, strict=True)):
         raise ValueError(
-            f"model.template={name}: its {{% generation %}} markers should enclose the answers {answers}, but enclose {marked}"
+            f"model.language.template={name}: its {{% generation %}} markers should enclose the answers {answers}, but enclose "
+            f"{marked}"
         )
     for (begin, _), prompt in zip(spans, prompts, strict=True):
         if text[:begin] != prompt:
             raise ValueError(
-                f"model.template={name}: what precedes an answer in training, {text[:begin]!r}, is not the prompt that "
+                f"model.language.template={name}: what precedes an answer in training, {text[:begin]!r}, is not the prompt that "
                 f"generation starts from, {prompt!r}; move the {{% generation %}} marker"
             )
     special = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
     for words in marked:
         if not words.rstrip().endswith(tuple(special)):
             raise ValueError(
-                f"model.template={name} ends an answer with {words[-12:]!r}, in which the tokenizer "
+                f"model.language.template={name} ends an answer with {words[-12:]!r}, in which the tokenizer "
                 f"{tokenizer.name_or_path!r} knows no special token, so generation would not stop; choose the template "
                 f"of the tokenizer's family, or put the end token inside the markers. Its special tokens: {sorted(special)}"
             )

@@ -33,7 +33,7 @@ def info_nce(
         ValueError: unknown same_text, or text_ids_B missing.
     """
     if same_text not in SAME_TEXT:
-        raise ValueError(f"same_text={same_text!r} is not one of {SAME_TEXT}")
+        raise ValueError(f"objective.same_text={same_text!r} is not one of {SAME_TEXT}")
     all_image_ND, all_text_ND = gather(image_BD), gather(text_BD)
     to_text_BN = logit_scale * image_BD @ all_text_ND.T
     to_image_BN = logit_scale * text_BD @ all_image_ND.T
@@ -44,7 +44,7 @@ def info_nce(
         positive_BN = own_BN
     else:
         if text_ids_B is None:
-            raise ValueError(f"same_text={same_text!r} needs text_ids_B")
+            raise ValueError(f"objective.same_text={same_text} needs text_ids_B")
         same_BN = text_ids_B[:, None] == gather(text_ids_B)[None, :]
         positive_BN = same_BN if same_text == "positive" else own_BN
         if same_text == "masked":

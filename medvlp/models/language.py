@@ -85,10 +85,14 @@ def _split(reference: str, gguf: str) -> tuple[str, str]:
     if reference.endswith(GGUF):
         path = Path(place)
         if gguf or not path.is_file():
-            raise WeightsError(f"{reference}: no such file" if not gguf else f"{reference} and gguf={gguf!r}: give one")
+            raise WeightsError(
+                f"{reference}: no such file" if not gguf else f"{reference} and model.language.gguf={gguf!r}: give one"
+            )
         return str(path.parent), path.name
     if gguf and (Path(gguf).name != gguf or not gguf.endswith(GGUF)):
-        raise WeightsError(f"gguf={gguf!r}: expected the name of a .gguf file in {reference}, without folders")
+        raise WeightsError(
+            f"model.language.gguf={gguf!r}: expected the name of a .gguf file in {reference}, without folders"
+        )
     return place, gguf
 
 
@@ -96,13 +100,15 @@ def _quantization(name: str | None, dtype: torch.dtype, weights: bool, gguf: str
     if name is None:
         return {}
     if name != "nf4":
-        raise WeightsError(f"quantization={name!r} is not known; expected nf4, or none")
+        raise WeightsError(f"model.language.quantization={name!r} is not known; expected nf4, or none")
     if gguf or not weights:
         raise WeightsError(
-            "quantization=nf4 quantises safetensors weights as it loads them: no GGUF, no random weights"
+            "model.language.quantization=nf4 quantises safetensors weights as it loads them: no GGUF, no random weights"
         )
     if importlib.util.find_spec("bitsandbytes") is None:
-        raise WeightsError("quantization=nf4 needs bitsandbytes, which is not installed: pip install 'medvlp[qlora]'")
+        raise WeightsError(
+            "model.language.quantization=nf4 needs bitsandbytes, which is not installed: pip install 'medvlp[qlora]'"
+        )
     return {
         "quantization_config": BitsAndBytesConfig(
             load_in_4bit=True,

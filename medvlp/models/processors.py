@@ -27,8 +27,8 @@ def clip_processor(preprocess: Mapping[str, Any]) -> CLIPImageProcessorPil:
     mode = preprocess["resize_mode"]
     if mode == "longest":
         raise WeightsError(
-            "resize_mode=longest cannot be carried over: transformers' CLIP image processor cannot pad to a square. "
-            "Train the CLIP with resize_mode shortest or squash"
+            "model.image.resize_mode=longest cannot be carried over: transformers' CLIP image processor cannot pad to a square. "
+            "Train the CLIP with model.image.resize_mode=squash or shortest"
         )
     square = {"height": height, "width": width}
     return CLIPImageProcessorPil(

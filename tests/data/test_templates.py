@@ -156,7 +156,7 @@ def test_a_marker_that_marks_nothing_is_none():
 )
 def test_what_looks_like_a_family_but_renders_otherwise_is_not_guessed(template):
     with pytest.raises(
-        ValueError, match=r"no known family renders the same text.*model.template=<family>, one of chatml"
+        ValueError, match=r"no known family renders the same text.*model.language.template=<family>, one of chatml"
     ):
         chat_template(tokenizer_with(template))
 
@@ -164,9 +164,9 @@ def test_what_looks_like_a_family_but_renders_otherwise_is_not_guessed(template)
 @pytest.mark.parametrize(
     ("template", "choice", "complaint"),
     [
-        (None, "", r"has no chat template; set model.template=<family>, one of chatml, smollm2"),
-        (None, "chatlm", r"model.template=chatlm is not known"),
-        (None, "nowhere.jinja", r"model.template=nowhere.jinja: there is no such file"),
+        (None, "", r"has no chat template; set model.language.template=<family>, one of chatml, smollm2"),
+        (None, "chatlm", r"model.language.template=chatlm is not known"),
+        (None, "nowhere.jinja", r"model.language.template=nowhere.jinja: there is no such file"),
         # the marker stands around the question
         (
             own_template("{{ m.content }}").replace("{{ m.content }}<|im_end|>", MARKED),
@@ -196,7 +196,7 @@ def test_what_looks_like_a_family_but_renders_otherwise_is_not_guessed(template)
             r"ends an answer with 'On the left.', in which the tokenizer .* knows no special token",
         ),
         # another family's end token
-        (None, "llama-3", r"model.template=llama-3 ends an answer with '.*<\|eot_id\|>'"),
+        (None, "llama-3", r"model.language.template=llama-3 ends an answer with '.*<\|eot_id\|>'"),
     ],
 )
 def test_templates_that_cannot_be_trained_with(template, choice, complaint):
@@ -221,7 +221,7 @@ def test_a_file(tmp_path):
         (b"{{ '\xff' }}", r"is not UTF-8 \(byte 4\)"),
         (b" " * 65537, "has more than 65536 bytes"),
         (PUBLISHED["chatml"].encode(), "should enclose the answers"),
-        (b"{% for m in messages %}", r"model.template=bad.jinja cannot be used"),
+        (b"{% for m in messages %}", r"model.language.template=bad.jinja cannot be used"),
     ],
 )
 def test_files_that_are_no_templates(tmp_path, content, complaint):

@@ -12,11 +12,12 @@ import pytest
 
 from data_prep.deidentify.pseudonym import pseudonym
 from data_prep.pipeline import prepare
-from data_prep.sources import Dropped, PrepError
+from data_prep.sources import Dropped, PrepError, open_source
 from data_prep.sources import parquet_rows as parquet_rows_module
 from data_prep.sources.csv_table import CsvTable
 from data_prep.sources.parquet_rows import parquet_rows
 from data_prep.sources.table_rows import relative
+from medvlp.config import compose
 from medvlp.shards import ShardDataset, verify
 from medvlp.shards.schema import to_members
 from tests.data_prep.folders import jpeg
@@ -372,3 +373,15 @@ def test_prepared(write, tmp_path):
     assert verify(tmp_path / "out") == []
     sample = ShardDataset(tmp_path / "out" / "test").read(0)
     assert sample.texts["caption"] == "a medical image without an abnormal finding"
+
+
+def test_columns_may_be_called_numbers_and_anything_else(write):
+    path = write(
+        'image,"Befund, Text",2024,true\nimages/a.jpg,A mass,p1,x\nimages/b.jpg,A scan,p2,y\n', "a=b,c (1).csv"
+    )
+    words = ["source=csv", f"input={path}", "output=x", "options.image=image", "options.caption=Befund, Text"]
+    options = compose("prep", [*words, "options.group=2024", "options.labels=true"]).options
+    assert options["group"] == 2024  # nothing says yet that a source takes texts only
+    first, second = samples(open_source("csv", path, options=options))
+    assert (first.texts["caption"], first.metadata["group"], first.labels) == ("A mass", "p1", {"true": "x"})
+    assert second.metadata["group"] == "p2"

@@ -241,7 +241,7 @@ def test_names_that_are_not_utf8(tmp_path):
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        ({"templates": "chest_xrays"}, "unknown templates 'chest_xrays'; did you mean 'chest_xray'?"),
+        ({"templates": "chest_xrays"}, "options.templates='chest_xrays' is not known; did you mean 'chest_xray'?"),
         ({"templates": ""}, "options.templates is empty"),
         ({"group": "person["}, "options.group=person[ is not a regular expression"),
         ({"group": r"person\d+"}, "should say which part of a path names the patient"),

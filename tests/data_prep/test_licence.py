@@ -173,7 +173,7 @@ def test_what_the_gate_drops():
 
 
 def test_a_slip_in_the_policy():
-    with pytest.raises(PrepError, match="licence 'CCC-BY' in allow is not known"):
+    with pytest.raises(PrepError, match="licence 'CCC-BY' in licences is not known"):
         gate("CC-BY", ["CCC-BY"])
-    with pytest.raises(PrepError, match="should be drop or keep"):
+    with pytest.raises(PrepError, match="expected drop or keep"):
         gate("CC-BY", [], unknown="maybe")

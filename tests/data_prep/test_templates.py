@@ -198,7 +198,11 @@ def test_fields_of_texts():
             "labels describes 'ok', which normal.labels has too",
         ),
         ("!!python/object/apply:os.system ['true']", "is not YAML: could not determine a constructor"),
-        ("templates: ['" + "x" * 2**20 + "{label}']", "expected templates of at most 1048576"),
+        (
+            "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}' if n else 'x'] * 10)}]\n" for n in range(9)),
+            "its aliases make",
+        ),
+        ("templates: ['" + "x" * 2**20 + "{label}']", "expected at most 1048576"),
     ],
 )
 def test_files_that_are_refused(load, text, complaint):
@@ -208,7 +212,9 @@ def test_files_that_are_refused(load, text, complaint):
 
 def test_names_are_found_in_the_working_folder_and_then_among_the_shipped(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(PrepError, match=r"unknown templates 'generik'; did you mean 'generic'\? available: brain_mri"):
+    with pytest.raises(
+        PrepError, match=r"options.templates='generik' is not known; did you mean 'generic'\? available: brain_mri"
+    ):
         load_templates("generik")
     with pytest.raises(PrepError, match=r"templates=no.yaml: there is no such file"):
         load_templates("no.yaml")

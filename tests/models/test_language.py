@@ -135,7 +135,7 @@ def refused(reference, said, **options):
 def test_what_cannot_be_loaded_says_why(folder, tmp_path_factory):
     refused(folder / "absent", r"language model .*absent cannot be loaded .* Give a local folder")
     refused(folder / "absent.gguf", "no such file")
-    refused(folder, r"gguf='../x.gguf': expected the name of a .gguf file", gguf="../x.gguf")
+    refused(folder, r"model.language.gguf='../x.gguf': expected the name of a .gguf file", gguf="../x.gguf")
     refused(folder, "quantization='int3' is not known; expected nf4", quantization="int3")
     refused(folder, "no GGUF, no random weights", quantization="nf4", weights=False)
     bert = tmp_path_factory.mktemp("bert")

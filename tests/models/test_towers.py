@@ -166,7 +166,7 @@ def test_what_is_no_tower_is_refused_with_what_to_do(folders, tmp_path):
     for layer in (0, 4, -5):
         with pytest.raises(WeightsError, match=r"feature_layer=(0|4|-5): .* has hidden states -4 to -1 and 1 to 3"):
             load_tower(str(root / "clip"), feature_layer=layer)
-    with pytest.raises(WeightsError, match=r"weights_file='x.pth' is for timm"):
+    with pytest.raises(WeightsError, match=r"model.tower.weights='x.pth' is for timm"):
         load_tower(str(root / "clip"), weights_file="x.pth")
     with pytest.raises(WeightsError, match="Give a local folder"):
         load_tower(str(tmp_path / "absent"))
@@ -335,7 +335,8 @@ def test_pixels_of_real_images_are_those_of_open_clip(test_data, tmp_path):
 
 def test_preprocessing_that_cannot_be_carried_over_is_refused():
     with pytest.raises(
-        WeightsError, match=r"resize_mode=longest .* Train the CLIP with resize_mode shortest or squash"
+        WeightsError,
+        match=r"model.image.resize_mode=longest .* Train the CLIP with model.image.resize_mode=squash or shortest",
     ):
         clip_processor(settings("longest"))
     with pytest.raises(WeightsError, match=r"size \[32, 64\]"):

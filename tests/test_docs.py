@@ -1,0 +1,176 @@
+"""What docs, help and messages name is there: keys, files, recipes, options."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+from data_prep.sources.base import SOURCES, _constructor, _options_of
+from data_prep.sources.template_files import load_templates
+from medvlp.cli import VERBS
+from medvlp.config import TaskConfig, compose
+from medvlp.config.compose import KINDS, OPEN_MAPPINGS, SCHEMAS, list_options
+from medvlp.config.overrides import field_types
+
+ROOT = Path(__file__).parents[1]
+DOCS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PROSE = [path for path in DOCS if path.name not in ("decisions.md",)]  # decisions tell of what was, too
+SOURCE_FILES = [path for package in ("medvlp", "data_prep") for path in sorted((ROOT / package).rglob("*.py"))]
+NO_KEYS = (
+    "key",
+    "hydra.mode",
+    "weights_only",
+    "backend",
+    "units",
+    "md5",
+    "v",
+    "x",
+    "src",
+    "sep",
+    "do_sample",
+    "vision_cfg.{}",
+    "factor",
+    "defaults",
+)
+"""What stands before = in texts and is no key of ours: Python's, shells', addresses'."""
+OF_YOUR_OWN = ("mine.yaml", "runs.yaml")
+CODE = re.compile(r"from_pretrained\(|torch\.load\(|namespace\(|apply_chat_template\(|add_tokens\(")
+"""Texts that are programs."""
+PATH = re.compile(
+    r"(?<![\w/.>])((?:medvlp|data_prep|configs|recipes|launch|docs|tests|benchmarks)/[\w./<>{}*-]*[\w>}*])"
+)
+KEY = re.compile(r"(?<![\w./<\[{-])([a-z][a-z0-9_]*(?:\.(?:[a-z][a-z0-9_]*|<\w+>|\{\}|\*))*)=(?![=\s])")
+
+
+def known_keys():
+    schemas = [*SCHEMAS.values(), TaskConfig]
+    return {key for schema in schemas for key in field_types(schema, KINDS)} | {"recipes"}
+
+
+def is_known(key, keys):
+    prefix = next((prefix for prefix in OPEN_MAPPINGS if key.startswith(prefix)), None)
+    if prefix == "options.":
+        return key.removeprefix(prefix) in OPTIONS | {"<name>", "{}", "<column>"}
+    if prefix:
+        fields = field_types(OPEN_MAPPINGS[prefix], KINDS)
+        return key.rpartition(".")[2] in fields or key.rpartition(".")[2] in ("<field>", "{}")
+    return key in keys or (
+        "{}" in key and any(re.fullmatch(re.escape(key).replace(r"\{\}", ".+"), one) for one in keys)
+    )
+
+
+COMING = {"encoding", "separator", "quotes"}
+OPTIONS = COMING | {option for source in SOURCES for option in _options_of(_constructor(source))}
+
+
+def texts_of(path):
+    """(line, text) of every string of a Python file that people may see: f-strings with {} for what is filled in."""
+    tree = ast.parse(path.read_text("utf-8"))
+    parts = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr):
+            parts |= {id(value) for value in node.values}
+            yield (
+                node.lineno,
+                "".join(value.value if isinstance(value, ast.Constant) else "{}" for value in node.values),
+            )
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in parts:
+            yield node.lineno, node.value
+
+
+def prose_lines(path):
+    """(number, line) of a document, without its Python code."""
+    is_python = False
+    for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
+        if line.startswith("```"):
+            is_python = line.startswith("```python")
+        elif not is_python:
+            yield number, line
+
+
+def everything_said():
+    for path in PROSE:
+        yield from ((f"{path.relative_to(ROOT)}:{number}", line) for number, line in prose_lines(path))
+    for path in SOURCE_FILES:
+        if path.parent.name == "report" and path.stem in ("bars", "charts"):
+            continue  # drawings: their attributes look like keys
+        for number, text in texts_of(path):
+            if not CODE.search(text):
+                yield f"{path.relative_to(ROOT)}:{number}", text
+
+
+def test_every_key_that_is_named_exists():
+    keys = known_keys()
+    said = [(place, key) for place, text in everything_said() for key in KEY.findall(text)]
+    assert len(said) > 400
+    assert [f"{place} {key}=" for place, key in said if key not in NO_KEYS and not is_known(key, keys)] == []
+
+
+def test_every_file_that_is_named_exists():
+    said = [(place, path.rstrip(".")) for place, text in everything_said() for path in PATH.findall(text)]
+    assert len(said) > 40
+    missing = [f"{place} {path}" for place, path in said if not list(ROOT.glob(re.sub(r"<\w+>|\{\}", "*", path)))]
+    assert [line for line in missing if not line.endswith(OF_YOUR_OWN)] == []
+
+
+@pytest.mark.parametrize(
+    ("key", "names"),
+    [
+        ("recipes", set(list_options("recipes"))),
+        ("source", set(SOURCES)),
+        ("data", set(list_options("configs/data"))),
+        ("model", set(list_options("configs/model"))),
+        ("objective", set(list_options("configs/objective"))),
+        ("options.templates", set(list_options("configs/templates"))),
+    ],
+)
+def test_every_option_that_is_named_exists(key, names):
+    pattern = re.compile(rf"(?<![\w.]){re.escape(key)}=(\[?[a-z][a-z0-9_]*(?:,[a-z0-9_]+)*)(?![\w<{{./])")
+    said = [(place, value) for place, text in everything_said() for value in pattern.findall(text)]
+    assert said
+    wrong = [(place, value) for place, value in said if not set(value.strip("[]").split(",")) <= names | {"mine", "x"}]
+    assert wrong == []
+
+
+def test_every_verb_that_is_named_exists():
+    said = [(p, verb) for p, text in everything_said() for verb in re.findall(r"`medvlp ([a-z]+)", text)]
+    assert len(said) > 40
+    assert [(place, verb) for place, verb in said if verb not in VERBS] == []
+
+
+def test_every_link_between_documents_leads_somewhere():
+    links = [
+        (path, link) for path in DOCS for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", path.read_text("utf-8"))
+    ]
+    assert len(links) > 15
+    assert [(path.name, link) for path, link in links if not (path.parent / link).exists()] == []
+
+
+def test_files_of_your_own_as_the_document_shows_them(tmp_path, monkeypatch):
+    text = (ROOT / "docs/configuration.md").read_text("utf-8")
+    recipe, data, templates = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    for name, content in (("recipes/own", recipe), ("configs/data/mine", data), ("configs/templates/mine", templates)):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / f"{name}.yaml").write_text(content, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    config = compose("train", ["recipes=own"])
+    assert (config.run_name, config.data.global_batch_size, config.model.vision.timm) == (
+        "chest",
+        120,
+        "tf_efficientnet_lite0",
+    )
+    mine = config.data.sources["mine"]
+    assert (sorted(config.data.sources), mine.path, mine.weight, mine.texts) == (
+        ["mine", "rocov2"],
+        "data/mine/train",
+        2,
+        ["caption", "findings"],
+    )
+    made = load_templates("mine")
+    assert made.captions(["tr5"], "k") == [
+        "a thyroid ultrasound showing a nodule of TI-RADS category 5",
+        "a nodule of TI-RADS category 5 on a thyroid ultrasound",
+    ]
+    assert list_options("recipes")["own"] == "Our chest films with ROCOv2"
