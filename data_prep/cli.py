@@ -11,8 +11,8 @@ from data_prep.summary import empty_splits, summary
 from medvlp.shards import ShardError
 
 INTRODUCTION = """Turns a publisher's files into shards: <output>/<split>/ with a manifest each; above them ledger.json,
-dropped.jsonl, copies.jsonl, README.md, croissant.json, ATTRIBUTION.md, run.json and report.html. The same command goes on
-where a killed one stopped. `medvlp prep source=<name> --help` explains a source and its options."""
+dropped.jsonl, copies.jsonl, README.md, croissant.json, ATTRIBUTION.md, SHA256SUMS, run.json and report.html. The same
+command goes on where a killed one stopped. `medvlp prep source=<name> --help` explains a source and its options."""
 
 
 def main(argv: list[str]) -> int:

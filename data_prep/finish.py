@@ -21,6 +21,7 @@ from medvlp.jsonl import write_rows
 from medvlp.shards import FileMark, Manifest, hash_config, write_manifest
 from medvlp.shards.atomic import sync_folder, whole_file, write_whole
 from medvlp.shards.manifest import LEDGER, MANIFEST, PARTS, SAMPLES
+from medvlp.shards.sums import SUMS
 from medvlp.shards.writer import write_tables
 
 if TYPE_CHECKING:
@@ -103,6 +104,7 @@ def finish(
     write_rows(output / COPIES, settled.copies)
     write_whole(output / PAIRS, encode_json(settled.pairs) + b"\n")
     write_whole(output / RUN, encode_json(run, indent=1) + b"\n")
+    ledger["checksums"] = SUMS
     write_whole(output / LEDGER, encode_json(ledger, indent=1) + b"\n")
     return ledger
 

@@ -5,6 +5,7 @@
     <output>/<split>/             the split, as the shard contract says
     <output>/dropped.jsonl        one row a drop; copies.jsonl and pairs.json: the copies that were found
     <output>/ledger.json          in = out + Σ drops; written last
+    <output>/SHA256SUMS           what is beside the splits, signed: `sha256sum -c` and `medvlp verify` check it
     <output>/run.json             engine, workers, times: whatever does not belong to the data
 
 A killed run leaves finished parts, which the next run keeps. Every step of the finish can be repeated.
@@ -33,6 +34,7 @@ from data_prep.unit import CopyJob, Job, Part, SourceSpec, forget_source, read_p
 from medvlp.config import ConfigError, PrepConfig, check
 from medvlp.shards import ShardError, read_manifest
 from medvlp.shards.manifest import LEDGER, MANIFEST, PARTS
+from medvlp.shards.sums import SUMS, write_sums
 
 DESCRIPTIONS = ("README.md", "croissant.json", "ATTRIBUTION.md", "attribution.csv")
 
@@ -96,6 +98,8 @@ def run_preparation(config: PrepConfig, words: Sequence[str] = ()) -> Result:
             ledger = _finished(output)
             if not all((output / name).exists() for name in DESCRIPTIONS):
                 _describe(output, ledger)
+            if not (output / SUMS).exists():
+                write_sums(output)
             return Result(output, ledger, was_done=True)
         units = reader.units()
         planned = Counter({("read", what): number for what, number in getattr(reader, "planned", {}).items()})
@@ -113,6 +117,7 @@ def run_preparation(config: PrepConfig, words: Sequence[str] = ()) -> Result:
             ledger = _do_and_finish(config, output, folder, plan, jobs, planned)
         shutil.rmtree(output / PARTS, ignore_errors=True)
         _describe(output, ledger)
+        write_sums(output)
     return Result(output, ledger)
 
 

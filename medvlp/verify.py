@@ -26,7 +26,7 @@ def main(argv: list[str]) -> int:
     try:
         findings = verify(folder)
     except ShardError as error:
-        print(error, file=sys.stderr)
+        print(visible(str(error)), file=sys.stderr)
         return 1
     if findings:
         _print_table(findings)
@@ -44,7 +44,12 @@ def _print_table(findings: list[Finding]) -> None:
     width = max(len(finding.file) for finding in findings)
     kind = max(len(finding.problem) for finding in findings)
     for finding in findings:
-        print(f"{finding.file:<{width}}  {finding.problem:<{kind}}  {finding.detail}")
+        print(visible(f"{finding.file:<{width}}  {finding.problem:<{kind}}  {finding.detail}"))
+
+
+def visible(text: str) -> str:
+    """Text with what could steer a terminal as escapes: file names and keys are the data's."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 if __name__ == "__main__":

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import tarfile
 import zlib
 from pathlib import Path
 from typing import Any
 
-from medvlp.shards.errors import BadSample
+from medvlp.shards.errors import BadSample, ShardError
 from medvlp.shards.index import open_index
-from medvlp.shards.schema import from_members
+from medvlp.shards.schema import Sample, from_members, to_members
+from medvlp.shards.writer import columns_of, member_header
 
 SHOWN = 5
 """Faults of one kind that are spelt out for a file; the rest are counted."""
@@ -33,7 +33,7 @@ def audit_shard(
     and the index disagree.
     """
     index_name = str(Path(tar).with_suffix(".idx"))
-    members, broken = _walk(folder / tar)
+    members, broken, foreign = _walk(folder / tar)
     faults: list[Fault] = []
     try:
         index = [
@@ -63,6 +63,8 @@ def audit_shard(
                 tar, "missing_member", [f"{name} is in the index, but not in the tar" for name in sorted(lost)]
             )
         faults += _capped(tar, "unexpected_member", _unexpected(index, keys, members))
+        if not tar_changed:
+            faults += _capped(tar, "not_as_written", foreign)
         if tar_changed:
             details = [f"{name}, {size} bytes at {at}, fails its CRC-32" for name, (at, size) in damaged.items()]
             faults += _capped(tar, "checksum_mismatch", details)
@@ -75,36 +77,44 @@ def audit_shard(
     return faults
 
 
-def _walk(path: Path) -> tuple[Places, str]:
-    """Member name → (offset, size) as the headers say, and what stopped the walk, if anything did."""
+def _walk(path: Path) -> tuple[Places, str, list[str]]:
+    """Member name → (offset, size) as the headers say, what stopped the walk, if anything did, and headers that the writer
+    does not write: links, devices, members with owners, times or modes."""
     members: Places = {}
+    foreign: list[str] = []
     position = 0
     size = path.stat().st_size
     try:
-        with tarfile.open(path, "r:") as tar:
+        with tarfile.open(path, "r:") as tar, open(path, "rb") as file:
             for member in tar:
                 end = member.offset_data + member.size
                 if not position <= member.offset_data <= end <= size:
-                    return members, f"{member.name} claims {member.size} bytes, but the file ends at byte {size}"
+                    broken = f"{member.name!r} claims {member.size} bytes, but the file ends at byte {size}"
+                    return members, broken, foreign
+                header = os.pread(file.fileno(), member.offset_data - member.offset, member.offset)
+                if not member.name.isascii() or header != member_header(member.name, member.size):
+                    foreign.append(
+                        f"{member.name!r}: its header has a type, owner, time or mode that the writer never gives"
+                    )
+                if member.name in members:
+                    foreign.append(f"{member.name!r} comes twice")
                 members[member.name] = (member.offset_data, member.size)
                 position = end
     except (tarfile.TarError, OSError, MemoryError, OverflowError, ValueError) as error:
         # Some of these have no message: a header that claims 2^60 bytes ends in a bare MemoryError.
         what = str(error) or type(error).__name__
-        return members, f"{what}, near byte {position}, after {len(members)} members"
+        return members, f"{what}, near byte {position}, after {len(members)} members", foreign
     # tarfile takes a bad header after the first member for the end of the archive: look at what follows.
     with open(path, "rb") as file:
         file.seek(-(-position // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE)
         follows = file.read(tarfile.BLOCKSIZE)
+        broken = ""
         if not follows:
-            return (
-                members,
-                f"the file ends at byte {size} without the mark of a tar's end, after {len(members)} members",
-            )
-        if follows.strip(b"\0"):
+            broken = f"the file ends at byte {size} without the mark of a tar's end, after {len(members)} members"
+        elif follows.strip(b"\0"):
             at = file.tell() - len(follows)
-            return members, f"the header at byte {at} is not one; readers stop there, after {len(members)} members"
-    return members, ""
+            broken = f"the header at byte {at} is not one; readers stop there, after {len(members)} members"
+    return members, broken, foreign
 
 
 def _keys_in(members: Places) -> list[str]:
@@ -174,22 +184,20 @@ def _samples(
         if key in bad_keys or key not in found:
             continue
         row = rows[position] if rows is not None and position < len(rows) else None
+        members_of_it = {m: os.pread(handle, size, at) for m, (at, size) in found[key].items()}
         try:
-            sample = from_members(key, {m: os.pread(handle, size, at) for m, (at, size) in found[key].items()})
+            sample = from_members(key, members_of_it)
         except BadSample as bad:
             by_reason.setdefault((tar, bad.reason), []).append(bad.detail)
             continue
+        if difference := _unlike_written(sample, members_of_it):
+            by_reason.setdefault((tar, "not_as_written"), []).append(f"{key}: {difference}")
         if row is None or row["key"] != key:
             continue
-        image = hashlib.sha256(sample.images[min(sample.images)]).hexdigest() if sample.images else ""
-        if row["sha256"] != image:
-            lost = "the tar has no image of it" if not image else f"the image's is {image[:12]}…"
-            detail = f"{key}: the table's sha256 is {row['sha256'][:12] or 'empty'}…, {lost}"
-            by_reason.setdefault(("samples.parquet", "wrong_table"), []).append(detail)
-        if row["caption_length"] != len(sample.texts.get("caption", "")):
-            length = len(sample.texts.get("caption", ""))
-            detail = f"{key}: the table's caption_length is {row['caption_length']}, the caption's is {length}"
-            by_reason.setdefault(("samples.parquet", "wrong_table"), []).append(detail)
+        for column, value in columns_of(sample).items():
+            if row[column] != value:
+                detail = f"{key}: the table's {column} is {_shown(row[column])}, the sample's is {_shown(value)}"
+                by_reason.setdefault(("samples.parquet", "wrong_table"), []).append(detail)
     faults = []
     for (file, reason), details in by_reason.items():
         faults += _capped(file, reason, details)
@@ -197,6 +205,24 @@ def _samples(
     return faults + _capped(
         "samples.parquet", "wrong_table", [f"{key} is in {tar}, but has no row" for key in strangers]
     )
+
+
+def _unlike_written(sample: Sample, members: dict[str, bytes]) -> str:
+    """How a sample's members differ from what the writer makes of the sample; "" if they do not."""
+    try:
+        written = to_members(sample)
+    except ShardError as error:
+        return str(error)
+    if list(written) != list(members):
+        return f"its members are {', '.join(members)}; the writer makes {', '.join(written)}, in this order"
+    if written["json"] != members["json"]:
+        return "its JSON says the same in another form (order of fields, blanks, empty or unknown fields)"
+    return ""
+
+
+def _shown(value: Any) -> str:
+    text = str(value)
+    return (f"{text[:12]}…" if len(text) == 64 else repr(text[:60])) if isinstance(value, str) else text
 
 
 def _capped(file: str, problem: str, details: list[str]) -> list[Fault]:

@@ -10,9 +10,9 @@ class ShardError(ValueError):
 class BadSample(Exception):
     """One sample cannot be delivered as it was written.
 
-    reason is a short snake_case word to count by: `checksum_mismatch`, `broken_json`, `broken_text`,
-    `missing_member`, `truncated_shard`, `missing_shard`, `broken_index`. Crosses process borders: all its parts
-    are plain strings, so a DataLoader worker can raise it and the main process can read it.
+    reason is a short snake_case word to count by: `checksum_mismatch`, `broken_json`, `broken_key`, `broken_text`,
+    `missing_member`, `unexpected_member`, `truncated_shard`, `missing_shard`, `broken_index`. Crosses process borders:
+    all its parts are plain strings, so a DataLoader worker can raise it and the main process can read it.
     """
 
     def __init__(self, reason: str, shard: str = "", key: str = "", detail: str = "") -> None:

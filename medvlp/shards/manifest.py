@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from medvlp.shards.atomic import write_whole
 from medvlp.shards.errors import ShardError
+from medvlp.shards.schema import strict_json
 from medvlp.shards.writer import FileMark
 
 CONTRACT = 1
@@ -66,30 +68,50 @@ def read_manifest(folder: Path) -> tuple[Manifest, str]:
     except FileNotFoundError:
         raise ShardError(_why_missing(folder)) from None
     try:
-        content = json.loads(data)
+        content = strict_json(data)
         if content["contract"] != CONTRACT:
             raise ShardError(
-                f"{path} follows contract {content['contract']}, this medvlp reads {CONTRACT}; "
+                f"{path} follows contract {content['contract']!r}, this medvlp reads {CONTRACT}; "
                 "prepare the data again, or use the medvlp that wrote them"
             )
         content["files"] = {name: FileMark(**mark) for name, mark in content["files"].items()}
         manifest = Manifest(**content)
-        if manifest.samples != sum(manifest.shards.values()):
-            raise ValueError(f"samples is {manifest.samples}, but its shards hold {sum(manifest.shards.values())}")
-        if manifest.stages_hash != hash_config(manifest.stages):
-            raise ValueError(f"stages_hash {manifest.stages_hash!r} is not the hash of its stages")
-        for name in (*manifest.files, *manifest.shards):
-            if Path(name).name != name:
-                raise ValueError(f"{name!r} is not the name of a file in the folder")
-        for tar in manifest.shards:
-            for name in (tar, str(Path(tar).with_suffix(".idx"))):
-                if name not in manifest.files:
-                    raise ValueError(f"files does not list {name}")
+        _check(manifest)
     except ShardError:
         raise
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ShardError(f"{path} is not a manifest ({error}); restore it, or prepare the split again") from None
     return manifest, hashlib.sha256(data).hexdigest()
+
+
+def _check(manifest: Manifest) -> None:
+    """The rules that `write_manifest`'s callers keep. Raises ValueError."""
+    if not isinstance(manifest.split, str) or not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*", manifest.split):
+        raise ValueError(f"split {manifest.split!r} is not a folder's name of letters, digits, - and _")
+    numbers = {"samples": manifest.samples, **manifest.shards}
+    for name, count in numbers.items():
+        if type(count) is not int or count < (name != "samples"):
+            raise ValueError(f"{name} should be a number of samples, it is {count!r}")
+    if manifest.samples != sum(manifest.shards.values()):
+        raise ValueError(f"samples is {manifest.samples}, but its shards hold {sum(manifest.shards.values())}")
+    if not isinstance(manifest.stages, list) or not all(isinstance(stage, dict) for stage in manifest.stages):
+        raise ValueError("stages should be a list of objects")
+    if not isinstance(manifest.tools, dict) or not all(isinstance(v, str) for v in manifest.tools.values()):
+        raise ValueError("tools should be versions by name")
+    if manifest.stages_hash != hash_config(manifest.stages):
+        raise ValueError(f"stages_hash {manifest.stages_hash!r} is not the hash of its stages")
+    for name in (*manifest.files, *manifest.shards):
+        if Path(name).name != name:
+            raise ValueError(f"{name!r} is not the name of a file in the folder")
+    for tar in manifest.shards:
+        if not re.fullmatch(r"[0-9]{6,}\.tar", tar):
+            raise ValueError(f"{tar!r} is not a shard's name; they are 000000.tar, 000001.tar and so on")
+        for name in (tar, str(Path(tar).with_suffix(".idx"))):
+            if name not in manifest.files:
+                raise ValueError(f"files does not list {name}")
+    for name, mark in manifest.files.items():
+        if type(mark.size) is not int or mark.size < 0 or not re.fullmatch(r"[0-9a-f]{64}", str(mark.sha256)):
+            raise ValueError(f"files.{name} should have a sha256 of 64 hexadecimal digits and a size in bytes")
 
 
 def find_splits(folder: Path) -> list[Path]:

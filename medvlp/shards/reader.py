@@ -16,20 +16,32 @@ import numpy as np
 
 from medvlp.shards.errors import BadSample, ShardError
 from medvlp.shards.index import open_index
-from medvlp.shards.manifest import SAMPLES, read_manifest
+from medvlp.shards.manifest import MANIFEST, SAMPLES, read_manifest
 from medvlp.shards.schema import Sample, from_members
+from medvlp.shards.writer import FileMark, columns_of, mark_file
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
 MAX_OPEN_SHARDS = 128
 """Shards kept open in a process: two descriptors each, well below the customary limit of 1,024."""
 
 
-class _OpenShard:
-    """A tar's descriptor and its mapped index. Closed when the last user lets go of it."""
+HASHED_BYTES = 2**26
+"""A table up to this size is compared with its sha256 before it is believed; of a larger one, the size."""
 
-    def __init__(self, tar: Path, samples: int, size: int) -> None:
+
+class _OpenShard:
+    """A tar's descriptor and its mapped index. Closed when the last user lets go of it.
+
+    written: of the index, for a process's first use of it. Its CRC-32s then vouch for every member that is read, so that
+    a shard that was replaced together with its index is noticed too.
+    """
+
+    def __init__(self, tar: Path, samples: int, size: int, written: FileMark | None) -> None:
+        if written is not None and mark_file(tar.with_suffix(".idx")) != written:
+            raise ValueError("it is not the one that the manifest was written for (its sha256 or size differs)")
         self.index = open_index(tar.with_suffix(".idx"))
         # Row numbers at which each sample begins, and the end of the last one.
         self.starts = np.searchsorted(self.index["sample"], np.arange(samples + 1)).tolist()
@@ -62,6 +74,7 @@ class ShardDataset:
         self._shards = list(self.manifest.shards)
         self._ends = list(accumulate(self.manifest.shards.values()))
         self._open: dict[int, _OpenShard] = {}
+        self._known: set[int] = set()  # shards whose index this process has compared, with one of their images
 
     def __len__(self) -> int:
         return self.manifest.samples
@@ -71,7 +84,7 @@ class ShardDataset:
 
     def __getstate__(self) -> dict[str, Any]:
         # Keys go too: a worker maps its own on first use, cheaper than sending them through a pipe.
-        state = {name: value for name, value in self.__dict__.items() if name != "_keys"}
+        state = {name: value for name, value in self.__dict__.items() if name not in ("_keys", "_table")}
         return {**state, "_open": {}}
 
     def locate(self, i: int) -> tuple[str, int]:
@@ -105,14 +118,14 @@ class ShardDataset:
 
     def _arrow_column(self, name: str) -> pa.Array:
         import pyarrow as pa
-        import pyarrow.parquet as pq
 
         path = self.folder / SAMPLES
+        table = self._table
+        known = table.schema_arrow.names
+        if name not in known:
+            raise ShardError(f"{path} has no column {name!r}; it has {', '.join(known)}")
         try:
-            known = pq.read_schema(path).names
-            if name not in known:
-                raise ShardError(f"{path} has no column {name!r}; it has {', '.join(known)}")
-            column = pq.read_table(path, columns=[name]).column(0)
+            column = table.read(columns=[name]).column(0)
         except (OSError, pa.ArrowException) as error:
             raise ShardError(f"{path} cannot be read ({error}); restore it, or prepare the split again") from error
         if len(column) != len(self):
@@ -120,6 +133,29 @@ class ShardDataset:
         if pa.types.is_string(column.type):
             column = column.cast(pa.large_string())  # one array may pass 2 GiB
         return column.combine_chunks()
+
+    @cached_property
+    def _table(self) -> pq.ParquetFile:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        path = self.folder / SAMPLES
+        written = self.manifest.files.get(SAMPLES)
+        try:
+            size = path.stat().st_size
+            if written and (size != written.size or (size <= HASHED_BYTES and mark_file(path) != written)):
+                raise ShardError(
+                    f"{path} is not the table that {MANIFEST} was written for (its sha256 or size differs); "
+                    f"`medvlp verify {self.folder}` says more. Restore it, or prepare the split again"
+                )
+            return pq.ParquetFile(path)
+        except (OSError, pa.ArrowException) as error:
+            raise ShardError(f"{path} cannot be read ({error}); restore it, or prepare the split again") from error
+
+    @cached_property
+    def _group_ends(self) -> list[int]:
+        metadata = self._table.metadata
+        return list(accumulate(metadata.row_group(n).num_rows for n in range(metadata.num_row_groups)))
 
     def read(self, i: int) -> Sample:
         """Sample i. Raises IndexError if there is none, BadSample if what is on disk is not what was written."""
@@ -156,14 +192,42 @@ class ShardDataset:
                 )
             members[name.decode("ascii", "replace")] = member
         try:
-            return from_members(key, members)
+            sample = from_members(key, members)
+            if shard not in self._known:
+                self._compare_image(i, sample)
+                self._known.add(shard)
+            return sample
         except BadSample as bad:
             raise BadSample(bad.reason, self._shards[shard], key, bad.detail) from None
+
+    def _compare_image(self, i: int, sample: Sample) -> None:
+        """An image of every shard, the first that a process reads, against its sha256 in the table.
+
+        A CRC-32 can be made to fit other bytes; a sha256 cannot. Of the table, one group of rows is read.
+        """
+        import pyarrow as pa
+
+        group = bisect_right(self._group_ends, i)
+        row = i - (self._group_ends[group - 1] if group else 0)
+        try:
+            column = self._table.read_row_group(group, columns=["sha256"], use_threads=False).column(0)
+            stated = column[row].as_py()
+        except (OSError, IndexError, pa.ArrowException) as error:
+            path = self.folder / SAMPLES
+            raise ShardError(f"{path} cannot be read ({error}); restore it, or prepare the split again") from error
+        if stated != columns_of(sample)["sha256"]:
+            raise BadSample("checksum_mismatch", key=sample.key, detail="its image is not the one that the table names")
 
     def _open_shard(self, shard: int, key: str) -> _OpenShard:
         name = self._shards[shard]
         try:
-            opened = _OpenShard(self.folder / name, self.manifest.shards[name], self.manifest.files[name].size)
+            written = self.manifest.files[str(Path(name).with_suffix(".idx"))]
+            opened = _OpenShard(
+                self.folder / name,
+                self.manifest.shards[name],
+                self.manifest.files[name].size,
+                None if shard in self._known else written,
+            )
         except FileNotFoundError as error:
             raise BadSample("missing_shard", name, key, f"{error.filename} is not there") from None
         except (OSError, ValueError, EOFError, IndexError) as error:

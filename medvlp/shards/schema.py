@@ -12,6 +12,7 @@ import hashlib
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -83,6 +84,11 @@ def _mend(part: str) -> str:
     return re.sub(r"_+", "_", re.sub(r"[^A-Za-z0-9_-]", "-", part)).strip("_") or "0"
 
 
+def is_member(name: str) -> bool:
+    """Whether a sample can have a member of this name, beside its JSON."""
+    return name == "txt" or (len(name) <= MAX_MEMBER_NAME and bool(IMAGE_MEMBER.fullmatch(name)))
+
+
 def to_members(sample: Sample) -> dict[str, bytes]:
     """Member name → bytes, in the order in which they stand in the tar: images sorted by name, txt, json.
 
@@ -94,7 +100,7 @@ def to_members(sample: Sample) -> dict[str, bytes]:
         )
     members: dict[str, bytes] = {}
     for name in sorted(sample.images):
-        if len(name) > MAX_MEMBER_NAME or not IMAGE_MEMBER.fullmatch(name):
+        if name == "txt" or not is_member(name):
             raise ShardError(
                 f"{sample.key}: image member {name!r} should be `ext` or `name.ext` in lower case, at most "
                 f"{MAX_MEMBER_NAME} characters, with ext one of {', '.join(IMAGE_EXTENSIONS)}"
@@ -160,7 +166,12 @@ def _check_plain(value: Any, where: str) -> None:
 
 
 def from_members(key: str, members: Mapping[str, bytes]) -> Sample:
-    """The sample that `to_members` took apart. Raises BadSample where a member is missing or not what it should be."""
+    """The sample that `to_members` took apart; the rules that it keeps are checked as far as they cost little.
+
+    Raises BadSample where a member is missing, is not one that a sample can have, or is not what it should be.
+    """
+    if not KEY.fullmatch(key):
+        raise BadSample("broken_key", key=key, detail=f"{key!r} is not 1 to 150 characters of [A-Za-z0-9_-]")
     if "json" not in members:
         raise BadSample("missing_member", key=key, detail=f"{key}.json is not there; found {sorted(members)}")
     try:
@@ -170,13 +181,17 @@ def from_members(key: str, members: Mapping[str, bytes]) -> Sample:
         conversations = _conversations(content.get("conversations", []))
         texts = _texts(content.get("texts", {}))
         listed = content.get("members", [])
-        if not isinstance(listed, list):
-            raise ValueError(f"members is a {type(listed).__name__}, expected a list of names")
+        if not isinstance(listed, list) or not all(isinstance(name, str) for name in listed):
+            raise ValueError(f"members is {str(listed)[:80]}, expected a list of names")
     except (ValueError, RecursionError) as error:
         raise BadSample("broken_json", key=key, detail=f"{key}.json: {error}") from None
     for name in listed:
         if name not in members:
             raise BadSample("missing_member", key=key, detail=f"{key}.{name} is named in {key}.json but is not there")
+    for name in members:
+        if name != "json" and (name not in listed or not is_member(name)):
+            known = "is not named in its JSON" if is_member(name) else f"is none of txt, {', '.join(IMAGE_EXTENSIONS)}"
+            raise BadSample("unexpected_member", key=key, detail=f"{key}.{name!r} {known}")
     if "txt" in members:
         try:
             texts["caption"] = members["txt"].decode("utf-8")
@@ -197,11 +212,33 @@ def _finite(text: str) -> float:
     return value
 
 
-_DECODER = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite)
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):  # readers differ in which of the two they take
+        twice = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
+        raise ValueError(f"the field {twice!r} comes twice")
+    return content
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_once, parse_constant=_refuse_constant, parse_float=_finite)
+
+
+def strict_json(data: bytes) -> Any:
+    """JSON as every reader understands it: no field twice, no NaN, nothing that UTF-8 cannot hold.
+
+    Raises ValueError or RecursionError.
+    """
+    content = _DECODER.decode(data.decode("utf-8"))
+    if b"\\u" in data:
+        try:
+            json.dumps(content, ensure_ascii=False).encode("utf-8")
+        except UnicodeEncodeError:
+            raise ValueError("it has half of a surrogate pair, which is no character") from None
+    return content
 
 
 def _parse(data: bytes) -> dict[str, Any]:
-    content = _mapping(_DECODER.decode(data.decode("utf-8")), "the whole")
+    content = _mapping(strict_json(data), "the whole")
     for name in content:
         if name not in FIELDS:
             raise ValueError(f"unknown field {name!r}; known are {', '.join(FIELDS)}")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,14 @@ from medvlp.shards.atomic import PARTIAL
 from medvlp.shards.audit import audit_shard
 from medvlp.shards.errors import ShardError
 from medvlp.shards.manifest import LEDGER, MANIFEST, PARTS, PLAN, SAMPLES, Manifest, find_splits, read_manifest
-from medvlp.shards.writer import mark_file
+from medvlp.shards.schema import strict_json
+from medvlp.shards.sums import unlike_sums
+from medvlp.shards.writer import Row, mark_file
 
-COLUMNS = {"key": str, "shard": str, "split": str, "caption_length": int, "sha256": str}
-"""What is read of the table: column → type of its values, none of which may be null."""
+COLUMNS = {field.name: int if field.type == "int" else str for field in fields(Row)}
+"""Of the table: column → type of its values, none of which may be null."""
+FORMS = {"sha256": r"(?:[0-9a-f]{64})?", "perceptual_hash": r"(?:[0-9a-f]{16})?", "width": r"\d+", "height": r"\d+"}
+"""What the values of some columns look like."""
 UNFINISHED = "the preparation is unfinished; run the same `medvlp prep` again"
 
 
@@ -57,6 +62,8 @@ def verify(folder: str | Path) -> list[Finding]:
             signed[split.name] = manifest.samples, sha256
     if (folder / LEDGER).exists():
         findings += _ledger(folder / LEDGER, {split.name for split in splits}, signed)
+        named = {finding.file for finding in findings}
+        findings += [Finding(*fault) for fault in unlike_sums(folder) if fault[0] not in named]
     elif begun:
         findings.append(Finding(LEDGER, "unfinished", f"there is a plan, but no ledger: {UNFINISHED}"))
     if (folder / PARTS).exists() and (folder / LEDGER).exists():
@@ -84,6 +91,7 @@ def _split(folder: Path, prefix: str, seen: dict[str, str]) -> Iterator[Finding]
         elif found.sha256 != mark.sha256:
             changed[name] = f"sha256 {found.sha256[:12]}…, the manifest says {mark.sha256[:12]}…"
     yield from _extra_files(folder, manifest, prefix)
+    yield from (Finding(prefix + MANIFEST, "wrong_manifest", detail) for detail in _unlike_written(manifest))
 
     rows: list[dict[str, Any]] | None = None
     if SAMPLES not in missing:
@@ -120,6 +128,18 @@ def _split(folder: Path, prefix: str, seen: dict[str, str]) -> Iterator[Finding]
             yield Finding(prefix + name, "changed_file", detail)
 
 
+def _unlike_written(manifest: Manifest) -> Iterator[str]:
+    """How a manifest that can be read differs from one that a preparation writes."""
+    numbered = [f"{number:06d}.tar" for number in range(len(manifest.shards))]
+    if list(manifest.shards) != numbered:
+        yield f"its shards are {', '.join(list(manifest.shards)[:3])}, …; the writer numbers them from 000000.tar on"
+    expected = {*manifest.shards, *(str(Path(tar).with_suffix(".idx")) for tar in manifest.shards), SAMPLES}
+    for name in sorted(manifest.files.keys() - expected):
+        yield f"it lists {name!r}, which is none of a split's files"
+    if SAMPLES not in manifest.files:
+        yield f"it does not list {SAMPLES}"
+
+
 def _extra_files(folder: Path, manifest: Manifest, prefix: str) -> Iterator[Finding]:
     """Files that a reader could take for data; caches and reports beside the shards are nobody's business."""
     for path in sorted(folder.iterdir()):
@@ -136,13 +156,24 @@ def _read_rows(path: Path) -> list[dict[str, Any]]:
     import pyarrow.parquet as pq
 
     try:
-        rows = pq.read_table(path, columns=list(COLUMNS)).to_pylist()
+        table = pq.read_table(path)
+        lacking = COLUMNS.keys() - set(table.column_names)
+        if lacking:
+            raise ValueError(f"it has no {', '.join(sorted(lacking))}")
+        rows = table.to_pylist()
     except (OSError, ValueError, pa.ArrowException) as error:
         raise ShardError(f"cannot be read as a table with the columns {', '.join(COLUMNS)}: {error}") from None
+    extra = [name for name in table.column_names if name not in COLUMNS]
+    if extra or len(set(table.column_names)) < len(table.column_names):
+        raise ShardError(
+            f"has columns that the writer does not write: {', '.join(map(repr, extra)) or 'one comes twice'}"
+        )
     for number, row in enumerate(rows):
         for name, kind in COLUMNS.items():
             if not isinstance(row[name], kind):
                 raise ShardError(f"row {number}: {name} is {row[name]!r}, expected a value of type {kind.__name__}")
+            if not re.fullmatch(FORMS.get(name, ".*"), str(row[name]), re.DOTALL):
+                raise ShardError(f"row {number}: {name} is {row[name]!r}, which the writer never writes")
     return rows
 
 
@@ -157,6 +188,9 @@ def _table_faults(rows: list[dict[str, Any]], manifest: Manifest) -> Iterator[st
     for shard, expected in manifest.shards.items():
         if counts.get(shard, 0) != expected:
             yield f"{counts.get(shard, 0)} rows are of {shard}, the manifest says {expected}"
+    order = [shard for shard, _ in groupby(row["shard"] for row in rows)]
+    if order != [shard for shard in manifest.shards if shard in order]:
+        yield "the rows do not stand shard by shard, in the manifest's order"
     others = {row["split"] for row in rows} - {manifest.split}
     if others:
         yield f"rows of split {', '.join(sorted(map(str, others)))} in the table of {manifest.split}"
@@ -168,7 +202,7 @@ def _ledger(path: Path, splits: set[str], signed: dict[str, tuple[int, str]]) ->
     splits: the folders that are there; signed: (samples, sha256) of those manifests that can be read.
     """
     try:
-        ledger = json.loads(path.read_bytes())
+        ledger = strict_json(path.read_bytes())
         pages = ledger["splits"]
         for name, page in {"all splits": ledger, **pages}.items():
             dropped = sum(sum(reasons.values()) for reasons in page["drops"].values())
@@ -187,9 +221,12 @@ def _ledger(path: Path, splits: set[str], signed: dict[str, tuple[int, str]]) ->
             elif page.get("manifest_sha256", sha256) != sha256:  # older ledgers lack it
                 detail = f"sha256 {sha256[:12]}…, {LEDGER} says {str(page['manifest_sha256'])[:12]}…"
                 yield Finding(f"{name}/{MANIFEST}", "changed_file", detail)
+        if "checksums" in ledger and not (path.parent / str(ledger["checksums"])).is_file():
+            detail = f"{LEDGER} names it, but it is not there; run the same `medvlp prep` again, which writes it"
+            yield Finding(str(ledger["checksums"]), "missing_file", detail)
         total = sum(samples for samples, _ in signed.values())
         if pages.keys() <= splits == signed.keys() and ledger["out"] != total:
             detail = f"all splits: out {ledger['out']}, but the manifests count {total} samples"
             yield Finding(LEDGER, "ledger", detail)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         yield Finding(LEDGER, "ledger", f"not a ledger: {type(error).__name__} {error}")

@@ -46,6 +46,18 @@ class Row:
     """"unknown" is a value."""
 
 
+def columns_of(sample: Sample) -> dict[str, Any]:
+    """The columns of a sample's row that the sample itself decides."""
+    return {
+        "key": sample.key,
+        "group": str(sample.metadata.get("group", "")),
+        "licence": str(sample.metadata.get("licence", "")),
+        "caption_length": len(sample.texts.get("caption", "")),
+        "sha256": hashlib.sha256(sample.images[min(sample.images)]).hexdigest() if sample.images else "",
+        "modality": str(sample.metadata.get("modality", "unknown")),
+    }
+
+
 @dataclass
 class FileMark:
     """What identifies a file's content."""
@@ -100,20 +112,8 @@ class ShardWriter:
         Raises ShardError if the sample breaks the contract, its key repeats, or the disk is full.
         """
         members = to_members(sample)
-        first = sample.images[min(sample.images)] if sample.images else None
-        row = Row(
-            key=sample.key,
-            shard=f"{self.path.name}.tar",
-            split=self.split,
-            group=str(sample.metadata.get("group", "")),
-            licence=str(sample.metadata.get("licence", "")),
-            width=width,
-            height=height,
-            caption_length=len(sample.texts.get("caption", "")),
-            sha256="" if first is None else hashlib.sha256(first).hexdigest(),
-            perceptual_hash=perceptual_hash,
-            modality=str(sample.metadata.get("modality", "unknown")),
-        )
+        pixels: dict[str, Any] = {"width": width, "height": height, "perceptual_hash": perceptual_hash}
+        row = Row(shard=f"{self.path.name}.tar", split=self.split, **pixels, **columns_of(sample))
         self.write_members(row, members)
         return row
 

@@ -377,3 +377,18 @@ def test_splits_of_any_order_mean_the_same(figures, tmp_path):
     prepare("figures", figures, tmp_path / "one", split="random", fractions=shares)
     prepare("figures", figures, tmp_path / "two", split="random", fractions=dict(reversed(shares.items())))
     assert digests(tmp_path / "one") == digests(tmp_path / "two")
+
+
+@pytest.mark.parametrize("name", ["dropped.jsonl", "copies.jsonl", "pairs.json", "ATTRIBUTION.md", "croissant.json"])
+def test_what_is_beside_the_splits_is_signed_and_a_change_is_seen_until_it_is_signed(figures, tmp_path, name):
+    output = tmp_path / "out"
+    prepare("figures", figures, output, duplicates="off")
+    assert verify(output) == []
+    (output / name).write_bytes((output / name).read_bytes() + b"\n")
+    assert [(f.file, f.problem) for f in verify(output)] == [(name, "changed_file")]
+    assert prepare("figures", figures, output, duplicates="off").was_done
+    assert [(f.file, f.problem) for f in verify(output)] == [(name, "changed_file")]
+    (output / "SHA256SUMS").unlink()
+    assert [(f.file, f.problem) for f in verify(output)] == [("SHA256SUMS", "missing_file")]
+    assert prepare("figures", figures, output, duplicates="off").was_done
+    assert verify(output) == []

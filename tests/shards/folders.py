@@ -3,9 +3,12 @@
 import io
 import json
 import tarfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from medvlp.shards import Conversation, Manifest, Sample, ShardWriter, Turn, hash_config, write_manifest
 from medvlp.shards.index import INDEX_DTYPE
@@ -60,20 +63,39 @@ def sign_again(folder: Path) -> None:
     (folder / "manifest.json").write_text(json.dumps(content))
 
 
-def rebuild_tar(path: Path, without: str) -> None:
-    """The tar as if one member had never been in it."""
-    members = []
+Members = list[tuple[tarfile.TarInfo, bytes]]
+
+
+def rebuild_tar(path: Path, without: str = "", change: Callable[[Members], None] | None = None) -> None:
+    """The tar as if one member had never been in it, or as if what `change` makes of the members had been written."""
+    members: Members = []
     with tarfile.open(path) as tar:
         for member in tar:
             file = tar.extractfile(member)
             assert file is not None
-            members.append((member.name, file.read()))
-    with tarfile.open(path, "w") as tar:
-        for name, data in members:
-            if name != without:
-                header = tarfile.TarInfo(name)
-                header.size = len(data)
-                tar.addfile(header, io.BytesIO(data))
+            header = tarfile.TarInfo(member.name)
+            members += [(header, file.read())] if member.name != without else []
+    if change:
+        change(members)
+    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as tar:
+        for header, data in members:
+            header.size = len(data)
+            tar.addfile(header, io.BytesIO(data))
+
+
+def plant(folder: Path, change: Callable[[Members], None], keys: Sequence[str] = ()) -> None:
+    """Change the members of a split's first shard, and make index, table and manifest agree with them.
+
+    keys: of the first samples, instead of what they were.
+    """
+    table = pq.read_table(folder / "samples.parquet")
+    if keys:
+        named = pa.array([*keys, *table["key"].to_pylist()[len(keys) :]], pa.string())
+        table = table.set_column(table.schema.get_field_index("key"), "key", named)
+        pq.write_table(table, folder / "samples.parquet")
+    rebuild_tar(folder / "000000.tar", change=change)
+    rebuild_index(folder / "000000.tar", table["key"].to_pylist())
+    sign_again(folder)
 
 
 def rebuild_index(path: Path, keys: list[str]) -> None:

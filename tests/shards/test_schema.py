@@ -110,7 +110,7 @@ def test_a_lost_member_is_noticed(lost, reason):
 
 def test_a_caption_that_is_not_utf8():
     with pytest.raises(BadSample, match="broken_text"):
-        from_members("k", {"json": b"{}", "txt": b"caf\xe9"})
+        from_members("k", {"json": b'{"members":["txt"]}', "txt": b"caf\xe9"})
 
 
 def test_bad_sample_crosses_processes():

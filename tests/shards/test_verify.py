@@ -238,6 +238,7 @@ def test_an_index_that_is_an_archive(dataset):
     with open(dataset / "test" / "000000.idx", "wb") as file:
         np.savez(file, np.zeros(3))
     assert only(dataset)[:2] == ("test/000000.idx", "wrong_index")
+    sign_again(dataset / "test")
     with pytest.raises(BadSample, match=r"broken_index .*archive of arrays"):
         ShardDataset(dataset / "test").read(0)
 
@@ -259,6 +260,7 @@ def test_a_manifest_and_an_index_with_a_huge_size(dataset):
     index["size"][2] = 2**50
     with open(dataset / "test" / "000000.idx", "wb") as file:
         np.save(file, index)
+    sign_again(dataset / "test")
     change_manifest(dataset / "test", lambda content: content["files"]["000000.tar"].update(size=2**60))
     with pytest.warns(UserWarning, match="its manifest says"), pytest.raises(BadSample) as caught:
         ShardDataset(dataset / "test").read(0)
