@@ -8,6 +8,7 @@ import traceback
 from data_prep.pipeline import UnitsFailed, run_preparation
 from data_prep.sources import PrepError, descriptions, source_help
 from data_prep.summary import empty_splits, summary
+from medvlp import process
 from medvlp.shards import ShardError
 
 INTRODUCTION = """Turns a publisher's files into shards: <output>/<split>/ with a manifest each; above them ledger.json,
@@ -63,4 +64,4 @@ def usage() -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(process.command("prep", lambda: main(sys.argv[1:])))

@@ -5,46 +5,59 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from data_prep.jsons import encode_json
 from data_prep.plan import Plan
 from data_prep.sources import PrepError
+from medvlp import claims
+from medvlp.claims import LOCK
 from medvlp.shards.atomic import PARTIAL, remove_leftovers, write_whole
 from medvlp.shards.manifest import LEDGER, PARTS, PLAN
-
-LOCK = ".lock"
 
 
 @contextmanager
 def claim(output: Path, shared: bool) -> Iterator[None]:
-    """Hold the folder against a second preparation; the system lets go of it when the process ends, however it ends.
+    """Hold the folder against every other command. One in which nothing came to be, however that ended, binds nobody.
 
     shared: with the other tasks of an array, each of which does units of its own.
     """
-    if output.exists() and not output.is_dir():
-        raise PrepError(f"output={output} is a file; give a folder")
-    if (
-        output.is_dir()
-        and not (output / PLAN).exists()
-        and any(not p.name.endswith((PARTIAL, LOCK)) for p in output.iterdir())
-    ):
-        raise PrepError(f"output={output} holds files that no preparation wrote; give a new or an empty folder")
-    output.mkdir(parents=True, exist_ok=True)
-    # A file, opened to write: network file systems lock nothing else between machines.
-    handle = os.open(output / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    with ExitStack() as held:
+        try:
+            claims.refuse_other_kinds(output, "prep", "output")
+            if (
+                output.is_dir()
+                and not (output / PLAN).exists()
+                and any(not p.name.endswith((PARTIAL, LOCK)) for p in output.iterdir())
+            ):
+                raise PrepError(f"output={output} holds files that no preparation wrote; give a new or an empty folder")
+            held.enter_context(claims.claim(output, "prep", shared=shared))
+        except claims.ClaimError as error:
+            raise PrepError(str(error)) from None
         if not shared:
             remove_leftovers(output)
-        yield
-    except BlockingIOError:
-        raise PrepError(f"another preparation is writing to {output}; wait for it, or give another folder") from None
-    finally:
-        os.close(handle)
+            _clear_barren(output)
+        try:
+            yield
+        finally:
+            if not shared:
+                _clear_barren(output)
+
+
+def _clear_barren(output: Path) -> None:
+    """Take away the plan of a preparation of which there is nothing else: no unit was done, or a kill came first."""
+    folders = [path for path in output.iterdir() if path.is_dir()]
+    if {path.name for path in output.iterdir() if path not in folders} <= {PLAN, LOCK} and all(
+        path.name == LOCK for folder in folders for path in folder.iterdir()
+    ):
+        (output / PLAN).unlink(missing_ok=True)
+        for folder in folders:
+            (folder / LOCK).unlink(missing_ok=True)
+            folder.rmdir()
 
 
 @contextmanager
@@ -76,6 +89,10 @@ def agree(output: Path, plan: Plan, cache: str) -> None:
     if path.exists():
         begun = read_object(path, {"stages", "tools"})
         finished = (output / LEDGER).exists()
+        if finished and begun["stages"] != now["stages"] and not read_object(output / LEDGER, {"out"})["out"]:
+            _unfinish(output)  # nothing came of it: another configuration may have its place
+            write_whole(path, encode_json(now, indent=1) + b"\n")
+            return
         if finished:  # done is done: newer tools would only matter to shards still to be written
             begun["tools"] = now["tools"]
         elif _but_input(begun["stages"]) == _but_input(now["stages"]):
@@ -85,6 +102,13 @@ def agree(output: Path, plan: Plan, cache: str) -> None:
         if finished:
             return
     write_whole(path, encode_json(now, indent=1) + b"\n")
+
+
+def _unfinish(output: Path) -> None:
+    """Take away what makes a folder finished; all else that is there will be written over."""
+    for split in read_object(output / LEDGER, {"splits"})["splits"]:
+        shutil.rmtree(output / split, ignore_errors=True)
+    (output / LEDGER).unlink()
 
 
 def _but_input(stages: list[dict[str, Any]]) -> list[dict[str, Any]]:

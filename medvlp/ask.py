@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from medvlp import process
 from medvlp.config import AskConfig, ConfigError, compose
 from medvlp.listing import verb_help
+from medvlp.process import FAULT, STOPPED
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -18,7 +20,6 @@ if TYPE_CHECKING:
     from medvlp.shards import Turn
 
 NOTICE = "Research use only; not for clinical use."
-STOPPED, FAULT = 3, 70
 PROMPT = "? "
 ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\^_])|\x9b[0-?]*[ -/]*[@-~]")
 """ANSI sequences, whole: what remains of one that is cut in two is harmless without its control character."""
@@ -61,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (BadSample, CheckpointError, ConfigError, WeightsError, OSError) as error:
         print(f"medvlp ask: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, process.Stopped):
         print(f"\n{NOTICE}")
         return STOPPED
     except Exception:
@@ -224,4 +225,4 @@ def is_control(character: str) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(process.command("ask", main))

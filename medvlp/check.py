@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from medvlp import process
+from medvlp.claims import refuse_other_kinds
 from medvlp.config import (
     CheckConfig,
     ConfigError,
@@ -198,6 +200,7 @@ def findings_file(output: str) -> Iterator[Callable[[dict[str, str]], None]]:
     if not output:
         yield lambda row: None
         return
+    refuse_other_kinds(Path(output), "check", "output")
     Path(output).mkdir(parents=True, exist_ok=True)
     with whole_file(Path(output) / "findings.jsonl") as file:
         yield lambda row: (file.write(encode_row(row)), None)[1]
@@ -269,4 +272,4 @@ def print_samples(console: Console, config: CheckConfig, source: Measured, encod
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(process.command("check", lambda: main(sys.argv[1:])))

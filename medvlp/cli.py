@@ -4,6 +4,8 @@ import importlib
 import sys
 from collections.abc import Sequence
 
+from medvlp import process
+
 VERBS = {
     "prep": ("data_prep.cli", "publisher's files → shards: source=<name> input=<dir> output=<dir>"),
     "verify": ("medvlp.verify", "check a shard folder byte by byte: <shard dir>"),
@@ -51,8 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         hint = f"; did you mean {close[0]!r}?" if close else ""
         print(f"medvlp: unknown verb {verb!r}{hint} Verbs: {', '.join(VERBS)}", file=sys.stderr)
         return 2
-    code: int = importlib.import_module(VERBS[verb][0]).main(words[1:])
-    return code
+    begin = process.command if argv is None else process.run
+    return begin(verb, lambda: importlib.import_module(VERBS[verb][0]).main(words[1:]))
 
 
 if __name__ == "__main__":

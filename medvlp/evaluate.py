@@ -6,6 +6,8 @@ from pathlib import Path
 
 import yaml
 
+from medvlp import process
+from medvlp.claims import ClaimError, claim, refuse_other_kinds
 from medvlp.config import ConfigError, EvalConfig, as_dict, compose, load_task, value_of
 from medvlp.listing import verb_help
 
@@ -25,7 +27,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             hint = "; several are written '[a.ckpt,b.ckpt]'" if "," in missing[0] else ""
             raise ConfigError(f"checkpoints: {missing[0]}: no such file{hint}")
         folder = Path(config.output or f"runs/eval/{recipe}")
-    except ConfigError as error:
+        refuse_other_kinds(folder, "eval", "output")
+    except (ClaimError, ConfigError) as error:
         print(f"medvlp eval: {error}", file=sys.stderr)
         return 1
 
@@ -34,6 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     import torch
 
     from medvlp.build.tasks import build_task, check_fit, load_measured
+    from medvlp.data.workers import WorkerKilled, killed
     from medvlp.environment import settle
     from medvlp.eval.embeddings import EmbeddingCache
     from medvlp.eval.tasks import Bootstrap, write_outcome
@@ -50,20 +54,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         evaluators = [build_task(task, bootstrap, config.split, config.batch_size) for task in tasks]
         cache = EmbeddingCache(config.batch_size, config.workers, config.max_pixels)
         device = choose_device(config.accelerator, torch.cuda.is_available())
-        folder.mkdir(parents=True, exist_ok=True)
-        write_text(folder / "config.yaml", yaml.safe_dump(as_dict(config), sort_keys=False))
         rows = []
-        for path in config.checkpoints:
-            measured = load_measured(path, device, config, cache)
-            for evaluator in evaluators:
-                print(f"{path}: {evaluator.name}", flush=True)
-                rows += write_outcome(folder, path, measured(evaluator))
-        print(results_table(rows))
-        print(f"results: {folder / 'results.jsonl'}\nreport: {write_run_report(folder)}")
-    except (ConfigError, CheckpointError, ShardError, WeightsError, ValueError, OSError) as error:
-        print(f"medvlp eval: {error}", file=sys.stderr)
+        with claim(folder, "eval"):
+            for path in config.checkpoints:
+                measured = load_measured(path, device, config, cache)
+                for evaluator in evaluators:
+                    print(f"{path}: {evaluator.name}", flush=True)
+                    outcome = measured(evaluator)
+                    if not rows:  # an evaluation that fails before its first result leaves no folder
+                        write_text(folder / "config.yaml", yaml.safe_dump(as_dict(config), sort_keys=False))
+                    rows += write_outcome(folder, path, outcome)
+            print(results_table(rows))
+            print(f"results: {folder / 'results.jsonl'}\nreport: {write_run_report(folder)}")
+    except (ConfigError, CheckpointError, ShardError, WeightsError, WorkerKilled, ValueError, OSError) as error:
+        print(f"medvlp eval: {killed(error) or error}", file=sys.stderr)
         return 1
-    except Exception:
+    except Exception as error:
+        if told := killed(error):
+            print(f"medvlp eval: {told}", file=sys.stderr)
+            return 1
         traceback.print_exc()
         return 70
     return 0
@@ -81,4 +90,4 @@ def choose_device(accelerator: str, has_gpu: bool) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(process.command("eval", main))

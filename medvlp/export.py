@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from medvlp import process
 from medvlp.config import ConfigError, ExportConfig, LlavaConfig, TrainConfig, compose, from_dict
 from medvlp.listing import verb_help
 
@@ -217,4 +218,4 @@ def readme(weights: str, card: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(process.command("export", main))

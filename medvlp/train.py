@@ -1,27 +1,32 @@
 """`medvlp train`, and `torchrun -m medvlp.train` on several ranks: shards → runs/<run_name>/."""
 
-import dataclasses
+import contextlib
+import hashlib
 import os
-import re
-import secrets
 import subprocess
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import yaml
 
-from medvlp.config import ConfigError, TrainConfig, as_dict, compose, compose_stages, expand_grid, require_prepared
+from medvlp import process
+from medvlp.claims import claim
+from medvlp.config import ConfigError, TrainConfig, as_dict, expand_grid
 from medvlp.listing import verb_help
+from medvlp.process import FAULT, STOPPED
+from medvlp.runs import Run, check_same_run, facts, runs_of
+from medvlp.shards import ShardError
 
 if TYPE_CHECKING:
     from medvlp.build import Experiment
     from medvlp.data.datamodule import TrainingData
+    from medvlp.training.agreement import Peers, Refused
     from medvlp.training.files import Status
 
 RANK, WORLD_SIZE = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-STOPPED, FAULT = 3, 70
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -30,64 +35,43 @@ def main(argv: Sequence[str] | None = None) -> int:
     if "--help" in words or "-h" in words:
         print(verb_help("train"))
         return 0
+    begin = process.command if argv is None else process.run
+    return begin("train", lambda: work(words))
+
+
+def work(words: list[str]) -> int:
+    """The runs that the words describe, one after the other; the first exit code that is not 0."""
     multirun = any(word in ("-m", "--multirun") for word in words)
     words = [word for word in words if word not in ("-m", "--multirun")]
+    runs: list[Run] = []
+    told: dict[str, tuple[str, str]] = {}
+    refusal = ""
     try:
         cells = expand_grid("train", words, multirun)
         if len(cells) > 1 or cells[0] != words:
             return run_grid(cells)
-        config = compose("train", words)
-        runs = stages_of(config, words) if config.stages else [config]
-        for run in runs:
-            require_prepared(run)
-        folders = [Path(run.run_root) / run.run_name for run in runs]
-        done = [
-            run.resume == "auto" and len(runs) > 1 and is_done(folder)
-            for run, folder in zip(runs, folders, strict=True)
-        ]
-        checkpoints = [
-            None if finished else starting_point(run, folder)
-            for run, folder, finished in zip(runs, folders, done, strict=True)
-        ]
-    except ConfigError as error:
-        return say(error)
-    for run, folder, checkpoint, finished in zip(runs, folders, checkpoints, done, strict=True):
-        if finished:
-            print(f"{folder}: done before", flush=True)
-            continue
-        code = train(run, folder, checkpoint)
-        if code:
+        runs = runs_of(words)
+        told = facts(runs) if WORLD_SIZE > 1 else {}
+    except (ConfigError, ShardError, OSError) as error:
+        if WORLD_SIZE == 1:
+            return say(error)  # before torch is imported
+        refusal = str(error)
+    from medvlp.training.agreement import Peers, Refusal, Refused
+
+    peers = Peers()
+    try:
+        peers = Peers.join()
+        peers.agree("the configuration", told, Refusal(refusal) if refusal else None)
+    except process.Stopped as stop:
+        return tell(peers.fail(f"stopped by {stop}, before the first step", STOPPED))
+    except Refused as refused:
+        return tell(refused)
+    for run in runs:
+        if run.done:
+            print(f"{run.folder}: done before", flush=True)
+        elif code := train(run.config, run.folder, run.checkpoint, peers):
             return code
     return 0
-
-
-def stages_of(config: TrainConfig, words: Sequence[str]) -> list[TrainConfig]:
-    """The runs of a recipe with stages, each starting from the one before it.
-
-    Raises:
-        ConfigError: a stage's name or overrides are wrong, or `resume` names one checkpoint for several runs.
-    """
-    if config.resume not in ("none", "auto"):
-        raise ConfigError(
-            f"resume={config.resume}: this recipe has the stages {', '.join(config.stages)}; give resume=auto"
-        )
-    wrong = [name for name in config.stages if not re.fullmatch(r"[A-Za-z0-9_.-]+", name)]
-    if wrong:
-        raise ConfigError(f"stages.{wrong[0]}: a stage's name becomes a folder's; use letters, digits, - and _")
-    runs: list[TrainConfig] = []
-    for name, run in compose_stages("train", config.stages, words).items():
-        is_last = len(runs) == len(config.stages) - 1
-        before = Path(runs[-1].run_root) / runs[-1].run_name / "checkpoints" / "last.ckpt" if runs else ""
-        changes: dict[str, Any] = {"run_name": run.run_name if is_last else f"{run.run_name}__{name}", "stages": {}}
-        runs.append(dataclasses.replace(run, init_from=run.init_from or str(before), **changes))
-    return runs
-
-
-def is_done(folder: Path) -> bool:
-    """Whether a run came to its end."""
-    from medvlp.training.files import Status
-
-    return bool(Status(folder).read().get("state") == "done")
 
 
 def run_grid(cells: list[list[str]]) -> int:
@@ -97,7 +81,7 @@ def run_grid(cells: list[list[str]]) -> int:
     codes = []
     for number, cell in enumerate(cells, start=1):
         print(f"cell {number}/{len(cells)}: {' '.join(cell)}", flush=True)
-        codes.append(subprocess.run([sys.executable, "-m", "medvlp.train", *cell], check=False).returncode)
+        codes.append(run_cell(cell))
         if codes[-1] == STOPPED:
             break
     failed = [number for number, code in enumerate(codes, start=1) if code]
@@ -107,154 +91,161 @@ def run_grid(cells: list[list[str]]) -> int:
     return next((code for code in codes if code), 0)
 
 
-def starting_point(config: TrainConfig, folder: Path) -> Path | None:
-    """The checkpoint to resume from, if any.
-
-    Raises:
-        ConfigError: the folder exists and `resume` is none, or the checkpoint does not exist.
-    """
-    if config.resume == "none":
-        if RANK == 0 and folder.exists():
-            raise ConfigError(f"{folder} exists; choose another run_name, or go on with resume=auto")
-        return None
-    if config.resume != "auto":
-        path = Path(config.resume)
-        if not path.is_file():
-            raise ConfigError(f"resume={path}: no such file; give none, auto or a checkpoint's path")
-        if RANK == 0 and folder.exists() and path.resolve().parents[1] != folder.resolve():
-            raise ConfigError(f"resume={path} is not a checkpoint of {folder}, which exists; choose another run_name")
-        return path
-    if not (folder / "checkpoints").is_dir():
-        return None
-    from medvlp.training.checkpoints import CheckpointError, newest
-
+def run_cell(words: Sequence[str]) -> int:
+    """One cell of a grid; a signal that comes meanwhile is the cell's too, and is waited for: it saves first."""
+    cell = subprocess.Popen([sys.executable, "-m", "medvlp.train", *words])
     try:
-        return newest(folder / "checkpoints")
-    except CheckpointError as error:
-        raise ConfigError(str(error)) from None
+        return cell.wait()
+    except process.Stopped:
+        with process.interruption.unhurried():
+            cell.terminate()
+            cell.wait()
+        return STOPPED
 
 
-def train(config: TrainConfig, folder: Path, checkpoint: Path | None) -> int:
-    """Build, fit, and leave the run's folder; returns the exit code."""
-    import contextlib
-    import traceback
-
-    from medvlp.build import build_data, build_experiment
-    from medvlp.data.loader import DataChanged
-    from medvlp.data.units import Unreadable
+def train(config: TrainConfig, folder: Path, checkpoint: Path | None, peers: "Peers") -> int:
+    """Build, agree, fit, and leave the run's folder; returns the exit code."""
+    import medvlp.build  # noqa: F401  its libraries set log levels as they are imported, which `settle` overrules
     from medvlp.environment import settle
-    from medvlp.models.pretrained import WeightsError
-    from medvlp.shards import ShardError
-    from medvlp.training.callbacks import TooManyBadSamples, UnknownMetric
-    from medvlp.training.checkpoints import CheckpointError
-    from medvlp.training.files import Status
-    from medvlp.training.keeping import Diverged
+    from medvlp.training.agreement import Refusal, Refused
+    from medvlp.training.files import Status, clear_blank
 
     settle()
-    broken_input = (CheckpointError, ConfigError, DataChanged, ShardError, WeightsError, OSError)
-    found_in_training = (Diverged, TooManyBadSamples, UnknownMetric, Unreadable)
-    status = Status(folder)
-    try:
-        experiment = build_experiment(config, resuming=checkpoint is not None)
-        data = build_data(config, experiment)
-        if checkpoint is not None:
-            check_same_run(config, checkpoint, data.total_steps)
-        return fit(config, folder, checkpoint, experiment, data, status)
-    except Exception as error:
-        users = isinstance(error, broken_input + found_in_training)
+    status, made = Status(folder), not folder.exists()
+    process.interruption.at_the_end = lambda reason: status.write("stopped", status.step, reason) if RANK == 0 else None
+    ended: Refused
+    with contextlib.ExitStack() as held:
+        try:
+            ready, refusal = None, None
+            try:
+                if RANK == 0:
+                    held.enter_context(claim(folder, "train", "run_name"))
+                ready = Ready(config, folder, checkpoint, status)
+            except Exception as error:
+                message, code = explained(error)
+                if code == FAULT:
+                    traceback.print_exc()
+                refusal = Refusal(message, code)
+            peers.agree(f"data and model of {folder.name}", ready.facts() if ready else {}, refusal)
+            assert ready is not None
+            peers.watch(process.interruption.end)
+            return ready.fit()
+        except Refused as refused:
+            ended = refused
+        except process.Stopped as stop:
+            ended = peers.fail(f"stopped by {stop}" + ("" if status.began else ", before the first step"), STOPPED)
+        except Exception as error:
+            message, code = explained(error)
+            ended = peers.fail(message, code)
+            if ended.ours and code == FAULT:
+                traceback.print_exc()
+        finally:
+            peers.rest()
+            process.interruption.at_the_end = None
         if status.began:  # a command that was refused before it trained says nothing about the run in that folder
-            with contextlib.suppress(OSError, ShardError):
-                status.write("failed", status.step, str(error) if users else f"{type(error).__name__}: {error}")
-        if users:
-            return say(error)
-        traceback.print_exc()
-        return FAULT
+            with contextlib.suppress(OSError, ValueError):
+                status.write("stopped" if ended.code == STOPPED else "failed", status.step, str(ended))
+        elif RANK == 0 and made:
+            clear_blank(folder)
+    return tell(ended)
 
 
-def fit(
-    config: TrainConfig,
-    folder: Path,
-    checkpoint: Path | None,
-    experiment: "Experiment",
-    data: "TrainingData",
-    status: "Status",
-) -> int:
-    """Lightning's fit with our callbacks."""
-    import lightning.pytorch as pl
+def explained(error: Exception) -> tuple[str, int]:
+    """What to tell the person of an error, and the exit code: 1 for what they can mend, 70 for a fault of ours."""
+    from medvlp.data.loader import DataChanged
+    from medvlp.data.units import Unreadable
+    from medvlp.data.workers import WorkerKilled, killed
+    from medvlp.models.pretrained import WeightsError
+    from medvlp.training.agreement import LOST, lost_rank
+    from medvlp.training.callbacks import TooManyBadSamples, UnknownMetric
+    from medvlp.training.checkpoints import CheckpointError
+    from medvlp.training.keeping import Diverged
 
-    from medvlp.build import build_evaluation
-    from medvlp.shards.atomic import remove_leftovers, write_text
-    from medvlp.training.callbacks import BadSamples, Evaluation, Logs, Progress, Signals
-    from medvlp.training.files import LOGS
-    from medvlp.training.keeping import Checkpoints
-
-    options, module = config.trainer, experiment.module
-    evaluate = build_evaluation(config, experiment)
-    if RANK == 0:
-        folder.mkdir(parents=True, exist_ok=True)
-        remove_leftovers(folder)
-        write_text(folder / "config.yaml", yaml.safe_dump(as_dict(config), sort_keys=False))
-        if checkpoint is None:
-            for name in LOGS:
-                (folder / name).unlink(missing_ok=True)
-        write_left_out(folder / "left_out.jsonl", experiment.left_out)
-    module.total_steps = data.total_steps
-    announce(config, folder, checkpoint, experiment, data)
-    logs = Logs(folder, options.log_every, config.data.log_samples, status)
-    checkpoints = Checkpoints(folder / "checkpoints", options.checkpoint_every, options.monitor)
-    total = sum(len(dataset) for _, dataset in data.units.sources)
-    allowed = int(config.data.max_bad_fraction * total)
-    signals = Signals(checkpoints)
-    # The order matters: rows, then the checkpoint that they belong to, then evaluation, then a signal's stop.
-    callbacks: list[pl.Callback] = [
-        logs,
-        BadSamples(folder, options.log_every, allowed, total),
-        checkpoints,
-        *([Evaluation(evaluate, options.eval_every, options.monitor, logs, checkpoints)] if evaluate else []),
-        signals,
-        Progress(logs),
-    ]
-    try:
-        trainer = build_trainer(config, folder, checkpoint, callbacks)
-    except (ValueError, RuntimeError) as error:  # Lightning's MisconfigurationException is a RuntimeError too
-        raise ConfigError(f"trainer: {str(error).splitlines()[0]}") from None
-    if options.compile:
-        module.compile_towers()
-    trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
-    trainer.strategy.barrier()  # a next stage, on any rank, starts from files that rank 0 has written
-    if trainer.is_global_zero:
-        state = "stopped" if signals.stopped_by else "done"
-        status.write(state, trainer.global_step, signals.stopped_by)
-        print(f"{state} at step {trainer.global_step}: {folder / 'checkpoints' / 'last.ckpt'}", flush=True)
-        if state == "done":
-            write_report(folder)
-    return STOPPED if signals.stopped_by else 0
+    error = killed(error) or error
+    broken_input = (CheckpointError, ConfigError, DataChanged, ShardError, WeightsError, OSError)
+    found_in_training = (Diverged, TooManyBadSamples, UnknownMetric, Unreadable, WorkerKilled)
+    if isinstance(error, broken_input + found_in_training):
+        return str(error), 1
+    if WORLD_SIZE > 1 and lost_rank(error):
+        return LOST, 1
+    return f"{type(error).__name__}: {error}", FAULT
 
 
-def build_trainer(config: TrainConfig, folder: Path, checkpoint: Path | None, callbacks: list[Any]) -> Any:
-    """Lightning's trainer on the ranks that torchrun started."""
-    import lightning.pytorch as pl
+class Ready:
+    """A run that could begin: everything is built, and nothing of it is in the folder yet.
 
-    from medvlp.training.checkpoints import WholeCheckpoints
+    Raises:
+        ConfigError and others: it could not.
+    """
 
-    options = config.trainer
-    return pl.Trainer(
-        accelerator=options.accelerator,
-        devices=int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
-        num_nodes=WORLD_SIZE // int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
-        strategy=options.strategy,
-        precision=options.precision,  # type: ignore[arg-type]
-        max_epochs=1,  # Lightning sees the whole run as one epoch; see TrainingLoader
-        accumulate_grad_batches=options.accumulate,
-        gradient_clip_val=config.optim.clip_norm or None,
-        logger=build_loggers(config, folder, checkpoint),
-        callbacks=callbacks,
-        plugins=[WholeCheckpoints()],
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-    )
+    def __init__(self, config: TrainConfig, folder: Path, checkpoint: Path | None, status: "Status") -> None:
+        from medvlp.build import build_data, build_evaluation, build_experiment
+        from medvlp.training.callbacks import BadSamples, Evaluation, Logs, Progress, Signals
+        from medvlp.training.keeping import Checkpoints
+        from medvlp.training.trainer import build_trainer
+
+        self.config, self.folder, self.checkpoint, self.status = config, folder, checkpoint, status
+        self.experiment = build_experiment(config, resuming=checkpoint is not None)
+        self.data = build_data(config, self.experiment)
+        if checkpoint is not None:
+            check_same_run(config, checkpoint, self.data.total_steps)
+        evaluate = build_evaluation(config, self.experiment)
+        options = config.trainer
+        self.experiment.module.total_steps = self.data.total_steps
+        logs = Logs(folder, options.log_every, config.data.log_samples, status)
+        checkpoints = Checkpoints(folder / "checkpoints", options.checkpoint_every, options.monitor)
+        total = sum(len(dataset) for _, dataset in self.data.units.sources)
+        allowed = int(config.data.max_bad_fraction * total)
+        self.signals = Signals(checkpoints)
+        # The order matters: rows, then the checkpoint that they belong to, then evaluation, then a signal's stop.
+        callbacks = [
+            logs,
+            BadSamples(folder, options.log_every, allowed, total),
+            checkpoints,
+            *([Evaluation(evaluate, options.eval_every, options.monitor, logs, checkpoints)] if evaluate else []),
+            self.signals,
+            Progress(logs),
+        ]
+        self.trainer = build_trainer(config, folder, checkpoint, callbacks)
+
+    def facts(self) -> dict[str, tuple[str, str]]:
+        """What must have come out alike on every rank."""
+        shapes = [(name, *value.shape) for name, value in self.experiment.module.named_parameters()]
+        told = {
+            "samples an epoch": len(self.data.plan),
+            "steps": self.data.total_steps,
+            "left out": len(self.experiment.left_out),
+            "the model's parameters": hashlib.sha256(repr(shapes).encode()).hexdigest()[:12],
+            "tokenizer": str(self.experiment.card.get("tokenizer")),
+        }
+        return {name: (str(value), str(value)) for name, value in told.items()}
+
+    def fit(self) -> int:
+        """Lightning's fit; returns the exit code."""
+        from medvlp.shards.atomic import remove_leftovers, write_text
+        from medvlp.training.files import LOGS
+
+        trainer, folder, module = self.trainer, self.folder, self.experiment.module
+        if RANK == 0:
+            remove_leftovers(folder)
+            write_text(folder / "config.yaml", yaml.safe_dump(as_dict(self.config), sort_keys=False))
+            if self.checkpoint is None:
+                for name in LOGS:
+                    (folder / name).unlink(missing_ok=True)
+            write_left_out(folder / "left_out.jsonl", self.experiment.left_out)
+        announce(self.config, folder, self.checkpoint, self.experiment, self.data)
+        if self.config.trainer.compile:
+            module.compile_towers()
+        trainer.fit(module, datamodule=self.data, ckpt_path=self.checkpoint, weights_only=True)
+        trainer.strategy.barrier()  # a next stage, on any rank, starts from files that rank 0 has written
+        stopped_by = self.signals.stopped_by
+        if trainer.is_global_zero:
+            state = "stopped" if stopped_by else "done"
+            self.status.write(state, trainer.global_step, stopped_by)
+            print(f"{state} at step {trainer.global_step}: {folder / 'checkpoints' / 'last.ckpt'}", flush=True)
+            if state == "done":
+                write_report(folder)
+        return STOPPED if stopped_by else 0
 
 
 def write_left_out(path: Path, rows: list[dict[str, str]]) -> None:
@@ -275,44 +266,6 @@ def write_report(folder: Path) -> None:
         print(f"report: {write_run_report(folder)}", flush=True)
     except (OSError, ValueError) as error:
         print(f"no report: {error}; `medvlp report {folder}` tries again", file=sys.stderr, flush=True)
-
-
-def build_loggers(config: TrainConfig, folder: Path, checkpoint: Path | None) -> list[Any]:
-    """Lightning's loggers by name; metrics.jsonl is written whatever is chosen. A resumed run goes on in the same logs."""
-    loggers: list[Any] = []
-    for name in config.trainer.loggers:
-        if name == "tensorboard":
-            from lightning.pytorch.loggers import TensorBoardLogger
-
-            purge = None if checkpoint is None else step_of(checkpoint) + 1
-            loggers.append(TensorBoardLogger(str(folder), name="tensorboard", version="", purge_step=purge))
-        else:
-            from lightning.pytorch.loggers import WandbLogger
-
-            from medvlp.shards.atomic import write_text
-
-            identity = folder / "wandb_id.txt"
-            if RANK == 0 and (checkpoint is None or not identity.exists()):
-                write_text(identity, secrets.token_hex(4))
-            loggers.append(
-                WandbLogger(
-                    name=config.run_name,
-                    id=identity.read_text(encoding="utf-8") if RANK == 0 else None,
-                    resume="allow",
-                    save_dir=str(folder),
-                    project="medvlp",
-                    offline=name == "wandb-offline",
-                    config=as_dict(config),
-                )
-            )
-    return loggers
-
-
-def step_of(checkpoint: Path) -> int:
-    """The optimizer step that a checkpoint holds."""
-    from medvlp.training.checkpoints import load_checkpoint
-
-    return int(load_checkpoint(checkpoint)["global_step"])
 
 
 def announce(
@@ -341,34 +294,11 @@ def announce(
         )
 
 
-def check_same_run(config: TrainConfig, checkpoint: Path, total_steps: int) -> None:
-    """A resumed run goes on as it began: same seed, model, objective, optimizer, order and batch. What may change, and
-    has, is said.
-
-    Raises:
-        ConfigError: names what differs and must not, or the checkpoint is past the run's end.
-        CheckpointError: no run can go on from it.
-    """
-    from medvlp.build import run_changes, run_differences
-    from medvlp.config import from_dict
-    from medvlp.training.checkpoints import check_resumable
-
-    content = check_resumable(checkpoint)
-    before = from_dict(content["medvlp"]["config"])
-    differing = run_differences(before, config)
-    if differing:
-        raise ConfigError(
-            f"resume={checkpoint}: {', '.join(differing)} differ from that run's. A resumed run goes on as it began; "
-            f"for a change, start a new run with init_from={checkpoint}"
-        )
-    if content["global_step"] > total_steps:
-        raise ConfigError(
-            f"resume={checkpoint} is at step {content['global_step']}, past this run's end at step {total_steps}; raise "
-            f"trainer.max_steps (or max_epochs), or resume from an earlier checkpoint"
-        )
-    changes = run_changes(before, config)
-    if changes and RANK == 0:
-        print(f"changed since {checkpoint}, and followed from here: {', '.join(changes)}", flush=True)
+def tell(refused: "Refused") -> int:
+    """What the ranks agreed on, said by the one whose turn it is; returns the exit code."""
+    if refused.ours:
+        print(f"medvlp train: {refused}", file=sys.stderr, flush=True)
+    return refused.code
 
 
 def say(error: Exception) -> int:

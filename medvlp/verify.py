@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from medvlp import process
 from medvlp.shards import Finding, ShardError, read_manifest, verify
 from medvlp.shards.manifest import MANIFEST, find_splits
 
@@ -53,4 +54,4 @@ def visible(text: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(process.command("verify", lambda: main(sys.argv[1:])))

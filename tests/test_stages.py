@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from medvlp.config import ConfigError, compose
-from medvlp.train import stages_of
+from medvlp.runs import stages_of
 from tests.assistants import assistant_words
 from tests.datasets import pairs, write_split
 from tests.runs import equal, finish, losses, rows, run_here, start, weights

@@ -14,6 +14,7 @@ from typing import Any
 
 from data_prep.engines.attempts import PAUSE, RETRIES, Outcome, attempt, death, retried
 from data_prep.engines.threads import pin_threads
+from medvlp.process import end_children, holding_signals, interruption
 
 Work = Callable[[Any], Any]
 
@@ -54,12 +55,15 @@ def _until_broken(
     context = multiprocessing.get_context("spawn")
     flying: dict[Future[Outcome], Any] = {}
     broken: list[tuple[Any, str]] = []
+    processes: set[Any] = set()
     with ProcessPoolExecutor(workers, mp_context=context, initializer=_begin_worker) as pool:
         try:
             while not broken:
                 while len(flying) < in_flight and not broken and (job := next(waiting, None)) is not None:
                     try:
-                        flying[pool.submit(attempt, function, job)] = job
+                        with holding_signals() as started:
+                            flying[pool.submit(attempt, function, job)] = job
+                        processes |= started
                     except BrokenProcessPool as broke:  # since we looked
                         broken.append((job, str(broke)))
                 if not flying:
@@ -79,6 +83,10 @@ def _until_broken(
                     yield future.result()
                 else:
                     broken.append((job, str(error)))
+        except BaseException as reason:
+            if not isinstance(reason, GeneratorExit) or interruption.received:
+                end_children(processes)  # else what they do would be waited for
+            raise
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
     return broken

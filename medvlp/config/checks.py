@@ -236,6 +236,22 @@ def check_train(config: TrainConfig) -> None:
         check_llava(config.model)
 
 
+def check_ranks(config: TrainConfig, ranks: int) -> None:
+    """What the number of ranks must fit, which no configuration knows.
+
+    Raises:
+        ConfigError: says which numbers do.
+    """
+    size, accumulate = config.data.global_batch_size, config.trainer.accumulate
+    if size % (accumulate * ranks):
+        batches = f" and trainer.accumulate={accumulate}" if accumulate > 1 else ""
+        near = size // (accumulate * ranks) * accumulate * ranks
+        raise ConfigError(
+            f"data.global_batch_size={size} cannot be divided evenly among {ranks} ranks{batches}; use a multiple of "
+            f"{accumulate * ranks}, such as {near or accumulate * ranks}"
+        )
+
+
 def check_clip(model: ClipConfig) -> None:
     """A named model brings its towers; what would be ignored is refused."""
     if model.image.resize_mode is not None:

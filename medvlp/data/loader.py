@@ -1,6 +1,5 @@
 """The training loader: a true length, and a state that is a step and the data's identity, whatever ranks and workers."""
 
-import signal
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -8,6 +7,7 @@ from torch.utils.data import DataLoader
 
 from medvlp.data.plan import Schedule
 from medvlp.data.units import Units, Unreadable
+from medvlp.data.workers import batches
 
 Collate = Callable[[list[dict[str, Any]]], dict[str, Any]]
 
@@ -44,16 +44,15 @@ class TrainingLoader:
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         first = self.handed_out // self.schedule.accumulate
-        loader = DataLoader(
+        loader: DataLoader[Any] = DataLoader(
             self.units,
             batch_sampler=_Requests(self.schedule, first, self.total_steps),
             num_workers=self.workers,
             collate_fn=self.collate,
             pin_memory=self.pin,
-            worker_init_fn=leave_signals_to_the_run,
         )
         try:
-            for batch in loader:
+            for batch in batches(loader):
                 self.handed_out += 1
                 yield batch
         except Unreadable as error:  # from a worker it comes with the worker's traceback in front
@@ -78,13 +77,6 @@ class TrainingLoader:
                 f"manifest.json. An exact resume needs the same shards; start a new run with init_from=<checkpoint> instead"
             )
         self.handed_out = state["step"] * self.schedule.accumulate
-
-
-def leave_signals_to_the_run(worker: int) -> None:
-    """A loader worker's start: torchrun and terminals send a signal to the whole process group, and a worker that dies of
-    it takes the run down before its checkpoint is saved. Workers end with the run."""
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
-        signal.signal(number, signal.SIG_IGN)
 
 
 class _Requests:

@@ -15,7 +15,7 @@ from torch import distributed as dist
 from torch.utils.data import DataLoader, Dataset
 
 from medvlp.data.decode import decode_image
-from medvlp.data.loader import leave_signals_to_the_run
+from medvlp.data.workers import batches as loaded
 from medvlp.shards import BadSample, ShardDataset
 
 Result = TypeVar("Result")
@@ -121,11 +121,10 @@ class EmbeddingCache:
             batch_sampler=[list(rows) for rows in _mine(batches)],
             num_workers=self.workers,
             collate_fn=_split_batch,
-            worker_init_fn=leave_signals_to_the_run,
             # A loader draws its seed from the global generator, which would change a training run that evaluates.
             generator=torch.Generator(),
         )
-        stream: Iterator[_Batch] = iter(loader)
+        stream: Iterator[_Batch] = loaded(loader)
 
         def encode(rows: range) -> tuple[list[Item], list[Tensor], dict[str, str]]:
             items, pixels, bad = next(stream)

@@ -1,12 +1,11 @@
 """What happens around a step, for every objective: rows, bad samples, evaluation, signals, progress."""
 
 import math
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import lightning.pytorch as pl
@@ -15,6 +14,7 @@ from torch.nn.utils import get_total_norm
 from tqdm import tqdm
 
 from medvlp.jsonl import Appender, read_rows
+from medvlp.process import interruption
 from medvlp.training.files import LOGS, Status, drop_rows_after
 from medvlp.training.keeping import Checkpoints, Diverged
 from medvlp.training.ranks import Ranks
@@ -215,7 +215,8 @@ class Evaluation(pl.Callback):
     def _run(self, trainer: pl.Trainer, pl_module: Any, step: int) -> None:
         pl_module.eval()
         tasks: dict[str, dict[str, Any]] = {}
-        with torch.no_grad():
+        # Its step is saved, so a signal need not wait for its end.
+        with torch.no_grad(), interruption.raising():
             for task, metric, value in self.evaluate():
                 tasks.setdefault(task, {"step": step, "split": "valid", "task": task})[metric] = value
         pl_module.train()
@@ -231,34 +232,35 @@ class Evaluation(pl.Callback):
 class Signals(pl.Callback):
     """On SIGTERM, SIGINT or SIGUSR1: finish the step, agree over the ranks, save, stop.
 
-    Lightning's own SIGTERM handler broadcasts from inside the handler and can hang; ours only sets a flag.
+    Lightning's own SIGTERM handler broadcasts from inside the handler and can hang, so it is never put in place.
     """
-
-    WATCHED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
     def __init__(self, checkpoints: Checkpoints) -> None:
         self.checkpoints = checkpoints
-        self.received = ""
         self.stopped_by = ""
+        self.listening = ExitStack()
+
+    def setup(self, trainer: pl.Trainer, pl_module: Any, stage: str) -> None:
+        trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         self.ranks = Ranks()
-        self.before = {number: signal.signal(number, self._note) for number in self.WATCHED}
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        self.received = signal.Signals(number).name
+        self.listening.enter_context(interruption.listen())
+        with interruption.raising():  # one that came while this run was set up
+            pass
+        interruption.deferred = True
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         if (batch_idx + 1) % trainer.accumulate_grad_batches:
             return
-        if self.ranks.any(bool(self.received)) and trainer.global_step < pl_module.total_steps:
-            self.stopped_by = self.received or "another rank's signal"
+        if self.ranks.any(bool(interruption.received)) and trainer.global_step < pl_module.total_steps:
+            self.stopped_by = interruption.received or "another rank's signal"
             self.checkpoints.save(trainer)
             trainer.should_stop = True
 
     def teardown(self, trainer: pl.Trainer, pl_module: Any, stage: str) -> None:
-        for number, handler in getattr(self, "before", {}).items():
-            signal.signal(number, handler)
+        interruption.deferred = False
+        self.listening.close()
 
 
 class Progress(pl.Callback):

@@ -26,6 +26,28 @@ def is_after(row: Row, step: int) -> bool:
     return isinstance(at, int | float) and at > step
 
 
+BEFORE_A_STEP = ("config.yaml", "status.json", "left_out.jsonl", "wandb_id.txt", *LOGS)
+"""What a run writes before its first step."""
+
+
+def is_blank(folder: Path) -> bool:
+    """Whether no run in a folder came to anything: it holds at most what one writes before its first step."""
+    if not folder.is_dir():
+        return not folder.exists()
+    known = {*BEFORE_A_STEP, "checkpoints", "tensorboard", "wandb"}
+    if any(path.name not in known and not path.name.startswith(".") for path in folder.iterdir()):
+        return False
+    kept = any((folder / "checkpoints").glob("*.ckpt")) or any(next(read_rows(folder / name), None) for name in LOGS)
+    return not kept and not Status(folder).read().get("step")
+
+
+def clear_blank(folder: Path) -> None:
+    """Take away what a run wrote that never came to a step."""
+    if is_blank(folder):
+        for name in BEFORE_A_STEP:
+            (folder / name).unlink(missing_ok=True)
+
+
 class Status:
     """status.json: running, done, stopped or failed, with step and reason. A first failure's reason stays: when a rank
     fails, the others fail after it, of the silence."""
@@ -48,4 +70,8 @@ class Status:
         write_whole(self.path, (json.dumps(row, ensure_ascii=False) + "\n").encode())
 
     def read(self) -> dict[str, Any]:
-        return json.loads(self.path.read_text(encoding="utf-8")) if self.path.exists() else {}
+        try:
+            row = json.loads(self.path.read_bytes())
+        except (OSError, ValueError):  # absent, or damaged: nothing is known of it
+            return {}
+        return row if isinstance(row, dict) else {}

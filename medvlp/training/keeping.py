@@ -12,6 +12,7 @@ from typing import Any
 import lightning.pytorch as pl
 from torch import Tensor
 
+from medvlp.process import interruption
 from medvlp.shards.atomic import write_text
 from medvlp.training.checkpoints import CheckpointError, first_broken, load_checkpoint, step_of, steps
 from medvlp.training.ranks import Ranks
@@ -124,7 +125,8 @@ class Checkpoints(pl.Callback):
             return
         path = self.folder / f"step-{step:06d}.ckpt"
         check_numbers(trainer, self.ranks, self.folder)
-        trainer.save_checkpoint(path)
+        with interruption.unhurried():
+            trainer.save_checkpoint(path)
         self.saved_at = step
         if trainer.is_global_zero:
             self._name(path, "last.ckpt")

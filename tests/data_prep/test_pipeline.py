@@ -242,9 +242,41 @@ def test_two_at_once_are_refused(rocov2, tmp_path):
     (tmp_path / "out").mkdir()
     handle = os.open(tmp_path / "out" / ".lock", os.O_RDWR | os.O_CREAT)
     fcntl.flock(handle, fcntl.LOCK_EX)
-    with pytest.raises(PrepError, match="another preparation is writing"):
+    with pytest.raises(PrepError, match="is in use by another process; wait for it"):
         prep(rocov2, tmp_path / "out")
     os.close(handle)
+
+
+def test_one_that_came_to_nothing_does_not_bind_its_folder(rocov2, tmp_path, monkeypatch):
+    def broken(*args, **options):
+        raise OSError("the disk is gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("data_prep.pipeline._do", broken)
+        with pytest.raises(OSError, match="the disk is gone"):
+            prep(rocov2, tmp_path / "out", samples_per_shard=3)
+    assert not (tmp_path / "out").exists()
+    # Killed before its first unit: the plan is all there is.
+    (tmp_path / "out/train").mkdir(parents=True)
+    (tmp_path / "out/.plan.json").write_text('{"stages": [{"stage": "read"}], "tools": {}}')
+    prep(rocov2, tmp_path / "out", samples_per_shard=4)
+    with pytest.raises(PrepError, match="begun with another configuration"):
+        prep(rocov2, tmp_path / "out", samples_per_shard=3)
+
+
+def test_a_folder_without_a_single_sample_takes_another_configuration(rocov2, tmp_path):
+    prep(rocov2, tmp_path / "straight")
+    empty = prep(rocov2, tmp_path / "out", licences=["PDM"])
+    assert empty.ledger["out"] == 0
+    assert prep(rocov2, tmp_path / "out", licences=["PDM"]).was_done
+    assert prep(rocov2, tmp_path / "out").ledger["out"] == 18
+    assert digests(tmp_path / "out") == digests(tmp_path / "straight")
+
+
+def test_a_folder_of_another_kind_is_refused(rocov2, tmp_path):
+    (tmp_path / "run/checkpoints").mkdir(parents=True)
+    with pytest.raises(PrepError, match="run holds a training run; medvlp prep does not write into it"):
+        prep(rocov2, tmp_path / "run")
 
 
 def test_summary(rocov2, tmp_path):

@@ -1,0 +1,215 @@
+"""How a command ends: at a signal, after an error, with which exit code, and with none of its processes left behind.
+
+Everything here is about this one process, so its state is the module's own. Nothing heavy is imported.
+"""
+
+import atexit
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import Any
+
+STOPPED, FAULT = 3, 70
+"""Exit codes: stopped by a signal; a fault of ours."""
+GRACE = 20.0
+"""Seconds that a process has to end in once it was told to; torchrun kills after 30."""
+IMPATIENCE = 1.0
+"""Seconds after which another SIGINT is a person's second Ctrl-C, and no longer the first one's echo from a launcher."""
+WATCHED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+
+
+class Stopped(BaseException):
+    """The process was told to end. Not an Exception, as KeyboardInterrupt is none: no handler of errors may swallow it."""
+
+
+class Interruption:
+    """The first signal that tells this process to end, and what becomes of it.
+
+    It is raised as Stopped in the main thread, or, while `deferred`, only noted in `received`: whoever deferred it ends
+    the work in an orderly way. A thread sees to it that the process ends in GRACE seconds even where the main thread
+    waits in native code for something that never comes.
+    """
+
+    def __init__(self) -> None:
+        self.received, self.code = "", STOPPED
+        self.deferred = self.raised = self.listening = False
+        self.due, self.saving = 0.0, 0
+        self.at_the_end: Callable[[str], None] | None = None
+        """Called with the reason before the process is ended by force."""
+
+    @contextmanager
+    def listen(self) -> Iterator[None]:
+        """Take the signals. Nothing changes where they are taken already, or outside of the main thread."""
+        if self.listening or threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        self.__init__()  # type: ignore[misc]
+        self.listening, ended = True, threading.Event()
+        heard, told = os.pipe()
+        os.set_blocking(told, False)
+        threading.Thread(target=self._watch, args=(heard, ended), daemon=True).start()
+        woken = signal.set_wakeup_fd(told, warn_on_full_buffer=False)
+        before = {number: signal.signal(number, self._handle) for number in WATCHED}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            signal.set_wakeup_fd(woken)
+            self.listening = False
+            ended.set()
+            os.close(told)
+
+    @contextmanager
+    def raising(self) -> Iterator[None]:
+        """Inside of what deferred it: a block that may be left at any point.
+
+        Raises:
+            Stopped: a signal came before or comes now.
+        """
+        deferred, self.deferred = self.deferred, False
+        try:
+            if self.received:
+                raise Stopped(self.received)
+            yield
+        finally:
+            self.deferred = deferred
+
+    @contextmanager
+    def unhurried(self) -> Iterator[None]:
+        """A save: it takes what it takes, and GRACE begins after it."""
+        self.saving += 1
+        try:
+            yield
+        finally:
+            self.saving -= 1
+            self.due = time.monotonic() + GRACE
+
+    def end(self, reason: str, code: int) -> None:
+        """Have the main thread leave what it does, whatever that is. For other threads."""
+        if not self.received:
+            self.received, self.code, self.deferred = reason, code, False
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        now = time.monotonic()
+        if not self.received:
+            self.received, self.since = signal.Signals(number).name, now
+        elif number == signal.SIGINT and now - self.since > IMPATIENCE:
+            self._end_by_force("at once")
+        if not self.deferred and not self.raised:
+            self.raised = True
+            raise Stopped(self.received)
+
+    def _watch(self, heard: int, ended: threading.Event) -> None:
+        while (numbers := os.read(heard, 64)) and not set(numbers) & set(WATCHED):
+            pass
+        self.due = time.monotonic() + GRACE
+        while numbers and not ended.wait(0.1):
+            if not self.saving and time.monotonic() > self.due:
+                self._end_by_force(f"after {GRACE:.0f} s")
+        os.close(heard)
+
+    def _end_by_force(self, when: str) -> None:
+        with suppress(Exception):
+            if self.at_the_end:
+                self.at_the_end(self.received)
+        with suppress(Exception):
+            print(f"medvlp: {self.received}: ended by force {when}", file=sys.stderr, flush=True)
+        _leave(self.code)
+
+
+interruption = Interruption()
+
+_children: set[Any] = set()
+
+
+def adopt(children: set[Any]) -> None:
+    """Processes (of `multiprocessing`) that must not outlive this one."""
+    if not _children:
+        atexit.register(end_children)  # now, so that it comes before multiprocessing's own, which waits for them
+    _children.update(children)
+
+
+def children() -> set[Any]:
+    """Those that were adopted and not ended here."""
+    return set(_children)
+
+
+def end_children(children: set[Any] | None = None) -> None:
+    """End processes that were adopted, all or some of them. They may ignore every other signal, so they are killed."""
+    ending = set(_children) if children is None else children
+    in_main = threading.current_thread() is threading.main_thread()
+    heard = (
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL) if in_main else None
+    )  # PyTorch's takes their end for a failure
+    for child in ending:
+        with suppress(ValueError, OSError):  # closed, or gone
+            child.kill()
+    for child in ending:
+        with suppress(ValueError, OSError, AssertionError):
+            child.join(1)
+    if heard is not None:
+        signal.signal(signal.SIGCHLD, heard)
+    _children.difference_update(ending)
+
+
+@contextmanager
+def holding_signals() -> Iterator[set[Any]]:
+    """Start processes that no signal of a terminal or a launcher reaches: what is blocked here stays blocked in them.
+
+    Yields a set that holds them after the block; they are adopted. Such signals go to the whole group, and a worker that
+    ends of one takes its parent down in the middle of a save.
+    """
+    before = set(multiprocessing.active_children())
+    started: set[Any] = set()
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
+    try:
+        yield started
+    finally:
+        started |= set(multiprocessing.active_children()) - before
+        adopt(started)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def run(verb: str, work: Callable[[], int]) -> int:
+    """A command's work, and its exit code: what it returns, STOPPED after a signal, FAULT (and a traceback) after an
+    error that it did not foresee."""
+    with interruption.listen():
+        try:
+            return work()
+        except (Stopped, KeyboardInterrupt) as stop:
+            print(f"medvlp {verb}: stopped by {str(stop) or 'SIGINT'}", file=sys.stderr, flush=True)
+            return interruption.code
+        except Exception:
+            traceback.print_exc()
+            return FAULT
+        finally:
+            end_children()
+
+
+def command(verb: str, work: Callable[[], int]) -> int:
+    """As `run`, for the process that is this command and nothing else: after a failure it ends in GRACE seconds, whatever
+    threads and libraries still wait for."""
+    code = run(verb, work)
+    if code:
+        for number in WATCHED:  # a launcher that hears of the failure ends everything; the code is this command's own
+            signal.signal(number, signal.SIG_IGN)
+        timer = threading.Timer(GRACE, _leave, [code])
+        timer.daemon = True
+        timer.start()
+    return code
+
+
+def _leave(code: int) -> None:
+    for child in list(_children):
+        with suppress(Exception):
+            child.kill()
+    os._exit(code)

@@ -1,0 +1,77 @@
+"""Lightning's trainer and loggers from a run's configuration."""
+
+import os
+import secrets
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+
+from medvlp.config import ConfigError, TrainConfig, as_dict
+from medvlp.shards.atomic import write_text
+from medvlp.training.checkpoints import WholeCheckpoints, load_checkpoint
+
+RANK, WORLD_SIZE = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def build_trainer(config: TrainConfig, folder: Path, checkpoint: Path | None, callbacks: list[Any]) -> Any:
+    """Lightning's trainer on the ranks that torchrun started.
+
+    Raises:
+        ConfigError: an accelerator, a precision or a number of devices that this machine does not have.
+    """
+    options = config.trainer
+    try:
+        return pl.Trainer(
+            accelerator=options.accelerator,
+            devices=int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
+            num_nodes=WORLD_SIZE // int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
+            strategy=options.strategy,
+            precision=options.precision,  # type: ignore[arg-type]
+            max_epochs=1,  # Lightning sees the whole run as one epoch; see TrainingLoader
+            accumulate_grad_batches=options.accumulate,
+            gradient_clip_val=config.optim.clip_norm or None,
+            logger=build_loggers(config, folder, checkpoint),
+            callbacks=callbacks,
+            plugins=[WholeCheckpoints()],
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+        )
+    except (ValueError, RuntimeError) as error:  # Lightning's MisconfigurationException is a RuntimeError too
+        raise ConfigError(f"trainer: {str(error).splitlines()[0]}") from None
+
+
+def build_loggers(config: TrainConfig, folder: Path, checkpoint: Path | None) -> list[Any]:
+    """Lightning's loggers by name; metrics.jsonl is written whatever is chosen. A resumed run goes on in the same logs."""
+    loggers: list[Any] = []
+    for name in config.trainer.loggers:
+        if name == "tensorboard":
+            from lightning.pytorch.loggers import TensorBoardLogger
+
+            purge = None if checkpoint is None else step_of(checkpoint) + 1
+            loggers.append(TensorBoardLogger(str(folder), name="tensorboard", version="", purge_step=purge))
+        else:
+            from lightning.pytorch.loggers import WandbLogger
+
+            identity = folder / "wandb_id.txt"
+            if RANK == 0 and (checkpoint is None or not identity.exists()):
+                write_text(identity, secrets.token_hex(4))
+            loggers.append(
+                WandbLogger(
+                    name=config.run_name,
+                    id=identity.read_text(encoding="utf-8") if RANK == 0 else None,
+                    resume="allow",
+                    save_dir=str(folder),
+                    project="medvlp",
+                    offline=name == "wandb-offline",
+                    config=as_dict(config),
+                )
+            )
+    return loggers
+
+
+def step_of(checkpoint: Path) -> int:
+    """The optimizer step that a checkpoint holds."""
+    return int(load_checkpoint(checkpoint)["global_step"])
