@@ -136,7 +136,14 @@ def make_ledger(parts: Sequence[Part], settled: Settled) -> dict[str, Any]:
     _check("all splits", entered.total(), sum(out.values()), total.total())
     moved = {f"{before}→{after}": count for (before, after), count in sorted(settled.moved.items())}
     rows = sum(part.rows for part in parts)
-    page = {"in": entered.total(), "rows": rows, "panels": entered.total() - rows, "out": sum(out.values())}
+    page: dict[str, Any] = {
+        "in": entered.total(),
+        "rows": rows,
+        "panels": entered.total() - rows,
+        "out": sum(out.values()),
+    }
+    if settled.vanished:
+        page["vanished"] = settled.vanished
     return {**page, "drops": nested(total), "counts": nested(counts), "moved": moved, "splits": splits}
 
 

@@ -22,6 +22,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from data_prep.classes import vanished
 from data_prep.engines import ENGINES, Outcome
 from data_prep.finish import finish, lay_out
 from data_prep.folders import agree, claim, parts_folder, read_object
@@ -137,6 +138,7 @@ def _do_and_finish(
     forget_source()
     settled = settle(folder, parts, plan.settling, config.decontaminate)
     settled.counts.update(planned)
+    settled.vanished = vanished(folder, parts, settled.kept_N)
     layout = lay_out(folder, parts, settled, config.samples_per_shard)
     copies = [shard for shards in layout.values() for shard in shards if isinstance(shard, CopyJob)]
     copied, _ = _do(config, copies, [f"{copy.split} copy {n}" for n, copy in enumerate(copies)], "copying")

@@ -43,6 +43,8 @@ class Settled:
     """(published split, split) → samples that changed theirs."""
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)
     """(stage, what) → how often, as the units' own counts."""
+    vanished: dict[str, dict[str, int]] = field(default_factory=dict)
+    """Label → class → samples that came in, of classes that have none left."""
     copies: list[dict[str, Any]] = field(default_factory=list)
     """Rows of copies.jsonl: each copy that was found, and what became of it."""
     pairs: list[dict[str, Any]] = field(default_factory=list)

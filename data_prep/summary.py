@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from data_prep.finish import DROPPED
 from data_prep.sources.fields import IGNORED
+from medvlp.jsonl import read_rows
 
 SHARE = 0.1
 """Of a split's rows; if more are dropped, it is said in words."""
 
 FIELDS_SHOWN = 12
+
+TOLD = ("open_quote", "bad_quotes", "bad_row", "not_utf8")
+"""Faults of a table's text, of which the first row is shown: they are mended in the table."""
+
+DROPS_READ = 100_000
+"""Of the named drops, in which first rows are looked for."""
 
 
 def summary(output: Path, ledger: dict[str, Any], was_done: bool) -> str:
@@ -21,12 +30,31 @@ def summary(output: Path, ledger: dict[str, Any], was_done: bool) -> str:
     lines.append(f"in {ledger['in']}, out {ledger['out']} ({sizes}), dropped {ledger['in'] - ledger['out']}")
     for stage, reasons in ledger["drops"].items():
         lines += [f"  {count:>7} {stage}: {reason}" for reason, count in reasons.items()]
-    moves = ledger["counts"].get("split", {})
+    lines += _faults(output, ledger)
+    moves = ledger.get("counts", {}).get("split", {})
     lines += [f"  {count:>7} {move}" for move, count in moves.items()]
     lines += _passed_by(ledger)
     lines.append(f"shards {output}/<split>/, drops by name {output}/dropped.jsonl")
     lines.append(f"report {output}/report.html")
     return "\n".join([*lines, *(f"warning: {warning}" for warning in warnings(ledger))])
+
+
+def _faults(output: Path, ledger: dict[str, Any]) -> list[str]:
+    """The first row of each fault of a table's text, with what to do about it."""
+    reasons = [reason for reason in TOLD if reason in ledger["drops"].get("read", {})]
+    if not reasons or not (output / DROPPED).is_file():
+        return []
+    shown: dict[str, str] = {}
+    for drop in islice(read_rows(output / DROPPED), DROPS_READ):
+        if drop["reason"] in reasons and drop["stage"] == "read":
+            shown.setdefault(drop["reason"], ": ".join(filter(None, (drop["name"], drop["detail"]))))
+        if len(shown) == len(reasons):
+            break
+    return [f"          {reason}, first: {_printable(row)}" for reason, row in shown.items()]
+
+
+def _printable(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _passed_by(ledger: dict[str, Any]) -> list[str]:
@@ -49,6 +77,10 @@ def warnings(ledger: dict[str, Any]) -> list[str]:
         drops = _drops(page["drops"])
         if page["out"] and drops.total() > SHARE * page["in"]:
             lines.append(f"{drops.total()} of {page['in']} rows of {split} ({_share(drops, page)}) {_most(drops)}")
+    for label, classes in ledger.get("vanished", {}).items():
+        names = ", ".join(f"{name!r} ({count})" for name, count in list(classes.items())[:FIELDS_SHOWN])
+        more = f" and {len(classes) - FIELDS_SHOWN} more" if len(classes) > FIELDS_SHOWN else ""
+        lines.append(f"no sample is left of these classes of {label}: {names}{more}; dropped.jsonl says why")
     return lines
 
 

@@ -14,11 +14,12 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from data_prep import classes
 from data_prep.jsons import encode_json
 from data_prep.sources import Dropped, Source, Unit, open_source
 from data_prep.stages import Counts, Draft, Drop, Stage, apply_stages, build_stages
@@ -87,6 +88,8 @@ class Part:
     """".tar" and ".idx"; empty if nothing was left."""
     others: dict[str, FileMark]
     """Its other files, by suffix."""
+    classes: dict[str, dict[str, dict[str, int]]] = field(default_factory=dict)
+    """"in" and "out" → label → class → samples; empty where samples are de-identified."""
 
     def file(self, folder: Path, suffix: str) -> Path:
         """One of the part's files in the folder of parts."""
@@ -124,20 +127,27 @@ def run_unit(job: Job) -> Part:
     marks: list[dict[str, Any]] = []
     rows = panels = 0
     source = _opened(job.source)
+    entered: classes.Classes = {}
+    left_over: classes.Classes = {}
     with ShardWriter(path, job.unit.split) as writer:
         for item in source.read(job.unit):
             rows += 1
+            classes.add(entered, item.labels)
             for left in _through(stages, item, counts):
                 if isinstance(left, Drop):
                     panels += left.panels
                     drops.append({"split": job.unit.split, **hide(left)})
                     continue
                 writer.write(left.sample, left.width, left.height, left.perceptual_hash)
+                classes.add(left_over, left.sample.labels)
                 marks += [left.marks] if left.marks is not None else []
     counts.update(getattr(source, "counts", {}))
     if marks:
         _write_marks(path.with_suffix(".marks.parquet"), marks)
-    return _finish_part(job, job.unit.split, writer, rows, panels, drops, counts)
+    pages = {"in": classes.page_of(entered), "out": classes.page_of(left_over)} if entered else {}
+    if getattr(source, "private", False) or any(entry["stage"] == "pseudonymise" for entry in job.stages):
+        pages = {}  # a label can hold anything, such as a person's name
+    return _finish_part(job, job.unit.split, writer, rows, panels, drops, counts, pages)
 
 
 def copy_samples(job: CopyJob) -> Part:
@@ -150,7 +160,7 @@ def copy_samples(job: CopyJob) -> Part:
             members = read_members(job.folder / f"{digest}.tar", positions)
             for row, its in zip(table, members, strict=True):
                 writer.write_members(replace(Row(**row), split=job.split, shard=f"{job.digest}.tar"), its)
-    return _finish_part(job, job.split, writer, len(writer.rows), 0, [], Counter())
+    return _finish_part(job, job.split, writer, len(writer.rows), 0, [], Counter(), {})
 
 
 def _finish_part(
@@ -161,6 +171,7 @@ def _finish_part(
     panels: int,
     drops: list[dict[str, str]],
     counts: Counts,
+    pages: dict[str, dict[str, dict[str, int]]],
 ) -> Part:
     path = job.folder / job.digest
     if rows + panels != len(writer.rows) + len(drops):
@@ -185,6 +196,7 @@ def _finish_part(
             for suffix in (".parquet", ".marks.parquet", ".drops.jsonl")
             if path.with_suffix(suffix).exists()
         },
+        classes=pages,
     )
     write_whole(path.with_suffix(".json"), encode_json(asdict(part)))
     return part

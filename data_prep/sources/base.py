@@ -10,7 +10,7 @@ import os
 import stat
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Protocol
@@ -46,6 +46,10 @@ class Dropped:
     """The publisher's name of it."""
     reason: str
     detail: str
+    words: tuple[str, ...] = field(default=(), compare=False, repr=False)
+    """Short texts of the row: one of them may name a picture, which then is not without a row."""
+    labels: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    """As far as they are known, so that a class that loses all its samples is noticed."""
 
 
 class Source(Protocol):

@@ -28,7 +28,7 @@ SPLIT_NAMES = {
 """What people call splits, in lower case → our name."""
 
 
-NOTHING: Mapping[str, str] = MappingProxyType({})
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +46,10 @@ class Row:
     """Column → text, for gaps in templates."""
     texts: Mapping[str, str] = field(default_factory=lambda: NOTHING)
     """Further texts of the sample."""
-    columns: Mapping[str, str] = field(default_factory=lambda: NOTHING)
-    """Further labels of the sample."""
+    columns: Mapping[str, Any] = field(default_factory=lambda: NOTHING)
+    """Further labels of the sample: texts and lists."""
+    work: Mapping[str, str] = field(default_factory=lambda: NOTHING)
+    """Metadata of the work that the file is from: citation, authors, article_title, article_doi, url."""
     id: str = ""
     """What the key is made of instead of the path."""
     group: str = ""
@@ -76,6 +78,8 @@ class CaptionedFiles:
         self.templates: Templates | None = load_templates(templates) if templates else None
         self.licence = known_licence(licence)
         self._key = load_key() if private else None
+        self.planned: dict[str, int] = {}
+        """What was passed by in the input as a whole → how often, once its rows have been listed."""
 
     def rows(self) -> Iterable[tuple[str, Row | Dropped]]:
         """(split, row) of all that the source holds, in its order."""
@@ -138,7 +142,8 @@ class CaptionedFiles:
             try:
                 yield self._hidden(row) if isinstance(row, Dropped) else self._sample(row)
             except BadRow as bad:
-                yield self._hidden(Dropped(row.path if isinstance(row, Row) else row.name, bad.reason, bad.detail))
+                name, labels = (row.path, row.labels) if isinstance(row, Row) else (row.name, ())
+                yield self._hidden(Dropped(name, bad.reason, bad.detail, labels=_label_name(labels)))
 
     @cached_property
     def _rows(self) -> dict[str, list[Row | Dropped]]:
@@ -172,6 +177,7 @@ class CaptionedFiles:
                 "modality": modality or "unknown",
                 **({"published_split": row.published_split} if row.published_split else {}),
                 **({"rows": row.count} if row.count > 1 else {}),
+                **row.work,
                 **described,
             },
         )

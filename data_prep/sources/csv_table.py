@@ -9,10 +9,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from data_prep.readers.pictures import pictures_without_rows
+from data_prep.readers.tables import dialect_of
 from data_prep.sources.base import Dropped, PrepError, digest_file, refuse_flag
 from data_prep.sources.captioned_files import CaptionedFiles, Row, names_of
 from data_prep.sources.files import read_picture
-from data_prep.sources.table_rows import Roles, Table, TableRows
+from data_prep.sources.table_rows import Roles, Table, TableRows, refuse_work
 
 
 class CsvTable(CaptionedFiles):
@@ -22,9 +24,12 @@ class CsvTable(CaptionedFiles):
     caption (column, default title unless label is given), label (column) with label_separator (between several labels in
     a cell) and templates (default generic where only labels are given), group (column: the patient), key (column: a
     unique id), split and licence and modality (column, or one value for all), texts and labels (lists of columns to
-    keep), private (true for images from patients' records).
+    keep); attribution, author, title, doi, url (columns about the work that an image is from, for ATTRIBUTION.md);
+    encoding (such as cp1252; without it, by the file's mark, else UTF-8), separator (else told by the header) and quotes
+    (double, or none: a quote is a character as any other) of a text table; private (true for patients' records).
 
-    Rows about one image become one sample, with all their captions and labels.
+    Rows about one image become one sample, with all their captions and labels. A label is missing only where its cell is
+    empty: None and NA are classes. Cells that hold lists, in Python's or JSON's writing, are lists.
     """
 
     name = "csv"
@@ -48,12 +53,20 @@ class CsvTable(CaptionedFiles):
         modality: str = "",
         texts: list[str] | str = "",
         labels: list[str] | str = "",
+        attribution: str = "",
+        author: str = "",
+        title: str = "",
+        doi: str = "",
+        url: str = "",
+        encoding: str = "",
+        separator: str = "",
+        quotes: str = "double",
         private: bool = False,
     ) -> None:
         refuse_flag(self.name, flag)
         if not input or not Path(input).is_file():
             raise PrepError(f"input={input or '(not given)'} should be a table: a .csv, .tsv, .jsonl or .parquet file")
-        table = Table(Path(input))
+        table = Table(Path(input), dialect_of(encoding, separator, quotes))
         caption = caption or ("" if label else "title")
         templates = templates or ("generic" if label and not caption else "")
         # Of a folder elsewhere only the name is of the data, not where it stands on this machine.
@@ -66,14 +79,21 @@ class CsvTable(CaptionedFiles):
         self.roles = Roles(
             **{"image": image, "caption": caption, "label": label, "label_separator": label_separator},
             **{"group": group, "key": key, "split": split, "licence": licence, "modality": modality},
+            **{"attribution": attribution, "author": author, "title": title, "doi": doi, "url": url},
             texts=tuple(names_of("texts", texts)),
             labels=tuple(names_of("labels", labels)),
         )
+        refuse_work(self.roles, private)
         self.table = TableRows(table, self.roles, {}, self.gaps(table.columns))
 
     def options(self) -> dict[str, Any]:
         """Which columns mean what."""
-        return {**self.shared_options(), **self.roles.described(), "images": self.images}
+        return {
+            **self.shared_options(),
+            **self.roles.described(),
+            "images": self.images,
+            **self.table.table.described(),
+        }
 
     def fingerprint(self) -> dict[str, str]:
         """The table by content, the images that it names by their sizes."""
@@ -82,7 +102,12 @@ class CsvTable(CaptionedFiles):
 
     def rows(self) -> Iterable[tuple[str, Row | Dropped]]:
         """The table's rows, gathered by image."""
-        return self.table.rows(self.folder)
+        rows = self.table.rows(self.folder)
+        self.planned = {
+            **self.table.planned,
+            **pictures_without_rows(self.folder, self.table.images, bool(self.images)),
+        }
+        return rows
 
     def media(self, row: Row) -> tuple[dict[str, bytes], dict[str, Any]]:
         """The image, and what it was before, if it had to be encoded anew."""

@@ -8,8 +8,10 @@ import itertools
 import json
 import math
 import os
+import unicodedata
 import warnings
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
@@ -127,7 +129,7 @@ def read_image(folder: Path, name: str) -> tuple[str, bytes]:
 
 def read_below(folder: Path, name: str) -> bytes:
     """The bytes of an image below the folder, in any format. Raises BadRow: bad_path, missing_image, image_too_large."""
-    path = resolve_below(folder, name)
+    path = _spelled(folder, name)
     try:
         with open(path, "rb", opener=regular_only) as file:
             size = os.fstat(file.fileno()).st_size
@@ -138,6 +140,19 @@ def read_below(folder: Path, name: str) -> bytes:
         raise BadRow("missing_image", f"{name} is not in the image folder {folder.name}/") from None
     except NotAFile:
         raise BadRow("bad_path", f"{name[:80]} is not a regular file") from None
+
+
+def _spelled(folder: Path, name: str) -> Path:
+    """The real path of a name, or of the file that spells it in another way: accents apart from letters (Mac), or in
+    the bytes of Windows. Raises BadRow bad_path."""
+    path = resolve_below(folder, name)
+    if name.isascii() or path.exists():
+        return path
+    spellings = [unicodedata.normalize(form, name) for form in ("NFC", "NFD")]
+    with suppress(UnicodeEncodeError):
+        spellings.append(os.fsdecode(unicodedata.normalize("NFC", name).encode("cp1252")))
+    others = (resolve_below(folder, spelling) for spelling in spellings if spelling != name)
+    return next((other for other in others if other.exists()), path)
 
 
 @lru_cache(maxsize=64)
@@ -162,7 +177,7 @@ def resolve_below(folder: Path, name: str) -> Path:
 def size_of(folder: Path, name: str) -> int | None:
     """Bytes of a file below the folder, for fingerprints; None if there is none."""
     try:
-        return os.stat(resolve_below(folder, name)).st_size
+        return os.stat(_spelled(folder, name)).st_size
     except (OSError, BadRow):
         return None
 

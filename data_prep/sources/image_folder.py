@@ -11,13 +11,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from data_prep.readers.pictures import ENDINGS
 from data_prep.sources.base import Dropped, PrepError, refuse_flag
 from data_prep.sources.captioned_files import CaptionedFiles, Row
 from data_prep.sources.files import digest_listing, read_picture
 from data_prep.sources.labelled_tree import group_pattern, labelled_rows
-
-ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif")
-"""Of files that are taken for images; what they are is told by their content."""
 
 
 class ImageFolder(CaptionedFiles):

@@ -13,7 +13,6 @@ from data_prep.sources.base import Dropped, PrepError
 from data_prep.sources.captioned_files import SPLIT_NAMES, Row
 from data_prep.sources.clutter import is_clutter
 from data_prep.sources.files import BadRow
-from data_prep.sources.table_rows import is_missing
 
 
 def labelled_rows(
@@ -39,7 +38,7 @@ def labelled_rows(
             else:
                 yield split, replace(_row(item, first, split, endings, group), modality=modality)
         except BadRow as bad:
-            yield split, Dropped(path, bad.reason, bad.detail)
+            yield split, Dropped(path, bad.reason, bad.detail, labels=_label_of(path, first))
 
 
 def _row(path: str, first: str, split: str, endings: tuple[str, ...], group: re.Pattern[str] | None) -> Row:
@@ -55,12 +54,17 @@ def _row(path: str, first: str, split: str, endings: tuple[str, ...], group: re.
         raise BadRow(
             "no_label", f"it is in no folder for a label; expected {'<split>/' if first else ''}<label>/<file>"
         )
-    if is_missing(folders[0]):
-        raise BadRow("empty_label", f"the folder {folders[0]!r} says that a label is missing")
+    if not folders[0].strip():
+        raise BadRow("empty_label", f"the folder's name {folders[0]!r} is blank")
     match = group.search(path) if group else None
     if group and not (match and match["group"]):
         raise BadRow("no_group", f"options.group={group.pattern} is not in the path, so the patient is not known")
     return Row(path, split, first, labels=(folders[0],), group=match["group"] if match else "")
+
+
+def _label_of(path: str, first: str) -> dict[str, str]:
+    folders = path.split("/")[1 if first else 0 : -1]
+    return {"label_name": folders[0]} if folders else {}
 
 
 def walk(folder: Path) -> Iterator[str | Dropped]:

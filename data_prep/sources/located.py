@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from data_prep.readers.pictures import pictures_without_rows
 from data_prep.readers.tables import TextTable
 from data_prep.sources.base import Dropped, Unit, digest_file, refuse_flag
 from data_prep.sources.fields import Entry, count_ignored
@@ -23,6 +24,7 @@ from data_prep.sources.files import (
     json_lines,
     read_picture,
 )
+from data_prep.sources.questions import short_texts
 from data_prep.stages.draft import Counts
 from medvlp.shards import Sample
 
@@ -89,6 +91,8 @@ class ImageTables:
         self.samples_per_shard = samples_per_shard
         self.counts: Counts = Counter()
         """(stage, what) → how often, of the unit that was read last."""
+        self.planned: dict[str, int] = {}
+        """What was passed by in the input as a whole → how often, once rows are gathered."""
 
     def image_of(self, entry: dict[str, Any]) -> str:
         """The image that a row names. Raises BadRow."""
@@ -123,6 +127,7 @@ class ImageTables:
         """The rows by image, in the order of first rows. The first row decides the split."""
         gathered: list[Rows] = []
         by_image: dict[str, Rows] = {}
+        words: set[str] = set()
         for table, reader in enumerate(self.tables):
             for number, offset, entry in reader.rows():
                 place = [table, number, offset]
@@ -130,12 +135,14 @@ class ImageTables:
                     image = self.image_of(_usable(entry))
                     rows = by_image.get(image) or Rows(image, self.split_of(table, entry))
                 except BadRow:
+                    words.update(short_texts(entry))
                     gathered.append(Rows("", self.splits[0], [place]))
                     continue
                 if not rows.places:
                     by_image[image] = rows
                     gathered.append(rows)
                 rows.places.append(place)
+        self.planned = pictures_without_rows(self.images, by_image.keys(), True, words)
         return gathered
 
     def units(self) -> list[Unit]:

@@ -11,10 +11,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from data_prep.readers.tables import dialect_of
 from data_prep.sources.base import Dropped, PrepError, digest_file, refuse_flag
 from data_prep.sources.captioned_files import CaptionedFiles, Row, names_of
 from data_prep.sources.labelled_tree import group_pattern, labelled_rows, walk
-from data_prep.sources.table_rows import Roles, Table, TableRows
+from data_prep.sources.table_rows import Roles, Table, TableRows, refuse_work
 from data_prep.sources.volumes import read_volume
 
 ENDINGS = (".nii.gz", ".nii")
@@ -25,7 +26,8 @@ class Nifti(CaptionedFiles):
 
     Options: table (a table in the folder, say labels.csv), with file (column of the path, default file), caption or label
     (columns; a label takes label_separator and templates, default generic), group, key, split, licence, modality, texts
-    and labels as for the source csv; private (true for volumes from patients' records, whose headers are blanked).
+    and labels, attribution, author, title, doi, url, encoding, separator, quotes as for the source csv; private (true for
+    volumes from patients' records, whose headers are blanked).
 
     Without a table: <label>/ or <split>/<label>/ as for image_folder, where group is a regular expression on paths.
     """
@@ -52,12 +54,20 @@ class Nifti(CaptionedFiles):
         modality: str = "",
         texts: list[str] | str = "",
         labels: list[str] | str = "",
+        attribution: str = "",
+        author: str = "",
+        title: str = "",
+        doi: str = "",
+        url: str = "",
+        encoding: str = "",
+        separator: str = "",
+        quotes: str = "double",
         private: bool = False,
     ) -> None:
         refuse_flag(self.name, flag)
         if not input or not Path(input).is_dir():
             raise PrepError(f"input={input or '(not given)'} should be a folder of .nii.gz or .nii files")
-        opened = Table(Path(input) / table) if table else None
+        opened = Table(Path(input) / table, dialect_of(encoding, separator, quotes)) if table else None
         columns = opened.columns if opened else []
         templates = templates or ("generic" if label or opened is None else "")
         constant = "" if licence in columns else licence
@@ -65,9 +75,11 @@ class Nifti(CaptionedFiles):
         self.roles = Roles(
             **{"image": file, "caption": caption, "label": label, "label_separator": label_separator},
             **{"group": group, "key": key, "split": split, "licence": licence, "modality": modality},
+            **{"attribution": attribution, "author": author, "title": title, "doi": doi, "url": url},
             texts=tuple(names_of("texts", texts)),
             labels=tuple(names_of("labels", labels)),
         )
+        refuse_work(self.roles, private)
         gaps = self.gaps(columns)
         self.table = TableRows(opened, self.roles, {"image": "file"}, gaps) if opened else None
         self.group = None if opened else group_pattern(group)
@@ -80,14 +92,16 @@ class Nifti(CaptionedFiles):
                 f"say which column of {table.path.name} holds what is said of a volume: options.caption=<column> or "
                 f"options.label=<column>; it has {', '.join(map(repr, table.columns))}"
             )
-        needless = [n for n in ("caption", "label", "key", "split", "texts", "labels") if getattr(roles, n)]
+        about_rows = ("caption", "label", "key", "split", "texts", "labels", *roles.work())
+        needless = [role for role in about_rows if getattr(roles, role)]
         if table is None and needless:
             raise PrepError(f"options.{needless[0]} is about a table; name it with options.table=<file in the folder>")
 
     def options(self) -> dict[str, Any]:
         """Which columns mean what."""
         table = self.table.table.path.relative_to(self.folder).as_posix() if self.table else ""
-        return {**self.shared_options(), **self.roles.described(), "table": table}
+        read = self.table.table.described() if self.table else {}
+        return {**self.shared_options(), **self.roles.described(), "table": table, **read}
 
     def fingerprint(self) -> dict[str, str]:
         """The table by content, the volumes by their sizes."""
@@ -101,10 +115,9 @@ class Nifti(CaptionedFiles):
         return self._tabled(self.table)
 
     def _tabled(self, table: TableRows) -> Iterator[tuple[str, Row | Dropped]]:
-        named = set()
-        for split, row in table.rows(self.folder):
-            named.add(row.path if isinstance(row, Row) else row.name)
-            yield split, row
+        yield from table.rows(self.folder)
+        self.planned = table.planned
+        named = table.images
         found = sorted(item for item in walk(self.folder) if isinstance(item, str) and item.lower().endswith(ENDINGS))
         for path in found:
             if path not in named:

@@ -13,6 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from data_prep.readers.pictures import pictures_without_rows
 from data_prep.readers.tables import TextTable
 from data_prep.sources.base import Dropped, Unit, chunks, digest_file, refuse_flag
 from data_prep.sources.fields import Entry, count_ignored
@@ -133,10 +134,17 @@ def parse_rows(
             entry = Entry(entry)
             row = parse(name, entry)
         except BadRow as bad:
-            yield Dropped(name, bad.reason, bad.detail)
+            yield Dropped(name, bad.reason, bad.detail, short_texts(entry))
         else:
             if row is not None:
                 yield replace(row, ignored=row.ignored + entry.ignored())
+
+
+def short_texts(entry: Any) -> tuple[str, ...]:
+    """Texts of an entry, or of the cells of a row that cannot be read, that could name a file."""
+    values = entry.values() if isinstance(entry, dict) else entry.cells if isinstance(entry, BadRow) else ()
+    texts = [item for value in values for item in (value if isinstance(value, list) else [value])]
+    return tuple(text for text in texts if isinstance(text, str) and len(text) <= 300)
 
 
 def numbered_rows(table: TextTable) -> Iterator[tuple[int, Any]]:
@@ -191,7 +199,18 @@ class QuestionFolder:
 
     def units(self) -> list[Unit]:
         """Images (and rows that cannot become part of one) in the order of their first question."""
+        self.planned |= self._unnamed()
         return [u for split in self.splits for u in chunks(split, len(self._gathered(split)), self.samples_per_shard)]
+
+    def _unnamed(self) -> dict[str, int]:
+        """Pictures in the image folder that no row names, of any split."""
+        folder = getattr(self, "images", None)
+        if folder is None or not folder.is_dir():
+            return {}
+        items = [item for split in self.splits for item in self._gathered(split)]
+        images = {name for item in items if not isinstance(item, Dropped) for name in item[0].images}
+        words = {word for item in items if isinstance(item, Dropped) for word in item.words}
+        return pictures_without_rows(folder, images, folder not in {path.parent for path in self.tables()}, words)
 
     def read(self, unit: Unit) -> Iterator[Sample | Dropped]:
         """A sample for each image; where the image cannot be read, a drop for each of its rows."""

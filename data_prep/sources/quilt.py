@@ -6,7 +6,7 @@
 
 An image stands in several rows, one a caption: they become one sample with `caption`, `caption_1`, ... in the table's
 order, and what the rows say besides joined, each sentence once, in `roi_text`, `noisy_text` (speech as recognised) and
-`corrected_text`. Lists are written as Python writes them, and read as literals; a missing value is empty or "nan".
+`corrected_text`. Lists are written as Python writes them; a missing value is empty or "nan".
 
 A sample's group is its video, or its article where the name tells one, else the image; frames of one video look alike.
 The publisher's split is by row: where the rows of an image disagree, the first counts, and `published_split` names both.
@@ -15,16 +15,16 @@ The set comes under terms of its own, and its parts under those of their authors
 
 from __future__ import annotations
 
-import ast
 import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from data_prep.readers.cells import NO_VALUE, list_in, says_nothing
 from data_prep.readers.tables import TextTable
 from data_prep.sources.base import PrepError
-from data_prep.sources.files import MAX_TEXT, BadRow, Picture, plain, text_of
+from data_prep.sources.files import BadRow, Picture, plain, text_of
 from data_prep.sources.located import ImageTables, Row
 from medvlp.shards import Sample, make_key
 
@@ -95,8 +95,8 @@ class Quilt(ImageTables):
 
     def check(self, entry: dict[str, Any]) -> None:
         """Raises BadRow: missing_caption, long_caption, not_utf8, not_histology."""
-        if is_missing(entry["caption"]):
-            raise BadRow("missing_caption", f"caption is {entry['caption'].strip() or 'empty'}")
+        if says_nothing(entry["caption"]):
+            raise BadRow("missing_caption", f"caption is {entry['caption'].strip()[:40] or 'empty'}")
         text_of(entry, "caption")
         if self.not_histology == "drop" and number_of(entry.get("not_histology", "")):
             raise BadRow("not_histology", "the publisher found that the image is no histology")
@@ -113,7 +113,7 @@ class Quilt(ImageTables):
         for column in TEXTS:
             sentences = dict.fromkeys(text for entry in entries for text in sentences_of(entry.get(column, "")))
             texts |= {column: "\n".join(sentences)} if sentences else {}
-        concepts = [found for entry in entries for found in _concepts(literal(entry.get("med_umls_ids", "")))]
+        concepts = [found for entry in entries for found in _concepts(list_in(entry.get("med_umls_ids", "")))]
         labels: dict[str, Any] = {
             "pathology": _unique(text for entry in entries for text in sentences_of(entry.get("pathology", ""))),
             "concepts": _unique(text for text in concepts if _CUI.fullmatch(text)),
@@ -141,11 +141,6 @@ class Quilt(ImageTables):
         )
 
 
-def is_missing(text: str) -> bool:
-    """pandas writes a missing value as nothing, and str() of one as nan."""
-    return text.strip().lower() in ("", "nan", "none")
-
-
 def number_of(text: str) -> float | None:
     """1.5, 0.0, True → 1.5, 0, 1; None where there is no number."""
     try:
@@ -155,23 +150,12 @@ def number_of(text: str) -> float | None:
     return None if not math.isfinite(value) else int(value) if value.is_integer() else value
 
 
-def literal(text: str) -> Any:
-    """The Python literal that a text is; None if it is none, or longer than texts are read. Nothing is executed."""
-    if is_missing(text) or len(text) > MAX_TEXT:
-        return None
-    try:
-        return ast.literal_eval(text.strip())
-    except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):  # as literal_eval documents them
-        return None
-
-
 def sentences_of(text: str) -> list[str]:
     """The texts of a list, or the text itself where it is no list; nothing where it is missing."""
-    if is_missing(text):
-        return []
-    found = literal(text) if text.lstrip().startswith(("[", "(")) else None
-    items = list(found) if isinstance(found, list | tuple) else [text]
-    return [item for item in map(plain, items) if isinstance(item, str) and item]
+    items = list_in(text)
+    items = [text] if items is None else items
+    texts = [item for item in map(plain, items) if isinstance(item, str)]
+    return [item for item in texts if item and item.lower() not in NO_VALUE]
 
 
 def _concepts(value: Any) -> Iterator[str]:

@@ -2,29 +2,41 @@
 
 from __future__ import annotations
 
+import os
 import re
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from data_prep.readers.cells import (
+    NO_VALUE,
+    doi_of,
+    items_of_cell,
+    needed_text,
+    prose_of_cell,
+    says_nothing,
+    suffix,
+    text_of_cell,
+    value_of_cell,
+)
+from data_prep.readers.pictures import printable
 from data_prep.readers.tables import Dialect, TextTable
 from data_prep.sources.base import Dropped, PrepError
 from data_prep.sources.captioned_files import NOTHING, SPLIT_NAMES, Row, split_of
-from data_prep.sources.files import MAX_TEXT, BadRow, as_text, check_utf8, described, read_json_lines
+from data_prep.sources.fields import count_ignored, says_something
+from data_prep.sources.files import BadRow, described, read_json_lines
 from data_prep.sources.parquet_rows import open_parquet, parquet_rows
-
-MISSING = frozenset(("", "nan", "none", "null", "na", "n/a", "<na>", "nat", "#n/a"))
-"""What stands for no value, in lower case: how pandas and others write it."""
+from data_prep.stages import Counts
 
 CAPTIONS = re.compile(r"caption(_[0-9]+)?")
 """Texts of a sample that hold its captions."""
 
-
-def is_missing(text: str) -> bool:
-    """Whether a cell says that there is nothing in it."""
-    return text.strip().lower() in MISSING
+WORK = {"attribution": "citation", "author": "authors", "title": "article_title", "doi": "article_doi", "url": "url"}
+"""Role of a column that says where an image is from → the sample's metadata."""
 
 
 class Table:
@@ -45,6 +57,16 @@ class Table:
         else:
             self.text = TextTable(path, dialect=dialect or Dialect())
             self.columns = self.text.columns
+
+    def described(self) -> dict[str, str]:
+        """For the manifest: how the text was read, where it is not UTF-8 or its quotes mean nothing."""
+        if self.text is None:
+            return {}
+        encoding, quotes = self.text.text.encoding, self.text.dialect.quotes
+        return {
+            **({"encoding": encoding} if encoding != "utf-8" else {}),
+            **({"quotes": quotes} if quotes != "double" else {}),
+        }
 
     def require(self, roles: dict[str, str]) -> None:
         """Raises PrepError if a column is not there. roles: option → the column that it names."""
@@ -68,6 +90,10 @@ class Table:
         wanted = [column for column in self.columns if column in columns]
         return ((f"row {number}", entry) for number, entry in enumerate(parquet_rows(self.path, wanted)))
 
+    def image_of(self, bad: BadRow, column: str) -> str:
+        """The image of a row that cannot be read, as far as it can be told."""
+        return self.text.cell(bad, column) if self.text is not None else ""
+
 
 @dataclass(frozen=True)
 class Roles:
@@ -84,12 +110,32 @@ class Roles:
     licence: str = ""
     modality: str = ""
     """The last three: a column, or one value for all rows."""
+    attribution: str = ""
+    author: str = ""
+    title: str = ""
+    doi: str = ""
+    url: str = ""
+    """The last five: of the work that an image is from."""
     texts: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
 
+    def work(self) -> dict[str, str]:
+        """Role → column, of those that say where an image is from."""
+        return {role: column for role in WORK if (column := getattr(self, role))}
+
     def described(self) -> dict[str, Any]:
         """For the manifest."""
-        return {**asdict(self), "texts": list(self.texts), "labels": list(self.labels)}
+        roles = {**asdict(self), "texts": list(self.texts), "labels": list(self.labels)}
+        return {role: column for role, column in roles.items() if column or role not in WORK}
+
+
+def refuse_work(roles: Roles, private: bool) -> None:
+    """Raises PrepError where columns name the people behind private images."""
+    if private and roles.work():
+        raise PrepError(
+            f"options.{next(iter(roles.work()))} is for published works, and would name people; with options.private=true "
+            "leave it out"
+        )
 
 
 class TableRows:
@@ -98,7 +144,11 @@ class TableRows:
     def __init__(self, table: Table, roles: Roles, options: dict[str, str], gaps: Sequence[str]) -> None:
         """options: role → the option's name where it differs. gaps: columns that templates ask for."""
         self.table, self.roles = table, roles
-        named = {role: getattr(roles, role) for role in ("image", "caption", "label", "group", "key")}
+        self.counts: Counts = Counter()
+        """("read", what) → how often, of the rows so far: columns that nothing reads, cells that are empty."""
+        self.images: set[str] = set()
+        """Images of all rows so far, of those that cannot be used too."""
+        named = {role: getattr(roles, role) for role in ("image", "caption", "label", "group", "key")} | roles.work()
         self.required = {options.get(role, role): column for role, column in named.items() if column}
         table.require(self.required)
         for option in ("texts", "labels"):
@@ -120,85 +170,143 @@ class TableRows:
 
     def is_column(self, value: str) -> bool:
         """Whether a role that can be a column or a constant is a column."""
-        return value in self.table.columns
+        return value != "" and value in self.table.columns
+
+    @property
+    def planned(self) -> dict[str, int]:
+        """What was passed by or is unknown over the whole table → how often."""
+        encoding = self.table.described().get("encoding")
+        told = {f"tables read as {encoding.upper()}": 1} if encoding else {}
+        return {**told, **{what: number for (_, what), number in self.counts.items()}}
 
     def rows(self, folder: Path) -> Iterator[tuple[str, Row | Dropped]]:
         """(split, row) of each image at its first row; drops by the image's path, or by file and line.
 
         Of rows about one image, captions and labels are gathered, and all else is the first row's. Drops: bad_row,
-        empty_<column> and missing_<column>, bad_<column>, long_<column>, not_utf8, bad_split, other_split (its image is
-        in another split by an earlier row).
+        open_quote, bad_quotes, empty_<column>, missing_<column>, bad_<column>, long_<column>, wordless_<column>,
+        not_utf8, bad_split, other_split (its image is in another split by an earlier row).
         """
         gathered: dict[tuple[str, str], int] = {}
         rows: list[Row | Dropped] = []
+        self.counts = Counter()
         for row in self._parsed(folder):
-            place = gathered.get((row.id, row.path)) if isinstance(row, Row) else None
-            if isinstance(row, Dropped) or place is None:
+            position = gathered.get((row.id, row.path)) if isinstance(row, Row) else None
+            if isinstance(row, Dropped) or position is None:
                 if isinstance(row, Row):
                     gathered[row.id, row.path] = len(rows)
                 rows.append(row)
                 continue
-            rows[place] = merged = _merge(rows[place], row)
+            rows[position] = merged = _merge(rows[position], row)
             if isinstance(merged, Row) and row.split != merged.split:
                 detail = f"it is in {row.split}, an earlier row about its image in {merged.split}"
                 rows.append(Dropped(row.path, "other_split", detail))
         return ((row.split if isinstance(row, Row) else "train", row) for row in rows)
 
     def _parsed(self, folder: Path) -> Iterable[Row | Dropped]:
-        wanted = {*self.required.values(), *self.roles.texts, *self.roles.labels, *self.gaps}
-        wanted |= {value for value in (self.roles.split, self.roles.licence, self.roles.modality) if value}
+        roles = self.roles
+        wanted = {*self.required.values(), *roles.texts, *roles.labels, *self.gaps}
+        wanted |= {value for value in (roles.split, roles.licence, roles.modality) if value}
+        rows = 0
         for where, entry in self.table.entries(wanted):
+            rows += 1
             name = f"{self.table.path.name} {where}"
             try:
                 if isinstance(entry, BadRow):
+                    self.images.add(relative(self.table.image_of(entry, roles.image), folder))
                     raise entry
                 if not isinstance(entry, dict):
                     raise BadRow("bad_row", f"the entry is {described(entry)}, expected an object")
-                path = relative(needed(entry, self.roles.image), folder)
-                name = path
+                if unread := [column for column in entry.keys() - wanted if says_something(entry[column])]:
+                    count_ignored(self.counts, unread)
+                name = path = relative(_path_of(entry, roles.image), folder)
+                self.images.add(path)
                 yield self._row(entry, path)
             except BadRow as bad:
-                yield Dropped(name, bad.reason, bad.detail)
+                yield self._dropped(name, entry, bad, folder)
+        if self.table.kind == ".parquet":  # of which only what is wanted is read
+            for column in self.table.columns:
+                self.counts.update({("read", f"fields ignored: {column}"): rows} if column not in wanted else {})
+
+    def _dropped(self, name: str, entry: Any, bad: BadRow, folder: Path) -> Dropped:
+        detail, labels = bad.detail, ()
+        if isinstance(entry, dict):
+            image = entry.get(self.roles.image)
+            if isinstance(image, str):
+                self.images.add(relative(printable(image), folder))
+            with suppress(BadRow):
+                labels = self._labels(entry)
+        if bad.reason == "not_utf8" and self.table.text is not None:
+            detail += ", or say options.encoding=<what it was saved in>"
+        return Dropped(name, bad.reason, detail, labels={"label_name": list(labels)} if labels else {})
 
     def _row(self, entry: dict[str, Any], path: str) -> Row:
         roles = self.roles
-        caption = needed(entry, roles.caption) if roles.caption else ""
-        published = self._value(entry, roles.split, "train")
+        captions, labels = self._captions(entry), self._labels(entry)
+        for label in labels:
+            if label.lower() in NO_VALUE:
+                self.counts["read", f"rows labelled {label!r}: a class, and not a missing value"] += 1
+        published = needed_text(entry, roles.split) if self.is_column(roles.split) else roles.split or "train"
         return Row(
             path=path,
             split=split_of(published),
             published_split=published if self.is_column(roles.split) else "",
-            captions=(caption,) if caption else (),
-            labels=self._labels(entry),
-            values=self._present(entry, self.gaps),
-            texts=self._present(entry, roles.texts),
-            columns=self._present(entry, roles.labels),
-            id=needed(entry, roles.key) if roles.key else "",
-            group=needed(entry, roles.group) if roles.group else "",
-            licence=self._value(entry, roles.licence, "") if self.is_column(roles.licence) else "",
-            modality=self._value(entry, roles.modality, ""),
+            captions=captions,
+            labels=labels,
+            values=_present({column: prose_of_cell(entry, column).replace("\n", ", ") for column in self.gaps}),
+            texts=_present({column: prose_of_cell(entry, column) for column in roles.texts}),
+            columns=_present({column: value_of_cell(entry, column) for column in roles.labels}),
+            id=self._optional(entry, "key", "the path is the key"),
+            group=self._optional(entry, "group", "each image is a group of its own"),
+            licence=self._optional(entry, "licence", "the licence is unknown"),
+            modality=self._optional(entry, "modality", "the modality is unknown"),
+            work=_present({WORK[role]: self._said(entry, role) for role in roles.work()}),
         )
 
-    def _labels(self, entry: dict[str, Any]) -> tuple[str, ...]:
-        column, value = self.roles.label, entry.get(self.roles.label)
+    def _said(self, entry: dict[str, Any], role: str) -> str:
+        text = prose_of_cell(entry, getattr(self.roles, role)).replace("\n", "; ")
+        return doi_of(text) if role == "doi" else text
+
+    def _captions(self, entry: dict[str, Any]) -> tuple[str, ...]:
+        column = self.roles.caption
         if not column:
             return ()
-        if isinstance(value, list):
-            cells = [cell for item in value if (cell := cell_of({column: item}, column))]
-        elif self.roles.label_separator:
-            cells = needed(entry, column).split(self.roles.label_separator)
-        else:
-            cells = [needed(entry, column)]
-        labels = tuple(dict.fromkeys(cell.strip() for cell in cells if not is_missing(cell)))
+        captions = items_of_cell(entry, column)
+        captions = [needed_text(entry, column)] if captions is None else captions
+        spoken = tuple(dict.fromkeys(caption for caption in captions if not says_nothing(caption)))
+        if not spoken:
+            reason = "empty" if all(caption.lower() in NO_VALUE for caption in captions) else "wordless"
+            raise BadRow(f"{reason}_{suffix(column)}", f"{column} has no words in it: {', '.join(captions)[:40]!r}")
+        return spoken
+
+    def _labels(self, entry: dict[str, Any]) -> tuple[str, ...]:
+        """Only an empty cell is no label: None, NA and nan are names of classes."""
+        column = self.roles.label
+        if not column:
+            return ()
+        labels = items_of_cell(entry, column, self.roles.label_separator)
+        labels = [needed_text(entry, column)] if labels is None else [label for label in labels if label]
         if not labels:
-            raise BadRow(f"empty_{_suffix(column)}", f"{column} holds no label")
-        return labels
+            raise BadRow(f"empty_{suffix(column)}", f"{column} holds no label")
+        return tuple(dict.fromkeys(labels))
 
-    def _value(self, entry: dict[str, Any], role: str, default: str) -> str:
-        return (needed(entry, role) if self.is_column(role) else role) or default
+    def _optional(self, entry: dict[str, Any], role: str, without: str) -> str:
+        """A column's text, or the one value for all rows; an empty cell is counted."""
+        column = getattr(self.roles, role)
+        if not self.is_column(column):
+            return column if role == "modality" else ""
+        text = text_of_cell(entry, column)
+        if role != "key" and text.lower() in NO_VALUE:
+            text = ""
+        if not text:
+            self.counts["read", f"rows without {column}: {without}"] += 1
+        return text
 
-    def _present(self, entry: dict[str, Any], columns: Sequence[str]) -> Mapping[str, str]:
-        return {column: cell for column in columns if (cell := cell_of(entry, column))} or NOTHING
+
+def _path_of(entry: dict[str, Any], column: str) -> str:
+    path = needed_text(entry, column)
+    if path.lower() in NO_VALUE:
+        raise BadRow(f"empty_{suffix(column)}", f"{column} is {path[:40]!r}, which names no file")
+    return path
 
 
 def _merge(first: Row | Dropped, row: Row) -> Row:
@@ -210,37 +318,20 @@ def _merge(first: Row | Dropped, row: Row) -> Row:
     return replace(first, captions=captions, labels=labels, count=first.count + 1)
 
 
-def cell_of(entry: dict[str, Any], column: str) -> str:
-    """A cell's text, "" where there is none. Raises BadRow: bad_<column>, long_<column>, not_utf8."""
-    value = entry.get(column)
-    if value is None or (isinstance(value, float) and value != value):
-        return ""
-    text = str(value).lower() if isinstance(value, bool) else as_text(value)
-    if text is None:
-        raise BadRow(f"bad_{_suffix(column)}", f"{column} is {described(value)}, expected a text or a number")
-    if len(text) > MAX_TEXT:
-        raise BadRow(f"long_{_suffix(column)}", f"{column} has {len(text)} characters, at most {MAX_TEXT} are read")
-    text = check_utf8(text, column).strip()
-    return "" if is_missing(text) else text
-
-
-def needed(entry: dict[str, Any], column: str) -> str:
-    """A cell's text. Raises BadRow as `cell_of`, and empty_<column>, missing_<column>."""
-    text = cell_of(entry, column)
-    if not text:
-        reason = "empty" if column in entry else "missing"
-        raise BadRow(f"{reason}_{_suffix(column)}", f"{column} is {reason}")
-    return text
+def _present(cells: dict[str, Any]) -> Mapping[str, Any]:
+    return {column: cell for column, cell in cells.items() if cell not in ("", [])} or NOTHING
 
 
 def relative(path: str, folder: Path) -> str:
-    """A path as it is below the folder: tables often hold absolute ones. What lies elsewhere stays, and is refused."""
-    prefix = f"{folder.absolute().as_posix().rstrip('/')}/"
-    path = path.removeprefix(prefix)
+    """A path as it is below the folder: tables often hold absolute ones, or those of Windows.
+
+    What lies elsewhere stays, and is refused.
+    """
+    path = path.replace("\\", "/")
+    for base in (str(folder.absolute()), os.path.abspath(folder), os.path.realpath(folder)):
+        if path.startswith(f"{base.rstrip('/')}/"):
+            path = path[len(base.rstrip("/")) + 1 :]
+            break
     while path.startswith("./"):
         path = path[2:]
     return path
-
-
-def _suffix(column: str) -> str:
-    return column.lower().replace(" ", "_")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
+from data_prep.readers.cells import says_nothing
 from data_prep.stages.draft import Draft, Drop
 
 
@@ -33,7 +34,20 @@ def tidy(text: str, keep_lines: bool = False) -> str:
 
 
 def need_text(draft: Draft) -> Draft:
-    """Drop what says nothing: no caption and no conversation."""
-    if not draft.sample.texts.get("caption") and not draft.sample.conversations:
+    """Drop what says nothing: no caption, or one without words (None, -, .), and no conversation.
+
+    Beside a conversation, a caption without words is taken away and counted.
+    """
+    caption = draft.sample.texts.get("caption", "")
+    if caption and not says_nothing(caption):
+        return draft
+    if not draft.sample.conversations:
+        if caption:
+            raise Drop(
+                "need_text", "wordless_caption", f"the caption is {caption[:40]!r}, and there is no conversation"
+            )
         raise Drop("need_text", "empty_caption", "neither a caption nor a conversation")
+    if caption:
+        del draft.sample.texts["caption"]
+        draft.count("need_text", "captions without words taken away")
     return draft

@@ -95,7 +95,8 @@ def _page(contents: Contents, works: Works, general: list[str]) -> Iterator[str]
     if some := _changes(works.changes()):
         yield f"To some samples, as {TABLE} says of each work: {'; '.join(some)}."
     yield from ["", "## Works", "", f"{TABLE} has a row for each work and licence, with {', '.join(COLUMNS)}."]
-    yield "A work is an article, or whatever else has an address of its own; samples of neither are one row a source."
+    yield "A work is an article, or whatever else has an address, authors or a citation of its own; other samples are one row"
+    yield "a source."
     yield "An apostrophe before = + - @ at a cell's beginning keeps spreadsheets from computing it."
     if len(works) > NAMED:
         yield f"The first {NAMED} of {len(works)}:"
@@ -105,7 +106,8 @@ def _page(contents: Contents, works: Works, general: list[str]) -> Iterator[str]
 
 
 def _sentence(work: Work, samples: int, changes: int) -> str:
-    title = work.title or work.article or work.url or f"{work.source}, as a whole"
+    cited = "" if work.article else work.citation  # of an article, authors and title say the same
+    title = work.title or cited or work.article or work.url or f"{work.source}, as a whole"
     issue = " ".join(filter(None, (work.journal, work.year)))
     licence = link(work.licence, work.licence_url)
     authors = work.authors.removesuffix(".")
@@ -113,6 +115,7 @@ def _sentence(work: Work, samples: int, changes: int) -> str:
         authors and f"{plain(authors)}.",
         link(title.removesuffix("."), work.url) + ".",
         issue and f"{plain(issue)}.",
+        cited and cited != title and f"{plain(cited.removesuffix('.'))}.",
     ]
     said = f"{' '.join(filter(None, made))} Licence: {licence}. {samples} {'sample' if samples == 1 else 'samples'}"
     return f"{said}; {'; '.join(_changes(changes))}." if changes else f"{said}."

@@ -48,6 +48,11 @@ class Work:
     licence: str
     licence_url: str
 
+    @property
+    def name(self) -> str:
+        """What tells it from other works of its source; empty for the source's data set as a whole."""
+        return self.article or self.url or self.citation or "; ".join(filter(None, (self.authors, self.title)))
+
 
 def metadata_rows(dataset: ShardDataset) -> Iterator[Row]:
     """The metadata of every sample in order; of the tars only the JSON members are read.
@@ -82,7 +87,8 @@ def work_of(metadata: Row) -> Work:
         url = f"https://pmc.ncbi.nlm.nih.gov/articles/{article}/"
     else:
         url = f"https://doi.org/{text['article_doi']}" if text["article_doi"] else text["url"]
-    known = None if article or url else PUBLICATIONS.get(text["source"])
+    named = article or url or any(text[name] for name in ("citation", "authors", "article_title"))
+    known = None if named else PUBLICATIONS.get(text["source"])
     published = (known.title, known.authors, known.venue, str(known.year), known.url) if known else None
     title, authors, journal, year, url = published or (*(text[name] for name in _PUBLISHED), url)
     return Work(
@@ -161,7 +167,7 @@ class Works:
         gathered: dict[tuple[str, str, str], list[Any]] = {}
         for metadata in metadata_rows(dataset):
             work = work_of(metadata)
-            key = work.source, work.article or work.url, work.licence
+            key = work.source, work.name, work.licence
             if key not in gathered:
                 if len(gathered) >= AT_ONCE:
                     self._add(gathered)

@@ -4,12 +4,14 @@ import math
 import re
 import subprocess
 import sys
+import unicodedata
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from data_prep import cli
 from data_prep.deidentify.pseudonym import pseudonym
 from data_prep.pipeline import prepare
 from data_prep.sources import Dropped, PrepError, open_source
@@ -294,6 +296,177 @@ def test_lines_of_json_that_cannot_become_samples(write):
         ("images/c.jpg", "not_utf8"),
         {"caption": "7"},
     ]
+
+
+def test_only_an_empty_cell_is_no_label(write):
+    path = write("filepath,grade,sex\nimages/a.jpg,None,NA\nimages/b.jpg,NA,\nimages/c.jpg,,nan\nimages/d.jpg,nan,F\n")
+    source = CsvTable(path, label="grade", labels=["sex"])
+    assert [sample.labels for sample in samples(source)] == [
+        *({"label_name": "None", "sex": "NA"}, {"label_name": "NA"}, {"label_name": "nan", "sex": "F"})
+    ]
+    assert drops(source) == {"images/c.jpg": "empty_grade"}
+    assert source.planned["rows labelled 'None': a class, and not a missing value"] == 1
+
+
+def test_captions_without_words_are_drops(write):
+    path = write("filepath,title\n" + "".join(f"images/{n}.jpg,{t}\n" for n, t in zip("abcd", "-.…7", strict=True)))
+    source = CsvTable(path)
+    assert drops(source) == {f"images/{n}.jpg": "wordless_title" for n in "abc"}
+    assert [sample.texts for sample in samples(source)] == [{"caption": "7"}]
+
+
+def test_an_empty_optional_cell_is_unknown_and_counted(write):
+    path = write(
+        "filepath,title,rights,kind,patient,study\nimages/a.jpg,One,,,,\nimages/b.jpg,Two,CC0,CT,p1,s1\n"
+        "images/c.jpg,Three,nan,None,NaN,s2\n"
+    )
+    source = CsvTable(path, licence="rights", modality="kind", group="patient", key="study")
+    first, second, third = samples(source)
+    about = ("licence", "modality", "group", "group_kind")
+    assert [first.metadata[name] for name in about] == ["unknown", "unknown", "images/a.jpg", "image"]
+    assert [second.metadata[name] for name in about] == ["CC0-1.0", "CT", "p1", "patient"]
+    assert [third.metadata[name] for name in about] == ["unknown", "unknown", "images/c.jpg", "image"]
+    assert [sample.key for sample in (first, second)] == ["csv__images__a__jpg", "csv__s1__0__0"]
+    assert source.planned == {
+        "rows without study: the path is the key": 1,
+        "rows without patient: each image is a group of its own": 2,
+        "rows without rights: the licence is unknown": 2,
+        "rows without kind: the modality is unknown": 2,
+        "pictures without a row": 1,
+    }
+
+
+@pytest.mark.parametrize("header", [",filepath,title,", "filepath,,title,"])
+def test_a_column_without_a_name_means_nothing(write, header):
+    """pandas writes its index so: every option that was not given used to name that column."""
+    cells = {"": "", "filepath": "images/{}.jpg", "title": "Text {}"}
+    rows = [",".join(cells[name].format(n, n) for name in header.split(",")) for n in "abcd"]
+    source = CsvTable(write("\n".join([header, *rows])))
+    assert drops(source) == {}
+    assert [sample.metadata["licence"] for sample in samples(source)] == ["unknown"] * 4
+    assert [sample.metadata["group"] for sample in samples(source)][:2] == ["images/a.jpg", "images/b.jpg"]
+    assert source.planned == {}
+
+
+def test_cells_that_are_lists(write):
+    path = write(
+        "filepath;finding;box;note\n"
+        "images/a.jpg;\"['pleural effusion', 'nodule']\";[10, 20.5];['one', 'two']\n"
+        'images/b.jpg;"[""edema""]";"[""a"", ""b""]";plain\n'
+        "images/c.jpg;mass|Mass|edema;;\n"
+        "images/d.jpg;[];[];[]\n"
+    )
+    source = CsvTable(path, label="finding", label_separator="|", labels=["box"], texts=["note"])
+    first, second, third = samples(source)
+    assert first.labels == {"label_name": ["pleural effusion", "nodule"], "box": [10, 20.5]}
+    assert first.texts["caption"] == "a medical image showing pleural effusion and a nodule"
+    assert first.texts["note"] == "one\ntwo"
+    assert second.labels == {"label_name": "edema", "box": ["a", "b"]}
+    assert third.labels == {"label_name": ["mass", "Mass", "edema"]}
+    assert drops(source) == {"images/d.jpg": "empty_finding"}
+
+
+def test_a_list_of_captions_is_several_captions(write):
+    path = write("filepath;title\nimages/a.jpg;\"['First, with a comma', 'Second', 'None']\"\n")
+    (sample,) = samples(CsvTable(path))
+    assert sample.texts == {"caption": "First, with a comma", "caption_1": "Second"}
+
+
+def test_columns_about_the_work_reach_the_metadata_and_attribution(write, tmp_path):
+    path = write(
+        "filepath,title,paper,who,id,where,credit\n"
+        "images/a.jpg,One,A title,\"['Doe J', 'Roe R']\",https://doi.org/10.1000/x,,\n"
+        "images/b.jpg,Two,,,,https://example.org/case/7,Case courtesy of A. Body\n"
+        "images/c.jpg,Three,,,,,=Anon. Atlas\n"
+    )
+    roles = {"title": "paper", "author": "who", "doi": "id", "url": "where", "attribution": "credit"}
+    first, second, _ = samples(CsvTable(path, **roles))
+    work = ("article_title", "authors", "article_doi", "url", "citation")
+    assert [first.metadata.get(name) for name in work] == ["A title", "Doe J; Roe R", "10.1000/x", None, None]
+    assert [second.metadata.get(name) for name in work] == [
+        *(None, None, None, "https://example.org/case/7", "Case courtesy of A. Body")
+    ]
+    prepare("csv", path, tmp_path / "out", options={**roles, "licence": "CC-BY-4.0"})
+    page = (tmp_path / "out" / "ATTRIBUTION.md").read_text()
+    assert "- Doe J; Roe R. [A title](<https://doi.org/10.1000/x>). Licence: [CC-BY-4.0]" in page
+    assert "- [Case courtesy of A. Body](<https://example.org/case/7>). Licence" in page
+    assert "- =Anon. Atlas. Licence" in page
+    rows = (tmp_path / "out" / "attribution.csv").read_text().splitlines()
+    assert len(rows) == 4
+    assert "'=Anon. Atlas" in rows[-1] + rows[1]
+    with pytest.raises(PrepError, match=r"options\.author is for published works, and would name people"):
+        CsvTable(path, author="who", private=True)
+
+
+def test_columns_that_nothing_reads_are_counted(write, tmp_path):
+    content = (
+        "filepath,title,age,sex\nimages/a.jpg,One,7,\nimages/b.jpg,Two,8,F\nimages/c.jpg,Three,9,\nimages/d.jpg,4a,1,\n"
+    )
+    source = CsvTable(write(content), labels="sex")
+    source.units()
+    assert source.planned == {"fields ignored: age": 4}
+    names = [f"images/{n}.jpg" for n in "abcd"]
+    pq.write_table(pa.table({"filepath": names, "title": names, "age": [1, 2, 3, 4]}), tmp_path / "t.parquet")
+    source = CsvTable(str(tmp_path / "t.parquet"))
+    source.units()
+    assert source.planned == {"fields ignored: age": 4}
+
+
+def test_pictures_without_a_row_are_counted_but_not_those_of_rows_that_are_drops(write, tmp_path):
+    path = write('filepath,title\nimages/a.jpg,One\nimages/b.jpg,\nimages/c.jpg,"open\n')
+    (tmp_path / "images" / "._d.jpg").write_bytes(b"x")
+    (tmp_path / "images" / "notes.txt").write_bytes(b"x")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "e.jpg").write_bytes(b"x")
+    source = CsvTable(path)
+    assert drops(source) == {"images/b.jpg": "empty_title", "pairs.csv line 4": "open_quote"}
+    assert source.planned == {"pictures without a row": 1}
+    source = CsvTable(write("filepath,title\na.jpg,One\n"), images="images")
+    source.units()
+    assert source.planned == {"pictures without a row": 3}
+
+
+def test_paths_in_other_spellings(write, tmp_path):
+    """Accents apart from their letters, as Macs have them; the bytes of Windows; its slashes."""
+    folder = tmp_path / "images"
+    (folder / unicodedata.normalize("NFD", "Knöchel.jpg")).write_bytes(jpeg(5))
+    (folder / "Fuß.jpg".encode("cp1252").decode("utf-8", "surrogateescape")).write_bytes(jpeg(6))
+    path = write("filepath,title\nimages/Knöchel.jpg,One\nimages/Fuß.jpg,Two\nimages\\a.jpg,Three\n")
+    source = CsvTable(path)
+    assert [sample.images["jpg"] for sample in samples(source)] == [jpeg(5), jpeg(6), jpeg(0)]
+    assert source.planned == {"pictures without a row": 3}
+
+
+def test_options_of_the_text(write):
+    path = write("filepath;title\nimages/a.jpg;Fraktur des Knöchels\n".encode("cp1252"))
+    (sample,) = samples(source := CsvTable(path, encoding="cp1252"))
+    assert sample.texts == {"caption": "Fraktur des Knöchels"}
+    assert source.options()["encoding"] == "cp1252"
+    assert source.planned["tables read as CP1252"] == 1
+    (dropped,) = [item for _, item in items(CsvTable(path)) if isinstance(item, Dropped)]
+    assert (dropped.reason, dropped.detail) == (
+        *("not_utf8",),
+        "title: byte 0xf6 is not UTF-8, in cp1252 'ö'; save the file as UTF-8, or say options.encoding=<what it was saved in>",
+    )
+    (sample,) = samples(CsvTable(write('filepath\ttitle\nimages/a.jpg\t"Ground-glass" x\n'), quotes="none"))
+    assert sample.texts == {"caption": '"Ground-glass" x'}
+
+
+def test_a_class_that_loses_all_its_samples_is_said(write, tmp_path, capsys):
+    path = write("filepath,grade\nimages/a.jpg,mild\nimages/b.jpg,mild\nimages/x.jpg,severe\nimages/y.jpg,severe\n")
+    words = ["source=csv", f"input={path}", f"output={tmp_path / 'out'}", "options.label=grade", "workers=1"]
+    assert cli.main(words) == 0
+    assert capsys.readouterr().out.splitlines()[-2:] == [
+        "warning: 2 of 4 rows of train (50%) were dropped, most (2) by read: missing_image",
+        "warning: no sample is left of these classes of label_name: 'severe' (2); dropped.jsonl says why",
+    ]
+
+
+def test_a_class_that_goes_by_duplicates_is_said(write, tmp_path):
+    (tmp_path / "images" / "d.jpg").write_bytes(jpeg(0))
+    path = write("filepath,grade\nimages/a.jpg,mild\nimages/b.jpg,mild\nimages/c.jpg,none\nimages/d.jpg,severe\n")
+    result = prepare("csv", path, tmp_path / "out", options={"label": "grade"}, duplicates="drop")
+    assert result.ledger["vanished"] == {"label_name": {"severe": 1}}
 
 
 @pytest.mark.parametrize(

@@ -148,7 +148,6 @@ def test_every_other_file_is_a_drop_by_name(folder, tmp_path):
         "train/loose.jpg": "no_label",
         "top.jpg": "outside_splits",
         "chest_xray/train/NORMAL/IM-0001.jpeg": "outside_splits",
-        "train/none/a.jpg": "empty_label",
         "train/yes/a.jpg": "unclear_label",
         "train/NORMAL/fake.jpg": "image_format",
         "train/NORMAL/empty.png": "image_format",

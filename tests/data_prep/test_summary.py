@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from data_prep.summary import empty_splits, summary
+from medvlp.jsonl import write_rows
 
 OUT = Path("/out")
 
@@ -39,6 +40,30 @@ def test_a_share_of_drops_above_the_bound_is_said_at_the_end():
         "warning: 634 of 751 rows of train (84%) were dropped, most (600) by read: empty_caption"
     )
     assert empty_splits(OUT, page) == ""
+
+
+def test_the_first_row_of_each_fault_of_a_table_is_shown(tmp_path):
+    drops = [
+        ("t.csv line 3", "open_quote", "close it"),
+        ("t.csv line 5", "open_quote", ""),
+        ("n\udcf6", "not_utf8", "x"),
+    ]
+    rows = [{"split": "train", "name": n, "stage": "read", "reason": r, "detail": d} for n, r, d in drops]
+    write_rows(tmp_path / "dropped.jsonl", rows)
+    lines = summary(tmp_path, ledger(train=(90, 87, {"open_quote": 2, "not_utf8": 1})), False).splitlines()
+    assert lines[1:5] == [
+        "        2 read: open_quote",
+        "        1 read: not_utf8",
+        "          open_quote, first: t.csv line 3: close it",
+        "          not_utf8, first: n\\udcf6: x",
+    ]
+
+
+def test_classes_that_are_gone_are_named():
+    page = {**ledger(train=(4, 4, {})), "vanished": {"label_name": {"NA": 3, "none": 1}}}
+    assert summary(OUT, page, False).splitlines()[-1] == (
+        "warning: no sample is left of these classes of label_name: 'NA' (3), 'none' (1); dropped.jsonl says why"
+    )
 
 
 def test_figures_that_gave_way_to_their_panels_are_no_loss():

@@ -80,6 +80,7 @@ def test_the_page_of_a_unit(job):
         "samples": 2,
         "drops": {"need_text": {"empty_caption": 1}, "read": {"missing_image": 1}},
         "counts": {"read": {"lines passed by": 3}},
+        "classes": {},
     }
     assert set(marks) == {".tar", ".idx"}
     marked = {suffix: FileMark(**mark) for suffix, mark in (marks | others).items()}
@@ -98,6 +99,19 @@ def test_what_a_private_source_removed_is_counted(job, monkeypatch):
 
     monkeypatch.setattr(Rows, "read", read)
     assert run_job(replace(job, stages=[])).counts == {"read": {"removed dates": 1, "removed names": 5}}
+
+
+@pytest.mark.parametrize("private", [False, True])
+def test_classes_are_counted_unless_they_could_be_names(job, monkeypatch, private):
+    def read(self, unit):
+        yield Sample("rows__p__0__0", texts={"caption": "c"}, labels={"label_name": ["a", "b"], "size": 3, "kind": "x"})
+        yield Dropped("x.jpg", "missing_image", "", labels={"label_name": "c"})
+
+    monkeypatch.setattr(Rows, "read", read)
+    monkeypatch.setattr(Rows, "private", private, raising=False)
+    left = {"kind": {"x": 1}, "label_name": {"a": 1, "b": 1}}
+    entered = {**left, "label_name": {"a": 1, "b": 1, "c": 1}}
+    assert run_job(replace(job, stages=[])).classes == ({} if private else {"in": entered, "out": left})
 
 
 def test_panels_come_in_beside_rows(job, monkeypatch):
