@@ -15,6 +15,7 @@ from medvlp.eval.retrieval import Retrieval
 from medvlp.eval.tasks import Bootstrap, Outcome, Task
 from medvlp.eval.vqa import Vqa
 from medvlp.eval.zero_shot import ZeroShot
+from medvlp.losses.gather import rank
 from medvlp.models.clip import ClipEncoder
 from medvlp.shards import ShardDataset, ShardError
 from medvlp.training.checkpoints import CheckpointError, load_checkpoint
@@ -33,7 +34,11 @@ def build_task(task: TaskConfig, bootstrap: Bootstrap, split: str = "", batch_si
     dataset = open_split(task, split or task.split)
     try:
         if task.kind == "zero_shot":
-            return ZeroShot(task.name, dataset, task.label, task.classes, task.templates, bootstrap)
+            zero_shot = ZeroShot(
+                task.name, dataset, task.label, task.classes, task.templates, bootstrap, tuple(task.exclude)
+            )
+            zero_shot.check()  # now, not when a model has been trained or all images encoded
+            return zero_shot
         if task.kind == "retrieval":
             return Retrieval(task.name, dataset, task.text, tuple(task.recall_at), bootstrap)
     except ValueError as error:
@@ -128,6 +133,7 @@ def build_evaluation(
     chosen = [load_task(name) for name in config.tasks]
     tasks = [training_task(task, config, experiment) for task in chosen]
     data = config.data
+    said: set[str] = set()
 
     def evaluate() -> Iterable[tuple[str, str, float]]:
         # A cache a run: the weights change between two runs without changing their name.
@@ -135,8 +141,16 @@ def build_evaluation(
         encoder = experiment.encoder("in training") if experiment.encoder else None
         asked = experiment.respondent("in training") if experiment.respondent else None
         for task in tasks:
-            for metric in run(task, encoder, cache, asked).metrics:
+            outcome = run(task, encoder, cache, asked)
+            exclusions = [f"{task.name}: {line}" for line in outcome.protocol["exclusions"]]
+            if rank() == 0 and not said.issuperset(exclusions):
+                print("not in these scores:\n  " + "\n  ".join(exclusions), flush=True)
+                said.update(exclusions)
+            for metric in outcome.metrics:
                 yield task.name, metric.name, metric.value
+            left_out = outcome.protocol["excluded"], outcome.protocol["bad"]
+            if excluded := sum(count for counts in left_out for count in counts.values()):
+                yield task.name, "excluded", excluded
 
     return evaluate
 

@@ -270,6 +270,9 @@ class TaskConfig:
     """zero_shot: the label that holds the class."""
     classes: dict[str, list[str]] = field(default_factory=dict)
     """zero_shot: label value → names that go into the templates."""
+    exclude: list[str] = field(default_factory=list)
+    """zero_shot: label values that are no class on purpose. A label that is neither, beside a class that no sample has, is
+    refused as a slip."""
     templates: list[str] = field(default_factory=list)
     """zero_shot: prompts with {} for the name."""
     text: str = "caption"

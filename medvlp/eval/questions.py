@@ -18,6 +18,13 @@ from medvlp.shards import BadSample, Conversation, Sample, ShardDataset, Turn
 MULTIPLE_CHOICE = "multiple_choice"
 ANSWER_TYPES = (CLOSED, OPEN, MULTIPLE_CHOICE)
 NO_MARK = "answer type not stated"
+LANGUAGE = "language "
+REASONS = {
+    "no_answer": "the last turn is no answer",
+    "no_options": "fewer than two options, or no right one among them",
+    "too_long": "too long for the model, with room for an answer",
+}
+"""Why a question is not asked, in words."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +125,13 @@ class Choice:
     max_new_tokens: int = 64
 
 
+def reason_in_words(reason: str) -> str:
+    """Why a question is not asked, for people."""
+    if reason.startswith((LANGUAGE, "answer_type ")):
+        return f"{reason.replace('_', ' ')}, which the task does not ask"
+    return REASONS.get(reason, reason.replace("_", " "))
+
+
 def rows_of(dataset: ShardDataset, limit: int) -> list[int]:
     """All rows; with a limit, that many of them, spread over the dataset by the hash of their keys."""
     if not limit:
@@ -168,7 +182,7 @@ def question_of(name: str, conversation: Conversation, choice: Choice) -> Questi
     turns, stated = conversation.turns, conversation.metadata
     language = str(stated.get("language", ""))
     if choice.languages and language not in choice.languages:
-        raise BadSample(f"language {language or 'not stated'}")
+        raise BadSample(f"{LANGUAGE}{language or 'not stated'}")
     if len(turns) < 2 or turns[-1].role != "assistant" or not turns[-1].text.strip():
         raise BadSample("no_answer")
     target = turns[-1].text

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from medvlp.eval import metrics
 from medvlp.eval.embeddings import EmbeddingCache, Encoder, Item
+from medvlp.eval.exclusions import exclusion_lines
 from medvlp.eval.metrics import Indices
 from medvlp.eval.tasks import Bootstrap, MetricValue, Outcome, protocol
 from medvlp.shards import ShardDataset
@@ -75,6 +76,12 @@ class Retrieval:
             "unique_n": len(unique),
             "pairs": len(pairs),
             "texts": "equal strings are one candidate and one query, matching all of their images",
+            "exclusions": exclusion_lines(
+                {f"no text {' or '.join(fields)}": count for count in excluded.values()},
+                images.bad_counts(),
+                "sample",
+                len(items),
+            ),
         }
         to_text = self._direction("image_to_text", image_ID, text_TD, image_P, text_P, items, owner_T)
         to_image = self._direction("text_to_image", text_TD, image_ID, text_P, image_P, owner_T, items)

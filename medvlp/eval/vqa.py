@@ -13,7 +13,18 @@ from torch import Tensor
 
 from medvlp.eval.controls import BEST_CONSTANT, BLANK_IMAGE, CONTROLS, SHUFFLED_IMAGES, derangement
 from medvlp.eval.embeddings import ImageEmbeddings, Item, _on_all_ranks
-from medvlp.eval.questions import NO_MARK, Case, Choice, Respondent, cut, read_case, rows_of
+from medvlp.eval.exclusions import exclusion_lines, mistaken, slip
+from medvlp.eval.questions import (
+    LANGUAGE,
+    NO_MARK,
+    Case,
+    Choice,
+    Respondent,
+    cut,
+    read_case,
+    reason_in_words,
+    rows_of,
+)
 from medvlp.eval.replies import (
     MAIN,
     SCORERS,
@@ -73,6 +84,7 @@ class Vqa:
         replies = self._ask(respondent, cases, lambda case: self._pixels(respondent, cases[case]))
         bad |= {cases[i].key: reply for i, reply in enumerate(replies) if isinstance(reply, str)}
         answered = [(case, reply) for case, reply in zip(cases, replies, strict=True) if not isinstance(reply, str)]
+        self._check_filters(cases, excluded)
         if not answered:
             raise ValueError(
                 f"task {self.name}: no question of {self.dataset.folder} can be asked; excluded: {dict(excluded)}, "
@@ -191,12 +203,19 @@ class Vqa:
         questions = [question for case in cases for question in case.questions]
         unmarked = excluded.pop(NO_MARK, 0)
         images = ImageEmbeddings([], torch.empty(0), dict(bad))
+        bad_counts = images.bad_counts()
         card = protocol("vqa", self.dataset, respondent, images, items, excluded, self.bootstrap)
         first = respondent.encoder.prompt(questions[0].turns, cases[0].images)
         return card | {
             "images_in_train_split": self._shared_images(cases),
             "answer_types": dict(sorted(Counter(question.answer_type for question in questions).items())),
             "answer_types_inferred": unmarked,
+            "exclusions": exclusion_lines(
+                {reason_in_words(reason): count for reason, count in excluded.items()},
+                bad_counts,
+                "question",
+                len(questions),
+            ),
             "limit": self.limit or None,
             "languages": list(self.choice.languages),
             "instruction": self.choice.instruction,
@@ -206,6 +225,15 @@ class Vqa:
             "scorers": SCORERS,
             "tie_rule": "multiple choice: where the best options tie, none is picked, which counts as wrong",
         }
+
+    def _check_filters(self, cases: Sequence[Case], excluded: Counter[str]) -> None:
+        """Raises ValueError for a language that no question is in, beside one that nobody asks for."""
+        found = Counter(question.language for case in cases for question in case.questions)
+        found += Counter({name.removeprefix(LANGUAGE): n for name, n in excluded.items() if name.startswith(LANGUAGE)})
+        pairs = mistaken(self.choice.languages, found) if any(found[name] for name in self.choice.languages) else []
+        if pairs:
+            said = slip("language", pairs[0][0], 0, *pairs[0][1:]).replace("sample", "question")
+            raise ValueError(f"task {self.name}: {said} languages lists those of {self.dataset.folder} that are asked")
 
     def _shared_images(self, cases: Sequence[Case]) -> int | None:
         """How many of the unique images are in the train split too; None where there is none."""

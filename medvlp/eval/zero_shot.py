@@ -4,6 +4,7 @@ Legend: N items, C classes, P prompts, D embedding width.
 """
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -12,10 +13,12 @@ import numpy as np
 
 from medvlp.eval import metrics
 from medvlp.eval.embeddings import EmbeddingCache, Encoder, Item
+from medvlp.eval.exclusions import exclusion_lines, fold, mistaken, slip
 from medvlp.eval.metrics import Array, Indices
 from medvlp.eval.tasks import Bootstrap, Outcome, protocol
-from medvlp.shards import ShardDataset
+from medvlp.shards import BadSample, ShardDataset
 
+NO_LABEL = "(no label)"
 LOGIT_SCALE = 100.0
 """Cosines become probabilities by softmax(100 · cos), as in CLIP. Fixed, so that only embeddings differ."""
 
@@ -25,11 +28,12 @@ class ZeroShot:
     """Zero-shot classification with an ensemble of prompts.
 
     A class is the renormalised mean of the unit embeddings of all its prompts, every name in every template. Samples
-    whose label is not among the classes are excluded and counted in the protocol. Metrics: acc1, acc5 (beyond five
-    classes), mean_per_class_recall and auroc (one-vs-rest macro, which for two classes is the usual one).
+    whose label is not among the classes are excluded, counted and said. Metrics: acc1, acc5 (beyond five classes),
+    mean_per_class_recall and auroc (one-vs-rest macro, which for two classes is the usual one).
 
     Raises:
-        ValueError: fewer than two classes, a template without {}, a class without names.
+        ValueError: fewer than two classes, or two that differ in case and punctuation only, a template without {}, a
+            class without names.
     """
 
     name: str
@@ -41,10 +45,14 @@ class ZeroShot:
     templates: list[str]
     """Prompts with {} for the name."""
     bootstrap: Bootstrap = field(default_factory=Bootstrap)
+    exclude: Sequence[str] = ()
+    """Label values that are no class on purpose."""
 
     def __post_init__(self) -> None:
-        if len(self.classes) < 2:
-            raise ValueError(f"task {self.name}: classes={list(self.classes)}, expected two or more")
+        if len({fold(value) for value in self.classes}) < max(len(self.classes), 2):
+            raise ValueError(
+                f"task {self.name}: classes={list(self.classes)}, expected two or more that differ in words"
+            )
         nameless = [value for value, names in self.classes.items() if not names]
         if nameless:
             raise ValueError(f"task {self.name}: classes {nameless} have no names; list at least one each")
@@ -54,17 +62,33 @@ class ZeroShot:
                 f"task {self.name}: templates need {{}} for the class name; found {wrong or 'none at all'}"
             )
 
+    def check(self) -> None:
+        """Compare the classes with the labels of all samples, without a model.
+
+        Raises:
+            ValueError: a class that no sample has, beside a label that no class has.
+        """
+        counts: Counter[str] = Counter()
+        for row in range(len(self.dataset)):
+            try:
+                counts[self._value(self.dataset.read(row).labels)] += 1
+            except BadSample:
+                continue
+        self._compare(counts)
+
     def run(self, encoder: Encoder, cache: EmbeddingCache) -> Outcome:
         """Measure one model.
 
         Raises:
-            ValueError: no sample has a label among the classes.
+            ValueError: no sample has a label among the classes, or a class without samples stands beside a label without
+                a class.
         """
         images = cache.images(encoder, self.dataset)
         order = {value: position for position, value in enumerate(self.classes)}
-        values = [str(item.labels[self.label]) if self.label in item.labels else "(no label)" for item in images.items]
+        values = [self._value(item.labels) for item in images.items]
         kept = [row for row, value in enumerate(values) if value in order]
         excluded = Counter(value for value in values if value not in order)
+        self._compare(Counter(values))
         if not kept:
             known = sorted({name for item in images.items for name in item.labels})
             raise ValueError(
@@ -86,13 +110,43 @@ class ZeroShot:
         card |= {
             "label": self.label,
             "classes": self.classes,
+            "exclude": list(self.exclude),
             "class_counts": {value: int((target_N == position).sum()) for value, position in order.items()},
             "templates": self.templates,
             "probabilities": f"softmax({LOGIT_SCALE:g} · cosine) over the classes",
             "auroc": "one-vs-rest, mean over the classes; ties count one half",
+            "exclusions": exclusion_lines(
+                {self._reason(value): count for value, count in excluded.items()},
+                images.bad_counts(),
+                "sample",
+                len(items),
+            )
+            + [f"0 samples: class {value!r} has none here" for value in order if value not in values],
         }
         measured = self.bootstrap.measure(measures, [item.group for item in items])
         return Outcome(self.name, measured, self._records(items, target_N, scores_NC, probability_NC), card)
+
+    def _value(self, labels: dict[str, Any]) -> str:
+        return str(labels[self.label]) if self.label in labels else NO_LABEL
+
+    def _reason(self, value: str) -> str:
+        if value == NO_LABEL:
+            return f"no label {self.label!r}"
+        chosen = " (the task's exclude names it)" if value in self.exclude else ""
+        return f"{self.label} {value!r} is no class of the task{chosen}"
+
+    def _compare(self, counts: Counter[str]) -> None:
+        """Raises ValueError where a class is probably meant by a label that it does not equal."""
+        found = {value: count for value, count in counts.items() if value != NO_LABEL}
+        if not set(found) & set(self.classes) and not any(fold(v) in map(fold, self.classes) for v in found):
+            return  # another label, or other data altogether: said with what is there
+        pairs = mistaken(self.classes, found, self.exclude)
+        if pairs:
+            said = [slip("class", name, found.get(name, 0), label, count) for name, label, count in pairs[:5]]
+            raise ValueError(
+                f"task {self.name}: {' '.join(said)} Samples whose {self.label} is no class are not scored. Write classes as the "
+                f"labels of {self.dataset.folder} are written; name labels that are left out on purpose under exclude"
+            )
 
     def class_embeddings(self, encoder: Encoder, cache: EmbeddingCache) -> Array:
         """class_CD: unit vectors in float64."""

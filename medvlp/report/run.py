@@ -11,7 +11,7 @@ from medvlp.report.examples import TaskDetails, task_details
 from medvlp.report.files import JsonLines, NotARun, Row, explained, read_json, read_jsonl, read_yaml
 from medvlp.report.ledger import data_counts
 from medvlp.report.page import write_page
-from medvlp.report.tables import checkpoint_names, result_lines, split_of, task_names
+from medvlp.report.tables import checkpoint_names, exclusion_lines, result_lines, split_of, task_names
 
 TRAINING_CHARTS = {
     "loss": "Loss",
@@ -23,7 +23,7 @@ TRAINING_CHARTS = {
 }
 """Columns of metrics.jsonl that are drawn first, and what they are; any others follow under their own names."""
 
-NOT_DRAWN = ("step", "epoch", "split", "task")
+NOT_DRAWN = ("step", "epoch", "split", "task", "excluded")
 
 RUN_FILES = ("metrics.jsonl", "results.jsonl", "status.json")
 
@@ -65,6 +65,7 @@ def write_run_report(folder: str | Path) -> Path:
             notes=_notes([logged, results, bad]) + [note for detail in details for note in detail.notes] + damaged,
             checkpoints=list(checkpoint_names(results.rows).values()),
             lines=lines,
+            exclusions=exclusion_lines(results.rows),
             last=_last_training_row(logged.rows),
             charts=training_charts(logged.rows),
             evaluations=evaluation_charts(logged.rows),

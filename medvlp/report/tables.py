@@ -20,6 +20,8 @@ class ResultLine:
     """With the split, where there are several: see `task_names`."""
     metric: str
     n: str
+    excluded: str
+    """Items that the scores leave out; empty where there are none."""
     cells: list[str]
     """For each checkpoint the value with its interval; empty where the checkpoint has none."""
 
@@ -64,11 +66,35 @@ def result_lines(rows: Sequence[Row]) -> list[ResultLine]:
         lines.setdefault((tasks[row["task"], split_of(row)], row["metric"]), {})[str(row["checkpoint"])] = row
     found = []
     for (task, metric), by_checkpoint in lines.items():
-        counts = sorted({row["n"] for row in by_checkpoint.values()})
-        n = str(counts[0]) if len(counts) == 1 else f"{counts[0]}–{counts[-1]}"
+        n = _range([row["n"] for row in by_checkpoint.values()])
+        excluded = _range([excluded_items(row) for row in by_checkpoint.values()])
         cells = [cell(by_checkpoint[name]) if name in by_checkpoint else "" for name in checkpoints]
-        found.append(ResultLine(task, metric, n, cells))
+        found.append(ResultLine(task, metric, n, "" if excluded == "0" else excluded, cells))
     return found
+
+
+def _range(counts: Sequence[int]) -> str:
+    least, most = min(counts), max(counts)
+    return str(least) if least == most else f"{least}–{most}"
+
+
+def excluded_items(row: Row) -> int:
+    """Items that a row's score leaves out: excluded, or unreadable."""
+    protocol = row.get("protocol") or {}
+    return sum(count for name in ("excluded", "bad") for count in (protocol.get(name) or {}).values())
+
+
+def exclusion_lines(rows: Sequence[Row]) -> list[str]:
+    """What the scores leave out and why, a line a task and reason, as the protocols say it."""
+    tasks = task_names(rows)
+    lines = []
+    for row in rows:
+        protocol = row.get("protocol") or {}
+        older = [
+            f"{count} {reason}" for name in ("excluded", "bad") for reason, count in (protocol.get(name) or {}).items()
+        ]
+        lines += [f"{tasks[row['task'], split_of(row)]}: {said}" for said in protocol.get("exclusions", older)]
+    return list(dict.fromkeys(lines))
 
 
 def results_table(rows: Sequence[Row]) -> str:
@@ -77,15 +103,21 @@ def results_table(rows: Sequence[Row]) -> str:
     table.add_column("task", overflow="fold")
     table.add_column("metric", overflow="fold")
     table.add_column("n", justify="right")
+    table.add_column("excluded", justify="right")
     for name in checkpoint_names(rows).values():
         table.add_column(Text(name), overflow="fold")
     previous = ""
     for line in result_lines(rows):
         # Text: a bracket in a name or an interval is not markup.
-        table.add_row(*map(Text, (line.task if line.task != previous else "", line.metric, line.n, *line.cells)))
+        table.add_row(
+            *map(Text, (line.task if line.task != previous else "", line.metric, line.n, line.excluded, *line.cells))
+        )
         previous = line.task
     # Without a terminal Rich would take 80 columns and fold every cell of a log.
     console = Console(width=None if sys.stdout.isatty() else 160)
     with console.capture() as drawn:
         console.print(table)
-    return drawn.get().rstrip("\n")
+    lines = exclusion_lines(rows)
+    return "\n".join(
+        [drawn.get().rstrip("\n"), *(["not in these scores:"] if lines else []), *(f"  {said}" for said in lines)]
+    )

@@ -53,6 +53,11 @@ def test_zero_shot_counts_what_it_leaves_out():
     card = outcome.protocol
     assert (card["n"], card["samples"], card["excluded"]) == (5, 8, {"(no label)": 1, "grey": 1})
     assert (card["bad"], card["bad_keys"]) == ({"checksum_mismatch": 1}, ["bad7"])
+    assert card["exclusions"] == [
+        "1 of 8 samples: hue 'grey' is no class of the task",
+        "1 of 8 samples: no label 'hue'",
+        "1 of 8 samples: cannot be read (checksum mismatch)",
+    ]
     assert card["class_counts"] == {"red": 2, "green": 2, "3": 1}
     assert (card["data"], card["split"], card["split_hash"]) == ("data/colours/test", "test", "hash-of-colours")
     assert (card["weights"], card["bootstrap"]["clusters"]) == ("colour-encoder", 3)
@@ -65,6 +70,59 @@ def test_zero_shot_counts_what_it_leaves_out():
     assert outcome.records[0]["scores"]["green"] == pytest.approx(math.exp(-100))
     accuracy = np.mean([r["prediction"] == r["target"] for r in outcome.records])
     assert accuracy == values(outcome)["acc1"]
+
+
+@pytest.mark.parametrize(
+    ("classes", "said"),
+    [
+        (["red", "gren"], r"class 'gren' has no samples; did you mean 'green' \(2 samples, no class\)\?"),
+        (["red", "Green"], r"class 'Green' has no samples; did you mean 'green' \(2 samples"),
+        (["red", "light,blue"], r"did you mean 'light, blue' \(1 sample, no class\)\?"),
+        (
+            ["red", "purple"],
+            r"class 'purple' has no samples, and 'green' \(2 samples\) is no class|'light, blue' \(1 sample\) is no",
+        ),
+        (
+            ["Red", "GREEN"],
+            r"class 'Red' has no samples; did you mean 'red' .*'GREEN' has no samples; did you mean 'green'",
+        ),
+    ],
+)
+def test_a_class_without_samples_beside_a_label_without_a_class_is_an_error(classes, said):
+    rows = [sample("a", "red", hue="red"), sample("b", "green", hue="green"), sample("c", "green", hue="green")]
+    rows += [sample("d", "blue", hue="light, blue")]
+    task = zero_shot(rows, classes={name: [name] for name in classes})
+    with pytest.raises(ValueError, match=said):
+        task.check()
+    with pytest.raises(ValueError, match=said):
+        run(task)
+
+
+def test_labels_that_differ_in_case_only_are_not_left_out_unsaid():
+    rows = [sample("a", "red", hue="red"), sample("b", "red", hue="Red"), sample("c", "green", hue="green")]
+    classes = {"red": ["red"], "green": ["green"]}
+    with pytest.raises(ValueError, match=r"class 'red' has 1 sample; did you mean 'Red' \(1 sample, no class\)"):
+        zero_shot(rows, classes=classes).check()
+    with pytest.raises(ValueError, match="two or more that differ in words"):
+        zero_shot(rows, classes={"red": ["red"], "Red": ["red"]})
+    chosen = zero_shot(rows, classes=classes, exclude=("Red",))
+    chosen.check()
+    assert run(chosen).protocol["exclusions"] == [
+        "1 of 3 samples: hue 'Red' is no class of the task (the task's exclude names it)"
+    ]
+
+
+def test_a_class_that_nobody_has_is_said_where_no_label_is_left_out():
+    rows = [sample("a", "red", hue="red"), sample("b", "green", hue="green")]
+    assert run(zero_shot(rows)).protocol["exclusions"] == ["0 samples: class '3' has none here"]
+
+
+def test_what_retrieval_leaves_out_is_said():
+    rows = [sample("a", "red", caption="red"), sample("b", "green", caption=" "), BadSample("undecodable_image")]
+    assert run(Retrieval("captions", FakeDataset(rows), bootstrap=QUICK)).protocol["exclusions"] == [
+        "1 of 3 samples: no text caption",
+        "1 of 3 samples: cannot be read (undecodable image)",
+    ]
 
 
 def test_split_is_the_manifest_s_whatever_the_folder_is_called():
@@ -85,7 +143,7 @@ def test_split_is_the_manifest_s_whatever_the_folder_is_called():
 def test_clusters_are_of_the_kind_that_used_samples_state(kinds, cluster):
     rows = [sample(f"{i}", "red", f"g{i}", kind=kind, hue="red") for i, kind in enumerate(kinds)]
     unused = sample("x", "red", "g", kind="figure", hue="pink")
-    assert run(zero_shot([*rows, unused])).protocol["bootstrap"]["cluster"] == cluster
+    assert run(zero_shot([*rows, unused], exclude=("pink",))).protocol["bootstrap"]["cluster"] == cluster
 
 
 def test_class_embedding_is_the_renormalised_mean_of_unit_prompts():

@@ -270,6 +270,17 @@ def test_what_is_not_asked_is_counted_by_reason(tmp_path, encoder):
     card = outcome.protocol
     # the last conversation states no language
     assert card["excluded"] == {"language not stated": 1, "language zh": 1, "no_options": 1, "too_long": 1}
+    total = card["n"] + 4
+    assert sorted(line for line in card["exclusions"] if "question" in line) == [
+        f"1 of {total} questions: fewer than two options, or no right one among them",
+        f"1 of {total} questions: language not stated, which the task does not ask",
+        f"1 of {total} questions: language zh, which the task does not ask",
+        f"1 of {total} questions: too long for the model, with room for an answer",
+    ]
+    with pytest.raises(
+        ValueError, match=r"language 'zh_cn' has no questions; did you mean 'zh' \(1 question, no language\)"
+    ):
+        Vqa("made", dataset(tmp_path / "again", samples), Choice(languages=("en", "zh_cn")), (), NO_INTERVALS).run(made)
     assert card["bad"] == {"undecodable_image": 1}
     assert card["bad_keys"] == ["made__4__0__0"]
     assert (card["n"], card["unique_images"], card["answer_types_inferred"]) == (3, 2, 2)

@@ -179,7 +179,35 @@ def test_tables():
         ["", "0.500"],
     ]
     printed = results_table(rows).splitlines()
-    assert [word.strip() for word in printed[4].split("│")[1:-1]] == ["t", "acc1", "9", "0.500 [0.250, 0.750]", "1.000"]
+    assert [word.strip() for word in printed[4].split("│")[1:-1]] == [
+        "t",
+        "acc1",
+        "9",
+        "",
+        "0.500 [0.250, 0.750]",
+        "1.000",
+    ]
+    assert "not in these scores" not in results_table(rows)
+
+
+def test_what_the_scores_leave_out_stands_under_the_table_and_on_the_page(tmp_path):
+    said = {
+        "excluded": {"normal": 100},
+        "bad": {"checksum_mismatch": 2},
+        "exclusions": ["100 of 394 samples: <b>none</b>"],
+    }
+    rows = [
+        result(path, "t", "acc1", 0.779, {"split": "test", **protocol}, 292)
+        for path, protocol in (("a.ckpt", said), ("b.ckpt", said), ("old.ckpt", {"excluded": {"normal": 3}}))
+    ]
+    printed = results_table(rows[:2]).splitlines()
+    assert [word.strip() for word in printed[4].split("│")[1:5]] == ["t", "acc1", "292", "102"]
+    assert printed[-2:] == ["not in these scores:", "  t: 100 of 394 samples: <b>none</b>"]
+    assert results_table(rows).splitlines()[-1] == "  t: 3 normal"
+    (tmp_path / "results.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    page = write_run_report(tmp_path).read_text("utf-8")
+    assert "<li>t: 100 of 394 samples: &lt;b&gt;none&lt;/b&gt;</li>" in page
+    assert '<td class="number">292</td><td class="number">3–102</td>' in page
     paths = ["runs/x/checkpoints/last.ckpt", "runs/y/checkpoints/last.ckpt", "old/y/checkpoints/last.ckpt"]
     assert list(checkpoint_names([{"checkpoint": path} for path in paths]).values()) == ["x/last", *paths[1:]]
 
