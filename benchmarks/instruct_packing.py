@@ -37,7 +37,7 @@ from data_prep.sources.questions import QuestionFolder
 from data_prep.sources.slake import Slake
 from data_prep.sources.vqa_rad import VqaRad
 from medvlp.data.conversations import IMAGE, ChatEncoder
-from medvlp.data.examples import Lengths, measure
+from medvlp.data.lengths import Lengths, measure
 from medvlp.data.packing import shared_beginning
 from medvlp.data.templates import chat_template
 from medvlp.models.language import load_language

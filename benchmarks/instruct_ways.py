@@ -19,7 +19,8 @@ from transformers import (
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from medvlp.data.conversations import ChatEncoder, Encoded
-from medvlp.data.examples import Examples, Lengths, measure
+from medvlp.data.examples import Examples
+from medvlp.data.lengths import Lengths, measure
 from medvlp.data.order import Order, OrderedSource
 from medvlp.data.packing import CollateConversations, PackPlan, PrepareConversations, shared_beginning
 from medvlp.data.plan import Pack, Request

@@ -14,8 +14,9 @@ from medvlp.build.instruct import SELF_TESTED
 from medvlp.config import ConfigError, InstructConfig, LlavaConfig, TrainConfig, load_task
 from medvlp.data.conversations import IMAGE, ChatEncoder, self_test
 from medvlp.data.costs import Measured
-from medvlp.data.examples import DAMAGE, Examples, measured
+from medvlp.data.examples import Examples
 from medvlp.data.inspection import Rules, Seen, Together, image_hashes, look_at_shards
+from medvlp.data.lengths import DAMAGE, measured
 from medvlp.data.packing import shared_beginning
 from medvlp.data.problems import Finding, Problem
 from medvlp.data.templates import chat_template

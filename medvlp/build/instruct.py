@@ -8,7 +8,8 @@ from medvlp.build.experiment import Experiment, build_optimisation
 from medvlp.build.pictures import Album
 from medvlp.config import ConfigError, InstructConfig, LlavaConfig, SourceConfig, TrainConfig
 from medvlp.data.conversations import ChatEncoder, self_test
-from medvlp.data.examples import Examples, measured
+from medvlp.data.examples import Examples
+from medvlp.data.lengths import measured
 from medvlp.data.order import Order
 from medvlp.data.packing import CollateConversations, PackPlan, PrepareConversations, shared_beginning
 from medvlp.data.units import Dataset

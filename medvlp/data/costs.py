@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from medvlp.data.conversations import ChatEncoder
-from medvlp.data.examples import Conversations, Examples, Lengths
+from medvlp.data.examples import Conversations, Examples
+from medvlp.data.lengths import Lengths
 from medvlp.data.order import Order, OrderedSource
 from medvlp.data.packing import PackPlan
 

@@ -1,161 +1,21 @@
-"""What instruction tuning draws: conversations, or groups of conversations about one image that fit a sequence.
-
-Their token lengths are measured once for a tokenizer and a dataset, and kept beside its shards.
-"""
+"""What instruction tuning draws: conversations, or groups of conversations about one image that fit a sequence."""
 
 import hashlib
-import io
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Union
 
 import numpy as np
-from numpy.typing import NDArray
 
-from medvlp.data.conversations import IMAGE, ChatEncoder, Encoded, split_long
+from medvlp.data.conversations import IMAGE, ChatEncoder, split_long
+from medvlp.data.lengths import Lengths
 from medvlp.data.texts import texts_of
-from medvlp.shards import BadSample, Conversation, Sample, ShardDataset, ShardError, Turn
-from medvlp.shards.atomic import write_whole
+from medvlp.shards import BadSample, Conversation, Sample, ShardDataset, Turn
 
-Indices = NDArray[np.int64]
 Conversations = Union[ShardDataset, "Rewritten"]
-VERSION = 1
-"""Of the table; another one is measured anew."""
-DAMAGE = ("broken_index", "checksum_mismatch", "missing_shard", "truncated_shard")
-"""Reasons that speak of the disk and not of what was written: such samples count as bad, and do not stop a run."""
-
-
-@dataclass(frozen=True)
-class LeftOut:
-    """Something that is not trained on. `conversation`: its id, or its number in the sample; empty for all of it."""
-
-    key: str
-    conversation: str
-    reason: str
-    detail: str
-
-
-@dataclass(frozen=True)
-class Lengths:
-    """Pieces of a dataset's conversations, a whole conversation being one piece unless it is too long.
-
-    rows, conversations, pieces: which part of which conversation of which sample (piece -1: all of it).
-    tokens: of the piece; supervised: those that are trained on; shared: tokens that it has in common with all pieces of
-    its sample, from the beginning.
-    left_out: conversations too long to fit, and samples that are damaged.
-    faults: what is wrong with the data, for people to mend.
-    """
-
-    rows: Indices
-    conversations: Indices
-    pieces: Indices
-    tokens: Indices
-    supervised: Indices
-    shared: Indices
-    left_out: list[LeftOut]
-    faults: list[LeftOut]
-
-
-COLUMNS = ("rows", "conversations", "pieces", "tokens", "supervised", "shared")
-
-
-def measure(
-    dataset: Conversations,
-    encoder: ChatEncoder,
-    max_length: int,
-    too_long: str,
-    beginning: Callable[[Sequence[Encoded]], int],
-) -> Lengths:
-    """Encode every conversation.
-
-    Args:
-        too_long: "split" at turns, or "drop" the conversation.
-        beginning: tokens that conversations share; see `packing.shared_beginning`.
-    """
-    table: dict[str, list[int]] = {name: [] for name in COLUMNS}
-    left_out: list[LeftOut] = []
-    faults: list[LeftOut] = []
-    for row in range(len(dataset)):
-        try:
-            sample = dataset.read(row)
-        except BadSample as bad:
-            page = left_out if bad.reason in DAMAGE else faults
-            page.append(LeftOut(dataset.key(row), "", bad.reason, bad.detail))
-            continue
-        if not sample.conversations:
-            faults.append(LeftOut(sample.key, "", "no_conversation", "the sample has no conversations to train on"))
-        found: list[tuple[int, int, Encoded]] = []
-        for number, conversation in enumerate(sample.conversations):
-            name = conversation.id or str(number)
-            try:
-                whole = encoder.encode(conversation.turns, len(sample.images))
-                if len(whole.ids) <= max_length:
-                    found.append((number, -1, whole))
-                    continue
-                pieces: list[list[Turn]] = []
-                if too_long == "split":
-                    pieces, _ = split_long(conversation.turns, len(sample.images), encoder, max_length)
-                found += [(number, i, encoder.encode(p, len(sample.images))) for i, p in enumerate(pieces)]
-                kept = sum(sum(turn.role == "assistant" for turn in piece) for piece in pieces)
-                lost = sum(turn.role == "assistant" for turn in conversation.turns) - kept
-                if lost:
-                    detail = f"{len(whole.ids)} tokens, objective.max_length={max_length}; {lost} answers are left out"
-                    left_out.append(LeftOut(sample.key, name, "too_long", detail))
-            except BadSample as bad:
-                faults.append(LeftOut(sample.key, name, bad.reason, bad.detail))
-        shared = beginning([one for _, _, one in found])
-        for number, piece, one in found:
-            values = (row, number, piece, len(one.ids), int(one.supervised.sum()), shared)
-            for column, value in zip(COLUMNS, values, strict=True):
-                table[column].append(value)
-    arrays = {name: np.array(values, np.int64) for name, values in table.items()}
-    return Lengths(**arrays, left_out=left_out, faults=faults)
-
-
-def measured(
-    dataset: Conversations,
-    encoder: ChatEncoder,
-    max_length: int,
-    too_long: str,
-    beginning: Callable[[Sequence[Encoded]], int],
-    identity: str,
-) -> Lengths:
-    """`measure`, kept in a file beside the shards that is named after all that the lengths depend on.
-
-    Args:
-        identity: of the encoder: equal ones give equal tokens.
-    """
-    what = [VERSION, dataset.manifest_hash, identity, max_length, too_long]
-    digest = hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16]
-    path = dataset.folder / f".lengths-{digest}.npz"
-    if path.is_file():
-        with suppress(Exception):  # damaged, for which zip archives have many errors: measure anew
-            return _load(path, len(dataset))
-    lengths = measure(dataset, encoder, max_length, too_long, beginning)
-    buffer = io.BytesIO()
-    notes = {name: json.dumps([asdict(one) for one in getattr(lengths, name)]) for name in ("left_out", "faults")}
-    columns = {name: getattr(lengths, name) for name in COLUMNS}
-    np.savez_compressed(buffer, allow_pickle=False, **columns, **notes)
-    try:
-        write_whole(path, buffer.getvalue())
-    except ShardError as error:
-        print(f"note: token lengths are measured anew in each run: {error}", flush=True)
-    return lengths
-
-
-def _load(path: Path, samples: int) -> Lengths:
-    with np.load(path, allow_pickle=False) as file:
-        columns = {name: file[name].astype(np.int64) for name in COLUMNS}
-        notes = {name: [LeftOut(**one) for one in json.loads(str(file[name]))] for name in ("left_out", "faults")}
-    lengths = {len(column) for column in columns.values()}
-    negative = any((column < 0).any() for name, column in columns.items() if name != "pieces")
-    if len(lengths) != 1 or negative or (columns["rows"] >= samples).any():
-        raise ValueError("not a table of this dataset")
-    return Lengths(**columns, left_out=notes["left_out"], faults=notes["faults"])
 
 
 class Rewritten:

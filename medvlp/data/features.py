@@ -4,6 +4,8 @@ n: images of a sample; P: tokens an image; D: width of the tower.
 """
 
 import json
+import math
+import zlib
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +17,7 @@ from torch import Tensor
 
 from medvlp.data.pictures import Pictures
 from medvlp.shards import BadSample, Sample, ShardDataset
-from medvlp.shards.atomic import whole_file, write_whole
+from medvlp.shards.atomic import remove_leftovers, whole_file, write_whole
 
 CARD, FEATURES = "card.json", "features.npy"
 AT_ONCE = 32
@@ -45,10 +47,22 @@ def is_cached(folder: Path, expected: dict[str, str]) -> bool:
     if not path.is_file():
         return False
     try:
-        made = json.loads(path.read_text(encoding="utf-8"))["made_with"]
+        card = json.loads(path.read_bytes())
+        made, shape, starts = card["made_with"], card["shape"], card["starts"]
         differing = sorted(name for name in expected | made if expected.get(name) != made.get(name))
-    except (ValueError, KeyError, TypeError):
-        raise StaleCache(f"{path} is damaged; delete the folder, and the features are computed anew") from None
+        size = (folder / FEATURES).stat().st_size
+        fits = (
+            size == 4 * math.prod(shape)
+            and starts[-1] == shape[0] == len(card["crc32"])
+            and isinstance(card["bad"], dict)
+        )
+        if not differing and not fits:
+            raise ValueError("the sizes do not fit")
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+        raise StaleCache(
+            f"{folder} is damaged, or of an older medvlp ({type(error).__name__}: {error}); delete the folder, and the "
+            f"features are computed anew"
+        ) from None
     if differing:
         raise StaleCache(
             f"{folder} holds features made with another {' and another '.join(differing)}. Delete the folder, or name "
@@ -73,7 +87,9 @@ def write_features(
         shape: (P, D).
     """
     folder.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(folder)
     starts = [0]
+    checksums: list[int] = []
     bad: dict[str, list[str]] = {}
     waiting: list[Tensor] = []
     with whole_file(folder / FEATURES) as file:
@@ -81,7 +97,10 @@ def write_features(
         def flush() -> None:
             if waiting:
                 with torch.no_grad():
-                    file.write(encode(torch.cat(waiting)).float().cpu().numpy().tobytes())
+                    for features in encode(torch.cat(waiting)).float().cpu().numpy():
+                        data = features.tobytes()
+                        checksums.append(zlib.crc32(data))
+                        file.write(data)
                 waiting.clear()
 
         for row in range(len(dataset)):
@@ -96,7 +115,7 @@ def write_features(
             if sum(map(len, waiting)) >= AT_ONCE:
                 flush()
         flush()
-    card = {"made_with": expected, "shape": [starts[-1], *shape], "starts": starts, "bad": bad}
+    card = {"made_with": expected, "shape": [starts[-1], *shape], "starts": starts, "bad": bad, "crc32": checksums}
     write_whole(folder / CARD, json.dumps(card).encode())
 
 
@@ -133,7 +152,7 @@ class CachedFeatures:
         """(n, P, D).
 
         Raises:
-            BadSample: the image could not be encoded when the cache was made.
+            BadSample: the image could not be encoded when the cache was made, or the cache is not what was written.
         """
         key = sample.key.partition("#")[0]  # an example of a sample is named <key>#<part>
         source, row = self._rows[key]
@@ -142,4 +161,8 @@ class CachedFeatures:
             reason, detail = card["bad"][key]
             raise BadSample(reason, key=key, detail=detail)
         begin, end = card["starts"][row : row + 2]
-        return torch.from_numpy(np.array(features[begin:end]))
+        found = np.array(features[begin:end])
+        if [zlib.crc32(image.tobytes()) for image in found] != card["crc32"][begin:end]:
+            detail = f"its features in {self.folders[source]} are not what was written; delete the folder to compute them anew"
+            raise BadSample("checksum_mismatch", key=key, detail=detail)
+        return torch.from_numpy(found)

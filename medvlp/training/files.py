@@ -70,8 +70,9 @@ class Status:
         write_whole(self.path, (json.dumps(row, ensure_ascii=False) + "\n").encode())
 
     def read(self) -> dict[str, Any]:
+        """What was written last; nothing where that is damaged."""
         try:
             row = json.loads(self.path.read_bytes())
-        except (OSError, ValueError):  # absent, or damaged: nothing is known of it
+        except (OSError, ValueError, RecursionError):
             return {}
         return row if isinstance(row, dict) else {}

@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from medvlp.data import examples
+from medvlp.data import lengths
 from medvlp.data.conversations import ChatEncoder, split_long
-from medvlp.data.examples import COLUMNS, Asked, Examples, LeftOut, measure, measured
+from medvlp.data.examples import Asked, Examples
+from medvlp.data.lengths import COLUMNS, LeftOut, measure, measured
 from medvlp.data.packing import lay_out, shared_beginning
 from medvlp.data.pictures import Processed
 from medvlp.data.templates import chat_template
@@ -71,6 +72,24 @@ class Deaf:
         raise AssertionError("measured again")
 
 
+class Sparing:
+    """An encoder that counts what it is asked."""
+
+    def __init__(self, encoder):
+        self.encoder, self.asked = encoder, 0
+
+    def encode(self, *args):
+        self.asked += 1
+        return self.encoder.encode(*args)
+
+
+def encodings(folder, encoder, **options):
+    """What it takes to measure all."""
+    sparing = Sparing(encoder)
+    lengths_of(ShardDataset(folder), sparing, **options)
+    return sparing.asked
+
+
 def keep(folder, encoder, max_length=500, too_long="split", identity="a"):
     return measured(ShardDataset(folder), encoder, max_length, too_long, shared_beginning, identity)
 
@@ -83,7 +102,9 @@ def test_lengths_are_kept_beside_the_shards_and_used_again(folder, encoder):
     first = keep(folder, encoder, max_length=48)
     assert first.left_out
     assert len(kept(folder)) == 1
-    assert equal(keep(folder, Deaf(), max_length=48), first)
+    sparing = Sparing(encoder)
+    assert equal(keep(folder, sparing, max_length=48), first)
+    assert 0 < sparing.asked < encodings(folder, encoder, max_length=48)
     assert equal(lengths_of(ShardDataset(folder), encoder, 48), first)
 
 
@@ -143,7 +164,29 @@ def test_a_damaged_file_is_measured_anew_and_replaced(folder, encoder, damage):
     good = path.read_bytes()
     path.write_bytes(damage(good))
     assert equal(keep(folder, encoder), first)
-    assert equal(keep(folder, Deaf()), first)
+    sparing = Sparing(encoder)
+    assert equal(keep(folder, sparing), first)
+    assert 0 < sparing.asked < encodings(folder, encoder)
+
+
+FORGED = {
+    "answers that are not trained on": lambda content: resaved(content, supervised=np.zeros(9, np.int64)),
+    "shorter than they are": lambda content: resaved(content, tokens=np.ones(9, np.int64)),
+    "samples that are left out": lambda content: resaved(
+        content,
+        **{name: np.load(io.BytesIO(content))[name][:-3] for name in COLUMNS},
+        left_out=np.array('[{"key": "made__other", "conversation": "", "reason": "too_long", "detail": ""}]'),
+    ),
+}
+
+
+@pytest.mark.parametrize("forge", FORGED.values(), ids=FORGED)
+def test_a_table_is_not_believed_of_conversations_that_say_otherwise(folder, encoder, forge, capsys):
+    first = keep(folder, encoder)
+    (path,) = kept(folder)
+    path.write_bytes(forge(path.read_bytes()))
+    assert equal(keep(folder, encoder), first)
+    assert "does not hold the token lengths of these conversations; they are measured anew" in capsys.readouterr().out
 
 
 def test_no_wrong_byte_is_trusted(folder, encoder):
@@ -159,7 +202,7 @@ def test_where_nothing_can_be_written_lengths_are_measured_in_each_run(folder, e
     def refuse(path, content):
         raise ShardError(f"{path} cannot be written (read-only)")
 
-    monkeypatch.setattr(examples, "write_whole", refuse)
+    monkeypatch.setattr(lengths, "write_whole", refuse)
     assert equal(keep(folder, encoder), lengths_of(ShardDataset(folder), encoder))
     assert "token lengths are measured anew in each run" in capsys.readouterr().out
     assert kept(folder) == []

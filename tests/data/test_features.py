@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from medvlp.data.features import CARD, CachedFeatures, StaleCache, card_of, is_cached, write_features
+from medvlp.data.features import CARD, FEATURES, CachedFeatures, StaleCache, card_of, is_cached, write_features
 from medvlp.data.pictures import Processed
 from medvlp.shards import BadSample, Sample, ShardDataset
 from tests.assistants import vqa_samples
@@ -97,3 +97,39 @@ def test_the_card_counts_images_and_names_bad_ones(folder):
     card = json.loads((folder / CARD).read_text())
     assert card["shape"] == [42, 16, 3]
     assert list(card["bad"]) == ["made__broken"]
+
+
+def test_features_that_are_not_what_was_written_are_bad_samples(dataset, folder):
+    path = folder / FEATURES
+    data = bytearray(path.read_bytes())
+    data[5 * 16 * 3 * 4 + 7] ^= 1
+    path.write_bytes(data)
+    cached = CachedFeatures([folder], [dataset])
+    with pytest.raises(BadSample, match=r"checksum_mismatch .*are not what was written; delete the folder"):
+        cached(dataset.read(5))
+    assert cached(dataset.read(4)).shape == (1, 16, 3)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda card: card.update(shape=[43, 16, 3]),
+        lambda card: card.update(shape="x"),
+        lambda card: card.pop("crc32"),
+        lambda card: card.update(crc32=card["crc32"][1:]),
+        lambda card: card.update(starts=[]),
+        lambda card: card.update(bad=[]),
+    ],
+)
+def test_a_card_that_does_not_fit_its_features_is_named(dataset, folder, change):
+    card = json.loads((folder / CARD).read_text())
+    change(card)
+    (folder / CARD).write_text(json.dumps(card))
+    with pytest.raises(StaleCache, match=r"is damaged, or of an older medvlp .* delete the folder"):
+        is_cached(folder, card_of(dataset, WITH))
+
+
+def test_features_cut_short_are_named(dataset, folder):
+    (folder / FEATURES).write_bytes((folder / FEATURES).read_bytes()[:-4])
+    with pytest.raises(StaleCache, match="the sizes do not fit"):
+        is_cached(folder, card_of(dataset, WITH))

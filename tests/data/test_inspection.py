@@ -8,8 +8,9 @@ import torch
 
 from medvlp.data.conversations import ChatEncoder
 from medvlp.data.costs import LAYOUTS, Measured, epoch_tokens
-from medvlp.data.examples import Examples, measure
+from medvlp.data.examples import Examples
 from medvlp.data.inspection import Rules, Together, image_hashes, look, look_at_shards
+from medvlp.data.lengths import measure
 from medvlp.data.order import Order, OrderedSource
 from medvlp.data.packing import CollateConversations, PackPlan, PrepareConversations, shared_beginning
 from medvlp.data.plan import Request
