@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from data_prep.readers.encodings import Text, check_encoding, detect
 from data_prep.sources.base import PrepError, regular_only
+from data_prep.sources.fields import IGNORED
 from data_prep.sources.files import MAX_LINE_BYTES, MAX_TEXT, BadRow
 
 SEPARATORS = ("\t", ",", ";", "|")
@@ -103,6 +105,15 @@ class TextTable:
         """The entry of a row at an offset and a line that `rows` gave."""
         _, _, cells = next(self._records(Lines(self.text, file, offset, line)))
         return cells if isinstance(cells, BadRow) else self._entry(cells)
+
+    def unread(self, columns: Collection[str]) -> dict[str, int]:
+        """{"fields ignored: <column>": rows that have something in it}, of the columns that are not among some."""
+        counts: Counter[str] = Counter()
+        names = [column for column in self.columns if column not in columns]
+        for row in self.rows() if names else ():
+            if not isinstance(row.entry, BadRow):
+                counts.update(f"{IGNORED}: {name}" for name in names if row.entry[name].strip())
+        return dict(counts)
 
     def cell(self, entry: Any, column: str) -> str:
         """What a row says in a column, as far as it can be told of a BadRow; "" where it cannot."""

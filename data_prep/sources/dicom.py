@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.deidentify.pseudonym import key_id, load_key, pseudonym
+from data_prep.readers.encodings import check_encoding
 from data_prep.sources.base import Dropped, PrepError, Unit, digest_file, refuse_flag
 from data_prep.sources.dicom_files import Entry, FileRow, scan
 from data_prep.sources.dicom_pixels import WINDOWS
-from data_prep.sources.dicom_reports import read_table
+from data_prep.sources.dicom_reports import read_table, unread_columns
 from data_prep.sources.dicom_study import Study
 from data_prep.sources.files import digest_listing
 from medvlp.shards import Sample
@@ -44,7 +45,8 @@ class Dicom:
     options.frames: of an image with several: middle (default), first, or all.
     options.reports: a CSV with the reports, beside the folder's own. options.without_report: template (default: a caption
     from modality, body part and view) or drop. options.max_images: of a study in one sample, evenly chosen (default 32).
-    options.licence: what the shards are to say (default "unknown").
+    options.licence: what the shards are to say (default "unknown"). options.encoding: of reports that are neither UTF-8 nor
+    marked, such as cp1252.
     """
 
     name = "dicom"
@@ -66,6 +68,7 @@ class Dicom:
         without_report: str = "template",
         max_images: int = 32,
         licence: str = "unknown",
+        encoding: str = "",
     ) -> None:
         refuse_flag(self.name, flag)
         self.folder = Path(input)
@@ -74,6 +77,7 @@ class Dicom:
         self.choices: dict[str, Any] = {
             **{"sample": sample, "frames": frames, "depth": depth, "window": window, "without_report": without_report},
             **{"max_images": max_images, "licence": licence},
+            **({"encoding": check_encoding(encoding)} if encoding else {}),
         }
         for option, allowed in CHOICES.items():
             if self.choices[option] not in allowed:
@@ -83,7 +87,9 @@ class Dicom:
             raise PrepError(f"options.max_images={max_images}, expected 1 or more")
         self.samples_per_shard = samples_per_shard
         self.table = Path(reports) if reports else None
-        self.reports = read_table(self.table) if self.table else {}
+        self.reports = read_table(self.table, self.choices.get("encoding", "")) if self.table else {}
+        self.planned = unread_columns(self.table, self.choices.get("encoding", "")) if self.table else {}
+        """Columns of the table that are not read → rows that have them."""
         self.key = load_key(None)
 
     def options(self) -> dict[str, Any]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from data_prep.readers.tables import TextTable
+from data_prep.readers.encodings import SAVE, detect
+from data_prep.readers.tables import TextTable, dialect_of
 from data_prep.sources.base import PrepError
 from data_prep.sources.dicom_files import checked_path, guarded
 from data_prep.sources.files import BadRow
@@ -30,12 +32,15 @@ SECTIONS = {
 _HEADING = re.compile(r"^[ \t]*([A-Za-zÄÖÜäöü][A-Za-zÄÖÜäöü /&()-]{2,40}?)[ \t]*:", re.MULTILINE)
 
 
-def read_table(path: Path) -> dict[str, str]:
-    """Study UID or accession number → report. Raises PrepError, which quotes no row."""
+def read_table(path: Path, encoding: str = "") -> dict[str, str]:
+    """Study UID or accession number → report. Raises PrepError, which quotes no row.
+
+    encoding: of the table, where no mark in it tells.
+    """
     if not path.is_file():
         raise PrepError(f"options.reports={path} is not a file; give a CSV with {' or '.join(TABLE_KEYS)}, and text")
     reports: dict[str, str] = {}
-    for line, _, entry in TextTable(path).rows():
+    for line, _, entry in TextTable(path, dialect=dialect_of(encoding, "", "double")).rows():
         if isinstance(entry, BadRow):
             raise PrepError(f"{path} line {line}: {entry.detail}; or remove the row")
         keys = [entry[key].strip() for key in TABLE_KEYS if entry.get(key, "").strip()]
@@ -49,24 +54,38 @@ def read_table(path: Path) -> dict[str, str]:
         try:
             text.encode("utf-8")
         except UnicodeEncodeError:
-            raise PrepError(f"{path} line {line} is not UTF-8; convert the file to UTF-8") from None
+            raise PrepError(
+                f"{path} line {line} is not UTF-8; {SAVE}, or say options.encoding=cp1252 or another"
+            ) from None
         for key in keys:
             if reports.setdefault(key, text) != text:
                 raise PrepError(f"{path} line {line}: a second, different report of one study; keep one of them")
     return reports
 
 
-def read_report(folder: Path, name: str) -> str:
-    """A text file. Raises BadRow: bad_path, file_too_large, report_not_utf8."""
+def unread_columns(path: Path, encoding: str = "") -> dict[str, int]:
+    """What `read_table` leaves aside, as `TextTable.unread` counts it."""
+    return TextTable(path, dialect=dialect_of(encoding, "", "double")).unread((*TABLE_KEYS, *TABLE_TEXTS))
+
+
+def read_report(folder: Path, name: str, encoding: str = "") -> str:
+    """A text file. Raises BadRow: bad_path, file_too_large, report_not_utf8.
+
+    encoding: of the file, where no mark in it tells.
+    """
     path = checked_path(folder, name)
     with guarded("broken_report", "it cannot be read"), open(path, "rb") as file:
         data = file.read(MAX_REPORT_BYTES + 1)
     if len(data) > MAX_REPORT_BYTES:
         raise BadRow("file_too_large", f"a report of more than {MAX_REPORT_BYTES} bytes")
     try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise BadRow("report_not_utf8", "the report is not UTF-8; convert it to UTF-8") from None
+        text = detect(path, io.BytesIO(data), encoding)
+        return data[text.start :].decode(text.encoding)
+    except (PrepError, UnicodeDecodeError):
+        told = f"is not {encoding}" if encoding else "is not UTF-8"
+        raise BadRow(
+            "report_not_utf8", f"the report {told}; {SAVE}, or say options.encoding=cp1252 or another"
+        ) from None
 
 
 def structured_text(dataset: Dataset) -> str:

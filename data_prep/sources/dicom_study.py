@@ -156,10 +156,11 @@ class Study:
             if found := self.table.get(row.study) or self.table.get(row.accession):
                 return found
         own = [name for row in rows for name in beside(row.path) if (self.folder / name).is_file()]
+        encoding = self.choices.get("encoding", "")
         if own:
-            return "\n".join(dict.fromkeys(read_report(self.folder, name) for name in own)).strip()
+            return "\n".join(dict.fromkeys(read_report(self.folder, name, encoding) for name in own)).strip()
         if self.report:
-            return read_report(self.folder, self.report).strip()
+            return read_report(self.folder, self.report, encoding).strip()
         return self._structured_text[0]
 
     @cached_property

@@ -17,6 +17,7 @@ and License, gives each article's, and, where the list has the columns, its cita
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -113,7 +114,9 @@ class PmcOa(ImageTables):
         """As of all tables; then the list of licences is read, for the articles that occur."""
         gathered = super().gather()
         articles = {match["article"] for rows in gathered if (match := _NAME.fullmatch(rows.image))}
-        self._listed = dict(read_licences(self.licences, articles)) if self.licences else {}
+        counts: Counter[str] = Counter()
+        self._listed = dict(read_licences(self.licences, articles, counts)) if self.licences else {}
+        self.planned |= counts
         return gathered
 
     def sample(self, rows: list[Row], picture: Picture, about: dict[str, Any]) -> Sample:
@@ -147,13 +150,16 @@ class PmcOa(ImageTables):
         )
 
 
-def read_licences(path: Path, articles: set[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+def read_licences(path: Path, articles: set[str], counts: Counter[str]) -> Iterator[tuple[str, dict[str, Any]]]:
     """(article, {licence, citation, retracted}) of PubMed Central's list, for some articles.
+
+    counts: gets how many rows of the list cannot be read.
 
     Raises PrepError if it is another table.
     """
     for _, _, entry in TextTable(path, ["License"]).rows():
         if isinstance(entry, BadRow):
+            counts[f"rows of {path.name} that cannot be read"] += 1
             continue
         accession = next((entry[column] for column in _ACCESSION if column in entry), None)
         if accession is None:

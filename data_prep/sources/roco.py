@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -82,9 +83,12 @@ class Roco:
         self.kind = kind
         self.folder = Path(input) / "data" if (Path(input) / "data" / "train").is_dir() else Path(input)
         self.samples_per_shard = samples_per_shard
+        self._counts: Counter[str] = Counter()
+        self.planned: dict[str, int] = {}
+        """What the tables hold that cannot be read → how often."""
         # A process reads many units of a split: the tables are parsed once for all of them.
         self._rows = lru_cache(maxsize=2)(
-            lambda split: [row for folder in self._folders(split) for row in _figures(folder)]
+            lambda split: [row for folder in self._folders(split) for row in _figures(folder, self._counts)]
         )
         folders = [folder for split in FOLDERS for folder in self._folders(split)]
         expected = [folder / name for folder in folders for name in (*(f"{table}.txt" for table in TABLES), "images")]
@@ -114,7 +118,9 @@ class Roco:
 
     def units(self) -> list[Unit]:
         """Captions in the publisher's order; then ids and images without a caption, which will be drops by name."""
-        return [unit for split in FOLDERS for unit in chunks(split, len(self._rows(split)), self.samples_per_shard)]
+        units = [unit for split in FOLDERS for unit in chunks(split, len(self._rows(split)), self.samples_per_shard)]
+        self.planned = dict(self._counts)
+        return units
 
     def read(self, unit: Unit) -> Iterator[Sample | Dropped]:
         """Samples, or drops.
@@ -155,11 +161,11 @@ class Roco:
             )
 
 
-def _figures(folder: Path) -> list[Figure | Dropped]:
+def _figures(folder: Path, counts: Counter[str]) -> list[Figure | Dropped]:
     kind = folder.name
     links = dict(_links(folder / "dlinks.txt"))
-    licences = dict(_licences(folder / "licences.txt"))
-    lists = {name: _lists(folder / f"{name}.txt") for name in ("cuis", "keywords", "semtypes")}
+    licences = dict(_licences(folder / "licences.txt", counts))
+    lists = {name: _lists(folder / f"{name}.txt", counts) for name in ("cuis", "keywords", "semtypes")}
     figures: list[Figure | Dropped] = []
     seen: set[str] = set()
     for number, id, text in _lines(folder / "captions.txt"):
@@ -207,12 +213,14 @@ def _lines(path: Path) -> Iterator[tuple[int, str, str]]:
                 yield number, id.strip(), rest.strip()
 
 
-def _lists(path: Path) -> dict[str, list[str]]:
-    """id → the items of its list; items that are not UTF-8 are left out."""
+def _lists(path: Path, counts: Counter[str]) -> dict[str, list[str]]:
+    """id → the items of its list; items that are not UTF-8 are left out and counted."""
     lists: dict[str, list[str]] = {}
     for _, id, rest in _lines(path):
-        items = [item for item in map(plain, rest.split("\t")) if item]
-        lists.setdefault(id, []).extend(items)
+        items = [plain(item) for item in rest.split("\t")]
+        if broken := items.count(None):
+            counts[f"items of {path.name} that are not UTF-8"] += broken
+        lists.setdefault(id, []).extend(item for item in items if item)
     return lists
 
 
@@ -231,8 +239,10 @@ def _links(path: Path) -> Iterator[tuple[str, tuple[str, str]]]:
             yield id, (plain(archive[0]) or "", f"{archive[1]}_{name}")
 
 
-def _licences(path: Path) -> Iterator[tuple[str, tuple[str, str]]]:
-    """(id, (file in images/, licence))."""
+def _licences(path: Path, counts: Counter[str]) -> Iterator[tuple[str, tuple[str, str]]]:
+    """(id, (file in images/, licence)). Rows that cannot be read are counted: their figures' licences are unknown."""
     for _, _, row in TextTable(path, ["ROCO_ID", "PMC_ID", "CC"]).rows():
-        if not isinstance(row, BadRow) and _ID.fullmatch(row["ROCO_ID"].strip()):
+        if isinstance(row, BadRow):
+            counts["rows of licences.txt that cannot be read"] += 1
+        elif _ID.fullmatch(row["ROCO_ID"].strip()):
             yield row["ROCO_ID"].strip(), (row["PMC_ID"].strip(), normalise(row["CC"]))

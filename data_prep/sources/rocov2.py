@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -25,7 +26,8 @@ from data_prep.sources.files import BadRow, check_utf8, read_below
 from medvlp.shards import Sample, make_key
 
 SPLITS = ("train", "valid", "test")
-TABLES = ("captions", "concepts", "concepts_manual")
+COLUMNS = {"captions": ("ID", "Caption"), "concepts": ("ID", "CUIs"), "concepts_manual": ("ID", "CUIs")}
+TABLES = tuple(COLUMNS)
 LICENCE = "CC-BY-NC-SA-4.0"
 MODALITIES = {
     "C0040405": "CT",
@@ -62,6 +64,8 @@ class Rocov2:
         refuse_flag(self.name, flag)
         self.folder = Path(input)
         self.samples_per_shard = samples_per_shard
+        self.planned: dict[str, int] = {}
+        """Columns that are not read → rows that have them."""
         # A process reads many units of a split: the tables are parsed once for all of them.
         self._rows = lru_cache(maxsize=2)(lambda split: _caption_rows(self.folder, split))
         self._concepts = lru_cache(maxsize=2)(lambda table: _concepts(self.folder / table))
@@ -88,6 +92,10 @@ class Rocov2:
 
     def units(self) -> list[Unit]:
         """Caption rows in the publisher's order; then images without a caption row, which will be drops by name."""
+        unread: Counter[str] = Counter()
+        for name, columns in ((f"{split}_{table}.csv", COLUMNS[table]) for split in SPLITS for table in TABLES):
+            unread.update(TextTable(self.folder / name, columns).unread(columns))
+        self.planned = dict(unread)
         return [unit for split in SPLITS for unit in chunks(split, len(self._rows(split)), self.samples_per_shard)]
 
     def read(self, unit: Unit) -> Iterator[Sample | Dropped]:
@@ -135,7 +143,7 @@ def _size(entry: os.DirEntry[str]) -> int | None:
 
 def _caption_rows(folder: Path, split: str) -> list[tuple[str, str] | Dropped]:
     rows: list[tuple[str, str] | Dropped] = []
-    table = TextTable(folder / f"{split}_captions.csv", ["ID", "Caption"])
+    table = TextTable(folder / f"{split}_captions.csv", COLUMNS["captions"])
     for line, _, entry in table.rows():
         where = f"{table.path.name} line {line}"
         name = table.cell(entry, "ID")
@@ -160,7 +168,7 @@ def _caption_rows(folder: Path, split: str) -> list[tuple[str, str] | Dropped]:
 
 def _concepts(path: Path) -> dict[str, list[str]]:
     concepts: dict[str, list[str]] = {}
-    for line, _, entry in TextTable(path, ["ID", "CUIs"]).rows():
+    for line, _, entry in TextTable(path, COLUMNS["concepts"]).rows():
         # Not a drop: the sample would go on without its concepts, and an evaluation by them would change.
         if isinstance(entry, BadRow):
             raise PrepError(f"{path} line {line}: {entry.detail}; or remove the line")
