@@ -29,9 +29,9 @@ def load(checkpoint: str | Path) -> tuple[Any, Any, Any]:
     Raises:
         CheckpointError: missing, damaged, or not one of ours.
     """
-    from medvlp.training.checkpoints import load_checkpoint
+    from medvlp.build import model_kind
 
-    if load_checkpoint(checkpoint)["medvlp"]["config"]["model"]["kind"] == "llava":
+    if model_kind(checkpoint) == "llava":
         from medvlp.build import load_assistant
         from medvlp.hub.assistant import greedy, hub_processor
 

@@ -1,12 +1,11 @@
 """`medvlp export`: a checkpoint → a folder that open_clip or transformers opens, refused unless they compute the same."""
 
-import json
-import subprocess
 import sys
 import tempfile
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from medvlp import process
 from medvlp.config import ConfigError, ExportConfig, LlavaConfig, TrainConfig, compose, from_dict
@@ -16,10 +15,7 @@ if TYPE_CHECKING:
     from medvlp.hub.card import Lineage
     from medvlp.hub.gate import Agreement
 
-TOLERANCE = 1e-5
-"""Largest difference allowed between a unit embedding of ours and of the reloaded folder, an element."""
-
-PROBE = "a chest radiograph with a small pleural effusion on the left"
+FAULT = 70
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -43,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from medvlp.training.checkpoints import CheckpointError
 
     settle()
-    expected = (CheckpointError, ConfigError, Disagreement, NotExportable, WeightsError, OSError, ValueError)
+    expected = (CheckpointError, ConfigError, Disagreement, NotExportable, WeightsError, OSError)
     try:
         check_format(config)
         if config.format == "hf":
@@ -53,6 +49,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except expected as error:
         print(f"medvlp export: {error}", file=sys.stderr)
         return 1
+    except Exception:
+        traceback.print_exc()
+        return FAULT
     return 0
 
 
@@ -62,13 +61,12 @@ def check_format(config: ExportConfig) -> None:
     Raises:
         ConfigError: it does not; the message names the one that does.
     """
-    from medvlp.training.checkpoints import load_checkpoint
+    from medvlp.build import model_kind
 
-    model = load_checkpoint(config.checkpoint)["medvlp"]["config"]["model"]
-    formats = {"clip": "open_clip", "llava": "hf"}
-    wanted = formats.get(model["kind"])
+    kind = model_kind(config.checkpoint)
+    wanted = {"clip": "open_clip", "llava": "hf"}.get(kind)
     if wanted is None:
-        raise ConfigError(f"{config.checkpoint} holds model.kind={model['kind']!r}, which has no export format")
+        raise ConfigError(f"{config.checkpoint} holds model.kind={kind!r}, which has no export format")
     if config.format != wanted:
         what = "an assistant" if wanted == "hf" else "a CLIP model"
         raise ConfigError(
@@ -123,7 +121,7 @@ def lineage(config: TrainConfig) -> "Lineage":
                 seen.add(path)
                 try:
                     found.runs.append(from_dict(load_checkpoint(path)["medvlp"]["config"]))
-                except (CheckpointError, ConfigError):
+                except (CheckpointError, ConfigError, LookupError, TypeError):
                     found.lost.append(path)
     return found
 
@@ -135,85 +133,36 @@ def report_hf(output: Path, agreement: "Agreement") -> None:
     print(f"largest difference of a logit: {agreement.difference:.1e}; greedy answers are identical")
 
 
-def report_open_clip(output: Path, difference: float) -> None:
-    """What was compared, for the terminal."""
-    print(f"{output}: opens as open_clip.create_model_and_transforms('local-dir:{output}'); largest difference of an")
-    print(f"embedding's element, measured in a new process with stock open_clip: {difference:.1e}")
-
-
 def export_open_clip(checkpoint: str, output: Path) -> float:
-    """Write open_clip_config.json, open_clip_model.safetensors and README.md; reload in a new process and compare.
+    """Write a folder for open_clip; reload it in a new process, from another place and offline, and compare embeddings.
 
     Returns: the largest difference of an embedding's element.
     Raises:
-        ValueError: the reloaded model differs; the folder is left under a temporary name and removed.
+        Disagreement: the reloaded model differs; nothing is kept.
     """
-    import torch
-    from safetensors.torch import save_file
-
     from medvlp.build import load_clip
+    from medvlp.hub.open_clip_folder import embeddings_elsewhere, largest_difference, probe, write_folder
 
     loaded = load_clip(checkpoint)
-    clip = loaded.clip
-    model: Any = clip.model
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}-") as aside:
         folder = Path(aside) / output.name
         folder.mkdir()
-        card: dict[str, Any] = {"model_cfg": clip.model_cfg, "preprocess_cfg": clip.preprocess}
-        (folder / "open_clip_config.json").write_text(json.dumps(card, indent=2), encoding="utf-8")
-        save_file({k: v.contiguous() for k, v in model.state_dict().items()}, folder / "open_clip_model.safetensors")
-        (folder / "README.md").write_text(readme(loaded.weights_sha256, card), encoding="utf-8")
-        pixels = torch.randn(1, 3, clip.size, clip.size, generator=torch.Generator().manual_seed(0))
-        with torch.no_grad():
-            ours = torch.cat(
-                [model.encode_image(pixels, normalize=True), model.encode_text(clip.tokenizer([PROBE]), normalize=True)]
-            )
-        torch.save({"pixels": pixels, "ours": ours}, Path(aside) / "probe.pt")
-        run = subprocess.run(
-            [sys.executable, "-c", RELOAD, str(folder), str(Path(aside) / "probe.pt"), PROBE],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if run.returncode:
-            raise ValueError(f"open_clip could not open the exported folder: {run.stderr.strip().splitlines()[-1]}")
-        difference = float(run.stdout.strip().splitlines()[-1])
-        if not difference <= TOLERANCE:
-            raise ValueError(
-                f"the exported folder gives other embeddings in open_clip (by {difference:.1e}); nothing was kept"
-            )
+        write_folder(loaded.clip, folder, loaded.weights_sha256)
+        asked = probe(loaded.clip)
+        difference = largest_difference(asked["ours"], embeddings_elsewhere(folder, Path(aside), asked))
         folder.rename(output)
     return difference
 
 
-RELOAD = """
-import sys, torch, open_clip
-folder, probe, text = sys.argv[1:]
-model, _, _ = open_clip.create_model_and_transforms("local-dir:" + folder)
-tokenizer = open_clip.get_tokenizer("local-dir:" + folder)
-probe = torch.load(probe, weights_only=True)
-with torch.no_grad():
-    image = model.eval().encode_image(probe["pixels"], normalize=True)
-    theirs = torch.cat([image, model.encode_text(tokenizer([text]), normalize=True)])
-print(float((theirs - probe["ours"]).abs().max()))
-"""
+def report_open_clip(output: Path, difference: float) -> None:
+    """What was compared, and how the folder is opened, for the terminal."""
+    from medvlp.hub.open_clip_folder import how_to_open
 
-
-def readme(weights: str, card: dict[str, Any]) -> str:
-    """The model card of an exported folder."""
-    text = card["model_cfg"].get("text_cfg", {})
-    note = (
-        f"\nopen_clip resolves the text tower by the name `{text['hf_model_name']}`: on another machine, replace it in "
-        f"open_clip_config.json by a hub name or that machine's folder.\n"
-        if text.get("hf_model_name")
-        else ""
-    )
-    return (
-        f"# A CLIP model trained with medvlp\n\nResearch use only; not for clinical use.\n\n"
-        f"Weights sha256 (names, types, shapes, bytes): `{weights}`\n{note}\n"
-        f"```python\nimport open_clip\n"
-        f"model, _, transform = open_clip.create_model_and_transforms('local-dir:<this folder>')\n```\n"
+    print(f"{output}: {how_to_open(output)}")
+    print(
+        f"largest difference of an embedding's element, in a new process with stock open_clip, moved and offline: "
+        f"{difference:.1e}"
     )
 
 

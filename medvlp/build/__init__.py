@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 
 from medvlp.build.assistant import load_assistant
-from medvlp.build.clip import Loaded, build_clip, contrastive, load_clip
+from medvlp.build.clip import Loaded, build_clip, contrastive, load_clip, model_kind
 from medvlp.build.data import build_data
 from medvlp.build.experiment import Experiment, build_optimisation, init_from
 from medvlp.build.instruct import instruct
@@ -28,6 +28,7 @@ __all__ = [
     "init_from",
     "load_assistant",
     "load_clip",
+    "model_kind",
     "run_changes",
     "run_differences",
 ]

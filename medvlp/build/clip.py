@@ -1,33 +1,35 @@
 """CLIP from its configuration, and from a checkpoint."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from medvlp.build.experiment import Experiment, build_optimisation
 from medvlp.config import ClipConfig, ConfigError, ContrastiveConfig, TrainConfig, from_dict
 from medvlp.data.batch import CollatePairs, PreparePairs
-from medvlp.models.clip import (
-    Clip,
-    ClipEncoder,
-    Tokenize,
-    architecture,
-    composed,
-    from_architecture,
-    named,
-    preprocess_settings,
-)
+from medvlp.models.clip import Clip, ClipEncoder, Tokenize, preprocess_settings
+from medvlp.models.clip_sources import architecture, composed, from_description, named
+from medvlp.models.pretrained import WeightsError, files_hash, first_line, resolve
+from medvlp.models.text_tower import text_files
+from medvlp.models.trial import try_towers
 from medvlp.training.checkpoints import CheckpointError, load_checkpoint
 from medvlp.training.contrastive import Contrastive
 
 
-def build_clip(config: ClipConfig, weights: bool = True) -> Clip:
-    """The CLIP model that a configuration describes; without `weights`, its architecture only."""
+def build_clip(config: ClipConfig) -> Clip:
+    """The CLIP model that a configuration describes, tried on one image and one text of the whole context.
+
+    Raises:
+        WeightsError: a name, weights, a size or a length that do not fit.
+    """
     image, vision, text = config.image, config.vision, config.text
     changes = {key: value for key, value in vars(image).items() if value is not None}
     if config.name:
-        return named(config.name, config.pretrained if weights else "", text.context_length, changes)
+        clip = named(config.name, config.pretrained, text.context_length, changes)
+        try_towers(clip)
+        return clip
     model_cfg = architecture(
         vision.timm,
         vision.pool,
@@ -41,9 +43,9 @@ def build_clip(config: ClipConfig, weights: bool = True) -> Clip:
         config.temperature,
     )
     preprocess = preprocess_settings(**changes)
-    return composed(
-        model_cfg, vision.weights if weights else "", text.pretrained and weights, text.huggingface, preprocess
-    )
+    clip = composed(model_cfg, vision.weights, text.pretrained, text.huggingface, preprocess)
+    try_towers(clip)
+    return clip
 
 
 def contrastive(config: TrainConfig) -> Experiment:
@@ -72,7 +74,12 @@ def contrastive(config: TrainConfig) -> Experiment:
         data.max_pixels,
     )
     preprocess = {key: list(value) if isinstance(value, tuple) else value for key, value in clip.preprocess.items()}
-    card = {"preprocess": preprocess, "tokenizer": clip.tokenizer_identity, "model_cfg": clip.model_cfg}
+    card = {
+        "preprocess": preprocess,
+        "tokenizer": clip.tokenizer_identity,
+        "model_cfg": clip.model_cfg,
+        "text_files": clip.text_files,
+    }
     return Experiment(
         module, prepare, CollatePairs(pad_id), card, lambda identity: ClipEncoder(clip, module.device, identity)
     )
@@ -92,26 +99,79 @@ class Loaded:
     weights_sha256: str
 
 
-def load_clip(path: str | Path) -> Loaded:
-    """The CLIP model of a checkpoint.
+def model_kind(path: str | Path) -> str:
+    """`model.kind` of a checkpoint.
 
     Raises:
-        CheckpointError: damaged, not ours, another objective's, or a tokenizer that differs from the one trained with.
+        CheckpointError: damaged, or not one of ours.
     """
     content = load_checkpoint(path)
-    card: Mapping[str, Any] = content["medvlp"]
-    config = from_dict(card["config"])
-    if not isinstance(config.model, ClipConfig):
-        raise CheckpointError(f"checkpoint {path} holds model.kind={config.model.kind!r}, not a CLIP model")
-    if config.model.name:
-        clip = from_architecture(card["model_cfg"], card["preprocess"], config.model.name)
-    else:
-        clip = build_clip(config.model, weights=False)
-    if clip.tokenizer_identity["sha256"] != card["tokenizer"]["sha256"]:
+    with description_of(path):
+        return str(content["medvlp"]["config"]["model"].get("kind", "clip"))
+
+
+def load_clip(path: str | Path) -> Loaded:
+    """The CLIP model of a checkpoint; nothing else is needed, not even its text tower's package.
+
+    Raises:
+        CheckpointError: damaged, not ours, or another objective's.
+    """
+    content = load_checkpoint(path)
+    with description_of(path):
+        card: Mapping[str, Any] = content["medvlp"]
+        config = from_dict(card["config"])
+        if not isinstance(config.model, ClipConfig):
+            raise CheckpointError(f"checkpoint {path} holds model.kind={config.model.kind!r}, not a CLIP model")
+        files = card["text_files"] if "text_files" in card else named_text_files(card, config.model)
+        name = str(card["tokenizer"]["name"])
+        clip = from_description(card["model_cfg"], card["preprocess"], files, name, "its description")
+        clip.model.load_state_dict(content["state_dict"])
+        clip.model.eval()
+        return Loaded(clip, config, card["weights_sha256"])
+
+
+@contextmanager
+def description_of(path: str | Path) -> Iterator[None]:
+    """A checkpoint's description is data: where it cannot be read or built, the checkpoint is at fault.
+
+    Raises:
+        CheckpointError: names the checkpoint and what is wrong with it.
+    """
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except (WeightsError, ConfigError) as error:
+        raise CheckpointError(f"checkpoint {path}: {error}") from None
+    except DAMAGE as error:
         raise CheckpointError(
-            f"checkpoint {path}: tokenizer {card['tokenizer']['name']!r} on this machine has other files than the one it was "
-            f"trained with; install the same version of its package or folder"
+            f"checkpoint {path}: its description or its weights are damaged ({type(error).__name__}: {first_line(error)})"
+        ) from None
+
+
+DAMAGE = (ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, OSError, RuntimeError, TypeError, ValueError)
+"""What libraries raise of a description that makes no sense."""
+
+
+def named_text_files(card: Mapping[str, Any], model: ClipConfig) -> dict[str, str]:
+    """The text tower's files for a checkpoint from before they travelled inside it: from where its configuration names them.
+
+    Raises:
+        CheckpointError: what is there now turns texts into other ids.
+    """
+    text_cfg = card["model_cfg"]["text_cfg"]
+    name = text_cfg.get("hf_tokenizer_name") if model.name else model.text.huggingface
+    if not name:
+        return {}
+    folder, stated = Path(resolve(name)), card["tokenizer"]
+    if folder.is_dir() and files_hash(folder, FORMER_TOKENIZER_FILES) != stated["sha256"]:
+        raise CheckpointError(
+            f"tokenizer {stated['name']!r} on this machine has other files than the one that it was trained with; install "
+            f"the same version of its package or folder"
         )
-    clip.model.load_state_dict(content["state_dict"])
-    clip = replace(clip, model=clip.model.eval(), preprocess=dict(card["preprocess"]))
-    return Loaded(clip, config, card["weights_sha256"])
+    return text_files(name, tower=bool(text_cfg.get("hf_model_name")))
+
+
+FORMER_TOKENIZER_FILES = (
+    *("tokenizer.json", "vocab.txt", "vocab.json", "merges.txt", "spiece.model", "tokenizer_config.json"),
+)

@@ -51,7 +51,8 @@ def instruct(config: TrainConfig) -> Experiment:
         objective.weighting,
         flat=packed and config.model.language.attention.startswith("flash"),
     )
-    card = {"assistant": {**assistant.card(), "template": encoder.template}, "tokenizer": assistant.names["language"]}
+    described = assistant.card()
+    card = {"assistant": {**described, "template": encoder.template}, "tokenizer": described["names"]["language"]}
     return Experiment(
         module,
         PrepareConversations(encoder, album.pictures),

@@ -5,7 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from medvlp.build.assistant import load_assistant, respondent
-from medvlp.build.clip import load_clip
+from medvlp.build.clip import load_clip, model_kind
 from medvlp.build.data import open_shards
 from medvlp.build.experiment import Experiment
 from medvlp.config import ConfigError, EvalConfig, TaskConfig, TrainConfig, load_task
@@ -18,7 +18,7 @@ from medvlp.eval.zero_shot import ZeroShot
 from medvlp.losses.gather import rank
 from medvlp.models.clip import ClipEncoder
 from medvlp.shards import ShardDataset, ShardError
-from medvlp.training.checkpoints import CheckpointError, load_checkpoint
+from medvlp.training.checkpoints import CheckpointError
 
 MEASURED_BY = {"clip": ("zero_shot", "retrieval"), "llava": ("vqa",)}
 """Kind of model → kinds of tasks that can measure it."""
@@ -77,7 +77,7 @@ def check_fit(checkpoints: Sequence[str], tasks: Sequence[TaskConfig]) -> None:
         CheckpointError: not one of ours.
     """
     for path in checkpoints:
-        kind = model_kind(path)
+        kind = measured_kind(path)
         unfit = [task for task in tasks if task.kind not in MEASURED_BY[kind]]
         if unfit:
             raise ConfigError(
@@ -86,9 +86,13 @@ def check_fit(checkpoints: Sequence[str], tasks: Sequence[TaskConfig]) -> None:
             )
 
 
-def model_kind(path: str) -> str:
-    """`model.kind` of a checkpoint."""
-    kind = str(load_checkpoint(path)["medvlp"]["config"]["model"].get("kind", "clip"))
+def measured_kind(path: str) -> str:
+    """`model.kind` of a checkpoint.
+
+    Raises:
+        CheckpointError: damaged, not one of ours, or a kind that no task can measure.
+    """
+    kind = model_kind(path)
     if kind not in MEASURED_BY:
         raise CheckpointError(f"checkpoint {path} holds model.kind={kind!r}, which no task can measure")
     return kind
@@ -100,7 +104,7 @@ def load_measured(path: str, device: str, config: EvalConfig, cache: EmbeddingCa
     Raises:
         CheckpointError: damaged, or not one of ours.
     """
-    if model_kind(path) == "clip":
+    if measured_kind(path) == "clip":
         clip = load_clip(path)
         clip.clip.model.to(device)
         encoder = ClipEncoder(clip.clip, device, clip.weights_sha256)

@@ -45,7 +45,8 @@ def words(config: TrainConfig) -> Experiment:
         return dataset
 
     prepare = PrepareWords(words_of, album.pictures, {word: place for place, word in enumerate(known)})
-    card = {"assistant": {**assistant.card(), "template": encoder.template}, "tokenizer": assistant.names["language"]}
+    described = assistant.card()
+    card = {"assistant": {**described, "template": encoder.template}, "tokenizer": described["names"]["language"]}
     return Experiment(module, prepare, CollateWords(len(known)), card, view=view)
 
 

@@ -171,6 +171,7 @@ def answered_elsewhere(folder: Path, aside: Path, names: list[str]) -> dict[str,
     run = subprocess.run(
         [sys.executable, "-P", "-c", RELOAD, str(folder.resolve()), str(aside.resolve())],
         env={**os.environ, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"},
+        stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         check=False,
@@ -201,7 +202,7 @@ from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 folder, aside = map(Path, sys.argv[1:])
-model = AutoModelForImageTextToText.from_pretrained(folder).eval()
+model = AutoModelForImageTextToText.from_pretrained(folder, trust_remote_code=False).eval()
 if (folder / "adapter").is_dir():
     from peft import PeftModel
     model = PeftModel.from_pretrained(model, folder / "adapter").eval()
@@ -209,7 +210,7 @@ given = json.loads((aside / "questions.json").read_text("utf-8"))
 answers = {}
 for backend in ("pil", "default"):
     chosen = {} if backend == "default" else {"backend": backend}
-    processor = AutoProcessor.from_pretrained(folder, **chosen)
+    processor = AutoProcessor.from_pretrained(folder, trust_remote_code=False, **chosen)
     answers[backend] = {}
     for name, messages in given["asked"].items():
         paths = [part["path"] for turn in messages for part in turn["content"] if part["type"] == "image"]

@@ -19,7 +19,7 @@ from transformers import (
 )
 from transformers.utils import cached_file
 
-from medvlp.models.pretrained import WeightsError, resolve
+from medvlp.models.pretrained import WeightsError, first_line, resolve
 
 GGUF = ".gguf"
 CAUSAL = ("ForCausalLM", "LMHeadModel")
@@ -72,7 +72,7 @@ def load_language(
         if isinstance(error, WeightsError):
             raise
         raise WeightsError(
-            f"language model {reference} cannot be loaded ({str(error).strip().splitlines()[0]}). Give a local folder "
+            f"language model {reference} cannot be loaded ({first_line(error)}). Give a local folder "
             "with config.json, tokenizer.json and safetensors weights, a GGUF file, or a hub name that this machine can "
             "reach"
         ) from None

@@ -6,7 +6,7 @@ R: rows; L: tokens of a row; N: images; P: tokens an image; D: width of the lang
 
 import json
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,30 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from medvlp.models.descriptions import (
+    PROCESSOR_KEYS,
+    assistant_description,
+    checked,
+    only,
+    plain,
+    tokenizer_files,
+)
 from medvlp.models.parts import Parts
-from medvlp.models.pretrained import WeightsError
+from medvlp.models.pretrained import WeightsError, relocatable
 from medvlp.models.towers import Reduce, Tower
 
 IMAGE = "<image>"
 KINDS = {"llava": "LlavaForConditionalGeneration", "fast_vlm": "FastVlmForConditionalGeneration"}
+CARD_TOWERS = ("clip_vision_model", "siglip_vision_model", "vit", "timm_wrapper")
+"""Model types of the towers that an assistant can have."""
+CARD = {
+    "image_tokens": int,
+    "patch_size": int,
+    "extra_tokens": int,
+    "reduce": {"kind": ("average_pool", "pixel_shuffle"), "factor": int},
+    "lora": {"rank": int, "alpha": int, "dropout": float, "targets": [str]},
+}
+"""Key of a card → what may stand there, as in `descriptions`."""
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
 
 
@@ -87,7 +105,7 @@ class Assistant:
             "image_tokens": self.image_tokens,
             "patch_size": self.patch_size,
             "extra_tokens": self.extra_tokens,
-            "names": self.names,
+            "names": {part: {**name, "name": relocatable(name["name"])} for part, name in self.names.items()},
             "reduce": self.reduce,
             "lora": self.lora,
         }
@@ -184,36 +202,47 @@ def add_lora(assistant: Assistant, rank: int, alpha: int, dropout: float, target
     return assistant
 
 
-def from_card(card: dict[str, Any]) -> Assistant:
-    """The assistant that a card describes, its weights not yet loaded."""
+def from_card(card: Mapping[str, Any], where: str = "its description") -> Assistant:
+    """The assistant that a card describes, its weights not yet loaded. Of the card only what is known is passed on.
+
+    Args:
+        where: for messages.
+    Raises:
+        WeightsError: a description that is not an assistant's.
+    """
     import transformers
 
-    config_class = transformers.LlavaConfig if card["kind"] == "llava" else transformers.FastVlmConfig
-    model: Any = getattr(transformers, KINDS[card["kind"]])(config_class.from_dict(card["model_config"]))
-    model.generation_config = transformers.GenerationConfig.from_dict(card["generation_config"])
-    if card["reduce"] is not None:
-        reduce = Reduce(**card["reduce"])
+    kind = checked(card["kind"], tuple(KINDS), f"{where}: kind")
+    config = assistant_description(card["model_config"], kind, CARD_TOWERS, f"{where}: model_config")
+    config_class = transformers.LlavaConfig if kind == "llava" else transformers.FastVlmConfig
+    model: Any = getattr(transformers, KINDS[kind])(config_class.from_dict(config))
+    ends = only(card["generation_config"], ("bos_token_id", "eos_token_id", "pad_token_id"), f"{where}: generation_config")
+    model.generation_config = transformers.GenerationConfig.from_dict(ends)
+    settings = {key: checked(card[key], rule, where, key) for key, rule in CARD.items()}
+    if settings["reduce"]:
+        reduce = Reduce(**settings["reduce"])
         model.model.multi_modal_projector = projector(model, model.config.vision_config.hidden_size, reduce)
+    files = tokenizer_files(card["tokenizer_files"], TOKENIZER_FILES, where)
     with tempfile.TemporaryDirectory() as folder:
-        for name, text in card["tokenizer_files"].items():
-            if name in TOKENIZER_FILES:
-                (Path(folder) / name).write_text(text, encoding="utf-8")
-        tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-        (Path(folder) / "preprocessor_config.json").write_text(json.dumps(card["processor"]), encoding="utf-8")
+        for name, text in files.items():
+            (Path(folder) / name).write_text(text, encoding="utf-8")
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        described = only(card["processor"], PROCESSOR_KEYS, f"{where}: processor")
+        (Path(folder) / "preprocessor_config.json").write_text(json.dumps(described), encoding="utf-8")
         processor = transformers.AutoImageProcessor.from_pretrained(folder, backend="pil", trust_remote_code=False)
     assistant = Assistant(
         model,
-        card["kind"],
+        kind,
         tokenizer,
         processor,
-        card["image_tokens"],
-        card["patch_size"],
-        card["extra_tokens"],
-        card["names"],
-        card["reduce"],
+        settings["image_tokens"],
+        settings["patch_size"],
+        settings["extra_tokens"],
+        plain(card["names"], where),
+        settings["reduce"],
         {},
     )
-    return add_lora(assistant, **card["lora"]) if card["lora"] else assistant
+    return add_lora(assistant, **settings["lora"]) if settings["lora"] else assistant
 
 
 def tower_features(model: Any, pixels_N3SS: Tensor) -> Tensor:

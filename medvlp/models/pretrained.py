@@ -21,6 +21,12 @@ class WeightsError(ValueError):
     """Weights are missing or do not fit; the message says which and what to do."""
 
 
+def first_line(error: Exception) -> str:
+    """What went wrong, in a line."""
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return "it asks for code of its own to be run, which is never done" if "custom code" in line else line
+
+
 def resolve(reference: str) -> str:
     """The local path behind `package:...`; any other reference as it is.
 
@@ -43,6 +49,13 @@ def resolve(reference: str) -> str:
         )
         raise WeightsError(f"{reference}: no such file in the package; weights there: {here}")
     return str(path)
+
+
+def relocatable(reference: str) -> str:
+    """A name that says nothing of this machine: a hub name or `package:` reference as it is, of a local path its last part."""
+    path, is_named = Path(reference), reference.startswith((SCHEME, "timm:"))
+    is_local = not is_named and (path.is_absolute() or path.exists() or reference.startswith("."))
+    return path.resolve().name if is_local else reference
 
 
 def load_tensors(reference: str) -> dict[str, Tensor]:

@@ -24,7 +24,8 @@ from transformers import (
 
 from medvlp.models.clip import Clip, preprocess_settings
 from medvlp.models.convert import clip_vision_model, timm_vision_config, timm_vision_model
-from medvlp.models.pretrained import WeightsError, resolve, weights_hash
+from medvlp.models.descriptions import is_timm
+from medvlp.models.pretrained import WeightsError, first_line, resolve, weights_hash
 from medvlp.models.processors import clip_processor, published_processor
 from medvlp.models.vision import CLASSIFIERS, load_trunk
 
@@ -163,6 +164,7 @@ def _from_huggingface(
     try:
         config = AutoConfig.from_pretrained(place, trust_remote_code=False)
         config = getattr(config, "vision_config", config)
+        config._attn_implementation = "sdpa"  # the folder may name another, which would be fetched from a hub and run
         if config.model_type not in TOWERS:
             raise WeightsError(
                 f"{reference} is a {config.model_type}; expected a CLIP, a SigLIP or timm:<architecture>"
@@ -175,7 +177,7 @@ def _from_huggingface(
         if isinstance(error, WeightsError):
             raise
         raise WeightsError(
-            f"{reference} cannot be loaded ({str(error).splitlines()[0]}). Give a local folder with config.json and "
+            f"{reference} cannot be loaded ({first_line(error)}). Give a local folder with config.json and "
             "safetensors weights, or a hub name that this machine can reach"
         ) from None
     if size not in (None, config.image_size):
@@ -185,7 +187,12 @@ def _from_huggingface(
 
 def _load(kind: type[PreTrainedModel], place: str, config: PreTrainedConfig, reference: str) -> PreTrainedModel:
     loaded: Any = kind.from_pretrained(
-        place, config=config, dtype=torch.float32, use_safetensors=True, output_loading_info=True
+        place,
+        config=config,
+        dtype=torch.float32,
+        use_safetensors=True,
+        trust_remote_code=False,
+        output_loading_info=True,
     )
     model, found = loaded
     if found["missing_keys"] or found["mismatched_keys"]:
@@ -227,7 +234,7 @@ def _from_timm(
     weights_file: str,
 ) -> Tower:
     name = reference.removeprefix(TIMM)
-    pretrained = timm.get_pretrained_cfg(name) if timm.is_model(name) else None
+    pretrained = timm.get_pretrained_cfg(name) if is_timm(name) else None
     if pretrained is None:
         near = timm.list_models(f"*{name.split('_')[0]}*")[:5]
         raise WeightsError(f"{reference}: timm knows no such architecture; near it: {near}")

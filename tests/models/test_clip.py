@@ -6,7 +6,8 @@ import timm
 import torch
 from PIL import Image
 
-from medvlp.models.clip import ClipEncoder, Tokenize, architecture, composed, named, preprocess_settings
+from medvlp.models.clip import ClipEncoder, Tokenize, preprocess_settings
+from medvlp.models.clip_sources import architecture, composed, named
 from medvlp.models.parts import CLIP_PARTS, freeze, part_of, set_mode
 from medvlp.models.pretrained import WeightsError, resolve
 from medvlp.models.vision import load_trunk
@@ -116,7 +117,7 @@ def test_unknown_architectures_name_the_nearest():
 
 
 def test_the_transform_is_open_clips_own(tiny):
-    model, _, theirs = open_clip.create_model_and_transforms("tiny-clip")
+    model, _, theirs = open_clip.create_model_and_transforms("tiny-clip")  # which `named` has made known
     image = Image.linear_gradient("L").resize((90, 60)).convert("RGB")
     assert torch.equal(tiny.transform(image), theirs(image))
     assert {name: p.shape for name, p in model.named_parameters()} == {

@@ -26,7 +26,8 @@ from transformers import (
 )
 from transformers.models.idefics3.modeling_idefics3 import Idefics3Connector
 
-from medvlp.models.clip import named, preprocess_settings
+from medvlp.models.clip import preprocess_settings
+from medvlp.models.clip_sources import named
 from medvlp.models.pretrained import WeightsError, weights_hash
 from medvlp.models.processors import clip_processor
 from medvlp.models.towers import Reduce, load_tower, tower_from_clip

@@ -1,0 +1,299 @@
+"""What a model's description from outside may say: the keys and the types that are passed on to other libraries.
+
+A description (an open_clip folder, a JSON file, a checkpoint's metadata) becomes arguments of loaders, and some arguments
+run code, read other files or ask the network. So only what is listed here is passed on; of a configuration of
+transformers, the fields that its own class declares.
+"""
+
+import dataclasses
+import json
+import math
+import re
+from collections.abc import Collection, Mapping
+from typing import Any, NoReturn
+
+import timm
+from transformers import CONFIG_MAPPING
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+from medvlp.models.pretrained import WeightsError
+
+LARGEST = 2**20
+"""No number of a description is larger, in either direction."""
+LONGEST = 1000
+"""Characters of a text, elements of a list, and layers of a tower."""
+DEEPEST = 12
+"""Levels of a description."""
+
+NAME = re.compile(r"[\w .:/@+\-]*")
+SIDES = (int, [int])
+CLEAN = ("whitespace", "canonicalize", "lower")
+
+TRANSFORMER = {
+    "layers": range(LONGEST),
+    "width": int,
+    "mlp_ratio": float,
+    "ls_init_value": float,
+    "final_ln_after_pool": bool,
+    "pool_type": str,
+    "output_tokens": bool,
+    "act_kwargs": {"approximate": str},
+    "norm_kwargs": {"eps": float},
+    "block_type": str,
+    **dict.fromkeys(("qk_norm", "scaled_cosine_attn", "scale_heads", "scale_attn_inner", "scale_attn", "scale_fc"), bool),
+}
+VISION = {
+    **TRANSFORMER,
+    "layers": (range(LONGEST), [range(LONGEST)]),
+    "head_width": int,
+    "patch_size": SIDES,
+    "image_size": SIDES,
+    "patch_dropout": float,
+    "attentional_pool": bool,
+    "attn_pooler_queries": int,
+    "attn_pooler_heads": int,
+    "no_ln_pre": bool,
+    "pos_embed_type": str,
+    "timm_model_name": str,
+    "timm_model_pretrained": bool,
+    "timm_pool": str,
+    "timm_proj": str,
+    "timm_proj_bias": bool,
+    "timm_drop": float,
+    "timm_drop_path": float,
+}
+TEXT = {
+    **TRANSFORMER,
+    "context_length": int,
+    "vocab_size": int,
+    "heads": int,
+    "embed_cls": bool,
+    "pad_id": int,
+    "eos_id": int,
+    "no_causal_mask": bool,
+    "proj_bias": bool,
+    "proj_type": str,
+    "tokenizer_mode": ("clips",),
+    "tokenizer_kwargs": {"clean": CLEAN, "strip_sep_token": bool},
+    "hf_tokenizer_name": str,
+    "hf_model_name": str,
+    "hf_model_pretrained": bool,
+    "hf_proj_type": str,
+    "hf_pooler_type": str,
+}
+CLIP = {
+    "embed_dim": int,
+    "quick_gelu": bool,
+    "init_logit_scale": float,
+    "init_logit_bias": float,
+    "nonscalar_logit_scale": bool,
+    "custom_text": bool,
+    "vision_cfg": VISION,
+    "text_cfg": TEXT,
+    "multimodal_cfg": {**TEXT, "dim_head": int, "n_queries": int, "attn_pooler_heads": int},
+}
+PREPROCESS = {
+    "size": SIDES,
+    "mode": ("RGB",),
+    "mean": [float],
+    "std": [float],
+    "interpolation": ("bicubic", "bilinear", "random"),
+    "resize_mode": ("shortest", "longest", "squash"),
+    "fill_color": int,
+}
+"""open_clip's names. A type; a tuple of choices or of rules; a list whose elements follow one rule; a mapping."""
+
+TOKENIZER_KEYS = re.compile(
+    r".*_token|added_tokens_decoder|(additional|extra|model_specific)_special_tokens|split_special_tokens|tokenizer_class"
+    r"|model_max_length|max_length|stride|(padding|truncation)_side|truncation_strategy|pad_to_multiple_of"
+    r"|pad_token_type_id|model_input_names|clean_up_tokenization_spaces|add_prefix_space|do_lower_case|strip_accents"
+    r"|tokenize_chinese_chars|do_basic_tokenize|never_split|legacy|errors|backend|use_default_system_prompt|chat_template"
+)
+"""Of tokenizer_config.json, by a pattern."""
+PROCESSOR_KEYS = {
+    *("image_processor_type", "processor_class", "size", "crop_size", "size_divisor", "resample", "default_to_square"),
+    *("image_mean", "image_std", "rescale_factor", "data_format", "input_data_format", "image_seq_length", "pad_size"),
+    *("do_resize", "do_center_crop", "do_rescale", "do_normalize", "do_convert_rgb", "do_pad"),
+}
+"""Of preprocessor_config.json."""
+CONFIG_EXTRAS = {"timm_wrapper": {"hidden_size", "image_size", "num_classes"}}
+"""What is written into a configuration beside its class's fields."""
+CONFIG_WITHHELD = {"timm_wrapper": {"model_args"}}
+"""Fields whose values become arguments of another library."""
+
+
+def clip_description(values: Any, where: str) -> dict[str, Any]:
+    """An open_clip architecture (`model_cfg`) that holds nothing but what is listed here, as a copy.
+
+    Args:
+        where: the file that it was read from, for messages.
+    Raises:
+        WeightsError: names the file, the key and what was expected.
+    """
+    description = checked(values, CLIP, where)
+    for key in ("embed_dim", "vision_cfg", "text_cfg"):
+        if description.get(key) is None:
+            raise WeightsError(f"{where}: {key} is missing; expected the `model_cfg` of one of open_clip's models")
+    name = description["vision_cfg"].get("timm_model_name")
+    if name and not is_timm(name):
+        raise WeightsError(f"{where}: vision_cfg.timm_model_name={name!r} is not one of timm's architectures")
+    return description
+
+
+def preprocess_description(values: Any, where: str) -> dict[str, Any]:
+    """open_clip's preprocessing settings (`preprocess_cfg`), as a copy; tuples stay tuples.
+
+    Raises:
+        WeightsError: names the file, the key and what was expected.
+    """
+    return checked(values, PREPROCESS, where)
+
+
+def is_timm(name: str) -> bool:
+    """Whether timm itself has the architecture; with a scheme it would read another description, from a hub or a folder."""
+    return ":" not in name and bool(timm.is_model(name))
+
+
+def checked(value: Any, rule: Any, where: str, key: str = "") -> Any:
+    """A copy of the value, of which every key and type has been allowed by the rule. None stands for any value.
+
+    Raises:
+        WeightsError: an unknown key, or a value of another type.
+    """
+    if value is None:
+        return None
+    if isinstance(rule, dict):
+        if not isinstance(value, Mapping):
+            refuse(value, "a mapping", where, key)
+        unknown = [name for name in value if name not in rule]
+        if unknown:
+            path = f"{key}.{unknown[0]}" if key else str(unknown[0])
+            raise WeightsError(
+                f"{where}: {path[:80]!r} is not a key that a model's description may have here; expected one of "
+                f"{', '.join(sorted(rule))}. Take it out if you trust the rest of the file"
+            )
+        return {name: checked(item, rule[name], where, f"{key}.{name}" if key else name) for name, item in value.items()}
+    if isinstance(rule, list):
+        if not isinstance(value, list | tuple) or len(value) > LONGEST:
+            refuse(value, "a short list", where, key)
+        return type(value)(checked(item, rule[0], where, key) for item in value)
+    if isinstance(rule, tuple):
+        if all(isinstance(choice, str) for choice in rule):
+            return value if value in rule else refuse(value, f"one of {', '.join(rule)}", where, key)
+        chosen = rule[1] if isinstance(value, list | tuple) else rule[0]
+        return checked(value, chosen, where, key)
+    if isinstance(rule, range):
+        if type(value) is not int or value not in rule:
+            refuse(value, f"a whole number below {rule.stop}", where, key)
+        return value
+    return scalar(value, rule, where, key)
+
+
+def scalar(value: Any, kind: type, where: str, key: str) -> Any:
+    """A number within bounds, a truth value, or a short text without control characters.
+
+    Raises:
+        WeightsError: something else.
+    """
+    if kind is bool and type(value) is bool:
+        return value
+    if kind is str and type(value) is str and len(value) <= LONGEST and NAME.fullmatch(value):
+        return value
+    numbers = {int: (int,), float: (int, float)}.get(kind, ())
+    if type(value) in numbers and math.isfinite(value) and abs(value) <= LARGEST:
+        return value
+    words = {bool: "true or false", str: "a short name", int: f"a whole number up to {LARGEST}"}
+    return refuse(value, words.get(kind, f"a number up to {LARGEST}"), where, key)
+
+
+def refuse(value: Any, expected: str, where: str, key: str) -> NoReturn:
+    """Say what stands where, and what should.
+
+    Raises:
+        WeightsError: always.
+    """
+    stated = f"{key}={str(value)[:80]!r}" if key else f"{str(value)[:80]!r}"
+    raise WeightsError(f"{where}: {stated}, expected {expected}")
+
+
+def plain(value: Any, where: str, depth: int = 0) -> Any:
+    """A copy of what JSON can hold.
+
+    Raises:
+        WeightsError: something that JSON cannot hold, or that is nested too deep.
+    """
+    if depth > DEEPEST:
+        raise WeightsError(f"{where}: more than {DEEPEST} levels")
+    if isinstance(value, Mapping):
+        return {str(key): plain(item, where, depth + 1) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item, where, depth + 1) for item in value]
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise WeightsError(f"{where}: a {type(value).__name__}, expected what JSON can hold")
+
+
+def only(values: Any, keys: Collection[str] | re.Pattern[str], where: str) -> dict[str, Any]:
+    """The entries with a known key, as plain values.
+
+    Raises:
+        WeightsError: no mapping, or values that JSON cannot hold.
+    """
+    if not isinstance(values, Mapping):
+        refuse(values, "a mapping", where, "")
+    known = keys.fullmatch if isinstance(keys, re.Pattern) else keys.__contains__
+    return {str(key): plain(item, where) for key, item in values.items() if known(str(key))}
+
+
+def config_description(values: Any, kinds: Collection[str], where: str) -> dict[str, Any]:
+    """A configuration of transformers with the fields that its class declares, and no other.
+
+    Where code is to be found, which kernels to fetch and what a quantiser may load are not among them.
+
+    Args:
+        kinds: the model types that are expected.
+    Raises:
+        WeightsError: another model type, or values that JSON cannot hold.
+    """
+    kind = values.get("model_type") if isinstance(values, Mapping) else None
+    if not isinstance(kind, str) or kind not in kinds or kind not in CONFIG_MAPPING:
+        refuse(kind, f"one of {', '.join(sorted(kinds)[:8])}{', ...' if len(kinds) > 8 else ''}", where, "model_type")
+    declared = {field.name for field in dataclasses.fields(CONFIG_MAPPING[kind])}
+    allowed = (declared | CONFIG_EXTRAS.get(kind, set())) - CONFIG_WITHHELD.get(kind, set())
+    description = only(values, allowed, where)
+    if "architecture" in description and not is_timm(str(description["architecture"])):
+        refuse(description["architecture"], "one of timm's architectures", where, "architecture")
+    return {"model_type": kind, **description}
+
+
+def assistant_description(values: Any, kind: str, towers: Collection[str], where: str) -> dict[str, Any]:
+    """The configuration of a Llava or FastVlm, its tower's and its language model's included.
+
+    Raises:
+        WeightsError: as `config_description`.
+    """
+    description = config_description(values, (kind,), where)
+    for key, kinds in (("vision_config", towers), ("text_config", tuple(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES))):
+        description[key] = config_description(values.get(key), kinds, f"{where}: {key}")
+    return description
+
+
+def tokenizer_files(files: Any, names: Collection[str], where: str) -> dict[str, str]:
+    """A tokenizer's files by name, of which tokenizer_config.json keeps the keys that say how text becomes tokens.
+
+    Args:
+        names: which files a tokenizer may have.
+    Raises:
+        WeightsError: no texts by name, or a tokenizer_config.json that is not JSON.
+    """
+    if not isinstance(files, Mapping) or not all(isinstance(text, str) for text in files.values()):
+        refuse(files, "texts by name", where, "tokenizer files")
+    cleaned = {name: text for name, text in files.items() if name in names}
+    if "tokenizer_config.json" in cleaned:
+        try:
+            config = json.loads(cleaned["tokenizer_config.json"])
+        except ValueError as error:
+            raise WeightsError(f"{where}: tokenizer_config.json is not JSON: {error}") from None
+        kept = only(config, TOKENIZER_KEYS, f"{where}: tokenizer_config.json")
+        cleaned["tokenizer_config.json"] = json.dumps(kept, indent=2, ensure_ascii=False) + "\n"
+    return cleaned
