@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from medvlp.build.clip import description_of, load_clip
+from medvlp.build.clip import description_of, fill, load_clip
 from medvlp.config import ConfigError, LlavaConfig, TrainConfig, from_dict
 from medvlp.data.conversations import ChatEncoder
 from medvlp.data.pictures import Processed
@@ -117,7 +117,7 @@ def load_assistant(path: str | Path) -> LoadedAssistant:
             raise CheckpointError(f"checkpoint {path} holds model.kind={config.model.kind!r}, not an assistant")
         with torch.device("cpu"):
             assistant = from_card(card["assistant"])
-        assistant.model.load_state_dict(content["state_dict"])
+        fill(assistant.model, content["state_dict"])
         assistant.model.eval()
         template = str(card["assistant"]["template"])
         encoder = ChatEncoder(assistant.tokenizer, template, assistant.image_id, assistant.image_tokens)

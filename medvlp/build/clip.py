@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor, nn
+
 from medvlp.build.experiment import Experiment, build_optimisation
 from medvlp.config import ClipConfig, ConfigError, ContrastiveConfig, TrainConfig, from_dict
 from medvlp.data.batch import CollatePairs, PreparePairs
@@ -125,9 +127,26 @@ def load_clip(path: str | Path) -> Loaded:
         files = card["text_files"] if "text_files" in card else named_text_files(card, config.model)
         name = str(card["tokenizer"]["name"])
         clip = from_description(card["model_cfg"], card["preprocess"], files, name, "its description")
-        clip.model.load_state_dict(content["state_dict"])
+        fill(clip.model, content["state_dict"])
         clip.model.eval()
         return Loaded(clip, config, card["weights_sha256"])
+
+
+def fill(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Load a checkpoint's weights into the model that it describes; every tensor must match.
+
+    Raises:
+        WeightsError: names the first that do not.
+    """
+    expected = model.state_dict()
+    missing, unknown = [n for n in expected if n not in tensors], [n for n in tensors if n not in expected]
+    shapes = [name for name in expected if name in tensors and tensors[name].shape != expected[name].shape]
+    if missing or unknown or shapes:
+        raise WeightsError(
+            f"its weights do not fit its description: missing {missing[:3]}, not in the model {unknown[:3]}, other shape "
+            f"{shapes[:3]}"
+        )
+    model.load_state_dict(tensors)
 
 
 @contextmanager
@@ -149,7 +168,17 @@ def description_of(path: str | Path) -> Iterator[None]:
         ) from None
 
 
-DAMAGE = (ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, OSError, RuntimeError, TypeError, ValueError)
+DAMAGE = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    ImportError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 """What libraries raise of a description that makes no sense."""
 
 

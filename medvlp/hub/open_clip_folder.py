@@ -19,8 +19,20 @@ from medvlp.models.text_tower import CONFIG, write_files
 TOLERANCE = 1e-5
 """Largest difference allowed between a unit embedding of ours and of the reloaded folder, an element."""
 
-PROBES = ("a chest radiograph with a small pleural effusion on the left", "MRT des Kopfes: T2, axial; 5 µm", "long " * 400)
+PROBES = (
+    "a chest radiograph with a small pleural effusion on the left",
+    "MRT des Kopfes: T2, axial; 5 µm",
+    "long " * 400,
+)
 
+ANYWHERE_IMPORTS = """\
+import json
+from pathlib import Path
+
+import open_clip
+
+folder = "<path of this folder>"
+"""
 PLAIN = """\
 model, _, transform = open_clip.create_model_and_transforms(f"local-dir:{folder}")
 """
@@ -174,7 +186,7 @@ def readme(clip: Clip, name: str, weights_sha256: str) -> str:
     if has_own_tower(clip):
         texts += [
             "It needs open_clip and transformers, and no network. From anywhere:",
-            code(f'import json\nfrom pathlib import Path\n\nimport open_clip\n\nfolder = "<path of this folder>"\n{ANYWHERE}{TOKENIZER}'),
+            code(f"{ANYWHERE_IMPORTS}{ANYWHERE}{TOKENIZER}"),
             "open_clip looks a text tower's configuration (`config.json`) up by the name in `open_clip_config.json`, from the "
             f"working folder. That name is `./{name}`, so in the folder above this one, while it is called `{name}`, a plain",
             code(f'import open_clip\n\nfolder = "{name}"\n{PLAIN}{TOKENIZER}'),

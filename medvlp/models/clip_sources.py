@@ -92,7 +92,9 @@ def named_description(name: str) -> dict[str, Any]:
     return clip_description(description, where)
 
 
-def named_text(name: str, text_cfg: dict[str, Any], filled: bool) -> tuple[dict[str, str], AbstractContextManager[None]]:
+def named_text(
+    name: str, text_cfg: dict[str, Any], filled: bool
+) -> tuple[dict[str, str], AbstractContextManager[None]]:
     """A named architecture's text files, and a context in which open_clip builds it with transformers' tower, if any.
 
     Args:
@@ -102,7 +104,9 @@ def named_text(name: str, text_cfg: dict[str, Any], filled: bool) -> tuple[dict[
     """
     folder = name.removeprefix("local-dir:") if name.startswith("local-dir:") else ""
     tower, tokenizer = text_cfg.get("hf_model_name"), text_cfg.get("hf_tokenizer_name")
-    if folder:  # its tokenizer is in the folder, wherever it came from; so is its tower's configuration, or it has a name
+    if (
+        folder
+    ):  # its tokenizer is in the folder, wherever it came from; so is its tower's configuration, or it has a name
         tower = folder if tower and (Path(folder) / "config.json").is_file() else tower
         tokenizer = folder if tokenizer else tokenizer
     files = text_files(tokenizer, tower=tower == tokenizer) if tokenizer else {}

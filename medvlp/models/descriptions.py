@@ -40,7 +40,9 @@ TRANSFORMER = {
     "act_kwargs": {"approximate": str},
     "norm_kwargs": {"eps": float},
     "block_type": str,
-    **dict.fromkeys(("qk_norm", "scaled_cosine_attn", "scale_heads", "scale_attn_inner", "scale_attn", "scale_fc"), bool),
+    **dict.fromkeys(
+        ("qk_norm", "scaled_cosine_attn", "scale_heads", "scale_attn_inner", "scale_attn", "scale_fc"), bool
+    ),
 }
 VISION = {
     **TRANSFORMER,
@@ -130,6 +132,8 @@ def clip_description(values: Any, where: str) -> dict[str, Any]:
     Raises:
         WeightsError: names the file, the key and what was expected.
     """
+    if values is None:
+        refuse(values, "a mapping", where, "")
     description = checked(values, CLIP, where)
     for key in ("embed_dim", "vision_cfg", "text_cfg"):
         if description.get(key) is None:
@@ -172,7 +176,9 @@ def checked(value: Any, rule: Any, where: str, key: str = "") -> Any:
                 f"{where}: {path[:80]!r} is not a key that a model's description may have here; expected one of "
                 f"{', '.join(sorted(rule))}. Take it out if you trust the rest of the file"
             )
-        return {name: checked(item, rule[name], where, f"{key}.{name}" if key else name) for name, item in value.items()}
+        return {
+            name: checked(item, rule[name], where, f"{key}.{name}" if key else name) for name, item in value.items()
+        }
     if isinstance(rule, list):
         if not isinstance(value, list | tuple) or len(value) > LONGEST:
             refuse(value, "a short list", where, key)

@@ -212,11 +212,13 @@ def from_card(card: Mapping[str, Any], where: str = "its description") -> Assist
     """
     import transformers
 
-    kind = checked(card["kind"], tuple(KINDS), f"{where}: kind")
+    kind = checked(card["kind"], tuple(KINDS), where, "kind")
     config = assistant_description(card["model_config"], kind, CARD_TOWERS, f"{where}: model_config")
     config_class = transformers.LlavaConfig if kind == "llava" else transformers.FastVlmConfig
     model: Any = getattr(transformers, KINDS[kind])(config_class.from_dict(config))
-    ends = only(card["generation_config"], ("bos_token_id", "eos_token_id", "pad_token_id"), f"{where}: generation_config")
+    ends = only(
+        card["generation_config"], ("bos_token_id", "eos_token_id", "pad_token_id"), f"{where}: generation_config"
+    )
     model.generation_config = transformers.GenerationConfig.from_dict(ends)
     settings = {key: checked(card[key], rule, where, key) for key, rule in CARD.items()}
     if settings["reduce"]:

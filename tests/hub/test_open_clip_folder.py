@@ -64,7 +64,12 @@ def test_it_opens_as_its_readme_says_from_anywhere_after_a_move(clip, exported, 
     environment |= {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "cache")}
     (tmp_path / "cwd").mkdir()
     run = subprocess.run(
-        [sys.executable, "-c", script], cwd=tmp_path / "cwd", env=environment, input="y\n", text=True, capture_output=True
+        [sys.executable, "-c", script],
+        cwd=tmp_path / "cwd",
+        env=environment,
+        input="y\n",
+        text=True,
+        capture_output=True,
     )
     assert run.returncode == 0, run.stderr
     assert (torch.load(tmp_path / "made.pt") - asked["ours"]).abs().max() < 1e-6
@@ -77,7 +82,9 @@ def test_a_folder_that_differs_is_refused(clip, exported, tmp_path):
     with pytest.raises(Disagreement, match="other embeddings in open_clip, by"):
         largest_difference(asked["ours"], {"above": asked["ours"], "inside": asked["ours"] * 1.01})
     assert largest_difference(asked["ours"], {"inside": asked["ours"] + 1e-6}) == pytest.approx(1e-6, rel=0.1)
-    (spoiled / "exported/config.json").unlink()  # then it opens from elsewhere, but not as the README says for inside it
+    (
+        spoiled / "exported/config.json"
+    ).unlink()  # then it opens from elsewhere, but not as the README says for inside it
     (spoiled / "config.json").unlink()
     with pytest.raises(Disagreement, match="could not open the exported folder"):
         embeddings_elsewhere(spoiled, tmp_path, asked)

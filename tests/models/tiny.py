@@ -30,6 +30,8 @@ def tiny_text_tower(folder: Path, kind: str = "bert", **options: Any) -> Path:
     special = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special).save_pretrained(folder)
     sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
-    config = CONFIG_MAPPING[kind](**{**sizes, "vocab_size": 64, "max_position_embeddings": 96, "pad_token_id": 0, **options})
+    config = CONFIG_MAPPING[kind](
+        **{**sizes, "vocab_size": 64, "max_position_embeddings": 96, "pad_token_id": 0, **options}
+    )
     AutoModel.from_config(config).save_pretrained(folder)
     return folder
