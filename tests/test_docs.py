@@ -30,6 +30,7 @@ NO_KEYS = (
     "sep",
     "do_sample",
     "vision_cfg.{}",
+    "text_cfg",
     "factor",
     "defaults",
 )

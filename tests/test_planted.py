@@ -9,11 +9,9 @@ from transformers import AutoConfig, AutoTokenizer
 import medvlp
 from medvlp.ask import main as ask
 from medvlp.check import main as check
-from medvlp.config import compose
 from medvlp.evaluate import main as evaluate
 from medvlp.export import main as export
 from medvlp.models.language import load_language
-from medvlp.models.llava import KINDS
 from medvlp.models.pretrained import WeightsError
 from medvlp.models.text_tower import text_files
 from medvlp.models.towers import load_tower
@@ -68,7 +66,9 @@ def clip_words(data: Path, *more: str) -> list[str]:
 
 NAMED_BY_A_USER = {
     "a description that trusts its tokenizer": (
-        lambda folder, mark: [f"model.name={write(folder, planted_description(planted_folder(folder / 'evil', mark)))}"],
+        lambda folder, mark: [
+            f"model.name={write(folder, planted_description(planted_folder(folder / 'evil', mark)))}"
+        ],
         "'text_cfg.tokenizer_kwargs.trust_remote_code' is not a key",
     ),
     "a description whose tower has code": (
@@ -123,7 +123,7 @@ CLIP_CARDS = {
     "cast_dtype": (lambda folder: {"model_cfg": {**TINY, "cast_dtype": "float16"}}, "'cast_dtype' is not a key"),
     "another hub": (
         lambda folder: {"model_cfg": {**TINY, "vision_cfg": {"timm_model_name": "hf-hub:evil/model"}}},
-        "is not one of timm's architectures",
+        "which is not one of timm's architectures",
     ),
     "types": (lambda folder: {"model_cfg": {**TINY, "embed_dim": "16"}}, "embed_dim='16', expected a whole number"),
     "sizes": (lambda folder: {"model_cfg": {**TINY, "embed_dim": 2**40}}, "expected a whole number up to"),
@@ -149,7 +149,7 @@ def test_a_clips_description_is_data(kind, mark, data, tmp_path, capsys):
     folder = planted_folder(tmp_path / "evil", mark)
     card = {"preprocess": {"size": 32, "mean": [0.5] * 3, "std": [0.5] * 3}, "text_files": {}, **made(folder)}
     path = planted_checkpoint(tmp_path / "evil.ckpt", clip_words(data), **card)
-    with pytest.raises(CheckpointError, match="evil.ckpt"):
+    with pytest.raises(CheckpointError, match=r"evil\.ckpt"):
         medvlp.load(path)
     for verb in (
         lambda: export([f"checkpoint={path}", f"output={tmp_path / 'out'}"]),
@@ -166,7 +166,9 @@ def test_a_clips_description_is_data(kind, mark, data, tmp_path, capsys):
 def test_init_from_and_resume_take_weights_only(mark, data, tmp_path, capsys):
     folder = planted_folder(tmp_path / "evil", mark)
     words = clip_words(data)
-    path = planted_checkpoint(data / "runs/planted/checkpoints/step-000001.ckpt", words, model_cfg=planted_description(folder))
+    path = planted_checkpoint(
+        data / "runs/planted/checkpoints/step-000001.ckpt", words, model_cfg=planted_description(folder)
+    )
     assert run_here([*words, f"init_from={path}"]) == 1
     assert "does not fit" in capsys.readouterr().err
     assert run_here([*words, f"resume={path}", "run_name=planted"]) == 1
@@ -189,19 +191,27 @@ def edited(card: dict, *keys: str, value: object) -> dict:
 
 
 def planted_tokenizer(card: dict, folder: Path) -> dict:
-    config = {"tokenizer_class": "PlantedTokenizer", "auto_map": {"AutoTokenizer": [None, f"{folder}--planted.PlantedTokenizer"]}}
+    config = {
+        "tokenizer_class": "PlantedTokenizer",
+        "auto_map": {"AutoTokenizer": [None, f"{folder}--planted.PlantedTokenizer"]},
+    }
     return edited(card, "tokenizer_files", "tokenizer_config.json", value=json.dumps(config))
 
 
 ASSISTANTS = {
     "kind": (lambda card, folder: edited(card, "kind", value="evil"), "kind='evil', expected one of llava"),
     "a language model with code": (
-        lambda card, folder: edited(card, "model_config", "text_config", value={"model_type": "planted", "auto_map": {}}),
+        lambda card, folder: edited(
+            card, "model_config", "text_config", value={"model_type": "planted", "auto_map": {}}
+        ),
         "model_type='planted', expected one of",
     ),
     "a tower with arguments": (
         lambda card, folder: edited(
-            card, "model_config", "vision_config", value={"model_type": "timm_wrapper", "architecture": "hf-hub:evil/model"}
+            card,
+            "model_config",
+            "vision_config",
+            value={"model_type": "timm_wrapper", "architecture": "hf-hub:evil/model"},
         ),
         "architecture='hf-hub:evil/model', expected one of timm's architectures",
     ),
@@ -231,7 +241,7 @@ def test_an_assistants_description_is_data(kind, mark, data, tmp_path, capsys, a
     card = made(assistant_card, planted_folder(tmp_path / "evil", mark))
     words = [*CHAT, f"data.sources.made.path={data}/made/train"]
     path = planted_checkpoint(tmp_path / "evil.ckpt", words, assistant=card)
-    with pytest.raises(CheckpointError, match="evil.ckpt"):
+    with pytest.raises(CheckpointError, match=r"evil\.ckpt"):
         medvlp.load(path)
     for verb in (
         lambda: export([f"checkpoint={path}", "format=hf", f"output={tmp_path / 'out'}"]),

@@ -140,7 +140,7 @@ def clip_description(values: Any, where: str) -> dict[str, Any]:
             raise WeightsError(f"{where}: {key} is missing; expected the `model_cfg` of one of open_clip's models")
     name = description["vision_cfg"].get("timm_model_name")
     if name and not is_timm(name):
-        raise WeightsError(f"{where}: vision_cfg.timm_model_name={name!r} is not one of timm's architectures")
+        raise WeightsError(f"{where}: vision_cfg.timm_model_name is {name!r}, which is not one of timm's architectures")
     return description
 
 
