@@ -57,9 +57,7 @@ def refuse_other_kinds(folder: Path, verb: str, key: str) -> None:
         raise ClaimError(f"{key}={folder} is a file; give a folder")
     kind = kind_of(folder)
     if kind not in ("", verb):
-        raise ClaimError(
-            f"{key}={folder} holds {NAMES[kind]}; medvlp {verb} does not write into it: give another folder"
-        )
+        raise ClaimError(f"{folder} holds {NAMES[kind]}; medvlp {verb} does not write into it: give another {key}")
 
 
 @contextmanager
@@ -116,7 +114,7 @@ def _lock(folder: Path, verb: str, key: str, shared: bool) -> int:
             holder = os.pread(handle, 200, 0).decode(errors="replace") or "another process"
             os.close(handle)
             if isinstance(error, BlockingIOError):
-                raise ClaimError(f"{key}={folder} is in use by {holder}; wait for it, or give another folder") from None
+                raise ClaimError(f"{folder} is in use by {holder}; wait for it, or give another {key}") from None
             raise
         os.close(handle)
 

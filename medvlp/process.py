@@ -39,7 +39,7 @@ class Interruption:
 
     def __init__(self) -> None:
         self.received, self.code = "", STOPPED
-        self.deferred = self.raised = self.listening = False
+        self.deferred = self.raised = self.listening = self.from_thread = False
         self.due, self.saving = 0.0, 0
         self.at_the_end: Callable[[str], None] | None = None
         """Called with the reason before the process is ended by force."""
@@ -95,7 +95,7 @@ class Interruption:
     def end(self, reason: str, code: int) -> None:
         """Have the main thread leave what it does, whatever that is. For other threads."""
         if not self.received:
-            self.received, self.code, self.deferred = reason, code, False
+            self.received, self.code, self.deferred, self.from_thread = reason, code, False, True
             os.kill(os.getpid(), signal.SIGTERM)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:

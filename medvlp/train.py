@@ -112,11 +112,13 @@ def train(config: TrainConfig, folder: Path, checkpoint: Path | None, peers: "Pe
 
     settle()
     status, made = Status(folder), not folder.exists()
-    process.interruption.at_the_end = lambda reason: status.write("stopped", status.step, reason) if RANK == 0 else None
+    process.interruption.at_the_end = lambda reason: leave_status(status, reason, process.interruption.code)
     ended: Refused
     with contextlib.ExitStack() as held:
         try:
             ready, refusal = None, None
+            subject = f"data and model of {folder.name}"
+            peers.watch(subject, process.interruption.end)
             try:
                 if RANK == 0:
                     held.enter_context(claim(folder, "train", "run_name"))
@@ -126,9 +128,12 @@ def train(config: TrainConfig, folder: Path, checkpoint: Path | None, peers: "Pe
                 if code == FAULT:
                     traceback.print_exc()
                 refusal = Refusal(message, code)
-            peers.agree(f"data and model of {folder.name}", ready.facts() if ready else {}, refusal)
+            except process.Stopped:
+                if not process.interruption.from_thread:
+                    raise
+                # Another rank refuses, and this one was in the middle of its own: it learns why like all the others.
+            peers.agree(subject, ready.facts() if ready else {}, refusal)
             assert ready is not None
-            peers.watch(process.interruption.end)
             return ready.fit()
         except Refused as refused:
             ended = refused
@@ -142,12 +147,17 @@ def train(config: TrainConfig, folder: Path, checkpoint: Path | None, peers: "Pe
         finally:
             peers.rest()
             process.interruption.at_the_end = None
-        if status.began:  # a command that was refused before it trained says nothing about the run in that folder
-            with contextlib.suppress(OSError, ValueError):
-                status.write("stopped" if ended.code == STOPPED else "failed", status.step, str(ended))
-        elif RANK == 0 and made:
+        leave_status(status, process.interruption.received if ended.code == STOPPED else str(ended), ended.code)
+        if RANK == 0 and made and not status.began:
             clear_blank(folder)
     return tell(ended)
+
+
+def leave_status(status: "Status", reason: str, code: int) -> None:
+    """Say in the run's folder how it ended; a command that was refused before it trained says nothing there."""
+    if status.began:
+        with contextlib.suppress(OSError, ValueError):
+            status.write("stopped" if code == STOPPED else "failed", status.step, reason)
 
 
 def explained(error: Exception) -> tuple[str, int]:

@@ -43,14 +43,21 @@ def run_here(words: list[str]) -> int:
 
 
 def start(
-    words: list[str], ranks: int = 1, module: str = "medvlp.train", folder: Path = REPOSITORY
+    words: list[str], ranks: int = 1, module: str = "medvlp.train", folder: Path = REPOSITORY, group: bool = False
 ) -> subprocess.Popen:
-    """`medvlp train` in a process of its own, on one rank or under torchrun."""
+    """`medvlp train` in a process of its own, on one rank or under torchrun. group: in a process group of its own, as a
+    terminal makes one."""
     launcher = ["-m", "torch.distributed.run", "--nproc-per-node", str(ranks), "--master-port", str(free_port())]
     command = [sys.executable, *(launcher if ranks > 1 else []), "-m", module, *words]
     environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads() if ranks == 1 else 1)}
     return subprocess.Popen(
-        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command,
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=group,
     )
 
 

@@ -89,7 +89,9 @@ def test_each_kind_is_known_and_refused_to_the_others(tmp_path, mark, kind, told
         if verb == kind:
             refuse_other_kinds(tmp_path, verb, "output")
             continue
-        with pytest.raises(ClaimError, match=f"output={tmp_path} holds {told}; medvlp {verb} does not write into it"):
+        with pytest.raises(
+            ClaimError, match=f"{tmp_path} holds {told}; medvlp {verb} does not write into it: give another output"
+        ):
             refuse_other_kinds(tmp_path, verb, "output")
 
 

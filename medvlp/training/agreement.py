@@ -26,6 +26,8 @@ PATIENCE = 600.0
 """Seconds that ranks wait for the last one to come to an agreement."""
 POLL = 1.0
 """Seconds between two looks at whether another rank has failed."""
+LATE = 10.0
+"""Seconds that a rank has to come to an agreement by itself where another one refuses."""
 ENDED = "ended"
 NAMED = 5
 """Differences that a message names."""
@@ -74,6 +76,8 @@ class Peers:
     def __init__(self, store: Any = None, rank: int = 0, size: int = 1, patience: float = PATIENCE) -> None:
         self.store, self.rank, self.size, self.patience = store, rank, size, patience
         self.watching: threading.Event | None = None
+        self.come = ""
+        """The subject that this rank has come to last."""
 
     joined = itertools.count()
 
@@ -108,6 +112,9 @@ class Peers:
             if refusal:
                 raise Refused(refusal.message, refusal.code, True)
             return
+        self.come = subject
+        if refusal:
+            self.store.set(f"{subject}/refused", str(self.rank))
         own = {
             "host": socket.gethostname(),
             "facts": dict(facts),
@@ -186,16 +193,21 @@ class Peers:
         told = json.loads(self.store.get(ENDED))
         return Refused(told["message"], told["code"], False)
 
-    def watch(self, end: Callable[[str, int], None]) -> None:
-        """From now on, call `end(message, code)` in a thread as soon as another rank has failed.
+    def watch(self, subject: str, end: Callable[[str, int], None]) -> None:
+        """From now on, call `end(message, code)` in a thread once another rank has failed, or has refused what this one
+        is still at work on: it may be waiting for that rank.
 
         Where torchrun itself is gone, nobody would pass a signal on any more: the run stops as at one.
+
+        Args:
+            subject: what is to be agreed on next.
         """
         if self.store is None:
             return
         self.watching, own = threading.Event(), self.store.clone()  # a store answers one thread at a time
 
         def look(done: threading.Event) -> None:
+            refused = 0.0
             while not done.wait(POLL):
                 try:
                     if own.check([ENDED]):
@@ -203,6 +215,11 @@ class Peers:
                         if told["rank"] != self.rank:
                             end(told["message"], told["code"])
                         return
+                    if self.come != subject and own.check([f"{subject}/refused"]):
+                        refused += POLL
+                        if refused > LATE:
+                            end("another rank's refusal", 1)
+                            return
                 except (dist.DistError, RuntimeError):
                     os.kill(os.getpid(), signal.SIGTERM)
                     return

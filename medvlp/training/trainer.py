@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from medvlp.config import ConfigError, TrainConfig, as_dict
 from medvlp.shards.atomic import write_text
@@ -20,12 +21,12 @@ def build_trainer(config: TrainConfig, folder: Path, checkpoint: Path | None, ca
     Raises:
         ConfigError: an accelerator, a precision or a number of devices that this machine does not have.
     """
-    options = config.trainer
+    options, devices = config.trainer, int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     try:
         return pl.Trainer(
             accelerator=options.accelerator,
-            devices=int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
-            num_nodes=WORLD_SIZE // int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
+            devices=devices,
+            num_nodes=WORLD_SIZE // devices,
             strategy=options.strategy,
             precision=options.precision,  # type: ignore[arg-type]
             max_epochs=1,  # Lightning sees the whole run as one epoch; see TrainingLoader
@@ -39,8 +40,9 @@ def build_trainer(config: TrainConfig, folder: Path, checkpoint: Path | None, ca
             enable_model_summary=False,
             use_distributed_sampler=False,
         )
-    except (ValueError, RuntimeError) as error:  # Lightning's MisconfigurationException is a RuntimeError too
-        raise ConfigError(f"trainer: {str(error).splitlines()[0]}") from None
+    except (ValueError, RuntimeError, MisconfigurationException) as error:
+        asked = f"trainer.accelerator={options.accelerator}, precision={options.precision}, {devices} a node"
+        raise ConfigError(f"{asked}: {str(error).splitlines()[0]}") from None
 
 
 def build_loggers(config: TrainConfig, folder: Path, checkpoint: Path | None) -> list[Any]:

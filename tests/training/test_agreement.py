@@ -98,7 +98,7 @@ def test_the_first_failure_counts_and_ends_those_who_watch():
     ended = []
 
     def work(peers):
-        peers.watch(lambda message, code: ended.append((peers.rank, message, code)))
+        peers.watch("data", lambda message, code: ended.append((peers.rank, message, code)))
         if peers.rank == 0:
             told = peers.fail("the loss is nan", 1)
         else:
@@ -112,6 +112,22 @@ def test_the_first_failure_counts_and_ends_those_who_watch():
     told = together(work)
     assert [(str(one), one.code, one.ours) for one in told] == [("the loss is nan", 1, rank == 0) for rank in range(3)]
     assert sorted(ended) == [(rank, "the loss is nan", 1) for rank in (1, 2)]
+
+
+def test_a_refusal_ends_what_another_rank_waits_for_before_it_comes_to_agree(monkeypatch):
+    monkeypatch.setattr("medvlp.training.agreement.POLL", 0.05)
+    monkeypatch.setattr("medvlp.training.agreement.LATE", 0.1)
+
+    def work(peers):
+        ended = threading.Event()
+        peers.watch("data", lambda message, code: ended.set())
+        if peers.rank == 1:
+            assert ended.wait(20)  # for features that rank 0 will never write, say
+        peers.agree("data", facts(seed=1), None if peers.rank else Refusal("no such tower", 1))
+
+    told = together(work)
+    assert {str(one).splitlines()[0].partition(": ")[2] for one in told} == {"no such tower"}
+    assert [one.ours for one in told] == [True, False, False]
 
 
 def test_one_rank_alone_asks_nobody():
