@@ -67,12 +67,12 @@ def load_tensors(reference: str) -> dict[str, Tensor]:
     path = Path(resolve(reference))
     if not path.is_file():
         raise WeightsError(f"weights {reference}: no such file")
-    if path.suffix == ".safetensors":
-        return load_file(path)
     try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises UnpicklingError, RuntimeError, EOFError and more
-        raise WeightsError(f"weights {path}: {str(error).splitlines()[0]}") from None
+    except Exception as error:  # SafetensorError; torch raises UnpicklingError, RuntimeError, EOFError and more
+        raise WeightsError(f"weights {path}: {(str(error) or type(error).__name__).splitlines()[0]}") from None
     content = content.get("state_dict", content) if isinstance(content, dict) else content
     if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
         raise WeightsError(f"weights {path}: expected tensors by name, found {type(content).__name__}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import os
 import secrets
@@ -26,6 +27,8 @@ class _Aside(io.BufferedWriter):
         self.target = path
         with refusing(path):
             super().__init__(io.FileIO(aside, "w"))
+            with suppress(OSError):  # a file system without locks
+                fcntl.flock(self.fileno(), fcntl.LOCK_SH | fcntl.LOCK_NB)  # the system lets go when the process ends
 
     def write(self, data: Buffer, /) -> int:
         with refusing(self.target):
@@ -77,11 +80,20 @@ def write_text(path: Path, text: str) -> None:
 
 
 def remove_leftovers(folder: Path) -> list[Path]:
-    """Take away what writers that were killed left in a folder that nobody else writes to; returns what was removed."""
-    leftovers = sorted(folder.rglob(f".*{PARTIAL}"))
-    for path in leftovers:
-        path.unlink(missing_ok=True)
-    return leftovers
+    """Take away what writers that were killed left in a folder and below it; returns what was removed."""
+    return [path for path in sorted(folder.rglob(f".*{PARTIAL}")) if _removed(path)]
+
+
+def _removed(path: Path) -> bool:
+    try:
+        with open(path, "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False  # its writer lives
+    except OSError:
+        pass
+    path.unlink(missing_ok=True)
+    return True
 
 
 def sync_folder(folder: Path) -> None:

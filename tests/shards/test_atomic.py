@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from medvlp.shards import ShardError
-from medvlp.shards.atomic import remove_leftovers, write_text
+from medvlp.shards.atomic import remove_leftovers, whole_file, write_text
 
 ROOT = Path(__file__).resolve().parents[2]
 WRITERS = {"write_text", "write_bytes"}
@@ -58,3 +58,11 @@ def test_leftovers_of_killed_writers_are_removed_and_nothing_else(tmp_path):
         (tmp_path / name).write_bytes(b"")
     assert [path.relative_to(tmp_path).as_posix() for path in remove_leftovers(tmp_path)] == sorted(names)
     assert all((tmp_path / name).exists() for name in kept)
+
+
+def test_what_is_being_written_is_no_leftover(tmp_path):
+    with whole_file(tmp_path / "features.npy") as file:
+        file.write(b"half")
+        assert remove_leftovers(tmp_path) == []
+        file.write(b" and half")
+    assert (tmp_path / "features.npy").read_bytes() == b"half and half"
