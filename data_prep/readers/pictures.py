@@ -8,9 +8,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from data_prep.sources.clutter import is_clutter
-
-ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif")
-"""Of files that are taken for images; what they are is told by their content."""
+from data_prep.sources.files import ENDINGS
 
 COUNTED = "pictures without a row"
 

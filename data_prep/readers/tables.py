@@ -20,7 +20,13 @@ from data_prep.sources.fields import IGNORED
 from data_prep.sources.files import MAX_LINE_BYTES, MAX_TEXT, BadRow
 
 SEPARATORS = ("\t", ",", ";", "|")
-QUOTES = ("double", "none")
+QUOTES = {
+    "double": {},
+    "backslash": {"escapechar": "\\", "doublequote": False},
+    "none": {"quoting": csv.QUOTE_NONE},
+}
+"""options.quotes → how the csv module is told."""
+
 NAMED_SEPARATORS = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";"}
 UNNAMED = "Unnamed: {}"
 """What a column without a name is called, by its position from 0: as pandas calls it."""
@@ -35,7 +41,8 @@ class Dialect(NamedTuple):
     encoding: str = ""
     separator: str = ""
     quotes: str = "double"
-    """double: a cell may stand in quotes, those inside it twice. none: a quote is a character as any other."""
+    """double: a cell may stand in quotes, those inside it twice; backslash: or behind one, as Spark and MySQL write it;
+    none: a quote is a character as any other."""
 
 
 def dialect_of(encoding: str, separator: str, quotes: str) -> Dialect:
@@ -87,7 +94,7 @@ class TextTable:
         return open(self.path, "rb", opener=regular_only)
 
     def rows(self) -> Iterator[TextRow]:
-        """Every row that is not blank.
+        """Every row that has something in it.
 
         An entry is a BadRow where the row has another number of cells than the header (bad_row), a quote that does not
         close or swallows rows (open_quote), one that closes inside a cell (bad_quotes), or a line beyond all measure
@@ -167,8 +174,8 @@ class TextTable:
 
     def _records(self, lines: Lines) -> Iterator[tuple[int, int, list[str] | BadRow]]:
         """(line, offset, cells) of each record; after one that cannot be read, from its second line on."""
-        quoting = csv.QUOTE_NONE if self.dialect.quotes == "none" else csv.QUOTE_MINIMAL
-        reader = csv.reader(lines, delimiter=self.separator, strict=True, skipinitialspace=True, quoting=quoting)
+        quotes: dict[str, Any] = QUOTES[self.dialect.quotes]
+        reader = csv.reader(lines, delimiter=self.separator, strict=True, skipinitialspace=True, **quotes)
         while True:
             line, offset = lines.begin()
             cells: list[str] | BadRow
@@ -186,7 +193,7 @@ class TextTable:
                 if lines.texts[1:] and (number := self._swallowed(lines.texts, cells)):
                     until = f"before line {line + number}, which looks like a row of its own"
                     cells = self._fault(lines.texts[:number], line, until)
-                elif not cells or (len(cells) == 1 and not cells[0].strip()):
+                elif not any(map(str.strip, cells)):
                     continue
             if isinstance(cells, BadRow):
                 cells.cells = self._cells(lines.texts[0])
@@ -208,7 +215,10 @@ class TextTable:
         first = line + text.count("\n", 0, position)
         column = f"column {self.columns[number]!r}" if number < len(self.columns) else f"cell {number + 1}"
         how = "write quotes inside a cell twice, and the cell in quotes"
-        how += ", or say options.quotes=none if the table quotes nothing" if self.has_options else ""
+        if self.has_options:
+            is_escaped = '\\"' in text and self.dialect.quotes != "backslash"
+            how += ", or say options.quotes=backslash, as the table has them behind one" if is_escaped else ""
+            how += "" if is_escaped else ", or say options.quotes=none if the table quotes nothing"
         if end is None:
             return BadRow(
                 "open_quote", f"the quote that opens in line {first}, {column}, does not close {until}; close it; {how}"

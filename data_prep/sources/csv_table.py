@@ -1,6 +1,7 @@
 """A table of images with captions, or with labels that templates make captions of.
 
-By default as open_clip reads them: columns `filepath` and `title`. Any separator, JSON lines and parquet work too.
+By default as open_clip reads them: columns `filepath` and `title`. Any separator works, and so do JSON
+(a list of objects), JSON lines and parquet.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ class CsvTable(CaptionedFiles):
     unique id), split and licence and modality (column, or one value for all), texts and labels (lists of columns to
     keep); attribution, author, title, doi, url (columns about the work that an image is from, for ATTRIBUTION.md);
     encoding (such as cp1252; without it, by the file's mark, else UTF-8), separator (else told by the header) and quotes
-    (double, or none: a quote is a character as any other) of a text table; private (true for patients' records).
+    (double, backslash, or none: a quote is a character as any other) of a text table; private (true for patients' records).
 
     Rows about one image become one sample, with all their captions and labels. A label is missing only where its cell is
     empty: None and NA are classes. Cells that hold lists, in Python's or JSON's writing, are lists.
@@ -65,7 +66,9 @@ class CsvTable(CaptionedFiles):
     ) -> None:
         refuse_flag(self.name, flag)
         if not input or not Path(input).is_file():
-            raise PrepError(f"input={input or '(not given)'} should be a table: a .csv, .tsv, .jsonl or .parquet file")
+            raise PrepError(
+                f"input={input or '(not given)'} should be a table: a .csv, .tsv, .jsonl, .json or .parquet file"
+            )
         table = Table(Path(input), dialect_of(encoding, separator, quotes))
         caption = caption or ("" if label else "title")
         templates = templates or ("generic" if label and not caption else "")

@@ -31,6 +31,9 @@ MAX_LINE_BYTES = 16 * 2**20
 MAX_TEXT = 100_000
 """Characters of a text; the longest captions in the literature have about 5,000. More is a fault of the file."""
 
+ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif")
+"""Of files that are taken for images; what they are is told by their content."""
+
 _MAGIC = ((b"\xff\xd8\xff", "jpg"), (b"\x89PNG\r\n\x1a\n", "png"))
 _OTHER_MAGIC = ((b"GIF8", "gif"), (b"II*\0", "tif"), (b"MM\0*", "tif"), (b"BM", "bmp"))
 """Formats that shards do not hold, and that PNG can stand for without loss."""
@@ -137,7 +140,9 @@ def read_below(folder: Path, name: str) -> bytes:
                 raise BadRow("image_too_large", f"{name} has {size} bytes, at most {MAX_IMAGE_BYTES} are read")
             return file.read()
     except FileNotFoundError:
-        raise BadRow("missing_image", f"{name} is not in the image folder {folder.name}/") from None
+        raise BadRow(
+            "missing_image", f"{name} is not in the image folder {folder.name}/{_with_ending(folder, name)}"
+        ) from None
     except NotAFile:
         raise BadRow("bad_path", f"{name[:80]} is not a regular file") from None
 
@@ -153,6 +158,15 @@ def _spelled(folder: Path, name: str) -> Path:
         spellings.append(os.fsdecode(unicodedata.normalize("NFC", name).encode("cp1252")))
     others = (resolve_below(folder, spelling) for spelling in spellings if spelling != name)
     return next((other for other in others if other.exists()), path)
+
+
+def _with_ending(folder: Path, name: str) -> str:
+    """For names that lack it, as many tables have them: that the picture is there with its ending."""
+    stem, _, ending = name.rpartition(".")
+    if stem and ending.isalnum():
+        return ""
+    names = (f"{name}{ending}" for ending in ENDINGS)
+    return next((f"; {name} is: write names with their endings" for name in names if (folder / name).is_file()), "")
 
 
 @lru_cache(maxsize=64)

@@ -11,10 +11,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from data_prep.readers.pictures import ENDINGS
 from data_prep.sources.base import Dropped, PrepError, refuse_flag
 from data_prep.sources.captioned_files import CaptionedFiles, Row
-from data_prep.sources.files import digest_listing, read_picture
+from data_prep.sources.files import ENDINGS, digest_listing, read_picture
 from data_prep.sources.labelled_tree import group_pattern, labelled_rows
 
 

@@ -1,4 +1,4 @@
-"""Tables whose columns the user names: CSV with any usual separator, TSV, JSON lines, parquet."""
+"""Tables whose columns the user names: CSV with any usual separator, TSV, JSON, JSON lines, parquet."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from data_prep.readers.tables import Dialect, TextTable
 from data_prep.sources.base import Dropped, PrepError
 from data_prep.sources.captioned_files import NOTHING, SPLIT_NAMES, Row, split_of
 from data_prep.sources.fields import count_ignored, says_something
-from data_prep.sources.files import BadRow, described, read_json_lines
+from data_prep.sources.files import BadRow, described, read_json_lines, read_json_list
 from data_prep.sources.parquet_rows import open_parquet, parquet_rows
 from data_prep.stages import Counts
 
@@ -40,7 +40,7 @@ WORK = {"attribution": "citation", "author": "authors", "title": "article_title"
 
 
 class Table:
-    """A table by its ending: .parquet, .jsonl, or text with a header."""
+    """A table by its ending: .parquet, .jsonl, .json (a list of objects), or text with a header."""
 
     def __init__(self, path: Path, dialect: Dialect | None = None) -> None:
         self.path = path
@@ -48,11 +48,11 @@ class Table:
         self.text: TextTable | None = None
         self.kind = path.suffix.lower()
         if not path.is_file():
-            raise PrepError(f"{path} is not a file; expected a table (.csv, .tsv, .jsonl, .parquet)")
+            raise PrepError(f"{path} is not a file; expected a table (.csv, .tsv, .jsonl, .json, .parquet)")
         if self.kind == ".parquet":
             self.columns = list(open_parquet(path).schema_arrow.names)
-        elif self.kind in (".jsonl", ".ndjson"):
-            entries = (entry for _, entry in islice(read_json_lines(path), 1000))
+        elif self.kind in (".json", ".jsonl", ".ndjson"):
+            entries = (entry for _, entry in islice(self._json(), 1000))
             self.columns = list(dict.fromkeys(n for entry in entries if isinstance(entry, dict) for n in entry))
         else:
             self.text = TextTable(path, dialect=dialect or Dialect())
@@ -81,10 +81,14 @@ class Table:
         """(row or line, column → value, or a BadRow) of each row, with at least these columns."""
         if self.kind == ".parquet":
             return self._parquet(columns)
-        if self.kind in (".jsonl", ".ndjson"):
-            return ((f"line {number}", entry) for number, entry in read_json_lines(self.path))
+        if self.kind in (".json", ".jsonl", ".ndjson"):
+            unit = "entry" if self.kind == ".json" else "line"
+            return ((f"{unit} {number}", entry) for number, entry in self._json())
         assert self.text is not None
         return ((f"line {row.line}", row.entry) for row in self.text.rows())
+
+    def _json(self) -> Iterable[tuple[int, Any]]:
+        return read_json_list(self.path) if self.kind == ".json" else read_json_lines(self.path)
 
     def _parquet(self, columns: Collection[str]) -> Iterator[tuple[str, Any]]:
         wanted = [column for column in self.columns if column in columns]
@@ -228,7 +232,7 @@ class TableRows:
                 self.counts.update({("read", f"fields ignored: {column}"): rows} if column not in wanted else {})
 
     def _dropped(self, name: str, entry: Any, bad: BadRow, folder: Path) -> Dropped:
-        detail, labels = bad.detail, ()
+        detail, labels = bad.detail, tuple[str, ...]()
         if isinstance(entry, dict):
             image = entry.get(self.roles.image)
             if isinstance(image, str):

@@ -115,7 +115,7 @@ def _sentence(work: Work, samples: int, changes: int) -> str:
         authors and f"{plain(authors)}.",
         link(title.removesuffix("."), work.url) + ".",
         issue and f"{plain(issue)}.",
-        cited and cited != title and f"{plain(cited.removesuffix('.'))}.",
+        f"{plain(cited.removesuffix('.'))}." if cited != title and cited else "",
     ]
     said = f"{' '.join(filter(None, made))} Licence: {licence}. {samples} {'sample' if samples == 1 else 'samples'}"
     return f"{said}; {'; '.join(_changes(changes))}." if changes else f"{said}."

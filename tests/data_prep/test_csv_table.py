@@ -79,6 +79,7 @@ def test_the_table_of_open_clip_needs_no_options(write, tmp_path):
         ("t.txt", "filepath|title\nimages/a.jpg|one; two\n"),
         ("t.tsv", "title \t filepath\none; two\timages/a.jpg\n\n"),
         ("t.jsonl", '{"filepath": "images/a.jpg", "title": "one; two"}\n\n'),
+        ("t.json", '[{"filepath": "images/a.jpg", "title": "one; two"}]'),
     ],
 )
 def test_forms_of_tables(write, name, text):
@@ -435,6 +436,14 @@ def test_paths_in_other_spellings(write, tmp_path):
     source = CsvTable(path)
     assert [sample.images["jpg"] for sample in samples(source)] == [jpeg(5), jpeg(6), jpeg(0)]
     assert source.planned == {"pictures without a row": 3}
+
+
+def test_names_without_endings_are_told_so(write):
+    source = CsvTable(write("filepath,title\nimages/a,One\nimages/x,Two\n"))
+    assert [item.detail for _, item in items(source)] == [
+        f"images/a is not in the image folder {source.folder.name}/; images/a.jpg is: write names with their endings",
+        f"images/x is not in the image folder {source.folder.name}/",
+    ]
 
 
 def test_options_of_the_text(write):
