@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from medvlp.build.clip import description_of, fill, load_clip
-from medvlp.config import ConfigError, LlavaConfig, TrainConfig, from_dict
+from medvlp.config import ConfigError, LanguageConfig, LlavaConfig, TrainConfig, from_dict
 from medvlp.data.conversations import ChatEncoder
 from medvlp.data.pictures import Processed
 from medvlp.data.templates import chat_template
@@ -47,25 +47,28 @@ def build_assistant(config: LlavaConfig) -> Assistant:
     return assistant
 
 
-def chat_encoder(assistant: Assistant, template: str) -> ChatEncoder:
+def chat_encoder(assistant: Assistant, language: LanguageConfig) -> ChatEncoder:
     """From conversations to the assistant's tokens.
 
-    Args:
-        template: model.language.template.
     Raises:
         ConfigError: the tokenizer has no template that says which words are the assistant's.
     """
+    return encoder_for(assistant.tokenizer, assistant.image_id, assistant.image_tokens, language)
+
+
+def encoder_for(tokenizer: Any, image_id: int, image_tokens: int, language: LanguageConfig) -> ChatEncoder:
+    """As `chat_encoder`, of the parts of an assistant."""
     try:
-        _, text = chat_template(assistant.tokenizer, template)
+        _, text = chat_template(tokenizer, language.template, language.thoughts, language.system)
     except ValueError as error:
         raise ConfigError(f"model.language.template: {error}") from None
-    return ChatEncoder(assistant.tokenizer, text, assistant.image_id, assistant.image_tokens)
+    return ChatEncoder(tokenizer, text, image_id, image_tokens, language.thoughts)
 
 
 def encoder_identity(encoder: ChatEncoder) -> str:
     """A hash of all that decides a conversation's tokens."""
     backend = encoder.tokenizer.backend_tokenizer.to_str()
-    parts = (backend, encoder.template, str(encoder.image_id), str(encoder.image_tokens))
+    parts = (backend, encoder.template, str(encoder.image_id), str(encoder.image_tokens), encoder.thoughts)
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
@@ -120,5 +123,6 @@ def load_assistant(path: str | Path) -> LoadedAssistant:
         fill(assistant.model, content["state_dict"])
         assistant.model.eval()
         template = str(card["assistant"]["template"])
-        encoder = ChatEncoder(assistant.tokenizer, template, assistant.image_id, assistant.image_tokens)
+        thoughts = config.model.language.thoughts
+        encoder = ChatEncoder(assistant.tokenizer, template, assistant.image_id, assistant.image_tokens, thoughts)
         return LoadedAssistant(assistant, encoder, config, card["weights_sha256"])

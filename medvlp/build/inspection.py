@@ -7,11 +7,11 @@ from pathlib import Path
 import torch
 from transformers import AddedToken
 
-from medvlp.build.assistant import encoder_identity
+from medvlp.build.assistant import encoder_for, encoder_identity
 from medvlp.build.clip import load_clip
 from medvlp.build.data import as_conversations, open_shards
 from medvlp.build.instruct import SELF_TESTED
-from medvlp.config import ConfigError, InstructConfig, LlavaConfig, TrainConfig, load_task
+from medvlp.config import InstructConfig, LlavaConfig, TrainConfig, load_task
 from medvlp.data.conversations import IMAGE, ChatEncoder, self_test
 from medvlp.data.costs import Measured
 from medvlp.data.examples import Examples
@@ -19,7 +19,6 @@ from medvlp.data.inspection import Rules, Seen, Together, image_hashes, look_at_
 from medvlp.data.lengths import DAMAGE, measured
 from medvlp.data.packing import shared_beginning
 from medvlp.data.problems import Finding, Problem
-from medvlp.data.templates import chat_template
 from medvlp.models.language import load_language
 from medvlp.models.towers import Reduce, load_tower, tower_from_clip
 from medvlp.shards.manifest import MANIFEST
@@ -46,11 +45,7 @@ def encoder_of(config: LlavaConfig) -> ChatEncoder:
         tokenizer.add_tokens([AddedToken(IMAGE, special=True, normalized=False)], special_tokens=True)
     if config.reduce.kind:
         tokens = Reduce(config.reduce.kind, config.reduce.factor).tokens(tokens)  # type: ignore[arg-type]
-    try:
-        _, text = chat_template(tokenizer, config.language.template)
-    except ValueError as error:
-        raise ConfigError(f"model.language.template: {error}") from None
-    return ChatEncoder(tokenizer, text, tokenizer.get_vocab()[IMAGE], tokens)
+    return encoder_for(tokenizer, tokenizer.get_vocab()[IMAGE], tokens, config.language)
 
 
 def look_at_sources(config: TrainConfig, watch: Watch) -> Iterator[Finding]:

@@ -31,7 +31,7 @@ def instruct(config: TrainConfig) -> Experiment:
     objective, max_pixels = config.objective, config.data.max_pixels
     assistant = build_assistant(config.model)
     check_window(assistant, objective.max_length)
-    encoder = chat_encoder(assistant, config.model.language.template)
+    encoder = chat_encoder(assistant, config.model.language)
     album = Album(assistant, objective.feature_cache, max_pixels)
     sources = Sources(album, encoder, objective, config.data.sources)
     module = Instruction(

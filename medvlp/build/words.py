@@ -21,7 +21,7 @@ def words(config: TrainConfig) -> Experiment:
     assert isinstance(config.model, LlavaConfig)
     objective = config.objective
     assistant = build_assistant(config.model)
-    encoder = chat_encoder(assistant, config.model.language.template)
+    encoder = chat_encoder(assistant, config.model.language)
     album = Album(assistant, objective.feature_cache, config.data.max_pixels)
     words_of = WordsOf(assistant.tokenizer, [source.texts for source in config.data.sources.values()])
     shares = word_shares(config, words_of)

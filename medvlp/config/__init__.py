@@ -1,6 +1,6 @@
 """Configuration: the schema, composition with Hydra, and the rules that join fields. Nothing here imports torch."""
 
-from medvlp.config.assistant import InstructConfig, LlavaConfig, WordsConfig
+from medvlp.config.assistant import InstructConfig, LanguageConfig, LlavaConfig, WordsConfig
 from medvlp.config.checks import ConfigError, check, check_ranks, require_prepared, suggestion
 from medvlp.config.compose import (
     as_dict,
@@ -49,6 +49,7 @@ __all__ = [
     "ExportConfig",
     "ImageConfig",
     "InstructConfig",
+    "LanguageConfig",
     "LlavaConfig",
     "ModelConfig",
     "ObjectiveConfig",

@@ -35,6 +35,11 @@ class LanguageConfig:
     template: str = ""
     """Chat template: empty is the tokenizer's own (or its family's, where its own has no generation markers), else a
     family's name or the path of a .jinja file."""
+    thoughts: str = ""
+    """Thoughts at the beginning of answers, `<think>` … `</think>`: dropped, kept (read, not trained on) or supervised; empty
+    refuses conversations that have them. With the last two, the model's own answers begin with thoughts."""
+    system: str = ""
+    """System turns: merge (before the first question) or drop; empty leaves them to the template, which may know none."""
     attention: str = "sdpa"
     """transformers' names: sdpa, eager, flex_attention, flash_attention_2."""
     quantization: str = ""

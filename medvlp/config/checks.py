@@ -298,6 +298,8 @@ def check_llava(model: LlavaConfig) -> None:
     one_of("model.reduce.kind", model.reduce.kind, ("", "average_pool", "pixel_shuffle"))
     one_of("model.language.quantization", model.language.quantization, ("", "nf4"))
     one_of("model.language.attention", model.language.attention, ATTENTION)
+    one_of("model.language.thoughts", model.language.thoughts, ("", "dropped", "kept", "supervised"))
+    one_of("model.language.system", model.language.system, ("", "merge", "drop"))
     if model.language.quantization and not model.lora.rank:
         raise ConfigError(
             f"model.language.quantization={model.language.quantization} cannot be trained by itself; set model.lora.rank"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medvlp.data.templates import render
+from medvlp.data.templates import render, split_thought
 from medvlp.shards import BadSample, Sample, Turn
 
 if TYPE_CHECKING:
@@ -45,12 +45,15 @@ class ChatEncoder:
         template: Jinja text with generation markers, from `chat_template`.
         image_id: the id of `<image>`.
         image_tokens: tokens that one image takes.
+        thoughts: of `templates.THOUGHTS`: what becomes of thoughts (`<think>` … `</think>`) at the beginning of an answer;
+            "" refuses answers that have them.
     """
 
     tokenizer: Any
     template: str
     image_id: int
     image_tokens: int
+    thoughts: str = ""
     _control: re.Pattern[str] = field(init=False, repr=False)
     _special_ids: frozenset[int] = field(init=False, repr=False)
     _newline: list[int] = field(init=False, repr=False)
@@ -74,16 +77,17 @@ class ChatEncoder:
         supervised token sees).
 
         Raises:
-            BadSample: `bad_roles`, `placeholder_count`, `broken_text`, `special_token_in_text`, `nothing_supervised`.
+            BadSample: `bad_roles`, `no_system_turn`, `placeholder_count`, `broken_text`, `special_token_in_text`,
+                `thoughts_not_chosen`, `nothing_supervised`.
         """
         self._check(turns, images, last="assistant")
         text, spans = self._render(turns)
         answers = sum(turn.role == "assistant" for turn in turns)
         if len(spans) != answers:
             raise BadSample("nothing_supervised", detail=f"the chat template marks {len(spans)} of {answers} answers")
-        cuts = [0, *(cut for span in spans for cut in span)]
-        pieces = self._pieces(text, cuts)
-        supervised = np.concatenate([np.full(len(piece), i % 2 == 1) for i, piece in enumerate(pieces)])
+        segments = self._segments(text, spans)
+        pieces = self._pieces(text, [0, *(end for end, _ in segments)])
+        supervised = np.concatenate([np.full(len(p), flag) for p, (_, flag) in zip(pieces, segments, strict=True)])
         ids, repeats = self._expand(pieces, images)
         return Encoded(ids, supervised.repeat(repeats))
 
@@ -96,7 +100,7 @@ class ChatEncoder:
         """
         self._check(turns, images, last="user")
         text, spans = self._render(turns, add_generation_prompt=True)
-        cuts = [0, *(cut for span in spans for cut in span), len(text)]
+        cuts = [0, *(end for end, _ in self._segments(text, spans)), len(text)]
         return self._expand(self._pieces(text, cuts), images)[0]
 
     def ends(self) -> list[int]:
@@ -106,7 +110,7 @@ class ChatEncoder:
         return [last] if last in self._special_ids else []
 
     def answers(self, encoded: Encoded) -> list[str]:
-        """Every run of supervised tokens as text, without the token that ends it."""
+        """Every run of supervised tokens as text, without the token that ends it, thoughts included."""
         texts = []
         for start, stop in _runs(encoded.supervised):
             run = encoded.ids[start:stop].tolist()
@@ -127,12 +131,19 @@ class ChatEncoder:
                 raise BadSample("placeholder_count", detail=f"turn {number}: {IMAGE} stands in the {turn.role}'s words")
             if broken := _SURROGATE.search(turn.text):
                 raise BadSample("broken_text", detail=f"turn {number}: character {broken.start()} is half of a pair")
-            if found := self._control.search(turn.text):
+            thought, words = split_thought(turn.text) if turn.role == "assistant" else ("", turn.text)
+            if found := self._control.search(thought) or self._control.search(words):
                 raise BadSample(
                     "special_token_in_text",
                     detail=f"turn {number}: {found[0]!r} would be read as a control token; take it out of the text",
                 )
-            if turn.role == "assistant" and not turn.text.strip():
+            if thought and not self.thoughts:
+                raise BadSample(
+                    "thoughts_not_chosen",
+                    detail=f"turn {number} begins with thoughts (<think>); set model.language.thoughts=dropped, kept (read, "
+                    "not trained on) or supervised",
+                )
+            if turn.role == "assistant" and not words.strip():
                 raise BadSample("nothing_supervised", detail=f"turn {number}: the answer is empty")
         if placeholders != images:
             raise BadSample("placeholder_count", detail=f"{placeholders} × {IMAGE} for {images} images")
@@ -140,11 +151,38 @@ class ChatEncoder:
     def _render(self, turns: Sequence[Turn], add_generation_prompt: bool = False) -> tuple[str, list[tuple[int, int]]]:
         from jinja2 import TemplateError
 
-        messages = [{"role": turn.role, "content": turn.text} for turn in turns]
+        messages = [{"role": turn.role, "content": self._words(turn)} for turn in turns]
         try:
             return render(self.tokenizer, self.template, messages, add_generation_prompt)
         except TemplateError as error:
+            if turns[0].role == "system":
+                self._render(turns[1:], add_generation_prompt)
+                raise BadSample(
+                    "no_system_turn",
+                    detail="the chat template knows no system turn; set model.language.system=merge (it goes before the first "
+                    "question) or drop",
+                ) from None
             raise BadSample("bad_roles", detail=f"the chat template refuses: {error}") from None
+
+    def _words(self, turn: Turn) -> str:
+        """A turn's text; an answer without thoughts, or with them in the one form that templates look for."""
+        if turn.role != "assistant":
+            return turn.text
+        thought, answer = split_thought(turn.text)
+        return f"<think>\n{thought}\n</think>\n\n{answer}" if thought and self.thoughts != "dropped" else answer
+
+    def _segments(self, text: str, spans: Sequence[tuple[int, int]]) -> list[tuple[int, bool]]:
+        """(end, whether supervised) of each stretch of a text up to its last answer. Thoughts that are only read are a stretch
+        of their own: a prompt ends before them, what is supervised begins behind them."""
+        segments: list[tuple[int, bool]] = []
+        for begin, end in spans:
+            segments.append((begin, False))
+            thought_end = text.rfind("</think>", begin, end) if self.thoughts == "kept" else -1
+            if thought_end >= 0:
+                answer = text[thought_end + len("</think>") : end].lstrip()
+                segments.append((end - len(answer), False))
+            segments.append((end, True))
+        return segments
 
     def _pieces(self, text: str, cuts: Sequence[int]) -> list[list[int]]:
         """Tokens between neighbouring cuts. What a piece's tokens are depends on what stands before it, never on what
@@ -201,6 +239,7 @@ def self_test(encoder: ChatEncoder, samples: Sequence[Sample]) -> None:
         ValueError: they differ, or none of the samples could be encoded.
     """
     tested, problem = 0, "there are no conversations"
+    trained = encoder.thoughts == "supervised"
     for sample in samples:
         for number, conversation in enumerate(sample.conversations):
             place = f"{sample.key}, conversation {conversation.id or number}"
@@ -209,12 +248,13 @@ def self_test(encoder: ChatEncoder, samples: Sequence[Sample]) -> None:
             except BadSample as error:  # loading counts and replaces it
                 problem = f"the last of them, {place}: {error}"
                 continue
-            expected = [turn.text for turn in conversation.turns if turn.role == "assistant"]
-            found = encoder.answers(encoded)
-            if [_plain(encoder, text) for text in expected] != [text.strip() for text in found]:
+            said = [split_thought(turn.text) for turn in conversation.turns if turn.role == "assistant"]
+            expected = [part for thought, answer in said for part in (thought if trained else "", answer) if part]
+            found = [part.strip() for text in encoder.answers(encoded) for part in split_thought(text) if part]
+            if [_plain(encoder, text) for text in expected] != found:
                 raise ValueError(
                     f"{place}: the supervised tokens are not the assistant's turns, so training would learn something else. "
-                    f"Expected {expected}, found {found}. Check model.template; medvlp check shows the tokens in colour"
+                    f"Expected {expected}, found {found}. Check model.language.template; medvlp check shows the tokens in colour"
                 )
             tested += 1
     if not tested:

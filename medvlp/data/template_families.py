@@ -1,7 +1,12 @@
 """Chat templates of known families, in Jinja, with generation markers around each answer and the token that ends it.
 
-Without the markers they render what the family's published template renders for turns of plain text.
+Without the markers they render what the family's published template renders for turns of plain text, but for those in
+`RECOGNISED`: families whose own rendering of an earlier turn depends on what follows it.
 """
+
+import re
+
+from medvlp.data.reasoning_families import PUBLISHED, REASONING
 
 CHATML_TURNS = """\
 {%- for message in messages -%}
@@ -101,6 +106,76 @@ def _mistral(after_answer: str) -> str:
     )
 
 
+SYSTEM_FIRST = """\
+{%- set system = '' -%}
+{%- if messages[0]['role'] == 'system' -%}
+{%- set system, messages = messages[0]['content'] + '\n\n', messages[1:] -%}
+{%- endif -%}
+"""
+
+
+def _mistral_v3(blank: str, answer: str, question: str = "loop.first") -> str:
+    """[INST] and [/INST] as control tokens; the system turn stands before the first question.
+
+    blank: between the tokens and the words. question: before which the system turn stands.
+    """
+    return f"""\
+{SYSTEM_FIRST}\
+{{{{ bos_token }}}}
+{{%- for message in messages -%}}
+{{%- if message['role'] == 'assistant' -%}}
+{{%- generation -%}}{{{{ '{blank}' + {answer} + eos_token }}}}{{%- endgeneration -%}}
+{{%- else -%}}
+{{{{ '[INST]{blank}' + (system if {question} else '') + message['content'] + '[/INST]' }}}}
+{{%- endif -%}}
+{{%- endfor -%}}
+"""
+
+
+def _mistral_v7(blank: str) -> str:
+    """[SYSTEM_PROMPT] too is a control token; `default_system` is what the family says without a system turn."""
+    return f"""\
+{{%- if messages[0]['role'] == 'system' -%}}
+{{%- set system, messages = messages[0]['content'], messages[1:] -%}}
+{{%- else -%}}
+{{%- set system = default_system | default('') -%}}
+{{%- endif -%}}
+{{{{ bos_token + ('[SYSTEM_PROMPT]{blank}' + system + '[/SYSTEM_PROMPT]' if system else '') }}}}
+{{%- for message in messages -%}}
+{{%- if message['role'] == 'assistant' -%}}
+{{%- generation -%}}{{{{ '{blank}' + message['content'] + eos_token }}}}{{%- endgeneration -%}}
+{{%- else -%}}
+{{{{ '[INST]{blank}' + message['content'] + '[/INST]' }}}}
+{{%- endif -%}}
+{{%- endfor -%}}
+"""
+
+
+LLAMA_4 = """\
+{{ bos_token }}
+{%- for message in messages -%}
+{{ '<|header_start|>' + message['role'] + '<|header_end|>\n\n' }}
+{%- if message['role'] == 'assistant' -%}
+{%- generation -%}{{ message['content'] + '<|eot|>' }}{%- endgeneration -%}
+{%- else -%}
+{{ (message['content'] | trim if message['role'] == 'system' else message['content']) + '<|eot|>' }}
+{%- endif -%}
+{%- endfor -%}
+{%- if add_generation_prompt -%}{{ '<|header_start|>assistant<|header_end|>\n\n' }}{%- endif -%}
+"""
+
+PHI_4 = """\
+{%- for message in messages -%}
+{{ '<|im_start|>' + message['role'] + '<|im_sep|>' }}
+{%- if message['role'] == 'assistant' -%}
+{%- generation -%}{{ message['content'] + '<|im_end|>' }}{%- endgeneration -%}
+{%- else -%}
+{{ message['content'] + '<|im_end|>' }}
+{%- endif -%}
+{%- endfor -%}
+{%- if add_generation_prompt -%}{{ '<|im_start|>assistant<|im_sep|>' }}{%- endif -%}
+"""
+
 VICUNA_SYSTEM = (
     "A chat between a curious user and an artificial intelligence assistant. "
     "The assistant gives helpful, detailed, and polite answers to the user\\'s questions."
@@ -191,5 +266,26 @@ FAMILIES: dict[str, str] = {
     "phi-3": _role_tags(r"\n", "'<|end|>'", r"\n", last="eos_token"),
     "phi-4-mini": _role_tags("", "'<|end|>'", "", last="eos_token"),
     "zephyr": _role_tags(r"\n", "eos_token", r"\n"),
+    "phi-4": PHI_4,
+    "llama-4": LLAMA_4,
+    "mistral-v3": _mistral_v3(" ", "(message['content'] | trim)"),
+    "mistral-v3-tekken": _mistral_v3("", "message['content']"),
+    "mistral-v7": _mistral_v7(" "),
+    "mistral-v7-tekken": _mistral_v7(""),
+    **REASONING,
 }
 """Family → template with generation markers."""
+
+RECOGNISED: dict[str, str] = {
+    "mistral-v3": _mistral_v3(" ", "(message['content'] | trim)", question="loop.last"),
+    "mistral-v3-tekken": _mistral_v3("", "message['content']", question="loop.last"),
+    **PUBLISHED,
+}
+"""Family → what its own template renders, where training needs another: Mistral's moves the system turn to the last question."""
+
+DEFAULT_SYSTEM = {
+    "smollm3": re.compile(r"## Custom Instructions\n\n(.+?)\n\n<\|im_end\|>", re.DOTALL),
+    "mistral-v7": re.compile(r"\[SYSTEM_PROMPT\] (.+?)\[/SYSTEM_PROMPT\]", re.DOTALL),
+    "mistral-v7-tekken": re.compile(r"\[SYSTEM_PROMPT\](.+?)\[/SYSTEM_PROMPT\]", re.DOTALL),
+}
+"""Family → where a tokenizer's own template says what stands for a system turn; models of one family differ in it."""

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from medvlp.data.conversations import IMAGE, ChatEncoder
 from medvlp.data.pictures import Pictures
+from medvlp.data.templates import split_thought
 from medvlp.eval.answers import CLOSED, OPEN, normalize, yes_no
 from medvlp.models.generate import Answerer, Ids
 from medvlp.shards import BadSample, Conversation, Sample, ShardDataset, Turn
@@ -185,7 +186,7 @@ def question_of(name: str, conversation: Conversation, choice: Choice) -> Questi
         raise BadSample(f"{LANGUAGE}{language or 'not stated'}")
     if len(turns) < 2 or turns[-1].role != "assistant" or not turns[-1].text.strip():
         raise BadSample("no_answer")
-    target = turns[-1].text
+    target = split_thought(turns[-1].text)[1]
     closed = yes_no(target) is not None and yes_no(target) == normalize(target)
     answer_type = str(stated.get("answer_type") or (CLOSED if closed else OPEN))
     if answer_type not in (choice.answer_types or ANSWER_TYPES):

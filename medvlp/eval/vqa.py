@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from medvlp.data.templates import split_thought
 from medvlp.eval.controls import BEST_CONSTANT, BLANK_IMAGE, CONTROLS, SHUFFLED_IMAGES, derangement
 from medvlp.eval.embeddings import ImageEmbeddings, Item, _on_all_ranks
 from medvlp.eval.exclusions import exclusion_lines, mistaken, slip
@@ -294,7 +295,7 @@ def reply(respondent: Respondent, seen: Sequence[tuple[Case, Tensor]], max_new_t
     asked = [(question, case.images, pixels) for case, pixels in seen for question in case.questions]
     prompt, continuation = respondent.encoder.prompt, respondent.continuation
     jobs = [(prompt(question.turns, images), pixels) for question, images, pixels in asked]
-    texts = [text.strip() for text in respondent.answerer.answers(jobs, max_new_tokens)]
+    texts = [split_thought(text)[1].strip() for text in respondent.answerer.answers(jobs, max_new_tokens)]
     choosing = [i for i, (question, _, _) in enumerate(asked) if question.options]
     if not choosing:
         return [Reply(text) for text in texts]

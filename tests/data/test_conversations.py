@@ -209,18 +209,14 @@ def test_bad_conversations(turns, images, reason, detail):
 @pytest.mark.parametrize(
     ("family", "turns", "detail"),
     [
-        (
-            "gemma",
-            dialogue("Is it?", "Yes.", system="Be brief."),
-            "the chat template refuses: .* system turn is not known",
-        ),
-        ("mistral", dialogue("Is it?", "Yes.", system="Be brief."), "the chat template refuses"),
+        ("gemma", dialogue("Is it?", "Yes.", system="Be brief."), r"set model\.language\.system=merge .* or drop"),
+        ("mistral", dialogue("Is it?", "Yes.", system="Be brief."), r"set model\.language\.system=merge"),
     ],
 )
-def test_turns_that_a_template_refuses(family, turns, detail):
+def test_a_system_turn_that_a_family_does_not_know(family, turns, detail):
     with pytest.raises(BadSample, match=detail) as caught:
         ENCODERS[family].encode(turns, 0)
-    assert caught.value.reason == "bad_roles"
+    assert caught.value.reason == "no_system_turn"
 
 
 def test_a_prompt_ends_with_a_question():
@@ -271,7 +267,8 @@ def test_the_self_test_names_what_differs():
         + "{{ m.content }}<|im_end|>\n{% endif %}{% endfor %}"
     )
     with pytest.raises(
-        ValueError, match=r"s-0, conversation q0: .*Expected \['Yes.'\], found \['Is it big\?'\]. Check model.template"
+        ValueError,
+        match=r"s-0, conversation q0: .*Expected \['Yes.'\], found \['Is it big\?'\]. Check model.language.template",
     ):
         self_test(replace(CHATML, template=wrong), samples(PAIR))
 

@@ -5,7 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jinja2 import TemplateError
 
-from medvlp.data.template_families import FAMILIES
+from medvlp.data import templates as module
+from medvlp.data.reasoning_families import REASONING
+from medvlp.data.template_families import DEFAULT_SYSTEM, FAMILIES, RECOGNISED
 from medvlp.data.templates import DATE, chat_template, render
 from tests.data.tiny_tokenizer import PUBLISHED, tiny_tokenizer
 
@@ -37,7 +39,10 @@ def tokenizer_with(template: str | None, family: str = "chatml"):
 
 @pytest.mark.parametrize("family", PUBLISHED)
 def test_a_family_is_recognised_by_what_its_template_renders(family):
-    assert chat_template(TOKENIZERS[family]) == (family, FAMILIES[family])
+    name, template = chat_template(TOKENIZERS[family])
+    assert name == family
+    assert template.endswith(FAMILIES[family])
+    assert (template == FAMILIES[family]) == (family not in REASONING and family not in DEFAULT_SYSTEM)
 
 
 def test_every_family_is_tested():
@@ -58,7 +63,9 @@ def test_marked_templates_render_what_the_published_ones_render(family, contents
         except TemplateError:
             return "refused"
 
-    assert text(FAMILIES[family]) == text(PUBLISHED[family])
+    tokenizer, published = TOKENIZERS[family], module._dated(PUBLISHED[family])
+    default = module._with_default(tokenizer, family, published)
+    assert text(default + RECOGNISED.get(family, FAMILIES[family])) == text(published)
 
 
 @pytest.mark.parametrize(
@@ -139,6 +146,12 @@ def test_a_tokenizers_own_markers_are_used():
     assert chat_template(tokenizer_with(template)) == ("own", template)
 
 
+def test_markers_in_wrong_places_do_not_hide_the_family():
+    """SmolLM3's enclose the header of an answer, others leave its end out."""
+    template = own_template("<|im_start|>assistant\n{% generation %}{{ m.content }}{% endgeneration %}<|im_end|>\n")
+    assert chat_template(tokenizer_with(template)) == ("chatml", FAMILIES["chatml"])
+
+
 def test_a_marker_that_marks_nothing_is_none():
     tokenizer = tokenizer_with("{# {% generation %} #}" + PUBLISHED["chatml"])
     assert chat_template(tokenizer)[0] == "chatml"
@@ -191,7 +204,7 @@ def test_what_looks_like_a_family_but_renders_otherwise_is_not_guessed(template)
         (own_template("<|im_start|>assistant\n" + MARKED, ASK.replace("\n", " \n")), "", "is not the prompt"),
         # the end of an answer is left out
         (
-            own_template("<|im_start|>assistant\n{% generation %}{{ m.content }}{% endgeneration %}<|im_end|>\n"),
+            own_template("<|im_start|>assistant\n{% generation %}{{ m.content }}{% endgeneration %} <|im_end|>\n"),
             "",
             r"ends an answer with 'On the left.', in which the tokenizer .* knows no special token",
         ),

@@ -36,6 +36,46 @@ _GEMMA_TURN = (
 )
 _GEMMA_ASK = "{% if add_generation_prompt %}<start_of_turn>model{{ '\n' }}{% endif %}"
 
+_MISTRAL = (
+    "{{ bos_token }}{% for m in messages %}{% if m.role == 'user' %}[INST]BLANK"
+    "{% if loop.last and system is defined %}{{ system + '\n\n' }}{% endif %}{{ m.content }}[/INST]"
+    "{% else %}BLANK{{ ANSWER + eos_token }}{% endif %}{% endfor %}"
+)
+_MISTRAL_SYSTEM = (
+    "{% if system is not defined %}{% set system = 'You are Mistral, of {{ today }}. \"ok\"' %}{% endif %}"
+    "{{ bos_token }}[SYSTEM_PROMPT]BLANK{{ system }}[/SYSTEM_PROMPT]{% for m in messages %}"
+    "{% if m.role == 'user' %}[INST]BLANK{{ m.content }}[/INST]{% else %}BLANK{{ m.content + eos_token }}{% endif %}{% endfor %}"
+)
+_SMOLLM3 = (
+    "{% if enable_thinking is not defined %}{% set enable_thinking = true %}{% endif %}"
+    "{% set mode = '/think' if enable_thinking else '/no_think' %}"
+    "<|im_start|>system\n## Metadata\n\nKnowledge Cutoff Date: June 2025\nToday Date: {{ strftime_now('%d %B %Y') }}\n"
+    "Reasoning Mode: {{ mode }}\n\n## Custom Instructions\n\n"
+    "{% set custom = messages[0].content.rstrip() if messages[0].role == 'system' else '' %}"
+    "{{ custom or ('You think in two sections.' if enable_thinking else 'You are brief.') }}\n\n<|im_end|>\n"
+    "{% for m in messages %}{% if m.role == 'user' %}<|im_start|>user\n{{ m.content }}<|im_end|>\n{% endif %}"
+    "{% if m.role == 'assistant' %}{% generation %}<|im_start|>assistant\n"
+    "{{ ('' if enable_thinking else '<think>\n\n</think>\n') + m.content.lstrip('\n') }}<|im_end|>\n"
+    "{% endgeneration %}{% endif %}"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant{{ '\n' }}"
+    "{% if not enable_thinking %}<think>\n\n</think>{{ '\n' }}{% endif %}{% endif %}"
+)
+_WITHOUT_THOUGHT = "{% set c = m.content.split('</think>')[-1] %}"
+
+
+def _qwen3(asked: str = "") -> str:
+    return (
+        "{% for m in messages %}<|im_start|>{{ m.role }}\n{% if m.role == 'assistant' %}"
+        + _WITHOUT_THOUGHT
+        + "{% set t = m.content.split('</think>')[0].split('<think>')[-1].strip('\n') if '</think>' in m.content else '' %}"
+        "{% if loop.last %}<think>\n{{ t }}\n</think>\n\n{{ c.lstrip('\n') }}"
+        "{% else %}{{ c }}{% endif %}{% else %}{{ m.content }}{% endif %}<|im_end|>\n"
+        "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant{{ '\n' }}"
+        + (asked or "{% if enable_thinking is defined and not enable_thinking %}<think>\n\n</think>\n\n{% endif %}")
+        + "{% endif %}"
+    )
+
+
 PUBLISHED: dict[str, str] = {
     "chatml": _chatml(),
     "smollm2": _chatml("You are a helpful AI assistant named SmolLM, trained by Hugging Face"),
@@ -79,6 +119,25 @@ PUBLISHED: dict[str, str] = {
     "{% if add_generation_prompt %}<|assistant|>{{ '\n' }}{% else %}{{ eos_token }}{% endif %}",
     "phi-4-mini": "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% else %}{{ eos_token }}{% endif %}",
+    "phi-4": "{% for m in messages %}<|im_start|>{{ m.role }}<|im_sep|>{{ m.content }}<|im_end|>{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant<|im_sep|>{% endif %}",
+    "llama-4": _SPLIT_SYSTEM + "{{ bos_token }}{% if system is defined %}<|header_start|>system<|header_end|>\n\n"
+    "{{ system.strip() }}<|eot|>{% endif %}{% for m in messages %}<|header_start|>{{ m.role }}<|header_end|>\n\n"
+    "{{ m.content }}<|eot|>{% endfor %}{% if add_generation_prompt %}<|header_start|>assistant<|header_end|>{{ '\n\n' }}"
+    "{% endif %}",
+    "mistral-v3": _SPLIT_SYSTEM + _MISTRAL.replace("BLANK", " ").replace("ANSWER", "m.content.strip()"),
+    "mistral-v3-tekken": _SPLIT_SYSTEM + _MISTRAL.replace("BLANK", "").replace("ANSWER", "m.content"),
+    "mistral-v7": _SPLIT_SYSTEM + _MISTRAL_SYSTEM.replace("BLANK", " "),
+    "mistral-v7-tekken": _SPLIT_SYSTEM + _MISTRAL_SYSTEM.replace("BLANK", ""),
+    "qwen3": _qwen3(),
+    "qwen3-thinking": _qwen3("<think>{{ '\n' }}"),
+    "smollm3": _SMOLLM3,
+    "deepseek-r1": _SPLIT_SYSTEM
+    + "{{ bos_token }}{% if system is defined %}{{ system }}{% endif %}{% for m in messages %}"
+    "{% if m.role == 'user' %}<｜User｜>{{ m.content }}{% else %}"
+    + _WITHOUT_THOUGHT
+    + "<｜Assistant｜>{{ c + eos_token }}"
+    "{% endif %}{% endfor %}{% if add_generation_prompt %}<｜Assistant｜><think>{{ '\n' }}{% endif %}",
     "zephyr": "{% for m in messages %}<|{{ m.role }}|>\n{{ m.content + eos_token }}{{ '\n' }}"
     "{% if loop.last and add_generation_prompt %}<|assistant|>{{ '\n' }}{% endif %}{% endfor %}",
 }
@@ -91,9 +150,21 @@ _SPECIAL: dict[str, tuple[str, str, list[str]]] = {
     "gemma": ("<bos>", "<eos>", ["<start_of_turn>", "<end_of_turn>"]),
     "phi": ("<s>", "<|endoftext|>", _ROLE_TAGS),
     "sentencepiece": ("<s>", "</s>", []),
+    "phi-4": ("<|endoftext|>", "<|im_end|>", ["<|im_start|>", "<|im_sep|>"]),
+    "llama-4": ("<|begin_of_text|>", "<|eot|>", ["<|header_start|>", "<|header_end|>"]),
+    "mistral": ("<s>", "</s>", ["[INST]", "[/INST]", "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]"]),
+    "deepseek": ("<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>", ["<｜User｜>", "<｜Assistant｜>"]),
 }
+_NOT_SPECIAL = {
+    "qwen3": ["<think>", "</think>"],
+    "qwen3-thinking": ["<think>", "</think>"],
+    "smollm3": ["<think>", "</think>"],
+}
+"""Tokens of their own that are not special ones, as the families have them."""
 _KIND = {
-    **dict.fromkeys(("chatml", "smollm2", "qwen2", "qwen2.5"), "chatml"),
+    **dict.fromkeys(("chatml", "smollm2", "qwen2", "qwen2.5", *_NOT_SPECIAL), "chatml"),
+    **dict.fromkeys(("mistral-v3", "mistral-v3-tekken", "mistral-v7", "mistral-v7-tekken"), "mistral"),
+    **{"phi-4": "phi-4", "llama-4": "llama-4", "deepseek-r1": "deepseek"},
     **dict.fromkeys(("llama-3", "llama-3.1"), "llama-3"),
     **dict.fromkeys(("gemma", "gemma-3"), "gemma"),
     **dict.fromkeys(("phi-3", "phi-4-mini"), "phi"),
@@ -113,11 +184,13 @@ def tiny_tokenizer(family: str = "chatml", vocabulary: int = 500) -> PreTrainedT
     """
     kind = _KIND[family]
     bos, eos, more = _SPECIAL[kind]
-    if kind == "sentencepiece":
+    if kind == "sentencepiece" or family in ("mistral-v3", "mistral-v7"):
         backend = _sentencepiece_like(vocabulary)
     else:
-        backend = _byte_level(vocabulary, words=_LLAMA_3_WORDS if family.startswith(("llama-3", "qwen")) else "")
+        with_words = family.startswith(("llama-3", "llama-4", "qwen", "deepseek"))
+        backend = _byte_level(vocabulary, words=_LLAMA_3_WORDS if with_words else "")
     backend.add_special_tokens([AddedToken(token, normalized=False) for token in (bos, eos, *more, "<pad>", "<image>")])
+    backend.add_tokens([AddedToken(token, normalized=False) for token in _NOT_SPECIAL.get(family, [])])
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=backend, bos_token=bos, eos_token=eos, pad_token="<pad>", clean_up_tokenization_spaces=False
     )
