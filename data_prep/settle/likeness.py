@@ -5,6 +5,9 @@ Shapes: P pairs, S a thumbnail's side.
 A perceptual hash knows low frequencies only: chest radiographs of two people can share most of its bits. A copy, however it was
 re-encoded, scaled or brightened, correlates with its original almost perfectly; a cropped one does once the crop has
 been undone, which is a zoom and a shift along each axis, found by least squares (Lucas and Kanade 1981, with gain and offset).
+
+That tells pictures of different kinds apart. Neighbouring slices of a head, or those of two heads, share outline, surround and
+most of their anatomy, and correlate by these alone; `residuals.py` looks at what is left of them, place by place.
 """
 
 from __future__ import annotations
@@ -15,10 +18,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-SIDE = 64
+SIDE = 128
 """Rows and columns of a thumbnail."""
 
-UNALIGNED_SIDE, ALIGN_SIDE = 16, 32
+UNALIGNED_SIDE, ALIGN_SIDE, COMPARED_SIDE = 16, 32, 64
 STEPS = 5
 LEAST_GAIN = 3e-4
 """Of correlation, by one step: below it another step is not taken."""
@@ -45,62 +48,75 @@ def is_flat(thumbnails_NSS: NDArray[Any]) -> NDArray[np.bool_]:
     return thumbnails_NSS.reshape(len(thumbnails_NSS), -1).std(1, dtype=np.float32) < FLAT
 
 
-def likeness(a_PSS: NDArray[np.uint8], b_PSS: NDArray[np.uint8], zoom: float) -> tuple[Floats, Floats]:
-    """Two correlations from -1 to 1 of a, brought onto b, with b: of the pictures, and of their fine structure alone.
+def likeness(a_PSS: NDArray[np.uint8], b_PSS: NDArray[np.uint8], zoom: float) -> tuple[Floats, Floats, Floats]:
+    """Two correlations from -1 to 1 of a, brought onto b, with b: of the pictures, and of their fine structure alone; and
+    the placing (P, 4) that brought it there.
 
     zoom: the share of a's side that b is thought to show, from which the alignment starts. Pairs that are clearly two
     pictures get (-1, -1). Rounded to four digits, so that the last bits of another machine decide nothing.
     """
     score_P, detail_P = (np.full(len(a_PSS), -1, np.float32) for _ in range(2))
+    placed_P4 = _straight(len(a_PSS), zoom)
     for start in range(0, len(a_PSS), BATCH):
         its = np.arange(start, min(start + BATCH, len(a_PSS)))
         its = its[_unaligned(a_PSS[its], b_PSS[its], zoom) >= MIN_UNALIGNED]
-        coarse_P, placing_P4 = _align(_coarse(a_PSS[its]), _coarse(b_PSS[its]), _straight(len(its), zoom))
+        coarse_P, placing_P4 = align(
+            _pooled(a_PSS[its], ALIGN_SIDE), _pooled(b_PSS[its], ALIGN_SIDE), _straight(len(its), zoom)
+        )
         close_P = coarse_P >= MIN_ALIGNED
         its, placing_P4 = its[close_P], placing_P4[close_P]
-        a_float_PSS, b_float_PSS = _blurred(a_PSS[its]), _blurred(b_PSS[its])
-        score_P[its], placing_P4 = _align(a_float_PSS, b_float_PSS, placing_P4)
-        moved_PSS, weight_PSS = _placed(a_float_PSS, placing_P4)
+        a_float_PSS, b_float_PSS = _pooled(a_PSS[its], COMPARED_SIDE), _pooled(b_PSS[its], COMPARED_SIDE)
+        score_P[its], placing_P4 = align(a_float_PSS, b_float_PSS, placing_P4)
+        moved_PSS, weight_PSS = place(a_float_PSS, placing_P4)
         detail_P[its] = _correlation(_detail(moved_PSS), _detail(b_float_PSS), weight_PSS)
-    return score_P.round(4), detail_P.round(4)
+        placed_P4[its] = placing_P4
+    return score_P.round(4), detail_P.round(4), placed_P4
 
 
 def _unaligned(a_PSS: NDArray[np.uint8], b_PSS: NDArray[np.uint8], zoom: float) -> Floats:
     """Correlation of the coarsest versions as they are: two small products instead of an alignment."""
     pool_CS = _pool(UNALIGNED_SIDE)
-    zoomed_CS = pool_CS @ _samplers(_straight(1, zoom), SIDE)[0][0]
+    zoomed_CS = pool_CS @ _samplers(_straight(1, zoom), SIDE, 0)[0][0]
     a_PCC = zoomed_CS @ a_PSS.astype(np.float32) @ zoomed_CS.T
     b_PCC = pool_CS @ b_PSS.astype(np.float32) @ pool_CS.T
     return _correlation(a_PCC, b_PCC, np.ones_like(a_PCC))
 
 
-def _coarse(t_PSS: NDArray[np.uint8]) -> Floats:
-    pool_CS = _pool(ALIGN_SIDE)
-    return _blurred(pool_CS @ t_PSS.astype(np.float32) @ pool_CS.T)
+def _pooled(t_PSS: NDArray[np.uint8], side: int) -> Floats:
+    # Cells of a thumbnail average other pixels once a picture was cropped; a blur over neighbouring cells makes up for it.
+    pool_CS = smoother((1 / 4, 1 / 2, 1 / 4), 1, side) @ _pool(side)
+    pooled_PSS: Floats = pool_CS @ t_PSS.astype(np.float32) @ pool_CS.T
+    return pooled_PSS
 
 
-def _align(a_PSS: Floats, b_PSS: Floats, placing_P4: Floats) -> tuple[Floats, Floats]:
-    """The best correlation on the way of at most `STEPS` steps from a placing, and the placing that gave it."""
-    best_P, best_P4 = _placed_score(a_PSS, b_PSS, placing_P4), placing_P4.copy()
+def align(
+    a_PSS: Floats, b_PSS: Floats, placing_P4: Floats, least_gain: float = LEAST_GAIN, margin: int = 0
+) -> tuple[Floats, Floats]:
+    """The best correlation on the way of at most `STEPS` steps from a placing, and the placing that gave it.
+
+    margin: cells at the edges of both pictures that do not count.
+    """
+    best_P, best_P4 = _placed_score(a_PSS, b_PSS, placing_P4, margin), placing_P4.copy()
     moving = np.arange(len(a_PSS))
     for _ in range(STEPS):
         its_a_PSS, its_b_PSS = a_PSS[moving], b_PSS[moving]
-        step_P4 = _step(its_a_PSS, its_b_PSS, best_P4[moving])
+        step_P4 = _step(its_a_PSS, its_b_PSS, best_P4[moving], margin)
         tried_P4 = np.clip(best_P4[moving] + step_P4, _LEAST_4, _MOST_4)
-        score_P = _placed_score(its_a_PSS, its_b_PSS, tried_P4)
+        score_P = _placed_score(its_a_PSS, its_b_PSS, tried_P4, margin)
         gain_P = score_P - best_P[moving]
         better = moving[gain_P > 0]
         best_P[better], best_P4[better] = score_P[gain_P > 0], tried_P4[gain_P > 0]
-        moving = moving[gain_P > LEAST_GAIN]
+        moving = moving[gain_P > least_gain]
         if not len(moving):
             break
     return best_P, best_P4
 
 
-def _placed_score(a_PSS: Floats, b_PSS: Floats, placing_P4: Floats) -> Floats:
-    moved_PSS, weight_PSS = _placed(a_PSS, placing_P4)
+def _placed_score(a_PSS: Floats, b_PSS: Floats, placing_P4: Floats, margin: int) -> Floats:
+    moved_PSS, weight_PSS = place(a_PSS, placing_P4, margin)
     score_P = _correlation(moved_PSS, b_PSS, weight_PSS)
-    score_P[weight_PSS.mean((1, 2)) < MIN_OVERLAP] = -1
+    side = a_PSS.shape[1]
+    score_P[weight_PSS.sum((1, 2)) < MIN_OVERLAP * (side - 2 * margin) ** 2] = -1
     return score_P
 
 
@@ -111,32 +127,40 @@ def _straight(pairs: int, zoom: float) -> Floats:
     return placing_P4
 
 
-def _placed(t_PSS: Floats, placing_P4: Floats) -> tuple[Floats, Floats]:
-    """The picture as placed, and the weight of each cell: 0 where it would show what is outside."""
-    rows_PSS, columns_PSS, weight_PSS = _samplers(placing_P4, t_PSS.shape[1])
+def place(t_PSS: Floats, placing_P4: Floats, margin: int = 0) -> tuple[Floats, Floats]:
+    """The picture as placed, and the weight of each cell: 0 where it would show what is outside, or in the margin."""
+    rows_PSS, columns_PSS, weight_PSS = _samplers(placing_P4, t_PSS.shape[1], margin)
     moved_PSS: Floats = rows_PSS @ t_PSS @ columns_PSS
     return moved_PSS, weight_PSS
 
 
-def _samplers(placing_P4: Floats, side: int) -> tuple[Floats, Floats, Floats]:
+def _samplers(placing_P4: Floats, side: int, margin: int) -> tuple[Floats, Floats, Floats]:
     """Matrices that resample the rows, and (transposed) the columns, and the weights of the cells."""
-    rows_PSS, inside_y_PS = _sampler(placing_P4[:, 0], placing_P4[:, 1], side)
-    columns_PSS, inside_x_PS = _sampler(placing_P4[:, 2], placing_P4[:, 3], side)
+    rows_PSS, inside_y_PS = _sampler(placing_P4[:, 0], placing_P4[:, 1], side, margin)
+    columns_PSS, inside_x_PS = _sampler(placing_P4[:, 2], placing_P4[:, 3], side, margin)
     weight_PSS = (inside_y_PS[:, :, None] & inside_x_PS[:, None, :]).astype(np.float32)
     return rows_PSS, columns_PSS.transpose(0, 2, 1), weight_PSS
 
 
-def _sampler(zoom_P: Floats, shift_P: Floats, side: int) -> tuple[Floats, NDArray[np.bool_]]:
-    """One axis: linear interpolation at zoom · x + shift about the centre, and which of these places are inside."""
+def _sampler(zoom_P: Floats, shift_P: Floats, side: int, margin: int) -> tuple[Floats, NDArray[np.bool_]]:
+    """One axis: cubic interpolation (Keys 1981) at zoom · x + shift about the centre, and which of these places are
+    inside both pictures' margins."""
     place_PS = zoom_P[:, None] * _axis(side) + shift_P[:, None] * side + (side - 1) / 2
-    inside_PS = (place_PS >= -0.5) & (place_PS <= side - 0.5)
+    inside_PS = (place_PS >= margin - 0.5) & (place_PS <= side - margin - 0.5)
+    inside_PS[:, :margin] = inside_PS[:, side - margin :] = False
     place_PS = np.clip(place_PS, 0, side - 1)
     below_PS = np.minimum(place_PS.astype(np.int32), side - 2)
-    share_PS = place_PS - below_PS
+    t = place_PS - below_PS
+    weights = (
+        ((-0.5 * t + 1) * t - 0.5) * t,
+        (1.5 * t - 2.5) * t * t + 1,
+        ((-1.5 * t + 2) * t + 0.5) * t,
+        (0.5 * t - 0.5) * t * t,
+    )
     matrix_PSS = np.zeros((len(zoom_P), side, side), np.float32)
     pair_P1, row_1S = np.arange(len(zoom_P))[:, None], np.arange(side)[None]
-    matrix_PSS[pair_P1, row_1S, below_PS] = 1 - share_PS
-    matrix_PSS[pair_P1, row_1S, below_PS + 1] = share_PS
+    for offset, weight_PS in enumerate(weights, start=-1):  # a cell is named once in each: adding loses nothing
+        matrix_PSS[pair_P1, row_1S, np.clip(below_PS + offset, 0, side - 1)] += weight_PS
     return matrix_PSS, inside_PS
 
 
@@ -148,10 +172,10 @@ def _correlation(a_PSS: Floats, b_PSS: Floats, weight_PSS: Floats) -> Floats:
     return (a_PSS * b_PSS).sum((1, 2)) / np.maximum(norm_P, 1e-3)
 
 
-def _step(a_PSS: Floats, b_PSS: Floats, placing_P4: Floats) -> Floats:
+def _step(a_PSS: Floats, b_PSS: Floats, placing_P4: Floats, margin: int) -> Floats:
     """One least-squares step of the placing; gain and offset of a are free, for brightness and contrast."""
     side = a_PSS.shape[1]
-    rows_PSS, columns_PSS, weight_PSS = _samplers(placing_P4, side)
+    rows_PSS, columns_PSS, weight_PSS = _samplers(placing_P4, side, margin)
     slopes = (np.gradient(a_PSS, axis=1), np.gradient(a_PSS, axis=2))
     moved_PSS, down_PSS, across_PSS = (rows_PSS @ t_PSS @ columns_PSS for t_PSS in (a_PSS, *slopes))
     axis_S = _axis(side)
@@ -179,24 +203,16 @@ def _pool(side: int) -> Floats:
 
 
 @lru_cache
-def _smoother(weights: tuple[float, ...], side: int) -> Floats:
-    """The matrix that convolves one axis with the weights, edges repeated."""
+def smoother(weights: tuple[float, ...], times: int, side: int) -> Floats:
+    """The matrix that convolves one axis with the weights so many times, edges repeated."""
     matrix_SS = np.zeros((side, side), np.float32)
     for row in range(side):
         for offset, weight in enumerate(weights, start=-(len(weights) // 2)):
             matrix_SS[row, min(max(row + offset, 0), side - 1)] += weight
-    return matrix_SS
-
-
-def _blurred(t_PSS: NDArray[Any]) -> Floats:
-    # Cells of a thumbnail average other pixels once a picture was cropped; a blur over neighbouring cells makes up for it.
-    blur_SS = _smoother((1 / 4, 1 / 2, 1 / 4), t_PSS.shape[1])
-    blurred_PSS: Floats = blur_SS @ t_PSS.astype(np.float32) @ blur_SS.T
-    return blurred_PSS
+    return np.linalg.matrix_power(matrix_SS, times)
 
 
 def _detail(t_PSS: Floats) -> Floats:
     """What a wide blur (of standard deviation 1.4 cells) takes away."""
-    wide_SS = _smoother((1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16), t_PSS.shape[1])
-    wide_SS = wide_SS @ wide_SS
+    wide_SS = smoother((1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16), 2, t_PSS.shape[1])
     return t_PSS - wide_SS @ t_PSS @ wide_SS.T

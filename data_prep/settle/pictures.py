@@ -13,20 +13,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from data_prep.settle.hamming import within
 from data_prep.settle.likeness import SIDE, likeness
 from data_prep.settle.marks import INNER_ZOOM, Marks, fixed_bytes, unsigned
+from data_prep.settle.residuals import agreement, halved
 
 Ints = NDArray[np.int64]
-AT_ONCE = 4096
+LARGE = 120
+"""Pixels from which a picture is as fine as its thumbnail, nearly."""
+AT_ONCE = 1024
 """Candidate pairs whose thumbnails are in memory: 32 MB."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What makes two pictures copies: hashes within the radius, then both correlations (see likeness.py)."""
+    """What makes two pictures copies: hashes within the radius, then all three correlations."""
 
     radius: int = 10
     """Bits of 64 in which perceptual hashes may differ."""
@@ -34,6 +38,8 @@ class Limits:
     """Correlation of the aligned thumbnails."""
     min_detail: float = 0.75
     """Correlation of their fine structure, which two smooth pictures, or two patients, do not share."""
+    min_agreement: float = 0.986
+    """Correlation of fine structure place by place, which neighbouring slices do not share, see residuals.py."""
 
 
 @dataclass(frozen=True)
@@ -50,12 +56,13 @@ class Pictures:
     """The images of a data set by content. About 80 bytes an image in memory; thumbnails are in a file."""
 
     def __init__(self, marks: Marks, scratch: Path | None = None) -> None:
-        counts, halves, hashes, inner, known = [], [], [], [], []
-        for lengths, (sha256, whole, inside) in marks.lists("sha256", "hash", "inner_hash"):
+        counts, halves, hashes, inner, known, sides = [], [], [], [], [], []
+        for lengths, (sha256, whole, inside, side) in marks.lists("sha256", "hash", "inner_hash", "side"):
             counts.append(lengths)
             halves.append(np.ascontiguousarray(fixed_bytes(sha256, 32)[:, :16]).view(np.uint64))
             hashes.append(unsigned(whole))
             inner.append(unsigned(inside))
+            sides.append(pc.fill_null(side, 0).to_numpy(zero_copy_only=False))
             known.append(whole.is_valid().to_numpy(zero_copy_only=False))
         self.starts_N = np.concatenate([[0], np.cumsum(_joined(counts, np.int64))])
         """Sample n has the images starts[n] to starts[n + 1]."""
@@ -64,6 +71,8 @@ class Pictures:
         self.hash_D = _joined(hashes, np.uint64)[self.first_D]
         self.inner_D = _joined(inner, np.uint64)[self.first_D]
         self.comparable_D = _joined(known, np.bool_)[self.first_D]
+        self.side_D = _joined(sides, np.int32)[self.first_D]
+        """Pixels of the shorter side; 0 where nothing can be compared."""
         self.sha_D2 = half_I2[self.first_D]
         self.thumbnails_D = Thumbnails(marks, self.first_D, scratch)
 
@@ -132,29 +141,56 @@ def candidates(
 def alike(a: Pictures, b: Pictures, limits: Limits, a_some: Ints, b_some: Ints) -> Alike:
     """Pairs of pictures of a and b that are copies. With a is b: pairs of two, the earlier first."""
     found = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.uint8), np.zeros(0, np.float32))]
+    known = np.zeros(0, np.int64)
+
+    def named(first: Ints, second: Ints) -> Ints:
+        """A number for each pair, the same either way round where both are of one data set."""
+        if a is b:
+            first, second = np.minimum(first, second), np.maximum(first, second)
+        numbers: Ints = first * len(b.first_D) + second
+        return numbers
+
     for first, second, distance, zoom, swapped in candidates(a, b, limits.radius, a_some, b_some):
         if a is b:
             wanted = first < second if zoom == 1.0 else first != second
             first, second, distance = first[wanted], second[wanted], distance[wanted]
         for start in range(0, len(first), AT_ONCE):
-            some = slice(start, start + AT_ONCE)
+            # A pair that whole hashes have proposed is not looked at again for its inner ones.
+            some = start + np.flatnonzero(~np.isin(named(first, second)[start : start + AT_ONCE], known))
             score = confirmed(a, b, first[some], second[some], zoom, swapped, limits)
-            kept = np.flatnonzero(score > 0)
-            found.append((first[some][kept], second[some][kept], distance[some][kept], score[kept]))
+            kept, score = some[score > 0], score[score > 0]
+            found.append((first[kept], second[kept], distance[kept], score))
+            known = np.union1d(known, named(first[kept], second[kept]))
     first_E, second_E, distance_E, score_E = (np.concatenate(column) for column in zip(*found, strict=True))
     if a is b:
         first_E, second_E = np.minimum(first_E, second_E), np.maximum(first_E, second_E)
-    order_E = np.lexsort((distance_E, -score_E, second_E, first_E))  # of what came twice, the best likeness
-    first_E, second_E = first_E[order_E], second_E[order_E]
-    once_E = np.ones(len(order_E), bool)
-    once_E[1:] = (first_E[1:] != first_E[:-1]) | (second_E[1:] != second_E[:-1])
-    return Alike(first_E[once_E], second_E[once_E], distance_E[order_E][once_E], score_E[order_E][once_E])
+    _, order_E = np.unique(named(first_E, second_E), return_index=True)
+    return Alike(first_E[order_E], second_E[order_E], distance_E[order_E], score_E[order_E])
 
 
 def confirmed(
     a: Pictures, b: Pictures, first: Ints, second: Ints, zoom: float, swapped: bool, limits: Limits
 ) -> NDArray[np.float32]:
     """The likeness of each pair that the thumbnails confirm, 0 for the others."""
-    a_PSS, b_PSS = a.thumbnails_D[first], b.thumbnails_D[second]
-    score_P, detail_P = likeness(b_PSS, a_PSS, zoom) if swapped else likeness(a_PSS, b_PSS, zoom)
-    return np.where((score_P >= limits.min_likeness) & (detail_P >= limits.min_detail), score_P, np.float32(0))
+    pair = a.thumbnails_D[first], b.thumbnails_D[second]
+    sides_P = np.minimum(a.side_D[first], b.side_D[second])
+    return compared(*(pair[::-1] if swapped else pair), zoom, sides_P, limits)
+
+
+def compared(
+    a_PSS: NDArray[np.uint8], b_PSS: NDArray[np.uint8], zoom: float, sides_P: NDArray[np.integer], limits: Limits
+) -> NDArray[np.float32]:
+    """(P,) the likeness of each pair of thumbnails that are one picture, 0 for the others.
+
+    zoom: see `likeness`. sides_P: pixels of the shortest side of both pictures; smaller ones than a thumbnail, which is
+    finer than they are, are compared at half its size.
+    """
+    score_P, detail_P, placing_P4 = likeness(a_PSS, b_PSS, zoom)
+    found_P = np.zeros(len(a_PSS), np.float32)
+    is_close_P = (score_P >= limits.min_likeness) & (detail_P >= limits.min_detail)
+    for is_small in (False, True):
+        close = np.flatnonzero(is_close_P & ((sides_P < LARGE) == is_small))
+        pair = [t_PSS[close] for t_PSS in (a_PSS, b_PSS)]
+        agree = agreement(*(map(halved, pair) if is_small else pair), placing_P4[close]) >= limits.min_agreement
+        found_P[close[agree]] = score_P[close[agree]]
+    return found_P

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from data_prep.settle.likeness import SIDE
 from data_prep.settle.marks import describe as marks_of
 from data_prep.stages.draft import Draft
 
 
-def describe(draft: Draft) -> Draft:
-    """Leave the marks with the draft; the unit writes them beside its part."""
+def describe(draft: Draft, side: int = SIDE) -> Draft:
+    """Leave the marks with the draft; the unit writes them beside its part. side: of the thumbnails, as marks have it."""
+    assert side == SIDE
     draft.marks = marks_of(draft)
     return draft

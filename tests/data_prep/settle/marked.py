@@ -32,12 +32,14 @@ def png(picture: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def sample_of(key: str, *images: bytes, caption: str = "", **metadata: object) -> Sample:
+def sample_of(
+    key: str, *images: bytes, caption: str = "", labels: dict[str, object] | None = None, **metadata: object
+) -> Sample:
     """A sample with JPEGs, or PNGs by their first bytes."""
     kinds = ["png" if data.startswith(b"\x89PNG") else "jpg" for data in images]
     names = kinds if len(images) == 1 else [f"{number}.{kind}" for number, kind in enumerate(kinds)]
     texts = {"caption": caption} if caption else {}
-    return Sample(key, dict(zip(names, images, strict=True)), texts, metadata=dict(metadata))
+    return Sample(key, dict(zip(names, images, strict=True)), texts, labels or {}, metadata=dict(metadata))
 
 
 def marks_of(folder: Path, samples: Sequence[Sample], per_file: int = 500) -> Marks:
