@@ -20,7 +20,7 @@ from data_prep.unit import CopyJob, Part, nested
 from medvlp.jsonl import write_rows
 from medvlp.shards import FileMark, Manifest, hash_config, write_manifest
 from medvlp.shards.atomic import sync_folder, whole_file, write_whole
-from medvlp.shards.manifest import LEDGER, MANIFEST, PARTS, SAMPLES
+from medvlp.shards.manifest import LEAKAGE, LEDGER, MANIFEST, PARTS, SAMPLES
 from medvlp.shards.sums import SUMS
 from medvlp.shards.writer import write_tables
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 DROPPED = "dropped.jsonl"
 COPIES = "copies.jsonl"
+CONFLICTS = "conflicts.jsonl"
 PAIRS = "pairs.json"
 RUN = "run.json"
 
@@ -102,6 +103,8 @@ def finish(
     for split, its in shards.items():
         ledger["splits"][split]["manifest_sha256"] = _finish_split(output / split, folder, split, its, plan)
     write_rows(output / COPIES, settled.copies)
+    write_rows(output / LEAKAGE, settled.leaks)
+    write_rows(output / CONFLICTS, settled.conflicts)
     write_whole(output / PAIRS, encode_json(settled.pairs) + b"\n")
     write_whole(output / RUN, encode_json(run, indent=1) + b"\n")
     ledger["checksums"] = SUMS
@@ -113,7 +116,8 @@ def make_ledger(parts: Sequence[Part], settled: Settled) -> dict[str, Any]:
     """What came in, what went out, what was dropped where and why; in = out + Σ drops is checked, for every split.
 
     {"in", "rows", "panels", "out", "drops": {stage: {reason: n}}, "counts": {stage: {what: n}}, "moved": {"a→b": n},
-    "splits": {split: {"in", "out", "drops"}}}; in = rows of the source + panels that figures were split into.
+    "splits": {split: {"in", "out", "drops"}}}; in = rows of the source + panels that figures were split into. Where
+    copies were looked for, also "leakage": {split: {"samples", "same_bytes", "same_picture"}} and "conflicting_labels": n.
     """
     drops: dict[str, Counter[tuple[str, str]]] = {part.split: Counter() for part in parts}
     counts: Counter[tuple[str, str]] = Counter(settled.counts)
@@ -144,7 +148,10 @@ def make_ledger(parts: Sequence[Part], settled: Settled) -> dict[str, Any]:
     }
     if settled.vanished:
         page["vanished"] = settled.vanished
-    return {**page, "drops": nested(total), "counts": nested(counts), "moved": moved, "splits": splits}
+    page |= {"drops": nested(total), "counts": nested(counts), "moved": moved, "splits": splits}
+    if settled.leakage is None:
+        return page
+    return {**page, "leakage": settled.leakage, "conflicting_labels": len(settled.conflicts)}
 
 
 def _check(where: str, entered: int, left: int, dropped: int) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.jsons import encode_json
+from data_prep.settle.likeness import SIDE
 from data_prep.sources import PrepError, Source, Unit
 from data_prep.splits import SPLITS
 from data_prep.stages import TOOLS
@@ -104,7 +105,7 @@ def unit_stages(config: PrepConfig, reader: Source) -> list[Entry]:
         stages += [{"stage": "strip_metadata"}, {"stage": "deidentify_pixels"}]
     stages.append({"stage": "measure"})
     if config.duplicates != "off" or config.decontaminate:
-        stages.append({"stage": "describe"})
+        stages.append({"stage": "describe", "side": SIDE})
     return stages
 
 
@@ -139,9 +140,11 @@ def settling_stages(config: PrepConfig) -> list[Entry]:
         if len(against) < len(config.decontaminate):
             raise PrepError(f"decontaminate={config.decontaminate}: two folders are called the same; rename one")
         radius = {"radius": config.duplicates_radius}
-        entries.append({"stage": "decontaminate", "action": config.contaminated, "against": against, **radius})
+        action = {"action": config.contaminated, "by": config.decontaminate_by}
+        entries.append({"stage": "decontaminate", **action, "against": against, **radius})
     if config.checks and config.duplicates != "off":
-        entries.append({"stage": "duplicates", "action": config.duplicates, "radius": config.duplicates_radius})
+        action = {"action": config.duplicates, "in": config.duplicates_in}
+        entries.append({"stage": "duplicates", **action, "radius": config.duplicates_radius})
     return [*entries, {"stage": "write", "samples_per_shard": config.samples_per_shard}]
 
 

@@ -25,6 +25,9 @@ from medvlp.shards import ShardDataset, read_members, to_members
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from data_prep.settle.duplicates import Copies
+    from data_prep.settle.marks import Marks
+
 PAIRS_SHOWN = 12
 """Of the copies inside the data, and of those that evaluations have."""
 
@@ -49,6 +52,12 @@ class Settled:
     """Rows of copies.jsonl: each copy that was found, and what became of it."""
     pairs: list[dict[str, Any]] = field(default_factory=list)
     """Some of the copies with both pictures, for the report."""
+    leakage: dict[str, dict[str, int]] | None = None
+    """Held-out split → samples, and those of which an image is in train, see `settle.leakage`; None: not looked for."""
+    leaks: list[dict[str, Any]] = field(default_factory=list)
+    """Rows of leakage.jsonl: each of those samples with its training sample."""
+    conflicts: list[dict[str, Any]] = field(default_factory=list)
+    """Rows of conflicts.jsonl: pairs of samples of one picture whose labels differ."""
 
 
 class Rows:
@@ -161,13 +170,15 @@ def _moves(before_N: np.ndarray, after_N: np.ndarray) -> Counter[tuple[str, str]
 
 def _settle_contamination(settled: Settled, rows: Rows, entry: dict[str, Any], evaluations: Sequence[str]) -> None:
     """Samples outside of test that an evaluation split has too, by id, bytes, looks or words: dropped, or only reported."""
-    from data_prep.settle.contamination import Reference, find
+    from data_prep.settle.contamination import MATCHED_BY, Reference, find
     from data_prep.settle.marks import Marks
     from data_prep.settle.pictures import Limits
 
     folders = dict(zip(entry["against"], map(Path, evaluations), strict=True))
     reference = Reference.build(folders, rows.folder / f"evaluations-{digest_of(entry['against'])}.parquet")
-    matches = find(Marks(rows.marks()), reference, Limits(radius=entry["radius"]), scratch=rows.folder)
+    kinds = [MATCHED_BY[way] for way in entry["by"]]
+    limits = Limits(radius=entry["radius"])
+    matches = find(Marks(rows.marks()), reference, limits, scratch=rows.folder, kinds=kinds)
     matches = [match for match in matches if SPLITS[settled.split_N[match.row]] != "test"]
     shown = Counter(match.row for match in matches)
     keys = rows.keys([match.row for match in matches])
@@ -191,34 +202,80 @@ def _settle_contamination(settled: Settled, rows: Rows, entry: dict[str, Any], e
 
 
 def _settle_duplicates(settled: Settled, rows: Rows, entry: dict[str, Any]) -> None:
-    """All copies of a sample but one: dropped, or only reported."""
+    """Copies of a sample: dropped from the splits that the entry names, or only reported. Then, of what stays, which is in
+    train too, and of all that came, which copies are labelled differently."""
     from data_prep.settle.duplicates import decide, find
     from data_prep.settle.marks import Marks
     from data_prep.settle.pictures import Limits
 
-    found = find(Marks(rows.marks()), Limits(radius=entry["radius"]), scratch=rows.folder)
+    marks = Marks(rows.marks())
+    found = find(marks, Limits(radius=entry["radius"]), scratch=rows.folder)
     if found.crowded:
         settled.counts["duplicates", "pictures compared with the leaders of a crowd only"] = found.crowded
-    copies = decide(found, settled.split_N, settled.kept_N)
+    dropped_from = {SPLITS.index(name) for name in entry["in"]}
+    _settle_conflicts(settled, rows, found, marks)
+    copies = decide(found, settled.split_N, settled.kept_N, dropped_from)
     keys = rows.keys([row for copy in copies for row in (copy.row, copy.other)])
     before = len(settled.pairs)
     for copy, key, other in zip(copies, keys[::2], keys[1::2], strict=True):
+        split = settled.split_N[copy.row]
+        is_dropped = entry["action"] == "drop" and split in dropped_from
         page: dict[str, Any] = {
             "key": key,
-            "split": SPLITS[settled.split_N[copy.row]],
+            "split": SPLITS[split],
             "other": other,
             "other_split": SPLITS[settled.split_N[copy.other]],
             "kind": copy.kind.removesuffix("_duplicate"),
             "distance": copy.distance,
-            "action": "dropped" if entry["action"] == "drop" else "kept",
+            "action": "dropped" if is_dropped else "kept",
         }
-        if entry["action"] == "drop":
+        if is_dropped:
             settled.kept_N[copy.row] = False
             drop = {"split": page["split"], "name": key, "stage": "duplicates", "reason": copy.kind}
             settled.drops.append({**drop, "detail": f"of {other}"})
         settled.copies.append(page)
         if len(settled.pairs) - before < PAIRS_SHOWN:
             settled.pairs.append(_pair(page, rows.members(copy.row), rows.members(copy.other)))
+    _settle_leakage(settled, rows, found)
+
+
+def _settle_conflicts(settled: Settled, rows: Rows, copies: Copies, marks: Marks) -> None:
+    """One picture under two labels: a finding about the publisher's labels, whatever becomes of the copies."""
+    from data_prep.settle.leakage import conflicts
+
+    pairs = conflicts(copies, marks)
+    keys = rows.keys([row for pair in pairs for row in (pair.row, pair.other)])
+    for pair, key, other in zip(pairs, keys[::2], keys[1::2], strict=True):
+        split, other_split = (SPLITS[settled.split_N[row]] for row in (pair.row, pair.other))
+        page = {"key": key, "split": split, "other": other, "other_split": other_split}
+        page |= {"match": pair.match, "labels": pair.labels}
+        settled.conflicts.append(page)
+        if len(settled.conflicts) <= PAIRS_SHOWN:
+            shown = {**page, "kind": "conflict", "action": ""}
+            settled.pairs.append(_pair(shown, rows.members(pair.row), rows.members(pair.other)))
+
+
+def _settle_leakage(settled: Settled, rows: Rows, copies: Copies) -> None:
+    """The one count of leakage, of the samples that stay."""
+    from data_prep.settle.leakage import BYTES, PICTURE, leaks
+
+    is_train_N = settled.split_N == SPLITS.index("train")
+    held_out = np.unique(settled.split_N[~is_train_N & settled.kept_N]).tolist()
+    found = leaks(copies, is_train_N & settled.kept_N, ~is_train_N & settled.kept_N)
+    keys = rows.keys([row for leak in found for row in (leak.row, leak.other)])
+    counts = Counter((SPLITS[settled.split_N[leak.row]], leak.match) for leak in found)
+    settled.leakage = {
+        SPLITS[split]: {
+            "samples": int(np.count_nonzero(settled.kept_N[settled.split_N == split])),
+            "same_bytes": counts[SPLITS[split], BYTES],
+            "same_picture": counts[SPLITS[split], PICTURE],
+        }
+        for split in held_out
+    }
+    settled.leaks += [
+        {"split": SPLITS[settled.split_N[leak.row]], "key": key, "match": leak.match, "train_key": other}
+        for leak, key, other in zip(found, keys[::2], keys[1::2], strict=True)
+    ]
 
 
 def _pair(page: dict[str, Any], members: dict[str, bytes], other: dict[str, bytes]) -> dict[str, Any]:

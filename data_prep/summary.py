@@ -25,6 +25,8 @@ DROPS_READ = 100_000
 
 def summary(output: Path, ledger: dict[str, Any], was_done: bool) -> str:
     """Lines for the terminal; warnings stand last."""
+    from medvlp.report.leakage import leakage_lines  # matplotlib, which reports import, takes its time
+
     lines = [f"{output} was already finished; nothing to do"] if was_done else []
     sizes = ", ".join(f"{split} {page['out']}" for split, page in ledger["splits"].items())
     lines.append(f"in {ledger['in']}, out {ledger['out']} ({sizes}), dropped {ledger['in'] - ledger['out']}")
@@ -34,6 +36,7 @@ def summary(output: Path, ledger: dict[str, Any], was_done: bool) -> str:
     moves = ledger.get("counts", {}).get("split", {})
     lines += [f"  {count:>7} {move}" for move, count in moves.items()]
     lines += _passed_by(ledger)
+    lines += leakage_lines(ledger)
     lines.append(f"shards {output}/<split>/, drops by name {output}/dropped.jsonl")
     lines.append(f"report {output}/report.html")
     return "\n".join([*lines, *(f"warning: {warning}" for warning in warnings(ledger))])
@@ -71,7 +74,9 @@ def _passed_by(ledger: dict[str, Any]) -> list[str]:
 
 
 def warnings(ledger: dict[str, Any]) -> list[str]:
-    """What a person should look at before training: many drops, classes that are gone."""
+    """What a person should look at before training: many drops, classes that are gone, training images that are tested on."""
+    from medvlp.report.leakage import conflict_line, leakage_of
+
     lines = []
     for split, page in ledger["splits"].items():
         drops = _drops(page["drops"])
@@ -81,6 +86,14 @@ def warnings(ledger: dict[str, Any]) -> list[str]:
         names = ", ".join(f"{name!r} ({count})" for name, count in list(classes.items())[:FIELDS_SHOWN])
         more = f" and {len(classes) - FIELDS_SHOWN} more" if len(classes) > FIELDS_SHOWN else ""
         lines.append(f"no sample is left of these classes of {label}: {names}{more}; dropped.jsonl says why")
+    leaking = [leakage.split for leakage in leakage_of(ledger) or [] if leakage.in_train]
+    if leaking:
+        lines.append(
+            f"a score on {' or '.join(leaking)} is partly a score on training images; leakage.jsonl names them, "
+            "duplicates=drop takes their copies out of train"
+        )
+    if ledger.get("conflicting_labels"):
+        lines.append(conflict_line(ledger["conflicting_labels"]))
     return lines
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from data_prep.settle.marks import MARKS, Marks, describe, unsigned
+from data_prep.settle.marks import MARKS, Marks, describe, text_digest, unsigned
 from data_prep.settle.pictures import Ints, Limits, Pictures, alike
 from data_prep.sources import PrepError
 from data_prep.stages.draft import Draft
-from data_prep.stages.images import measure
 from medvlp.shards import BadSample, ShardDataset, ShardError
 from medvlp.shards.writer import write_tables
 
@@ -26,6 +25,13 @@ ID, SHA256, PERCEPTUAL, TEXT = "id", "sha256", "perceptual", "text"
 
 MIN_WORDS = 8
 """Shorter texts ("chest x-ray", "is there a fracture? no") are common property and say nothing of where a sample is from."""
+
+MAX_GROUPS = 2
+"""So are texts that more articles, patients or images than this have, here or there: a sentence made of a label, a disclaimer,
+a question that is asked of every image. A text that was published twice is still known by its words."""
+
+MATCHED_BY = {"id": ID, "bytes": SHA256, "picture": PERCEPTUAL, "text": TEXT}
+"""Values of `decontaminate_by` → kinds of matches."""
 
 _REFERENCE = MARKS.insert(0, pa.field("folder", pa.string()))
 _MADE_FROM = b"made_from"
@@ -85,18 +91,23 @@ def _tables(datasets: Mapping[str, ShardDataset], columns: pa.Schema, max_pixels
     for name, dataset in datasets.items():
         for start in range(0, len(dataset), _ROWS_AT_ONCE):
             numbers = range(start, min(start + _ROWS_AT_ONCE, len(dataset)))
-            rows = [{"folder": name, **_described(dataset, number, max_pixels)} for number in numbers]
+            rows = [{"folder": name, **described(dataset, number, max_pixels)} for number in numbers]
             yield pa.Table.from_pylist(rows, columns)
 
 
-def _described(dataset: ShardDataset, number: int, max_pixels: int) -> dict[str, Any]:
+def described(dataset: ShardDataset, number: int, max_pixels: int = 64_000_000) -> dict[str, Any]:
+    """The marks of a sample of a finished split; a picture that cannot be decoded is marked by its bytes alone.
+
+    Raises:
+        PrepError: the sample is not what was written.
+    """
     try:
         draft = Draft(dataset.read(number))
     except BadSample as error:
         raise PrepError(f"{dataset.folder}: {error}; `medvlp verify {dataset.folder}` says more") from None
     if not _is_decoded(draft, max_pixels):
         draft.__dict__["pictures"] = {}
-    return describe(measure(draft))
+    return describe(draft)
 
 
 def _is_decoded(draft: Draft, max_pixels: int) -> bool:
@@ -116,22 +127,25 @@ def find(
     limits: Limits | None = None,
     min_words: int = MIN_WORDS,
     scratch: Path | None = None,
+    kinds: Collection[str] = (ID, SHA256, PERCEPTUAL, TEXT),
 ) -> list[Match]:
     """Every sample that matches an evaluation sample, once for each kind, in the order of the samples and the kinds.
 
     Ids match where both name the same article, or come from the same source with the same group. Texts match in words (see
-    `marks.normalised`) from min_words on. Of several matches of a kind the best is given, then the earliest.
-    limits None: pictures by their bytes only.
+    `marks.normalised`) from min_words on, unless templates made them (their source says so) or more than `MAX_GROUPS` groups
+    share them, on either side. Of several matches of a kind the best is given, then the earliest.
+    limits None: pictures by their bytes only. kinds: of matches that count.
     """
     ours, theirs = Pictures(marks, scratch), Pictures(reference.marks, scratch)
-    found = {
+    found: dict[str, _Found] = {
         ID: _by_id(marks, reference.marks),
         SHA256: _by_bytes(ours, theirs),
         PERCEPTUAL: {},
         TEXT: _by_text(marks, reference.marks, min_words),
     }
-    if limits is not None:
+    if limits is not None and PERCEPTUAL in kinds:
         found[PERCEPTUAL] = _by_looks(ours, theirs, limits)
+    found = {kind: its for kind, its in found.items() if kind in kinds}
     names = [
         (folder, key)
         for table in reference.marks.columns("folder", "key")
@@ -207,9 +221,9 @@ def _spread(
 
 
 def _by_text(ours: Marks, theirs: Marks, min_words: int) -> _Found:
-    their_rows, their_texts = _long_texts(theirs, min_words)
+    their_rows, their_texts = _own_texts(theirs, min_words)
     known, first = np.unique(their_texts, return_index=True)  # stable: the earliest sample with the text
-    rows, texts = _long_texts(ours, min_words)
+    rows, texts = _own_texts(ours, min_words)
     place = np.searchsorted(known, texts)
     hits = np.flatnonzero(np.isin(texts, known))
     found: _Found = {}
@@ -217,6 +231,28 @@ def _by_text(ours: Marks, theirs: Marks, min_words: int) -> _Found:
         other = (int(their_rows[first[place[hit]]]), 0, 1.0)
         found[int(rows[hit])] = min(found.get(int(rows[hit]), other), other)
     return found
+
+
+def _own_texts(marks: Marks, min_words: int) -> tuple[Ints, NDArray[np.uint64]]:
+    """(sample, digest) of each text of enough words that no more than `MAX_GROUPS` groups have."""
+    rows, texts = _long_texts(marks, min_words)
+    if not len(rows):
+        return rows, texts
+    group_N = np.array([text_digest("\0".join(names)) for names in _groups(marks)], np.uint64)
+    order = np.lexsort((group_N[rows], texts))
+    text_T, group_T = texts[order], group_N[rows][order]
+    is_new_T = np.ones(len(order), bool)
+    is_new_T[1:] = (text_T[1:] != text_T[:-1]) | (group_T[1:] != group_T[:-1])
+    known, groups = np.unique(text_T[is_new_T], return_counts=True)
+    own = np.isin(texts, known[groups <= MAX_GROUPS])
+    return rows[own], texts[own]
+
+
+def _groups(marks: Marks) -> Iterator[tuple[str, ...]]:
+    """What keeps each sample together with others; one without a group is a group of its own."""
+    for table in marks.columns("source", "group", "key"):
+        for source, group, key in zip(*(column.to_pylist() for column in table.columns), strict=True):
+            yield (source, group) if group else ("", "", key)
 
 
 def _long_texts(marks: Marks, min_words: int) -> tuple[Ints, NDArray[np.uint64]]:

@@ -1,13 +1,14 @@
 """Copies inside a data set: equal bytes, or pictures that differ by re-encoding, scale, brightness or a small crop.
 
 Who is kept is decided greedily, held-out splits first and then the earliest: a sample goes if it is a copy of one that
-is kept already. So no chain of small steps lets a sample go for one that it does not resemble, and no two kept are copies.
+is kept already. So no chain of small steps lets a sample go for one that it does not resemble. Samples of splits from which
+nothing may be dropped stay, and stand for others.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -60,6 +61,10 @@ class Copies:
         for first, second, distance, score in zip(*(column.tolist() for column in pairs), strict=True):
             self.neighbours[first][second] = self.neighbours[second][first] = (distance, score)
 
+    def rows(self) -> Ints:
+        """(I,) the sample of each image."""
+        return np.repeat(np.arange(len(self.starts_N) - 1), np.diff(self.starts_N))
+
     def contents(self, row: int) -> list[int]:
         """The contents of a sample's images."""
         found: list[int] = self.content_I[self.starts_N[row] : self.starts_N[row + 1]].tolist()
@@ -70,13 +75,12 @@ class Copies:
         count_D = np.bincount(self.content_I)
         concerned_D = count_D > 1
         concerned_D[self.alike.first_E] = concerned_D[self.alike.second_E] = True
-        row_I = np.repeat(np.arange(len(self.starts_N) - 1), np.diff(self.starts_N))
-        return np.unique(row_I[concerned_D[self.content_I]])
+        return np.unique(self.rows()[concerned_D[self.content_I]])
 
     def pairs(self) -> Iterator[tuple[int, int, str, int, float]]:
         """(row, other row, kind, distance, likeness), for a list: each content's samples against its first sample, and
         the first samples of contents that look alike."""
-        row_I = np.repeat(np.arange(len(self.starts_N) - 1), np.diff(self.starts_N))
+        row_I = self.rows()
         first_D = np.full(int(self.content_I.max(initial=-1)) + 1, -1)
         for image, content in enumerate(self.content_I.tolist()):
             if first_D[content] < 0:
@@ -90,7 +94,7 @@ class Copies:
 
 
 def find(marks: Marks, limits: Limits | None = None, scratch: Path | None = None) -> Copies:
-    """All copies among the samples. limits None: equal bytes only. scratch: a folder for thumbnails, 4 KB an image."""
+    """All copies among the samples. limits None: equal bytes only. scratch: a folder for thumbnails, 16 KB an image."""
     pictures = Pictures(marks, scratch)
     if limits is None:
         nobody = np.zeros(0, np.int64)
@@ -147,11 +151,17 @@ def _against(pictures: Pictures, leader: int, others: Ints, limits: Limits) -> N
     return np.concatenate(scores)
 
 
-def decide(copies: Copies, split_N: NDArray[np.integer], there_N: NDArray[np.bool_] | None = None) -> list[Copy]:
-    """The samples to let go, each with the kept one that stands for it, in the data set's order.
+def decide(
+    copies: Copies,
+    split_N: NDArray[np.integer],
+    there_N: NDArray[np.bool_] | None = None,
+    dropped_from: Collection[int] = (0, 1, 2),
+) -> list[Copy]:
+    """The samples that are copies of one that is kept, each with that one, in the data set's order.
 
     split_N: (N,) the sample's split; larger numbers are kept first, so number train 0, valid 1, test 2.
     there_N: (N,) samples that are still in the data set; the others neither go nor stand for anyone.
+    dropped_from: splits whose copies go; those of others are named, and kept.
 
     A sample goes for one of another split if any of their images match, as training would have seen a held-out picture; for one
     of its own split if each of its images has a match there. Samples without images are left alone.
@@ -162,15 +172,17 @@ def decide(copies: Copies, split_N: NDArray[np.integer], there_N: NDArray[np.boo
     rows = rows[np.lexsort((rows, -split_N[rows].astype(np.int64)))]
     kept: dict[int, list[int]] = defaultdict(list)
     """Content → kept samples that have it."""
-    gone = []
+    found = []
     for row in rows.tolist():
         copy = _stands_for(copies, row, split_N, kept)
         if copy is not None:
-            gone.append(copy)
-            continue
+            found.append(copy)
+            # One that stays beside the same bytes in its split would stand for nobody that these do not stand for.
+            if split_N[row] in dropped_from or (copy.kind == EXACT and split_N[copy.other] == split_N[row]):
+                continue
         for content in set(copies.contents(row)):
             kept[content].append(row)
-    return sorted(gone, key=lambda copy: copy.row)
+    return sorted(found, key=lambda copy: copy.row)
 
 
 def _stands_for(copies: Copies, row: int, split_N: NDArray[np.integer], kept: dict[int, list[int]]) -> Copy | None:

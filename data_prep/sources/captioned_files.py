@@ -160,13 +160,14 @@ class CaptionedFiles:
         images, described = self.media(row)
         key = self.key_of(row)
         captions = list(row.captions)
-        if self.templates is not None and row.labels:
-            captions += self.templates.captions(row.labels, key, row.values)
+        made = self.templates.captions(row.labels, key, row.values) if self.templates and row.labels else []
         modality = row.modality or (self.templates.modality if self.templates else "")
+        texts = numbered(list(dict.fromkeys([*captions, *made])))
+        templated = [name for name, text in texts.items() if text not in captions]
         return Sample(
             key=key,
             images=images,
-            texts={**row.texts, **numbered(list(dict.fromkeys(captions)))},
+            texts={**row.texts, **texts},
             labels={**row.columns, **_label_name(row.labels)},
             metadata={
                 "group": self._alias("group", row.group or row.path),
@@ -178,6 +179,7 @@ class CaptionedFiles:
                 **({"published_split": row.published_split} if row.published_split else {}),
                 **({"rows": row.count} if row.count > 1 else {}),
                 **row.work,
+                **({"templated": templated} if templated else {}),
                 **described,
             },
         )

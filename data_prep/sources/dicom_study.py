@@ -145,6 +145,7 @@ class Study:
                 "original_name": pseudonym(self.key, f"file:{row.path}"),
                 "modality": "unknown",
                 "has_report": bool(text),
+                **({} if text else {"templated": ["caption"]}),
                 **facts,
                 "deidentified": dict(gone),
             },

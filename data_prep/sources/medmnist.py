@@ -86,6 +86,7 @@ class MedMnist:
                     "flag": self.flag,
                     "original_name": original,
                     "modality": self.flavour.modality,
+                    "templated": ["caption"],
                 },
             )
 

@@ -158,6 +158,7 @@ class Mni152:
                 "source": self.name,
                 "original_name": original,
                 "modality": "MRI",
+                "templated": ["caption"],
             },
         )
 

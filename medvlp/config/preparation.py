@@ -10,7 +10,10 @@ PANELS = ("keep", "split")
 DEIDENTIFY = ("auto", "none", "text", "pixels", "all")
 DUPLICATES = ("off", "report", "drop")
 SPLITS = ("publisher", "grouped", "random")
+SPLIT_NAMES = ("train", "valid", "test")
 CONTAMINATED = ("drop", "report")
+MATCHES = ("id", "bytes", "picture", "text")
+"""By what a sample is known to be one of an evaluation set."""
 
 
 @dataclass(kw_only=True)
@@ -74,9 +77,13 @@ class PrepConfig:
     """Share of train's groups that become valid: by a hash of the group, so that none is in both and later data move none."""
     duplicates: str = "report"
     """Copies of images within the data: off (not looked for), report, or drop all but one."""
+    duplicates_in: list[str] = field(default_factory=lambda: ["train"])
+    """Splits that duplicates=drop drops from; a copy elsewhere stays, and is reported."""
     duplicates_radius: int = 10
     """Bits of 64 in which perceptual hashes of candidates may differ."""
     decontaminate: list[str] = field(default_factory=list)
     """Prepared evaluation splits whose images, articles and texts must not be trained on."""
+    decontaminate_by: list[str] = field(default_factory=lambda: list(MATCHES))
+    """What makes a sample one of an evaluation split: id (article, group), bytes, picture, text."""
     contaminated: str = "drop"
     """What becomes of samples that an evaluation split has too: drop, or report."""

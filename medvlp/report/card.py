@@ -7,8 +7,9 @@ from typing import Any
 import yaml
 
 from medvlp.report.contents import Contents
-from medvlp.report.copies import copy_counts
+from medvlp.report.copies import conflicts, copy_counts
 from medvlp.report.croissant import BIASES, description
+from medvlp.report.leakage import conflict_line, leakage_lines
 from medvlp.report.licences import hub_licence, licence_address
 from medvlp.report.markdown import code, link, plain, table
 from medvlp.report.publishers import PUBLICATIONS
@@ -18,6 +19,7 @@ from medvlp.shards.atomic import write_whole
 
 FILE = "README.md"
 SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M"))
+SHOWN_CONFLICTS = 20
 SHOWN_SETTING = 80
 """Characters of a setting in the table of stages; manifests have it whole."""
 
@@ -79,8 +81,9 @@ def _licences(contents: Contents) -> Iterator[str]:
 
 def _splits(contents: Contents) -> Iterator[str]:
     yield "\n## Splits\n"
-    shared = f"{contents.shared_groups or 'No'} {'groups are' if contents.shared_groups > 1 else 'group is'}"
-    yield f"{plain(how_split(contents))} {shared} in more than one split.\n"
+    yield f"{plain(how_split(contents))} {plain(contents.group_line)}\n"
+    for sentence in leakage_lines(contents.ledger):
+        yield f"**{plain(sentence[:1].upper() + sentence[1:])}.**\n"
     rows = [
         (plain(split.name), _or_dash(split.entered), split.samples, split.groups, f"`{split.manifest_hash[:16]}`")
         for split in contents.splits
@@ -157,6 +160,7 @@ def _copies(contents: Contents) -> Iterator[str]:
         yield from table(
             ["Evaluation set", "sha256 of its manifest"], [(plain(n), f"`{mark[:16]}`") for n, mark in against.items()]
         )
+    yield from _conflicts(contents)
     found = copy_counts(contents.folder)
     if found:
         yield ""
@@ -164,6 +168,24 @@ def _copies(contents: Contents) -> Iterator[str]:
         yield from table(["Kind", "In", "Copy of one in", "What was done", "Pairs"], rows, numbers=(4,))
     elif against or contents.stage("duplicates") is not None:
         yield "\nNo copies were found."
+
+
+def _conflicts(contents: Contents) -> Iterator[str]:
+    found = conflicts(contents.folder)
+    if not found:
+        return
+    yield f"\n**{plain(conflict_line(len(found)))}** lists all of them"
+    yield f"{', the first are here:' if len(found) > SHOWN_CONFLICTS else ':'}\n"
+    rows = [
+        (
+            plain(f"{pair.key} ({pair.split})"),
+            plain(f"{pair.other} ({pair.other_split})"),
+            pair.match,
+            plain(pair.labels),
+        )
+        for pair in found[:SHOWN_CONFLICTS]
+    ]
+    yield from table(["Sample", "Sample of the same picture", "Same", "Labels"], rows)
 
 
 def _limits() -> Iterator[str]:

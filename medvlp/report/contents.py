@@ -114,6 +114,20 @@ class Contents:
         return int(pc.sum(stated).as_py() or 0)
 
     @cached_property
+    def group_line(self) -> str:
+        """What groups keep apart: nothing where each sample is a group of its own."""
+        unnamed = sum(count for group, count in self.counts("group") if group == NOT_STATED)
+        groups = sum(split.groups for split in self.splits)
+        if groups >= self.samples - unnamed:
+            return (
+                "Each sample is a group of its own: nothing says which are of one patient, article or volume, so splits may "
+                "share them."
+            )
+        some = f"{self.shared_groups or 'No'} {'groups are' if self.shared_groups > 1 else 'group is'}"
+        rest = f" {unnamed} samples name no group." if unnamed else ""
+        return f"{some} in more than one split.{rest}"
+
+    @cached_property
     def _groups(self) -> "list[pa.Array]":
         """The distinct groups of every split."""
         return [_distinct(dataset, "group") for dataset in self.datasets]

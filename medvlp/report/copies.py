@@ -39,6 +39,37 @@ class Pair:
     captions: tuple[str, str]
 
 
+@dataclass(frozen=True)
+class Conflict:
+    """Two samples of one picture whose labels differ."""
+
+    key: str
+    split: str
+    other: str
+    other_split: str
+    match: str
+    """bytes or picture."""
+    labels: str
+    """`tumour: glioma or meningioma`."""
+
+
+def conflicts(folder: Path) -> list[Conflict]:
+    """The rows of conflicts.jsonl; none where nobody looked.
+
+    Raises:
+        NotARun, BrokenLine: a line is not such a pair.
+    """
+    path = folder / "conflicts.jsonl"
+    with explained(path):
+        return [
+            Conflict(
+                *(str(row[name]) for name in ("key", "split", "other", "other_split", "match")),
+                labels="; ".join(f"{name}: {ours} or {theirs}" for name, (ours, theirs) in row["labels"].items()),
+            )
+            for row in read_rows(path)
+        ]
+
+
 def copy_counts(folder: Path) -> list[CopyCount]:
     """How many copies of which kind were found, read line by line; none where nobody looked.
 

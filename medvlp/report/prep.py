@@ -9,9 +9,10 @@ from markupsafe import Markup
 from medvlp.report.attribution import read_attribution
 from medvlp.report.bars import histogram
 from medvlp.report.contents import Contents, read_contents
-from medvlp.report.copies import copy_counts, copy_pairs
+from medvlp.report.copies import conflicts, copy_counts, copy_pairs
 from medvlp.report.files import explained, read_json
 from medvlp.report.glance import evenly, glance
+from medvlp.report.leakage import conflict_line, leakage_lines
 from medvlp.report.page import write_page
 from medvlp.report.pictures import picture
 from medvlp.report.stages import SENTENCES, deidentification, how_split, removed_by_stages
@@ -43,6 +44,9 @@ def write_prep_report(folder: str | Path) -> Path:
     seen = glance(contents.datasets)
     with explained(contents.folder / "attribution.csv"):
         attribution = read_attribution(contents.folder)
+    with explained(contents.folder / "ledger.json"):
+        leakage = leakage_lines(contents.ledger)
+    differing = conflicts(contents.folder)
     return write_page(
         contents.folder / "report.html",
         "prep.html",
@@ -57,6 +61,9 @@ def write_prep_report(folder: str | Path) -> Path:
         seen=seen,
         against=(contents.stage("decontaminate") or {}).get("against", {}),
         looked_for=[contents.stage(name) is not None for name in ("duplicates", "decontaminate")],
+        leakage=leakage,
+        conflicts=differing,
+        conflict_line=conflict_line(len(differing)),
         copies=copy_counts(contents.folder),
         pairs=copy_pairs(contents.folder),
         hidden=deidentification(contents),

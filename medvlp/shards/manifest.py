@@ -23,6 +23,8 @@ PLAN = ".plan.json"
 """What is being prepared; written first."""
 LEDGER = "ledger.json"
 """in = out + Σ drops; written last, so that a folder with a plan and no ledger is unfinished."""
+LEAKAGE = "leakage.jsonl"
+"""A row for each held-out sample of which an image is in train: {"split", "key", "match": "bytes" or "picture", "train_key"}."""
 PARTS = ".parts"
 """Folder, beside the splits, of the shards of units before they get their final numbers."""
 

@@ -12,7 +12,9 @@ from data_prep.pipeline import prepare
 from data_prep.settling import Rows, Settled, settle
 from data_prep.sources import PrepError, base
 from data_prep.splits import SPLITS
+from data_prep.summary import summary
 from data_prep.unit import CopyJob, Part
+from medvlp.report import write_prep_report
 from medvlp.shards import FileMark, Row, ShardDataset, ShardError, verify
 from medvlp.shards.writer import rows_table, write_tables
 from tests.data_prep.folders import digests, jpeg
@@ -259,7 +261,8 @@ def test_a_source_of_train_alone_is_split_at_random(figures, tmp_path, samples_p
 def test_a_drop_is_booked_where_the_sample_belongs_now(figures, tmp_path):
     """Figure 0 of train goes to test with its article, and is there a copy of figure 2: test's loss, not train's."""
     folder = figures(("train", "b"), ("train", "a"), ("test", "b"), ("valid", "c"), pictures={0: 2})
-    result = prepare("figures", folder, tmp_path / "out", split="grouped", duplicates="drop", workers=1)
+    everywhere = {"duplicates": "drop", "duplicates_in": ["train", "valid", "test"]}
+    result = prepare("figures", folder, tmp_path / "out", split="grouped", workers=1, **everywhere)
     # Of two in one split the earliest stays.
     assert dropped(tmp_path / "out") == [("test", "2", "exact_duplicate", "of figures__b__0__0")]
     pages = {split: {k: page[k] for k in ("in", "out", "drops")} for split, page in result.ledger["splits"].items()}
@@ -274,9 +277,50 @@ def test_a_drop_is_booked_where_the_sample_belongs_now(figures, tmp_path):
 def test_of_copies_the_one_stays_that_is_held_out_now(figures, tmp_path):
     """Figure 0 of train has gone to test with its article; figure 2 of valid, its copy, would have stayed before."""
     folder = figures(("train", "b"), ("test", "b"), ("valid", "e"), ("train", "a"), pictures={2: 0})
-    prepare("figures", folder, tmp_path / "out", split="grouped", duplicates="drop", workers=1)
+    everywhere = {"duplicates": "drop", "duplicates_in": ["train", "valid", "test"]}
+    prepare("figures", folder, tmp_path / "out", split="grouped", workers=1, **everywhere)
     assert dropped(tmp_path / "out") == [("valid", "2", "exact_duplicate", "of figures__b__0__0")]
     assert numbers(tmp_path / "out") == {"train": [3], "valid": [], "test": [1, 0]}
+
+
+def rows_of(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_what_of_test_is_in_train_is_counted_and_named(figures, tmp_path):
+    folder = figures(*[("train", n) for n in "ab"], *[("test", n) for n in "cde"], pictures={2: 0, 4: 0})
+    ledger = prepare("figures", folder, tmp_path / "out", workers=1).ledger
+    assert ledger["leakage"] == {"test": {"samples": 3, "same_bytes": 2, "same_picture": 0}}
+    assert ledger["conflicting_labels"] == 0
+    named = [
+        (row["split"], row["key"], row["match"], row["train_key"]) for row in rows_of(tmp_path / "out/leakage.jsonl")
+    ]
+    assert named == [("test", f"figures__{key}__0", "bytes", "figures__a__0__0") for key in ("c__2", "e__4")]
+    lines = summary(tmp_path / "out", ledger, was_done=False).splitlines()
+    assert "2 of 3 samples of test have an image that is in train: 2 the same bytes, 0 the same picture" in lines
+    assert lines[-1].startswith("warning: a score on test is partly a score on training images")
+
+
+def test_drop_takes_copies_out_of_train_and_leaves_test_whole(figures, tmp_path):
+    folder = figures(*[("train", n) for n in "ab"], *[("test", n) for n in "cde"], pictures={2: 0, 4: 0})
+    ledger = prepare("figures", folder, tmp_path / "out", duplicates="drop", workers=1).ledger
+    assert numbers(tmp_path / "out") == {"train": [1], "test": [2, 3, 4]}
+    assert ledger["leakage"] == {"test": {"samples": 3, "same_bytes": 0, "same_picture": 0}}
+    assert [(row["key"], row["action"]) for row in rows_of(tmp_path / "out/copies.jsonl")] == [
+        ("figures__a__0__0", "dropped"),
+        ("figures__e__4__0", "kept"),
+    ]
+    lines = summary(tmp_path / "out", ledger, was_done=False)
+    assert "none of 3 samples of test has an image that is in train" in lines
+
+
+def test_where_nobody_looked_nobody_says_that_nothing_is_there(figures, tmp_path):
+    folder = figures(("train", "a"), ("test", "b"), pictures={1: 0})
+    ledger = prepare("figures", folder, tmp_path / "out", duplicates="off", workers=1).ledger
+    assert "leakage" not in ledger
+    said = "whether images of test are in train was not looked for (duplicates=off)"
+    assert said in summary(tmp_path / "out", ledger, was_done=False)
+    assert said in write_prep_report(tmp_path / "out").read_text().replace("Whether", "whether")
 
 
 @pytest.fixture
@@ -296,6 +340,14 @@ def test_what_is_gone_stands_for_no_copy(evaluation, figures, tmp_path):
     assert numbers(tmp_path / "out") == {"train": [2, 1]}  # a part of its own stays; what was cut comes last
     copies = (tmp_path / "out" / "copies.jsonl").read_text().splitlines()
     assert [json.loads(row)["kind"] for row in copies] == ["id"]
+
+
+def test_a_key_says_by_what_a_sample_is_known_to_be_evaluated_on(evaluation, figures, tmp_path):
+    folder = figures(("train", "b"), ("train", "z"), pictures={1: 50})
+    for way, reason in (("id", {"same_id": 1}), ("bytes", {"same_sha256": 1}), ("text", None)):
+        choices = {"decontaminate": [evaluation], "decontaminate_by": [way], "workers": 1}
+        ledger = prepare("figures", folder, tmp_path / way, **choices).ledger
+        assert ledger["drops"].get("decontaminate") == reason
 
 
 def test_what_is_contaminated_twice_over_is_dropped_once(evaluation, figures, tmp_path):

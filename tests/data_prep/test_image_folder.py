@@ -71,6 +71,7 @@ def test_splits_and_labels_are_folders(folder):
         "licence": "CC-BY-4.0",
         "source": "image_folder",
         "original_name": "test/PNEUMONIA/person2_virus_6.jpeg",
+        "templated": ["caption", "caption_1", "caption_2", "caption_3", "caption_4"],
         "modality": "X-ray",
         "published_split": "test",
     }

@@ -61,7 +61,7 @@ def test_the_stages_of_a_public_source():
         IMAGES,
         {"stage": "modality"},
         {"stage": "measure"},
-        {"stage": "describe"},
+        {"stage": "describe", "side": 128},
     ]
 
 
@@ -80,7 +80,7 @@ def test_everything_at_once_in_order(key):
         {"stage": "strip_metadata"},
         {"stage": "deidentify_pixels"},
         {"stage": "measure"},
-        {"stage": "describe"},
+        {"stage": "describe", "side": 128},
     ]
 
 
@@ -242,10 +242,13 @@ def test_a_digest_is_of_canonical_json():
     ("choices", "expected"),
     [
         ({"duplicates": "off"}, [PUBLISHED]),
-        ({}, [PUBLISHED, {"stage": "duplicates", "action": "report", "radius": 10}]),
+        ({}, [PUBLISHED, {"stage": "duplicates", "action": "report", "in": ["train"], "radius": 10}]),
         (
             {"split": "grouped", "duplicates": "drop", "duplicates_radius": 4},
-            [{"stage": "split", "by": "grouped"}, {"stage": "duplicates", "action": "drop", "radius": 4}],
+            [
+                {"stage": "split", "by": "grouped"},
+                {"stage": "duplicates", "action": "drop", "in": ["train"], "radius": 4},
+            ],
         ),
         (
             {"split": "random", "fractions": {"test": 0.25, "train": 0.75}, "split_seed": 3, "duplicates": "off"},
@@ -282,7 +285,8 @@ def test_evaluations_are_known_by_name_and_content(tmp_path):
     )
     choices = {"duplicates": "off", "decontaminate": [first, second], "contaminated": "report", "duplicates_radius": 5}
     against = {"vqa/test": one, "roco/test": two}
-    entry = {"stage": "decontaminate", "action": "report", "against": against, "radius": 5}
+    by = ["id", "bytes", "picture", "text"]
+    entry = {"stage": "decontaminate", "action": "report", "by": by, "against": against, "radius": 5}
     assert settling_stages(config(**choices)) == [PUBLISHED, entry, WRITTEN]
     assert list(entry["against"]) == ["vqa/test", "roco/test"]
     assert str(tmp_path) not in json.dumps(settling_stages(config(**choices)))

@@ -290,7 +290,13 @@ def test_what_an_evaluation_has_is_not_trained_on(figures, tmp_path, monkeypatch
     assert [(pair["caption"], pair["other_caption"]) for pair in pairs][1] == (f"{words} 3", "other")
     entry = ShardDataset(tmp_path / "out" / "train").manifest.stages[-3]
     sha256 = hashlib.sha256((tmp_path / "eval" / "test" / "manifest.json").read_bytes()).hexdigest()
-    assert entry == {"stage": "decontaminate", "action": action, "against": {"eval/test": sha256}, "radius": 10}
+    assert entry == {
+        "stage": "decontaminate",
+        "action": action,
+        "by": ["id", "bytes", "picture", "text"],
+        "against": {"eval/test": sha256},
+        "radius": 10,
+    }
 
 
 def test_an_evaluation_that_is_not_there(figures, tmp_path):

@@ -32,7 +32,15 @@ def test_groups_are_called_what_the_data_call_them(tmp_path, kinds, stated):
     write_split(tmp_path, "train", samples)
     (tmp_path / "ledger.json").write_text(json.dumps({"in": 2, "out": 2, "drops": {}, "splits": {}}))
     text = assert_safe(write_prep_report(tmp_path)).text
-    assert f"read from a sample of the data: {stated}. No group is in more than one split." in text
+    assert f"read from a sample of the data: {stated}. Each sample is a group of its own" in text
+
+
+def test_groups_that_hold_splits_apart(tmp_path):
+    samples = [Sample(f"s__{i}", metadata={"group": f"g{i // 2}"}) for i in range(4)] + [Sample("s__4")]
+    write_split(tmp_path, "train", samples)
+    (tmp_path / "ledger.json").write_text(json.dumps({"in": 5, "out": 5, "drops": {}, "splits": {}}))
+    text = assert_safe(write_prep_report(tmp_path)).text
+    assert "No group is in more than one split. 1 samples name no group." in text
 
 
 def test_terms_are_counted_once_a_caption(prepared):

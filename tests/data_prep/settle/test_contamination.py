@@ -89,6 +89,38 @@ def test_short_texts_are_common_property(tmp_path, reference, min_words, is_foun
     assert rows == [(0, "e0", "text")] * is_found
 
 
+@pytest.mark.parametrize(("ours", "theirs", "is_found"), [(1, 1, True), (2, 2, True), (3, 1, False), (1, 3, False)])
+def test_a_text_that_many_share_is_common_property(tmp_path, ours, theirs, is_found):
+    """A sentence made of a label stands in train and in the evaluation set many times over, and says nothing."""
+    made = [sample_of(f"e{n}", caption=LONG) for n in range(theirs)]
+    write_folder(tmp_path / "evaluation", made)
+    reference = Reference.build({"e": tmp_path / "evaluation"}, tmp_path / "reference.parquet")
+    samples = [sample_of(f"k{n}", caption=LONG) for n in range(ours)]
+    assert found(tmp_path / "marks", reference, *samples) == [(n, "e0", "text") for n in range(ours)] * is_found
+
+
+def test_panels_of_one_figure_share_its_caption_and_count_once(tmp_path, reference):
+    panels = [sample_of(f"k{n}", caption=LONG, source="pmc", group="PMC1") for n in range(6)]
+    assert found(tmp_path / "marks", reference, *panels) == [(n, "e0", "text") for n in range(6)]
+
+
+def test_a_text_that_its_source_made_of_a_label_does_not_count(tmp_path, reference):
+    rows = found(tmp_path / "marks", reference, sample_of("k", caption=LONG, templated=["caption"]))
+    assert rows == []
+
+
+@pytest.mark.parametrize("kind", ["id", "sha256", "text"])
+def test_each_way_of_matching_is_asked_for_by_itself(tmp_path, reference, kind):
+    sample = sample_of("a", encoded(scene(0)), caption=LONG, article="PMC7")
+    assert found(tmp_path / "marks", reference, sample, limits=Limits(), kinds=[kind]) == [(0, "e0", kind)]
+
+
+def test_pictures_alone_are_asked_for(tmp_path, reference):
+    samples = [sample_of("a", encoded(scene(0), 60), caption=LONG), sample_of("b", encoded(scene(0)))]
+    rows = found(tmp_path / "marks", reference, *samples, limits=Limits(), kinds=["perceptual"])
+    assert rows == [(0, "e0", "perceptual")]
+
+
 def test_without_limits_pictures_match_by_bytes_only(tmp_path, reference):
     samples = [sample_of("a", encoded(scene(0), 60)), sample_of("b", encoded(scene(0)))]
     assert found(tmp_path / "marks", reference, *samples) == [(1, "e0", "sha256")]

@@ -60,6 +60,26 @@ def test_who_goes_for_whom(contents, edges, splits, expected):
     assert gone(made(contents, edges), splits) == expected
 
 
+@pytest.mark.parametrize(
+    ("contents", "edges", "splits", "expected"),
+    [
+        pytest.param([[0], [0], [0]], [], [TEST, TEST, TRAIN], [(1, 0, EXACT), (2, 0, EXACT)], id="both of test stay"),
+        # Row 2 is like row 1 alone, which stays although it is a copy of row 0: without it row 2 would be trained on.
+        pytest.param(
+            [[0], [1], [2]],
+            [(0, 1), (1, 2)],
+            [TEST, TEST, TRAIN],
+            [(1, 0, NEAR), (2, 1, NEAR)],
+            id="it stands for others",
+        ),
+        pytest.param([[0], [0]], [], [VALID, TEST], [(0, 1, EXACT)], id="valid keeps what test has"),
+    ],
+)
+def test_from_held_out_splits_nothing_goes_unless_asked(contents, edges, splits, expected):
+    found = decide(made(contents, edges), np.array(splits), dropped_from=[TRAIN])
+    assert [(copy.row, copy.other, copy.kind) for copy in found] == expected
+
+
 def test_equal_bytes_come_before_likeness():
     copies = made([[0], [1], [1]], [(0, 1)])
     # Row 0 is gone for another reason, so row 1 is kept and row 2 is its equal.

@@ -1,0 +1,66 @@
+"""Images of held-out splits that are in train, in the words that every command and page uses."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from medvlp.report.files import Row
+
+SAME_PICTURE = "re-encoded, resized, brightened or slightly cropped"
+
+
+@dataclass(frozen=True)
+class Leakage:
+    """The samples of a split of which an image is in train: as the same bytes, or else as the same picture."""
+
+    split: str
+    samples: int
+    same_bytes: int
+    same_picture: int
+
+    @property
+    def in_train(self) -> int:
+        """Both kinds."""
+        return self.same_bytes + self.same_picture
+
+    @property
+    def sentence(self) -> str:
+        """`247 of 394 samples of test have an image that is in train: 88 the same bytes, 159 the same picture`."""
+        if not self.in_train:
+            return f"none of {self.samples} samples of {self.split} has an image that is in train"
+        has = "has" if self.in_train == 1 else "have"
+        return (
+            f"{self.in_train} of {self.samples} samples of {self.split} {has} an image that is in train: "
+            f"{self.same_bytes} the same bytes, {self.same_picture} the same picture"
+        )
+
+
+def leakage_of(ledger: Mapping[str, Any]) -> list[Leakage] | None:
+    """What a preparation counted, by held-out split; None where it did not look.
+
+    Raises:
+        TypeError, ValueError, KeyError: another shape than the ledger's.
+    """
+    pages = ledger.get("leakage")
+    if pages is None:
+        return None
+    return [
+        Leakage(str(split), *(int(page[name]) for name in ("samples", "same_bytes", "same_picture")))
+        for split, page in pages.items()
+    ]
+
+
+def leakage_lines(ledger: Row) -> list[str]:
+    """A sentence a held-out split, or that nobody looked. Nothing for a data set of one split."""
+    found = leakage_of(ledger)
+    if found is None:
+        held_out = [split for split, page in ledger.get("splits", {}).items() if split != "train" and page["out"]]
+        if not held_out or "train" not in ledger.get("splits", {}):
+            return []
+        return [f"whether images of {' and '.join(held_out)} are in train was not looked for (duplicates=off)"]
+    return [leakage.sentence for leakage in found]
+
+
+def conflict_line(count: int) -> str:
+    """About pairs of one picture that are labelled in two ways."""
+    return f"{count} {'pair' if count == 1 else 'pairs'} of the same picture with different labels: conflicts.jsonl"
