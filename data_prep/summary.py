@@ -16,8 +16,8 @@ SHARE = 0.1
 
 FIELDS_SHOWN = 12
 
-TOLD = ("open_quote", "bad_quotes", "bad_row", "not_utf8")
-"""Faults of a table's text, of which the first row is shown: they are mended in the table."""
+SHOWN = 300
+"""Characters of what is said of one drop."""
 
 DROPS_READ = 100_000
 """Of the named drops, in which first rows are looked for."""
@@ -30,9 +30,11 @@ def summary(output: Path, ledger: dict[str, Any], was_done: bool) -> str:
     lines = [f"{output} was already finished; nothing to do"] if was_done else []
     sizes = ", ".join(f"{split} {page['out']}" for split, page in ledger["splits"].items())
     lines.append(f"in {ledger['in']}, out {ledger['out']} ({sizes}), dropped {ledger['in'] - ledger['out']}")
+    examples = first_drops(output, ledger["drops"])
     for stage, reasons in ledger["drops"].items():
-        lines += [f"  {count:>7} {stage}: {reason}" for reason, count in reasons.items()]
-    lines += _faults(output, ledger)
+        for reason, count in reasons.items():
+            example = examples.get((stage, reason))
+            lines += [f"  {count:>7} {stage}: {reason}", *([f"          first: {example}"] if example else [])]
     moves = ledger.get("counts", {}).get("split", {})
     lines += [f"  {count:>7} {move}" for move, count in moves.items()]
     lines += _passed_by(ledger)
@@ -42,22 +44,25 @@ def summary(output: Path, ledger: dict[str, Any], was_done: bool) -> str:
     return "\n".join([*lines, *(f"warning: {warning}" for warning in warnings(ledger))])
 
 
-def _faults(output: Path, ledger: dict[str, Any]) -> list[str]:
-    """The first row of each fault of a table's text, with what to do about it."""
-    reasons = [reason for reason in TOLD if reason in ledger["drops"].get("read", {})]
-    if not reasons or not (output / DROPPED).is_file():
-        return []
-    shown: dict[str, str] = {}
-    for drop in islice(read_rows(output / DROPPED), DROPS_READ):
-        if drop["reason"] in reasons and drop["stage"] == "read":
-            shown.setdefault(drop["reason"], ": ".join(filter(None, (drop["name"], drop["detail"]))))
-        if len(shown) == len(reasons):
-            break
-    return [f"          {reason}, first: {_printable(row)}" for reason, row in shown.items()]
+def first_drops(output: Path, drops: dict[str, dict[str, int]], split: str = "") -> dict[tuple[str, str], str]:
+    """(stage, reason) → the name and the detail of the first of these drops, of any split or of one.
+
+    Drops of private data have no details, and are left out.
+    """
+    wanted = {(stage, reason) for stage, reasons in drops.items() for reason in reasons}
+    first: dict[tuple[str, str], str] = {}
+    for drop in islice(read_rows(output / DROPPED) if wanted else (), DROPS_READ):
+        kind = drop["stage"], drop["reason"]
+        if kind in wanted and kind not in first and split in ("", drop["split"]):
+            first[kind] = _printable(f"{drop['name']}: {drop['detail']}" if drop["detail"] else "")
+            if len(first) == len(wanted):
+                break
+    return {kind: text for kind, text in first.items() if text}
 
 
 def _printable(text: str) -> str:
-    return text.encode("utf-8", "backslashreplace").decode()
+    text = "".join(character if character.isprintable() else " " for character in text[: SHOWN + 1])
+    return text if len(text) <= SHOWN else f"{text[: SHOWN - 1]}…"
 
 
 def _passed_by(ledger: dict[str, Any]) -> list[str]:
@@ -101,9 +106,16 @@ def empty_splits(output: Path, ledger: dict[str, Any]) -> str:
     """What is said of a preparation, or of splits, that have no sample left; "" where there are some."""
     pages = {"the data set": ledger} if not ledger["out"] else ledger["splits"]
     empty = {name: _drops(page["drops"]) for name, page in pages.items() if page["in"] and not page["out"]}
+    empty = {name: drops for name, drops in empty.items() if drops}
     if not empty:
         return "" if ledger["out"] else f"{output} has no samples: the input has no rows"
-    lines = [f"{name} is empty: all {drops.total()} samples {_most(drops)}" for name, drops in empty.items()]
+    lines = []
+    for name, drops in empty.items():
+        examples = first_drops(output, pages[name]["drops"], name if name in ledger["splits"] else "")
+        first = {": ".join(kind): text for kind, text in examples.items()}.get(drops.most_common(1)[0][0], "")
+        lines.append(
+            f"{name} is empty: all {drops.total()} samples {_most(drops)}{first and f'; the first is {first}'}"
+        )
     return "; ".join(lines) + f"; {output}/dropped.jsonl names them"
 
 

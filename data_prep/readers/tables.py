@@ -20,7 +20,7 @@ from data_prep.sources.fields import IGNORED
 from data_prep.sources.files import MAX_LINE_BYTES, MAX_TEXT, BadRow
 
 SEPARATORS = ("\t", ",", ";", "|")
-QUOTES = {
+QUOTES: dict[str, dict[str, Any]] = {
     "double": {},
     "backslash": {"escapechar": "\\", "doublequote": False},
     "none": {"quoting": csv.QUOTE_NONE},
@@ -174,7 +174,7 @@ class TextTable:
 
     def _records(self, lines: Lines) -> Iterator[tuple[int, int, list[str] | BadRow]]:
         """(line, offset, cells) of each record; after one that cannot be read, from its second line on."""
-        quotes: dict[str, Any] = QUOTES[self.dialect.quotes]
+        quotes = QUOTES[self.dialect.quotes]
         reader = csv.reader(lines, delimiter=self.separator, strict=True, skipinitialspace=True, **quotes)
         while True:
             line, offset = lines.begin()

@@ -72,9 +72,10 @@ class Table:
         """Raises PrepError if a column is not there. roles: option → the column that it names."""
         for option, column in roles.items():
             if column and column not in self.columns:
+                others = {"caption": ", or options.label=<column> for captions that templates make of labels"}
                 raise PrepError(
                     f"{self.path} has no column {column!r}; it has {', '.join(map(repr, self.columns)) or 'none'}; "
-                    f"say options.{option}=<column>"
+                    f"say options.{option}=<column>{others.get(option, '')}"
                 )
 
     def entries(self, columns: Collection[str]) -> Iterator[tuple[str, Any]]:

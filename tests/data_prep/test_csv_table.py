@@ -482,7 +482,11 @@ def test_a_class_that_goes_by_duplicates_is_said(write, tmp_path):
     ("text", "options", "complaint"),
     [
         ("image,text\n", {}, "has no column 'filepath'; it has 'image', 'text'; say options.image=<column>"),
-        ("filepath,text\n", {}, "has no column 'title'; it has 'filepath', 'text'; say options.caption=<column>"),
+        (
+            "filepath,text\n",
+            {},
+            "has no column 'title'; it has 'filepath', 'text'; say options.caption=<column>, or options.label=<column>",
+        ),
         ("filepath,title\n", {"group": "patient"}, "has no column 'patient'"),
         (
             "filepath,title\n",

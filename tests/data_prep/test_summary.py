@@ -42,21 +42,36 @@ def test_a_share_of_drops_above_the_bound_is_said_at_the_end():
     assert empty_splits(OUT, page) == ""
 
 
-def test_the_first_row_of_each_fault_of_a_table_is_shown(tmp_path):
-    drops = [
-        ("t.csv line 3", "open_quote", "close it"),
-        ("t.csv line 5", "open_quote", ""),
-        ("n\udcf6", "not_utf8", "x"),
-    ]
-    rows = [{"split": "train", "name": n, "stage": "read", "reason": r, "detail": d} for n, r, d in drops]
-    write_rows(tmp_path / "dropped.jsonl", rows)
-    lines = summary(tmp_path, ledger(train=(90, 87, {"open_quote": 2, "not_utf8": 1})), False).splitlines()
-    assert lines[1:5] == [
+def write_drops(folder, *drops):
+    """drops: (split, name, reason, detail)."""
+    rows = [{"split": s, "name": n, "stage": "read", "reason": r, "detail": d} for s, n, r, d in drops]
+    write_rows(folder / "dropped.jsonl", rows)
+
+
+def test_the_first_drop_for_each_reason_is_shown(tmp_path):
+    write_drops(
+        tmp_path,
+        *(("train", "t.csv line 3", "open_quote", "close it"), ("train", "t.csv line 5", "open_quote", "other")),
+        *(("train", "n\udcf6", "not_utf8", "a\nb" + "x" * 400), ("train", "0123abcd", "hidden", "")),
+    )
+    page = ledger(train=(90, 86, {"open_quote": 2, "not_utf8": 1, "hidden": 1}))
+    assert summary(tmp_path, page, False).splitlines()[1:6] == [
         "        2 read: open_quote",
+        "          first: t.csv line 3: close it",
         "        1 read: not_utf8",
-        "          open_quote, first: t.csv line 3: close it",
-        "          not_utf8, first: n\\udcf6: x",
+        "          first: n : a b" + "x" * 292 + "…",
+        "        1 read: hidden",
     ]
+
+
+def test_an_empty_split_is_explained_by_its_own_first_drop(tmp_path):
+    write_drops(tmp_path, ("train", "a.jpg", "missing_image", "no"), ("test", "b.jpg", "missing_image", "in images/"))
+    page = ledger(train=(90, 89, {"missing_image": 1}), test=(1, 0, {"missing_image": 1}))
+    assert empty_splits(tmp_path, page).startswith(
+        "test is empty: all 1 samples were dropped, most (1) by read: missing_image; the first is b.jpg: in images/; "
+    )
+    page = ledger(train=(1, 0, {"missing_image": 1}), test=(1, 0, {"missing_image": 1}))
+    assert "most (2) by read: missing_image; the first is a.jpg: no; " in empty_splits(tmp_path, page)
 
 
 def test_classes_that_are_gone_are_named():
