@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from medvlp.build.experiment import Experiment, build_optimisation
+from medvlp.build.pairs import pairs_plan
 from medvlp.config import ClipConfig, ConfigError, ContrastiveConfig, TrainConfig, from_dict
 from medvlp.data.batch import CollatePairs, PreparePairs
 from medvlp.models.clip import Clip, ClipEncoder, Tokenize, preprocess_settings
@@ -74,6 +75,7 @@ def contrastive(config: TrainConfig) -> Experiment:
         data.augment.scale,
         data.augment.ratio,
         data.max_pixels,
+        config.objective.positives,
     )
     preprocess = {key: list(value) if isinstance(value, tuple) else value for key, value in clip.preprocess.items()}
     card = {
@@ -83,7 +85,12 @@ def contrastive(config: TrainConfig) -> Experiment:
         "text_files": clip.text_files,
     }
     return Experiment(
-        module, prepare, CollatePairs(pad_id), card, lambda identity: ClipEncoder(clip, module.device, identity)
+        module,
+        prepare,
+        CollatePairs(pad_id),
+        card,
+        lambda identity: ClipEncoder(clip, module.device, identity),
+        plan=lambda order, sources: pairs_plan(config, order, sources),
     )
 
 

@@ -283,7 +283,23 @@ def check_clip(model: ClipConfig) -> None:
 
 def check_contrastive(config: TrainConfig, objective: ContrastiveConfig) -> None:
     """InfoNCE needs its whole batch at once."""
-    one_of("objective.same_text", objective.same_text, ("negative", "masked", "positive"))
+    if objective.same_text == "positive":
+        raise ConfigError(
+            "objective.same_text=positive would change nothing but rounding (and what a text tower's dropout makes of one text): "
+            "equal texts have equal embeddings, so a target spread over them gives InfoNCE itself, in both directions. What "
+            "acts: masked, mil_nce, apart, or objective.positives=label.<name> where texts differ (docs/training.md)"
+        )
+    one_of("objective.same_text", objective.same_text, ("negative", "masked", "mil_nce", "apart"))
+    if (
+        objective.positives not in ("", "group")
+        and not objective.positives.removeprefix("label.") != objective.positives
+    ):
+        raise ConfigError(f"objective.positives={objective.positives!r}: expected group, or label.<name>")
+    if objective.same_text == "apart" and config.data.shuffle_block:
+        raise ConfigError(
+            f"objective.same_text=apart deals out a whole epoch, which data.shuffle_block={config.data.shuffle_block} keeps in "
+            f"blocks; leave one of them out"
+        )
     if config.trainer.accumulate > 1:
         raise ConfigError(
             f"trainer.accumulate={config.trainer.accumulate} does not enlarge a contrastive batch: each of the "

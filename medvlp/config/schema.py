@@ -151,7 +151,12 @@ class ContrastiveConfig(ObjectiveConfig):
     max_logit_scale: float = 100.0
     """The learned logit scale is held at or below this, as in CLIP."""
     same_text: str = "negative"
-    """Pairs of one batch whose texts are identical: negative (CLIP), masked, or positive."""
+    """Pairs of one batch whose texts are identical: negative (CLIP); masked, left out of each other's loss; mil_nce, any of
+    their images may be found for the text; or apart, dealt out to different batches, as far as an epoch has batches, and
+    masked where they meet all the same."""
+    positives: str = ""
+    """What makes pairs right for each other although their texts differ: empty (nothing), group (one article, patient or
+    study), or label.<name>. Unknown values join nothing."""
 
 
 @dataclass(kw_only=True)

@@ -34,6 +34,26 @@ def permutation(length: int, *material: object) -> NDArray[np.int64]:
     return np.argsort(philox(*material).random_raw(length), kind="stable")
 
 
+def dealt(numbers: NDArray[np.int64], group_N: NDArray[np.int64], batch: int) -> NDArray[np.int64]:
+    """An epoch in which samples of one group stand in different batches, as far as there are batches.
+
+    The samples that fill batches are the same as before; what is left over at the end stays there. Groups are dealt out
+    in the order in which they first come, one sample to each batch in turn, so that no batch has more than
+    ⌈samples of the group / batches⌉ of a group: one, wherever that is possible.
+
+    Args:
+        numbers: an epoch's samples in order.
+        group_N: the group of every sample, by its number.
+        batch: samples of one batch.
+    """
+    steps = len(numbers) // batch
+    used = numbers[: steps * batch]
+    _, first, group = np.unique(group_N[used], return_index=True, return_inverse=True)
+    step = np.empty(len(used), np.int64)
+    step[np.argsort(first[group], kind="stable")] = np.arange(len(used)) % max(steps, 1)
+    return np.concatenate([used[np.argsort(step, kind="stable")], numbers[steps * batch :]])
+
+
 class Order:
     """The sequence of samples in every epoch.
 

@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from medvlp.data.order import Order
+from medvlp.data.order import Order, dealt
 
 Pack = tuple[int, ...]
 """Places of a step that are read together; they fill one place of a batch."""
@@ -47,6 +47,30 @@ class SamplePlan:
 
     def total(self, numbers: NDArray[np.int64]) -> float:
         return len(numbers)
+
+
+class ApartPlan(SamplePlan):
+    """Every sample stands alone, and those of one group in different batches, as far as an epoch has batches.
+
+    Like the order that it deals out, it depends on neither ranks nor workers.
+
+    Args:
+        order: the sequence of samples.
+        group_N: the group of every sample, by its number in the order.
+        batch: samples of one step.
+    """
+
+    def __init__(self, order: Order, group_N: NDArray[np.int64], batch: int) -> None:
+        super().__init__(order)
+        self.group_N, self.batch = group_N, batch
+
+    def epoch(self, number: int) -> NDArray[np.int64]:
+        return dealt(self.order.epoch(number), self.group_N, self.batch)
+
+    def repeats(self, number: int = 0) -> int:
+        """Samples of an epoch that meet another of their group in their batch."""
+        batches = self.epoch(number)[: len(self) // self.batch * self.batch].reshape(-1, self.batch)
+        return sum(self.batch - len(np.unique(row)) for row in self.group_N[batches])
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,7 @@ WARNINGS = {
     "missing_licence": "find out whether the data may be used, and say so in the metadata's licence",
     "option_mismatch": "look which of the two is right",
     "repeated_image": "two pairs of one image in a batch count as negatives of each other; keep one of them",
-    "repeated_text": "pairs with one text count as negatives of each other; see objective.same_text",
+    "repeated_text": "they are negatives of each other, as in CLIP; objective.same_text=masked, mil_nce or apart changes that",
     "shared_image": "scores on held-out images that were trained on flatter; say so beside them, or leave these out",
     "too_long": "raise objective.max_length, or accept that these answers are left out",
     "unknown_answer_type": "use open, closed or multiple_choice, by which answers are scored",

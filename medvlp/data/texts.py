@@ -2,10 +2,23 @@
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import suppress
+from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from medvlp.shards import BadSample, Sample
+
+
+class Texts(Protocol):
+    """Rows that hold texts, such as a `ShardDataset`'s."""
+
+    def __len__(self) -> int:
+        """Rows."""
+
+    def read(self, i: int, /) -> Sample:
+        """Row i; raises BadSample."""
 
 
 def texts_of(sample: Sample, fields: Sequence[str]) -> dict[str, str]:
@@ -40,5 +53,51 @@ def choose_text(sample: Sample, fields: Sequence[str], rng: np.random.Generator)
 
 def text_id(text: str) -> int:
     """A 63-bit number that is equal for equal texts, apart from letter case and white space."""
-    folded = " ".join(text.lower().split())
-    return int.from_bytes(hashlib.blake2b(folded.encode(), digest_size=8).digest(), "little") >> 1
+    return _number(" ".join(text.lower().split()))
+
+
+def class_value(sample: Sample, positives: str) -> str:
+    """What a sample shares with those that are right for it: `group` (its article, patient or study), or `label.<name>`;
+    empty where it has none, or an unknown one."""
+    name = positives.removeprefix("label.")
+    value = sample.metadata.get("group") if positives == "group" else sample.labels.get(name)
+    return "" if value is None or str(value).casefold() == "unknown" else str(value)
+
+
+def class_id(sample: Sample, positives: str) -> int:
+    """A 63-bit number that is equal for equal `class_value`s; a sample without one has its own."""
+    value = class_value(sample, positives)
+    return _number(f"{positives}={value}" if value else f"key={sample.key}")
+
+
+def components(sources: Sequence[Texts], fields: Sequence[Sequence[str]]) -> NDArray[np.int64]:
+    """For every sample of all sources, by its number in the order, which others may show the text that it may show.
+
+    Samples that share any of the texts that they may be trained on, directly or through others, have one number. One that
+    cannot be read has its own.
+
+    Args:
+        sources: rows with texts.
+        fields: of each source, the text fields to train on.
+    """
+    parents: list[int] = []
+    first: dict[int, int] = {}
+
+    def root(number: int) -> int:
+        while parents[number] != number:
+            parents[number] = parents[parents[number]]
+            number = parents[number]
+        return number
+
+    for source, names in zip(sources, fields, strict=True):
+        for row in range(len(source)):
+            number = len(parents)
+            parents.append(number)
+            with suppress(BadSample):
+                for text in texts_of(source.read(row), names).values():
+                    parents[root(number)] = root(first.setdefault(text_id(text), number))
+    return np.array([root(number) for number in range(len(parents))], np.int64)
+
+
+def _number(text: str) -> int:
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") >> 1

@@ -216,8 +216,9 @@ def composed(
             model = open_clip.CustomTextCLIP(**{**model_cfg, "vision_cfg": vision})
     except (RuntimeError, OSError, AssertionError, TypeError, ValueError) as error:
         raise WeightsError(
-            f"model.vision.timm={name!r} with model.vision.pool={vision['timm_pool']!r} and model.vision.proj={vision['timm_proj']!r} cannot be built "
-            f"({first_line(error)}). Every architecture can be built with model.vision.pool= (its own) and model.vision.proj=linear"
+            f"model.vision.timm={name!r} with model.vision.pool={vision['timm_pool']!r} and "
+            f"model.vision.proj={vision['timm_proj']!r} cannot be built ({first_line(error)}). Every architecture can be built "
+            f"with model.vision.pool= (its own) and model.vision.proj=linear"
         ) from None
     if image_weights not in ("", "timm"):
         load_trunk(model.visual.trunk, image_weights)

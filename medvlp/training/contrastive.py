@@ -25,7 +25,8 @@ class Contrastive(Training):
         model: CLIP or CustomTextCLIP.
         mean, std: channel statistics on the 0–1 scale, applied on the device: uint8 crosses to it, a quarter of float.
         max_logit_scale: the logit scale is held at or below this (CLIP: 100, "to prevent training instability").
-        same_text: what pairs with identical texts are to each other; see `info_nce`.
+        same_text: what pairs with identical texts are to each other: see `info_nce`; "apart": the order keeps them out of
+            each other's batches, and those that it cannot keep apart are masked.
     """
 
     def __init__(
@@ -54,8 +55,13 @@ class Contrastive(Training):
         with torch.autocast(images_BCHW.device.type, enabled=False):  # the towers may run in half precision, logits not
             image_BD, text_BD = (normalize(at_least_single(features_BD), dim=-1) for features_BD in (image_BD, text_BD))
             logit_scale = at_least_single(self.model.logit_scale).exp()  # type: ignore[arg-type]
-            loss = info_nce(image_BD, text_BD, logit_scale, batch["text_ids"], self.same_text)
-        return loss, {"logit_scale": logit_scale.detach()}
+            same_text = "masked" if self.same_text == "apart" else self.same_text
+            class_ids_B = batch.get("class_ids")
+            loss = info_nce(image_BD, text_BD, logit_scale, batch["text_ids"], same_text, class_ids_B)
+        values: dict[str, Tensor | float] = {"logit_scale": logit_scale.detach()}
+        if class_ids_B is not None:  # this rank's, so that a key that joins nothing is seen
+            values["positives"] = float((class_ids_B[:, None] == class_ids_B).sum()) / len(class_ids_B) - 1
+        return loss, values
 
     @torch.no_grad()
     def constrain(self) -> None:

@@ -41,7 +41,7 @@ def build_trainer(config: TrainConfig, folder: Path, checkpoint: Path | None, ca
             use_distributed_sampler=False,
         )
     except (ValueError, RuntimeError, MisconfigurationException) as error:
-        asked = f"trainer.accelerator={options.accelerator}, precision={options.precision}, {devices} a node"
+        asked = f"trainer.accelerator={options.accelerator}, trainer.precision={options.precision}, {devices} a node"
         raise ConfigError(f"{asked}: {str(error).splitlines()[0]}") from None
 
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medvlp.data.order import Order, OrderedSource, permutation
+from medvlp.data.order import Order, OrderedSource, dealt, permutation
 
 WEIGHTS = st.sampled_from([0.3, 0.5, 1.0, 1.5, 2.0, 3.7])
 SOURCES = st.lists(st.tuples(st.integers(1, 40), WEIGHTS), min_size=1, max_size=4)
@@ -87,3 +87,39 @@ def test_positions_are_uniform():
 def test_an_empty_source_is_refused():
     with pytest.raises(ValueError, match="'s1' is empty"):
         order([(3, 1.0), (0, 1.0)])
+
+
+@given(st.lists(st.integers(0, 6), min_size=1, max_size=60), st.integers(1, 9), st.integers(0, 3))
+def test_dealt_samples_of_a_group_meet_as_little_as_can_be(groups, batch, epoch):
+    numbers = order([(len(groups), 1.0)]).epoch(epoch)
+    steps = len(numbers) // batch
+    after = dealt(numbers, np.array(groups), batch)
+    full = steps * batch
+    assert sorted(after[:full].tolist()) == sorted(numbers[:full].tolist())
+    assert after[full:].tolist() == numbers[full:].tolist()
+    counts = Counter(groups[number] for number in numbers[:full])
+    for row in after[:full].reshape(steps, batch) if full else []:
+        for group, met in Counter(groups[number] for number in row).items():
+            assert met <= -(-counts[group] // steps)
+
+
+def test_dealing_leaves_an_epoch_without_groups_random_and_is_the_one_that_it_was():
+    numbers = order([(12, 1.0)]).epoch(0)
+    assert dealt(numbers, np.array([0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2]), 3).tolist() == [
+        1,
+        4,
+        9,
+        3,
+        7,
+        8,
+        0,
+        6,
+        11,
+        2,
+        5,
+        10,
+    ]
+    alone = dealt(numbers, np.arange(12), 3)
+    assert sorted(alone.tolist()) == list(range(12))
+    assert alone.tolist() != numbers.tolist()
+    assert dealt(order([(12, 1.0)]).epoch(1), np.arange(12), 3).tolist() != alone.tolist()

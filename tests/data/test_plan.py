@@ -1,18 +1,19 @@
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from medvlp.data.order import Order, OrderedSource
-from medvlp.data.plan import SamplePlan, Schedule
+from medvlp.data.plan import ApartPlan, SamplePlan, Schedule
 
 
 def plan(length: int) -> SamplePlan:
     return SamplePlan(Order([OrderedSource("s", length, 1.0, "h")], 0))
 
 
-def read(length: int, batch: int, first: int, last: int, accumulate: int = 1, ranks: int = 1):
+def read(length: int, batch: int, first: int, last: int, accumulate: int = 1, ranks: int = 1, make=plan):
     """The global batches, put together from what all ranks read."""
-    schedules = [Schedule(plan(length), batch, accumulate, rank, ranks) for rank in range(ranks)]
+    schedules = [Schedule(make(length), batch, accumulate, rank, ranks) for rank in range(ranks)]
     steps = []
     streams = [list(schedule.requests(first, last)) for schedule in schedules]
     for step in range(last - first):
@@ -56,3 +57,25 @@ def test_a_batch_that_ranks_cannot_share_is_refused():
 def test_a_batch_larger_than_an_epoch_is_refused():
     with pytest.raises(ValueError, match="an epoch has 10 samples"):
         Schedule(plan(10), 11)
+
+
+def apart(length: int) -> ApartPlan:
+    """Thirds of the samples show one text each."""
+    return ApartPlan(plan(length).order, np.arange(length) % (length // 3), 6)
+
+
+@given(st.integers(3, 10).map(lambda count: 6 * count), st.sampled_from([1, 2, 3]), st.integers(0, 9))
+def test_texts_are_kept_apart_whatever_the_ranks_and_where_a_run_went_on(length, ranks, step):
+    steps = read(length, 6, step, step + 4, 1, ranks, apart)
+    assert steps == read(length, 6, 0, step + 4, make=apart)[step:]
+    for requests in steps:
+        texts = [request.samples[0] % (length // 3) for request in requests]
+        assert len(set(texts)) == 6  # three of a text, and at least three steps
+    assert apart(length).repeats() == 0
+
+
+def test_texts_that_cannot_be_kept_apart_are_spread_and_counted():
+    made = ApartPlan(plan(12).order, np.array([0] * 9 + [1, 2, 3]), 4)
+    batches = made.epoch(0).reshape(3, 4)
+    assert [(row < 9).sum() for row in batches] == [3, 3, 3]
+    assert made.repeats() == 6
