@@ -216,7 +216,7 @@ def read_json_list(path: Path) -> list[tuple[int, Any]]:
             )
         data = file.read()
     try:
-        content = json.loads(data.decode("utf-8-sig"))
+        content = json.loads(data.decode(json.detect_encoding(data)))  # UTF-16 and UTF-32 too
     except UnicodeDecodeError as error:
         raise PrepError(
             f"{path} is not UTF-8: byte 0x{data[error.start]:02x} at offset {error.start}; convert the file to UTF-8"
@@ -242,8 +242,14 @@ def read_json_lines(path: Path) -> Iterator[tuple[int, Any]]:
 
 
 def json_lines(file: BinaryIO) -> Iterator[tuple[int, int, Any]]:
-    """(number from 1, byte offset, entry) of each line that is not blank, from where the file stands."""
+    """(number from 1, byte offset, entry) of each line that is not blank, from where the file stands.
+
+    Raises PrepError for a file in UTF-16 or UTF-32.
+    """
     offset = file.tell()
+    if not offset and not (encoding := json.detect_encoding(file.read(4))).startswith("utf-8"):
+        raise PrepError(f"{file.name} is in {encoding.upper()}; save it as UTF-8")
+    file.seek(offset)
     for number in itertools.count(1):
         line = file.readline(MAX_LINE_BYTES + 1)
         if not line:

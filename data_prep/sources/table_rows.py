@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -30,10 +29,8 @@ from data_prep.sources.captioned_files import NOTHING, SPLIT_NAMES, Row, split_o
 from data_prep.sources.fields import count_ignored, says_something
 from data_prep.sources.files import BadRow, described, read_json_lines, read_json_list
 from data_prep.sources.parquet_rows import open_parquet, parquet_rows
+from data_prep.sources.templates import CAPTIONS
 from data_prep.stages import Counts
-
-CAPTIONS = re.compile(r"caption(_[0-9]+)?")
-"""Texts of a sample that hold its captions."""
 
 WORK = {"attribution": "citation", "author": "authors", "title": "article_title", "doi": "article_doi", "url": "url"}
 """Role of a column that says where an image is from → the sample's metadata."""

@@ -31,6 +31,9 @@ from data_prep.sources.files import BadRow
 
 LABEL = "label"
 
+CAPTIONS = re.compile(r"caption(_[0-9]+)?")
+"""Texts of a sample that hold its captions, as `numbered` names them."""
+
 UNCLEAR = frozenset(("yes", "no", "true", "false", "positive", "negative", "other", "others", "unknown", "uncertain"))
 """Labels that mean nothing outside of their data set; so do bare numbers. They need words of their own in a file."""
 

@@ -6,6 +6,7 @@ import re
 import unicodedata
 
 from data_prep.readers.cells import says_nothing
+from data_prep.sources.templates import CAPTIONS, numbered
 from data_prep.stages.draft import Draft, Drop
 
 
@@ -34,20 +35,19 @@ def tidy(text: str, keep_lines: bool = False) -> str:
 
 
 def need_text(draft: Draft) -> Draft:
-    """Drop what says nothing: no caption, or one without words (None, -, .), and no conversation.
+    """Drop what says nothing: no conversation, and no caption or none with words in it (None, -, .).
 
-    Beside a conversation, a caption without words is taken away and counted.
+    Of several captions, and beside a conversation, those without words are taken away and counted.
     """
-    caption = draft.sample.texts.get("caption", "")
-    if caption and not says_nothing(caption):
-        return draft
-    if not draft.sample.conversations:
-        if caption:
-            raise Drop(
-                "need_text", "wordless_caption", f"the caption is {caption[:40]!r}, and there is no conversation"
-            )
+    texts = draft.sample.texts
+    captions = {name: text for name, text in texts.items() if CAPTIONS.fullmatch(name)}
+    spoken = [text for text in captions.values() if not says_nothing(text)]
+    if not spoken and not draft.sample.conversations:
+        if any(captions.values()):
+            raise Drop("need_text", "wordless_caption", f"the caption is {texts.get('caption', '')[:40]!r}")
         raise Drop("need_text", "empty_caption", "neither a caption nor a conversation")
-    if caption:
-        del draft.sample.texts["caption"]
-        draft.count("need_text", "captions without words taken away")
+    if len(spoken) < len(captions):
+        draft.count("need_text", "captions without words taken away", len(captions) - len(spoken))
+        kept = {name: text for name, text in texts.items() if name not in captions}
+        draft.sample.texts = {**numbered(spoken), **kept}
     return draft

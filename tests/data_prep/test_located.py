@@ -6,7 +6,8 @@ import pytest
 from PIL import Image
 
 from data_prep.sources import files
-from data_prep.sources.files import BadRow, check_format, picture_of, plain, read_json_lines
+from data_prep.sources.base import PrepError
+from data_prep.sources.files import BadRow, check_format, picture_of, plain, read_json_lines, read_json_list
 from data_prep.sources.located import JsonLines
 from tests.data_prep.folders import jpeg
 
@@ -25,6 +26,16 @@ def test_json_lines_are_found_again(tmp_path, monkeypatch):
         assert [table.at(file, offset, 1) for offset in (41, 30, 0)] == [{"a": 3}, {"a": 2}, {"a": 1}]
         assert table.at(file, 10, 3).reason == "line_too_long"
     assert [number for number, _ in read_json_lines(path)] == [1, 3, 4, 5, 6]
+
+
+def test_json_in_utf_16_is_read_where_it_is_one_piece_and_refused_where_it_is_lines(tmp_path):
+    path = tmp_path / "t.json"
+    path.write_bytes('[{"a": "Ö"}]'.encode("utf-16"))
+    assert read_json_list(path) == [(1, {"a": "Ö"})]
+    with pytest.raises(PrepError, match=r"t\.json is in UTF-16; save it as UTF-8"):
+        list(read_json_lines(path))
+    path.write_bytes('\ufeff{"a": "Ö"}\n'.encode())
+    assert list(read_json_lines(path)) == [(1, {"a": "Ö"})]
 
 
 def encoded(mode, format, **options):

@@ -53,6 +53,16 @@ def test_text_is_needed_unless_there_is_a_conversation():
     need_text(Draft(Sample("k", conversations=[Conversation([Turn("user", "?")])])))
 
 
+@pytest.mark.parametrize("caption", ["None", "nan", "-", ".", "…"])
+def test_captions_without_words(caption):
+    assert reason(need_text, Sample("k", texts={"caption": caption, "note": "x"})) == ("need_text", "wordless_caption")
+    draft = need_text(Draft(Sample("k", texts={"caption": caption, "caption_1": "A mass.", "note": caption})))
+    assert draft.sample.texts == {"caption": "A mass.", "note": caption}
+    assert draft.counts == {("need_text", "captions without words taken away"): 1}
+    asked = [Conversation([Turn("user", "?")])]
+    assert need_text(Draft(Sample("k", texts={"caption": caption}, conversations=asked))).sample.texts == {}
+
+
 def png(size=(32, 32), value=None):
     pixels = np.arange(size[0] * size[1], dtype=np.uint8).reshape(size[::-1])
     buffer = io.BytesIO()
