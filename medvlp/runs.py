@@ -2,12 +2,15 @@
 
 import dataclasses
 import hashlib
+import itertools
 import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from medvlp.claims import refuse_other_kinds
 from medvlp.config import ConfigError, TrainConfig, as_dict, check_ranks, compose, compose_stages, require_prepared
@@ -37,8 +40,15 @@ def runs_of(words: Sequence[str]) -> list[Run]:
         check_ranks(stage, WORLD_SIZE)
         require_prepared(stage)
         folder = Path(stage.run_root) / stage.run_name
-        done = stage.resume == "auto" and bool(config.stages) and is_done(folder)
+        done = stage.resume == "auto" and bool(config.stages) and is_done(folder, stage)
         runs.append(Run(stage, folder, None if done else starting_point(stage, folder), done))
+    for before, after in itertools.pairwise(runs):
+        if was_done(before.folder) and not before.done and (after.done or after.checkpoint):
+            raise ConfigError(
+                f"resume=auto: {before.folder} was done, and is configured otherwise now "
+                f"({', '.join(changed_since(before.folder, before.config))}), but {after.folder} has begun from its weights. "
+                f"Give another run_name, or what they were done with"
+            )
     return runs
 
 
@@ -96,11 +106,36 @@ def stages_of(config: TrainConfig, words: Sequence[str]) -> list[TrainConfig]:
     return runs
 
 
-def is_done(folder: Path) -> bool:
+def was_done(folder: Path) -> bool:
     """Whether a run came to its end."""
     from medvlp.training.files import Status
 
     return bool(Status(folder).read().get("state") == "done")
+
+
+def is_done(folder: Path, config: TrainConfig) -> bool:
+    """Whether a run came to its end with this configuration: with another it may have to go on, or must not."""
+    return was_done(folder) and not changed_since(folder, config)
+
+
+OF_THE_WEIGHTS = (
+    r"(seed|(model|objective|optim)\.|data\.(global_batch_size|shuffle_|augment|sources\.[^.]+\.(?!path))|"
+    r"trainer\.(max_steps|max_epochs|accumulate|precision))"
+)
+"""Keys that decide what weights a run ends with; where its data lie, and what is logged, do not."""
+
+
+def changed_since(folder: Path, config: TrainConfig) -> list[str]:
+    """What differs between a run's config.yaml and a configuration, of what decides its weights: `key old → new` each."""
+    from medvlp.build import run_changes
+    from medvlp.config import from_dict
+    from medvlp.config.yaml_files import read_text
+
+    try:
+        before = from_dict(yaml.safe_load(read_text(folder / "config.yaml")))
+    except (ConfigError, OSError) as error:
+        return [str(error)]
+    return [change for change in run_changes(before, config) if re.match(OF_THE_WEIGHTS, change)]
 
 
 def starting_point(config: TrainConfig, folder: Path) -> Path | None:

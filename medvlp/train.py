@@ -14,7 +14,7 @@ import yaml
 
 from medvlp import process
 from medvlp.claims import claim
-from medvlp.config import ConfigError, TrainConfig, as_dict, expand_grid
+from medvlp.config import ConfigError, TrainConfig, as_dict, expand_grid, load_task
 from medvlp.listing import verb_help
 from medvlp.process import FAULT, STOPPED
 from medvlp.runs import Run, check_same_run, facts, runs_of
@@ -200,6 +200,7 @@ class Ready:
         if checkpoint is not None:
             check_same_run(config, checkpoint, self.data.total_steps)
         evaluate = build_evaluation(config, self.experiment)
+        names = [load_task(name).name for name in config.tasks]
         options = config.trainer
         self.experiment.module.total_steps = self.data.total_steps
         logs = Logs(folder, options.log_every, config.data.log_samples, status)
@@ -212,7 +213,11 @@ class Ready:
             logs,
             BadSamples(folder, options.log_every, allowed, total),
             checkpoints,
-            *([Evaluation(evaluate, options.eval_every, options.monitor, logs, checkpoints)] if evaluate else []),
+            *(
+                [Evaluation(evaluate, options.eval_every, options.monitor, logs, checkpoints, names)]
+                if evaluate
+                else []
+            ),
             self.signals,
             Progress(logs),
         ]

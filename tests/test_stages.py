@@ -89,11 +89,14 @@ def test_what_is_done_is_not_done_again_and_what_is_not_goes_on(folder, words, r
     for path in (ran / "two/checkpoints").iterdir():
         path.unlink()
     (ran / "two/status.json").write_text(json.dumps({"state": "failed", "step": 0, "reason": ""}))
-    assert run_here([*words, "resume=auto"]) == 0
+    assert run_here([*words, "resume=auto", "trainer.checkpoint_every=7", "trainer.log_every=3"]) == 0
     assert "two__align: done before" in capsys.readouterr().out
     assert equal(weights(ran / "two"), whole)
     assert run_here([*words, f"resume={ran}/two/checkpoints/last.ckpt"]) == 1
     assert "has the stages align, answer" in capsys.readouterr().err
+    assert run_here([*words, "resume=auto", "trainer.max_steps=6"]) == 1
+    said = "two__align was done, and is configured otherwise now (trainer.max_steps 4 → 6), but"
+    assert said in capsys.readouterr().err
 
 
 def test_features_of_other_data_stop_the_run(folder, words, ran, monkeypatch, capsys):

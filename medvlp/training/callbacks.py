@@ -3,7 +3,7 @@
 import math
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -140,8 +140,10 @@ class BadSamples(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         self.ranks = Ranks()
-        own = [(row["source"], row["key"]) for row in read_rows(self.rows.path)] if trainer.is_global_zero else []
-        self.seen = {tuple(item) for items in self.ranks.gather(own) for item in items}
+        known = list(read_rows(self.rows.path)) if trainer.is_global_zero else []
+        known = [row for rows in self.ranks.gather(known) for row in rows]
+        self.seen = {(row["source"], row["key"]) for row in known}
+        self.last = known[-1] if known else None  # what is allowed may be less than it was
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         step = trainer.global_step
@@ -187,17 +189,29 @@ class Evaluation(pl.Callback):
         evaluate: runs every task, on all ranks.
         every: steps between two runs; 0 leaves only the end.
         monitor: `<task>/<metric>`, higher is better; "" watches nothing.
+        names: of the tasks.
     """
 
-    def __init__(self, evaluate: Evaluate, every: int, monitor: str, logs: Logs, checkpoints: Checkpoints) -> None:
+    def __init__(
+        self,
+        evaluate: Evaluate,
+        every: int,
+        monitor: str,
+        logs: Logs,
+        checkpoints: Checkpoints,
+        names: Sequence[str] = (),
+    ) -> None:
         self.evaluate, self.every, self.monitor = evaluate, every, monitor
-        self.logs, self.checkpoints = logs, checkpoints
+        self.logs, self.checkpoints, self.names = logs, checkpoints, set(names)
         self.done_at = -1
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        # A run that died between a checkpoint and its evaluation makes up for it.
-        done = [row["step"] for row in read_rows(self.logs.metrics.path) if row["split"] == "valid"]
-        if any(Ranks().gather(trainer.is_global_zero and trainer.global_step in done)):
+        # A run that died between a checkpoint and its evaluation makes up for it; so does one that has other tasks now.
+        rows = read_rows(self.logs.metrics.path) if trainer.is_global_zero else iter(())
+        done = {
+            row.get("task") for row in rows if (row.get("step"), row.get("split")) == (trainer.global_step, "valid")
+        }
+        if any(Ranks().gather(bool(done) and self.names <= done)):
             self.done_at = trainer.global_step
         self._run_if_due(trainer, pl_module)
 

@@ -139,7 +139,8 @@ class Checkpoints(pl.Callback):
             self.best = value
             self.save(trainer)
             if trainer.is_global_zero:
-                self._name(self.folder / f"step-{trainer.global_step:06d}.ckpt", "best.ckpt")
+                saved = self.folder / f"step-{trainer.global_step:06d}.ckpt"
+                self._name(saved if saved.exists() else self.folder / "last.ckpt", "best.ckpt")
                 row = {"monitor": self.monitor, "value": value, "step": trainer.global_step}
                 write_text(self.folder / "best.json", json.dumps(row))
 

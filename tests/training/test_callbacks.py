@@ -1,0 +1,43 @@
+"""What callbacks bring back of an earlier run, without a run."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from medvlp.jsonl import Appender
+from medvlp.training.callbacks import BadSamples, Evaluation, TooManyBadSamples
+
+TRAINER = SimpleNamespace(is_global_zero=True, global_step=4)
+BAD = {"source": "a", "shard": "000000.tar", "reason": "broken_json", "detail": "", "epoch": 0, "position": 1}
+
+
+def test_what_was_bad_before_counts_against_what_is_allowed_now(tmp_path):
+    for key in ("k1", "k2"):
+        Appender(tmp_path / "bad_samples.jsonl").append({**BAD, "key": key, "step": 1})
+    kept = BadSamples(tmp_path, every=1, allowed=2, total=10)
+    kept.on_train_start(TRAINER, None)
+    kept.check()
+    stricter = BadSamples(tmp_path, every=1, allowed=1, total=10)
+    stricter.on_train_start(TRAINER, None)
+    with pytest.raises(
+        TooManyBadSamples, match=r"2 of 10 samples are bad, more than .* allows \(1\)\. The last: sample k2"
+    ):
+        stricter.check()
+
+
+@pytest.mark.parametrize(
+    ("names", "evaluated"), [([], 0), (["one"], 0), (["one", "other"], 1), (["other"], 1)], ids=str
+)
+def test_a_resumed_step_is_evaluated_where_a_task_of_now_was_not(tmp_path, names, evaluated):
+    Appender(tmp_path / "metrics.jsonl").append(
+        {"step": 3, "split": "valid", "task": "other"},
+        {"step": 4, "split": "train", "loss": 1.0},
+        {"step": 4, "split": "valid", "task": "one"},
+    )
+    logs = SimpleNamespace(metrics=Appender(tmp_path / "metrics.jsonl"), evaluated=lambda *rows: None)
+    asked = []
+    module = SimpleNamespace(total_steps=9, eval=lambda: None, train=lambda: asked.append(1))
+    checkpoints = SimpleNamespace(save=lambda trainer: None)
+    callback = Evaluation(lambda: [], 2, "", logs, checkpoints, names)
+    callback.on_train_start(TRAINER, module)
+    assert len(asked) == evaluated
