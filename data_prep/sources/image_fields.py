@@ -20,6 +20,9 @@ KEYS = (
 )
 """Keys that can hold nothing but images: whatever else is in them is an error. The first that names some is read."""
 
+FOLDERS = ("images", "imgs", "image", "img")
+"""Where images are, beside the entries, where nobody says so."""
+
 PATH_KEYS = ("path", "file_name", "filename", "image", "image_url", "url", "image_path", "uri", "name")
 """Where the name is, if an image is an object: {"path": ..., "bytes": null}, {"url": ...}."""
 
@@ -103,6 +106,13 @@ def located(name: str, images: Path, folder: Path) -> str:
     inside = _below(os.path.join(os.path.abspath(folder), name), images)
     there = inside and not os.path.lexists(images / name) and os.path.lexists(images / inside)
     return inside if there else name
+
+
+def in_image_folder(name: str, folder: Path) -> str:
+    """A name with the folder of images in front that it lies in, if it does not lie beside the entries itself."""
+    if ".." in name.split("/") or os.path.isabs(name) or os.path.lexists(folder / name):
+        return name
+    return next((f"{inner}/{name}" for inner in FOLDERS if os.path.lexists(folder / inner / name)), name)
 
 
 def _below(path: str, folder: Path) -> str:

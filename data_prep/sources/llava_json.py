@@ -13,6 +13,7 @@ What publishers do differently is mended, and the conversation's metadata says s
 
     conversatons   the key as LLaVA-Med's question files spell it
     image_key      images under another key than `image`; `image_key` has it
+    image_folder   images that are not where they are named, but in images/ there
     numbers        a value that is a number, as answers in LLaVA-Med's question files can be
     placeholders   no `<image>` although there are images (PubMedVision): one for each goes before the first question; or
                    what another family writes in its place
@@ -37,7 +38,7 @@ from data_prep.sources.chat_turns import KEYS, PAIRS, place_images, read_turns
 from data_prep.sources.clutter import glob
 from data_prep.sources.fields import Entry
 from data_prep.sources.files import BadRow, check_utf8, read_json_lines, read_json_list, size_of, text_of
-from data_prep.sources.image_fields import image_names, located
+from data_prep.sources.image_fields import image_names, in_image_folder, located
 from data_prep.sources.multiple_choice import choice_of
 from data_prep.sources.questions import Asked, Gathered, QuestionFolder, parse_rows
 from medvlp.shards import Conversation, Sample, make_key
@@ -45,6 +46,15 @@ from medvlp.shards import Conversation, Sample, make_key
 FILES = (".json", ".jsonl")
 MAX_FOLDERS = 20
 """Looked into for an image that is missing."""
+
+MENDED = {
+    "conversatons": "conversations under the misspelt key conversatons",
+    "image_folder": "images found in images/ beside the file",
+    "image_key": "images under the key {}",
+    "numbers": "values that are numbers",
+    "placeholders": "<image> put where it was missing",
+}
+"""What the counts say of what was mended."""
 
 KEPT = ("question_type", "answer_type", "language", "pair_id", "rationale")
 """Texts of an entry that go into the conversation's metadata."""
@@ -164,10 +174,10 @@ class LlavaJson(QuestionFolder):
         if not first.images:
             sample.metadata = {**sample.metadata, "group_kind": "entry", "original_name": first.name}
             del sample.metadata["image_id"]
-        for row in rows:
-            self.counts.update(
-                Counter(("read", f"mended: {kind}") for kind in row.conversation.metadata.get("mended", ()))
-            )
+        for known in (row.conversation.metadata for row in rows):
+            key = known.get("image_key")
+            said = [MENDED[kind].format(key) for kind in known.get("mended", ())]
+            self.counts.update(Counter(("read", f"mended: {words}") for words in said))
         return sample
 
 
@@ -182,6 +192,9 @@ def _row(name: str, entry: dict[str, Any], images: Path, folder: Path) -> Asked:
     found = read_turns(entry)
     key, names = image_names(entry, NOT_IMAGES)
     names = [located(name, images, folder) for name in place_images(found, key, names)]
+    if images == folder and (inside := [in_image_folder(name, folder) for name in names]) != names:
+        found.mended.append("image_folder")
+        names = inside
     if key not in ("", "image"):
         found.mended.append("image_key")
     id = next((text_of(entry, key) for key in ("id", "question_id") if entry.get(key) is not None), None)

@@ -34,7 +34,7 @@ def choice_of(entry: Entry, said: str) -> tuple[dict[str, Any], list[str]]:
     stated = {letter for _, text in marked if text and (letter := letter_of(text, options))}
     if len(options) < 2:
         return {}, [name for name in (key, *(name for name, _ in marked)) if name]
-    spoken = letter_of(said, options)
+    spoken = letter_of(said.rpartition("</think>")[2], options)
     if not stated:
         texts = [as_text(entry.get(name)) for name in TEXTS if entry.get(name) is not None]
         stated = {letter for text in texts if text and (letter := letter_of(text, options))}

@@ -11,6 +11,7 @@ import numpy as np
 from medvlp.data.conversations import IMAGE
 from medvlp.data.decode import open_image
 from medvlp.data.problems import WARNINGS, Problem
+from medvlp.data.templates import split_thought
 from medvlp.data.texts import text_id, texts_of
 from medvlp.shards import BadSample, Conversation, Sample, ShardDataset
 from medvlp.shards.index import open_index
@@ -119,7 +120,8 @@ def _conversation(conversation: Conversation, images: int) -> Iterator[tuple[str
         if f"mended_{what}" in WARNINGS:
             yield f"mended_{what}", "the preparation mended it"
     if asked == ["user", "assistant"]:
-        yield from _answer(conversation.turns[-1].text.strip(), conversation.metadata)
+        _, answer = split_thought(conversation.turns[-1].text)
+        yield from _answer(answer.strip(), conversation.metadata)
 
 
 def _answer(answer: str, metadata: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -134,7 +136,9 @@ def _answer(answer: str, metadata: Mapping[str, Any]) -> Iterator[tuple[str, str
         options, letter = metadata.get("options"), metadata.get("answer_letter")
         if not isinstance(options, dict) or not isinstance(letter, str) or letter not in options:
             yield "incomplete_options", f"answer_letter is {letter!r}, options are {options!r}"
-        elif answer not in (letter, options[letter]):
+        elif answer in ({*options, *options.values()} - {letter, options[letter]}) or not (
+            answer.startswith((letter, f"({letter})")) or options[letter].casefold() in answer.casefold()
+        ):
             yield "option_mismatch", f"the answer is {answer!r}, option {letter} is {options[letter]!r}"
 
 

@@ -42,6 +42,7 @@ WARNINGS = {
     "incomplete_options": "give options {letter: text} and answer_letter; multiple choice cannot be scored without",
     "ignored_fields": "nothing reads them; rename one that should count (the source's help names what is read)",
     "mended_conversatons": "nothing to do; the publisher's key is misspelt",
+    "mended_image_folder": "nothing to do; the images are in images/ beside the file",
     "mended_image_key": "nothing to do, if the field named is the image's",
     "mended_numbers": "nothing to do; numbers were made texts",
     "mended_placeholders": "nothing to do; one <image> for each image went before the first question",

@@ -61,6 +61,11 @@ CLEAN = {
     "two images": (sample(asked("<image>\n<image>\nWhich?"), images={"0.jpg": jpeg(1), "1.jpg": jpeg(2)}), INSTRUCT),
     "multiple choice by text": (sample(asked(answer="heart", **CHOICES)), INSTRUCT),
     "multiple choice by letter": (sample(asked(answer="B", **CHOICES)), INSTRUCT),
+    "multiple choice by both": (sample(asked(answer="B. heart", **CHOICES)), INSTRUCT),
+    "multiple choice behind thoughts": (
+        sample(asked(answer="<think>It beats.</think>\n(B) The heart.", **CHOICES)),
+        INSTRUCT,
+    ),
     "yes, and more, under open": (sample(asked(answer="yes, on the left", answer_type="open")), INSTRUCT),
     "a caption to be asked for": (sample(texts={"caption": "A chest."}), CAPTIONED),
     "a pair": (sample(texts={"title": "A chest."}), CONTRASTIVE),

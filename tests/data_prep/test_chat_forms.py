@@ -156,6 +156,7 @@ def test_options_make_a_question_of_multiple_choice():
     assert choice_of(Entry({"choices": ["Effusion", "Nodule"]}), "Nodule") == (known, [])
     assert choice_of(Entry({"options": OPTIONS, "answer": "Nodule"}), "I see a nodule.") == (known, [])
     assert choice_of(Entry({"options": OPTIONS, "answer_idx": "B"}), "B") == (known, [])
+    assert choice_of(Entry({"options": OPTIONS}), "<think>\nIt is round.\n</think>\n\nB") == (known, [])
     assert choice_of(Entry({}), "Nodule") == ({}, [])
     with pytest.raises(BadRow, match="answer_mismatch"):
         choice_of(Entry({"options": OPTIONS, "answer_letter": "A"}), "Nodule")
@@ -177,8 +178,8 @@ def test_fields_of_turns_and_of_entries_that_are_not_read_are_counted(tmp_path):
         "fields ignored: conversations.time": 1,
         "fields ignored: conversations.weight": 1,
         "fields ignored: options": 1,
-        "mended: image_key": 2,
-        "mended: placeholders": 2,
+        "mended: images under the key images": 2,
+        "mended: <image> put where it was missing": 2,
     }
 
 
@@ -238,3 +239,15 @@ def test_json_of_other_kinds_in_the_folder_says_which_file(tmp_path):
         PrepError, match=r"dataset_info\.json holds a dict, expected a list of entries; .* options\.files="
     ):
         open_source("llava_json", str(tmp_path)).units()
+
+
+def test_images_in_the_usual_folder_are_found_and_it_is_said(tmp_path):
+    entries = [{"id": n, "image": name, **TURNS} for n, name in enumerate(("a.jpg", "b.jpg", "no.jpg"))]
+    file = write(tmp_path / "train.json", entries, ["a.jpg", "images/a.jpg", "images/b.jpg"])
+    beside, inside, lost = items_of(file)
+    assert beside.metadata["original_name"] == "a.jpg"
+    assert beside.images == {"jpg": jpeg(0)}
+    assert inside.images == {"jpg": jpeg(2)}
+    assert inside.conversations[0].metadata["mended"] == ["image_folder", "placeholders"]
+    assert (lost.reason, lost.detail) == ("missing_image", f"no.jpg is not in the image folder {tmp_path.name}/")
+    assert items_of(file, flag="images")[1].images == {"jpg": jpeg(2)}
