@@ -85,7 +85,13 @@ def unit_stages(config: PrepConfig, reader: Source) -> list[Entry]:
     stages: list[Entry] = [{"stage": "clean_text"}, {"stage": "need_text"}]
     if config.licences or not config.retracted:
         stages.append({"stage": "licence_gate", "allow": config.licences, "allow_retracted": config.retracted})
-    images = {"max_pixels": config.max_pixels, "min_side": config.min_side, "max_aspect": config.max_aspect}
+    images: dict[str, Any] = {
+        "max_pixels": config.max_pixels,
+        "min_side": config.min_side,
+        "max_aspect": config.max_aspect,
+    }
+    if config.intensity:
+        images["intensity"] = [float(value) for value in config.intensity]
     stages.append({"stage": "check_images", **images})
     if config.modality or hidden:
         stages.append({"stage": "modality", **({"closed": True} if hidden else {})})

@@ -180,7 +180,7 @@ def read_image(path: str, max_pixels: int) -> Any:
     Raises:
         ConfigError: names the file and what is wrong with it.
     """
-    from medvlp.data.decode import FORMATS, decode_image
+    from medvlp.data.decode import FORMATS, said, shown
     from medvlp.shards import BadSample
 
     place = Path(path)
@@ -189,10 +189,15 @@ def read_image(path: str, max_pixels: int) -> Any:
     if place.stat().st_size > MAX_FILE_BYTES:
         raise ConfigError(f"image={path} has more than {MAX_FILE_BYTES // 2**20} MiB")
     try:
-        return decode_image(place.read_bytes(), max_pixels)
+        picture, changes = shown(place.read_bytes(), max_pixels)
+        if changes:
+            print(f"medvlp ask: image={path}: {said(changes)}", file=sys.stderr)
+        return picture.convert("RGB")
     except BadSample as error:
         if error.reason == "too_many_pixels":
             raise ConfigError(f"image={path}: {error.detail}; raise max_pixels if you trust the file") from None
+        if error.reason != "undecodable_image":
+            raise ConfigError(f"image={path}: {error.detail}") from None
         reason = re.sub(r" <_io.*?>", "", error.detail)
         raise ConfigError(f"image={path} is not a readable image ({', '.join(FORMATS)}): {reason}") from None
 

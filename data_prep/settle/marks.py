@@ -11,7 +11,7 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -86,7 +86,7 @@ def _look(draft: Draft, name: str) -> tuple[int, int, bytes, int] | tuple[None, 
     if picture is None:
         return None, None, None, None
     # Not the mean over boxes, which of small pictures, and of their copies at another scale, shows boxes and not the picture.
-    thumbnail = _grey(picture).resize((SIDE, SIDE), Image.Resampling.BILINEAR)
+    thumbnail = draft.view(name).convert("L").resize((SIDE, SIDE), Image.Resampling.BILINEAR)
     pixels_SS = np.asarray(thumbnail)
     if is_flat(pixels_SS[None])[0]:
         return None, None, None, None
@@ -110,12 +110,6 @@ def tilted_hash(picture: Image.Image, box: tuple[float, float, float, float] | N
     low_FF = dctn(lit_SS, type=2)[:8, :8]
     bits = np.packbits((low_FF > np.median(low_FF)).ravel())
     return int.from_bytes(bits.tobytes(), "big")
-
-
-def _grey(picture: Image.Image) -> Image.Image:
-    if picture.mode.startswith("I"):  # 16 bits: the upper 8, as `measure` sees them
-        picture = picture.convert("I").point(lambda value: value * (1 / 256))
-    return picture.convert("L")
 
 
 def texts_of(sample: Sample) -> Iterator[str]:

@@ -119,7 +119,7 @@ class Biomedica(TarFolder):
                 "modality": modality_of(entry.get("image_secondary_label")),
                 "subset": tar.rpartition("/")[0] or "unknown",
                 **_about(entry, article),
-                **({"reencoded_from": picture.reencoded_from} if picture.reencoded_from else {}),
+                **picture.described,
             },
         )
         count_ignored(self.counts, entry.ignored())

@@ -115,5 +115,4 @@ class CsvTable(CaptionedFiles):
     def media(self, row: Row) -> tuple[dict[str, bytes], dict[str, Any]]:
         """The image, and what it was before, if it had to be encoded anew."""
         picture = read_picture(self.folder, row.path)
-        described = {"reencoded_from": picture.reencoded_from} if picture.reencoded_from else {}
-        return {picture.extension: picture.data}, described
+        return {picture.extension: picture.data}, picture.described

@@ -12,12 +12,12 @@ from typing import Any
 from data_prep.deidentify.dicom_tags import described, remove_identity
 from data_prep.deidentify.known import Known
 from data_prep.deidentify.pseudonym import pseudonym
+from data_prep.png import encode_png
 from data_prep.sources.base import Dropped
 from data_prep.sources.dicom_files import Entry, FileRow, beside, guarded, open_dicom
 from data_prep.sources.dicom_pixels import WINDOWS, frames_of, render
 from data_prep.sources.dicom_reports import caption_of, read_report, structured_text
 from data_prep.sources.files import BadRow
-from data_prep.sources.medmnist import encode_png
 from medvlp.shards import Sample, make_key
 
 MODALITY_NAMES = {

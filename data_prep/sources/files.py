@@ -34,6 +34,9 @@ MAX_TEXT = 100_000
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif")
 """Of files that are taken for images; what they are is told by their content."""
 
+TIFF_BITS, TIFF_PHOTOMETRIC, TIFF_WHITE_IS_ZERO = 258, 262, 0
+"""Tags of TIFF 6.0, and the value of the second with which 0 is white."""
+
 _MAGIC = ((b"\xff\xd8\xff", "jpg"), (b"\x89PNG\r\n\x1a\n", "png"))
 _OTHER_MAGIC = ((b"GIF8", "gif"), (b"II*\0", "tif"), (b"MM\0*", "tif"), (b"BM", "bmp"))
 """Formats that shards do not hold, and that PNG can stand for without loss."""
@@ -72,21 +75,36 @@ class Picture(NamedTuple):
     data: bytes
     reencoded_from: str = ""
     """The publisher's format, where it was none that shards hold; the data is then PNG."""
+    rescale: tuple[float, float] = (1.0, 0.0)
+    """Slope and intercept that make the publisher's values of the PNG's, where PNG could not hold them as they were."""
+
+    @property
+    def described(self) -> dict[str, Any]:
+        """What the sample's metadata say of it; "rescale" is for `check_images`, which takes it out."""
+        described: dict[str, Any] = {"reencoded_from": self.reencoded_from} if self.reencoded_from else {}
+        return described | ({"rescale": {self.extension: list(self.rescale)}} if self.rescale != (1.0, 0.0) else {})
 
 
 def picture_of(name: str, data: bytes) -> Picture:
     """The publisher's bytes if they are JPEG, PNG or WebP; GIF, TIFF and BMP become PNG, pixel for pixel.
 
-    Raises BadRow: image_format (another format, several frames, or pixels that PNG cannot hold), broken_image.
+    Grey values that PNG cannot hold (signed, of 32 bits, floating point) are moved into its 16 bits, and `rescale` says how.
+    Raises BadRow: image_format (another format, several frames, or colours that PNG has not), deep_colour,
+    broken_image.
     """
     extension = next((extension for magic, extension in _OTHER_MAGIC if data.startswith(magic)), None)
     if extension is None:
         return Picture(check_format(name, data), data)
-    return Picture("png", _as_png(name, data, extension), extension)
+    png, rescale = _as_png(name, data, extension)
+    return Picture("png", png, extension, rescale)
 
 
-def _as_png(name: str, data: bytes, extension: str) -> bytes:
+def _as_png(name: str, data: bytes, extension: str) -> tuple[bytes, tuple[float, float]]:
+    """(PNG, slope and intercept that make the file's values of its)."""
     from PIL import Image
+
+    from medvlp.data.decode import check_brightness, has_deep_colour
+    from medvlp.shards import BadSample
 
     try:
         with warnings.catch_warnings():
@@ -95,15 +113,48 @@ def _as_png(name: str, data: bytes, extension: str) -> bytes:
             image = Image.open(io.BytesIO(data), formats=("GIF", "TIFF", "BMP"))
             if _has_second_frame(image):
                 raise BadRow("image_format", f"{name} is a {extension} of several frames; give each its own file")
-            if image.mode not in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16"):
+            if image.mode[0] in "IF":
+                return _deep_png(image)
+            is_deep_colour = has_deep_colour(image)
+            if image.mode not in ("1", "L", "LA", "P", "RGB", "RGBA"):
                 raise BadRow("image_format", f"{name} is a {extension} of mode {image.mode}, which PNG cannot hold")
             written = io.BytesIO()
             image.save(written, "PNG")
+            if is_deep_colour:
+                check_brightness(image)
     except BadRow:
         raise
+    except BadSample as bad:
+        raise BadRow(bad.reason, f"{name}: {bad.detail}") from None
     except Exception as error:  # Pillow's plugins raise OSError, ValueError, SyntaxError, struct.error, ...
-        raise BadRow("broken_image", f"{name} cannot be decoded as {extension} ({type(error).__name__})") from None
-    return written.getvalue()
+        kind = f"{name} cannot be decoded as {extension} ({type(error).__name__})"
+        raise BadRow("broken_image", f"{kind}; if other programs show it, save it as PNG") from None
+    return written.getvalue(), (1.0, 0.0)
+
+
+def _deep_png(image: Image.Image) -> tuple[bytes, tuple[float, float]]:
+    """A grey image of more than 8 bits as PNG of 16, with the significant bits of its header."""
+    import numpy as np
+
+    from data_prep.png import encode_png
+    from medvlp.data.intensity import finite
+
+    tags = getattr(image, "tag_v2", {})
+    bits = int(tags.get(TIFF_BITS, (16,))[0])
+    values = finite(np.asarray(image))
+    low, high = float(values.min()), float(values.max())
+    if tags.get(TIFF_PHOTOMETRIC) == TIFF_WHITE_IS_ZERO:  # Pillow heeds it up to 8 bits
+        values = (2.0**bits - 1 if low >= 0 and high < 2.0**bits <= 65536 else high + low) - values
+        low, high = float(values.min()), float(values.max())
+    is_whole = bool((values == np.rint(values)).all())
+    if is_whole and low >= 0 and high <= 65535:
+        slope, intercept = 1.0, 0.0
+    elif is_whole and high - low <= 65535:
+        slope, intercept = 1.0, low
+    else:
+        slope, intercept = max((high - low) / 65535, 1e-30), low
+    stored = np.rint((values - intercept) / slope).astype(np.uint16)
+    return encode_png(stored, bits if bits < 16 and high < 2**bits else 0), (slope, intercept)
 
 
 def _has_second_frame(image: Image.Image) -> bool:

@@ -8,7 +8,6 @@ image may have several. Images become PNG without loss; captions are made from t
 from __future__ import annotations
 
 import hashlib
-import io
 import zipfile
 from collections.abc import Iterator
 from difflib import get_close_matches
@@ -17,6 +16,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from data_prep.png import encode_png
 from data_prep.sources.base import Dropped, PrepError, Unit, chunks, digest_file, readable
 from data_prep.sources.clutter import glob
 from data_prep.sources.medmnist_tables import FLAVOURS, TEMPLATES
@@ -160,15 +160,6 @@ class ImageStream:
             self._next += 1
             if self._next > start:
                 yield np.frombuffer(data, np.uint8).reshape(self.shape[1:])
-
-
-def encode_png(pixels: np.ndarray) -> bytes:
-    """uint8 (H, W) or (H, W, 3) as PNG, without loss; the same pixels give the same bytes."""
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG", optimize=False, compress_level=6)
-    return buffer.getvalue()
 
 
 def infer_flag(path: Path) -> str:

@@ -25,8 +25,8 @@ from typing import Any
 
 import numpy as np
 
+from data_prep.png import encode_png
 from data_prep.sources.base import Dropped, PrepError, Unit, chunks, digest_file, readable, refuse_flag
-from data_prep.sources.medmnist import encode_png
 from medvlp.shards import Sample, make_key
 
 FILES = {

@@ -192,6 +192,7 @@ class _ArticleReader:
             "figure_id": figure.id,
             "figure_label": figure.label,
             "reference_sections": figure.sections,
+            **picture.described,
         }
         if figure.rights:
             metadata["figure_rights"] = figure.rights
@@ -199,8 +200,6 @@ class _ArticleReader:
             metadata["licence"] = strictest([figure.licence, metadata["licence"]])
             metadata["licence_url"] = ""
             self._count("licence of the figure's own")
-        if picture.reencoded_from:
-            metadata["reencoded_from"] = picture.reencoded_from
         return Sample(
             key=key,
             images={picture.extension: picture.data},

@@ -136,7 +136,7 @@ class PmcOa(ImageTables):
             **({"panel": int(name["panel"])} if name and name["panel"] else {}),  # no further to be split
             **about.get(article, {}),
             **({"published_split": self.table_splits[rows[0].table]} if self.release == "splits" else {}),
-            **({"reencoded_from": picture.reencoded_from} if picture.reencoded_from else {}),
+            **picture.described,
         }
         # A panel's number can be 0, so a figure that was not cut is no panel 0.
         parts = (article, name["figure"], name["panel"] or "whole") if name else ("", image)

@@ -136,7 +136,7 @@ class Quilt(ImageTables):
                 "published_split": "+".join(dict.fromkeys(entry["split"].strip() for entry in entries)),
                 **({"article": article[0]} if article else {}),
                 **({"url": f"https://www.youtube.com/watch?v={group}"} if frame else {}),
-                **({"reencoded_from": picture.reencoded_from} if picture.reencoded_from else {}),
+                **picture.described,
             },
         )
 

@@ -156,7 +156,7 @@ class Roco:
                     "modality": "unknown",
                     "published_split": FOLDERS[unit.split],
                     **({"url": row.url} if row.url else {}),
-                    **({"reencoded_from": picture.reencoded_from} if picture.reencoded_from else {}),
+                    **picture.described,
                 },
             )
 

@@ -91,7 +91,7 @@ class UniMed(TarFolder):
                 "modality": next((name for word, name in MODALITIES.items() if word in part.lower()), "unknown"),
                 "subset": part,
                 "caption_from": origin,
-                **({"reencoded_from": picture.reencoded_from} if picture.reencoded_from else {}),
+                **picture.described,
             },
         )
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from data_prep.png import encode_png
 from data_prep.stages.draft import FORMATS, Draft, Drop, first_line
 
 if TYPE_CHECKING:
@@ -57,7 +58,6 @@ SURE = 0.8
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "JPEG": {"quality": 95, "subsampling": "4:4:4"},
-    "PNG": {"compress_level": 6},
     "WEBP": {"lossless": True},
 }
 """Of the encoders."""
@@ -261,6 +261,8 @@ def encode(picture: Image.Image, name: str) -> bytes:
     """The picture in the format of its member name, and nothing beside it: no EXIF, no comments."""
     form = FORMATS[name.rpartition(".")[2]]
     buffer = io.BytesIO()
+    if form == "PNG":
+        return encode_png(picture)
     (picture.convert("RGB") if form == "JPEG" and picture.mode == "RGBA" else picture).save(
         buffer, form, **SETTINGS[form]
     )

@@ -21,6 +21,7 @@ PROVENANCE = frozenset(
             "group_kind",
             "original_name",
             "reencoded_from",
+            "rendered",
         ),
         *(
             "article",

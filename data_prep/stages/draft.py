@@ -82,6 +82,12 @@ class Draft:
                 raise Drop("check_images", "broken_image", f"{name}: {first_line(error)}") from None
         return opened
 
+    def view(self, name: str) -> Image.Image:
+        """An image as training sees it: `L` or `RGB`, by the rules of medvlp/data/decode.py."""
+        from medvlp.data.decode import render
+
+        return render(self.pictures[name], self.sample.images[name])[0]
+
     def replace_images(self, images: dict[str, bytes]) -> None:
         """Give the sample other images, for a stage that had to change pixels; they are decoded anew."""
         self.sample.images = images

@@ -13,7 +13,7 @@ from medvlp.shards import make_key
 KEPT = frozenset(
     (
         *("source", "licence", "licence_url", "modality", "group_kind", "language", "published_split", "kind"),
-        *("organ", "body_part", "dicom_modality", "reencoded_from", "retracted"),
+        *("organ", "body_part", "dicom_modality", "reencoded_from", "rendered", "retracted"),
     )
 )
 """Metadata that say nothing of a person; the rest is left out."""

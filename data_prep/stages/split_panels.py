@@ -13,6 +13,7 @@ import numpy as np
 from data_prep.panels.captions import Parts, Unclear, split_caption
 from data_prep.panels.gutters import Box, find_panels
 from data_prep.panels.letters import order_by_letters, read_letters
+from data_prep.png import encode_png
 from data_prep.stages.draft import Draft
 from data_prep.stages.licence import family_of, normalise
 from medvlp.shards import Sample
@@ -57,13 +58,14 @@ def split_panels(draft: Draft, letters: bool = False) -> Draft | list[Draft]:
     if parts is None:
         return draft
     (name, picture), *_ = draft.pictures.items()
-    boxes = _boxes(picture, len(parts.texts))
+    view = draft.view(name)
+    boxes = _boxes(view, len(parts.texts))
     if boxes is None:
         return _whole(draft, "counts differ")
     if not _fits(boxes, parts.layout):
         return _whole(draft, "layout differs")
     if letters and parts.layout == "any":
-        ordered = order_by_letters(boxes, list(parts.texts), read_letters(np.asarray(picture.convert("RGB"))))
+        ordered = order_by_letters(boxes, list(parts.texts), read_letters(np.asarray(view.convert("RGB"))))
         if ordered is None:
             return _whole(draft, "letters differ")
         boxes = ordered
@@ -81,24 +83,14 @@ def _whole(draft: Draft, why: str) -> Draft:
 
 
 def _boxes(picture: Image.Image, count: int) -> list[Box] | None:
+    gray = picture.convert("L")
     factor = -(-max(picture.size) // WORKING_SIDE)
-    gray_HW = np.asarray(_gray(picture).reduce(factor) if factor > 1 else _gray(picture))
+    gray_HW = np.asarray(gray.reduce(factor) if factor > 1 else gray)
     boxes = find_panels(gray_HW, count)
     if boxes is None:
         return None
     width, height = picture.size
     return [(x0 * factor, y0 * factor, min(x1 * factor, width), min(y1 * factor, height)) for x0, y0, x1, y1 in boxes]
-
-
-def _gray(picture: Image.Image) -> Image.Image:
-    if picture.mode.startswith("I"):  # 16 bits: the upper 8, as `measure` does
-        return picture.convert("I").point(lambda value: value * (1 / 256)).convert("L")
-    if picture.mode in ("P", "LA", "PA", "RGBA"):  # what is transparent is white on a page
-        from PIL import Image
-
-        rgba = picture.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("L")
-    return picture.convert("L")
 
 
 def _fits(boxes: list[Box], layout: str) -> bool:
@@ -149,6 +141,5 @@ def _encode(name: str, picture: Image.Image, box: Box) -> tuple[str, bytes]:
     if extension in ("jpg", "jpeg"):
         crop.save(buffer, "JPEG", quality=JPEG_QUALITY, subsampling=0, icc_profile=profile)
     else:
-        extension = "png"
-        crop.save(buffer, "PNG", icc_profile=profile)
+        return f"{stem}.png" if stem else "png", encode_png(crop)
     return (f"{stem}.{extension}" if stem else extension), buffer.getvalue()

@@ -7,19 +7,10 @@ are the same without.
 
 from __future__ import annotations
 
-import io
 import struct
-from typing import TYPE_CHECKING, Any
 
-from data_prep.stages.deidentify_pixels import broken_images_dropped, need_one_frame
+from data_prep.stages.deidentify_pixels import need_one_frame
 from data_prep.stages.draft import Draft, Drop
-from medvlp.shards.schema import IMAGE_EXTENSIONS, MAX_MEMBER_NAME
-
-if TYPE_CHECKING:
-    from PIL import Image
-
-ORIENTATION = 0x0112
-"""EXIF's tag; 1 is upright, 2 to 8 are turned or mirrored."""
 
 _PNG_KEPT = {
     **{b"IHDR": 13, b"PLTE": 768, b"IDAT": 2**31 - 1, b"IEND": 0},
@@ -42,11 +33,9 @@ _STANDALONE = frozenset((0x01, 0xD8, *range(0xD0, 0xD8)))
 def strip_metadata(draft: Draft) -> Draft:
     """Images without anything but their pixels; those stay encoded as they are. Drops: broken_image, several_frames.
 
-    Of a picture that EXIF turns, the turned pixels are encoded anew, as PNG. EXIF that cannot be read turns nothing. Of
-    the pictures in a JPEG's multi-picture format the first is left.
+    What EXIF turns, `check_images` has turned before. Of the pictures in a JPEG's multi-picture format the first is left.
     """
     members: dict[str, bytes] = {}
-    turned: set[str] = set()
     for name, data in draft.sample.images.items():
         picture = draft.pictures.get(name)
         if picture is None:
@@ -54,39 +43,13 @@ def strip_metadata(draft: Draft) -> Draft:
             continue
         if picture.format != "MPO":
             need_one_frame(name, picture)
-        orientation = _orientation(draft, picture)
-        if orientation != 1:
-            members[name] = _upright(name, picture, orientation)
-            turned.add(name)
-        else:
-            members[name] = stripped(name.rpartition(".")[2], data)
+        members[name] = stripped(name.rpartition(".")[2], data)
         draft.count("strip_metadata", "colour profiles taken out", int("icc_profile" in picture.info))
     changed = sum(data != draft.sample.images[name] for name, data in members.items())
     if changed:
         draft.count("strip_metadata", "images with metadata", changed)
-        names = _names(list(members), turned)
-        draft.replace_images({names[name]: data for name, data in members.items()})
+        draft.replace_images(members)
     return draft
-
-
-def _names(before: list[str], turned: set[str]) -> dict[str, str]:
-    """Member names before → after. The turned are PNGs now; no two names become one, and their order stays.
-
-    left.jpg becomes left.png, or, where that is taken or would stand elsewhere, left-jpg.png; in the worst case all of the
-    sample's images are numbered.
-    """
-    ordered = sorted(before)
-    renamed = [name for name in ordered if name in turned and not name.endswith("png")]
-    for after in (
-        {name: f"{name.rpartition('.')[0]}.png".lstrip(".") for name in renamed},
-        {name: f"{name.replace('.', '-')}.png" for name in renamed},
-    ):
-        names = {name: after.get(name, name) for name in ordered}
-        if list(names.values()) == sorted(set(names.values())) and max(map(len, names.values())) <= MAX_MEMBER_NAME:
-            return names
-    endings = ["png" if name in turned else next(e for e in IMAGE_EXTENSIONS if name.endswith(e)) for name in ordered]
-    digits = len(str(len(ordered)))
-    return {name: f"{n:0{digits}d}.{end}" for n, (name, end) in enumerate(zip(ordered, endings, strict=True))}
 
 
 def stripped(extension: str, data: bytes) -> bytes:
@@ -176,32 +139,3 @@ def _strip_webp(data: bytes) -> bytes:
         raise ValueError("no image")
     body = b"WEBP" + b"".join(kept.values())
     return b"RIFF" + struct.pack("<I", len(body)) + body
-
-
-def _orientation(draft: Draft, picture: Image.Image) -> int:
-    """2 to 8 as EXIF says; 1 for whatever else it says."""
-    try:
-        found = picture.getexif().get(ORIENTATION, 1)
-        return int(found) if found in range(2, 9) else 1
-    except Exception:  # as in Draft.pictures. Viewers show such a picture as it is encoded, and so will everybody.
-        draft.count("strip_metadata", "images whose EXIF cannot be read")
-        return 1
-
-
-def _upright(name: str, picture: Image.Image, orientation: int) -> bytes:
-    """The turned pixels as PNG; CMYK, which PNG has not, as RGB."""
-    from PIL import ImageOps
-
-    buffer = io.BytesIO()
-    with broken_images_dropped("strip_metadata", name):
-        bare = picture.convert("RGB") if picture.mode == "CMYK" else picture.copy()
-        transparent: dict[str | tuple[int, int], Any] = {
-            key: value for key, value in bare.info.items() if key == "transparency"
-        }
-        # exif_transpose writes anew what it finds, which a broken file cannot: it finds the tag alone.
-        bare.info = transparent
-        bare.getexif()[ORIENTATION] = orientation
-        turned = ImageOps.exif_transpose(bare)
-        turned.info = transparent
-        turned.save(buffer, "PNG")
-    return buffer.getvalue()

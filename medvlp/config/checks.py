@@ -118,8 +118,11 @@ def check_preparation(config: PrepConfig) -> None:
     for key in ("workers", "samples_per_shard", "max_pixels", "min_side", "max_aspect"):
         if getattr(config, key) < 1:
             raise ConfigError(f"{key} is {getattr(config, key)}, expected 1 or more")
-    if not math.isfinite(config.max_aspect):
-        raise ConfigError(f"max_aspect is {config.max_aspect}, expected a number; a large one lets every shape through")
+    if not config.max_aspect <= 50:
+        raise ConfigError(f"max_aspect is {config.max_aspect}, expected at most 50: training takes no narrower strips")
+    limits = config.intensity
+    if limits and not (len(limits) == 2 and all(map(math.isfinite, limits)) and limits[0] < limits[1]):
+        raise ConfigError(f"intensity={limits} should be the values shown black and white, such as intensity=[0,4095]")
     if config.retries < 0 or not 0 <= config.duplicates_radius <= 32:
         raise ConfigError(
             f"retries={config.retries} must not be negative, duplicates_radius={config.duplicates_radius} from 0 to 32"
@@ -141,6 +144,7 @@ def check_preparation(config: PrepConfig) -> None:
         "deidentify": config.deidentify not in ("auto", "none"),
         "duplicates": config.duplicates == "drop",
         "decontaminate": config.decontaminate,
+        "intensity": config.intensity,
     }
     refused = [name for name, value in asked.items() if value]
     if not config.checks and refused:

@@ -53,7 +53,10 @@ class PrepConfig:
     min_side: int = 16
     """Images with a shorter side, in pixels, are dropped."""
     max_aspect: float = 20.0
-    """Images whose longer side is more than this many times the shorter are dropped."""
+    """Images whose longer side is more than this many times the shorter are dropped; at most 50, which training takes."""
+    intensity: list[float] = field(default_factory=list)
+    """Values shown black and white of grey images of more than 8 bits, as [0,4095]; empty: by the file's header, else by
+    the values in use, as docs/data.md says."""
     licences: list[str] = field(default_factory=list)
     """Licences that are let through, such as [CC0,CC-BY]; empty lets all through."""
     retracted: bool = False

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from medvlp.data.decode import VERSION
 from medvlp.data.pictures import Pictures
 from medvlp.shards import BadSample, Sample, ShardDataset
 from medvlp.shards.atomic import remove_leftovers, whole_file, write_whole
@@ -34,7 +35,7 @@ def card_of(dataset: ShardDataset, identity: dict[str, str]) -> dict[str, str]:
     Args:
         identity: hashes of the tower's weights and of its transform, by name.
     """
-    return {**identity, "data": dataset.manifest_hash}
+    return {**identity, "data": dataset.manifest_hash, "decoding": VERSION}
 
 
 def is_cached(folder: Path, expected: dict[str, str]) -> bool:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from medvlp.data.decode import decode_image, open_image
+from medvlp.data.decode import decode_image, open_image, said, shown
 from medvlp.shards import BadSample
 from tests.datasets import jpeg
 
@@ -28,10 +28,10 @@ def test_pixels_are_pils_own():
     [
         (Image.new("L", (4, 4), 77), "L", 77),
         (Image.new("1", (4, 4), 1), "RGB", (255, 255, 255)),
-        (Image.new("LA", (4, 4), (200, 0)), "RGB", (0, 0, 0)),
+        (Image.new("LA", (4, 4), (0, 0)), "RGB", (255, 255, 255)),
         (Image.new("RGBA", (4, 4), (100, 50, 25, 255)), "RGB", (100, 50, 25)),
         (Image.fromarray(np.full((4, 4), 0x8100, np.uint16)), "L", 0x81),
-        (Image.fromarray(np.full((4, 4), 300, np.uint16)), "L", 1),
+        (Image.fromarray(np.full((4, 4), 300, np.uint16)), "L", 75),
     ],
 )
 def test_every_mode_becomes_8_bit_grey_or_rgb(image, mode, pixel):
@@ -57,3 +57,23 @@ def test_what_is_damaged_foreign_or_too_large_is_a_bad_sample(data, reason):
     with pytest.raises(BadSample) as caught:
         open_image(data, CAP)
     assert caught.value.reason == reason
+
+
+@pytest.mark.parametrize("size", [(1, 65_000), (65_000, 1), (51, 1)])
+def test_strips_are_refused_before_anything_resizes_them(size):
+    """Resized to a tower's 224, the first would have 3 billion pixels."""
+    with pytest.raises(BadSample) as caught:
+        open_image(encoded(Image.new("L", size)), 100_000)
+    assert caught.value.reason == "extreme_aspect"
+    assert open_image(encoded(Image.new("L", (50, 1))), CAP).size == (50, 1)
+
+
+def test_what_was_changed_is_said():
+    deep = Image.fromarray(np.linspace(0, 4095, 64 * 64).reshape(64, 64).astype(np.uint16))
+    assert said(shown(encoded(deep), CAP)[1]) == "more than 8 bits: values from 0 (black) to 4095 (white), by bits"
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    assert said(shown(encoded(Image.new("RGB", (4, 4)), "JPEG", exif=exif), CAP)[1]) == (
+        "turned upright (EXIF orientation 6)"
+    )
+    assert said(shown(jpeg(1), CAP)[1]) == ""

@@ -64,7 +64,7 @@ def test_formats_that_become_png_keep_their_pixels(mode, format, name):
 
 
 def test_formats_of_shards_stay_as_they_are():
-    assert picture_of("a.tif", jpeg(1)) == ("jpg", jpeg(1), "")
+    assert picture_of("a.tif", jpeg(1)) == ("jpg", jpeg(1), "", (1.0, 0.0))
 
 
 def animation():

@@ -101,6 +101,7 @@ def palette(*colours):
         ({"png": png_header(60_000, 60_000)}, "too_many_pixels"),
         ({"png": png(value=7)}, "blank_image"),
         ({"png": palette((9, 9, 9), (9, 9, 9))}, "blank_image"),
+        ({"png": palette((9, 9, 9), (8, 9, 9))}, "blank_image"),
     ],
 )
 def test_images_that_are_dropped(images, expected):
@@ -110,7 +111,7 @@ def test_images_that_are_dropped(images, expected):
 
 @pytest.mark.parametrize(
     "images",
-    [{}, {"nii.gz": b"a volume"}, {"jpg": jpeg(1)}, {"png": png((100, 100))}, {"png": palette((9, 9, 9), (8, 9, 9))}],
+    [{}, {"nii.gz": b"a volume"}, {"jpg": jpeg(1)}, {"png": png((100, 100))}, {"png": palette((9, 9, 9), (199, 9, 9))}],
 )
 def test_images_that_stay(images):
     draft = Draft(Sample("k", images))

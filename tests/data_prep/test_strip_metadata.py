@@ -11,21 +11,8 @@ from data_prep.stages import Draft, Drop
 from data_prep.stages.images import check_images
 from data_prep.stages.strip_metadata import strip_metadata, stripped
 from medvlp.shards import Sample
-from medvlp.shards.schema import to_members
 
 SECRET = b"DOE JANE 1970"
-
-
-TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-"""EXIF's orientation → what brings the pixels upright."""
 
 
 def picture():
@@ -96,16 +83,6 @@ def test_only_pixels_are_left(kind, options):
         assert (left[12:16], left[20]) == (b"VP8X", 0)  # its header promises nothing
 
 
-def test_a_turned_picture_is_turned_for_good():
-    draft = strip_metadata(Draft(Sample("k", {"left.jpg": encoded("jpg", orientation=6)})))
-    assert list(draft.sample.images) == ["left.png"]
-    data = draft.sample.images["left.png"]
-    assert SECRET not in data
-    upright = Image.open(io.BytesIO(encoded("jpg"))).transpose(Image.Transpose.ROTATE_270)
-    assert np.array_equal(np.asarray(Image.open(io.BytesIO(data))), np.asarray(upright))
-    assert draft.pictures["left.png"].size == (40, 48)
-
-
 def test_clean_files_keep_their_bytes():
     buffer = io.BytesIO()
     picture().save(buffer, "JPEG")
@@ -121,26 +98,6 @@ def test_a_structure_that_leads_nowhere_is_a_drop(kind):
         stripped(kind, encoded(kind)[:60])
 
 
-@pytest.mark.parametrize("orientation", TURNS)
-@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
-def test_every_turn(orientation, mode):
-    image = picture().convert(mode)
-    draft = strip_metadata(Draft(Sample("k", {"jpg": plain("JPEG", image, orientation)})))
-    upright = Image.open(io.BytesIO(plain("JPEG", image))).transpose(TURNS[orientation])
-    after = Image.open(io.BytesIO(draft.sample.images["png"]))
-    assert after.mode == {"CMYK": "RGB"}.get(mode, mode)
-    assert np.array_equal(np.asarray(after), np.asarray(upright.convert(after.mode)))
-    assert dict(after.getexif()) == {}
-
-
-def test_a_turned_palette_stays_transparent():
-    image = picture().convert("RGB").quantize(8)
-    draft = strip_metadata(Draft(Sample("k", {"png": plain("PNG", image, 3, transparency=bytes([0, 255, 9]))})))
-    after = Image.open(io.BytesIO(draft.sample.images["png"]))
-    assert (after.mode, after.info) == ("P", {"transparency": bytes([0, 255, 9])})
-    assert np.array_equal(np.asarray(after), np.asarray(image)[::-1, ::-1])
-
-
 @pytest.mark.parametrize("orientation", [None, 1, 0, 9, 6543])
 @pytest.mark.parametrize("kind", ["jpg", "png", "webp"])
 def test_what_is_not_turned_stays_encoded_as_it_is(kind, orientation):
@@ -152,56 +109,6 @@ def test_what_is_not_turned_stays_encoded_as_it_is(kind, orientation):
         assert clean[12:] in draft.sample.images[kind]
     else:
         assert draft.sample.images == {kind: clean}
-
-
-def test_exif_that_cannot_be_read_turns_nothing():
-    data = plain("WEBP", orientation=6, lossless=True)
-    header = data.index(b"MM\0*")
-    draft = Draft(Sample("k", {"webp": data[:header] + b"QQ" + data[header + 2 :]}))
-    assert np.array_equal(decoded(strip_metadata(draft).sample.images["webp"]), np.asarray(picture()))
-    assert draft.counts == {
-        ("strip_metadata", "images with metadata"): 1,
-        ("strip_metadata", "images whose EXIF cannot be read"): 1,
-    }
-
-
-@pytest.mark.parametrize(
-    ("names", "turned", "expected"),
-    [
-        (["left.jpg", "right.jpg"], ["left.jpg"], ["left.png", "right.jpg"]),
-        (["left.jpg", "left.png"], ["left.jpg"], ["left-jpg.png", "left.png"]),
-        (["jpg", "png"], ["jpg"], ["jpg.png", "png"]),
-        (["jpg", "lat.jpg"], ["jpg"], ["jpg.png", "lat.jpg"]),
-        (["left.png", "left.webp"], ["left.webp"], ["0.png", "1.png"]),
-        (["left.jpeg", "left.jpg"], ["left.jpeg"], ["left-jpeg.png", "left.jpg"]),
-        (["left.jpeg", "left.jpg", "left.png"], ["left.jpg"], ["0.jpeg", "1.png", "2.png"]),
-        (["a-name-of-20-letters.jpg", "a-name-of-20-letters.png"], ["a-name-of-20-letters.jpg"], ["0.png", "1.png"]),
-        (["a.nii.gz", "jpg", "png"], ["jpg"], ["a.nii.gz", "jpg.png", "png"]),
-        (["left.png", "left.jpeg", "left.jpg"], ["left.png"], ["left.jpeg", "left.jpg", "left.png"]),
-    ],
-)
-def test_images_keep_apart_and_in_order(names, turned, expected):
-    rng = np.random.default_rng(5)
-    images, upright = {}, {}
-    for name in names:
-        if name.endswith("nii.gz"):
-            images[name] = upright[name] = b"a volume"
-            continue
-        image = Image.fromarray(rng.integers(0, 256, (20, 30, 3), dtype=np.uint8))
-        form = {"jpg": "JPEG", "jpeg": "JPEG"}.get(name.rpartition(".")[2], name.rpartition(".")[2].upper())
-        images[name] = plain(form, image, 3 if name in turned else 1)
-        upright[name] = decoded(images[name])[::-1, ::-1] if name in turned else decoded(images[name])
-    draft = strip_metadata(Draft(Sample("k", dict(images))))
-    after = draft.sample.images
-    assert sorted(after) == expected
-    for before, name in zip(sorted(images), expected, strict=True):
-        same = (
-            after[name] == b"a volume" if name.endswith("nii.gz") else (decoded(after[name]) == upright[before]).all()
-        )
-        assert same, name
-    pictures = sum(not name.endswith("nii.gz") for name in names)
-    assert draft.counts == {("strip_metadata", "images with metadata"): pictures}
-    assert set(to_members(draft.sample)) == {*expected, "json"}
 
 
 def test_only_changed_images_are_counted():
