@@ -22,6 +22,9 @@ SHOWN = 300
 DROPS_READ = 100_000
 """Of the named drops, in which first rows are looked for."""
 
+PIXELS = ("check_images", "deidentify_pixels")
+"""Stages that change pixels; what they did is said."""
+
 
 def summary(output: Path, ledger: dict[str, Any], was_done: bool) -> str:
     """Lines for the terminal; warnings stand last."""
@@ -38,6 +41,8 @@ def summary(output: Path, ledger: dict[str, Any], was_done: bool) -> str:
     moves = ledger.get("counts", {}).get("split", {})
     lines += [f"  {count:>7} {move}" for move, count in moves.items()]
     lines += _passed_by(ledger)
+    for stage in PIXELS:
+        lines += [f"  {n:>7} {stage}: {what}" for what, n in ledger.get("counts", {}).get(stage, {}).items()]
     lines += leakage_lines(ledger)
     lines.append(f"shards {output}/<split>/, drops by name {output}/dropped.jsonl")
     lines.append(f"report {output}/report.html")
@@ -99,6 +104,20 @@ def warnings(ledger: dict[str, Any]) -> list[str]:
         )
     if ledger.get("conflicting_labels"):
         lines.append(conflict_line(ledger["conflicting_labels"]))
+    return lines + _about_pixels(ledger.get("counts", {}).get("check_images", {}))
+
+
+def _about_pixels(counts: dict[str, int]) -> list[str]:
+    deep = sum(n for what, n in counts.items() if what.startswith("images of more than 8 bits"))
+    dark = counts.get("nearly black images", 0)
+    lines = []
+    if deep:
+        lines.append(
+            f"{deep} images have more than 8 bits and were scaled as above; look at them in report.html. "
+            "intensity=[black,white] sets the values for all of them"
+        )
+    if dark:
+        lines.append(f"{dark} images are nearly black as they are shown; look at them in report.html")
     return lines
 
 

@@ -12,6 +12,7 @@ beside an image, `report.txt` in the study's folder, and structured reports of t
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -91,6 +92,7 @@ class Dicom:
         self.planned = unread_columns(self.table, self.choices.get("encoding", "")) if self.table else {}
         """Columns of the table that are not read → rows that have them."""
         self.key = load_key(None)
+        self.counts: Counter[tuple[str, str]] = Counter()
 
     def options(self) -> dict[str, Any]:
         """The choices, and which key gave the pseudonyms."""
@@ -118,16 +120,19 @@ class Dicom:
     def read(self, unit: Unit) -> Iterator[Sample | Dropped]:
         """Samples, or drops.
 
-        bad_path, file_too_large, not_dicom, deflated, broken_dicom; no_pixels, bad_pixels, too_many_pixels, no_decoder,
-        duplicate_instance; report_not_utf8, report_of_several_studies, no_report.
+        bad_path, file_too_large, not_dicom, deflated, no_transfer_syntax, broken_dicom; no_pixels, bad_pixels,
+        too_many_pixels, no_decoder, duplicate_instance; report_not_utf8, report_of_several_studies, no_report.
         """
         start, stop = unit.what
+        self.counts = Counter()
         for entry in self._entries[start:stop]:
             if entry[0].fault:
                 yield self._dropped(entry[0], *entry[0].fault)
             else:
                 report = self._scanned[1].get(entry[0].study, "")
-                yield from Study(self.folder, self.key, self.choices, entry, self.reports, report).read()
+                study = Study(self.folder, self.key, self.choices, entry, self.reports, report)
+                yield from study.read()
+                self.counts += study.counts
 
     def _dropped(self, row: FileRow, reason: str, detail: str) -> Dropped:
         return Dropped(pseudonym(self.key, f"file:{row.path}"), reason, detail)

@@ -6,6 +6,7 @@ here runs in `hushed()`, and an error is passed on by the name of its type alone
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import stat
@@ -17,13 +18,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data_prep.sources.base import PrepError
+from data_prep.sources.base import PrepError, regular_only
 from data_prep.sources.files import BadRow, resolve_below
 
 if TYPE_CHECKING:
     from pydicom import Dataset
 
 MAX_FILE_BYTES = 2 * 2**30
+META_BYTES = 64 * 1024
+"""Of a file's start, which hold its meta information; that is some hundred bytes."""
+
+SIGNS = ("SOPClassUID", "StudyInstanceUID", "Modality")
+"""Attributes of which a data set without a header has to have one to be taken for DICOM."""
+
 DEFLATED = "1.2.840.10008.1.2.1.99"
 STRUCTURED_REPORTS = "1.2.840.10008.5.1.4.1.1.88."
 """What the UIDs of their storage classes begin with (PS3.6 annex A)."""
@@ -100,21 +107,63 @@ def guarded(reason: str, what: str) -> Iterator[None]:
 def open_dicom(folder: Path, name: str, pixels: bool = True, only: tuple[str, ...] = ()) -> Dataset:
     """The data set in a file, or what comes before its pixels, or of that only some attributes.
 
-    Raises BadRow: bad_path, file_too_large, not_dicom, deflated, broken_dicom.
+    A file without preamble, header or transfer syntax is read as its first element is encoded; `has_assumed_syntax` then says so.
+    Raises BadRow: bad_path, file_too_large, not_dicom, deflated, no_transfer_syntax, broken_dicom.
     """
     from pydicom import dcmread
-    from pydicom.errors import InvalidDicomError
-    from pydicom.filereader import read_file_meta_info
+    from pydicom.filereader import read_dataset
 
     path = checked_path(folder, name)
     with guarded("broken_dicom", "pydicom cannot read it"):
-        try:
-            # Inflating has no bound in pydicom, and a thousandfold is possible.
-            if read_file_meta_info(path).get("TransferSyntaxUID") == DEFLATED:
-                raise BadRow("deflated", "the data set is deflated as a whole; convert it to another transfer syntax")
-            return dcmread(path, stop_before_pixels=not pixels, specific_tags=list(only) or None)
-        except InvalidDicomError:
-            raise BadRow("not_dicom", "the file does not begin as DICOM files do (PS3.10)") from None
+        with open(path, "rb", opener=regular_only) as file:
+            start = file.read(META_BYTES)
+        has_header = start[128:132] == b"DICM"
+        if not has_header and not _begins_as_data_set(start, path.stat().st_size):
+            raise BadRow("not_dicom", "the file does not begin as DICOM files or data sets do (PS3.10, PS3.5)")
+        # Inflating has no bound in pydicom, and a thousandfold is possible.
+        meta = read_dataset(
+            io.BytesIO(start[132 if has_header else 0 :]), False, True, stop_when=lambda tag, vr, length: tag.group != 2
+        )
+        if meta.get("TransferSyntaxUID") == DEFLATED:
+            raise BadRow("deflated", "the data set is deflated as a whole; convert it to another transfer syntax")
+        dataset = dcmread(
+            path, force=True, stop_before_pixels=not pixels, specific_tags=[*only, *SIGNS] if only else None
+        )
+        if not has_header and not any(keyword in dataset for keyword in SIGNS):
+            raise BadRow("not_dicom", "it begins as a data set, but names neither a class, a study nor a modality")
+        if "TransferSyntaxUID" not in dataset.file_meta:
+            _assume_syntax(dataset)
+        return dataset
+
+
+def _begins_as_data_set(start: bytes, size: int) -> bool:
+    """Whether the bytes are an element of a group that comes first, with a type or a length that can be (PS3.5, 7.1)."""
+    if len(start) < 8:
+        return False
+    if start[4:6].isalpha() and start[4:6].isupper():
+        return start[:2] in (b"\x02\0", b"\x08\0", b"\0\x08")
+    return start[:2] == b"\x08\0" and int.from_bytes(start[4:8], "little") <= size
+
+
+def _assume_syntax(dataset: Dataset) -> None:
+    """Raises BadRow no_transfer_syntax where pixels are compressed, since nothing then says how."""
+    from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+
+    if "PixelData" in dataset and dataset["PixelData"].is_undefined_length:
+        raise BadRow(
+            "no_transfer_syntax",
+            "its pixels are compressed, and TransferSyntaxUID (0002,0010) is missing, which says how; export it anew with "
+            "the file meta information, or write the UID into the file",
+        )
+    is_implicit, is_little = dataset.original_encoding
+    explicit = ExplicitVRLittleEndian if is_little else ExplicitVRBigEndian
+    dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if is_implicit else explicit
+    dataset.assumed_syntax = True
+
+
+def has_assumed_syntax(dataset: Dataset) -> bool:
+    """Whether `open_dicom` had to tell the transfer syntax from the bytes."""
+    return bool(getattr(dataset, "assumed_syntax", False))
 
 
 def checked_path(folder: Path, name: str) -> Path:

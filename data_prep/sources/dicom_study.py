@@ -14,7 +14,7 @@ from data_prep.deidentify.known import Known
 from data_prep.deidentify.pseudonym import pseudonym
 from data_prep.png import encode_png
 from data_prep.sources.base import Dropped
-from data_prep.sources.dicom_files import Entry, FileRow, beside, guarded, open_dicom
+from data_prep.sources.dicom_files import Entry, FileRow, beside, guarded, has_assumed_syntax, open_dicom
 from data_prep.sources.dicom_pixels import WINDOWS, frames_of, render
 from data_prep.sources.dicom_reports import caption_of, read_report, structured_text
 from data_prep.sources.files import BadRow
@@ -52,6 +52,8 @@ class Study:
         self.choices = choices
         self.rows = [row for row in rows if not row.is_report]
         self.structured = [row for row in rows if row.is_report]
+        self.counts: Counter[tuple[str, str]] = Counter()
+        """For the ledger: what else was seen while reading."""
         self.table = table
         self.report = report
         """The study's report.txt, relative to the folder; "" if there is none."""
@@ -87,6 +89,7 @@ class Study:
     def _whole(self, rows: Entry) -> Iterator[Sample | Dropped]:
         most = self.choices["max_images"]
         chosen = [rows[i * len(rows) // most] for i in range(most)] if len(rows) > most else rows
+        self.counts["read", "images of a study beyond options.max_images"] += len(rows) - len(chosen)
         images: list[Image] = []
         for row in chosen:
             try:
@@ -105,6 +108,9 @@ class Study:
     def _images(self, row: FileRow) -> Iterator[Image]:
         """The frames that the options ask for. Raises BadRow."""
         dataset = open_dicom(self.folder, row.path)
+        self.counts["read", "DICOM files without a transfer syntax, told by their first bytes"] += has_assumed_syntax(
+            dataset
+        )
         with guarded("broken_dicom", "its attributes cannot be read"):
             gone = remove_identity(dataset, self.key)
             facts = described(dataset)

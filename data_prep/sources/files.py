@@ -63,6 +63,8 @@ def image_format(data: bytes) -> str | None:
 def check_format(name: str, data: bytes) -> str:
     """The image's extension by content. Raises BadRow image_format where no decoder of ours would take it."""
     extension = image_format(data)
+    if not data:
+        raise BadRow("empty_file", f"{name} has no bytes; copy it anew")
     if extension is None:
         raise BadRow("image_format", f"{name} begins with {data[:8]!r}: neither JPEG, PNG nor WebP; convert it")
     return extension

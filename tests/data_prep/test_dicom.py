@@ -3,10 +3,17 @@ import io
 import numpy as np
 import pytest
 from PIL import Image
-from pydicom import Dataset, dcmread
+from pydicom import Dataset, dcmread, dcmwrite
 from pydicom.encaps import encapsulate, get_frame
 from pydicom.sequence import Sequence
-from pydicom.uid import JPEG2000Lossless, JPEGLosslessSV1, RLELossless
+from pydicom.uid import (
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGLosslessSV1,
+    RLELossless,
+)
 
 from data_prep.deidentify.dicom_tags import described, keyed_uid, remove_identity
 from data_prep.deidentify.known import Known
@@ -491,3 +498,62 @@ def test_options_that_are_none(tmp_path, options, said):
 def test_a_folder_that_is_none(tmp_path):
     with pytest.raises(PrepError, match="is not a folder"):
         Dicom(str(tmp_path / "nothing"))
+
+
+@pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian])
+@pytest.mark.parametrize("left_out", ["preamble and header", "preamble", "transfer syntax"])
+def test_files_without_all_of_their_header_are_read_by_their_first_bytes(tmp_path, syntax, left_out):
+    image = phantom(person(1), anatomy(1, 32))
+    image.file_meta.TransferSyntaxUID = syntax
+    if syntax == ExplicitVRBigEndian:
+        image["PixelData"].VR = "OW"
+        image.PixelData = np.frombuffer(image.PixelData, "<u2").astype(">u2").tobytes()
+    whole = io.BytesIO()
+    expected = dcmread(save(phantom(person(1), anatomy(1, 32)), tmp_path / "expected"))
+    if left_out == "transfer syntax":
+        dcmwrite(
+            whole,
+            image,
+            implicit_vr=syntax.is_implicit_VR,
+            little_endian=syntax.is_little_endian,
+            enforce_file_format=True,
+        )
+        data = whole.getvalue().replace(b"\x02\0\x10\0UI", b"\x02\0\x11\0UI")
+    else:
+        dcmwrite(
+            whole,
+            image,
+            implicit_vr=syntax.is_implicit_VR,
+            little_endian=syntax.is_little_endian,
+            enforce_file_format=True,
+        )
+        data = whole.getvalue()[132:]
+        if left_out == "preamble and header":
+            length = int.from_bytes(data[8:12], "little")
+            data = data[12 + length :]
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a").write_bytes(data)
+    (tmp_path / "in" / "Thumbs.db").write_bytes(b"\xd0\xcf\x11\xe0" * 99)
+    source = Dicom(str(tmp_path / "in"))
+    items = [item for unit in source.units() for item in source.read(unit)]
+    assert [item.reason for item in items if isinstance(item, Dropped)] == ["not_dicom"]
+    (sample,) = [item for item in items if isinstance(item, Sample)]
+    assert np.array_equal(decoded(sample), render(expected, 0)[0])
+    counted = {("read", "DICOM files without a transfer syntax, told by their first bytes"): 1}
+    assert source.counts == ({} if left_out == "preamble" else counted)
+
+
+def test_compressed_pixels_without_a_transfer_syntax_have_a_reason_of_their_own(tmp_path):
+    image = phantom(person(1), anatomy(1, 32))
+    image.compress(RLELossless)
+    path = save(image, tmp_path / "a.dcm")
+    path.write_bytes(path.read_bytes().replace(b"\x02\0\x10\0UI", b"\x02\0\x11\0UI"))
+    _, drops = read_all(tmp_path)
+    assert [drop.reason for drop in drops] == ["no_transfer_syntax"]
+    assert "(0002,0010) is missing" in drops[0].detail
+
+
+@pytest.mark.parametrize("data", [b"\x08\0\x05\0CS\x0a\0ISO_IR 100", b"\x08\0", b"\x08\0\x05\0" + b"\xff" * 40])
+def test_what_only_begins_like_a_data_set_is_not_dicom(tmp_path, data):
+    (tmp_path / "a").write_bytes(data)
+    assert [drop.reason for drop in read_all(tmp_path)[1]] == ["not_dicom"]

@@ -151,7 +151,7 @@ def test_every_other_file_is_a_drop_by_name(folder, tmp_path):
         "chest_xray/train/NORMAL/IM-0001.jpeg": "outside_splits",
         "train/yes/a.jpg": "unclear_label",
         "train/NORMAL/fake.jpg": "image_format",
-        "train/NORMAL/empty.png": "image_format",
+        "train/NORMAL/empty.png": "empty_file",
         "test/PNEUMONIA/dicom.jpg": "image_format",
         "train/NORMAL/link.jpg": "bad_path",
         "train/NORMAL/broken.jpg": "missing_image",
