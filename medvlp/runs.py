@@ -94,9 +94,6 @@ def stages_of(config: TrainConfig, words: Sequence[str]) -> list[TrainConfig]:
         raise ConfigError(
             f"resume={config.resume}: this recipe has the stages {', '.join(config.stages)}; give resume=auto"
         )
-    wrong = [name for name in config.stages if not re.fullmatch(r"[A-Za-z0-9_.-]+", name)]
-    if wrong:
-        raise ConfigError(f"stages.{wrong[0]}: a stage's name becomes a folder's; use letters, digits, - and _")
     runs: list[TrainConfig] = []
     for name, run in compose_stages("train", config.stages, words).items():
         is_last = len(runs) == len(config.stages) - 1

@@ -16,14 +16,14 @@ from pathlib import Path
 
 from data_prep.deidentify.places import LETTER, UP
 
-_PARTICLE = (
+PARTICLE = (
     r"(?:van|von|der|den|ter|de|del|della|di|da|do|dos|du|la|le|el|al|bin|ibn|zu|af|y|VAN|VON|DER|DE|DEL|LA|EL|AL)"
 )
 _TOKEN = rf"(?:[{UP}]\.(?:-?[{UP}]\.){{0,3}}|[{UP}][{LETTER}]*(?:['’.-][{UP}][{LETTER}]+){{0,3}})"
-_MORE = rf"(?:,? (?:Jr|Sr|II|III|IV)\b\.?| (?:{_PARTICLE} ){{0,2}}{_TOKEN})"
-_NAME = rf"(?:{_PARTICLE} ){{0,2}}{_TOKEN}{_MORE}{{0,3}}"
+_MORE = rf"(?:,? (?:Jr|Sr|II|III|IV)\b\.?| (?:{PARTICLE} ){{0,2}}{_TOKEN})"
+_NAME = rf"(?:{PARTICLE} ){{0,2}}{_TOKEN}{_MORE}{{0,3}}"
 _COMMA_NAME = (
-    rf"(?:{_PARTICLE} ){{0,2}}{_TOKEN}(?: (?:{_PARTICLE} )*{_TOKEN}){{0,2}}, ?{_TOKEN}(?: {_TOKEN}){{0,2}}"
+    rf"(?:{PARTICLE} ){{0,2}}{_TOKEN}(?: (?:{PARTICLE} )*{_TOKEN}){{0,2}}, ?{_TOKEN}(?: {_TOKEN}){{0,2}}"
     rf"|{_TOKEN}\^{_TOKEN}(?:\^{_TOKEN})*"
 )
 _LOWER_NAME = rf"[{LETTER}'’-]+(?:, ?| )[{LETTER}'’-]+(?: [{LETTER}]\.?)?"
@@ -80,9 +80,7 @@ _BY = re.compile(
     r"|ordering |referring |and )*)"
     rf"(?P<name>{_COMMA_NAME}|{_NAME})"
 )
-_PAIR = re.compile(
-    rf"(?<![\w^.-])(?P<first>{_TOKEN})(?: [{UP}]\.?)? (?P<last>(?:{_PARTICLE} ){{0,2}}{_TOKEN})(?![\w-])"
-)
+_PAIR = re.compile(rf"(?<![\w^.-])(?P<first>{_TOKEN})(?: [{UP}]\.?)? (?P<last>(?:{PARTICLE} ){{0,2}}{_TOKEN})(?![\w-])")
 _TURNED = re.compile(
     rf"(?:^|(?<=[\n\t:|#(])|(?<=[:|] ))(?P<last>{_TOKEN}), ?(?P<first>{_TOKEN})(?: [{UP}]\b\.?)?(?![\w-])|(?<!\w)"
     rf"(?P<pn>{_TOKEN}\^{_TOKEN}(?:\^{_TOKEN})*)"
@@ -94,7 +92,7 @@ def _words(text: str) -> frozenset[str]:
 
 
 # A name ends before such a word: the next field of a header, or the next sentence.
-_NO_NAMES = _words(
+NO_NAMES = _words(
     "the a an and or no not of on in at to by is was has had with for from this that there male female unknown none "
     "patient name date dob doa mrn mr ssn exam age sex id acct "
     "account acc accession physician radiologist attending medical record md phone fax tel impression findings "
@@ -118,7 +116,7 @@ _EPONYM = re.compile(
 
 
 @lru_cache(maxsize=1)
-def _lists() -> tuple[frozenset[str], frozenset[str], frozenset[str]]:
+def word_lists() -> tuple[frozenset[str], frozenset[str], frozenset[str]]:
     """First names, surnames, and words that are no names. Read as a file: importing the package costs 2 s of nltk."""
     package = importlib.util.find_spec("philter_lite")
     if package is None or package.origin is None:
@@ -129,7 +127,7 @@ def _lists() -> tuple[frozenset[str], frozenset[str], frozenset[str]]:
 
 def is_common_word(word: str) -> bool:
     """Whether the word occurs in clinical text as a word, or may be a name only."""
-    return word.lower() in _lists()[2]
+    return word.lower() in word_lists()[2]
 
 
 def find_names(text: str) -> Iterator[tuple[int, int]]:
@@ -160,7 +158,7 @@ def find_names(text: str) -> Iterator[tuple[int, int]]:
 
 def _until_no_name(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
     for word in re.finditer(rf"[{LETTER}/]+", text[start:end]):
-        if word[0].lower() in _NO_NAMES and not re.fullmatch(_DEGREE, word[0]):
+        if word[0].lower() in NO_NAMES and not re.fullmatch(_DEGREE, word[0]):
             end = start + len(text[start : start + word.start()].rstrip(" ,"))
             break
     if end > start:
@@ -169,9 +167,9 @@ def _until_no_name(text: str, start: int, end: int) -> Iterator[tuple[int, int]]
 
 def _known_person(name: str) -> bool:
     """Whether a word of it is only ever a name; or, for names that no list knows, no word of it is an ordinary word."""
-    firsts, lasts, words = _lists()
+    firsts, lasts, words = word_lists()
     parts = [part.lower() for part in re.findall(rf"[{LETTER}]{{2,}}", name)]
-    if any(part in _NO_NAMES for part in parts[:1]):
+    if any(part in NO_NAMES for part in parts[:1]):
         return False
     names = [part for part in parts if part in firsts or part in lasts]
     return any(part not in words for part in names) or (
@@ -181,7 +179,7 @@ def _known_person(name: str) -> bool:
 
 def _ordinary(name: str) -> bool:
     """Whether it begins with an ordinary word and has no word that is only ever a name: "Chest CT", "Diabetes"."""
-    firsts, lasts, words = _lists()
+    firsts, lasts, words = word_lists()
     parts = [part.lower() for part in re.findall(rf"[{LETTER}]{{2,}}", name)]
     return (
         parts[:1] != [] and parts[0] in words and not any(p not in words and (p in firsts or p in lasts) for p in parts)
@@ -189,8 +187,8 @@ def _ordinary(name: str) -> bool:
 
 
 def _pair(first: str, last: str) -> bool:
-    firsts, lasts, words = _lists()
-    surname = [part for part in re.findall(rf"[{LETTER}]+", last.lower()) if not re.fullmatch(_PARTICLE, part)]
+    firsts, lasts, words = word_lists()
+    surname = [part for part in re.findall(rf"[{LETTER}]+", last.lower()) if not re.fullmatch(PARTICLE, part)]
     surname += [last.lower().replace("'", "").replace("’", "")]
     known_first = first.lower() in firsts and first.lower() not in words and first.lower() not in _NO_FIRST_NAMES
     return known_first and any(p in lasts and p not in words for p in surname)
@@ -205,7 +203,7 @@ def again(names: set[str]) -> re.Pattern[str] | None:
     words = {part for words in found for word in words for part in [word, *word.split("-")] if len(part) > 2}
     forms: set[str] = set()
     for word in sorted(words):
-        if re.fullmatch(_PARTICLE, word) or word.lower() in _NO_NAMES or re.fullmatch(_DEGREE, word):
+        if re.fullmatch(PARTICLE, word) or word.lower() in NO_NAMES or re.fullmatch(_DEGREE, word):
             continue
         forms |= {word, word.upper(), word.capitalize()} if is_common_word(word) else {f"(?i:{re.escape(word)})"}
     if not forms:

@@ -99,8 +99,48 @@ def find_hospitals(text: str) -> Iterator[tuple[int, int]]:
             yield start, end
 
 
+_LONG_STATE = (
+    rf"(?:{'|'.join(name for name in _STATES.split('|') if len(name) > 2)}"
+    r"|New (?:York|Jersey|Mexico|Hampshire)|(?:North|South) (?:Carolina|Dakota)|West Virginia|Rhode Island)"
+)
+_PROPER = rf"[{UP}][a-zß-öø-ÿ][{LETTER}'’]{{1,40}}(?:[- ][{UP}][a-zß-öø-ÿ][{LETTER}'’]{{0,40}}){{0,2}}"
+_HOME = (
+    r"(?i:born(?: and raised)?|raised|grew up|immigrated|emigrated|relocated|hails|originally|native|retired|back home"
+    r"|vacation(?:ing)?|(?:just |recently )?(?:moved|moving)(?: here)?)(?i: from| to| in| of)"
+)
+_COMING = (
+    r"(?i:travell?ed|travell?ing|visiting|flew|drove|returned|returning|arrived|arriving|came|comes|transferred|referred"
+    r"|sent|works?|working)(?i: from| to| in| at| near)"
+)
+_TOWNS = [
+    (re.compile(rf"\b(?P<place>{_PROPER}), {_LONG_STATE}\b(?! [{UP}])"), True),
+    (re.compile(rf"\b(?:in|from|at|near|to) (?P<place>{_PROPER}), (?!MD\b){_STATE}\b"), True),
+    (re.compile(rf"\b{_HOME} (?P<place>{_PROPER})"), True),
+    (re.compile(rf"\b{_COMING} (?P<place>{_PROPER})"), False),
+]
+"""Patterns of towns, and whether ordinary words with a capital are taken for one: "transferred from Cardiology" is none."""
+
+_TIMES = re.compile(
+    r"(?:January|February|March|April|May|June|July|August|September|October|November|December|Spring|Summer|Autumn|Fall"
+    r"|Winter|(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day)\b"
+)
+
+
 def find_addresses(text: str) -> Iterator[tuple[int, int]]:
-    """Streets, towns with state and postal code, post boxes, places of residence, numbers of rooms and beds."""
+    """Streets, towns with state or postal code, post boxes, places of residence, numbers of rooms and beds.
+
+    There is no list of towns here: one is found beside a state, or behind words of coming and going.
+    """
+    from data_prep.deidentify.names import is_common_word  # which builds on this module
+
     for pattern in _ADDRESS:
         for match in pattern.finditer(text):
             yield match.span("place" if "place" in pattern.groupindex else 0)
+    hospitals = list(find_hospitals(text))
+    for pattern, is_sure in _TOWNS:
+        for match in pattern.finditer(text):
+            start, end = match.span("place")
+            is_ordinary = all(is_common_word(word) for word in re.findall(rf"[{LETTER}]+", match["place"]))
+            is_in_hospital = any(first < end and start < last for first, last in hospitals)
+            if not (_TIMES.match(match["place"]) or is_in_hospital or (is_ordinary and not is_sure)):
+                yield start, end

@@ -10,9 +10,15 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 
-from data_prep.deidentify import dates, identifiers, names, places
+from data_prep.deidentify import dates, identifiers, name_lists, names, places
 
 Finder = Callable[[str], Iterator[tuple[int, int]]]
+
+
+def _find_names(text: str) -> Iterator[tuple[int, int]]:
+    yield from names.find_names(text)
+    yield from name_lists.find_listed(text)
+
 
 KINDS: dict[str, Finder] = {
     "email": identifiers.find_emails,
@@ -23,7 +29,7 @@ KINDS: dict[str, Finder] = {
     "age": identifiers.find_ages,
     "address": places.find_addresses,
     "hospital": places.find_hospitals,
-    "name": names.find_names,
+    "name": _find_names,
 }
 """Kind → what finds it. Where finds overlap all of it is removed, under the kind that begins first, then as listed here."""
 

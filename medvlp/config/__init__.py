@@ -1,7 +1,7 @@
 """Configuration: the schema, composition with Hydra, and the rules that join fields. Nothing here imports torch."""
 
 from medvlp.config.assistant import InstructConfig, LanguageConfig, LlavaConfig, WordsConfig
-from medvlp.config.checks import ConfigError, check, check_ranks, require_prepared, suggestion
+from medvlp.config.checks import ConfigError, check, check_name, check_ranks, require_prepared, suggestion
 from medvlp.config.compose import (
     as_dict,
     compose,
@@ -65,6 +65,7 @@ __all__ = [
     "WordsConfig",
     "as_dict",
     "check",
+    "check_name",
     "check_ranks",
     "compose",
     "compose_stages",

@@ -9,6 +9,7 @@ from pathlib import Path
 from medvlp.config import preparation
 from medvlp.config.assistant import InstructConfig, LlavaConfig, WordsConfig
 from medvlp.config.inspection import CheckConfig
+from medvlp.config.names import fault_of
 from medvlp.config.preparation import PrepConfig
 from medvlp.config.schema import (
     AskConfig,
@@ -35,6 +36,12 @@ def one_of(key: str, value: str, choices: Sequence[str]) -> None:
     """Raise unless a string is one of its choices."""
     if value not in choices:
         raise ConfigError(f"{key}={value!r} is not a choice{suggestion(value, choices)} Choices: {', '.join(choices)}")
+
+
+def check_name(key: str, name: str, advice: str = "") -> None:
+    """Raise unless a name can become a folder's or a file's."""
+    if fault := fault_of(name):
+        raise ConfigError(f"{key}={name!r} must be a plain folder name: {fault}{advice}")
 
 
 PRECISIONS = ("32-true", "64-true", "bf16-mixed", "bf16-true", "16-mixed")
@@ -82,6 +89,7 @@ def check(config: object) -> None:
 
 def check_task(task: TaskConfig) -> None:
     """The rules of an evaluation task."""
+    check_name("a task's name", task.name)
     place = f"task {task.name}"
     one_of(f"{place}: kind", task.kind, TASK_KINDS)
     for key, values, choices in (
@@ -173,10 +181,9 @@ def check_inspection(config: CheckConfig) -> None:
 def check_train(config: TrainConfig) -> None:
     """The rules of `medvlp train`."""
     data, trainer, optim = config.data, config.trainer, config.optim
-    if not config.run_name or "/" in config.run_name or config.run_name.startswith("."):
-        raise ConfigError(
-            f"run_name={config.run_name!r} must be a plain folder name; run_root says where runs are kept"
-        )
+    check_name("run_name", config.run_name, "; run_root says where runs are kept")
+    for stage in config.stages:
+        check_name("stages", stage)
     if trainer.max_steps is None and trainer.max_epochs is None:
         raise ConfigError("give trainer.max_steps or trainer.max_epochs (with both, the run ends at the first)")
     for key, number in (
@@ -220,6 +227,7 @@ def check_train(config: TrainConfig) -> None:
     if not data.sources:
         raise ConfigError("data.sources is empty; choose prepared data with data=<option> or a recipe")
     for name, source in data.sources.items():
+        check_name("data.sources", name)
         if not source.weight > 0:
             raise ConfigError(f"data.sources.{name}.weight={source.weight} must be above 0; drop the source instead")
         if not source.texts:

@@ -23,7 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from medvlp.config.assistant import InstructConfig, LlavaConfig, WordsConfig
-from medvlp.config.checks import ConfigError, check, suggestion
+from medvlp.config.checks import ConfigError, check, check_name, suggestion
 from medvlp.config.inspection import CheckConfig
 from medvlp.config.overrides import field_types, parsed, value_of
 from medvlp.config.preparation import PrepConfig
@@ -319,6 +319,8 @@ def _group_hint(key: str) -> str:
 
 
 def _check_recipe(verb: str, name: str) -> None:
+    for part in name.split("/"):  # eval writes to runs/eval/<recipe>
+        check_name("recipes", part)
     paths = [root / "recipes" / f"{name}.yaml" for root in search_folders()]
     path = next((path for path in paths if path.is_file()), None)
     if path is None:

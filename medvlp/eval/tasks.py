@@ -152,7 +152,7 @@ def write_outcome(folder: Path, checkpoint: str, outcome: Outcome) -> list[dict[
     parts = (split, *Path(checkpoint).with_suffix("").parts[-3:])
     stem = "-".join(re.sub(r"[^A-Za-z0-9_.-]+", "-", part) for part in parts)
     digest = hashlib.sha256(checkpoint.encode()).hexdigest()[:8]
-    records = Path("samples") / f"{outcome.task}--{stem.strip('-')}-{digest}.jsonl"
+    records = Path("samples") / f"{outcome.task}--{stem.strip('-')[-80:]}-{digest}.jsonl"
     rows = results_rows(checkpoint, outcome)
     for row in rows:
         row["protocol"] = {**outcome.protocol, "records": records.as_posix()}

@@ -8,7 +8,7 @@ from typing import Any
 import lightning.pytorch as pl
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
-from medvlp.config import ConfigError, TrainConfig, as_dict
+from medvlp.config import ConfigError, TrainConfig, as_dict, check_name
 from medvlp.shards.atomic import write_text
 from medvlp.training.checkpoints import WholeCheckpoints, load_checkpoint
 
@@ -60,6 +60,8 @@ def build_loggers(config: TrainConfig, folder: Path, checkpoint: Path | None) ->
             identity = folder / "wandb_id.txt"
             if RANK == 0 and (checkpoint is None or not identity.exists()):
                 write_text(identity, secrets.token_hex(4))
+            if RANK == 0:
+                check_name("wandb_id.txt", identity.read_text(encoding="utf-8"))  # wandb names files after it
             loggers.append(
                 WandbLogger(
                     name=config.run_name,

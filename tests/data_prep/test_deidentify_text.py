@@ -238,7 +238,8 @@ def test_captions_that_are_published_already_hardly_change(test_data):
     print(f"{changed} of {len(captions)} captions changed:", dict(counts))
     assert len(captions) == 9684
     assert changed / len(captions) <= 0.026
-    assert counts["id"] + counts["phone"] + counts["address"] + counts["age"] <= 10
+    assert counts["id"] + counts["phone"] + counts["age"] <= 8
+    assert counts["address"] <= 12  # nearly all are towns with their states
 
 
 def test_texts_do_not_depend_on_the_process():

@@ -94,3 +94,13 @@ def test_an_empty_result_and_an_empty_split_are_errors():
         "test is empty: all 2 samples were dropped, most (2) by read: bad_row; /out/dropped.jsonl names them"
     )
     assert empty_splits(OUT, ledger(train=(3, 3, {}), valid=(0, 0, {}))) == ""
+
+
+def test_what_was_done_to_pixels_is_said_and_warned_of():
+    deep = "images of more than 8 bits, of which fewer than 16 are used, scaled by these"
+    counts = {"check_images": {deep: 3, "images turned as their EXIF says": 2, "nearly black images": 1}}
+    lines = summary(OUT, ledger(train=(9, 9, {}), counts=counts), False).splitlines()
+    assert f"        3 check_images: {deep}" in lines
+    assert "        2 check_images: images turned as their EXIF says" in lines
+    assert lines[-2].startswith("warning: 3 images have more than 8 bits and were scaled as above")
+    assert lines[-1] == "warning: 1 images are nearly black as they are shown; look at them in report.html"
