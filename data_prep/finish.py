@@ -16,7 +16,7 @@ from data_prep.plan import Plan, digest_of
 from data_prep.settling import Rows, Settled
 from data_prep.sources import PrepError
 from data_prep.splits import SPLITS, group_hashes
-from data_prep.unit import CopyJob, Part, nested
+from data_prep.unit import CopyJob, Part, nested, worst
 from medvlp.jsonl import write_rows
 from medvlp.shards import FileMark, Manifest, hash_config, write_manifest
 from medvlp.shards.atomic import sync_folder, whole_file, write_whole
@@ -117,7 +117,8 @@ def make_ledger(parts: Sequence[Part], settled: Settled) -> dict[str, Any]:
 
     {"in", "rows", "panels", "out", "drops": {stage: {reason: n}}, "counts": {stage: {what: n}}, "moved": {"a→b": n},
     "splits": {split: {"in", "out", "drops"}}}; in = rows of the source + panels that figures were split into. Where
-    copies were looked for, also "leakage": {split: {"samples", "same_bytes", "same_picture"}} and "conflicting_labels": n.
+    copies were looked for, also "leakage": {split: {"samples", "same_bytes", "same_picture"}} and "conflicting_labels": n;
+    where pixels were blacked out, "blacked": the images that lost most.
     """
     drops: dict[str, Counter[tuple[str, str]]] = {part.split: Counter() for part in parts}
     counts: Counter[tuple[str, str]] = Counter(settled.counts)
@@ -148,6 +149,8 @@ def make_ledger(parts: Sequence[Part], settled: Settled) -> dict[str, Any]:
     }
     if settled.vanished:
         page["vanished"] = settled.vanished
+    blacked = worst(image for part in parts for image in part.blacked)
+    page |= {"blacked": blacked} if blacked else {}
     page |= {"drops": nested(total), "counts": nested(counts), "moved": moved, "splits": splits}
     if settled.leakage is None:
         return page

@@ -108,7 +108,7 @@ def unit_stages(config: PrepConfig, reader: Source) -> list[Entry]:
     if "text" in hidden:
         stages.append({"stage": "deidentify_text"})
     if "pixels" in hidden:
-        stages += [{"stage": "strip_metadata"}, {"stage": "deidentify_pixels"}]
+        stages += [{"stage": "strip_metadata"}, {"stage": "deidentify_pixels", "most": config.max_blacked}]
     stages.append({"stage": "measure"})
     if config.duplicates != "off" or config.decontaminate:
         stages.append({"stage": "describe", "side": SIDE})

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -27,6 +27,9 @@ from medvlp.jsonl import read_rows, write_rows
 from medvlp.shards import FileMark, Row, Sample, ShardWriter, read_members
 from medvlp.shards.atomic import write_whole
 from medvlp.shards.writer import mark_file, rows_table, write_tables
+
+WORST = 8
+"""Images that lost most to `deidentify_pixels`, which the ledger names and the report shows."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,8 @@ class Part:
     """Its other files, by suffix."""
     classes: dict[str, dict[str, dict[str, int]]] = field(default_factory=dict)
     """"in" and "out" → label → class → samples; empty where samples are de-identified."""
+    blacked: list[dict[str, Any]] = field(default_factory=list)
+    """{"share", "key", "image"} of those that lost most to `deidentify_pixels`, the worst first."""
 
     def file(self, folder: Path, suffix: str) -> Path:
         """One of the part's files in the folder of parts."""
@@ -125,6 +130,7 @@ def run_unit(job: Job) -> Part:
     counts: Counts = Counter()
     drops: list[dict[str, str]] = []
     marks: list[dict[str, Any]] = []
+    blacked: list[dict[str, Any]] = []
     rows = panels = 0
     source = _opened(job.source)
     entered: classes.Classes = {}
@@ -140,6 +146,8 @@ def run_unit(job: Job) -> Part:
                     continue
                 writer.write(left.sample, left.width, left.height, left.perceptual_hash)
                 classes.add(left_over, left.sample.labels)
+                shares = left.sample.metadata.get("blacked", {})
+                blacked += [{"share": share, "key": left.sample.key, "image": name} for name, share in shares.items()]
                 marks += [left.marks] if left.marks is not None else []
     counts.update(getattr(source, "counts", {}))
     if marks:
@@ -147,7 +155,7 @@ def run_unit(job: Job) -> Part:
     pages = {"in": classes.page_of(entered), "out": classes.page_of(left_over)} if entered else {}
     if getattr(source, "private", False) or any(entry["stage"] == "pseudonymise" for entry in job.stages):
         pages = {}  # a label can hold anything, such as a person's name
-    return _finish_part(job, job.unit.split, writer, rows, panels, drops, counts, pages)
+    return _finish_part(job, job.unit.split, writer, rows, panels, drops, counts, pages, worst(blacked))
 
 
 def copy_samples(job: CopyJob) -> Part:
@@ -172,6 +180,7 @@ def _finish_part(
     drops: list[dict[str, str]],
     counts: Counts,
     pages: dict[str, dict[str, dict[str, int]]],
+    blacked: Sequence[dict[str, Any]] = (),
 ) -> Part:
     path = job.folder / job.digest
     if rows + panels != len(writer.rows) + len(drops):
@@ -197,9 +206,15 @@ def _finish_part(
             if path.with_suffix(suffix).exists()
         },
         classes=pages,
+        blacked=list(blacked),
     )
     write_whole(path.with_suffix(".json"), encode_json(asdict(part)))
     return part
+
+
+def worst(blacked: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Of images that lost pixels, those that lost most."""
+    return sorted(blacked, key=lambda image: (-image["share"], image["key"], image["image"]))[:WORST]
 
 
 def nested(counts: Counter[tuple[str, str]]) -> dict[str, dict[str, int]]:

@@ -2,8 +2,9 @@
 
 The detector is PP-OCRv4's (differentiable binarisation, Liao et al. 2020), whose model comes in the wheel of
 rapidocr-onnxruntime. Thresholds are lower than its own: a black bar too many costs less than a name. It looks along rows,
-so every image is also looked at turned by a quarter. A box in the shape of a line is text, whether or not it can be read;
-anatomy makes squat boxes and huge ones, which are text only if the recogniser reads something in them.
+so every image is also looked at turned by a quarter. A box in the shape of a small line is text, whether or not it can be
+read; anatomy makes squat boxes, tall ones and huge ones, which are text only if the recogniser reads something in them. An
+image that would lose more than a share of its pixels is let go, unless somebody asks for it.
 
 What is transparent is looked at three times: its colours alone, as training may see them, and laid over white and over
 black, where text shows that is in the alpha channel. An image of several frames is let go: of these one is looked at.
@@ -47,11 +48,18 @@ LINE, LINE_HEIGHT = 2.5, 0.2
 """Length by height from which a box is a line of text, and the height, as a share of the image's shorter side, up to which
 it is one."""
 
+UNREAD_HEIGHT, UNREAD_AREA = 0.12, 0.03
+"""A line taller than this share of the shorter side, or larger than this share of the image, is text only if it can be read:
+letters of that size can be, and spines, ribs and airways cannot."""
+
 SQUAT_HEIGHT = 0.15
 """Share of the shorter side up to which a squat box may be a letter or two."""
 
 LEGIBLE, HUGE_LETTERS = 0.5, 3
 """Confidence of reading from which a squat or huge box is text, and how many letters or digits a huge one has to have."""
+
+SHARES = ((0.01, "up to 1%"), (0.05, "1% to 5%"), (0.1, "5% to 10%"), (1.0, "more than 10%"))
+"""Of an image's pixels, as the ledger counts what images lost."""
 
 SURE = 0.8
 """Confidence with which a marker that may stay has to be read."""
@@ -63,25 +71,38 @@ SETTINGS: dict[str, dict[str, Any]] = {
 """Of the encoders."""
 
 
-def deidentify_pixels(draft: Draft, keep: Sequence[str] = ()) -> Draft:
-    """Black out text in the sample's images. An image without text keeps its bytes. Drops: several_frames, broken_image.
+def deidentify_pixels(draft: Draft, keep: Sequence[str] = (), most: float = 1.0) -> Draft:
+    """Black out text in the sample's images. An image without text keeps its bytes. Drops: several_frames, broken_image,
+    too_much_text (more than the share `most` of an image would be black).
 
-    keep: whole texts that may stay, such as ["L", "R"]; none by default. An image that had text is encoded anew in its
-    format: PNG and WebP without loss, JPEG at quality 95 without subsampling of colour. Its boxes are opaque.
+    Metadata "blacked" has each image's share. keep: whole texts that may stay, such as ["L", "R"]; none by default. An
+    image that had text is encoded anew in its format: PNG and WebP without loss, JPEG at quality 95 without subsampling
+    of colour. Its boxes are opaque.
     """
     changed = {}
+    shares: dict[str, float] = {}
     for name, picture in draft.pictures.items():
         need_one_frame(name, picture)
         with broken_images_dropped("deidentify_pixels", name):
             looks = views(picture)
         boxes = [box for pixels in looks for box in find_text(pixels, tuple(keep))]
         if boxes:
+            shares[name] = round(float(mask_of(boxes, picture.size).mean()), 4)
+            if shares[name] > most:
+                raise Drop(
+                    "deidentify_pixels",
+                    "too_much_text",
+                    f"{name}: text covers {shares[name]:.1%} of it, max_blacked is {most:.1%}; look at the image, and raise "
+                    "max_blacked if it is text indeed",
+                )
             with broken_images_dropped("deidentify_pixels", name):
                 changed[name] = encode(black_out(picture, boxes), name)
             draft.count("deidentify_pixels", "images with text")
             draft.count("deidentify_pixels", "boxes blacked out", len(boxes))
+            draft.count("deidentify_pixels", f"images that lost {next(s for b, s in SHARES if shares[name] <= b)}")
     if changed:
         draft.replace_images({**draft.sample.images, **changed})
+        draft.sample.metadata["blacked"] = shares
     return draft
 
 
@@ -136,7 +157,7 @@ def _look(pixels: np.ndarray, keep: tuple[str, ...]) -> list[tuple[np.ndarray, s
     for corners in found or ():
         box = np.asarray(corners, np.float32)
         text, confidence = "", 0.0
-        shape = _shape(box, shorter * scale)
+        shape = _shape(box, shorter * scale, height * width)
         if keep or shape != "line":
             text, confidence = _read(pixels, box)
         if _is_text(shape, text, confidence):
@@ -144,29 +165,35 @@ def _look(pixels: np.ndarray, keep: tuple[str, ...]) -> list[tuple[np.ndarray, s
     return texts
 
 
-def _shape(box: np.ndarray, shorter: float) -> str:
-    """line, squat or huge."""
+def _shape(box: np.ndarray, shorter: float, area: float) -> str:
+    """line, tall line, squat or huge, in an image with that shorter side and area (pixels)."""
     sides = sorted((float(np.linalg.norm(box[1] - box[0])), float(np.linalg.norm(box[3] - box[0]))))
     height, length = sides[0] / shorter, sides[1] / max(sides[0], 1e-6)
     if length >= LINE:
-        return "line" if height <= LINE_HEIGHT else "huge"
+        if height > LINE_HEIGHT:
+            return "huge"
+        return "line" if height <= UNREAD_HEIGHT and sides[0] * sides[1] <= UNREAD_AREA * area else "tall line"
     return "squat" if height <= SQUAT_HEIGHT else "huge"
 
 
 def _is_text(shape: str, text: str, confidence: float) -> bool:
     letters = sum(character.isalnum() for character in text)
-    needed = {"line": 0, "squat": 1, "huge": HUGE_LETTERS}[shape]
+    needed = {"line": 0, "tall line": 2, "squat": 1, "huge": HUGE_LETTERS}[shape]
     return shape == "line" or (confidence >= LEGIBLE and letters >= needed)
 
 
 def _read(pixels: np.ndarray, box: np.ndarray) -> tuple[str, float]:
-    """(what the upright rectangle around the box says, confidence)."""
+    """(what the upright rectangle around the box says, confidence); of a high one, the better of two ways to lay it down."""
     low, high = np.maximum(box.min(axis=0), 0).astype(int), np.ceil(box.max(axis=0)).astype(int)
-    crop = np.ascontiguousarray(pixels[low[1] : high[1] + 1, low[0] : high[0] + 1])
+    crop = pixels[low[1] : high[1] + 1, low[0] : high[0] + 1]
     if not crop.size:
         return "", 0.0
-    read, _ = _reader()(crop, use_det=False, use_cls=False, use_rec=True)
-    return (str(read[0][0]).strip(), float(read[0][1])) if read else ("", 0.0)
+    is_high = crop.shape[0] > LINE * crop.shape[1]
+    readings = []
+    for laid in (np.rot90(crop), np.rot90(crop, 3)) if is_high else (crop,):
+        read, _ = _reader()(np.ascontiguousarray(laid), use_det=False, use_cls=False, use_rec=True)
+        readings.append((str(read[0][0]).strip(), float(read[0][1])) if read else ("", 0.0))
+    return max(readings, key=lambda reading: reading[1])
 
 
 @lru_cache(maxsize=1)
@@ -237,9 +264,18 @@ def grey_or_colour(picture: Image.Image) -> np.ndarray:
     return np.asarray(picture.convert("RGB"))
 
 
+def mask_of(boxes: list[np.ndarray], size: tuple[int, int]) -> np.ndarray:
+    """bool (H, W): inside one of the boxes. size: width and height."""
+    import cv2
+
+    mask = np.zeros(size[::-1], np.uint8)
+    for box in boxes:
+        cv2.fillConvexPoly(mask, np.rint(box).astype(np.int32), 1)
+    return mask > 0
+
+
 def black_out(picture: Image.Image, boxes: list[np.ndarray]) -> Image.Image:
     """The picture with the boxes filled in black; palettes become colours, and 32 bits the 16 that are in use."""
-    import cv2
     from PIL import Image
 
     if picture.mode.startswith("I"):
@@ -250,10 +286,7 @@ def black_out(picture: Image.Image, boxes: list[np.ndarray]) -> Image.Image:
         pixels = np.array(picture.convert("L"))
     else:
         pixels = np.array(picture.convert("RGBA" if picture.has_transparency_data else "RGB"))
-    mask = np.zeros(pixels.shape[:2], np.uint8)
-    for box in boxes:
-        cv2.fillConvexPoly(mask, np.rint(box).astype(np.int32), 1)
-    pixels[mask > 0] = (0, 0, 0, 255)[: pixels.shape[2]] if pixels.ndim == 3 else 0
+    pixels[mask_of(boxes, picture.size)] = (0, 0, 0, 255)[: pixels.shape[2]] if pixels.ndim == 3 else 0
     return Image.fromarray(pixels)
 
 

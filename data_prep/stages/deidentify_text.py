@@ -22,6 +22,7 @@ PROVENANCE = frozenset(
             "original_name",
             "reencoded_from",
             "rendered",
+            "blacked",
         ),
         *(
             "article",

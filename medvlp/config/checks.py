@@ -128,6 +128,8 @@ def check_preparation(config: PrepConfig) -> None:
             raise ConfigError(f"{key} is {getattr(config, key)}, expected 1 or more")
     if not config.max_aspect <= 50:
         raise ConfigError(f"max_aspect is {config.max_aspect}, expected at most 50: training takes no narrower strips")
+    if not 0 <= config.max_blacked <= 1:
+        raise ConfigError(f"max_blacked={config.max_blacked} is a share: from 0 to 1")
     limits = config.intensity
     if limits and not (len(limits) == 2 and all(map(math.isfinite, limits)) and limits[0] < limits[1]):
         raise ConfigError(f"intensity={limits} should be the values shown black and white, such as intensity=[0,4095]")

@@ -70,6 +70,9 @@ class PrepConfig:
     deidentify: str = "auto"
     """Take identifying things out of text, pixels, or all, names included; auto: all where the source is private."""
 
+    max_blacked: float = 0.1
+    """Share of an image that may be blacked out as text; images that would lose more are dropped."""
+
     split: str = "publisher"
     """publisher: as published. grouped: and each group whole, in its most held-out split. random: groups at random."""
     fractions: dict[str, float] = field(default_factory=lambda: {"train": 0.9, "valid": 0.05, "test": 0.05})

@@ -78,6 +78,12 @@ class Contents:
         return [(stage, what, int(count)) for stage, page in pages.items() for what, count in page.items()]
 
     @property
+    def blacked(self) -> dict[str, float]:
+        """Key → share of an image that de-identification blacked out, of the samples that lost most."""
+        images = self.ledger.get("blacked", [])
+        return {str(image["key"]): float(image["share"]) for image in reversed(images)}
+
+    @property
     def moved(self) -> dict[str, int]:
         """ "train→test" → samples that changed their split."""
         return {str(move): int(count) for move, count in self.ledger.get("moved", {}).items()}
@@ -156,7 +162,7 @@ def read_contents(folder: str | Path) -> Contents:
     with explained(folder / LEDGER):
         if int(ledger["in"]) < int(ledger["out"]) or not isinstance(ledger["splits"], dict):
             raise ValueError("more samples went out than came in")
-        _ = contents.drops, contents.stage_counts, contents.moved
+        _ = contents.drops, contents.stage_counts, contents.moved, contents.blacked
     return contents
 
 

@@ -14,7 +14,7 @@ from medvlp.report.files import explained, read_json
 from medvlp.report.glance import evenly, glance
 from medvlp.report.leakage import conflict_line, leakage_lines
 from medvlp.report.page import write_page
-from medvlp.report.pictures import picture
+from medvlp.report.pictures import Picture, picture
 from medvlp.report.stages import SENTENCES, deidentification, how_split, removed_by_stages
 
 SHOWN = 24
@@ -68,12 +68,24 @@ def write_prep_report(folder: str | Path) -> Path:
         pairs=copy_pairs(contents.folder),
         hidden=deidentification(contents),
         removed=[*(("read", what, count) for what, count in seen.removed), *removed_by_stages(contents)],
+        blacked=blacked_pictures(contents),
         attribution=attribution,
         pictures=[picture(dataset, row) for dataset, row in evenly(contents.datasets, SHOWN)],
         stages=[(str(entry.get("stage", "")), _settings(entry)) for entry in contents.stages],
         sentences=SENTENCES,
         run=read_json(contents.folder / "run.json"),
     )
+
+
+def blacked_pictures(contents: Contents) -> list[tuple[float, Picture]]:
+    """The images of which most is black for de-identification, as they are now, with their shares; the worst first."""
+    found = []
+    wanted = contents.blacked
+    for dataset in contents.datasets if wanted else []:
+        for row, key in enumerate(dataset.column("key")):
+            if key in wanted:
+                found.append((wanted[key], picture(dataset, row)))
+    return sorted(found, key=lambda pair: (-pair[0], pair[1].key))
 
 
 def steps(contents: Contents) -> list[Step]:
