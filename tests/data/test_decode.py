@@ -1,12 +1,14 @@
+import ast
 import io
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from medvlp.data.decode import decode_image, open_image, said, shown
-from medvlp.shards import BadSample
+from medvlp.shards import BadSample, Sample
 from tests.datasets import jpeg
 
 CAP = 10_000
@@ -77,3 +79,39 @@ def test_what_was_changed_is_said():
         "turned upright (EXIF orientation 6)"
     )
     assert said(shown(jpeg(1), CAP)[1]) == ""
+
+
+def test_images_are_opened_nowhere_else():
+    """One decoder for all: who opens an image by other means leaves its caps, turning, ground and scaling out."""
+    root = Path(__file__).resolve().parents[2]
+    openers = set()
+    for path in [*(root / "medvlp").rglob("*.py"), *(root / "data_prep").rglob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
+            if called == "Image.open" or called.endswith((".imread", ".imdecode", "io.read_image", "decode_png")):
+                openers.add(path.relative_to(root).as_posix())
+    assert openers == {
+        "medvlp/data/decode.py",
+        "data_prep/stages/draft.py",  # whose pictures `check_images` shows by the rules
+        "data_prep/sources/files.py",  # GIF, TIFF and BMP to PNG
+        "data_prep/sources/dicom_pixels.py",  # the size of an encoded frame
+    }
+
+
+@pytest.mark.parametrize(("size", "reason"), [((1, 65_000), "extreme_aspect"), ((400, 300), "too_many_pixels")])
+def test_every_path_to_a_tower_refuses_them(size, reason):
+    from medvlp.data.batch import PreparePairs
+    from medvlp.data.pictures import Processed
+    from medvlp.report.pictures import thumbnail
+
+    data = encoded(Image.new("L", size))
+    sample = Sample("k", {"png": data}, {"caption": "c"})
+    pairs = PreparePairs([["caption"]], lambda text: [1], 8, (0.5, 1), (0.9, 1.1), 100_000)
+    for refuses in (
+        lambda: pairs(sample, 0, np.random.default_rng(0)),
+        lambda: Processed(None, 100_000)(sample),
+        *([lambda: thumbnail(data)] if reason == "extreme_aspect" else []),
+    ):
+        with pytest.raises(BadSample) as caught:
+            refuses()
+        assert caught.value.reason == reason
