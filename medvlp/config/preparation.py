@@ -70,7 +70,7 @@ class PrepConfig:
     deidentify: str = "auto"
     """Take identifying things out of text, pixels, or all, names included; auto: all where the source is private."""
 
-    max_blacked: float = 0.1
+    max_blacked: float = 0.2
     """Share of an image that may be blacked out as text; images that would lose more are dropped."""
 
     split: str = "publisher"
