@@ -81,6 +81,7 @@ def test_the_page_of_a_unit(job):
         "drops": {"need_text": {"empty_caption": 1}, "read": {"missing_image": 1}},
         "counts": {"read": {"lines passed by": 3}},
         "classes": {},
+        "blacked": [],
     }
     assert set(marks) == {".tar", ".idx"}
     marked = {suffix: FileMark(**mark) for suffix, mark in (marks | others).items()}
