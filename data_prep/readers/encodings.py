@@ -81,17 +81,17 @@ class Text:
             line += file.read(-len(line) % self.width)  # the byte of a line feed may be a part of another character
         return line
 
-    def check(self, path: Path, lines: int, foreign: int, undecodable: int, has_options: bool) -> None:
+    def check(self, path: Path, lines: int, foreign: int, undecodable: int, has_option: bool) -> None:
         """Raises PrepError if the lines show that the file is in another encoding, and not that some of it is damaged.
 
         foreign: of the lines those with characters beyond ASCII; undecodable: those that are not of this encoding.
         """
         if undecodable > 1 and 2 * undecodable > foreign and 100 * undecodable > lines:
-            raise self.refusal(path, f"{undecodable} of {foreign} lines with characters beyond ASCII are", has_options)
+            raise self.refusal(path, f"{undecodable} of {foreign} lines with characters beyond ASCII are", has_option)
 
-    def refusal(self, path: Path, what: str, has_options: bool) -> PrepError:
+    def refusal(self, path: Path, what: str, has_option: bool) -> PrepError:
         """That a file is not in the encoding in which it was read, and how it can be. what: what of it is not."""
-        how = f"{SAVE}, or say options.encoding=<what it was saved in>, such as {NAMES}" if has_options else SAVE
+        how = f"{SAVE}, or say options.encoding=<what it was saved in>, such as {NAMES}" if has_option else SAVE
         return PrepError(f"{path}: {what} not {self.encoding.upper()}; {how}")
 
 

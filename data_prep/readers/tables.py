@@ -43,6 +43,8 @@ class Dialect(NamedTuple):
     quotes: str = "double"
     """double: a cell may stand in quotes, those inside it twice; backslash: or behind one, as Spark and MySQL write it;
     none: a quote is a character as any other."""
+    options: tuple[str, ...] = ("encoding", "separator", "quotes")
+    """Those of the three that the source has, for messages that name them."""
 
 
 def dialect_of(encoding: str, separator: str, quotes: str) -> Dialect:
@@ -71,13 +73,12 @@ class TextTable:
 
     Raises PrepError if the file is no text, or its header lacks one of the required columns.
 
-    dialect: None for sources that have no options to say it.
+    dialect: None for sources of which nobody can say it.
     """
 
     def __init__(self, path: Path, required: Sequence[str] = (), dialect: Dialect | None = None) -> None:
         self.path = path
-        self.has_options = dialect is not None
-        self.dialect = dialect or Dialect()
+        self.dialect = dialect or Dialect(options=())
         self.columns: list[str] = []
         with self.open() as file:
             self.text = detect(path, file, self.dialect.encoding)
@@ -106,7 +107,7 @@ class TextTable:
             lines = Lines(self.text, file, *self._start)
             for line, offset, cells in self._records(lines):
                 yield TextRow(line, offset, cells if isinstance(cells, BadRow) else self._entry(cells))
-            self.text.check(self.path, lines.line, lines.foreign, lines.undecodable, self.has_options)
+            self.text.check(self.path, lines.line, lines.foreign, lines.undecodable, "encoding" in self.dialect.options)
 
     def at(self, file: BinaryIO, offset: int, line: int) -> Any:
         """The entry of a row at an offset and a line that `rows` gave."""
@@ -148,7 +149,7 @@ class TextTable:
             raise PrepError(f"{self.path} line {line}, the header: {cells.detail}")
         columns = [cell.strip() or UNNAMED.format(position) for position, cell in enumerate(cells)]
         if lines.undecodable:
-            raise self.text.refusal(self.path, "the header is", self.has_options)
+            raise self.text.refusal(self.path, "the header is", "encoding" in self.dialect.options)
         if twice := sorted({name for name in columns if columns.count(name) > 1}):
             raise PrepError(f"{self.path}: the header has {', '.join(map(repr, twice))} more than once; rename one")
         return columns
@@ -215,7 +216,7 @@ class TextTable:
         first = line + text.count("\n", 0, position)
         column = f"column {self.columns[number]!r}" if number < len(self.columns) else f"cell {number + 1}"
         how = "write quotes inside a cell twice, and the cell in quotes"
-        if self.has_options:
+        if "quotes" in self.dialect.options:
             is_escaped = '\\"' in text and self.dialect.quotes != "backslash"
             how += ", or say options.quotes=backslash, as the table has them behind one" if is_escaped else ""
             how += "" if is_escaped else ", or say options.quotes=none if the table quotes nothing"

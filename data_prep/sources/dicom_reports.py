@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from data_prep.readers.encodings import SAVE, detect
-from data_prep.readers.tables import TextTable, dialect_of
+from data_prep.readers.tables import Dialect, TextTable
 from data_prep.sources.base import PrepError
 from data_prep.sources.dicom_files import checked_path, guarded
 from data_prep.sources.files import BadRow
@@ -40,7 +40,7 @@ def read_table(path: Path, encoding: str = "") -> dict[str, str]:
     if not path.is_file():
         raise PrepError(f"options.reports={path} is not a file; give a CSV with {' or '.join(TABLE_KEYS)}, and text")
     reports: dict[str, str] = {}
-    for line, _, entry in TextTable(path, dialect=dialect_of(encoding, "", "double")).rows():
+    for line, _, entry in TextTable(path, dialect=Dialect(encoding, options=("encoding",))).rows():
         if isinstance(entry, BadRow):
             raise PrepError(f"{path} line {line}: {entry.detail}; or remove the row")
         keys = [entry[key].strip() for key in TABLE_KEYS if entry.get(key, "").strip()]
@@ -65,7 +65,7 @@ def read_table(path: Path, encoding: str = "") -> dict[str, str]:
 
 def unread_columns(path: Path, encoding: str = "") -> dict[str, int]:
     """What `read_table` leaves aside, as `TextTable.unread` counts it."""
-    return TextTable(path, dialect=dialect_of(encoding, "", "double")).unread((*TABLE_KEYS, *TABLE_TEXTS))
+    return TextTable(path, dialect=Dialect(encoding, options=("encoding",))).unread((*TABLE_KEYS, *TABLE_TEXTS))
 
 
 def read_report(folder: Path, name: str, encoding: str = "") -> str:

@@ -132,6 +132,12 @@ def test_reports_in_other_encodings(tmp_path):
     path.write_bytes(words.encode("cp1252"))
     with pytest.raises(PrepError, match=r"line 2 is not UTF-8; save it as UTF-8 .*, or say options\.encoding=cp1252"):
         read_table(path)
+    (tmp_path / "q.csv").write_text('AccessionNumber,text\n7,"open\n')
+    with pytest.raises(
+        PrepError, match="line 2: the quote that opens in line 2, column 'text', does not close"
+    ) as error:
+        read_table(tmp_path / "q.csv")
+    assert "options." not in str(error.value)  # dicom has none for quotes
     assert read_table(path, "cp1252") == {"7": "Röntgen: Außenknöchel", "8": "Übersicht"}
     assert unread_columns(path, "cp1252") == {"fields ignored: ward": 1}
     for encoding, stated in (("utf-16", ""), ("utf-8-sig", ""), ("cp1252", "cp1252")):

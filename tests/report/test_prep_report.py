@@ -24,6 +24,13 @@ def test_prep_page_counts_and_shows(prepared):
     assert "missing 0" not in page.text
 
 
+def test_classes_that_are_gone_are_named(prepared):
+    ledger = json.loads((prepared / "ledger.json").read_text())
+    (prepared / "ledger.json").write_text(json.dumps({**ledger, "vanished": {"grade": {HOSTILE: 3, "None": 2}}}))
+    page = assert_safe(write_prep_report(prepared))
+    assert f"No sample is left of these classes of grade: {HOSTILE} (3), None (2)." in page.text
+
+
 @pytest.mark.parametrize(
     ("kinds", "stated"), [(["figure"], "figure"), (["patient", "article"], "article, patient"), ([""], "not stated")]
 )
