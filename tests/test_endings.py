@@ -1,6 +1,7 @@
 """How runs end that cannot begin, that fail, and that are killed: one message, one code, no process and no folder in the way."""
 
 import os
+import re
 import signal
 import time
 from pathlib import Path
@@ -35,7 +36,7 @@ def words(folder):
 
 def said(output: str) -> list[str]:
     """What we said ourselves, of all that came out."""
-    return [line for line in output.splitlines() if line.startswith("medvlp")]
+    return [line for line in output.splitlines() if re.match(r"medvlp( \w+)?: ", line)]
 
 
 def offspring(pid: int) -> dict[int, bytes]:
@@ -55,7 +56,7 @@ def offspring(pid: int) -> dict[int, bytes]:
 def test_what_fails_before_its_first_step_leaves_nothing_in_the_way(folder, words, capsys):
     assert run_here([*words, "run_name=early", "data.global_batch_size=45"]) == 1
     assert run_here([*words, "run_name=early", "trainer.accelerator=gpu"]) == 1
-    assert "trainer.accelerator=gpu, precision=32-true, 1 a node: No supported gpu" in capsys.readouterr().err
+    assert "trainer.accelerator=gpu, trainer.precision=32-true, 1 a node: No supported gpu" in capsys.readouterr().err
     assert not (folder / "runs/early").exists()
     questions = f"data.sources.made.path={folder}/questions/train"
     assert run_here([*words, "run_name=early", questions]) == 1  # every sample of the first batch is bad

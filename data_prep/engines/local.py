@@ -89,6 +89,7 @@ def _until_broken(
             raise
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+            end_children(processes)
     return broken
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from torch.utils.data import DataLoader
 
 from medvlp.data.plan import Schedule
-from medvlp.data.units import Units, Unreadable
+from medvlp.data.units import Units
 from medvlp.data.workers import batches
 
 Collate = Callable[[list[dict[str, Any]]], dict[str, Any]]
@@ -51,12 +51,9 @@ class TrainingLoader:
             collate_fn=self.collate,
             pin_memory=self.pin,
         )
-        try:
-            for batch in batches(loader):
-                self.handed_out += 1
-                yield batch
-        except Unreadable as error:  # from a worker it comes with the worker's traceback in front
-            raise Unreadable(str(error).rsplit("Unreadable: ", 1)[-1].strip()) from None
+        for batch in batches(loader):
+            self.handed_out += 1
+            yield batch
 
     def state_dict(self) -> dict[str, Any]:
         """{manifests, epoch, step_in_epoch, step}: what is needed to go on, on any number of ranks and workers."""

@@ -1,6 +1,7 @@
 """Batches by way of loader processes: no signal reaches those, none outlives its loader, and one that was killed is told
 as that."""
 
+import re
 import signal
 import time
 from collections.abc import Iterable, Iterator
@@ -37,12 +38,21 @@ def batches(loader: "DataLoader[Any]") -> Iterator[Any]:
             except StopIteration:
                 return
             except Exception as error:
-                if told := killed(error, workers):
-                    raise told from None
+                if told := killed(error, workers) or raised_there(error):
+                    raise told from error
                 raise
             yield batch
     finally:
         process.end_children(workers)
+
+
+def raised_there(error: Exception) -> Exception | None:
+    """An error of a worker as it was raised there: PyTorch puts the worker's traceback into the message."""
+    text = str(error)
+    if not (text.startswith("Caught ") and "in DataLoader worker process" in text):
+        return None
+    heads = list(re.finditer(rf"^(?:\w+\.)*{type(error).__name__}: ", text, re.MULTILINE))
+    return type(error)(text[heads[-1].end() :].strip()) if heads else None
 
 
 def killed(error: BaseException, workers: Iterable[Any] | None = None) -> WorkerKilled | None:

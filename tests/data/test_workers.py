@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from medvlp import process
 from medvlp.data.workers import WorkerKilled, batches, killed
+from medvlp.shards import ShardError
 from tests.test_process import is_alive, wait_until_gone
 
 
@@ -24,6 +25,10 @@ class Made(Dataset):
     def __getitem__(self, row: int) -> int:
         if row == 7 and self.last == "waits":
             time.sleep(1000)
+        if row == 7 and self.last == "raises":
+            raise ShardError("/data/x is damaged\nrestore it")
+        if row == 7 and self.last == "breaks":
+            return [][0]
         if row == 7 and self.last != "waits":
             os.kill(os.getpid(), signal.Signals[self.last])
         return os.getpid()
@@ -60,6 +65,16 @@ def test_a_crash_is_not_told_as_want_of_memory():
     with pytest.raises(RuntimeError, match="DataLoader worker") as crash:
         list(read("SIGTRAP"))
     assert not isinstance(crash.value, WorkerKilled)
+
+
+def test_an_error_of_a_worker_is_what_was_raised_there():
+    with pytest.raises(ShardError) as told:
+        list(read("raises"))
+    assert str(told.value) == "/data/x is damaged\nrestore it"
+    with pytest.raises(IndexError) as fault:
+        list(read("breaks"))
+    assert str(fault.value) == "list index out of range"
+    assert "in __getitem__\n" in str(fault.value.__cause__)  # where it happened is for the traceback
 
 
 class Gone:

@@ -1,4 +1,5 @@
 import os
+import signal
 
 import pytest
 
@@ -14,6 +15,7 @@ from tests.data_prep.engines.jobs import (
     threads,
     tried,
 )
+from tests.test_process import begin, wait_until_gone
 
 BOTH = pytest.mark.parametrize("workers", [1, 2])
 
@@ -124,3 +126,27 @@ def test_leaving_early_leaves_no_process():
     assert next(outcomes).error is None
     outcomes.close()
     assert active_children() == []
+
+
+def test_ctrl_c_ends_units_that_hang_and_their_processes():
+    work = (
+        "import threading\n"
+        "from data_prep.engines import local\n"
+        "def tell():\n"
+        "    while len(process.children()) < 2: time.sleep(0.05)\n"
+        "    time.sleep(1)\n"
+        "    print('ready', flush=True)\n"
+        "    print(*(child.pid for child in process.children()), flush=True)\n"
+        "threading.Thread(target=tell, daemon=True).start()\n"
+        "list(local.run(time.sleep, [1000, 1000, 1000], 2))"
+    )
+    command = begin(work)
+    units = [int(pid) for pid in command.stdout.readline().split()]
+    assert len(units) == 2
+    for pid in units:  # as a terminal does, to the whole group
+        os.kill(pid, signal.SIGINT)
+    command.send_signal(signal.SIGINT)
+    _, told = command.communicate(timeout=20)
+    assert (command.returncode, told) == (3, "medvlp made: stopped by SIGINT\n")
+    for pid in units:
+        wait_until_gone(pid)
