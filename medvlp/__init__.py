@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-__all__ = ["load"]
+__all__ = ["load", "read_image"]
 
 
 def load(checkpoint: str | Path) -> tuple[Any, Any, Any]:
@@ -12,6 +12,7 @@ def load(checkpoint: str | Path) -> tuple[Any, Any, Any]:
     Of a CLIP model: open_clip's model, its image transform and its tokenizer, which work together as open_clip's do:
 
         model, transform, tokenizer = medvlp.load("runs/rocov2/checkpoints/last.ckpt")
+        image = medvlp.read_image("chest.png")
         features = model.encode_image(transform(image)[None], normalize=True)   # (1, D)
         texts = model.encode_text(tokenizer(["a chest X-ray"]), normalize=True)  # (1, D)
 
@@ -43,3 +44,16 @@ def load(checkpoint: str | Path) -> tuple[Any, Any, Any]:
 
     clip = load_clip(checkpoint).clip
     return clip.model, clip.transform, clip.tokenizer
+
+
+def read_image(path: str | Path, max_pixels: int = 64_000_000) -> Any:
+    """An image file (JPEG, PNG, WebP) as PIL's RGB, shown as training and evaluation show it: upright, transparent pixels on
+    white, grey of more than 8 bits scaled.
+
+    Raises:
+        BadSample: too large, a mere strip, of several frames, or not to be decoded.
+        OSError: the file cannot be opened.
+    """
+    from medvlp.data.decode import decode_image
+
+    return decode_image(Path(path).read_bytes(), max_pixels)

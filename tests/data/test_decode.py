@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import medvlp
 from medvlp.data.decode import decode_image, open_image, said, shown
 from medvlp.shards import BadSample, Sample
 from tests.datasets import jpeg
@@ -79,6 +80,14 @@ def test_what_was_changed_is_said():
         "turned upright (EXIF orientation 6)"
     )
     assert said(shown(jpeg(1), CAP)[1]) == ""
+
+
+def test_users_of_a_loaded_model_read_images_alike(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    (tmp_path / "a.jpg").write_bytes(encoded(Image.new("L", (6, 4)), "JPEG", exif=exif))
+    image = medvlp.read_image(tmp_path / "a.jpg")
+    assert (image.mode, image.size) == ("RGB", (4, 6))
 
 
 def test_images_are_opened_nowhere_else():
