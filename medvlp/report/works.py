@@ -26,8 +26,12 @@ from medvlp.shards.index import open_index
 AT_ONCE = 1_000
 """Works gathered in memory before they go to the file; the samples of an article stand together."""
 
-CUT, REENCODED = 1, 2
-CHANGES = {CUT: "figure cut into panels", REENCODED: "image re-encoded as PNG without loss"}
+CUT, REENCODED, RENDERED = 1, 2, 4
+CHANGES = {
+    CUT: "figure cut into panels",
+    REENCODED: "image re-encoded as PNG without loss",
+    RENDERED: "image turned upright, laid on white or scaled to 8 bits",
+}
 """What can have been done to some samples only, by bit."""
 
 
@@ -116,7 +120,8 @@ _FIELDS = (
 
 def changes_of(metadata: Row) -> int:
     """Bits of `CHANGES`."""
-    return (CUT if "panel_box" in metadata else 0) | (REENCODED if metadata.get("reencoded_from") else 0)
+    done = {CUT: "panel_box" in metadata, REENCODED: metadata.get("reencoded_from"), RENDERED: metadata.get("rendered")}
+    return sum(bit for bit, is_done in done.items() if is_done)
 
 
 def removed_by_source(metadata: Row) -> dict[str, int]:

@@ -54,7 +54,11 @@ def copy_row(kind, distance=None, **more):
 def articles(tmp_path):
     """Six figures of three articles; those of PMC7 stand apart, one is a panel and one was a GIF."""
     folder = tmp_path / "my name for it"
-    train = [figure("PMC7", 1, panel_box=[0, 0, 9, 9]), figure("PMC8", 1), figure("PMC7", 2, reencoded_from="gif")]
+    train = [
+        figure("PMC7", 1, panel_box=[0, 0, 9, 9]),
+        figure("PMC8", 1),
+        figure("PMC7", 2, reencoded_from="gif", rendered={"png": {"ground": "white"}}),
+    ]
     write_split(folder, "train", train, STAGE_LIST)
     write_split(folder, "test", [figure("PMC9", 1), figure("PMC9", 2), figure("PMC7", 3)], STAGE_LIST)
     drops = {"licence_gate": {"licence_not_allowed": 2}, "duplicates": {"near_duplicate": 1}}
@@ -94,7 +98,8 @@ def test_every_work_has_a_row_with_what_cc_by_asks_for(articles):
         "authors": "Ada Muster; B. Beispiel", "journal": "J Case", "year": "2021", "doi": "10.1000/x",
         "url": "https://pmc.ncbi.nlm.nih.gov/articles/PMC7/", "citation": "", "licence": "CC-BY-4.0",
         "licence_url": "https://creativecommons.org/licenses/by/4.0/", "samples": "3",
-        "changes": f"figure cut into panels; image re-encoded as PNG without loss; {general}",
+        "changes": "figure cut into panels; image re-encoded as PNG without loss; "
+        f"image turned upright, laid on white or scaled to 8 bits; {general}",
     }  # fmt: skip
     assert rows[1]["licence_url"] == "https://creativecommons.org/licenses/by/2.0/"
     assert rows[1]["title"] == "'=HYPERLINK(1)"
@@ -155,7 +160,7 @@ def test_the_page_names_works_and_lets_no_text_become_markup(articles):
         "- Ada Muster; B. Beispiel. [A case of &lt;b&gt;x&lt;/b&gt; \\| y]"
         "(<https://pmc.ncbi.nlm.nih.gov/articles/PMC7/>). J Case 2021. "
         "Licence: [CC-BY-4.0](<https://creativecommons.org/licenses/by/4.0/>). 3 samples; figure cut into panels; "
-        "image re-encoded as PNG without loss.\n"
+        "image re-encoded as PNG without loss; image turned upright, laid on white or scaled to 8 bits.\n"
     ) in text
     assert "[\\[click\\](javascript:alert(1)) \\# no heading](<https://pmc.ncbi.nlm.nih.gov/articles/PMC9/>)" in text
     assert "| pmc | NO-CC | 1 | 2 |" in text
