@@ -58,7 +58,11 @@ def _turns(
 
 _CHATML_USER = r"'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n'"
 _CHATML_START = r"'<|im_start|>assistant\n'"
-_CHATML = {"user": _CHATML_USER, "start": _CHATML_START, "end": "'<|im_end|>'", "between": r"\n"}
+
+
+def _chatml(after: str, opened: bool = False, always: bool = True) -> str:
+    return _turns(_CHATML_USER, _CHATML_START, "'<|im_end|>'", after, opened, always, between=r"\n")
+
 
 _SMOLLM3_SYSTEM = """\
 {%- set thinks = enable_thinking is defined and enable_thinking -%}
@@ -84,9 +88,9 @@ _R1_SYSTEM = """\
 """
 
 REASONING: dict[str, str] = {
-    "qwen3": _turns(**_CHATML, after=r"\n\n"),
-    "qwen3-thinking": _turns(**_CHATML, after=r"\n\n", opened=True),
-    "smollm3": _SMOLLM3_SYSTEM + _turns(**_CHATML, after=r"\n", always=False),
+    "qwen3": _chatml(r"\n\n"),
+    "qwen3-thinking": _chatml(r"\n\n", opened=True),
+    "smollm3": _SMOLLM3_SYSTEM + _chatml(r"\n", always=False),
     "deepseek-r1": _R1_SYSTEM
     + _turns("'<｜User｜>' + message['content']", "'<｜Assistant｜>'", "eos_token", after=r"\n\n", opened=True),
 }
