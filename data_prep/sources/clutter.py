@@ -7,6 +7,9 @@ from pathlib import Path
 COUNTED = ("read", "files passed by: left by a system")
 """How a source's counts call them."""
 
+LEFT_BEHIND = ("hidden_file", "a system left it there; it holds no sample")
+"""(reason, detail) of a drop, in sources whose every file is a row."""
+
 _NAMES = frozenset(
     (
         *("__macosx", ".ds_store", ".appledouble", ".spotlight-v100", ".trashes", ".fseventsd", ".localized"),

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data_prep.sources.base import PrepError, regular_only
+from data_prep.sources.clutter import LEFT_BEHIND, is_clutter
 from data_prep.sources.files import BadRow, resolve_below
 
 if TYPE_CHECKING:
@@ -232,6 +233,8 @@ def beside(path: str) -> tuple[str, ...]:
 
 
 def _row(folder: Path, name: str) -> FileRow:
+    if is_clutter(name):
+        return FileRow(name, fault=LEFT_BEHIND)
     try:
         header = open_dicom(folder, name, pixels=False, only=IDENTIFYING)
     except BadRow as fault:

@@ -27,6 +27,7 @@ from typing import Any
 
 from data_prep.readers.tables import TextTable
 from data_prep.sources.base import Dropped, PrepError, Unit, chunks, digest_file, refuse_flag, regular_only
+from data_prep.sources.clutter import LEFT_BEHIND, is_clutter
 from data_prep.sources.files import (
     MAX_LINE_BYTES,
     BadRow,
@@ -195,7 +196,9 @@ def _figures(folder: Path, counts: Counter[str]) -> list[Figure | Dropped]:
     figures += [Dropped(id, "no_caption_row", f"{kind}/captions.txt has no row for it") for id in lost]
     named = {file for _, file in links.values()} | {file for id, (file, _) in licences.items() if id not in links}
     for file in sorted(os.listdir(folder / "images")):
-        if file not in named:
+        if is_clutter(file):
+            figures.append(Dropped(file, *LEFT_BEHIND))
+        elif file not in named:
             figures.append(Dropped(file, "no_caption_row", f"no row of {kind}/dlinks.txt names this image"))
     return figures
 

@@ -22,6 +22,7 @@ from typing import Any
 
 from data_prep.readers.tables import TextTable
 from data_prep.sources.base import Dropped, PrepError, Unit, chunks, digest_file, refuse_flag
+from data_prep.sources.clutter import LEFT_BEHIND, is_clutter
 from data_prep.sources.files import BadRow, check_utf8, read_below
 from medvlp.shards import Sample, make_key
 
@@ -161,7 +162,9 @@ def _caption_rows(folder: Path, split: str) -> list[tuple[str, str] | Dropped]:
     listed = {row.name if isinstance(row, Dropped) else row[0] for row in rows}
     for file in sorted(os.listdir(folder / split)):
         name, _, extension = file.rpartition(".")
-        if extension.lower() in IMAGES and name not in listed:
+        if is_clutter(file):
+            rows.append(Dropped(file, *LEFT_BEHIND))
+        elif extension.lower() in IMAGES and name not in listed:
             rows.append(Dropped(file, "no_caption_row", f"{split}/{file} is not in {split}_captions.csv"))
     return rows
 

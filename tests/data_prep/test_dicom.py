@@ -536,7 +536,7 @@ def test_files_without_all_of_their_header_are_read_by_their_first_bytes(tmp_pat
     (tmp_path / "in" / "Thumbs.db").write_bytes(b"\xd0\xcf\x11\xe0" * 99)
     source = Dicom(str(tmp_path / "in"))
     items = [item for unit in source.units() for item in source.read(unit)]
-    assert [item.reason for item in items if isinstance(item, Dropped)] == ["not_dicom"]
+    assert [item.reason for item in items if isinstance(item, Dropped)] == ["hidden_file"]
     (sample,) = [item for item in items if isinstance(item, Sample)]
     assert np.array_equal(decoded(sample), render(expected, 0)[0])
     counted = {("read", "DICOM files without a transfer syntax, told by their first bytes"): 1}
@@ -557,3 +557,11 @@ def test_compressed_pixels_without_a_transfer_syntax_have_a_reason_of_their_own(
 def test_what_only_begins_like_a_data_set_is_not_dicom(tmp_path, data):
     (tmp_path / "a").write_bytes(data)
     assert [drop.reason for drop in read_all(tmp_path)[1]] == ["not_dicom"]
+
+
+def test_what_a_system_left_behind_is_not_taken_for_damaged_dicom(tmp_path):
+    for name in ("Thumbs.db", "._scan.dcm", "__MACOSX/scan.dcm"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"mac")
+    (tmp_path / "broken.dcm").write_bytes(b"no image")
+    assert sorted(drop.reason for drop in read_all(tmp_path)[1]) == ["hidden_file"] * 3 + ["not_dicom"]

@@ -156,3 +156,11 @@ def test_a_table_that_is_no_file(rocov2, make):
         open_source("rocov2", str(rocov2)).fingerprint()
     with pytest.raises(PrepError, match=r"train_captions\.csv is not a regular file"):
         open_source("rocov2", str(rocov2)).units()
+
+
+def test_what_a_system_left_among_the_images_is_named_as_such(rocov2):
+    for name in ("._ROCOv2_2023_train_000001.jpg", "Thumbs.db", ".DS_Store"):
+        (rocov2 / "train" / name).write_bytes(b"mac")
+    assert drops_of(rocov2)[1] == dict.fromkeys(
+        ["._ROCOv2_2023_train_000001.jpg", "Thumbs.db", ".DS_Store"], "hidden_file"
+    )
