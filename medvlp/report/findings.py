@@ -3,7 +3,7 @@
 from rich.table import Table
 from rich.text import Text
 
-from medvlp.data.problems import Tally
+from medvlp.data.problems import Tally, rank
 
 SHOWN_DETAIL = 300
 """Characters of a detail in the table; findings.jsonl has all."""
@@ -16,9 +16,11 @@ def visible(text: str, style: str = "") -> Text:
 
 
 def findings_table(tally: Tally) -> Table:
-    """A row for each kind of finding, errors first."""
-    table = Table("", "problem", "how many", "the first of them", "how to mend it", show_lines=True)
-    for severity, name in sorted(tally.counts):
+    """A row for each kind of finding, errors first, then the warnings that matter most."""
+    table = Table(show_lines=True)
+    for title in ("", "problem", "how many", "the first of them", "how to mend it"):
+        table.add_column(title, overflow="fold")  # a path that is cut leads nowhere
+    for severity, name in sorted(tally.counts, key=lambda kind: (kind[0], rank(kind[1]), kind[1])):
         first = tally.first[severity, name]
         about = f", conversation {first.problem.conversation}" if first.problem.conversation else ""
         detail = first.problem.detail

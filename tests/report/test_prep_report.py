@@ -14,9 +14,9 @@ def test_prep_page_counts_and_shows(prepared):
     for expected in (
         "came in: 15 · went out: 8 · were dropped: 7", "test 13 6 6", "train 2 2 1",
         "Kind of group, as read from a sample of the data: not stated. 1 group is in more than one split",
-        "decode undecodable_image 4", "licence not_allowed 3",
+        "decode the image cannot be decoded undecodable_image 4", "licence not allowed not_allowed 3",
         "CC-BY-4.0 5 62.5 %", "not stated 3 37.5 %", "CT 4 50.0 %", "Caption length", "Image size",
-        HOSTILE, "(no caption)", "No picture: undecodable_image.", "figures",
+        HOSTILE, "(no caption)", "No picture: the image cannot be decoded.", "figures",
     ):  # fmt: skip
         assert expected in page.text, expected
     assert page.tags.count("img") == 7

@@ -191,7 +191,7 @@ def test_the_card_says_what_the_ledger_says(articles):
         "except that every group is whole, in the most held-out of its splits. 1 group is in more than one split.",
         "| train | 6 | 3 | 2 |", "Moved to another split than the publisher's: train→test: 2.",
         "| [CC-BY-4.0](<https://creativecommons.org/licenses/by/4.0/>) | 3 |",
-        "| `licence_gate` | licence\\_not\\_allowed | 2 |", "| `deidentify_text` | date | 12 |",
+        "| `licence_gate` | a licence that \\`licences\\` does not name | 2 |", "| `deidentify_text` | date | 12 |",
         "| `split_panels` | panels | 2 |", "| vqa\\_rad/test | `ffffffffffffffff` |",
         "| near | train | train | dropped | 2 |", "| sha256 | train | vqa\\_rad/test | kept | 1 |",
         "Identifiers of persons in free text are replaced by their kind",

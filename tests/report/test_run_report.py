@@ -66,7 +66,7 @@ def test_evaluation_page_shows_numbers_pictures_and_protocols(evaluation):
         "0.500 [0.125, 0.875]", "0.250 [0.000, 0.500]", "undefined", "5–6", "a/last", "b/last",
         "Image to text: best", "Text to image: worst", "rank 5 (6 queries)", "coronal MRI of the knee",
         "CT taken for MRI (0.60)", "(tie)", "a photo of {}", "split_hash", "tasks: - <retrieval>",
-        "The last line of modality.jsonl is incomplete", "No picture: undecodable_image.", HOSTILE,
+        "The last line of modality.jsonl is incomplete", "No picture: the image cannot be decoded.", HOSTILE,
     ):  # fmt: skip
         assert expected in page.text, expected
     assert "Class CT MRI (tie) n Recall CT 1 1 1 3 0.333 MRI 0 1 0 1 1.000" in page.text
@@ -88,7 +88,7 @@ def test_page_of_what_the_evaluators_write(tmp_path, prepared):
         "(no text) 1",
         "undecodable_image 1",
         "modality a/last 6 5 5 ",
-        "figures all 15 8 decode undecodable_image 4; licence not_allowed 3",
+        "figures all 15 8 4: the image cannot be decoded; 3: not allowed",
         "figures train 2 2 none",
     ):
         assert expected in page.text, expected
@@ -133,7 +133,7 @@ def test_training_page_draws_every_column(training):
     for expected in (
         "run<1>", "Status: stopped, step 1000 (SIGTERM)", "loss 0.004 at step 1000", "Learning rate",
         "logit_scale 14.3",
-        "rocov2_retrieval · valid", "image_to_text_recall@10 0.4375 at step 500", "checksum_mismatch 3",
+        "rocov2_retrieval · valid", "image_to_text_recall@10 0.4375 at step 500", "the bytes are not those that were written 3",
         "The last line of metrics.jsonl is incomplete", "alignment $x$ & <b>",
     ):  # fmt: skip
         assert expected in page.text, expected
@@ -272,7 +272,7 @@ def test_status_without_a_reason(training):
 def test_training_page_counts_its_data(training, prepared):
     (training / "config.yaml").write_text(f"data: {{sources: {{figures: {{path: {prepared / 'train'}}}}}}}")
     page = assert_safe(write_run_report(training))
-    assert "figures test 13 6 decode undecodable_image 4; licence not_allowed 3" in page.text
+    assert "figures test 13 6 4: the image cannot be decoded; 3: not allowed" in page.text
     (prepared / "ledger.json").write_text('{"in": 3}')
     text = assert_safe(write_run_report(training)).text
     assert "Counts of the data are left out:" in text
