@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -330,10 +331,15 @@ def relative(path: str, folder: Path) -> str:
     What lies elsewhere stays, and is refused.
     """
     path = path.replace("\\", "/")
-    for base in (str(folder.absolute()), os.path.abspath(folder), os.path.realpath(folder)):
-        if path.startswith(f"{base.rstrip('/')}/"):
-            path = path[len(base.rstrip("/")) + 1 :]
-            break
+    if path.startswith("/"):
+        path = next((path.removeprefix(base) for base in _spellings(folder) if path.startswith(base)), path)
     while path.startswith("./"):
         path = path[2:]
     return path
+
+
+@lru_cache(maxsize=64)
+def _spellings(folder: Path) -> list[str]:
+    """How absolute paths may begin that lead below a folder."""
+    bases = (str(folder.absolute()), os.path.abspath(folder), os.path.realpath(folder))
+    return [f"{base.rstrip('/')}/" for base in bases]

@@ -525,6 +525,10 @@ def test_inputs_that_are_no_tables(write, tmp_path):
 )
 def test_paths_below_the_folder(path, expected, tmp_path):
     assert relative(path, Path("/data/x")) == expected
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    assert relative(str(tmp_path / "real" / "a.jpg"), tmp_path / "link") == "a.jpg"
+    assert relative(str(tmp_path / "a.jpg"), tmp_path / "real" / "..") == "a.jpg"
     assert relative(str(tmp_path / "a.jpg"), tmp_path) == "a.jpg"
 
 
