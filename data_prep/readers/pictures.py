@@ -22,20 +22,28 @@ def pictures_without_rows(
     looked through; otherwise only the folders are that hold some of them. words: what rows say that cannot be used, which
     may name a picture by its path, its name, or its name without the ending.
     """
-    named = {unicodedata.normalize("NFC", image) for image in images}
+    named = set(map(as_read, images))
     said = {unicodedata.normalize("NFC", word) for word in words}
     number = 0
     for path in _files(folder, None if is_theirs else {os.path.dirname(image) for image in named}):
         if path.lower().endswith(ENDINGS) and not is_clutter(path):
-            path = unicodedata.normalize("NFC", printable(path))
+            path = as_read(path)
             name = path.rpartition("/")[2]
             number += path not in named and said.isdisjoint((path, name, name.rpartition(".")[0]))
     return {COUNTED: number} if number else {}
 
 
+def as_read(name: str) -> str:
+    """A file's name as people read it, with accents and letters as one: equal for all spellings of a name."""
+    return unicodedata.normalize("NFC", printable(name))
+
+
 def printable(name: str) -> str:
     """A file's name as people read it; names that are not UTF-8 were mostly given by Windows."""
-    data = os.fsencode(name)
+    try:
+        data = os.fsencode(name)
+    except UnicodeEncodeError:  # half a character, as escapes in JSON can leave: no file is called so
+        return name
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError:

@@ -185,7 +185,7 @@ def read_image(folder: Path, name: str) -> tuple[str, bytes]:
 
 def read_below(folder: Path, name: str) -> bytes:
     """The bytes of an image below the folder, in any format. Raises BadRow: bad_path, missing_image, image_too_large."""
-    path = _spelled(folder, name)
+    path = spelled_below(folder, name)
     try:
         with open(path, "rb", opener=regular_only) as file:
             size = os.fstat(file.fileno()).st_size
@@ -200,7 +200,7 @@ def read_below(folder: Path, name: str) -> bytes:
         raise BadRow("bad_path", f"{name[:80]} is not a regular file") from None
 
 
-def _spelled(folder: Path, name: str) -> Path:
+def spelled_below(folder: Path, name: str) -> Path:
     """The real path of a name, or of the file that spells it in another way: accents apart from letters (Mac), or in
     the bytes of Windows. Raises BadRow bad_path."""
     path = resolve_below(folder, name)
@@ -244,7 +244,7 @@ def resolve_below(folder: Path, name: str) -> Path:
 def size_of(folder: Path, name: str) -> int | None:
     """Bytes of a file below the folder, for fingerprints; None if there is none."""
     try:
-        return os.stat(_spelled(folder, name)).st_size
+        return os.stat(spelled_below(folder, name)).st_size
     except (OSError, BadRow):
         return None
 

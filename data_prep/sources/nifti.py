@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from data_prep.readers.pictures import as_read
 from data_prep.readers.tables import dialect_of
 from data_prep.sources.base import Dropped, PrepError, digest_file, refuse_flag
 from data_prep.sources.captioned_files import CaptionedFiles, Row, names_of
@@ -117,10 +118,10 @@ class Nifti(CaptionedFiles):
     def _tabled(self, table: TableRows) -> Iterator[tuple[str, Row | Dropped]]:
         yield from table.rows(self.folder)
         self.planned = table.planned
-        named = table.images
+        named = set(map(as_read, table.images))
         found = sorted(item for item in walk(self.folder) if isinstance(item, str) and item.lower().endswith(ENDINGS))
         for path in found:
-            if path not in named:
+            if as_read(path) not in named:
                 yield "train", Dropped(path, "no_table_row", f"{table.table.path.name} has no row for it")
 
     def media(self, row: Row) -> tuple[dict[str, bytes], dict[str, Any]]:

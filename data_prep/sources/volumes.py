@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, Literal
 
 import numpy as np
 
-from data_prep.sources.files import BadRow, resolve_below
+from data_prep.sources.files import BadRow, spelled_below
 
 MAX_FILE_BYTES = 2**30
 """Of a file as it is stored: a sample is in memory as a whole."""
@@ -79,7 +79,7 @@ def read_volume(folder: Path, name: str, blank: bool) -> tuple[bytes, dict[str, 
 
 
 def _read(folder: Path, name: str) -> bytes:
-    path = resolve_below(folder, name)
+    path = spelled_below(folder, name)
     try:
         # Without waiting: a pipe that nobody writes to would hang the open.
         with open(path, "rb", opener=lambda file, flags: os.open(file, flags | os.O_NONBLOCK)) as opened:

@@ -285,6 +285,7 @@ def test_lines_of_json_that_cannot_become_samples(write):
         '{"filepath": "images/c.jpg", "title": NaN}',
         '{"filepath": "images/c.jpg", "title": "\\ud800"}',
         '{"filepath": "images/d.jpg", "title": 7}',
+        '{"filepath": "images/\\ud800.jpg", "title": "x"}',
     ]
     source = CsvTable(write("\n".join(lines), "t.jsonl"))
     found = [item for _, item in items(source)]
@@ -296,6 +297,7 @@ def test_lines_of_json_that_cannot_become_samples(write):
         ("images/c.jpg", "empty_title"),
         ("images/c.jpg", "not_utf8"),
         {"caption": "7"},
+        ("t.jsonl line 8", "not_utf8"),
     ]
 
 

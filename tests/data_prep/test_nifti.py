@@ -2,6 +2,7 @@ import gzip
 import io
 import re
 import struct
+import unicodedata
 
 import nibabel
 import numpy as np
@@ -269,6 +270,13 @@ def test_a_table_names_files_and_what_is_said_of_them(tmp_path):
     assert found[2][1].texts == {"caption": "A mass."}
     assert found[2][1].metadata["group"] == "p2"
     assert set(found[2][1].images) == {"nii.gz"}
+
+
+def test_volumes_are_found_in_other_spellings(tmp_path):
+    write(tmp_path, {unicodedata.normalize("NFD", "Schädel.nii.gz"): zipped(nii())})
+    (tmp_path / "t.csv").write_text("file,title\nSchädel.nii.gz,A skull.\n")
+    ((_, sample),) = items(Nifti(str(tmp_path), table="t.csv", caption="title"))
+    assert sample.texts == {"caption": "A skull."}
 
 
 def test_one_bad_name_ends_no_other(tmp_path):
