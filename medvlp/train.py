@@ -170,10 +170,11 @@ def explained(error: Exception) -> tuple[str, int]:
     from medvlp.training.callbacks import TooManyBadSamples, UnknownMetric
     from medvlp.training.checkpoints import CheckpointError
     from medvlp.training.keeping import Diverged
+    from medvlp.training.trial import Unfit
 
     error = killed(error) or error
     broken_input = (CheckpointError, ConfigError, DataChanged, ShardError, WeightsError, OSError)
-    found_in_training = (Diverged, TooManyBadSamples, UnknownMetric, Unreadable, WorkerKilled)
+    found_in_training = (Diverged, TooManyBadSamples, Unfit, UnknownMetric, Unreadable, WorkerKilled)
     if isinstance(error, broken_input + found_in_training):
         return str(error), 1
     if WORLD_SIZE > 1 and lost_rank(error):
@@ -193,6 +194,7 @@ class Ready:
         from medvlp.training.callbacks import BadSamples, Evaluation, Logs, Progress, Signals
         from medvlp.training.keeping import Checkpoints
         from medvlp.training.trainer import build_trainer
+        from medvlp.training.trial import longest_batch, try_longest
 
         self.config, self.folder, self.checkpoint, self.status = config, folder, checkpoint, status
         self.experiment = build_experiment(config, resuming=checkpoint is not None)
@@ -222,6 +224,9 @@ class Ready:
             Progress(logs),
         ]
         self.trainer = build_trainer(config, folder, checkpoint, callbacks)
+        batch = longest_batch(self.data, options.accumulate, RANK, WORLD_SIZE)
+        if batch is not None:
+            try_longest(self.experiment.module, self.trainer, self.experiment.stretch(batch), chosen(config))
 
     def facts(self) -> dict[str, tuple[str, str]]:
         """What must have come out alike on every rank."""
@@ -261,6 +266,16 @@ class Ready:
             if state == "done":
                 write_report(folder)
         return STOPPED if stopped_by else 0
+
+
+def chosen(config: TrainConfig) -> str:
+    """What was chosen by name, for a message."""
+    model = as_dict(config.model)
+    names = [model["name"]] if model.get("name") else [model.get(part, {}).get(key) for part, key in NAMED]
+    return f"model.kind={config.model.kind} ({', '.join(str(name) for name in names if name)})"
+
+
+NAMED = (("vision", "timm"), ("text", "huggingface"), ("tower", "source"), ("language", "source"))
 
 
 def write_left_out(path: Path, rows: list[dict[str, str]]) -> None:

@@ -1,7 +1,10 @@
 """Instruction tuning as a user starts it: divided, packed, interrupted, resumed, in stages, on damaged data."""
 
+import json
+import re
 import shutil
 import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -53,6 +56,24 @@ def test_a_run_killed_in_mid_epoch_goes_on_bit_for_bit(folder, words):
     dropped = [*words, *LORA, "model.lora.dropout=0", "run_name=undropped"]
     assert run_here(dropped) == 0
     assert losses(folder / "runs/undropped")[1:] != losses(whole)[1:]  # dropout did take part
+
+
+def test_conversations_beyond_the_language_models_positions_are_refused_before_anything_is_made(folder, words, capsys):
+    """A row may be longer: in it every conversation begins at its first position."""
+    short = assistant_words(folder, samples=24)
+    language = next(word for word in short if word.startswith("model.language.source=")).split("=", 1)[1]
+    config = Path(language) / "config.json"
+    content = config.read_text()
+    config.write_text(json.dumps({**json.loads(content), "max_position_embeddings": 24}))
+    try:
+        assert run_here([*words, *BRIEF, "run_name=beyond"]) == 1
+        error = capsys.readouterr().err
+        assert re.search(
+            r"the longest conversation has \d+ tokens .* has positions for 24; set objective.max_length=24", error
+        )
+        assert not (folder / "runs/beyond").exists()
+    finally:
+        config.write_text(content)
 
 
 # --- what a step's loss is --------------------------------------------------------------------------------------------

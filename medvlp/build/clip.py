@@ -16,7 +16,7 @@ from medvlp.models.clip import Clip, ClipEncoder, Tokenize, preprocess_settings
 from medvlp.models.clip_sources import architecture, composed, from_description, named
 from medvlp.models.pretrained import WeightsError, files_hash, first_line, resolve
 from medvlp.models.text_tower import text_files
-from medvlp.models.trial import try_towers
+from medvlp.models.trial import longest_text, try_towers
 from medvlp.training.checkpoints import CheckpointError, load_checkpoint
 from medvlp.training.contrastive import Contrastive
 
@@ -84,6 +84,7 @@ def contrastive(config: TrainConfig) -> Experiment:
         "model_cfg": clip.model_cfg,
         "text_files": clip.text_files,
     }
+    longest = longest_text(clip)
     return Experiment(
         module,
         prepare,
@@ -91,6 +92,7 @@ def contrastive(config: TrainConfig) -> Experiment:
         card,
         lambda identity: ClipEncoder(clip, module.device, identity),
         plan=lambda order, sources: pairs_plan(config, order, sources),
+        stretch=lambda batch: {**batch, "tokens": longest.repeat(len(batch["tokens"]), 1)},
     )
 
 

@@ -45,6 +45,7 @@ class Experiment:
     plan: how what is drawn becomes batches.
     replace: put another sample in a bad one's place.
     left_out: what `view` found that is not trained on, for the run's ledger.
+    stretch: a batch → as long a one as there may be, for the trial before the first step.
     """
 
     module: Training
@@ -57,6 +58,7 @@ class Experiment:
     plan: MakePlan = sample_by_sample
     replace: bool = True
     left_out: list[dict[str, str]] = field(default_factory=list)
+    stretch: Callable[[dict[str, Any]], dict[str, Any]] = lambda batch: batch
 
 
 BASE_LAYER = ".base_layer."

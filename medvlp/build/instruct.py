@@ -80,6 +80,20 @@ def check_window(assistant: Assistant, max_length: int) -> None:
         )
 
 
+def check_positions(assistant: Assistant, source: str, longest: int) -> None:
+    """Refuse conversations longer than the language model's positions; in a row of several each begins at its first.
+
+    Raises:
+        ConfigError: says how many there are.
+    """
+    limit = getattr(assistant.model.config.text_config, "max_position_embeddings", None)
+    if limit and longest > limit:
+        raise ConfigError(
+            f"data.sources.{source}: the longest conversation has {longest} tokens with its images, and this language model "
+            f"has positions for {limit}; set objective.max_length={limit}, which splits it (objective.too_long)"
+        )
+
+
 class Sources:
     """Shards as examples of conversations.
 
@@ -114,6 +128,7 @@ class Sources:
                 + more
             )
         self.left_out.extend({"source": name, **vars(one)} for one in lengths.left_out)
+        check_positions(self.album.assistant, name, int(max(lengths.tokens, default=0)))
         examples = Examples(shown, lengths, self.encoder, objective.max_length, objective.packing == "tree")
         if not len(examples):
             raise ConfigError(

@@ -280,6 +280,7 @@ def check_clip(model: ClipConfig) -> None:
         one_of("model.image.resize_mode", model.image.resize_mode, ("shortest", "longest", "squash"))
     one_of("model.vision.proj", model.vision.proj, ("linear", "mlp", "none"))
     one_of("model.text.proj", model.text.proj, ("linear", "mlp"))
+    one_of("model.text.pooler", model.text.pooler, ("mean_pooler", "cls_pooler", "cls_last_hidden_state_pooler"))
     plain = ClipConfig()
     if model.name:
         given = [key for key in ("embed_dim", "temperature", "vision") if getattr(model, key) != getattr(plain, key)]

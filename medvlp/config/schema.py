@@ -95,15 +95,16 @@ class TextConfig:
     """A text tower from transformers, when `model.name` is empty."""
 
     huggingface: str = "microsoft/BiomedNLP-BiomedBERT-base-uncased-abstract"
-    """Hub name, local folder, or `package:<package>/<folder>`."""
+    """Hub name, local folder, or `package:<package>/<folder>` of a tower that open_clip can take: BERT (BiomedBERT, MiniLM, ...),
+    RoBERTa, XLM-R, mT5 or M2M-100."""
     pretrained: bool = True
     """Load its weights, or only its architecture and tokenizer."""
     pooler: str = "mean_pooler"
-    """mean_pooler, cls_pooler, cls_last_hidden_state_pooler or max_pooler: open_clip's names."""
+    """mean_pooler, cls_pooler or cls_last_hidden_state_pooler: open_clip's names."""
     proj: str = "linear"
     """Projection into the shared space: linear or mlp."""
     context_length: int | None = None
-    """Tokens a caption is cut to; null is a named model's own, else 128."""
+    """Tokens a caption is cut to, at most the positions of the tower; null is a named model's own, else 128."""
 
 
 @dataclass(kw_only=True)

@@ -55,6 +55,11 @@ class PackPlan:
     def epoch(self, number: int) -> Indices:
         return self.order.epoch(number)
 
+    def longest_step(self, size: int) -> int:
+        numbers = self.epoch(0)
+        lengths = self.lengths[numbers[: len(numbers) // size * size]].reshape(-1, size)
+        return int((lengths.sum(axis=1) if self.packed else lengths.max(axis=1)).argmax())
+
     def total(self, numbers: Indices) -> float:
         return float(self.counts[numbers].sum())
 

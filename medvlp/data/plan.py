@@ -25,6 +25,9 @@ class Plan(Protocol):
     def divide(self, numbers: NDArray[np.int64], batches: int) -> list[list[Pack]]:
         """For each of a step's batches its packs, as places in `numbers`; every place occurs once."""
 
+    def longest_step(self, size: int) -> int:
+        """Of the first epoch's steps of `size` samples, the one whose batches are the longest."""
+
     def total(self, numbers: NDArray[np.int64]) -> float:
         """What the losses of a step, summed over its batches, are divided by."""
 
@@ -44,6 +47,9 @@ class SamplePlan:
     def divide(self, numbers: NDArray[np.int64], batches: int) -> list[list[Pack]]:
         share = len(numbers) // batches
         return [[(place,) for place in range(batch * share, (batch + 1) * share)] for batch in range(batches)]
+
+    def longest_step(self, size: int) -> int:
+        return 0  # lengths are not known before samples are read
 
     def total(self, numbers: NDArray[np.int64]) -> float:
         return len(numbers)

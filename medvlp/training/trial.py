@@ -1,0 +1,71 @@
+"""The longest batch, forth and back on the device, before the first step: what would fail hours later fails now."""
+
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.fabric.utilities import move_data_to_device
+
+from medvlp.data.datamodule import TrainingData
+from medvlp.data.plan import Schedule
+from medvlp.training.service import Training
+
+OURS = str(Path(__file__).resolve().parents[1])
+Stretch = Callable[[dict[str, Any]], dict[str, Any]]
+"""A batch → one of the greatest length that the data could bring."""
+
+
+class Unfit(ValueError):
+    """What was chosen cannot be trained together; the message says what was tried and what went wrong."""
+
+
+def longest_batch(data: TrainingData, accumulate: int, rank: int, world_size: int) -> dict[str, Any] | None:
+    """This rank's batch of the epoch's longest step, read in this process; None where all of its samples are bad."""
+    step = data.plan.longest_step(data.global_batch_size)
+    schedule = Schedule(data.plan, data.global_batch_size, accumulate, rank, world_size)
+    units = [data.units[request] for request in next(schedule.requests(step, step + 1))]
+    return data.collate(units) if any(unit["items"] for unit in units) else None
+
+
+def try_longest(module: Training, trainer: pl.Trainer, batch: dict[str, Any], what: str) -> None:
+    """One pass and its gradients, without a trace: buffers, gradients and random states are as before.
+
+    Args:
+        what: what was chosen, for the message.
+    Raises:
+        Unfit: it does not fit into memory, or a library refuses it. A fault in our own code is raised as it is.
+    """
+    device, precision = trainer.strategy.root_device, trainer.precision_plugin
+    module.trainer = trainer
+    precision.convert_module(module)
+    module.to(device).train()
+    buffers = {name: buffer.clone() for name, buffer in module.named_buffers()}
+    size = f"{len(batch['keys'])} samples"
+    try:
+        with torch.random.fork_rng([device] if device.type == "cuda" else []), precision.train_step_context():
+            loss, _ = module.loss(precision.convert_input(move_data_to_device(batch, device)))
+        if loss.requires_grad:
+            loss.backward()
+    except torch.OutOfMemoryError:
+        raise Unfit(
+            f"{what}: the longest batch ({size} on this rank), tried before the first step, does not fit into the memory of "
+            f"{device}. Set data.global_batch_size lower, use more ranks, or shorten the texts"
+        ) from None
+    except (RuntimeError, ValueError, TypeError, IndexError, AssertionError, ImportError, NotImplementedError) as error:
+        last = traceback.extract_tb(error.__traceback__)[-1].filename
+        if last.startswith(OURS) or "site-packages" not in last:
+            raise
+        line = (str(error).strip().splitlines() or ["no message"])[0]
+        raise Unfit(
+            f"{what}: the longest batch ({size}), tried before the first step, fails ({type(error).__name__}: {line})"
+        ) from None
+    finally:
+        module.zero_grad(set_to_none=True)
+        with torch.no_grad():
+            for name, buffer in module.named_buffers():
+                buffer.copy_(buffers[name])
+        if device.type == "cuda":
+            torch.cuda.empty_cache()

