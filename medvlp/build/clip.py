@@ -82,7 +82,7 @@ def contrastive(config: TrainConfig) -> Experiment:
         "preprocess": preprocess,
         "tokenizer": clip.tokenizer_identity,
         "model_cfg": clip.model_cfg,
-        "text_files": clip.text_files,
+        **({"text_files": clip.text_files} if clip.text_files else {}),
     }
     longest = longest_text(clip)
     return Experiment(
