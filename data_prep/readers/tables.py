@@ -137,10 +137,10 @@ class TextTable:
                 first = next(lines)
             except (StopIteration, _TooLong):
                 break
-        if stated := re.fullmatch(r"\s*sep=(.)\s*", first):  # Excel's own way to say it
+        if stated := re.fullmatch(r"\s*sep=([^\"\w\s]|\t)\s*", first):  # Excel's own way to say it
             return self.dialect.separator or stated[1], lines.offset, lines.line
         # The most columns win; of equals, the first in the list.
-        widths = {mark: len(next(csv.reader([first], delimiter=mark), [])) for mark in SEPARATORS}
+        widths = {mark: len(_plain_cells(first, mark)) for mark in SEPARATORS}
         return self.dialect.separator or max(SEPARATORS, key=lambda mark: widths[mark]), offset, line
 
     def _header(self, lines: Lines) -> list[str]:
@@ -197,7 +197,7 @@ class TextTable:
                 elif not any(map(str.strip, cells)):
                     continue
             if isinstance(cells, BadRow):
-                cells.cells = self._cells(lines.texts[0])
+                cells.cells = _plain_cells(lines.texts[0], self.separator)
                 lines.rewind()
             yield line, offset, cells
 
@@ -242,12 +242,13 @@ class TextTable:
         alone = [_make(cell.strip(' "\r\n')) for cell in text.split(self.separator)]
         return len(alone) == len(makes) and any(a and a == b for a, b in zip(alone, makes, strict=True))
 
-    def _cells(self, text: str) -> list[str]:
-        """What can be told of the cells of a line that is wrong."""
-        try:
-            return next(csv.reader([text[:MAX_TEXT]], delimiter=self.separator, skipinitialspace=True), [])
-        except csv.Error:
-            return text[:MAX_TEXT].split(self.separator)
+
+def _plain_cells(text: str, separator: str) -> list[str]:
+    """What can be told of the cells of a line, right or wrong."""
+    try:
+        return next(csv.reader([text[:MAX_TEXT]], delimiter=separator, skipinitialspace=True), [])
+    except csv.Error:
+        return text[:MAX_TEXT].split(separator)
 
 
 def _too_long() -> BadRow:

@@ -242,3 +242,22 @@ def test_a_separator_that_is_said(write):
 def test_tables_that_are_refused(write, content, complaint):
     with pytest.raises(PrepError, match=complaint):
         TextTable(write(content), ("c",))
+
+
+@given(
+    st.lists(
+        st.sampled_from(['a.jpg,"x"', "b.jpg,y", "\n", '"', ",", "\r", "\\", "\0", "é", "\ufeff", "sep=;"]), max_size=20
+    )
+)
+def test_whatever_is_in_a_table_is_rows_faults_or_a_refusal(tmp_path_factory, pieces):
+    path = tmp_path_factory.mktemp("csv") / "table.csv"
+    for encoding in ("utf-8", "utf-16", "cp1252"):
+        path.write_bytes("".join(["filepath,title\n", *pieces]).encode(encoding, "replace"))
+        for dialect in (Dialect(), Dialect(quotes="none"), Dialect(quotes="backslash"), Dialect("cp1252")):
+            try:
+                table = TextTable(path, (), dialect)
+                lines = [row.line for row in table.rows()]
+                assert lines == sorted(set(lines))
+                read(path, **dialect._asdict())
+            except PrepError:
+                continue
