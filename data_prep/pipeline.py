@@ -150,14 +150,20 @@ def _do_and_finish(
     run = {
         "engine": config.engine,
         "workers": config.workers,
-        # Folders are named after patients, too.
-        "input": str(Path(config.input).absolute()) if config.input and not plan.hides else "",
+        # Folders are named after patients, too; and where a machine keeps its files is no affair of the readers'.
+        "input": shown_input(config.input) if not plan.hides else "",
         "started": datetime.fromtimestamp(started, UTC).isoformat(timespec="seconds"),
         "seconds": round(time.time() - started, 1),
         "units": len(jobs),
         "units_done_before": already,
     }
     return finish(output, folder, parts, settled, shards, plan, run)
+
+
+def shown_input(input: str) -> str:
+    """What was prepared, as it was named, without the folders of the machine above it."""
+    path = Path(input)
+    return path.name if path.is_absolute() or ".." in path.parts else input
 
 
 def _name(unit: Unit) -> str:

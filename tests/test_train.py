@@ -3,6 +3,7 @@
 import os
 import random
 import signal
+import sys
 
 import pytest
 import torch
@@ -10,6 +11,8 @@ import yaml
 
 from medvlp.shards import Sample
 from medvlp.training.optim import Schedule
+from medvlp.training.trainer import nameless
+from tests.conftest import REPOSITORY
 from tests.datasets import pairs, write_split
 from tests.models.tiny import tiny_architecture
 from tests.runs import equal, finish, losses, rows, run_here, start, tiny_words, wait_for_step, weights
@@ -364,7 +367,12 @@ def test_loggers_by_name(words, folder, monkeypatch):
 
     events = EventAccumulator(str(run / "tensorboard")).Reload()
     assert [e.value for e in events.Scalars("train/loss")] == pytest.approx(losses(run), rel=1e-6)
-    assert list((run / "wandb").glob("offline-run-*/*.wandb"))
+    logs = list((run / "wandb").glob("offline-run-*/*.wandb"))
+    assert logs
+    said = b"".join(path.read_bytes() for path in logs)
+    assert not any(word.encode() in said for word in (sys.executable, sys.prefix, str(REPOSITORY)))
+    settings = nameless()
+    assert (settings.host, settings.username, settings.x_disable_meta) == ("", "", True)
 
 
 def test_a_grid_runs_every_cell_in_its_own_folder(words, folder, monkeypatch):

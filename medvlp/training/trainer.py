@@ -71,9 +71,18 @@ def build_loggers(config: TrainConfig, folder: Path, checkpoint: Path | None) ->
                     project="medvlp",
                     offline=name == "wandb-offline",
                     config=as_dict(config),
+                    settings=nameless(),
                 )
             )
     return loggers
+
+
+def nameless() -> Any:
+    """wandb's settings without what says whose machine a run was on: host, user, paths, repository."""
+    from wandb import Settings
+
+    hidden = {"x_disable_meta": True, "x_disable_machine_info": True, "disable_git": True, "disable_code": True}
+    return Settings(host="", username="", **hidden)
 
 
 def step_of(checkpoint: Path) -> int:

@@ -12,7 +12,7 @@ import pytest
 
 from data_prep import cli
 from data_prep.engines.local import run
-from data_prep.pipeline import UnitsFailed, prepare
+from data_prep.pipeline import UnitsFailed, prepare, shown_input
 from data_prep.sources import PrepError
 from medvlp.shards import ShardDataset, verify
 from tests.data_prep.folders import digests, jpeg, write_rocov2
@@ -403,3 +403,11 @@ def test_nothing_left(rocov2, tmp_path, capsys):
     message = "all 18 samples were dropped, most (17) by check_images: too_many_pixels; "
     assert message in capsys.readouterr().err
     assert len((tmp_path / "out" / "dropped.jsonl").read_text().splitlines()) == 18
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [("/home/ana/sets/rocov2", "rocov2"), ("sets/rocov2", "sets/rocov2"), ("../ana/a.csv", "a.csv"), ("", "")],
+)
+def test_a_runs_page_names_its_input_without_the_machines_folders(given, shown):
+    assert shown_input(given) == shown
