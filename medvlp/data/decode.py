@@ -2,7 +2,7 @@
 
 Decoders come from an allow-list; nothing is unpickled; pixels and shape are capped before decoding. An image is shown
 upright, as its EXIF says; what is transparent lies on white; grey of more than 8 bits is scaled as `intensity` says.
-Preparation applies the rules once, and encodes anew what they change, so that every other reader sees it as well.
+Preparation applies the rules once, and encodes anew what they change, so that other readers see it as well.
 """
 
 import io
@@ -84,7 +84,7 @@ def check_shape(image: Image.Image, max_pixels: int) -> None:
 def render(
     image: Image.Image, data: bytes, limits: Sequence[float] = (), rescale: Sequence[float] = (1.0, 0.0)
 ) -> tuple[Image.Image, dict[str, Any]]:
-    """(the image as `L` or `RGB`, what had to be changed: nothing, where any reader shows it like that).
+    """(the image as `L` or `RGB`, what had to be changed: nothing for upright opaque images of 8 bits, or 16 in full use).
 
     {"orientation": EXIF's, "ground": "white", "values": [black, white], "rule": of `value_range`}.
 
