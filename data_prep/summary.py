@@ -59,7 +59,10 @@ def first_drops(output: Path, drops: dict[str, dict[str, int]], split: str = "")
     for drop in islice(read_rows(output / DROPPED) if wanted else (), DROPS_READ):
         kind = drop["stage"], drop["reason"]
         if kind in wanted and kind not in first and split in ("", drop["split"]):
-            first[kind] = _printable(f"{drop['name']}: {drop['detail']}" if drop["detail"] else "")
+            is_named = drop["detail"].startswith(drop["name"])
+            first[kind] = _printable(
+                drop["detail"] if is_named or not drop["detail"] else f"{drop['name']}: {drop['detail']}"
+            )
             if len(first) == len(wanted):
                 break
     return {kind: text for kind, text in first.items() if text}

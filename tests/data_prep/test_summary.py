@@ -52,12 +52,15 @@ def test_the_first_drop_for_each_reason_is_shown(tmp_path):
     write_drops(
         tmp_path,
         *(("train", "t.csv line 3", "open_quote", "close it"), ("train", "t.csv line 5", "open_quote", "other")),
+        ("train", "a.jpg", "broken", "a.jpg cannot be read"),
         *(("train", "n\udcf6", "not_utf8", "a\nb" + "x" * 400), ("train", "0123abcd", "hidden", "")),
     )
-    page = ledger(train=(90, 86, {"open_quote": 2, "not_utf8": 1, "hidden": 1}))
-    assert summary(tmp_path, page, False).splitlines()[1:6] == [
+    page = ledger(train=(90, 85, {"open_quote": 2, "broken": 1, "not_utf8": 1, "hidden": 1}))
+    assert summary(tmp_path, page, False).splitlines()[1:8] == [
         "        2 read: open_quote",
         "          first: t.csv line 3: close it",
+        "        1 read: broken",
+        "          first: a.jpg cannot be read",
         "        1 read: not_utf8",
         "          first: n : a b" + "x" * 292 + "…",
         "        1 read: hidden",
