@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import codecs
 import io
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import BinaryIO
 
 from data_prep.sources.base import PrepError
+from data_prep.sources.files import MAX_LINE_BYTES
 
 SAMPLE_BYTES = 2**20
 """Of a file that decide what it is."""
@@ -167,3 +169,60 @@ def _is_utf8(sample: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
+
+
+class TooLong(Exception):
+    """A line, or a record of several, has more bytes than are read."""
+
+
+class Lines:
+    """The lines of a file as text, from a place on, by records."""
+
+    def __init__(self, text: Text, file: BinaryIO, offset: int, line: int = 1) -> None:
+        self.text, self.line, self.offset = text, line, offset
+        self._file = text.opened(file)
+        self._file.seek(offset)
+        self._read = partial(text.read_line, self._file)
+        self._encoding = text.encoding
+        self.texts: list[str] = []
+        """Of the record so far."""
+        self.foreign = self.undecodable = 0
+        """Lines with characters beyond ASCII, and those that are not of the encoding."""
+        self._first = self._size = 0
+        """Bytes of the record: of its first line, of all."""
+
+    def begin(self) -> tuple[int, int]:
+        """Begin a record; its line and offset."""
+        self.texts, self._first, self._size = [], 0, 0
+        return self.line, self.offset
+
+    def rewind(self) -> None:
+        """Go back to the second line of the record."""
+        if len(self.texts) > 1:
+            self.line -= len(self.texts) - 1
+            self.offset -= self._size - self._first
+            self._file.seek(self.offset)
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        data, size = self._read(MAX_LINE_BYTES)
+        if not data:
+            raise StopIteration
+        try:
+            text = data.decode(self._encoding)
+        except UnicodeDecodeError:
+            self.undecodable += 1
+            text = self.text.decode(data)
+        if not text.isascii():
+            self.foreign += 1
+        self.line += 1
+        self.offset += size
+        if not self.texts:
+            self._first = size
+        self.texts.append(text)
+        self._size += size
+        if self._size > MAX_LINE_BYTES:
+            raise TooLong
+        return text

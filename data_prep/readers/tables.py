@@ -10,11 +10,10 @@ import csv
 import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from data_prep.readers.encodings import Text, check_encoding, detect
+from data_prep.readers.encodings import Lines, TooLong, check_encoding, detect
 from data_prep.sources.base import PrepError, regular_only
 from data_prep.sources.fields import IGNORED
 from data_prep.sources.files import MAX_LINE_BYTES, MAX_TEXT, BadRow
@@ -135,7 +134,7 @@ class TextTable:
             line, offset = lines.begin()
             try:
                 first = next(lines)
-            except (StopIteration, _TooLong):
+            except (StopIteration, TooLong):
                 break
         if stated := re.fullmatch(r"\s*sep=([^\"\w\s]|\t)\s*", first):  # Excel's own way to say it
             return self.dialect.separator or stated[1], lines.offset, lines.line
@@ -184,7 +183,7 @@ class TextTable:
                 cells = next(reader)
             except StopIteration:
                 return
-            except _TooLong:
+            except TooLong:
                 cells = (
                     self._fault(lines.texts, line, f"within {MAX_LINE_BYTES} bytes") if lines.texts[1:] else _too_long()
                 )
@@ -281,60 +280,3 @@ def _faulty_cell(text: str, separator: str) -> tuple[int, int, int | None]:
         position, number = match.end(), number + 1
     closing = closed.match(text, position)
     return position, number, None if closing is None or not text[closing.end() :].strip("\r\n") else closing.end()
-
-
-class _TooLong(Exception):
-    """A line, or a record of several, has more bytes than are read."""
-
-
-class Lines:
-    """The lines of a file as text, from a place on, by records."""
-
-    def __init__(self, text: Text, file: BinaryIO, offset: int, line: int = 1) -> None:
-        self.text, self.line, self.offset = text, line, offset
-        self._file = text.opened(file)
-        self._file.seek(offset)
-        self._read = partial(text.read_line, self._file)
-        self._encoding = text.encoding
-        self.texts: list[str] = []
-        """Of the record so far."""
-        self.foreign = self.undecodable = 0
-        """Lines with characters beyond ASCII, and those that are not of the encoding."""
-        self._first = self._size = 0
-        """Bytes of the record: of its first line, of all."""
-
-    def begin(self) -> tuple[int, int]:
-        """Begin a record; its line and offset."""
-        self.texts, self._first, self._size = [], 0, 0
-        return self.line, self.offset
-
-    def rewind(self) -> None:
-        """Go back to the second line of the record."""
-        if len(self.texts) > 1:
-            self.line -= len(self.texts) - 1
-            self.offset -= self._size - self._first
-            self._file.seek(self.offset)
-
-    def __iter__(self) -> Iterator[str]:
-        return self
-
-    def __next__(self) -> str:
-        data, size = self._read(MAX_LINE_BYTES)
-        if not data:
-            raise StopIteration
-        try:
-            text = data.decode(self._encoding)
-        except UnicodeDecodeError:
-            self.undecodable += 1
-            text = self.text.decode(data)
-        if not text.isascii():
-            self.foreign += 1
-        self.line += 1
-        self.offset += size
-        if not self.texts:
-            self._first = size
-        self.texts.append(text)
-        self._size += size
-        if self._size > MAX_LINE_BYTES:
-            raise _TooLong
-        return text

@@ -10,12 +10,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from data_prep.readers.named_tables import Table
 from data_prep.readers.pictures import pictures_without_rows
 from data_prep.readers.tables import dialect_of
 from data_prep.sources.base import Dropped, PrepError, digest_file, refuse_flag
 from data_prep.sources.captioned_files import CaptionedFiles, Row, names_of
 from data_prep.sources.files import read_picture
-from data_prep.sources.table_rows import Roles, Table, TableRows, refuse_work
+from data_prep.sources.table_rows import Roles, TableRows, refuse_work
 
 
 class CsvTable(CaptionedFiles):

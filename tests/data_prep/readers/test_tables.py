@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_prep.readers import tables
+from data_prep.readers import encodings
 from data_prep.readers.tables import Dialect, TextTable, dialect_of
 from data_prep.sources import files
 from data_prep.sources.base import PrepError
@@ -134,7 +134,7 @@ def test_what_a_faulty_row_is_about_can_be_told(write):
 
 
 def test_lines_beyond_all_measure_are_faults_of_their_own(write, monkeypatch):
-    monkeypatch.setattr(tables, "MAX_LINE_BYTES", 20)
+    monkeypatch.setattr(encodings, "MAX_LINE_BYTES", 20)
     path = write('a,b\n1,2\n3,45678901234567890123456789\n5,6\n"7\n' + "x\n" * 20 + "8,9\n")
     assert [(line, e if isinstance(e, str) else e["a"]) for line, e in read(path)][:3] == [
         *((2, "1"), (3, "line_too_long"), (4, "5"))
