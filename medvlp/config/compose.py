@@ -8,6 +8,7 @@ import itertools
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
@@ -253,7 +254,7 @@ def _parsed(verb: str, word: str, is_grid: bool = False) -> Override:
         return parsed(word, list[str] if value.startswith("[") else str | None, is_grid)
     mapping = next((name for name in types if key.startswith(f"{name}.") and get_origin(types[name]) is dict), None)
     if key not in types and mapping is None:
-        raise ConfigError(f"unknown key {key!r}{suggestion(key, list(types))} `medvlp {verb} --help` lists the keys")
+        raise ConfigError(_unknown(verb, key))
     return parsed(word, get_args(types[mapping])[1] if mapping else types[key], is_grid)
 
 
@@ -355,7 +356,7 @@ def _readable(verb: str, error: Exception, overrides: list[str]) -> str:
         if key in known:
             group = key.split(".")[0]
             return f"{key} is not a key of the chosen {group}; `medvlp {verb} --help` lists each option's keys"
-        return f"unknown key {key!r}{suggestion(key, known)} `medvlp {verb} --help` lists the keys"
+        return _unknown(verb, key)
     lines = [line.strip() for link in reversed(chain) for line in str(link).splitlines() if line.strip()]
     reason = next((line for line in lines if not line.endswith("raised while composing config:")), str(error))
     reason = re.sub(r"^ConfigError raised while resolving interpolation: ", "", reason)
@@ -365,6 +366,20 @@ def _readable(verb: str, error: Exception, overrides: list[str]) -> str:
         return f"{given}: {reason}"
     recipe = value_of(overrides, "recipes")
     return f"recipe {recipe!r}: {reason}" if recipe else reason
+
+
+def _unknown(verb: str, key: str) -> str:
+    """What to say of a key that the schema does not have: a slip, a key without its group, or a source's own option."""
+    known = list(field_types(SCHEMAS[verb], KINDS))
+    last = key.rpartition(".")[2]
+    nested = [name for name in known if name.rpartition(".")[2] == last]
+    if get_close_matches(key, known, n=1, cutoff=0.75) or not (nested or "options" in known):
+        hint = suggestion(key, known)
+    elif nested:
+        hint = f"; did you mean {' or '.join(map(repr, nested[:3]))}?"
+    else:
+        hint = f"; a source's own options are written options.{last}=<value>: `medvlp prep source=<name> --help`."
+    return f"unknown key {key!r}{hint} `medvlp {verb} --help` lists the keys"
 
 
 def _first_line(error: Exception) -> str:

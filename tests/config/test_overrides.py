@@ -161,3 +161,20 @@ def test_check_takes_a_sources_options_as_prep_does():
     assert config.options == {"image": "Bild, 1"}
     with pytest.raises(ConfigError, match="input, flag and options belong to source"):
         compose("check", ["recipes=clip_rocov2", "options.image=Bild"])
+
+
+@pytest.mark.parametrize(
+    ("verb", "words", "said"),
+    [
+        ("train", ["recipes=clip_rocov2", "lr=1"], r"unknown key 'lr'; did you mean 'optim.lr'"),
+        ("train", ["recipes=clip_rocov2", "max_steps=1"], r"did you mean 'trainer.max_steps'\?"),
+        ("prep", ["source=dicom", "private=true"], r"a source's own options are written options.private=<value>"),
+        ("check", ["source=csv", "caption=text"], r"options.caption=<value>: `medvlp prep source=<name> --help`"),
+        ("prep", ["source=csv", "outptu=x"], r"did you mean 'output'\?"),
+        ("eval", ["checkpoint=x"], r"did you mean 'checkpoints'\?"),
+        ("export", ["quark=x"], r"unknown key 'quark'\."),
+    ],
+)
+def test_an_unknown_key_is_answered_with_the_one_that_was_probably_meant(verb, words, said):
+    with pytest.raises(ConfigError, match=said):
+        compose(verb, words)
