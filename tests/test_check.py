@@ -392,7 +392,7 @@ def test_the_encoder_without_weights_is_the_assistants(tmp_path, parts, family, 
     if change == "clip":
         words.append(f"model.tower.source={tiny_clip_checkpoint(tmp_path)}")
     model = compose("train", words).model
-    expected = chat_encoder(build_assistant(model), model.language.template)
+    expected = chat_encoder(build_assistant(model), model.language)
     found = encoder_of(model)
     assert found.image_tokens == expected.image_tokens == image_tokens
     assert encoder_identity(found) == encoder_identity(expected)

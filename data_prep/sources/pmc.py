@@ -26,6 +26,7 @@ from typing import Any
 from data_prep.sources.archives import Archive, Folder, Package
 from data_prep.sources.base import Dropped, PrepError, Unit, refuse_flag
 from data_prep.sources.clutter import COUNTED
+from data_prep.sources.fields import count_ignored
 from data_prep.sources.files import MAX_TEXT, BadRow, Picture, picture_of
 from data_prep.sources.jats import Article, Figure, parse_article
 from data_prep.sources.pmc_context import Context, checked, context_of
@@ -132,6 +133,7 @@ class Pmc:
     def _read_article(self, kind: str, package: Package, context: Context) -> Iterator[Sample | Dropped]:
         name = _xml_name(kind, package, context.path)
         article = parse_article(checked(name, package.read(name), context))
+        count_ignored(self.counts, context.ignored)
         reader = _ArticleReader(article, package, context, self.counts)
         if kind != "file":  # in a folder of several articles they are not this one's
             for member, why in package.refused.items():

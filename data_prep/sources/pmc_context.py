@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from data_prep.sources.base import NotAFile, regular_only
+from data_prep.sources.fields import Entry
 from data_prep.sources.files import BadRow
 from data_prep.stages.licence import NO_CC, UNKNOWN, normalise
 
@@ -31,6 +32,8 @@ class Context:
     retracted: list[str]
     md5: dict[str, str]
     """File → digest that the publisher gives."""
+    ignored: tuple[str, ...] = ()
+    """Fields of the metadata that nothing asks for."""
 
 
 def checked(name: str, data: bytes, context: Context) -> bytes:
@@ -48,7 +51,9 @@ def context_of(place: Path, path: str, number: int, version: int, says: list[Any
         context.retracted += ["file list"] if says[1] else []
     for metadata in (place.parent / "metadata" / f"{place.name}.json", place / f"{place.name}.json"):
         if version and os.path.lexists(metadata):
-            _add_metadata(_read_metadata(metadata), context)
+            content = Entry(_read_metadata(metadata))
+            _add_metadata(content, context)
+            context.ignored = tuple(f"metadata.{name}" for name in content.ignored())
             break
     return context
 
@@ -65,9 +70,9 @@ def _read_metadata(path: Path) -> dict[str, Any]:
     return content
 
 
-def _add_metadata(content: dict[str, Any], context: Context) -> None:
-    code = content.get("license_code")
-    if not code and content.get("is_pmc_openaccess") is False:
+def _add_metadata(content: Entry, context: Context) -> None:
+    code, is_open = content.get("license_code"), content.get("is_pmc_openaccess")
+    if not code and is_open is False:
         code = NO_CC
     context.statements["metadata"] = normalise(code) if isinstance(code, str) else UNKNOWN
     if content.get("is_retracted") not in (False, None, "no", "false"):

@@ -611,3 +611,10 @@ def test_what_systems_leave_behind_is_no_part_of_an_article(tmp_path):
     assert sample.texts["caption"] == "One."
     assert source.counts["read", "files passed by: left by a system"] == 3
     assert source.planned == {"files passed by: left by a system": 1}
+
+
+def test_fields_of_the_metadata_that_nothing_reads_are_counted(tmp_path):
+    write_new(tmp_path, 1, 2, article_xml(1, figure()), {"f1.jpg": jpeg(1)}, journal_issue="3", empty="")
+    _, _, counts = items_of(tmp_path)
+    named = {what for what in counts if what.startswith("fields ignored")}
+    assert named == {f"fields ignored: metadata.{name}" for name in ("pmcid", "version", "journal_issue")}
