@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -54,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         evaluators = [build_task(task, bootstrap, config.split, config.batch_size) for task in tasks]
         cache = EmbeddingCache(config.batch_size, config.workers, config.max_pixels)
         device = choose_device(config.accelerator, torch.cuda.is_available())
-        rows = []
+        rows: list[dict[str, Any]] = []
         with claim(folder, "eval"):
             for path in config.checkpoints:
                 measured = load_measured(path, device, config, cache)

@@ -13,7 +13,17 @@ from typing import Any
 import yaml
 
 from medvlp.claims import refuse_other_kinds
-from medvlp.config import ConfigError, TrainConfig, as_dict, check_ranks, compose, compose_stages, require_prepared
+from medvlp.config import (
+    ConfigError,
+    TaskConfig,
+    TrainConfig,
+    as_dict,
+    check_ranks,
+    compose,
+    compose_stages,
+    load_task,
+    require_prepared,
+)
 
 RANK, WORLD_SIZE = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
 
@@ -37,7 +47,7 @@ def runs_of(words: Sequence[str]) -> list[Run]:
     config = compose("train", words)
     runs = []
     for stage in stages_of(config, words) if config.stages else [config]:
-        check_ranks(stage, WORLD_SIZE)
+        check_ranks(stage, WORLD_SIZE, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
         require_prepared(stage)
         folder = Path(stage.run_root) / stage.run_name
         done = stage.resume == "auto" and bool(config.stages) and is_done(folder, stage)
@@ -65,12 +75,22 @@ def facts(runs: Sequence[Run]) -> dict[str, tuple[str, str]]:
         for name, source in run.config.data.sources.items():
             digest = hashlib.sha256((Path(source.path) / "manifest.json").read_bytes()).hexdigest()
             told[f"{stage}data.sources.{name}.path"] = (digest, f"{source.path} (manifest {digest[:12]})")
+        for name in run.config.tasks:
+            told[f"{stage}task {name}"] = task_fact(load_task(name))
         start = "done before" if run.done else "a fresh start"
         if run.checkpoint:
             card = load_card(run.checkpoint)
             start = f"{run.checkpoint.name}, step {card['step']}, weights {card['weights'][:12]}"
         told[f"{stage}resume={run.config.resume}"] = (start, start)
     return told
+
+
+def task_fact(task: TaskConfig) -> tuple[str, str]:
+    """What a task asks, and of which data, wherever those are."""
+    manifest = Path(task.data) / task.valid_split / "manifest.json"
+    data = hashlib.sha256(manifest.read_bytes()).hexdigest() if manifest.is_file() else "absent"
+    options = hashlib.sha256(repr({**vars(task), "data": ""}).encode()).hexdigest()
+    return data + options, f"options {options[:12]}, {manifest.parent} (manifest {data[:12]})"
 
 
 def load_card(checkpoint: Path) -> dict[str, Any]:

@@ -193,9 +193,10 @@ class Ready:
         from medvlp.build import build_data, build_evaluation, build_experiment
         from medvlp.training.callbacks import BadSamples, Evaluation, Logs, Progress, Signals
         from medvlp.training.keeping import Checkpoints
-        from medvlp.training.trainer import build_trainer
+        from medvlp.training.trainer import build_trainer, check_devices
         from medvlp.training.trial import longest_batch, try_longest
 
+        check_devices(config.trainer.accelerator, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
         self.config, self.folder, self.checkpoint, self.status = config, folder, checkpoint, status
         self.experiment = build_experiment(config, resuming=checkpoint is not None)
         self.data = build_data(config, self.experiment)
@@ -231,12 +232,13 @@ class Ready:
     def facts(self) -> dict[str, tuple[str, str]]:
         """What must have come out alike on every rank."""
         shapes = [(name, *value.shape) for name, value in self.experiment.module.named_parameters()]
+        tokenizer = self.experiment.card.get("tokenizer")
         told = {
             "samples an epoch": len(self.data.plan),
             "steps": self.data.total_steps,
             "left out": len(self.experiment.left_out),
             "the model's parameters": hashlib.sha256(repr(shapes).encode()).hexdigest()[:12],
-            "tokenizer": str(self.experiment.card.get("tokenizer")),
+            "the tokenizer's files": tokenizer.get("sha256") if isinstance(tokenizer, dict) else tokenizer,
         }
         return {name: (str(value), str(value)) for name, value in told.items()}
 

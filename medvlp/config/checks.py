@@ -258,12 +258,16 @@ def check_train(config: TrainConfig) -> None:
         check_llava(config.model)
 
 
-def check_ranks(config: TrainConfig, ranks: int) -> None:
+def check_ranks(config: TrainConfig, ranks: int, on_node: int = 1) -> None:
     """What the number of ranks must fit, which no configuration knows.
 
+    Args:
+        on_node: ranks of this node.
     Raises:
         ConfigError: says which numbers do.
     """
+    if ranks % on_node:
+        raise ConfigError(f"{ranks} ranks, {on_node} of them on this node: every node needs the same number of ranks")
     size, accumulate = config.data.global_batch_size, config.trainer.accumulate
     if size % (accumulate * ranks):
         batches = f" and trainer.accumulate={accumulate}" if accumulate > 1 else ""

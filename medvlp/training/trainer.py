@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from medvlp.config import ConfigError, TrainConfig, as_dict, check_name
@@ -43,6 +44,22 @@ def build_trainer(config: TrainConfig, folder: Path, checkpoint: Path | None, ca
     except (ValueError, RuntimeError, MisconfigurationException) as error:
         asked = f"trainer.accelerator={options.accelerator}, trainer.precision={options.precision}, {devices} a node"
         raise ConfigError(f"{asked}: {str(error).splitlines()[0]}") from None
+
+
+def check_devices(accelerator: str, ranks: int) -> None:
+    """There is a GPU for each of this node's ranks, where GPUs are used.
+
+    Raises:
+        ConfigError: there is not; says what to start instead.
+    """
+    found = torch.cuda.device_count()
+    if accelerator == "gpu" and not found:
+        raise ConfigError("trainer.accelerator=gpu, but PyTorch finds no GPU here; use trainer.accelerator=auto or cpu")
+    if accelerator in ("auto", "gpu") and 0 < found < ranks:
+        raise ConfigError(
+            f"{ranks} ranks on this node, which has {found} GPU{'s' if found > 1 else ''}: start {found} (torchrun's "
+            f"--nproc-per-node), or set trainer.accelerator=cpu"
+        )
 
 
 def build_loggers(config: TrainConfig, folder: Path, checkpoint: Path | None) -> list[Any]:
