@@ -25,6 +25,10 @@ def folder(tmp_path_factory):
     write_split(made / "made/train", pairs(44))
     write_split(made / "other/train", pairs(45))
     write_split(made / "questions/train", vqa_samples(24))
+    damaged = pairs(44)
+    for sample in damaged[::3]:
+        sample.texts["caption"] = ""
+    write_split(made / "damaged/train", damaged)
     tiny_architecture(made)
     return made
 
@@ -57,12 +61,13 @@ def test_what_fails_before_its_first_step_leaves_nothing_in_the_way(folder, word
     assert run_here([*words, "run_name=early", "data.global_batch_size=45"]) == 1
     assert run_here([*words, "run_name=early", "trainer.accelerator=gpu"]) == 1
     assert "trainer.accelerator=gpu, but PyTorch finds no GPU here" in capsys.readouterr().err
-    assert not (folder / "runs/early").exists()
     questions = f"data.sources.made.path={folder}/questions/train"
-    assert run_here([*words, "run_name=early", questions]) == 1  # every sample of the first batch is bad
-    assert rows(folder / "runs/early/status.json")[0]["state"] == "failed"
+    assert run_here([*words, "run_name=early", questions]) == 1
+    assert "20 samples in a row could not be read" in capsys.readouterr().err
+    assert not (folder / "runs/early").exists()
     # As a kill at any point before the first step leaves it.
-    (folder / "runs/early/checkpoints").mkdir()
+    (folder / "runs/early/checkpoints").mkdir(parents=True)
+    (folder / "runs/early/status.json").write_text('{"state": "running", "step": 0, "reason": ""}')
     (folder / f"runs/early/{LOCK}").write_text("medvlp train, process 1 on a machine that is gone")
     (folder / "runs/early/.config.yaml.0123.partial").write_text("seed:")
     assert run_here([*words, "run_name=early", "trainer.max_steps=1"]) == 0
@@ -138,12 +143,13 @@ def test_tasks_on_other_data_or_with_other_options_are_other_facts(folder):
 
 
 def test_a_mistake_in_the_data_ends_the_run_its_workers_and_its_process(folder, words):
-    questions = f"data.sources.made.path={folder}/questions/train"
-    process = start([*words, "run_name=mistake", "trainer.max_steps=4", "data.workers=2", questions])
+    bad = f"data.sources.made.path={folder}/damaged/train"
+    process = start([*words, "run_name=mistake", "data.workers=2", bad, "data.max_bad_fraction=0"])
     code, output = finish(process, seconds=120)  # the pipe closes when the last process that holds it has ended
     assert code == 1
     (line,) = said(output)
-    assert "20 samples in a row could not be read" in line
+    assert re.search(r"\d of 44 samples are bad", line)
+    assert rows(folder / "runs/mistake/status.json")[0]["state"] == "failed"
 
 
 def test_ranks_on_other_data_do_not_begin(folder, words):
