@@ -3,6 +3,7 @@
 WORDS = {
     "answer_mismatch": "the answer is none of the options, or not the one that is named",
     "bad_path": "the name is no path of a file in the folder",
+    "bad_quotes": "text follows the quote that closes a cell",
     "bad_row": "the row of the table is malformed",
     "between_blocks": "lies between the blocks of positions that the splits hold",
     "blank_image": "the image is of one colour",
@@ -18,13 +19,15 @@ WORDS = {
     "language_not_kept": "in a language that `languages` does not name",
     "licence_not_allowed": "a licence that `licences` does not name",
     "licence_unknown": "no licence is known, and `licences` names some",
+    "line_too_long": "a line is longer than is read",
     "little_brain": "the slice shows little of the brain",
     "missing_image": "the image file is not there",
     "no_caption_row": "the publisher's tables do not join it with a caption",
     "no_graphic": "the figure names no graphic",
     "not_histology": "the publisher says that it is no histology",
     "not_one_image": "not one image, which a pair has",
-    "open_quote": "a quote that is opened and never closed",
+    "not_utf8": "the text is in another encoding, or damaged",
+    "open_quote": "a quote that never closes, or that swallows rows",
     "repeated_key": "the key came before",
     "replaced_by_panels": "a figure that was split into its panels",
     "retracted": "the article was retracted",
@@ -37,6 +40,7 @@ WORDS = {
     "too_small": "a side shorter than `min_side`",
     "truncated_shard": "the shard ends too early",
     "undecodable_image": "the image cannot be decoded",
+    "wordless_caption": "the caption has no words in it, such as None or -",
 }
 
 
