@@ -66,8 +66,8 @@ def claim(folder: Path, verb: str, key: str = "output", shared: bool = False) ->
 
     The lock is flock's on <folder>/.lock: it ends with the process, however that ends. It holds between machines on file
     systems that pass locks on (NFS from version 4, or with lockd; Lustre mounted with flock; not NFS mounted with nolock
-    or local_lock). Where there are no locks at all this is said, and the folder is used without. A folder that was made here
-    and is still empty at the end goes again.
+    or local_lock). Where there are no locks at all this is said, and the folder is used without. Folders that were made here
+    and are still empty at the end go again.
 
     Args:
         shared: with others who share it; they all hold it against those who do not.
@@ -75,7 +75,7 @@ def claim(folder: Path, verb: str, key: str = "output", shared: bool = False) ->
         ClaimError: another process holds it, or it is another verb's.
     """
     refuse_other_kinds(folder, verb, key)
-    made = not folder.exists()
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
     handle = _lock(folder, verb, key, shared)
     _held.add(handle)
     try:
@@ -84,8 +84,8 @@ def claim(folder: Path, verb: str, key: str = "output", shared: bool = False) ->
         with suppress(OSError):
             if not shared:
                 (folder / LOCK).unlink()
-            if made:
-                folder.rmdir()
+            for path in made:
+                path.rmdir()
         _held.discard(handle)
         os.close(handle)
 

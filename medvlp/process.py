@@ -184,7 +184,12 @@ def run(verb: str, work: Callable[[], int]) -> int:
     error that it did not foresee."""
     with interruption.listen():
         try:
-            return work()
+            code = work()
+            sys.stdout.flush()
+            return code
+        except BrokenPipeError:  # who read our output has left, as `| head` does
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 1
         except (Stopped, KeyboardInterrupt) as stop:
             print(f"medvlp {verb}: stopped by {str(stop) or 'SIGINT'}", file=sys.stderr, flush=True)
             return interruption.code

@@ -53,6 +53,9 @@ def test_what_was_made_and_stayed_empty_goes_again(tmp_path):
     with claim(tmp_path / "run", "train"):
         assert (tmp_path / "run" / LOCK).exists()
     assert not (tmp_path / "run").exists()
+    with claim(tmp_path / "runs/deep/run", "train"):
+        pass
+    assert not (tmp_path / "runs").exists()
     (tmp_path / "there").mkdir()
     with claim(tmp_path / "there", "train"):
         pass

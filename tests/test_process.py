@@ -136,6 +136,12 @@ def test_a_thread_that_never_ends_does_not_keep_a_failed_command():
     assert command.returncode == 1
 
 
+def test_whoever_stops_reading_its_output_gets_no_traceback():
+    command = begin(READY + "for _ in range(100_000): print('a finding')")
+    command.stdout.close()
+    assert (command.wait(20), command.stderr.read()) == (1, "")
+
+
 def test_in_another_program_a_verb_leaves_the_signals_as_it_found_them():
     from medvlp import process
 
