@@ -51,6 +51,7 @@ Exit code 0: nothing has to be mended (warnings may be shown); 1: something has 
 
 SHOWN_TURNS = 4
 """Conversations shown of one sample."""
+TRAINED = {"bytes": "the same bytes are trained on", "picture": "the same picture is trained on"}
 PIPE_WIDTH = 160
 """Columns of the tables where the output is no terminal."""
 
@@ -124,6 +125,13 @@ def check_shards(config: CheckConfig, tally: Tally, console: Console) -> None:
 
     for finding in look_at_sources(config, watch):
         tally.add(finding)
+    leakage = []
+    for sentence, findings in leakage_of_splits(config):
+        leakage.append(sentence)
+        for finding in findings:
+            tally.add(finding)
+    for sentence in leakage:
+        console.print(visible(sentence))
     if not isinstance(config.objective, InstructConfig):
         print_findings(console, tally)
         if not config.model.kind:
@@ -143,6 +151,26 @@ def check_shards(config: CheckConfig, tally: Tally, console: Console) -> None:
     if all(len(source.lengths.rows) for source in sources):
         print_costs(console, config, sources, encoder)
         print_samples(console, config, sources[0], encoder)
+
+
+def leakage_of_splits(config: CheckConfig) -> Iterator[tuple[str, list[Finding]]]:
+    """What of each held-out split is in the splits that are trained on: a sentence, and a finding for each sample."""
+    from data_prep.settle.trained import trained_on
+    from medvlp.build.data import open_shards
+    from medvlp.build.inspection import held_out_splits
+    from medvlp.report.leakage import Leakage
+
+    train = [open_shards(source.path) for source in config.data.sources.values()]
+    for split in held_out_splits(config):
+        matches = trained_on(train, split)
+        place = f"{split.folder.parent.name}/{split.folder.name}"
+        kinds = list(matches.values())
+        findings = []
+        for row, key in enumerate(split.keys if matches else []):
+            if key in matches:
+                problem = Problem("shared_image", "", f"of {place}; {TRAINED[matches[key]]}")
+                findings.append(Finding(problem, place, str(split.folder / split.locate(row)[0]), key))
+        yield Leakage(place, len(split), kinds.count("bytes"), kinds.count("picture")).sentence, findings
 
 
 def look_at_files(config: CheckConfig) -> Iterator[Finding]:

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +38,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     import torch
 
+    from data_prep.settle.trained import trained_on
     from medvlp.build.tasks import build_task, check_fit, load_measured
+    from medvlp.build.trained import training_splits
     from medvlp.data.workers import WorkerKilled, killed
     from medvlp.environment import settle
     from medvlp.eval.embeddings import EmbeddingCache
     from medvlp.eval.tasks import Bootstrap, write_outcome
+    from medvlp.eval.trained import Trained
     from medvlp.models.pretrained import WeightsError
     from medvlp.report import results_table, write_run_report
     from medvlp.shards import ShardError
@@ -59,9 +63,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         with claim(folder, "eval"):
             for path in config.checkpoints:
                 measured = load_measured(path, device, config, cache)
+                train, unknown = training_splits(path)
                 for evaluator in evaluators:
                     print(f"{path}: {evaluator.name}", flush=True)
-                    outcome = measured(evaluator)
+                    matches = trained_on(train, evaluator.dataset)
+                    trained = Trained(matches, [str(split.folder) for split in train], unknown)
+                    outcome = measured(replace(evaluator, trained=trained))
                     if not rows:  # an evaluation that fails before its first result leaves no folder
                         write_text(folder / "config.yaml", yaml.safe_dump(as_dict(config), sort_keys=False))
                     rows += write_outcome(folder, path, outcome)

@@ -316,6 +316,8 @@ def announce(
         f"{data.total_steps} steps on {WORLD_SIZE} rank{'s' if WORLD_SIZE > 1 else ''}",
         flush=True,
     )
+    for line in leakage_beside(config):
+        print(line, flush=True)
     learning = [
         name for name, part in experiment.module.model.named_modules() if isinstance(part, _BatchNorm) and part.training
     ]
@@ -324,6 +326,23 @@ def announce(
             f"note: batch norm trains ({learning[0]}, ...): each rank has its own statistics, so two are not one",
             flush=True,
         )
+
+
+def leakage_beside(config: TrainConfig) -> list[str]:
+    """What of the splits beside each source is in it, as the preparation counted."""
+    from medvlp.report.files import NotARun, explained, read_json
+    from medvlp.report.leakage import leakage_lines
+    from medvlp.shards.manifest import LEDGER
+
+    lines = []
+    for name, source in config.data.sources.items():
+        folder = Path(source.path).resolve()
+        with contextlib.suppress(NotARun, OSError):  # the ledger is no part of what is trained on
+            with explained(folder.parent / LEDGER):
+                ledger = read_json(folder.parent / LEDGER)
+                said = leakage_lines(ledger) if ledger and folder.name == "train" else []
+            lines += [f"data.sources.{name}: {sentence}" for sentence in said]
+    return lines
 
 
 def tell(refused: "Refused") -> int:

@@ -412,9 +412,9 @@ def test_images_that_other_splits_and_tasks_hold(tmp_path, monkeypatch):
     code, found = findings(tmp_path, source, "tasks=[far_task]")
     assert code == 0
     assert [(row["problem"], row["key"], row["detail"]) for row in found] == [
-        ("shared_image", "made__i0001__0__0", "also in made/test: made__i0001__0__0"),
-        ("shared_image", "made__i0002__0__0", "also in made/test: made__i0002__0__0"),
-        ("shared_image", "made__i0004__0__0", "also in far/test: made__i0004__0__0"),
+        ("shared_image", "made__i0004__0__0", "of far/test; the same bytes are trained on"),
+        ("shared_image", "made__i0001__0__0", "of made/test; the same bytes are trained on"),
+        ("shared_image", "made__i0002__0__0", "of made/test; the same bytes are trained on"),
     ]
     # A split that is trained on too is not held out.
     both = findings(tmp_path, source, f"data.sources.more.path={tmp_path}/made/test")
@@ -502,6 +502,11 @@ def test_vqa_rad_is_clean_but_for_the_images_that_its_splits_share(test_data, tm
     prepare("vqa_rad", str(test_data / "vqa_rad"), tmp_path / "vqa_rad")
     code, found = findings(tmp_path, f"data.sources.vqa_rad.path={tmp_path}/vqa_rad/train")
     assert (code, len(found), {row["problem"] for row in found}) == (0, 203, {"shared_image"})
-    assert found[0]["key"].endswith("__train__0")
-    assert found[0]["detail"].startswith("also in vqa_rad/test: vqa_rad__synpic")
-    assert re.search(r"│ warning +│ shared_image +│ 203 ", capsys.readouterr().out)
+    assert found[0]["key"].endswith("__test__0")
+    assert found[0]["detail"] == "of vqa_rad/test; the same bytes are trained on"
+    said = capsys.readouterr().out
+    assert re.search(r"│ warning +│ shared_image +│ 203 ", said)
+    assert (
+        "203 of 203 samples of vqa_rad/test have an image that is in train: 203 the same bytes, 0 the same picture"
+        in said
+    )

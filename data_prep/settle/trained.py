@@ -6,8 +6,9 @@ tables propose pairs, and thumbnails of the pictures in question decide, as in a
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,10 @@ from data_prep.settle.hamming import within
 from data_prep.settle.leakage import BYTES, PICTURE
 from data_prep.settle.likeness import SIDE
 from data_prep.settle.pictures import Limits, compared
+from data_prep.sources import PrepError
 from medvlp.jsonl import read_rows
-from medvlp.shards import ShardDataset, ShardError
+from medvlp.shards import BadSample, ShardDataset, ShardError
+from medvlp.shards.index import open_index
 from medvlp.shards.manifest import LEAKAGE, LEDGER
 
 MORE = 6
@@ -33,10 +36,11 @@ NEAREST = 32
 def trained_on(train: Sequence[ShardDataset], held_out: ShardDataset, limits: Limits | None = None) -> dict[str, str]:
     """Key → "bytes" or "picture", for the samples of a split of which an image is in any of the training splits.
 
-    Of splits that were not prepared together, the first image of each sample is compared. limits: as in a preparation.
+    Of splits that were not prepared together, all images are compared by bytes, and the first of each sample by look. limits:
+    as in a preparation.
 
     Raises:
-        ShardError: a table cannot be read, or a picture of a candidate is damaged.
+        ShardError: a table cannot be read, or leakage.jsonl is gone.
     """
     found: dict[str, str] = {}
     for dataset in train:
@@ -74,9 +78,8 @@ def _rows(path: Path, split: str) -> dict[str, str]:
 
 def _apart(train: ShardDataset, held_out: ShardDataset, limits: Limits) -> dict[str, str]:
     keys = held_out.keys
-    known = set(train.column("sha256")) - {""}
-    sums = held_out.column("sha256")
-    found = {key: BYTES for key, sha256 in zip(keys, sums, strict=True) if sha256 in known}
+    known = {sha256 for sha256, _ in image_hashes(train)}
+    found = {key: BYTES for sha256, key in image_hashes(held_out) if sha256 in known}
     rows_T, hash_T = _hashes(train)
     rows_H, hash_H = _hashes(held_out)
     left = np.array([keys[row] not in found for row in rows_H], bool)
@@ -94,8 +97,11 @@ def _apart(train: ShardDataset, held_out: ShardDataset, limits: Limits) -> dict[
 
     @cache
     def seen(dataset: ShardDataset, row: int) -> tuple[NDArray[np.uint8], int] | None:
-        """(1, S, S) thumbnail and the picture's shorter side."""
-        marks = described(dataset, row)
+        """(1, S, S) thumbnail and the picture's shorter side; None of what shows nobody a picture."""
+        try:
+            marks = described(dataset, row)
+        except PrepError:  # damaged: whoever reads the split hears of it
+            return None
         data, side = marks["thumbnail"][0], marks["side"][0]
         return None if data is None else (np.frombuffer(data, np.uint8).reshape(1, SIDE, SIDE), side)
 
@@ -116,3 +122,33 @@ def _hashes(dataset: ShardDataset) -> tuple[NDArray[np.int64], NDArray[np.uint64
     column = dataset.column("perceptual_hash")
     rows = [row for row, text in enumerate(column) if text]
     return np.array(rows, np.int64), np.array([int(column[row], 16) for row in rows], np.uint64)
+
+
+def image_hashes(dataset: ShardDataset) -> Iterator[tuple[str, str]]:
+    """(sha256, key) of every image of a split. The table knows each sample's first image, so only samples with several
+    are read."""
+    several = _with_several_images(dataset)
+    for row, first in enumerate(dataset.column("sha256")):
+        if first:
+            yield first, dataset.key(row)
+        if row in several:
+            try:
+                sample = dataset.read(row)
+            except BadSample:  # whoever reads the split hears of it
+                continue
+            yield from ((hashlib.sha256(data).hexdigest(), sample.key) for data in sample.images.values())
+
+
+def _with_several_images(dataset: ShardDataset) -> set[int]:
+    rows: set[int] = set()
+    begin = 0
+    for tar, samples in dataset.manifest.shards.items():
+        try:
+            index = open_index((dataset.folder / tar).with_suffix(".idx"))
+        except (OSError, ValueError):  # as above
+            index = None
+        if index is not None:
+            images = index["sample"][~np.isin(index["member"], [b"txt", b"json"])]
+            rows.update((begin + np.flatnonzero(np.bincount(images, minlength=1) > 1)).tolist())
+        begin += samples
+    return rows

@@ -15,12 +15,13 @@ from medvlp.config import InstructConfig, LlavaConfig, TrainConfig, load_task
 from medvlp.data.conversations import IMAGE, ChatEncoder, self_test
 from medvlp.data.costs import Measured
 from medvlp.data.examples import Examples
-from medvlp.data.inspection import Rules, Seen, Together, image_hashes, look_at_shards
+from medvlp.data.inspection import Rules, Seen, Together, look_at_shards
 from medvlp.data.lengths import DAMAGE, measured
 from medvlp.data.packing import shared_beginning
 from medvlp.data.problems import Finding, Problem
 from medvlp.models.language import load_language
 from medvlp.models.towers import Reduce, load_tower, tower_from_clip
+from medvlp.shards import ShardDataset
 from medvlp.shards.manifest import MANIFEST
 
 Watch = Callable[[str, int, Iterable[Seen]], Iterable[Seen]]
@@ -56,20 +57,19 @@ def look_at_sources(config: TrainConfig, watch: Watch) -> Iterator[Finding]:
     """
     kind = config.objective.kind
     content = {"contrastive": "pairs", "instruct": "conversations"}.get(kind, "") if config.model.kind else ""
-    held_out = dict(held_out_images(config))
     for name, source in config.data.sources.items():
         dataset = open_shards(source.path)
         rules = Rules(content, source.texts, bool(source.questions), config.data.max_pixels)
-        together = Together(content, held_out)
+        together = Together(content, {})
         for row, seen in enumerate(watch(name, len(dataset), look_at_shards(dataset, rules, config.data.workers))):
             shard, _ = dataset.locate(row)
             for problem in together.problems(seen):
                 yield Finding(problem, name, str(dataset.folder / shard), seen.key)
 
 
-def held_out_images(config: TrainConfig) -> Iterator[tuple[str, tuple[str, str]]]:
-    """(sha256, (where, key)) of images that the run does not train on: of the splits beside each source's, and of those
-    on which each task is scored, during training and after."""
+def held_out_splits(config: TrainConfig) -> Iterator[ShardDataset]:
+    """Splits that the run does not train on: those beside each source's, and those on which each task is scored, during
+    training and after."""
     own = {Path(source.path).resolve() for source in config.data.sources.values()}
     tasks = [load_task(name) for name in config.tasks]
     folders = [Path(task.data, split).resolve() for task in tasks for split in (task.valid_split, task.split)]
@@ -79,8 +79,7 @@ def held_out_images(config: TrainConfig) -> Iterator[tuple[str, tuple[str, str]]
     for folder in dict.fromkeys(folders):
         with suppress(PermissionError):
             if folder not in own and (folder / MANIFEST).is_file():
-                place = f"{folder.parent.name}/{folder.name}"
-                yield from ((image, (place, key)) for image, key in image_hashes(open_shards(str(folder))))
+                yield open_shards(str(folder))
 
 
 def measure_sources(config: TrainConfig, encoder: ChatEncoder) -> list[Measured]:

@@ -1,7 +1,6 @@
 """Evaluation tasks from their configuration, and models of checkpoints that they measure."""
 
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from pathlib import Path
 
 from medvlp.build.assistant import load_assistant, respondent
@@ -25,7 +24,9 @@ MEASURED_BY = {"clip": ("zero_shot", "retrieval"), "llava": ("vqa",)}
 NAMES = {"clip": "a CLIP model", "llava": "an assistant"}
 
 
-def build_task(task: TaskConfig, bootstrap: Bootstrap, split: str = "", batch_size: int = 64) -> Task | Vqa:
+def build_task(
+    task: TaskConfig, bootstrap: Bootstrap, split: str = "", batch_size: int = 64
+) -> ZeroShot | Retrieval | Vqa:
     """An evaluator over a split of the task's data: the named one, or the task's own.
 
     Raises:
@@ -43,10 +44,7 @@ def build_task(task: TaskConfig, bootstrap: Bootstrap, split: str = "", batch_si
             return Retrieval(task.name, dataset, task.text, tuple(task.recall_at), bootstrap)
     except ValueError as error:
         raise ConfigError(str(error)) from None
-    train = None
-    with suppress(ShardError):  # a set made for evaluation has none
-        train = open_shards(str(Path(task.data) / "train"))
-    return Vqa(task.name, dataset, choice_of(task), tuple(task.controls), bootstrap, batch_size=batch_size, train=train)
+    return Vqa(task.name, dataset, choice_of(task), tuple(task.controls), bootstrap, batch_size=batch_size)
 
 
 def choice_of(task: TaskConfig) -> Choice:

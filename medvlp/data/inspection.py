@@ -6,15 +6,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 from medvlp.data.conversations import IMAGE
 from medvlp.data.decode import open_image
 from medvlp.data.problems import WARNINGS, Problem
 from medvlp.data.templates import split_thought
 from medvlp.data.texts import text_id, texts_of
 from medvlp.shards import BadSample, Conversation, Sample, ShardDataset
-from medvlp.shards.index import open_index
 
 ANSWER_TYPES = ("open", "closed", "multiple_choice")
 UNKNOWN_LICENCES = ("", "unknown")
@@ -196,33 +193,3 @@ def look_at_shards(dataset: ShardDataset, rules: Rules, workers: int = 0) -> Ite
     with ThreadPoolExecutor(workers) as pool:
         for start in range(0, len(dataset), BLOCK):
             yield from pool.map(one, range(start, min(start + BLOCK, len(dataset))))
-
-
-def image_hashes(dataset: ShardDataset) -> Iterator[tuple[str, str]]:
-    """(sha256, key) of every image of a split. The table knows each sample's first image, so only samples with several
-    are read."""
-    several = _with_several_images(dataset)
-    for row, first in enumerate(dataset.column("sha256")):
-        if first:
-            yield first, dataset.key(row)
-        if row in several:
-            try:
-                sample = dataset.read(row)
-            except BadSample:  # whoever trains on that split hears of it
-                continue
-            yield from ((hashlib.sha256(data).hexdigest(), sample.key) for data in sample.images.values())
-
-
-def _with_several_images(dataset: ShardDataset) -> set[int]:
-    rows: set[int] = set()
-    begin = 0
-    for tar, samples in dataset.manifest.shards.items():
-        try:
-            index = open_index((dataset.folder / tar).with_suffix(".idx"))
-        except (OSError, ValueError):  # as above
-            index = None
-        if index is not None:
-            images = index["sample"][~np.isin(index["member"], [b"txt", b"json"])]
-            rows.update((begin + np.flatnonzero(np.bincount(images, minlength=1) > 1)).tolist())
-        begin += samples
-    return rows

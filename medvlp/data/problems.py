@@ -40,7 +40,8 @@ ERRORS = {
 """Training refuses these, or cannot use the sample."""
 
 WARNINGS = {
-    "shared_image": "scores on held-out images that were trained on flatter; say so beside them, or leave these out",
+    "shared_image": "scores on images that were trained on flatter: `medvlp eval` gives them apart, and preparing with "
+    "duplicates=drop takes their copies out of train",
     "no_image": "nothing to do where text alone is meant; else name the image in the entry",
     "ignored_fields": "nothing reads them; rename one that should count (the source's help names what is read)",
     "repeated_text": "they are negatives of each other, as in CLIP; objective.same_text=masked, mil_nce or apart changes that",

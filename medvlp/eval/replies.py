@@ -19,6 +19,7 @@ from medvlp.eval.metrics import Array, Value
 from medvlp.eval.questions import MULTIPLE_CHOICE, Question
 from medvlp.eval.statistics import bootstrap_intervals
 from medvlp.eval.tasks import Bootstrap, MetricValue
+from medvlp.eval.trained import IN_TRAIN, NOT_IN_TRAIN
 
 Scores = dict[str, float | None]
 """Metric → score of one item; None leaves the item out of that metric's mean."""
@@ -140,10 +141,14 @@ def columns(scores: Sequence[Scores], blind: Mapping[str, Sequence[Scores]]) -> 
 
 
 def measure(
-    columns: Mapping[str, Sequence[float | None]], groups: Sequence[str], bootstrap: Bootstrap
+    columns: Mapping[str, Sequence[float | None]],
+    groups: Sequence[str],
+    bootstrap: Bootstrap,
+    trained_N: Array | None = None,
 ) -> list[MetricValue]:
     """The mean of each column over the items that have it, with intervals clustered by group; all columns see the same
-    resamples. n: the items that have it. A column without any is left out."""
+    resamples. n: the items that have it. A column without any is left out. trained_N: as in `Bootstrap.measure`."""
+    columns = _parted(columns, trained_N)
     clusters, cluster_N = np.unique(np.asarray(groups), return_inverse=True)
     means: dict[str, Callable[[Array | None], Value]] = {}
     counts: dict[str, int] = {}
@@ -157,6 +162,20 @@ def measure(
         counts[name] = int(has_N.sum())
     intervals = bootstrap_intervals(means, clusters.tolist(), bootstrap.resamples, bootstrap.seed)
     return [MetricValue(name, float(mean(None)), *intervals[name], counts[name]) for name, mean in means.items()]
+
+
+def _parted(
+    columns: Mapping[str, Sequence[float | None]], trained_N: Array | None
+) -> Mapping[str, Sequence[float | None]]:
+    """After each column, its values of items that were trained on, and of the others."""
+    if trained_N is None or not trained_N.any():
+        return columns
+    parts = {"": np.ones_like(trained_N), f"_{IN_TRAIN}": trained_N, f"_{NOT_IN_TRAIN}": ~trained_N}
+    return {
+        name + part: [value if is_member else None for value, is_member in zip(column, member_N, strict=True)]
+        for name, column in columns.items()
+        for part, member_N in parts.items()
+    }
 
 
 def _ratio(sum_K: NDArray[Any], count_K: NDArray[Any], weights_RK: Array | None) -> Value:

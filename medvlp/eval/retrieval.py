@@ -17,6 +17,7 @@ from medvlp.eval.embeddings import EmbeddingCache, Encoder, Item
 from medvlp.eval.exclusions import exclusion_lines
 from medvlp.eval.metrics import Indices
 from medvlp.eval.tasks import Bootstrap, MetricValue, Outcome, protocol
+from medvlp.eval.trained import Trained
 from medvlp.shards import ShardDataset
 
 
@@ -38,6 +39,8 @@ class Retrieval:
     """The text field, or fields."""
     recall_at: Sequence[int] = (1, 5, 10)
     bootstrap: Bootstrap = field(default_factory=Bootstrap)
+    trained: Trained | None = None
+    """What of the split the model was trained on, where that was looked for. A text was if the first sample with it was."""
 
     def __post_init__(self) -> None:
         if not self.recall_at or min(self.recall_at) < 1:
@@ -66,7 +69,7 @@ class Retrieval:
         image_ID, text_TD = images.embeddings_ND[kept], cache.texts(encoder, list(unique))
         owner_T = [items[i] for i in image_P[np.unique(text_P, return_index=True)[1]]]
 
-        card = protocol("retrieval", self.dataset, encoder, images, items, excluded, self.bootstrap)
+        card = protocol("retrieval", self.dataset, encoder, images, items, excluded, self.bootstrap, self.trained)
         card["bootstrap"]["resampled"] = (
             "queries, a text in the cluster of the first sample that has it; the gallery stays as it is"
         )
@@ -115,4 +118,5 @@ class Retrieval:
             }
             for query, top, score, rank, target in zip(queries, top_Q, score_Q, rank_Q, targets, strict=True)
         ]
-        return self.bootstrap.measure(measures, [query.group for query in queries]), records
+        trained_N = self.trained.holds([query.key for query in queries]) if self.trained else None
+        return self.bootstrap.measure(measures, [query.group for query in queries], trained_N), records

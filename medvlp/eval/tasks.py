@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from medvlp.eval.embeddings import EmbeddingCache, Encoder, ImageEmbeddings, Item
 from medvlp.eval.metrics import TIE_RULE, Array, Value
 from medvlp.eval.statistics import LEVEL, bootstrap_intervals
+from medvlp.eval.trained import Trained, by_part
 from medvlp.jsonl import read_rows, write_rows
 from medvlp.shards import ShardDataset, ShardError
 
@@ -75,11 +76,23 @@ class Bootstrap:
     seed: int = 0
 
     def measure(
-        self, metrics: Mapping[str, Callable[[Array | None], Value]], groups: Sequence[Hashable]
+        self,
+        metrics: Mapping[str, Callable[[Array | None], Value]],
+        groups: Sequence[Hashable],
+        trained_N: Array | None = None,
     ) -> list[MetricValue]:
-        """Each metric over all items and over resampled clusters of items; groups names each item's cluster."""
-        intervals = bootstrap_intervals(metrics, groups, self.resamples, self.seed)
-        return [MetricValue(name, float(of(None)), *intervals[name], len(groups)) for name, of in metrics.items()]
+        """Each metric over all items and over resampled clusters of items; groups names each item's cluster.
+
+        trained_N: (N,) bool, items that the model was trained on; each metric is given of these and of the others too.
+        """
+        parts = by_part(metrics, trained_N)
+        intervals = bootstrap_intervals(
+            {name: of for name, (of, _) in parts.items()}, groups, self.resamples, self.seed
+        )
+        return [
+            MetricValue(name, float(of(None)), *intervals[name], len(groups) if n is None else n)
+            for name, (of, n) in parts.items()
+        ]
 
     def card(self, used: Sequence[Item]) -> dict[str, Any]:
         """Its part of a protocol."""
@@ -102,6 +115,7 @@ def protocol(
     used: Sequence[Item],
     excluded: Mapping[str, int],
     bootstrap: Bootstrap,
+    trained: Trained | None = None,
 ) -> dict[str, Any]:
     """What every task states about its data, its model and its statistics."""
     keys = {item.key for item in used}
@@ -117,6 +131,7 @@ def protocol(
         "excluded": dict(sorted(excluded.items())),
         "bad": images.bad_counts(),
         "bad_keys": sorted(images.bad)[:NAMED_BAD_SAMPLES],
+        "in_train": trained.card([item.key for item in used]) if trained is not None else None,
         "weights": model.identity,
         "tie_rule": TIE_RULE,
         "bootstrap": bootstrap.card(used),

@@ -38,6 +38,7 @@ from medvlp.eval.replies import (
     score,
 )
 from medvlp.eval.tasks import Bootstrap, Outcome, protocol
+from medvlp.eval.trained import Trained
 from medvlp.shards import BadSample, ShardDataset, ShardError
 
 READ_AT_ONCE = 256
@@ -63,7 +64,7 @@ class Vqa:
     bootstrap: intervals; its seed also draws which images are exchanged for which.
     limit: questions, spread over the split; 0 asks all.
     batch_size: questions in a batch.
-    train: the training split beside this one, to count images that are in both.
+    trained: what of the split the model was trained on, where that was looked for.
     """
 
     name: str
@@ -73,7 +74,7 @@ class Vqa:
     bootstrap: Bootstrap = field(default_factory=Bootstrap)
     limit: int = 0
     batch_size: int = 64
-    train: ShardDataset | None = None
+    trained: Trained | None = None
 
     def run(self, respondent: Respondent) -> Outcome:
         """Measure one model. Where torch.distributed runs, every rank answers its share and gets the whole result.
@@ -107,7 +108,9 @@ class Vqa:
         card = self._card(respondent, cases, excluded, bad)
         card["controls"] = {name: CONTROL_NOTES[name] for name in blind} | notes
         records = self._records(cases, own, scores, controls)
-        return Outcome(self.name, measure(columns(scores, blind), groups, self.bootstrap), records, card)
+        trained_N = self.trained.holds([case.key for case in cases for _ in case.questions]) if self.trained else None
+        measured = measure(columns(scores, blind), groups, self.bootstrap, trained_N)
+        return Outcome(self.name, measured, records, card)
 
     def _cases(self, respondent: Respondent) -> tuple[list[Case], Counter[str], dict[str, str]]:
         rows = rows_of(self.dataset, self.limit)
@@ -205,10 +208,9 @@ class Vqa:
         unmarked = excluded.pop(NO_MARK, 0)
         images = ImageEmbeddings([], torch.empty(0), dict(bad))
         bad_counts = images.bad_counts()
-        card = protocol("vqa", self.dataset, respondent, images, items, excluded, self.bootstrap)
+        card = protocol("vqa", self.dataset, respondent, images, items, excluded, self.bootstrap, self.trained)
         first = respondent.encoder.prompt(questions[0].turns, cases[0].images)
         return card | {
-            "images_in_train_split": self._shared_images(cases),
             "answer_types": dict(sorted(Counter(question.answer_type for question in questions).items())),
             "answer_types_inferred": unmarked,
             "exclusions": exclusion_lines(
@@ -235,13 +237,6 @@ class Vqa:
         if pairs:
             said = slip("language", pairs[0][0], 0, *pairs[0][1:]).replace("sample", "question")
             raise ValueError(f"task {self.name}: {said} languages lists those of {self.dataset.folder} that are asked")
-
-    def _shared_images(self, cases: Sequence[Case]) -> int | None:
-        """How many of the unique images are in the train split too; None where there is none."""
-        if self.train is None:
-            return None
-        hashes = self.dataset.column("sha256")
-        return len({hashes[case.row] for case in cases} & set(self.train.column("sha256")) - {""})
 
     def _records(
         self,

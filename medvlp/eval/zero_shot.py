@@ -16,6 +16,7 @@ from medvlp.eval.embeddings import EmbeddingCache, Encoder, Item
 from medvlp.eval.exclusions import exclusion_lines, fold, mistaken, slip
 from medvlp.eval.metrics import Array, Indices
 from medvlp.eval.tasks import Bootstrap, Outcome, protocol
+from medvlp.eval.trained import Trained
 from medvlp.shards import BadSample, ShardDataset
 
 NO_LABEL = "(no label)"
@@ -47,6 +48,8 @@ class ZeroShot:
     bootstrap: Bootstrap = field(default_factory=Bootstrap)
     exclude: Sequence[str] = ()
     """Label values that are no class on purpose."""
+    trained: Trained | None = None
+    """What of the split the model was trained on, where that was looked for."""
 
     def __post_init__(self) -> None:
         if len({fold(value) for value in self.classes}) < max(len(self.classes), 2):
@@ -106,7 +109,7 @@ class ZeroShot:
             measures["acc5"] = partial(metrics.accuracy, scores_NC, target_N, 5)
         measures["mean_per_class_recall"] = partial(metrics.mean_per_class_recall, scores_NC, target_N)
         measures["auroc"] = partial(metrics.auroc, probability_NC, target_N)
-        card = protocol("zero_shot", self.dataset, encoder, images, items, excluded, self.bootstrap)
+        card = protocol("zero_shot", self.dataset, encoder, images, items, excluded, self.bootstrap, self.trained)
         card |= {
             "label": self.label,
             "classes": self.classes,
@@ -123,7 +126,8 @@ class ZeroShot:
             )
             + [f"0 samples: class {value!r} has none here" for value in order if value not in values],
         }
-        measured = self.bootstrap.measure(measures, [item.group for item in items])
+        trained_N = self.trained.holds([item.key for item in items]) if self.trained else None
+        measured = self.bootstrap.measure(measures, [item.group for item in items], trained_N)
         return Outcome(self.name, measured, self._records(items, target_N, scores_NC, probability_NC), card)
 
     def _value(self, labels: dict[str, Any]) -> str:

@@ -11,7 +11,7 @@ from medvlp.report.examples import TaskDetails, task_details
 from medvlp.report.files import JsonLines, NotARun, Row, explained, read_json, read_jsonl, read_yaml
 from medvlp.report.ledger import data_counts
 from medvlp.report.page import write_page
-from medvlp.report.tables import checkpoint_names, exclusion_lines, result_lines, split_of, task_names
+from medvlp.report.tables import checkpoint_names, exclusion_lines, leakage_notes, result_lines, split_of, task_names
 
 TRAINING_CHARTS = {
     "loss": "Loss",
@@ -66,6 +66,7 @@ def write_run_report(folder: str | Path) -> Path:
             checkpoints=list(checkpoint_names(results.rows).values()),
             lines=lines,
             exclusions=exclusion_lines(results.rows),
+            leakage=leakage_notes(results.rows),
             last=_last_training_row(logged.rows),
             charts=training_charts(logged.rows),
             evaluations=evaluation_charts(logged.rows),

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from medvlp.report.files import Row
+from medvlp.report.leakage import Leakage
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,22 @@ def exclusion_lines(rows: Sequence[Row]) -> list[str]:
     return list(dict.fromkeys(lines))
 
 
+def leakage_notes(rows: Sequence[Row]) -> list[str]:
+    """What of each split the checkpoints were trained on, a line a task and checkpoint, as the protocols count it."""
+    tasks, checkpoints = task_names(rows), checkpoint_names(rows)
+    lines = []
+    for row in rows:
+        counts = (row.get("protocol") or {}).get("in_train")
+        if not counts:
+            continue
+        name = f"{tasks[row['task'], split_of(row)]}, {checkpoints[str(row['checkpoint'])]}: "
+        leakage = Leakage(split_of(row), *(int(counts[what]) for what in ("samples", "same_bytes", "same_picture")))
+        if counts.get("compared"):
+            lines.append(name + leakage.sentence)
+        lines += [f"{name}not compared with {what}" for what in counts.get("unknown", [])]
+    return list(dict.fromkeys(lines))
+
+
 def results_table(rows: Sequence[Row]) -> str:
     """Rows of results.jsonl for a terminal: a line a (task, metric), a column a checkpoint."""
     table = Table(title="fractions with 95% intervals; research use only", title_justify="left")
@@ -117,7 +134,7 @@ def results_table(rows: Sequence[Row]) -> str:
     console = Console(width=None if sys.stdout.isatty() else 160)
     with console.capture() as drawn:
         console.print(table)
-    lines = exclusion_lines(rows)
-    return "\n".join(
-        [drawn.get().rstrip("\n"), *(["not in these scores:"] if lines else []), *(f"  {said}" for said in lines)]
-    )
+    text = [drawn.get().rstrip("\n")]
+    for title, lines in (("not in these scores:", exclusion_lines(rows)), ("in train:", leakage_notes(rows))):
+        text += [title, *(f"  {said}" for said in lines)] if lines else []
+    return "\n".join(text)

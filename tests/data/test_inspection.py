@@ -9,7 +9,7 @@ import torch
 from medvlp.data.conversations import ChatEncoder
 from medvlp.data.costs import LAYOUTS, Measured, epoch_tokens
 from medvlp.data.examples import Examples
-from medvlp.data.inspection import Rules, Together, image_hashes, look, look_at_shards
+from medvlp.data.inspection import Rules, Together, look, look_at_shards
 from medvlp.data.lengths import measure
 from medvlp.data.order import Order, OrderedSource
 from medvlp.data.packing import CollateConversations, PackPlan, PrepareConversations, shared_beginning
@@ -265,14 +265,6 @@ def test_an_image_that_is_held_out_is_counted_once():
 
 def several(number: int, images: int) -> Sample:
     return vqa_samples(number + 1, images=images)[number]
-
-
-def test_hashes_of_all_images_of_a_split(tmp_path):
-    samples = [several(number, images) for number, images in enumerate([1, 0, 3, 1, 2, 0, 1, 1, 2, 1])]
-    dataset = ShardDataset(write_split(tmp_path / "test", samples, per_shard=4))
-    expected = {(image, one.key) for one in samples for image in look(one, PLAIN).images}
-    assert set(image_hashes(dataset)) == expected
-    assert len(expected) == 12
 
 
 @pytest.mark.parametrize("workers", [0, 3])

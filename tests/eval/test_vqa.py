@@ -13,6 +13,7 @@ from medvlp.eval.controls import derangement
 from medvlp.eval.questions import Choice, Respondent, question_of
 from medvlp.eval.replies import Reply, columns, constant_scores, measure, picks, score
 from medvlp.eval.tasks import Bootstrap
+from medvlp.eval.trained import Trained
 from medvlp.eval.vqa import Vqa, batched
 from medvlp.shards import BadSample, Conversation, Sample, ShardDataset, Turn
 from tests.data.tiny_tokenizer import tiny_tokenizer
@@ -322,15 +323,40 @@ def test_a_question_is_asked_with_its_earlier_turns_and_the_instruction():
 
 
 def test_the_protocol_says_what_was_asked_of_whom(tmp_path, encoder):
-    train = dataset(tmp_path, [sample(1, []), sample(9, [])], "train")
-    task = Vqa("made", dataset(tmp_path, FOUR), Choice("Be brief."), (), NO_INTERVALS, train=train)
+    test = dataset(tmp_path, FOUR)
+    task = Vqa(
+        "made", test, Choice("Be brief."), (), NO_INTERVALS, trained=Trained({test.key(1): "bytes"}, ["made/train"])
+    )
     card = task.run(respondent(encoder, sees_briefly)).protocol
     assert card["first_prompt"].startswith("<|im_start|>user\n<image>\nIs it large?\nBe brief.<|im_end|>")
     assert (card["instruction"], card["weights"], card["image_tokens"]) == ("Be brief.", "oracle", 2)
-    assert card["images_in_train_split"] == 1
+    assert card["in_train"] == {
+        "samples": 4,
+        "same_bytes": 1,
+        "same_picture": 0,
+        "compared": ["made/train"],
+        "unknown": [],
+    }
     assert card["unique_images"] == 4
     assert card["decoding"] == "greedy, no penalties, at most 64 tokens"
-    assert replace(task, train=None).run(respondent(encoder, sees_briefly)).protocol["images_in_train_split"] is None
+    assert replace(task, trained=None).run(respondent(encoder, sees_briefly)).protocol["in_train"] is None
+
+
+def test_questions_about_images_that_were_trained_on_are_scored_apart(tmp_path, encoder):
+    test = dataset(tmp_path, FOUR)
+    task = Vqa("made", test, controls=(), bootstrap=NO_INTERVALS, trained=Trained({test.key(0): "picture"}))
+    plain = {metric.name: metric for metric in replace(task, trained=None).run(respondent(encoder, sees)).metrics}
+    parts = {metric.name: metric for metric in task.run(respondent(encoder, sees)).metrics}
+    whole = [name for name in parts if not name.endswith("in_train")]
+    assert [(name, parts[name].value, parts[name].n) for name in whole] == [
+        (m.name, m.value, m.n) for m in plain.values()
+    ]
+    for name, metric in plain.items():
+        some, others = (parts.get(f"{name}_{part}") for part in ("in_train", "not_in_train"))
+        found = [each for each in (some, others) if each is not None]
+        assert sum(each.n for each in found) == metric.n
+        assert sum(each.n * each.value for each in found) == pytest.approx(metric.n * metric.value)
+    assert any(name.endswith("_not_in_train") for name in parts)
 
 
 def sees_briefly(question, number):

@@ -1,0 +1,67 @@
+"""Which items of an evaluation a model was trained on, and scores on these and on the others.
+
+Legend: N items, R resamples.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from medvlp.eval.metrics import Array, Value
+
+IN_TRAIN, NOT_IN_TRAIN = "in_train", "not_in_train"
+"""Ends of the names of metrics that are over a part of the items."""
+
+Metric = Callable[[Array | None], Value]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What is known of a split and a model's training data.
+
+    matches: key of a sample → "bytes" or "picture", how an image of it is in train.
+    compared: folders of the training splits that were compared.
+    unknown: training data that could not be.
+    """
+
+    matches: Mapping[str, str] = field(default_factory=dict)
+    compared: Sequence[str] = ()
+    unknown: Sequence[str] = ()
+
+    def holds(self, keys: Sequence[str]) -> Array:
+        """(N,) bool: whether each item's sample was trained on."""
+        return np.array([key in self.matches for key in keys], bool)
+
+    def card(self, keys: Sequence[str]) -> dict[str, Any]:
+        """Its part of a protocol, by samples: keys may name one several times."""
+        found = [self.matches[key] for key in set(keys) if key in self.matches]
+        return {
+            "samples": len(set(keys)),
+            "same_bytes": found.count("bytes"),
+            "same_picture": found.count("picture"),
+            "compared": list(self.compared),
+            "unknown": list(self.unknown),
+        }
+
+
+def by_part(metrics: Mapping[str, Metric], trained_N: Array | None) -> dict[str, tuple[Metric, int | None]]:
+    """Each metric over all items, and after it over those that were trained on and over the others; with the number of
+    items of a part. Nothing is added where no item was trained on, or nobody looked."""
+    if trained_N is None or not trained_N.any():
+        return {name: (metric, None) for name, metric in metrics.items()}
+    parted: dict[str, tuple[Metric, int | None]] = {}
+    for name, metric in metrics.items():
+        parted[name] = (metric, None)
+        for part, member_N in ((IN_TRAIN, trained_N), (NOT_IN_TRAIN, ~trained_N)):
+            parted[f"{name}_{part}"] = (partial(_of, metric, member_N), int(member_N.sum()))
+    return parted
+
+
+def _of(metric: Metric, member_N: Array, weights_RN: Array | None) -> Value:
+    """A metric of some items: the others weigh nothing. NaN where none is among them."""
+    weighed_RN = np.ones((1, len(member_N))) if weights_RN is None else weights_RN
+    value_R = np.where(member_N.any(), np.asarray(metric(weighed_RN * member_N), np.float64), np.nan)
+    return value_R if weights_RN is not None else float(value_R[0])

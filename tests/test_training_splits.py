@@ -1,0 +1,62 @@
+"""What a checkpoint was trained on, over all its stages."""
+
+import pytest
+
+from medvlp.build import trained
+from medvlp.build.trained import training_splits
+from medvlp.shards import Sample, ShardDataset
+from medvlp.training.checkpoints import CheckpointError
+from tests.shards.folders import write_folder
+
+
+@pytest.fixture
+def checkpoints(tmp_path, monkeypatch):
+    """Path → content, in the place of files; and three splits."""
+    for name in ("first", "second", "changed"):
+        write_folder(tmp_path / name / "train", [Sample(f"{name}__0", texts={"caption": name})])
+    contents = {}
+
+    def load(path):
+        if str(path) not in contents:
+            raise CheckpointError(f"checkpoint {path}: no such file")
+        return contents[str(path)]
+
+    monkeypatch.setattr(trained, "load_checkpoint", load)
+    return contents
+
+
+def content(sources, manifests=None, **config):
+    state = [{"manifests": manifests}] if manifests else []
+    return {
+        "medvlp": {"config": {"data": {"sources": {n: {"path": str(p)} for n, p in sources.items()}}, **config}},
+        "loops": {"fit_loop": {"state_dict": {"combined_loader": state}}},
+    }
+
+
+def test_earlier_stages_count_too(checkpoints, tmp_path):
+    checkpoints["b.ckpt"] = content({"s": tmp_path / "second/train"}, init_from="a.ckpt")
+    checkpoints["a.ckpt"] = content({"s": tmp_path / "first/train"}, model={"tower": {"source": "clip.ckpt"}})
+    splits, unknown = training_splits("b.ckpt")
+    assert [split.folder.parent.name for split in splits] == ["second", "first"]
+    assert unknown == ["what clip.ckpt was trained on, which is not here"]
+
+
+def test_what_is_gone_or_has_changed_is_said(checkpoints, tmp_path):
+    hashes = {
+        "kept": ShardDataset(tmp_path / "first/train").manifest_hash,
+        "other": "0" * 64,
+        "gone": "1" * 64,
+    }
+    paths = {"kept": tmp_path / "first/train", "other": tmp_path / "changed/train", "gone": tmp_path / "gone/train"}
+    checkpoints["a.ckpt"] = content(paths, hashes)
+    splits, unknown = training_splits("a.ckpt")
+    assert [split.folder for split in splits] == [tmp_path / "first/train"]
+    assert unknown == [
+        f"{tmp_path}/changed/train, which has changed since",
+        f"{tmp_path}/gone/train, which is not here",
+    ]
+
+
+def test_the_checkpoint_itself_has_to_be_there(checkpoints):
+    with pytest.raises(CheckpointError, match=r"none\.ckpt"):
+        training_splits("none.ckpt")
