@@ -12,7 +12,7 @@ from medvlp import process
 from medvlp.shards import ShardError
 
 INTRODUCTION = """Turns a publisher's files into shards: <output>/<split>/ with a manifest each; above them ledger.json,
-dropped.jsonl, copies.jsonl, README.md, croissant.json, ATTRIBUTION.md, SHA256SUMS, run.json and report.html. The same
+dropped.jsonl, copies.jsonl, leakage.jsonl, README.md, croissant.json, ATTRIBUTION.md, SHA256SUMS, run.json and report.html. The same
 command goes on where a killed one stopped. `medvlp prep source=<name> --help` explains a source and its options."""
 
 

@@ -4,6 +4,7 @@
     <output>/.parts/              shards of finished units, until all is finished (or in `cache`, where they stay)
     <output>/<split>/             the split, as the shard contract says
     <output>/dropped.jsonl        one row a drop; copies.jsonl and pairs.json: the copies that were found
+    <output>/leakage.jsonl        what of held-out splits is in train; conflicts.jsonl: one picture under two labels
     <output>/ledger.json          in = out + Σ drops; written last
     <output>/SHA256SUMS           what is beside the splits, signed: `sha256sum -c` and `medvlp verify` check it
     <output>/run.json             engine, workers, times: whatever does not belong to the data
