@@ -12,8 +12,9 @@ from medvlp import process
 from medvlp.shards import ShardError
 
 INTRODUCTION = """Turns a publisher's files into shards: <output>/<split>/ with a manifest each; above them ledger.json,
-dropped.jsonl, copies.jsonl, leakage.jsonl, README.md, croissant.json, ATTRIBUTION.md, SHA256SUMS, run.json and report.html. The same
-command goes on where a killed one stopped. `medvlp prep source=<name> --help` explains a source and its options."""
+dropped.jsonl, copies.jsonl, leakage.jsonl, conflicts.jsonl, README.md, croissant.json, ATTRIBUTION.md, SHA256SUMS, run.json and
+report.html. The same command goes on where a killed one stopped. `medvlp prep source=<name> --help` explains a source and its
+options."""
 
 
 def main(argv: list[str]) -> int:

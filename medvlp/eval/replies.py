@@ -19,7 +19,7 @@ from medvlp.eval.metrics import Array, Value
 from medvlp.eval.questions import MULTIPLE_CHOICE, Question
 from medvlp.eval.statistics import bootstrap_intervals
 from medvlp.eval.tasks import Bootstrap, MetricValue
-from medvlp.eval.trained import IN_TRAIN, NOT_IN_TRAIN
+from medvlp.eval.trained import IN_TRAIN, NOT_IN_TRAIN, is_divided
 
 Scores = dict[str, float | None]
 """Metric → score of one item; None leaves the item out of that metric's mean."""
@@ -168,7 +168,7 @@ def _parted(
     columns: Mapping[str, Sequence[float | None]], trained_N: Array | None
 ) -> Mapping[str, Sequence[float | None]]:
     """After each column, its values of items that were trained on, and of the others."""
-    if trained_N is None or not trained_N.any():
+    if trained_N is None or not is_divided(trained_N):
         return columns
     parts = {"": np.ones_like(trained_N), f"_{IN_TRAIN}": trained_N, f"_{NOT_IN_TRAIN}": ~trained_N}
     return {

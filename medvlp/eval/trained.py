@@ -47,11 +47,17 @@ class Trained:
         }
 
 
+def is_divided(trained_N: Array | None) -> bool:
+    """Whether some items were trained on, and some were not."""
+    return trained_N is not None and bool(trained_N.any()) and not bool(trained_N.all())
+
+
 def by_part(metrics: Mapping[str, Metric], trained_N: Array | None) -> dict[str, tuple[Metric, int | None]]:
     """Each metric over all items, and after it over those that were trained on and over the others; with the number of
-    items of a part. Nothing is added where no item was trained on, or nobody looked."""
-    if trained_N is None or not trained_N.any():
+    items of a part. Nothing is added where nobody looked, or one of the parts has no item."""
+    if not is_divided(trained_N):
         return {name: (metric, None) for name, metric in metrics.items()}
+    assert trained_N is not None
     parted: dict[str, tuple[Metric, int | None]] = {}
     for name, metric in metrics.items():
         parted[name] = (metric, None)
@@ -61,7 +67,7 @@ def by_part(metrics: Mapping[str, Metric], trained_N: Array | None) -> dict[str,
 
 
 def _of(metric: Metric, member_N: Array, weights_RN: Array | None) -> Value:
-    """A metric of some items: the others weigh nothing. NaN where none is among them."""
-    weighed_RN = np.ones((1, len(member_N))) if weights_RN is None else weights_RN
-    value_R = np.where(member_N.any(), np.asarray(metric(weighed_RN * member_N), np.float64), np.nan)
-    return value_R if weights_RN is not None else float(value_R[0])
+    """A metric of some items: the others weigh nothing."""
+    if weights_RN is None:
+        return float(np.asarray(metric(member_N[None].astype(np.float64)))[0])
+    return metric(weights_RN * member_N)
