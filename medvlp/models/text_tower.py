@@ -84,14 +84,19 @@ def text_model(config: PreTrainedConfig, pooler: str, reference: str = "") -> An
     Raises:
         WeightsError: weights that are missing or have other shapes.
     """
-    arguments: dict[str, Any] = {"dtype": torch.float32, "trust_remote_code": False}
+    arguments: dict[str, Any] = {"dtype": torch.float32}
     if not config.is_encoder_decoder:
         arguments["add_pooling_layer"] = pooler == "cls_pooler"
     if not reference:
-        return AutoModel.from_config(config, **arguments)
+        return AutoModel.from_config(config, trust_remote_code=False, **arguments)
     with loading(reference):
         loaded: Any = AutoModel.from_pretrained(
-            resolve(reference), config=config, weights_only=True, output_loading_info=True, **arguments
+            resolve(reference),
+            config=config,
+            trust_remote_code=False,
+            weights_only=True,
+            output_loading_info=True,
+            **arguments,
         )
     model, found = loaded
     missing = sorted(found["missing_keys"])
