@@ -129,7 +129,8 @@ def from_description(
         WeightsError: a description with keys that are not passed on, or one that cannot be built.
     """
     model_cfg, preprocess = clip_description(model_cfg, where), preprocess_description(preprocess, where)
-    text_cfg, tower = model_cfg["text_cfg"], nullcontext()
+    text_cfg = model_cfg["text_cfg"]
+    tower: AbstractContextManager[None] = nullcontext()
     if text_cfg.get("hf_model_name"):
         config = tower_config(files, where)
         tower = handed(config, text_model(config, text_cfg.get("hf_pooler_type") or "mean_pooler"))
