@@ -115,14 +115,14 @@ def check_preparation(config: PrepConfig) -> None:
         ("contaminated", config.contaminated, preparation.CONTAMINATED),
     ):
         one_of(key, value, choices)
-    for key, values, choices in (
+    for key, values, names in (
         ("duplicates_in", config.duplicates_in, preparation.SPLIT_NAMES),
         ("decontaminate_by", config.decontaminate_by, preparation.MATCHES),
     ):
         if not values:
-            raise ConfigError(f"{key} is empty; name at least one of {', '.join(choices)}, or leave it out")
+            raise ConfigError(f"{key} is empty; name at least one of {', '.join(names)}, or leave it out")
         for value in values:
-            one_of(key, value, choices)
+            one_of(key, value, names)
     for key in ("workers", "samples_per_shard", "max_pixels", "min_side", "max_aspect"):
         if getattr(config, key) < 1:
             raise ConfigError(f"{key} is {getattr(config, key)}, expected 1 or more")

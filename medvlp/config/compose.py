@@ -115,7 +115,7 @@ def expand_grid(verb: str, overrides: Sequence[str], multirun: bool) -> list[lis
         _, hydra = _compose(verb, words)
         if hydra is None or "MULTIRUN" not in str(hydra.get("mode")):
             return [words]
-        params = OmegaConf.to_container(hydra.sweeper).get("params") or {}  # type: ignore[union-attr,assignment]
+        params = OmegaConf.to_container(hydra.sweeper).get("params") or {}  # type: ignore[union-attr]
     axes: dict[str, list[str]] = {}
     plain = []
     for word in [*(f"{key}={value}" for key, value in params.items()), *words]:

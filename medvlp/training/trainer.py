@@ -98,8 +98,9 @@ def nameless() -> Any:
     """wandb's settings without what says whose machine a run was on: host, user, paths, repository."""
     from wandb import Settings
 
-    hidden = {"x_disable_meta": True, "x_disable_machine_info": True, "disable_git": True, "disable_code": True}
-    return Settings(host="", username="", **hidden)
+    return Settings(
+        host="", username="", x_disable_meta=True, x_disable_machine_info=True, disable_git=True, disable_code=True
+    )
 
 
 def step_of(checkpoint: Path) -> int:
