@@ -8,6 +8,8 @@ from pathlib import Path
 
 import yaml
 
+from medvlp.config import ConfigError
+from medvlp.config.yaml_files import read_text
 from medvlp.jsonl import Row, read_rows, torn_bytes
 from medvlp.shards import ShardError
 
@@ -56,7 +58,7 @@ def read_json(path: Path) -> Row:
         return {}
     try:
         content = json.loads(path.read_bytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise NotARun(f"{path} is not JSON ({error})") from None
     if not isinstance(content, dict):
         raise NotARun(f"{path}: expected a JSON object, found {type(content).__name__}")
@@ -70,9 +72,9 @@ def read_yaml(path: Path) -> Row:
         NotARun: the file is not a YAML mapping.
     """
     try:
-        content = (yaml.safe_load(path.read_bytes()) if path.is_file() else None) or {}
-    except yaml.YAMLError as error:
-        raise NotARun(f"{path} is not YAML ({error})") from None
+        content = (yaml.safe_load(read_text(path)) if path.is_file() else None) or {}
+    except (ConfigError, yaml.YAMLError, RecursionError) as error:
+        raise NotARun(str(error) if isinstance(error, ConfigError) else f"{path} is not YAML ({error})") from None
     if not isinstance(content, dict):
         raise NotARun(f"{path}: expected a YAML mapping, found {type(content).__name__}")
     return content

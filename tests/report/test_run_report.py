@@ -171,6 +171,17 @@ def test_damage_elsewhere_is_an_error(tmp_path):
         write_run_report(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["status.json", "config.yaml", "metrics.jsonl", "results.jsonl"])
+@pytest.mark.parametrize("text", ["[" * 100_000 + "\n", "[1]\n", "\xff\n", "{", "a: &a [x]\nb: *b\n"])
+def test_files_of_another_shape_are_named(tmp_path, name, text, capsys):
+    jsonl(tmp_path / "metrics.jsonl", [{"step": 1, "split": "train", "loss": 1.0}])
+    (tmp_path / name).write_text(text, encoding="latin-1")
+    torn = name.endswith(".jsonl") and text == "{"
+    assert main([str(tmp_path)]) == (0 if torn else 1)
+    error = capsys.readouterr().err
+    assert torn or error.startswith(f"medvlp report: {tmp_path / name}")
+
+
 def test_tables():
     rows = [result("a.ckpt", "t", "acc1", 0.5, {}, 9, 0.25, 0.75), result("b.ckpt", "t", "acc1", 1.0, {}, 9)]
     assert [cell(row) for row in rows] == ["0.500 [0.250, 0.750]", "1.000"]
