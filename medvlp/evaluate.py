@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from medvlp.models.pretrained import WeightsError
     from medvlp.report import results_table, write_run_report
     from medvlp.shards import ShardError
-    from medvlp.shards.atomic import write_text
+    from medvlp.shards.atomic import remove_leftovers, write_text
     from medvlp.training.checkpoints import CheckpointError
 
     settle()
@@ -61,6 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         device = choose_device(config.accelerator, torch.cuda.is_available())
         rows: list[dict[str, Any]] = []
         with claim(folder, "eval"):
+            remove_leftovers(folder)
             for path in config.checkpoints:
                 measured = load_measured(path, device, config, cache)
                 train, unknown = training_splits(path)
