@@ -61,8 +61,7 @@ def is_known(key, keys):
     )
 
 
-COMING = {"encoding", "separator", "quotes"}
-OPTIONS = COMING | {option for source in SOURCES for option in _options_of(_constructor(source))}
+OPTIONS = {option for source in SOURCES for option in _options_of(_constructor(source))}
 
 
 def texts_of(path):
