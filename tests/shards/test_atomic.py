@@ -14,7 +14,9 @@ IN_FOLDERS_OF_THEIR_OWN = {
     "medvlp/export.py",  # a folder beside, renamed when all is in it
     "medvlp/hub/assistant.py",
     "medvlp/hub/gate.py",
-    "medvlp/models/clip.py",  # a temporary folder
+    "medvlp/hub/open_clip_folder.py",
+    "medvlp/models/clip_sources.py",  # temporary folders
+    "medvlp/models/text_tower.py",
     "medvlp/models/llava.py",
 }
 
