@@ -247,7 +247,7 @@ def _settle_conflicts(settled: Settled, rows: Rows, copies: Copies, marks: Marks
     keys = rows.keys([row for pair in pairs for row in (pair.row, pair.other)])
     for pair, key, other in zip(pairs, keys[::2], keys[1::2], strict=True):
         split, other_split = (SPLITS[settled.split_N[row]] for row in (pair.row, pair.other))
-        page = {"key": key, "split": split, "other": other, "other_split": other_split}
+        page: dict[str, Any] = {"key": key, "split": split, "other": other, "other_split": other_split}
         page |= {"match": pair.match, "labels": pair.labels}
         settled.conflicts.append(page)
         if len(settled.conflicts) <= PAIRS_SHOWN:

@@ -38,7 +38,7 @@ class Limits:
     """Correlation of the aligned thumbnails."""
     min_detail: float = 0.75
     """Correlation of their fine structure, which two smooth pictures, or two patients, do not share."""
-    min_agreement: float = 0.986
+    min_agreement: float = 0.991
     """Correlation of fine structure place by place, which neighbouring slices do not share, see residuals.py."""
 
 
@@ -190,7 +190,11 @@ def compared(
     is_close_P = (score_P >= limits.min_likeness) & (detail_P >= limits.min_detail)
     for is_small in (False, True):
         close = np.flatnonzero(is_close_P & ((sides_P < LARGE) == is_small))
-        pair = [t_PSS[close] for t_PSS in (a_PSS, b_PSS)]
-        agree = agreement(*(map(halved, pair) if is_small else pair), placing_P4[close]) >= limits.min_agreement
+        ours_PSS, theirs_PSS = a_PSS[close], b_PSS[close]
+        if is_small:
+            agreement_P = agreement(halved(ours_PSS), halved(theirs_PSS), placing_P4[close])
+        else:
+            agreement_P = agreement(ours_PSS, theirs_PSS, placing_P4[close])
+        agree = agreement_P >= limits.min_agreement
         found_P[close[agree]] = score_P[close[agree]]
     return found_P

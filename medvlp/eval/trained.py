@@ -61,7 +61,7 @@ def by_part(metrics: Mapping[str, Metric], trained_N: Array | None) -> dict[str,
     parted: dict[str, tuple[Metric, int | None]] = {}
     for name, metric in metrics.items():
         parted[name] = (metric, None)
-        for part, member_N in ((IN_TRAIN, trained_N), (NOT_IN_TRAIN, ~trained_N)):
+        for part, member_N in ((IN_TRAIN, trained_N), (NOT_IN_TRAIN, np.logical_not(trained_N))):
             parted[f"{name}_{part}"] = (partial(_of, metric, member_N), int(member_N.sum()))
     return parted
 

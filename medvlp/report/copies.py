@@ -63,8 +63,12 @@ def conflicts(folder: Path) -> list[Conflict]:
     with explained(path):
         return [
             Conflict(
-                *(str(row[name]) for name in ("key", "split", "other", "other_split", "match")),
-                labels="; ".join(f"{name}: {ours} or {theirs}" for name, (ours, theirs) in row["labels"].items()),
+                str(row["key"]),
+                str(row["split"]),
+                str(row["other"]),
+                str(row["other_split"]),
+                str(row["match"]),
+                "; ".join(f"{name}: {ours} or {theirs}" for name, (ours, theirs) in row["labels"].items()),
             )
             for row in read_rows(path)
         ]

@@ -32,7 +32,7 @@ def test_copies_beside_neighbouring_slices_and_other_heads(test_data, tmp_path):
 @pytest.mark.slow
 def test_copies_among_all_slices_of_heads_and_chests(test_data, tmp_path, capsys):
     """Slices a millimetre apart of the template and five heads, and of six chests; the figures are docs/results.md's."""
-    pictures = neighbours(test_data, range(6), range(70, 110), 6, range(10, 54, 2))
+    pictures = neighbours(test_data, range(6), range(90, 110), 6, range(10, 54, 4))
     precision, recall, wrong = precision_and_recall(tmp_path / "marks", pictures, 1)
     with capsys.disabled():
         print(
