@@ -170,7 +170,7 @@ def _parted(
     """After each column, its values of items that were trained on, and of the others."""
     if trained_N is None or not is_divided(trained_N):
         return columns
-    parts = {"": np.ones_like(trained_N), f"_{IN_TRAIN}": trained_N, f"_{NOT_IN_TRAIN}": ~trained_N}
+    parts = {"": np.ones_like(trained_N), f"_{IN_TRAIN}": trained_N, f"_{NOT_IN_TRAIN}": np.logical_not(trained_N)}
     return {
         name + part: [value if is_member else None for value, is_member in zip(column, member_N, strict=True)]
         for name, column in columns.items()
