@@ -4,6 +4,7 @@ import errno
 import fcntl
 import os
 import socket
+import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -41,7 +42,7 @@ def kind_of(folder: Path) -> str:
     for verb, names in MARKS.items():
         if any((folder / name).exists() for name in names):
             return verb
-    with suppress(OSError, ValueError, yaml.YAMLError, AttributeError):
+    with suppress(OSError, ValueError, yaml.YAMLError, AttributeError, TypeError, RecursionError):
         verb = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")).get("verb")
         return verb if verb in NAMES else ""
     return ""
@@ -93,8 +94,7 @@ def claim(folder: Path, verb: str, key: str = "output", shared: bool = False) ->
 def _lock(folder: Path, verb: str, key: str, shared: bool) -> int:
     while True:
         folder.mkdir(parents=True, exist_ok=True)
-        # Opened to write: network file systems lock nothing else between machines.
-        handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+        handle = _open_lock(folder / LOCK)
         try:
             fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
             if os.path.samestat(os.fstat(handle), os.stat(folder / LOCK)):
@@ -117,6 +117,26 @@ def _lock(folder: Path, verb: str, key: str, shared: bool) -> int:
                 raise ClaimError(f"{folder} is in use by {holder}; wait for it, or give another {key}") from None
             raise
         os.close(handle)
+
+
+def _open_lock(path: Path) -> int:
+    """The lock's file, and no other: it is written to, and a folder from elsewhere may have a link in its place.
+
+    Raises:
+        ClaimError: something else has its name.
+    """
+    try:
+        # Opened to write: network file systems lock nothing else between machines.
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.EISDIR):
+            raise ClaimError(f"{path} is a link or a folder, expected a file of ours: delete it") from None
+        raise
+    found = os.fstat(handle)
+    if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
+        os.close(handle)
+        raise ClaimError(f"{path} is no plain file, or has a second name, expected a file of ours: delete it")
+    return handle
 
 
 def _close_in_child() -> None:

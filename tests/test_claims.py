@@ -65,6 +65,25 @@ def test_what_was_made_and_stayed_empty_goes_again(tmp_path):
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["config.yaml"]
 
 
+def test_a_lock_that_is_something_else_is_neither_written_to_nor_waited_for(tmp_path):
+    """A folder from elsewhere may have a link to one's own file in its place."""
+    own = tmp_path / "own.txt"
+    own.write_text("not to be lost")
+    folder = tmp_path / "run"
+    folder.mkdir()
+    for plant in (lambda path: path.symlink_to(own), lambda path: path.hardlink_to(own), os.mkfifo, os.mkdir):
+        plant(folder / LOCK)
+        refuse(folder, r"\.lock is .*, expected a file of ours: delete it", "train")
+        (folder / LOCK).rmdir() if (folder / LOCK).is_dir() else (folder / LOCK).unlink()
+    assert own.read_text() == "not to be lost"
+
+
+@pytest.mark.parametrize("text", ["[" * 5000, "verb: [train]", "- verb", "verb: !!python/name:os.system"])
+def test_a_configuration_of_nobody_is_no_kind(text, tmp_path):
+    (tmp_path / "config.yaml").write_text(text)
+    assert kind_of(tmp_path) == ""
+
+
 def test_several_share_and_one_alone_does_not_join_them(tmp_path):
     with claim(tmp_path / "out", "prep", shared=True), claim(tmp_path / "out", "prep", shared=True):
         refuse(tmp_path / "out", "in use", "prep")
