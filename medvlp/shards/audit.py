@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from medvlp.shards.errors import BadSample, ShardError
-from medvlp.shards.index import open_index
+from medvlp.shards.index import index_bytes, open_index
 from medvlp.shards.schema import Sample, from_members, to_members
 from medvlp.shards.writer import columns_of, member_header
 
@@ -36,9 +36,12 @@ def audit_shard(
     members, broken, foreign = _walk(folder / tar)
     faults: list[Fault] = []
     try:
-        index = [
-            (s, n.decode("ascii", "replace"), o, z, c) for s, n, o, z, c in open_index(folder / index_name).tolist()
-        ]
+        raw = open_index(folder / index_name).tolist()
+        index = [(s, n.decode("ascii", "replace"), o, z, c) for s, n, o, z, c in raw]
+        if not index_changed and (folder / index_name).read_bytes() != index_bytes(raw):
+            faults.append(
+                (index_name, "not_as_written", "its header, or what stands behind its rows, is not the writer's")
+            )
     except (OSError, ValueError, EOFError) as error:
         return [(index_name, "wrong_index", f"cannot be opened: {error}")]
     # Who is who: the table's keys if they are usable, else the names in the tar.
@@ -98,6 +101,8 @@ def _walk(path: Path) -> tuple[Places, str, list[str]]:
                     )
                 if member.name in members:
                     foreign.append(f"{member.name!r} comes twice")
+                if os.pread(file.fileno(), -end % tarfile.BLOCKSIZE, end).strip(b"\0"):
+                    foreign.append(f"{member.name!r}: bytes stand between its end and the next member")
                 members[member.name] = (member.offset_data, member.size)
                 position = end
     except (tarfile.TarError, OSError, MemoryError, OverflowError, ValueError) as error:
@@ -106,7 +111,7 @@ def _walk(path: Path) -> tuple[Places, str, list[str]]:
         return members, f"{what}, near byte {position}, after {len(members)} members", foreign
     # tarfile takes a bad header after the first member for the end of the archive: look at what follows.
     with open(path, "rb") as file:
-        file.seek(-(-position // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE)
+        blocks = file.seek(-(-position // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE)
         follows = file.read(tarfile.BLOCKSIZE)
         broken = ""
         if not follows:
@@ -114,6 +119,9 @@ def _walk(path: Path) -> tuple[Places, str, list[str]]:
         elif follows.strip(b"\0"):
             at = file.tell() - len(follows)
             broken = f"the header at byte {at} is not one; readers stop there, after {len(members)} members"
+        written = -(-(blocks + 2 * tarfile.BLOCKSIZE) // tarfile.RECORDSIZE) * tarfile.RECORDSIZE
+        if not broken and (size != written or file.read(tarfile.RECORDSIZE).strip(b"\0")):
+            foreign.append(f"behind its end, at byte {blocks}, stands what no reader sees")
     return members, broken, foreign
 
 

@@ -168,6 +168,9 @@ def _read_rows(path: Path) -> list[dict[str, Any]]:
         raise ShardError(
             f"has columns that the writer does not write: {', '.join(map(repr, extra)) or 'one comes twice'}"
         )
+    if table.schema.metadata:
+        notes = ", ".join(repr(name) for name in table.schema.metadata)
+        raise ShardError(f"has notes that the writer does not write: {notes[:200]}")
     for number, row in enumerate(rows):
         for name, kind in COLUMNS.items():
             if not isinstance(row[name], kind):

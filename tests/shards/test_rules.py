@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from medvlp.shards import BadSample, ShardDataset, ShardError, read_manifest, verify
+from medvlp.shards.index import open_index
 from medvlp.shards.sums import SUMS, write_sums
 from medvlp.verify import main
 from tests.shards.folders import make_sample, plant, rebuild_index, rebuild_tar, sign_again, write_folder
@@ -133,6 +134,45 @@ def test_headers_that_the_writer_never_writes(dataset, change):
         plant(dataset / "test", alter)
     details = [f.detail for f in verify(dataset) if f.problem == "not_as_written"]
     assert any("its header has a type, owner, time or mode that the writer never gives" in d for d in details)
+
+
+def behind_the_index(folder):
+    with open(folder / "000000.idx", "ab") as file:
+        file.write(b"payload")
+
+
+def behind_the_tar(folder):
+    with open(folder / "000000.tar", "ab") as file:
+        file.write(b"payload".ljust(tarfile.RECORDSIZE, b"\0"))
+
+
+def in_the_last_record(folder):
+    with open(folder / "000000.tar", "r+b") as file:
+        file.seek(-7, os.SEEK_END)
+        file.write(b"payload")
+
+
+def between_members(folder):
+    with open(folder / "000000.tar", "r+b") as file:
+        file.seek(open_index(folder / "000000.idx")[1]["offset"] - 3 * tarfile.BLOCKSIZE // 2)
+        file.write(b"payload")
+
+
+@pytest.mark.parametrize(
+    ("hide", "file"),
+    [(behind_the_index, "idx"), (behind_the_tar, "tar"), (in_the_last_record, "tar"), (between_members, "tar")],
+)
+def test_bytes_where_no_reader_looks(dataset, hide, file):
+    hide(dataset / "test")
+    sign_again(dataset / "test")
+    assert problems(dataset) == {(f"test/000000.{file}", "not_as_written")}
+
+
+def test_notes_in_the_table(dataset):
+    path = dataset / "test/samples.parquet"
+    pq.write_table(pq.read_table(path).replace_schema_metadata({"author": "somebody"}), path)
+    sign_again(dataset / "test")
+    assert problems(dataset) == {("test/samples.parquet", "broken_table")}
 
 
 def test_members_in_another_order(dataset):
