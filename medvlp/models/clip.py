@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from medvlp.models.pretrained import files_hash, relocatable, weights_hash
-from medvlp.models.text_tower import TOKENIZER_FILES
+from medvlp.models.text_tower import CONFIG, TOKENIZER_FILES
 
 
 @dataclass
@@ -89,7 +89,8 @@ class ClipEncoder:
         self.clip, self.device = clip, torch.device(device)
         self.transform = clip.transform
         weights = identity or weights_hash(clip.model.state_dict())
-        described = (json.dumps(part, sort_keys=True) for part in (clip.model_cfg, clip.preprocess))
+        parts = (clip.model_cfg, clip.preprocess, clip.text_files.get(CONFIG))
+        described = (json.dumps(part, sort_keys=True) for part in parts)
         self.identity = ":".join([weights, *described, clip.tokenizer_identity["sha256"]])
 
     @property

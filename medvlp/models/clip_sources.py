@@ -5,7 +5,6 @@ import json
 import logging
 import math
 import tempfile
-from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from difflib import get_close_matches
 from pathlib import Path
@@ -22,6 +21,7 @@ from medvlp.models.text_tower import (
     check_text,
     clip_tokenizer,
     handed,
+    stated_files,
     text_files,
     text_model,
     tower_config,
@@ -77,6 +77,8 @@ def named_description(name: str) -> dict[str, Any]:
         path = Path(resolve(name))
         if not path.is_file():
             raise WeightsError(f"{where}: no such file")
+        if ":" in path.stem:  # open_clip would look for a folder or a hub's model of this name instead
+            raise WeightsError(f"{where}: give the file a name without a colon")
         try:
             description = json.loads(path.read_text("utf-8"))
         except ValueError as error:
@@ -120,9 +122,7 @@ def named_text(
     return files, handed(config, text_model(config, pooler, "" if filled else tower))
 
 
-def from_description(
-    model_cfg: Any, preprocess: Any, files: Mapping[str, str], tokenizer_name: str, where: str
-) -> Clip:
+def from_description(model_cfg: Any, preprocess: Any, files: Any, tokenizer_name: str, where: str) -> Clip:
     """A model with random weights from what a checkpoint says of it, by open_clip's own reader of model folders.
 
     Raises:
@@ -130,6 +130,7 @@ def from_description(
     """
     model_cfg, preprocess = clip_description(model_cfg, where), preprocess_description(preprocess, where)
     text_cfg = model_cfg["text_cfg"]
+    files = stated_files(files, text_cfg, where)
     tower: AbstractContextManager[None] = nullcontext()
     if text_cfg.get("hf_model_name"):
         config = tower_config(files, where)
@@ -142,7 +143,7 @@ def from_description(
             model = open_clip.create_model(f"local-dir:{folder}", load_weights=False, pretrained_text=False)
         finally:
             logging.disable(logging.NOTSET)
-    return described(model, model_cfg, preprocess, dict(files), tokenizer_name)
+    return described(model, model_cfg, preprocess, files, tokenizer_name)
 
 
 def described(

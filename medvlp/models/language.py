@@ -19,7 +19,7 @@ from transformers import (
 )
 from transformers.utils import cached_file
 
-from medvlp.models.pretrained import WeightsError, first_line, resolve
+from medvlp.models.pretrained import WeightsError, first_line, refuse_adapter, resolve
 
 GGUF = ".gguf"
 CAUSAL = ("ForCausalLM", "LMHeadModel")
@@ -144,6 +144,7 @@ def _load(
         **source,
     )
     model, found = loaded
+    refuse_adapter(model, reference)
     if found["missing_keys"] or found["mismatched_keys"]:
         missing = sorted(found["missing_keys"])[:3]
         raise WeightsError(f"{reference} lacks weights of its model: {missing}, {found['mismatched_keys']}")

@@ -65,6 +65,18 @@ def relocatable(reference: str) -> str:
     return path.resolve().name if is_local else reference
 
 
+def refuse_adapter(model: object, reference: str) -> None:
+    """transformers puts an adapter that lies beside weights into the model without a word; no description would tell of it.
+
+    Raises:
+        WeightsError: it has.
+    """
+    if getattr(model, "_hf_peft_config_loaded", False):
+        raise WeightsError(
+            f"{reference} has an adapter (adapter_config.json) beside its weights; merge it into them, or take it away"
+        )
+
+
 def load_tensors(reference: str) -> dict[str, Tensor]:
     """Tensors by name from a .safetensors file, or from a PyTorch file that holds nothing but tensors.
 

@@ -20,7 +20,7 @@ from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
 from transformers import CONFIG_MAPPING, AutoConfig, AutoModel, AutoTokenizer, PreTrainedConfig
 
 from medvlp.models.descriptions import config_description, tokenizer_files
-from medvlp.models.pretrained import WeightsError, first_line, resolve
+from medvlp.models.pretrained import WeightsError, first_line, refuse_adapter, resolve
 
 KINDS = tuple(arch_dict)
 """transformers' model types that open_clip can take."""
@@ -52,7 +52,7 @@ def text_files(reference: str, tower: bool = True) -> dict[str, str]:
                 )
             description = config_description(config.to_dict(), KINDS, reference)
             description.pop("dtype", None)  # whatever it was published in, it is trained and opened in single precision
-            files[CONFIG] = json.dumps(description, indent=2) + "\n"
+            files[CONFIG] = config_text(description)
         tokenizer: Any = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
         with tempfile.TemporaryDirectory() as folder:
             tokenizer.save_pretrained(folder)
@@ -62,18 +62,46 @@ def text_files(reference: str, tower: bool = True) -> dict[str, str]:
     return {**files, **tokenizer_files(written, TOKENIZER_FILES, reference)}
 
 
+def stated_files(files: Any, text_cfg: Mapping[str, Any], where: str) -> dict[str, str]:
+    """A text tower's files as a checkpoint states them, with nothing in them but what is passed on.
+
+    Raises:
+        WeightsError: no texts by name, or what the architecture needs is not among them or damaged.
+    """
+    kept = tokenizer_files(files, (CONFIG, *TOKENIZER_FILES), where)
+    if text_cfg.get("hf_model_name"):
+        kept[CONFIG] = config_text(tower_description(kept, where))
+    if text_cfg.get("hf_tokenizer_name") and "tokenizer.json" not in kept:
+        raise WeightsError(f"{where}: its tokenizer.json is missing")
+    return kept
+
+
+def config_text(description: Mapping[str, Any]) -> str:
+    """A description as config.json has it."""
+    return json.dumps(description, indent=2) + "\n"
+
+
+def tower_description(files: Mapping[str, str], where: str) -> dict[str, Any]:
+    """What the config.json of a text tower may say.
+
+    Raises:
+        WeightsError: there is none, or it is not one that open_clip can take.
+    """
+    try:
+        return config_description(json.loads(files[CONFIG]), KINDS, f"{where}: {CONFIG}")
+    except (KeyError, ValueError, RecursionError) as error:
+        if isinstance(error, WeightsError):
+            raise
+        raise WeightsError(f"{where}: its text tower's {CONFIG} is missing or damaged") from None
+
+
 def tower_config(files: Mapping[str, str], where: str) -> PreTrainedConfig:
     """The configuration in a text tower's files.
 
     Raises:
         WeightsError: there is none, or it is not one that open_clip can take.
     """
-    try:
-        description = config_description(json.loads(files[CONFIG]), KINDS, f"{where}: {CONFIG}")
-    except (KeyError, ValueError) as error:
-        if isinstance(error, WeightsError):
-            raise
-        raise WeightsError(f"{where}: its text tower's {CONFIG} is missing or damaged") from None
+    description = tower_description(files, where)
     config: PreTrainedConfig = CONFIG_MAPPING[description.pop("model_type")].from_dict(description)
     return config
 
@@ -99,6 +127,7 @@ def text_model(config: PreTrainedConfig, pooler: str, reference: str = "") -> An
             **arguments,
         )
     model, found = loaded
+    refuse_adapter(model, reference)
     missing = sorted(found["missing_keys"])
     if missing and all("pooler" in name for name in missing):
         raise WeightsError(

@@ -25,7 +25,7 @@ from transformers import (
 from medvlp.models.clip import Clip, preprocess_settings
 from medvlp.models.convert import clip_vision_model, timm_vision_config, timm_vision_model
 from medvlp.models.descriptions import is_timm
-from medvlp.models.pretrained import WeightsError, first_line, resolve, weights_hash
+from medvlp.models.pretrained import WeightsError, first_line, refuse_adapter, resolve, weights_hash
 from medvlp.models.processors import clip_processor, published_processor
 from medvlp.models.vision import CLASSIFIERS, load_trunk
 
@@ -195,6 +195,7 @@ def _load(kind: type[PreTrainedModel], place: str, config: PreTrainedConfig, ref
         output_loading_info=True,
     )
     model, found = loaded
+    refuse_adapter(model, reference)
     if found["missing_keys"] or found["mismatched_keys"]:
         missing = sorted(found["missing_keys"])[:3]
         raise WeightsError(f"{reference} lacks weights of its tower: {missing}, {found['mismatched_keys']}")

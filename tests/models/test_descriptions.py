@@ -9,6 +9,7 @@ import open_clip
 import pytest
 import transformers
 
+from medvlp.models.clip_sources import named
 from medvlp.models.descriptions import (
     checked,
     clip_description,
@@ -62,6 +63,17 @@ def test_what_is_not_listed_is_refused_by_file_and_key(change, said):
     with pytest.raises(WeightsError, match=r"^file\.json: ") as error:
         clip_description({**TINY, **change}, "file.json")
     assert said in str(error.value)
+
+
+def test_a_files_name_is_no_other_description(tmp_path, monkeypatch):
+    """Under this name open_clip would take the folder's description, which nobody has looked at."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "evil").mkdir()
+    (tmp_path / "evil/open_clip_config.json").write_text(json.dumps({"model_cfg": {**TINY, "embed_dim": 8}}))
+    (tmp_path / "local-dir:evil.json").write_text(json.dumps(TINY))
+    for name in ("local-dir:evil.json", f"{tmp_path}/local-dir:evil.json"):
+        with pytest.raises(WeightsError, match="give the file a name without a colon"):
+            named(name)
 
 
 def test_a_configuration_keeps_the_fields_of_its_class_alone():

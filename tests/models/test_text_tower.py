@@ -1,13 +1,15 @@
 """Which text towers, lengths, poolers and image sizes can be trained is known before anything is, and said by name."""
 
 import json
+import re
+from dataclasses import replace
 
 import pytest
 import torch
 from transformers import CONFIG_MAPPING
 
-from medvlp.models.clip import preprocess_settings
-from medvlp.models.clip_sources import architecture, composed
+from medvlp.models.clip import ClipEncoder, preprocess_settings
+from medvlp.models.clip_sources import architecture, composed, from_description
 from medvlp.models.pretrained import WeightsError, relocatable
 from medvlp.models.text_tower import KINDS, positions, text_files, tower_config
 from medvlp.models.trial import longest_text, try_towers
@@ -81,6 +83,51 @@ def test_the_towers_own_weights_are_taken_and_missing_ones_refused(tmp_path):
         WeightsError, match=r"has no weights of a pooler, .* use cls_last_hidden_state_pooler or mean_pooler"
     ):
         clip(folder, "cls_pooler")
+
+
+def test_files_that_a_checkpoint_states_are_data(tmp_path):
+    """They are written into what is exported, where others open them."""
+    made = clip(tiny_text_tower(tmp_path))
+    card = (made.model_cfg, made.preprocess)
+    again = from_description(*card, made.text_files, "x", "a.ckpt")
+    assert again.text_files == made.text_files
+    assert again.tokenizer_identity["sha256"] == made.tokenizer_identity["sha256"]
+    planted = {"config.json": {"attn_implementation": "evil/kernel", "quantization_config": {"quant_method": "gptq"}}}
+    planted["tokenizer_config.json"] = {"tokenizer_file": "/etc/passwd"}
+    files = {**made.text_files, "../escape.txt": "x"}
+    for name, extra in planted.items():
+        files[name] = json.dumps(
+            {**json.loads(files[name]), **extra, "auto_map": {"AutoModel": "evil/repo--planted.M"}}
+        )
+    assert from_description(*card, files, "x", "a.ckpt").text_files == made.text_files
+    for change, said in (
+        ({"config.json": None}, "expected texts by name"),
+        ({"config.json": "[" * 5000}, "config.json is missing or damaged"),
+        ({"config.json": json.dumps({"model_type": "planted"})}, "model_type='planted', expected one of"),
+        ({"tokenizer_config.json": "{"}, "tokenizer_config.json is not JSON"),
+    ):
+        with pytest.raises(WeightsError, match=re.escape(said)):
+            from_description(*card, {**made.text_files, **change}, "x", "a.ckpt")
+    with pytest.raises(WeightsError, match=r"a\.ckpt: its tokenizer\.json is missing"):
+        from_description(*card, {"config.json": made.text_files["config.json"]}, "x", "a.ckpt")
+
+
+def test_equal_weights_under_another_configuration_are_another_encoder(tmp_path):
+    made = clip(tiny_text_tower(tmp_path))
+    other = json.dumps({**json.loads(made.text_files["config.json"]), "hidden_act": "relu"})
+    edited = replace(made, text_files={**made.text_files, "config.json": other})
+    assert ClipEncoder(edited).identity != ClipEncoder(made).identity
+
+
+def test_adapters_beside_weights_are_refused(tmp_path):
+    """transformers would put them into the tower, and no description would tell of them."""
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModel
+
+    folder = tiny_text_tower(tmp_path)
+    get_peft_model(AutoModel.from_pretrained(folder), LoraConfig(r=1, target_modules=["query"])).save_pretrained(folder)
+    with pytest.raises(WeightsError, match=r"has an adapter \(adapter_config\.json\) beside its weights; merge it"):
+        clip(folder)
 
 
 def test_poolers_paddings_and_vocabularies_that_cannot_work_are_refused(tmp_path):
