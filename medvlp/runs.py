@@ -187,6 +187,23 @@ def starting_point(config: TrainConfig, folder: Path) -> Path | None:
         raise ConfigError(str(error)) from None
 
 
+def check_unchanged(config: TrainConfig, folder: Path, checkpoint: Path | None) -> None:
+    """The folder is as it was when the command began: before it was claimed, and while earlier stages ran, others could
+    train there.
+
+    Raises:
+        ConfigError: a run has begun in it, or has gone on.
+    """
+    if config.resume not in ("none", "auto"):
+        return
+    found = starting_point(config, folder)
+    if found != checkpoint:
+        raise ConfigError(
+            f"{folder}: another command has trained there since this one began (its checkpoint is {found} now); "
+            f"start again, or choose another run_name"
+        )
+
+
 def check_same_run(config: TrainConfig, checkpoint: Path, total_steps: int) -> None:
     """A resumed run goes on as it began: same seed, model, objective, optimizer, order and batch. What may change, and
     has, is said.

@@ -17,7 +17,7 @@ from medvlp.claims import claim
 from medvlp.config import ConfigError, TrainConfig, as_dict, expand_grid, load_task
 from medvlp.listing import verb_help
 from medvlp.process import FAULT, STOPPED
-from medvlp.runs import Run, check_same_run, facts, runs_of
+from medvlp.runs import Run, check_same_run, check_unchanged, facts, runs_of
 from medvlp.shards import ShardError
 
 if TYPE_CHECKING:
@@ -122,6 +122,7 @@ def train(config: TrainConfig, folder: Path, checkpoint: Path | None, peers: "Pe
             try:
                 if RANK == 0:
                     held.enter_context(claim(folder, "train", "run_name"))
+                    check_unchanged(config, folder, checkpoint)
                 ready = Ready(config, folder, checkpoint, status)
             except Exception as error:
                 message, code = explained(error)

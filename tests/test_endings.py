@@ -8,13 +8,16 @@ from pathlib import Path
 
 import pytest
 
+from medvlp import train
 from medvlp.claims import LOCK, claim
 from medvlp.evaluate import main as evaluate
+from medvlp.runs import runs_of
 from tests.assistants import vqa_samples
 from tests.datasets import pairs, write_split
 from tests.models.tiny import tiny_architecture
 from tests.runs import equal, finish, losses, rows, run_here, start, tiny_words, wait_for_step, weights
 from tests.test_process import wait_until_gone
+from tests.training.saved import save as saved
 
 LONG = ["trainer.max_steps=4000", "trainer.checkpoint_every=1000"]
 
@@ -100,6 +103,23 @@ def test_a_folder_that_is_in_use_or_of_another_kind_is_refused_by_name(folder, w
     assert evaluate([*given, f"output={folder}/runs/trained"]) == 1
     assert "trained holds a training run; medvlp eval does not write into it" in capsys.readouterr().err
     assert (folder / "runs/trained/config.yaml").read_text() == "verb: train\n"
+
+
+@pytest.mark.parametrize("resume", ["none", "auto"])
+def test_what_others_train_before_the_folder_is_claimed_is_not_written_over(resume, folder, words, capsys, monkeypatch):
+    """Libraries take seconds to load, and earlier stages hours."""
+    run = folder / f"runs/raced-{resume}"
+
+    def meanwhile(words):
+        runs = runs_of(words)
+        saved(run / "checkpoints/last.ckpt", step=5)
+        (run / "metrics.jsonl").write_text('{"step": 5}\n')
+        return runs
+
+    monkeypatch.setattr(train, "runs_of", meanwhile)
+    assert run_here([*words, f"run_name={run.name}", f"resume={resume}"]) == 1
+    assert re.search("exists; choose another|another command has trained there", capsys.readouterr().err)
+    assert (run / "metrics.jsonl").read_text() == '{"step": 5}\n'
 
 
 @pytest.mark.parametrize("ranks", [3, 16])
