@@ -4,6 +4,7 @@ import pytest
 
 from medvlp.build import trained
 from medvlp.build.trained import training_splits
+from medvlp.config import as_dict, compose
 from medvlp.shards import Sample, ShardDataset
 from medvlp.training.checkpoints import CheckpointError
 from tests.shards.folders import write_folder
@@ -25,20 +26,30 @@ def checkpoints(tmp_path, monkeypatch):
     return contents
 
 
-def content(sources, manifests=None, **config):
+CLIP, CHAT = ["model=open_clip", "model.name=ViT-B-32"], ["model=llava", "objective=instruct"]
+
+
+def content(sources, manifests=None, words=CLIP):
     state = [{"manifests": manifests}] if manifests else []
+    given = [*words, "run_name=x", "trainer.max_steps=1", *(f"data.sources.{n}.path={p}" for n, p in sources.items())]
     return {
-        "medvlp": {"config": {"data": {"sources": {n: {"path": str(p)} for n, p in sources.items()}}, **config}},
+        "medvlp": {"config": as_dict(compose("train", given))},
         "loops": {"fit_loop": {"state_dict": {"combined_loader": state}}},
     }
 
 
 def test_earlier_stages_count_too(checkpoints, tmp_path):
-    checkpoints["b.ckpt"] = content({"s": tmp_path / "second/train"}, init_from="a.ckpt")
-    checkpoints["a.ckpt"] = content({"s": tmp_path / "first/train"}, model={"tower": {"source": "clip.ckpt"}})
+    checkpoints["b.ckpt"] = content({"s": tmp_path / "second/train"}, words=[*CLIP, "init_from=a.ckpt"])
+    checkpoints["a.ckpt"] = content(
+        {"s": tmp_path / "first/train"}, words=[*CHAT, "model.tower.source=clip.ckpt", "init_from=odd.ckpt"]
+    )
+    checkpoints["odd.ckpt"] = {"medvlp": {"config": {"model": {"kind": "clip"}, "data": "x"}}}
     splits, unknown = training_splits("b.ckpt")
     assert [split.folder.parent.name for split in splits] == ["second", "first"]
-    assert unknown == ["what clip.ckpt was trained on, which is not here"]
+    assert unknown == [
+        "what odd.ckpt was trained on, which does not say so",
+        "what clip.ckpt was trained on, which is not here",
+    ]
 
 
 def test_what_is_gone_or_has_changed_is_said(checkpoints, tmp_path):

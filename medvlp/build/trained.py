@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from medvlp.build.data import open_shards
+from medvlp.config import ConfigError, LlavaConfig, TrainConfig, from_dict
 from medvlp.shards import ShardDataset, ShardError
 from medvlp.training.checkpoints import CheckpointError, load_checkpoint
 
@@ -26,16 +27,17 @@ def training_splits(path: str) -> tuple[list[ShardDataset], list[str]]:
         seen.add(checkpoint.resolve())
         try:
             content = load_checkpoint(checkpoint)
-        except CheckpointError:
+            config = from_dict(content["medvlp"]["config"])
+        except (CheckpointError, ConfigError) as error:
             if checkpoint == Path(path):
-                raise
-            unknown.append(f"what {checkpoint} was trained on, which is not here")
+                raise CheckpointError(str(error)) from None
+            why = "is not here" if isinstance(error, CheckpointError) else "does not say so"
+            unknown.append(f"what {checkpoint} was trained on, which {why}")
             continue
-        config = content["medvlp"]["config"]
         waiting += earlier(config)
         hashes = _manifests(content)
-        for name, source in (config.get("data") or {}).get("sources", {}).items():
-            folder = Path(str(source.get("path", "")))
+        for name, source in config.data.sources.items():
+            folder = Path(source.path)
             try:
                 dataset = open_shards(str(folder))
             except ShardError:
@@ -57,8 +59,7 @@ def _manifests(content: dict[str, Any]) -> dict[str, str]:
         return {}
 
 
-def earlier(config: dict[str, Any]) -> list[str]:
+def earlier(config: TrainConfig) -> list[str]:
     """Checkpoints that a run began with: all of it, or a vision tower."""
-    tower = (config.get("model") or {}).get("tower")
-    named = [config.get("init_from"), tower.get("source") if isinstance(tower, dict) else None]
-    return [str(name) for name in named if str(name or "").endswith(".ckpt")]
+    named = [config.init_from, config.model.tower.source if isinstance(config.model, LlavaConfig) else ""]
+    return [name for name in named if name.endswith(".ckpt")]

@@ -158,7 +158,7 @@ def from_dict(values: dict[str, Any]) -> TrainConfig:
                 raise ConfigError(f"{group}.kind={kind!r} is unknown here; known: {sorted(bases)}")
             node[group] = OmegaConf.structured(bases[kind])
         return _to_object(OmegaConf.merge(node, values))
-    except (OmegaConfBaseException, KeyError, TypeError) as error:
+    except (OmegaConfBaseException, KeyError, TypeError, RecursionError) as error:
         raise ConfigError(f"not a training configuration: {_first_line(error)}") from None
 
 

@@ -102,6 +102,9 @@ def misshapen(content: Mapping[str, Any]) -> Iterator[str]:
     model = config.get("model") if isinstance(config, dict) else None
     if not isinstance(model, dict) or not isinstance(model.get("kind"), str):
         yield "medvlp.config.model.kind should be a string"
+    assistant = card.get("assistant", {})
+    if not isinstance(assistant, dict) or not isinstance(assistant.get("lora", {}), dict):
+        yield "medvlp.assistant and its lora should be dicts"
     step = content.get("global_step")
     if not isinstance(step, int) or isinstance(step, bool) or step < 0:
         yield "global_step should be a number of steps"

@@ -110,6 +110,11 @@ def test_a_foreign_dict_is_refused():
         from_dict({**values, "objective": {"kind": "other"}})
     with pytest.raises(ConfigError, match="optim"):
         from_dict({**values, "optim": {**values["optim"], "momentum": 1}})
+    deep: dict = {}
+    for _ in range(3000):
+        deep = {"a": deep}
+    with pytest.raises(ConfigError, match="not a training configuration"):
+        from_dict({**values, "data": {**values["data"], "sources": deep}})
 
 
 def test_a_grid_recipe_gives_a_run_of_its_own_name_for_each_cell():

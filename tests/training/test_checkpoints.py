@@ -136,6 +136,8 @@ def test_a_file_that_changes_after_it_was_found_sound_is_looked_at_again(tmp_pat
         (lambda c: c["medvlp"].pop("weights_sha256"), "weights_sha256 should be a string"),
         (lambda c: c["medvlp"].update(config="x"), "medvlp.config.model.kind should be a string"),
         (lambda c: c["medvlp"]["config"].update(model={"kind": ["clip"]}), "model.kind should be a string"),
+        (lambda c: c["medvlp"].update(assistant=None), "medvlp.assistant and its lora should be dicts"),
+        (lambda c: c["medvlp"].update(assistant={"lora": []}), "medvlp.assistant and its lora should be dicts"),
         (lambda c: c.update(global_step="4"), "global_step should be a number of steps"),
     ],
 )
