@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from medvlp.report.files import Row, read_jsonl
+from medvlp.report.files import NotARun, Row, read_jsonl
 from medvlp.report.pictures import Album, Picture
 from medvlp.report.questions import Asked, TypeTable, question_galleries, type_table
 
@@ -69,6 +69,8 @@ def task_details(folder: Path, checkpoint: str, task: str, protocol: dict[str, A
     if not protocol.get("records"):
         return TaskDetails(checkpoint, task, protocol)
     path = folder / protocol["records"]
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise NotARun(f"{folder}: the records of {task} are said to be at {path}, outside of the folder")
     if not path.is_file():
         missing = f"{protocol['records']} is missing: no examples of {task}."
         return TaskDetails(checkpoint, task, protocol, notes=[missing])

@@ -275,6 +275,16 @@ def test_a_malformed_run_is_named_and_the_next_one_is_made(tmp_path, training, c
     assert printed.out == f"{training / 'report.html'}\n"
 
 
+def test_records_outside_of_the_folder_are_not_read(tmp_path):
+    jsonl(tmp_path / "others.jsonl", [{"id": "a", "target": "CT", "prediction": "MRI", "score": 1.0}])
+    folder = tmp_path / "eval"
+    folder.mkdir()
+    for place in ("../others.jsonl", f"{tmp_path}/others.jsonl"):
+        jsonl(folder / "results.jsonl", [result("a.ckpt", "t", "acc1", 0.5, {"records": place})])
+        with pytest.raises(NotARun, match="outside of the folder"):
+            write_run_report(folder)
+
+
 def test_status_without_a_reason(training):
     (training / "status.json").write_text('{"state": "running", "step": 7}')
     assert "Status: running, step 7 The last line" in assert_safe(write_run_report(training)).text
