@@ -87,9 +87,9 @@ def agree(output: Path, plan: Plan, cache: str) -> None:
     path = output / PLAN
     now: dict[str, Any] = {"stages": plan.described(), "tools": plan.tools}
     if path.exists():
-        begun = read_object(path, {"stages", "tools"})
+        begun = read_object(path, stages=list, tools=dict)
         finished = (output / LEDGER).exists()
-        if finished and begun["stages"] != now["stages"] and not read_object(output / LEDGER, {"out"})["out"]:
+        if finished and begun["stages"] != now["stages"] and not read_object(output / LEDGER, out=int)["out"]:
             _unfinish(output)  # nothing came of it: another configuration may have its place
             write_whole(path, encode_json(now, indent=1) + b"\n")
             return
@@ -106,8 +106,10 @@ def agree(output: Path, plan: Plan, cache: str) -> None:
 
 def _unfinish(output: Path) -> None:
     """Take away what makes a folder finished; all else that is there will be written over."""
-    for split in read_object(output / LEDGER, {"splits"})["splits"]:
-        shutil.rmtree(output / split, ignore_errors=True)
+    splits = read_object(output / LEDGER, splits=dict)["splits"]
+    for folder in output.iterdir():  # and nothing else, whatever the ledger calls a split
+        if folder.name in splits:
+            shutil.rmtree(folder, ignore_errors=True)
     (output / LEDGER).unlink()
 
 
@@ -152,13 +154,21 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:12]}…"
 
 
-def read_object(path: Path, keys: set[str]) -> dict[str, Any]:
-    """A JSON object with at least these keys."""
+def read_object(path: Path, **types: type) -> dict[str, Any]:
+    """A JSON object with at least these keys, and values of these types under them; a list is one of objects.
+
+    Raises:
+        PrepError: the file is something else.
+    """
     try:
         content = json.loads(path.read_bytes())
-        lacking = keys - content.keys()
+        lacking = types.keys() - content.keys()
         if lacking:
             raise ValueError(f"it lacks {', '.join(sorted(lacking))}")
-    except (ValueError, AttributeError) as error:
+        for name, kind in types.items():
+            value = content[name]
+            if not isinstance(value, kind) or (kind is list and not all(isinstance(entry, dict) for entry in value)):
+                raise ValueError(f"{name} is {str(value)[:80]!r}")
+    except (ValueError, AttributeError, RecursionError) as error:
         raise PrepError(f"{path} is damaged ({error}); restore it, or prepare into a new folder") from None
     return dict(content)

@@ -173,7 +173,7 @@ def _name(unit: Unit) -> str:
 
 def _finished(output: Path) -> dict[str, Any]:
     """The ledger of a finished folder, whose last files a kill may have left to tidy."""
-    ledger = read_object(output / LEDGER, {"in", "out", "drops", "splits"})
+    ledger = read_object(output / LEDGER, **{"in": int}, out=int, drops=dict, splits=dict)
     for split in ledger["splits"]:
         if not (output / split / MANIFEST).exists():
             raise PrepError(f"{output}: {LEDGER} says finished, but {split}/{MANIFEST} is gone; give a new folder")

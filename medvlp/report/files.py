@@ -25,7 +25,7 @@ def explained(path: Path) -> Iterator[None]:
         yield
     except (NotARun, ShardError):
         raise  # they name what is wrong by themselves
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError, RecursionError) as error:
         problem = f"{type(error).__name__}: {error}"
         raise NotARun(f"{path} is not as medvlp writes it ({problem}); restore it, or make it again") from None
 

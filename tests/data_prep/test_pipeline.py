@@ -273,6 +273,18 @@ def test_a_folder_without_a_single_sample_takes_another_configuration(rocov2, tm
     assert digests(tmp_path / "out") == digests(tmp_path / "straight")
 
 
+def test_a_ledgers_splits_name_no_folder_elsewhere(rocov2, tmp_path):
+    """What makes room for another configuration is the folder's own."""
+    prep(rocov2, tmp_path / "out", licences=["PDM"])
+    (tmp_path / "precious").mkdir()
+    ledger = json.loads((tmp_path / "out/ledger.json").read_text())
+    for name in ("../precious", str(tmp_path / "precious"), ".", ""):
+        ledger["splits"][name] = ledger["splits"]["train"]
+    (tmp_path / "out/ledger.json").write_text(json.dumps(ledger))
+    assert prep(rocov2, tmp_path / "out").ledger["out"] == 18
+    assert (tmp_path / "precious").is_dir()
+
+
 def test_a_folder_of_another_kind_is_refused(rocov2, tmp_path):
     (tmp_path / "run/checkpoints").mkdir(parents=True)
     with pytest.raises(PrepError, match="run holds a training run; medvlp prep does not write into it"):
@@ -364,7 +376,16 @@ def test_a_leftover_beside_finished_data(rocov2, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["ledger.json", ".plan.json"])
-@pytest.mark.parametrize("content", ['{"stages": [', "[]", "{}"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"stages": [',
+        "[]",
+        "{}",
+        "[" * 5000,
+        '{"in": 1, "out": 0, "drops": {}, "splits": 5, "stages": [1], "tools": {}}',
+    ],
+)
 def test_damaged_records(rocov2, tmp_path, capsys, name, content):
     words = ["source=rocov2", f"input={rocov2}", f"output={tmp_path / 'out'}", "workers=1", "samples_per_shard=4"]
     prep(rocov2, tmp_path / "out")

@@ -259,6 +259,7 @@ def test_rows_that_lack_a_field_are_explained(tmp_path):
     ("change", "error"),
     [
         ({"value": "0.5"}, "ValueError"),
+        ({"value": 10**400}, "OverflowError"),
         ({"protocol": "test"}, "AttributeError"),
         ({"n": None, "task": []}, "TypeError"),
         ({"protocol": {"records": "records.jsonl"}}, "TypeError"),
