@@ -166,9 +166,9 @@ def read_object(path: Path, **types: type) -> dict[str, Any]:
         if lacking:
             raise ValueError(f"it lacks {', '.join(sorted(lacking))}")
         for name, kind in types.items():
-            value = content[name]
-            if not isinstance(value, kind) or (kind is list and not all(isinstance(entry, dict) for entry in value)):
-                raise ValueError(f"{name} is {str(value)[:80]!r}")
-    except (ValueError, AttributeError, RecursionError) as error:
+            entries = content[name] if kind is list else ()
+            if not isinstance(content[name], kind) or not all(isinstance(entry, dict) for entry in entries):
+                raise ValueError(f"{name} is {str(content[name])[:80]!r}")
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise PrepError(f"{path} is damaged ({error}); restore it, or prepare into a new folder") from None
     return dict(content)
