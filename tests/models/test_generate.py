@@ -45,7 +45,7 @@ CONVERSATIONS = [
 
 @pytest.fixture(scope="module")
 def jobs(assistant):
-    encoder = chat_encoder(assistant, "")
+    encoder = chat_encoder(assistant, LanguageConfig())
     made = torch.Generator().manual_seed(5)
     found = []
     for images, conversations in CONVERSATIONS:
