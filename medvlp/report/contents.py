@@ -162,7 +162,7 @@ def read_contents(folder: str | Path) -> Contents:
     with explained(folder / LEDGER):
         if int(ledger["in"]) < int(ledger["out"]) or not isinstance(ledger["splits"], dict):
             raise ValueError("more samples went out than came in")
-        _ = contents.drops, contents.stage_counts, contents.moved, contents.blacked
+        _ = contents.drops, contents.stage_counts, contents.moved, contents.blacked, contents.splits
     return contents
 
 

@@ -47,34 +47,35 @@ def write_prep_report(folder: str | Path) -> Path:
     with explained(contents.folder / "ledger.json"):
         leakage = leakage_lines(contents.ledger)
     differing = conflicts(contents.folder)
-    return write_page(
-        contents.folder / "report.html",
-        "prep.html",
-        title=contents.folder.resolve().name,
-        contents=contents,
-        left=contents.samples,
-        steps=steps(contents),
-        how_split=how_split(contents),
-        licences=contents.counts("licence"),
-        modalities=contents.counts("modality"),
-        charts=_histograms(contents),
-        seen=seen,
-        against=(contents.stage("decontaminate") or {}).get("against", {}),
-        looked_for=[contents.stage(name) is not None for name in ("duplicates", "decontaminate")],
-        leakage=leakage,
-        conflicts=differing,
-        conflict_line=conflict_line(len(differing)),
-        copies=copy_counts(contents.folder),
-        pairs=copy_pairs(contents.folder),
-        hidden=deidentification(contents),
-        removed=[*(("read", what, count) for what, count in seen.removed), *removed_by_stages(contents)],
-        blacked=blacked_pictures(contents),
-        attribution=attribution,
-        pictures=[picture(dataset, row) for dataset, row in evenly(contents.datasets, SHOWN)],
-        stages=[(str(entry.get("stage", "")), _settings(entry)) for entry in contents.stages],
-        sentences=SENTENCES,
-        run=read_json(contents.folder / "run.json"),
-    )
+    with explained(contents.folder):
+        return write_page(
+            contents.folder / "report.html",
+            "prep.html",
+            title=contents.folder.resolve().name,
+            contents=contents,
+            left=contents.samples,
+            steps=steps(contents),
+            how_split=how_split(contents),
+            licences=contents.counts("licence"),
+            modalities=contents.counts("modality"),
+            charts=_histograms(contents),
+            seen=seen,
+            against=(contents.stage("decontaminate") or {}).get("against", {}),
+            looked_for=[contents.stage(name) is not None for name in ("duplicates", "decontaminate")],
+            leakage=leakage,
+            conflicts=differing,
+            conflict_line=conflict_line(len(differing)),
+            copies=copy_counts(contents.folder),
+            pairs=copy_pairs(contents.folder),
+            hidden=deidentification(contents),
+            removed=[*(("read", what, count) for what, count in seen.removed), *removed_by_stages(contents)],
+            blacked=blacked_pictures(contents),
+            attribution=attribution,
+            pictures=[picture(dataset, row) for dataset, row in evenly(contents.datasets, SHOWN)],
+            stages=[(str(entry.get("stage", "")), _settings(entry)) for entry in contents.stages],
+            sentences=SENTENCES,
+            run=read_json(contents.folder / "run.json"),
+        )
 
 
 def blacked_pictures(contents: Contents) -> list[tuple[float, Picture]]:

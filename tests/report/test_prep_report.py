@@ -58,6 +58,27 @@ def test_terms_are_counted_once_a_caption(prepared):
     assert "the" not in dict(seen.terms)
 
 
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (("drops", "decode", "undecodable_image"), "x"),
+        (("drops", "decode", "undecodable_image"), [1]),
+        (("drops", "licence", "not_allowed"), 10**400),
+        (("splits", "test", "drops"), None),
+        (("splits", "train"), 5),
+    ],
+)
+def test_a_malformed_ledger_is_named(place, value, prepared):
+    ledger = json.loads((prepared / "ledger.json").read_text())
+    part = ledger
+    for name in place[:-1]:
+        part = part[name]
+    part[place[-1]] = value
+    (prepared / "ledger.json").write_text(json.dumps(ledger))
+    with pytest.raises(NotARun, match=r"figures.* is not as medvlp writes it"):
+        write_prep_report(prepared)
+
+
 def test_what_is_no_source_is_refused(tmp_path, prepared):
     with pytest.raises(NotARun, match=r"expected ledger\.json and at least one finished split"):
         write_prep_report(tmp_path)
