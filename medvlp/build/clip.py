@@ -14,7 +14,7 @@ from medvlp.config import ClipConfig, ConfigError, ContrastiveConfig, TrainConfi
 from medvlp.data.batch import CollatePairs, PreparePairs
 from medvlp.models.clip import Clip, ClipEncoder, Tokenize, preprocess_settings
 from medvlp.models.clip_sources import architecture, composed, from_description, named
-from medvlp.models.pretrained import WeightsError, files_hash, first_line, resolve
+from medvlp.models.pretrained import DAMAGE, WeightsError, files_hash, first_line, resolve
 from medvlp.models.text_tower import text_files
 from medvlp.models.trial import longest_text, try_towers
 from medvlp.training.checkpoints import CheckpointError, load_checkpoint
@@ -175,20 +175,6 @@ def description_of(path: str | Path) -> Iterator[None]:
         raise CheckpointError(
             f"checkpoint {path}: its description or its weights are damaged ({type(error).__name__}: {first_line(error)})"
         ) from None
-
-
-DAMAGE = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    ImportError,
-    LookupError,
-    OSError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
-"""What libraries raise of a description that makes no sense."""
 
 
 def named_text_files(card: Mapping[str, Any], model: ClipConfig) -> dict[str, str]:

@@ -16,7 +16,7 @@ from torch import nn
 
 from medvlp.models.clip import Clip, tokenizer_identity
 from medvlp.models.descriptions import clip_description, is_timm, preprocess_description
-from medvlp.models.pretrained import WeightsError, first_line, relocatable, resolve
+from medvlp.models.pretrained import DAMAGE, WeightsError, first_line, reason, relocatable, resolve
 from medvlp.models.text_tower import (
     check_text,
     clip_tokenizer,
@@ -59,8 +59,9 @@ def named(
                 force_image_size=image.pop("size", None),
                 **{f"image_{key}": value for key, value in image.items()},
             )
-    except (RuntimeError, OSError, ValueError, AssertionError, TypeError) as error:
-        raise WeightsError(f"model.name={name}, model.pretrained={pretrained!r}: {error}") from None
+    except DAMAGE as error:
+        said = error if isinstance(error, RuntimeError | OSError | ValueError) else reason(error)
+        raise WeightsError(f"model.name={name}, model.pretrained={pretrained!r}: {said}") from None
     preprocess = preprocess_description(open_clip.get_model_preprocess_cfg(model), name)
     model_cfg["vision_cfg"]["image_size"] = preprocess["size"]
     return described(model, model_cfg, preprocess, files, name)
@@ -81,7 +82,7 @@ def named_description(name: str) -> dict[str, Any]:
             raise WeightsError(f"{where}: give the file a name without a colon")
         try:
             description = json.loads(path.read_text("utf-8"))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise WeightsError(f"{where} is not JSON: {error}") from None
     elif ":" not in name and name not in open_clip.list_models():
         close = get_close_matches(name, open_clip.list_models(), n=3)
@@ -89,7 +90,7 @@ def named_description(name: str) -> dict[str, Any]:
     else:
         try:
             description = open_clip.get_model_config(name)
-        except (RuntimeError, OSError, ValueError) as error:
+        except DAMAGE as error:
             raise WeightsError(f"{where}: its open_clip_config.json cannot be read ({error})") from None
     return clip_description(description, where)
 

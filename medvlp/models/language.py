@@ -19,7 +19,7 @@ from transformers import (
 )
 from transformers.utils import cached_file
 
-from medvlp.models.pretrained import WeightsError, first_line, refuse_adapter, resolve
+from medvlp.models.pretrained import DAMAGE, WeightsError, reason, refuse_adapter, resolve
 
 GGUF = ".gguf"
 CAUSAL = ("ForCausalLM", "LMHeadModel")
@@ -68,11 +68,11 @@ def load_language(
             )
         else:
             model = _load(place, {**source, **quantized}, config, dtype, attention, reference)
-    except (OSError, ValueError, ImportError) as error:
+    except DAMAGE as error:
         if isinstance(error, WeightsError):
             raise
         raise WeightsError(
-            f"language model {reference} cannot be loaded ({first_line(error)}). Give a local folder "
+            f"language model {reference} cannot be loaded ({reason(error)}). Give a local folder "
             "with config.json, tokenizer.json and safetensors weights, a GGUF file, or a hub name that this machine can "
             "reach"
         ) from None

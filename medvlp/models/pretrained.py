@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -27,10 +29,33 @@ class WeightsError(ValueError):
     """Weights are missing or do not fit; the message says which and what to do."""
 
 
-def first_line(error: Exception) -> str:
+DAMAGE = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    ImportError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    SafetensorError,
+    StrictDataclassError,
+)
+"""What libraries raise of files and descriptions that are damaged or make no sense."""
+
+
+def first_line(error: BaseException) -> str:
     """What went wrong, in a line."""
     line = (str(error).strip().splitlines() or [type(error).__name__])[0]
     return "it asks for code of its own to be run, which is never done" if "custom code" in line else line
+
+
+def reason(error: BaseException) -> str:
+    """`first_line`, with the kind of an error whose message alone tells nothing."""
+    telling = isinstance(error, OSError | ValueError | ImportError | RuntimeError | SafetensorError)
+    return first_line(error) if telling else f"{type(error).__name__}: {first_line(error)}"
 
 
 def resolve(reference: str) -> str:

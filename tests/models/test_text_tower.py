@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -10,9 +11,12 @@ from transformers import CONFIG_MAPPING
 
 from medvlp.models.clip import ClipEncoder, preprocess_settings
 from medvlp.models.clip_sources import architecture, composed, from_description
+from medvlp.models.language import load_language
 from medvlp.models.pretrained import WeightsError, relocatable
 from medvlp.models.text_tower import KINDS, positions, text_files, tower_config
+from medvlp.models.towers import load_tower
 from medvlp.models.trial import longest_text, try_towers
+from tests.assistants import tiny_language, tiny_tower
 from tests.models.tiny import tiny_text_tower
 
 
@@ -117,6 +121,42 @@ def test_equal_weights_under_another_configuration_are_another_encoder(tmp_path)
     other = json.dumps({**json.loads(made.text_files["config.json"]), "hidden_act": "relu"})
     edited = replace(made, text_files={**made.text_files, "config.json": other})
     assert ClipEncoder(edited).identity != ClipEncoder(made).identity
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory):
+    """Folders of a text tower, a vision tower and a language model."""
+    made = tmp_path_factory.mktemp("published")
+    tiny_text_tower(made / "text")
+    tiny_tower(made / "vision")
+    tiny_language(made / "language")
+    return made
+
+
+DAMAGES = {
+    "a download that was cut short": (
+        "model.safetensors",
+        lambda data: data[:-100],
+        "SafetensorError|not fully covered",
+    ),
+    "no weights": ("model.safetensors", lambda data: b"", "header too small"),
+    "no end of lists": ("config.json", lambda data: b"[" * 100_000, "maximum recursion depth"),
+    "numbers": ("config.json", lambda data: re.sub(rb'(num_attention_heads": )\d+', rb"\g<1>0", data), "Zero"),
+    "names": ("config.json", lambda data: b'{"id2label": [1], ' + data[1:], "AttributeError: 'list' object"),
+    "types": ("config.json", lambda data: data.replace(b'"hidden_act": ', b'"hidden_act": 5, "x": '), "Validation"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damaged_folders_are_named(damage, published, tmp_path):
+    name, change, said = DAMAGES[damage]
+    for kind, load in (("text", clip), ("vision", load_tower), ("language", load_language)):
+        folder = tmp_path / kind
+        shutil.copytree(published / kind, folder)
+        (folder / name).write_bytes(change((folder / name).read_bytes()))
+        with pytest.raises(WeightsError, match=re.escape(kind)) as error:
+            load(str(folder))
+        assert re.search(said, str(error.value)), str(error.value)
 
 
 def test_adapters_beside_weights_are_refused(tmp_path):
