@@ -247,6 +247,7 @@ class Ready:
         """Lightning's fit; returns the exit code."""
         from medvlp.shards.atomic import remove_leftovers, write_text
         from medvlp.training.files import LOGS
+        from medvlp.training.trainer import taking_up
 
         trainer, folder, module = self.trainer, self.folder, self.experiment.module
         if RANK == 0:
@@ -259,7 +260,8 @@ class Ready:
         announce(self.config, folder, self.checkpoint, self.experiment, self.data)
         if self.config.trainer.compile:
             module.compile_towers()
-        trainer.fit(module, datamodule=self.data, ckpt_path=self.checkpoint, weights_only=True)
+        with taking_up(self.checkpoint):
+            trainer.fit(module, datamodule=self.data, ckpt_path=self.checkpoint, weights_only=True)
         trainer.strategy.barrier()  # a next stage, on any rank, starts from files that rank 0 has written
         stopped_by = self.signals.stopped_by
         if trainer.is_global_zero:

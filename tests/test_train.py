@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import signal
 import sys
 
@@ -239,6 +240,32 @@ def test_changed_data_is_refused_on_resume(words, folder, tmp_path, capsys):
     changed = [*words, "run_name=whole", "resume=auto", f"data.sources.made.path={tmp_path}/made/train"]
     assert run_here([*changed, "trainer.max_steps=13"]) == 1
     assert "the data changed since the checkpoint: made has another manifest.json" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda c: c.update(lr_schedulers=[1]), "AttributeError: 'int' object"),
+        (lambda c: c["optimizer_states"][0]["param_groups"].pop(), "different number of parameter groups"),
+        (lambda c: c["optimizer_states"][0]["param_groups"][0].update(params=[1]), "doesn't match the size"),
+        (lambda c: c.pop("pytorch-lightning_version"), "KeyError"),
+        (lambda c: c.update(callbacks=5), "AttributeError"),
+    ],
+)
+def test_a_state_that_cannot_be_taken_up_is_named(change, said, folder, words, capsys):
+    """By its weights the checkpoint is sound; the rest of it is of another version, or edited."""
+    run = folder / "runs/odd"
+    content = torch.load(sorted((folder / "runs/whole/checkpoints").glob("step-*.ckpt"))[0], weights_only=True)
+    change(content)
+    shutil.rmtree(run, ignore_errors=True)
+    (run / "checkpoints").mkdir(parents=True)
+    torch.save(content, run / "checkpoints/step-000003.ckpt")
+    assert run_here([*words, "run_name=odd", "resume=auto"]) == 1
+    error = capsys.readouterr().err
+    assert "the state of its run cannot be taken up" in error
+    assert said in error
+    assert "start a new run with init_from=" in error
+    assert "Traceback" not in error
 
 
 def test_going_back_to_an_older_checkpoint_leaves_the_later_ones_aside(folder, words):

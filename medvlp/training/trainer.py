@@ -2,6 +2,9 @@
 
 import os
 import secrets
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +13,36 @@ import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from medvlp.config import ConfigError, TrainConfig, as_dict, check_name
+from medvlp.models.pretrained import first_line
 from medvlp.shards.atomic import write_text
-from medvlp.training.checkpoints import WholeCheckpoints, load_checkpoint
+from medvlp.training.checkpoints import CheckpointError, WholeCheckpoints, load_checkpoint
 
 RANK, WORLD_SIZE = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+
+
+@contextmanager
+def taking_up(checkpoint: Path | None) -> Iterator[None]:
+    """While a run goes on from a checkpoint: what Lightning cannot restore of it is the checkpoint's fault.
+
+    Raises:
+        CheckpointError: says what, and what can still be done with it.
+    """
+    try:
+        yield
+    except Exception as error:
+        is_ours = type(error).__module__.partition(".")[0] == "medvlp" or isinstance(error, OSError)
+        frames = traceback.extract_tb(error.__traceback__)
+        restoring = any(Path(f.filename).name == RESTORING and f.name.startswith(("resume", "restore")) for f in frames)
+        if checkpoint is None or is_ours or not restoring:
+            raise
+        raise CheckpointError(
+            f"resume={checkpoint}: the state of its run cannot be taken up ({type(error).__name__}: {first_line(error)}): it "
+            f"is damaged, edited or of another version; start a new run with init_from={checkpoint}"
+        ) from None
+
+
+RESTORING = "checkpoint_connector.py"
+"""Lightning's file that restores."""
 
 
 def build_trainer(config: TrainConfig, folder: Path, checkpoint: Path | None, callbacks: list[Any]) -> Any:
