@@ -212,6 +212,8 @@ def check_train(config: TrainConfig) -> None:
     ):
         if low < 0:
             raise ConfigError(f"{key}={low} must not be negative")
+        if not math.isfinite(low):
+            raise ConfigError(f"{key}={low} must be a number")
     for key, share in (
         ("data.max_bad_fraction", data.max_bad_fraction),
         ("optim.final_lr_fraction", optim.final_lr_fraction),

@@ -34,6 +34,8 @@ ROCO = "recipes=clip_rocov2"
         ([ROCO, "data.augment.scale=[0.5]"], r"must be \[smallest, largest\]"),
         ([ROCO, "data.augment.ratio=[0,1]"], r"must be \[smallest, largest\]"),
         ([ROCO, "data.workers=-1"], r"data.workers=-1 must not be negative"),
+        ([ROCO, "optim.lr=nan"], r"optim.lr=nan must be a number"),
+        ([ROCO, "optim.weight_decay=inf"], r"optim.weight_decay=inf must be a number"),
         ([ROCO, "optim.beta1=2"], r"optim.beta1=2.0 is a share"),
         ([ROCO, "trainer.accelerator=foo"], r"trainer.accelerator='foo' is not a choice"),
         ([ROCO, "trainer.strategy=fsdp"], r"trainer.strategy='fsdp' is not a choice"),
