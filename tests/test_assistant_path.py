@@ -13,6 +13,7 @@ from medvlp.build import load_assistant, load_clip
 from medvlp.export import lineage
 from medvlp.export import main as export
 from medvlp.hub.gate import probe_image
+from medvlp.models.pretrained import weights_hash
 from medvlp.models.towers import tower_from_clip
 from tests.assistants import assistant_words, tiny_clip_checkpoint
 from tests.datasets import pairs, write_split
@@ -43,8 +44,16 @@ def folder(tmp_path_factory):
     tiny_clip_checkpoint(made / "clip", steps=2)
     write_split(made / "captions/train", pairs(16))
     assert run_here([*align(made), "run_name=align", "trainer.max_steps=4"]) == 0
-    assert run_here([*instruct(made), "run_name=instruct", "trainer.max_steps=8"]) == 0
+    assert run_here([*instruct(made), "run_name=instruct", "trainer.max_steps=12"]) == 0
     return made
+
+
+@pytest.fixture(scope="module")
+def exported(folder):
+    """The instruct run as a folder for transformers; export has compared the answers."""
+    checkpoint = f"checkpoint={folder}/runs/instruct/checkpoints/last.ckpt"
+    assert export([checkpoint, "format=hf", f"output={folder}/exported"]) == 0
+    return folder / "exported"
 
 
 def stage(folder) -> list[str]:
@@ -119,6 +128,7 @@ def test_a_former_stage_that_lacks_a_tensor_is_refused(folder, part, name, damag
         del content["state_dict"][name]
     else:
         content["state_dict"][name] = content["state_dict"][name][:-1]
+    content["medvlp"]["weights_sha256"] = weights_hash(content["state_dict"])  # as one who means it would write it
     torch.save(content, folder / "damaged.ckpt")
     for chosen in ([], [f"init_parts=[{part}]"]):
         refused = [*instruct(folder, "damaged.ckpt"), "run_name=refused", "trainer.max_steps=1", *chosen]
@@ -129,14 +139,13 @@ def test_a_former_stage_that_lacks_a_tensor_is_refused(folder, part, name, damag
     assert run_here([*spared, "trainer.max_steps=1", "optim.lr=0"]) == 0
 
 
-def test_stock_transformers_says_what_ask_says(folder, tmp_path, capsys):
+def test_stock_transformers_says_what_ask_says(folder, exported, tmp_path, capsys):
     checkpoint, question = f"checkpoint={folder}/runs/instruct/checkpoints/last.ckpt", "Is the heart enlarged?"
     probe_image(5).save(tmp_path / "chest.png")
-    assert export([checkpoint, "format=hf", f"output={folder}/exported"]) == 0
-    assert "greedy answers are identical" in capsys.readouterr().out
+    capsys.readouterr()
     assert ask([checkpoint, f"image={tmp_path}/chest.png", "max_new_tokens=24", "accelerator=cpu", question]) == 0
     said = capsys.readouterr().out.removesuffix(f"\n{NOTICE}\n")
-    command = [sys.executable, "-c", STOCK, str(folder / "exported"), str(tmp_path / "chest.png"), question]
+    command = [sys.executable, "-c", STOCK, str(exported), str(tmp_path / "chest.png"), question]
     run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     stock = json.loads(run.stdout.splitlines()[-1])
     assert (stock["medvlp"], stock["images"]) == (False, 1)
@@ -144,11 +153,11 @@ def test_stock_transformers_says_what_ask_says(folder, tmp_path, capsys):
     assert said.strip()
 
 
-def test_the_card_names_the_data_of_every_stage(folder):
+def test_the_card_names_the_data_of_every_stage(folder, exported):
     config = load_assistant(folder / "runs/instruct/checkpoints/last.ckpt").config
     found = lineage(config)
     assert [run.run_name for run in found.runs] == ["instruct", "align", "clip"]
-    card = (folder / "exported/README.md").read_text()
+    card = (exported / "README.md").read_text()
     for row in (
         "| instruct | made | CC0-1.0 (24) |",
         "| align | captions | CC0-1.0 (16) |",

@@ -77,7 +77,12 @@ def test_medvlp_eval_finds_what_training_found(folder, results):
     card = results[0]["protocol"]
     samples = vqa_samples(10)
     assert card["n"] == sum(len(sample.conversations) for sample in samples)
-    assert (card["split"], card["unique_images"], card["images_in_train_split"]) == ("valid", 10, 10)
+    assert (card["split"], card["unique_images"]) == ("valid", 10)
+    assert (card["in_train"]["samples"], card["in_train"]["same_bytes"], card["in_train"]["same_picture"]) == (
+        10,
+        10,
+        0,
+    )
     assert card["weights"] == torch.load(folder / CHECKPOINT, weights_only=True)["medvlp"]["weights_sha256"]
     assert (folder / "runs/eval/eval/report.html").is_file()
 

@@ -30,7 +30,7 @@ CLIP, CHAT = ["model=open_clip", "model.name=ViT-B-32"], ["model=llava", "object
 
 
 def content(sources, manifests=None, words=CLIP):
-    state = [{"manifests": manifests}] if manifests else []
+    state = [{"shards": manifests}] if manifests else []
     given = [*words, "run_name=x", "trainer.max_steps=1", *(f"data.sources.{n}.path={p}" for n, p in sources.items())]
     return {
         "medvlp": {"config": as_dict(compose("train", given))},

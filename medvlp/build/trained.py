@@ -51,10 +51,10 @@ def training_splits(path: str) -> tuple[list[ShardDataset], list[str]]:
 
 
 def _manifests(content: dict[str, Any]) -> dict[str, str]:
-    """Source → hash of its manifest, as the loader's state has them; empty where it is not told."""
+    """Source → hash of its shards' manifest, as the loader's state has them; empty where it is not told."""
     try:
         (state,) = content["loops"]["fit_loop"]["state_dict"]["combined_loader"]
-        return dict(state["manifests"])
+        return dict(state["shards"])
     except (KeyError, TypeError, ValueError):
         return {}
 

@@ -24,6 +24,7 @@ class Rewritten:
     def __init__(self, dataset: "Conversations", change: object) -> None:
         self.dataset = dataset
         self.folder: Path = dataset.folder
+        self.shards_hash: str = dataset.shards_hash
         material = json.dumps([dataset.manifest_hash, change]).encode()
         self.manifest_hash: str = hashlib.sha256(material).hexdigest()
         self.key: Callable[[int], str] = dataset.key
@@ -155,6 +156,7 @@ class Examples:
         for column in (self.starts, lengths.rows, lengths.conversations, lengths.pieces):
             digest.update(column.tobytes())
         self.manifest_hash = digest.hexdigest()
+        self.shards_hash: str = dataset.shards_hash
 
     def __len__(self) -> int:
         return len(self.lengths)

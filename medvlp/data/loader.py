@@ -36,6 +36,7 @@ class TrainingLoader:
         self.units, self.schedule, self.collate = units, schedule, collate
         self.total_steps, self.workers, self.pin = total_steps, workers, pin
         self.manifests = {name: dataset.manifest_hash for name, dataset in units.sources}
+        self.shards = {name: dataset.shards_hash for name, dataset in units.sources}
         self.handed_out = 0
 
     def __len__(self) -> int:
@@ -56,10 +57,15 @@ class TrainingLoader:
             yield batch
 
     def state_dict(self) -> dict[str, Any]:
-        """{manifests, epoch, step_in_epoch, step}: what is needed to go on, on any number of ranks and workers."""
+        """{manifests, epoch, step_in_epoch, step}: what is needed to go on, on any number of ranks and workers.
+
+        And shards: the hashes of the shards' own manifests, which say later what was trained on; in manifests stands the
+        hash of what the run made of them.
+        """
         step = self.handed_out // self.schedule.accumulate
         epoch, within = divmod(step, self.schedule.steps_per_epoch)
-        return {"manifests": dict(self.manifests), "epoch": epoch, "step_in_epoch": within, "step": step}
+        hashes = {"manifests": dict(self.manifests), "shards": dict(self.shards)}
+        return {**hashes, "epoch": epoch, "step_in_epoch": within, "step": step}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on after `state`.

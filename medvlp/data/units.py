@@ -28,6 +28,10 @@ class Dataset(Protocol):
     def manifest_hash(self) -> str:
         """What identifies its content and its order of rows."""
 
+    @property
+    def shards_hash(self) -> str:
+        """The hash of the shards' own manifest, whatever view of them this is."""
+
     def __len__(self) -> int:
         """Rows."""
 

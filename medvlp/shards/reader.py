@@ -79,6 +79,11 @@ class ShardDataset:
     def __len__(self) -> int:
         return self.manifest.samples
 
+    @property
+    def shards_hash(self) -> str:
+        """As `manifest_hash`; views of the data set have another of that, and the same of this."""
+        return self.manifest_hash
+
     def __repr__(self) -> str:
         return f"ShardDataset({str(self.folder)!r}, {len(self)} samples in {len(self._shards)} shards)"
 

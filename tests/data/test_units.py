@@ -75,7 +75,9 @@ def test_the_state_is_the_datas_identity_and_a_step(folder):
     for _ in range(4):
         next(stream)
     manifest = ShardDataset(folder).manifest_hash
-    assert made.state_dict() == {"manifests": {folder.parent.name: manifest}, "epoch": 1, "step_in_epoch": 1, "step": 4}
+    hashes = {folder.parent.name: manifest}
+    state = {"manifests": hashes, "shards": hashes, "epoch": 1, "step_in_epoch": 1, "step": 4}
+    assert made.state_dict() == state
 
 
 def test_other_shards_are_refused_on_resume(folder, tmp_path):
