@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# One node, N ranks:   launch/torchrun.sh 8 recipes=clip_rocov2 run_name=eight
+# One node, N ranks:   launch/torchrun.sh 4 recipes=clip_rocov2 run_name=four
 # Several nodes: on each,   NODES=4 NODE_RANK=0..3 MASTER_ADDR=<first node> launch/torchrun.sh 8 recipes=...
 # SIGTERM (from a cluster, or Ctrl-C) saves a checkpoint and exits with 3; start again with resume=auto.
 set -euo pipefail

@@ -47,8 +47,8 @@ def test_a_command_is_one_that_can_be_given(command):
         assert set(words[1:]) <= targets
     elif words[0] == "launch/torchrun.sh":
         assert os.access(REPOSITORY / words[0], os.X_OK)
-        assert words[1].isdecimal()
-        compose("train", words[2:])
+        config = compose("train", words[2:])
+        assert config.data.global_batch_size % (int(words[1]) * config.trainer.accumulate) == 0
     elif words[0] == "medvlp" and any("=" in word for word in words):
         verb, args = words[1], [word for word in words[2:] if word != "-m"]
         cells = expand_grid(verb, args, multirun=True) if "-m" in words else [args]
