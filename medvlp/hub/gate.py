@@ -168,9 +168,20 @@ def answered_elsewhere(folder: Path, aside: Path, names: list[str]) -> dict[str,
         probe_image(number).save(aside / f"{number}.png")
     asked = {name: messages(QUESTIONS[name], aside) for name in names}
     (aside / "questions.json").write_text(json.dumps({"asked": asked, "tokens": NEW_TOKENS}), encoding="utf-8")
+    answers: dict[str, dict[str, Any]] = reopened("transformers", RELOAD, folder, aside, TRANSFORMERS_VERBOSITY="error")
+    return answers
+
+
+def reopened(library: str, script: str, folder: Path, aside: Path, cwd: str | None = None, **environment: str) -> Any:
+    """What a script leaves in answers.pt: run offline in a new process, with an exported folder and that of the questions.
+
+    Raises:
+        Disagreement: it fails, with the last line of what it says.
+    """
     run = subprocess.run(
-        [sys.executable, "-P", "-c", RELOAD, str(folder.resolve()), str(aside.resolve())],
-        env={**os.environ, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"},
+        [sys.executable, "-P", "-c", script, str(folder.resolve()), str(aside.resolve())],
+        env={**os.environ, "HF_HUB_OFFLINE": "1", **environment},
+        cwd=cwd,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -178,9 +189,8 @@ def answered_elsewhere(folder: Path, aside: Path, names: list[str]) -> dict[str,
     )
     if run.returncode:
         reason = (run.stderr.strip().splitlines() or [f"exit code {run.returncode}"])[-1]
-        raise Disagreement(f"stock transformers could not open the exported folder: {reason}")
-    answers: dict[str, dict[str, Any]] = torch.load(aside / "answers.pt", weights_only=True)
-    return answers
+        raise Disagreement(f"stock {library} could not open the exported folder: {reason}")
+    return torch.load(aside / "answers.pt", weights_only=True)
 
 
 def messages(turns: list[Turn], aside: Path) -> list[dict[str, Any]]:

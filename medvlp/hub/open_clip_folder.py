@@ -1,9 +1,6 @@
 """A CLIP model as a folder that stock open_clip opens on another machine, offline."""
 
 import json
-import os
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -12,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from medvlp.hub.gate import Disagreement
+from medvlp.hub.gate import Disagreement, reopened
 from medvlp.models.clip import Clip
 from medvlp.models.text_tower import CONFIG, write_files
 
@@ -105,19 +102,8 @@ def embeddings_elsewhere(folder: Path, aside: Path, probe: dict[str, Any]) -> di
     torch.save({"pixels": probe["pixels"], "texts": probe["texts"]}, aside / "probe.pt")
     script = RELOAD.format(anywhere=indented(ANYWHERE), plain=indented(PLAIN), tokenizer=indented(TOKENIZER))
     with tempfile.TemporaryDirectory() as elsewhere:
-        run = subprocess.run(
-            [sys.executable, "-P", "-c", script, str(folder.resolve()), str(aside.resolve())],
-            env={**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": elsewhere, "HF_HUB_CACHE": elsewhere},
-            cwd=elsewhere,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    if run.returncode:
-        reason = (run.stderr.strip().splitlines() or [f"exit code {run.returncode}"])[-1]
-        raise Disagreement(f"stock open_clip could not open the exported folder: {reason}")
-    answers: dict[str, Tensor] = torch.load(aside / "answers.pt", weights_only=True)
+        caches = {"HF_HOME": elsewhere, "HF_HUB_CACHE": elsewhere}
+        answers: dict[str, Tensor] = reopened("open_clip", script, folder, aside, cwd=elsewhere, **caches)
     return answers
 
 
