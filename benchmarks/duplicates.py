@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.measure import report
-from data_prep.settle.hamming import within
+from data_prep.dedup.hamming import within
 
 SIZES, RADIUS, BRUTE_QUERIES = (10_000, 100_000, 1_000_000), 10, 2_000
 

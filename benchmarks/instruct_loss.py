@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from benchmarks.measure import interleaved, report
-from medvlp.losses.causal import linear_cross_entropy
+from medvlp.losses.token_cross_entropy import linear_cross_entropy
 
 SEQUENCES, LENGTH, VOCABULARY, WIDTH, ROUNDS = 4, 2048, 49_152, 576, 3
 MIB = 2**20

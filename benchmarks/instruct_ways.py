@@ -18,16 +18,16 @@ from transformers import (
 )
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from medvlp.data.conversations import ChatEncoder, Encoded
-from medvlp.data.examples import Examples
-from medvlp.data.lengths import Lengths, measure
+from medvlp.data.chat.encoder import ChatEncoder, Encoded
+from medvlp.data.chat.examples import Examples
+from medvlp.data.chat.lengths import Lengths, measure
+from medvlp.data.chat.packing import CollateConversations, PackPlan, PrepareConversations, shared_beginning
+from medvlp.data.dataset import Units
 from medvlp.data.order import Order, OrderedSource
-from medvlp.data.packing import CollateConversations, PackPlan, PrepareConversations, shared_beginning
 from medvlp.data.plan import Pack, Request
-from medvlp.data.units import Units
 from medvlp.shards import Sample
 from medvlp.training.instruction import Instruction
-from medvlp.training.service import Optimisation
+from medvlp.training.module import Optimisation
 
 MAX_LENGTH = 1024
 """Tokens of a packed row: one image at 576 tokens. In longer rows fewer positions are padding, but attention, which

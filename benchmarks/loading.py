@@ -25,9 +25,9 @@ def main() -> int:
     from open_clip.transform import AugmentationCfg, image_transform
 
     from data_prep.pipeline import prepare
-    from medvlp.data.batch import PreparePairs
+    from medvlp.data.dataset import Units
+    from medvlp.data.pairs import PreparePairs
     from medvlp.data.plan import Request
-    from medvlp.data.units import Units
     from medvlp.shards import ShardDataset
 
     source = Path(os.environ.get("MEDVLP_TEST_DATA", "../shared/data")) / "rocov2"

@@ -13,7 +13,7 @@ import numpy as np
 from medvlp.shards import read_members
 
 if TYPE_CHECKING:
-    from data_prep.unit import Part
+    from data_prep.jobs import Part
 
 MAX_VALUES = 100
 """Distinct values of a label that is taken for classes; more are free text or measurements."""

@@ -57,7 +57,7 @@ def main(argv: list[str]) -> int:
 
 def usage() -> str:
     """Sources and keys."""
-    from medvlp.listing import verb_help
+    from medvlp.verbs.list import verb_help
 
     head, _, keys = verb_help("prep").partition("\n")
     sources = "\n".join(f"  {name:<12} {line}" for name, line in descriptions().items())

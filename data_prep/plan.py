@@ -8,8 +8,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from data_prep.dedup.similarity import SIDE
 from data_prep.jsons import encode_json
-from data_prep.settle.likeness import SIDE
 from data_prep.sources import PrepError, Source, Unit
 from data_prep.splits import SPLITS
 from data_prep.stages import TOOLS

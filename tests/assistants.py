@@ -18,12 +18,12 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
-from medvlp.data.conversations import Encoded
-from medvlp.models.language import load_language
-from medvlp.models.llava import Assistant, assemble
-from medvlp.models.towers import Reduce, load_tower
+from medvlp.data.chat.encoder import Encoded
+from medvlp.models.llava.language import load_language
+from medvlp.models.llava.model import Assistant, assemble
+from medvlp.models.llava.tower import Reduce, load_tower
 from medvlp.shards import Conversation, Sample, Turn
-from tests.data.tiny_tokenizer import tiny_tokenizer
+from tests.data.chat.tiny_tokenizer import tiny_tokenizer
 from tests.datasets import jpeg, pairs, write_split
 from tests.models.tiny import TINY
 from tests.runs import run_here, tiny_words

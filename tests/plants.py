@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from medvlp.config import as_dict, compose
-from medvlp.models.pretrained import weights_hash
+from medvlp.models.weights import weights_hash
 from tests.models.tiny import TINY, tiny_text_tower
 
 CODE = """\

@@ -7,14 +7,14 @@ import sys
 import pytest
 import torch
 
-from medvlp.ask import NOTICE, harmless
-from medvlp.ask import main as ask
-from medvlp.build import load_assistant, load_clip
-from medvlp.export import lineage
-from medvlp.export import main as export
-from medvlp.hub.gate import probe_image
-from medvlp.models.pretrained import weights_hash
-from medvlp.models.towers import tower_from_clip
+from medvlp.builders import load_assistant, load_clip
+from medvlp.export.equality import probe_image
+from medvlp.models.llava.tower import tower_from_clip
+from medvlp.models.weights import weights_hash
+from medvlp.verbs.ask import NOTICE, harmless
+from medvlp.verbs.ask import main as ask
+from medvlp.verbs.export import lineage
+from medvlp.verbs.export import main as export
 from tests.assistants import assistant_words, tiny_clip_checkpoint
 from tests.datasets import pairs, write_split
 from tests.runs import losses, run_here, weights

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from data_prep.sources.base import SOURCES, _constructor, _options_of
-from data_prep.sources.template_files import load_templates
+from data_prep.captions.template_files import load_templates
+from data_prep.source import SOURCES, _constructor, _options_of
 from medvlp.cli import VERBS
 from medvlp.config import TaskConfig, compose
 from medvlp.config.compose import KINDS, OPEN_MAPPINGS, SCHEMAS, list_options

@@ -8,7 +8,7 @@ import torch
 
 import medvlp
 from medvlp.evaluate import main as evaluate
-from medvlp.export import main as export
+from medvlp.verbs.export import main as export
 from tests.datasets import pairs, write_split
 from tests.models.tiny import tiny_architecture
 from tests.runs import finish, rows, run_here, start, tiny_words

@@ -5,8 +5,8 @@ import json
 import pytest
 import torch
 
-from medvlp.build import load_assistant
-from medvlp.build.assistant import respondent
+from medvlp.builders import load_assistant
+from medvlp.builders.llava import respondent
 from medvlp.config import ConfigError, load_task
 from medvlp.evaluate import main as evaluate
 from medvlp.shards import ShardDataset

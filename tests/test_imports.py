@@ -43,9 +43,9 @@ def test_a_room_imports_only_what_it_may(room):
         assert used <= MAY_IMPORT[room] | FOR_ALL | {room}, path
 
 
-def test_only_entry_points_import_build():
-    users = [p for p in (ROOT / "medvlp").rglob("*.py") if any(n.startswith("medvlp.build") for n in imports(p))]
-    assert {path.parent for path in users} == {ROOT / "medvlp", ROOT / "medvlp/build"}
+def test_only_entry_points_import_builders():
+    users = [p for p in (ROOT / "medvlp").rglob("*.py") if any(n.startswith("medvlp.builders") for n in imports(p))]
+    assert {path.parent for path in users} == {ROOT / "medvlp", ROOT / "medvlp/builders", ROOT / "medvlp/verbs"}
 
 
 def test_lightning_stays_in_its_rooms():

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from medvlp.build import build_experiment, load_assistant
+from medvlp.builders import build_experiment, load_assistant
 from medvlp.config import compose
 from medvlp.shards import Conversation, ShardDataset, Turn
 from tests.assistants import assistant_words, stock_losses, vqa_samples

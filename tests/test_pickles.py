@@ -16,8 +16,8 @@ import torch
 from safetensors.torch import save_file
 
 from data_prep.sources import Dropped, PrepError, open_source
-from medvlp.data.features import CARD, FEATURES, CachedFeatures
-from medvlp.models.pretrained import WeightsError, load_tensors
+from medvlp.data.chat.feature_cache import CARD, FEATURES, CachedFeatures
+from medvlp.models.weights import WeightsError, load_tensors
 from medvlp.shards import BadSample, ShardDataset, ShardError, verify
 from medvlp.training.checkpoints import CheckpointError, check_resumable, load_checkpoint, newest
 from tests.datasets import jpeg, pairs, write_split

@@ -7,15 +7,15 @@ import pytest
 from transformers import AutoConfig, AutoTokenizer
 
 import medvlp
-from medvlp.ask import main as ask
-from medvlp.check import main as check
 from medvlp.evaluate import main as evaluate
-from medvlp.export import main as export
-from medvlp.models.language import load_language
-from medvlp.models.pretrained import WeightsError
-from medvlp.models.text_tower import text_files
-from medvlp.models.towers import load_tower
+from medvlp.models.clip.text_tower import text_files
+from medvlp.models.llava.language import load_language
+from medvlp.models.llava.tower import load_tower
+from medvlp.models.weights import WeightsError
 from medvlp.training.checkpoints import CheckpointError
+from medvlp.verbs.ask import main as ask
+from medvlp.verbs.check import main as check
+from medvlp.verbs.export import main as export
 from tests.assistants import tiny_assistant
 from tests.datasets import pairs, write_split
 from tests.models.tiny import TINY, tiny_architecture

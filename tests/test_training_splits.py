@@ -2,8 +2,8 @@
 
 import pytest
 
-from medvlp.build import trained
-from medvlp.build.trained import training_splits
+from medvlp.builders import trained
+from medvlp.builders.trained import training_splits
 from medvlp.config import as_dict, compose
 from medvlp.shards import Sample, ShardDataset
 from medvlp.training.checkpoints import CheckpointError

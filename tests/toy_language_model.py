@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from medvlp import build
+from medvlp import builders
 from medvlp.config import ModelConfig, ObjectiveConfig, TrainConfig, register
 from medvlp.shards import BadSample, Conversation, Sample, Turn
 from medvlp.train import main
-from medvlp.training.service import Training
+from medvlp.training.module import Training
 
 END, IGNORED = 256, -100
 
@@ -80,12 +80,12 @@ def collate(units: list[dict[str, Any]]) -> dict[str, Any]:
     return {**placed, "bad": bad, **padded}
 
 
-def toy(config: TrainConfig) -> build.Experiment:
+def toy(config: TrainConfig) -> builders.Experiment:
     assert isinstance(config.model, ToyModelConfig)
     parts = {"embed": ("embed",), "body": ("body",), "head": ("head",)}
     model = ToyModel(config.model.width)
-    module = Causal(model, parts, build.build_optimisation(config.optim), config.seed)
-    return build.Experiment(module, prepare, collate)
+    module = Causal(model, parts, builders.build_optimisation(config.optim), config.seed)
+    return builders.Experiment(module, prepare, collate)
 
 
 def conversations(count: int) -> list[Sample]:
@@ -111,7 +111,7 @@ def conversations(count: int) -> list[Sample]:
 def register_toy() -> None:
     register("model", "toy", ToyModelConfig)
     register("objective", "toy_causal", CausalConfig)
-    build.OBJECTIVES["toy_causal"] = toy
+    builders.OBJECTIVES["toy_causal"] = toy
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from data_prep.stages.draft import Counts, Draft, Drop
+from data_prep.draft import Counts, Draft, Drop
 
 Stage = Callable[[Draft], "Draft | list[Draft]"]
 

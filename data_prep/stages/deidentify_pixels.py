@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from data_prep.draft import FORMATS, Draft, Drop, first_line
 from data_prep.png import encode_png
-from data_prep.stages.draft import FORMATS, Draft, Drop, first_line
 
 if TYPE_CHECKING:
     from PIL import Image

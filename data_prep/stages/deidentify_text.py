@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from data_prep.deidentify.text import KINDS, deidentify
-from data_prep.stages.draft import Draft
+from data_prep.draft import Draft
 
 PROVENANCE = frozenset(
     [

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from data_prep.settle.likeness import SIDE
-from data_prep.settle.marks import describe as marks_of
-from data_prep.stages.draft import Draft
+from data_prep.dedup.fingerprints import describe as marks_of
+from data_prep.dedup.similarity import SIDE
+from data_prep.draft import Draft
 
 
 def describe(draft: Draft, side: int = SIDE) -> Draft:

@@ -1,4 +1,4 @@
-"""What every image goes through: limits of size and shape, then the rules by which it is shown (medvlp/data/decode.py).
+"""What every image goes through: limits of size and shape, then the rules by which it is shown (medvlp/data/images/decode.py).
 
 An image of which no pixel has to change keeps the publisher's bytes. One that has to be turned, laid on a ground or scaled
 is encoded anew, as PNG of 8 bits a channel; metadata "rendered" says what was done to it.
@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from data_prep.draft import Draft, Drop, first_line
 from data_prep.png import encode_png
-from data_prep.stages.draft import Draft, Drop, first_line
-from medvlp.data.decode import check_shape, render
+from medvlp.data.images.decode import check_shape, render
 from medvlp.shards import BadSample
 from medvlp.shards.schema import IMAGE_EXTENSIONS, MAX_MEMBER_NAME
 
@@ -34,7 +34,7 @@ RULES = {
     "bits": "more than 8 bits, of which fewer than 16 are used, scaled by these",
     "percentiles": "more than 8 bits, scaled from 0.1% to 99.9% of their own values",
 }
-"""Rule of `medvlp.data.intensity.value_range` → how the ledger counts it."""
+"""Rule of `medvlp.data.images.intensity.value_range` → how the ledger counts it."""
 
 
 def check_images(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from data_prep.stages.draft import Draft, Drop
+from data_prep.draft import Draft, Drop
 from medvlp.shards import Conversation
 
 if TYPE_CHECKING:

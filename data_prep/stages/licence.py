@@ -10,8 +10,8 @@ import re
 from functools import lru_cache
 from typing import Literal
 
-from data_prep.sources.base import PrepError
-from data_prep.stages.draft import Draft, Drop
+from data_prep.draft import Draft, Drop
+from data_prep.source import PrepError
 
 UNKNOWN = "unknown"
 NO_CC = "NO-CC"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from data_prep.sources.rocov2 import MODALITIES, modality_of
+from data_prep.draft import Draft
+from data_prep.sources.figures.rocov2 import MODALITIES, modality_of
 from data_prep.stages.caption_modality import FINDINGS, NAMES, modality_from_caption
-from data_prep.stages.draft import Draft
 
 UNKNOWN = "unknown"
 

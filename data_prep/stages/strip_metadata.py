@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import struct
 
+from data_prep.draft import Draft, Drop
 from data_prep.stages.deidentify_pixels import need_one_frame
-from data_prep.stages.draft import Draft, Drop
 
 _PNG_KEPT = {
     **{b"IHDR": 13, b"PLTE": 768, b"IDAT": 2**31 - 1, b"IEND": 0},

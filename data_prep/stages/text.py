@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from data_prep.readers.cells import says_nothing
-from data_prep.sources.templates import CAPTIONS, numbered
-from data_prep.stages.draft import Draft, Drop
+from data_prep.captions.templates import CAPTIONS, numbered
+from data_prep.draft import Draft, Drop
+from data_prep.readers.tables.cells import says_nothing
 
 
 def clean_text(draft: Draft) -> Draft:

@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 import lightning.pytorch as pl
 
+from medvlp.data.dataset import Units
 from medvlp.data.loader import Collate, TrainingLoader
 from medvlp.data.plan import Plan, Schedule
-from medvlp.data.units import Units
 
 
 class TrainingData(pl.LightningDataModule):

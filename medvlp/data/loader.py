@@ -5,8 +5,8 @@ from typing import Any
 
 from torch.utils.data import DataLoader
 
+from medvlp.data.dataset import Units
 from medvlp.data.plan import Schedule
-from medvlp.data.units import Units
 from medvlp.data.workers import batches
 
 Collate = Callable[[list[dict[str, Any]]], dict[str, Any]]

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch import distributed as dist
 from torch.utils.data import DataLoader, Dataset
 
-from medvlp.data.decode import decode_image
+from medvlp.data.images.decode import decode_image
 from medvlp.data.workers import batches as loaded
 from medvlp.shards import BadSample, ShardDataset
 

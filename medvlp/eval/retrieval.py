@@ -16,7 +16,7 @@ from medvlp.eval import metrics
 from medvlp.eval.embeddings import EmbeddingCache, Encoder, Item
 from medvlp.eval.exclusions import exclusion_lines
 from medvlp.eval.metrics import Indices
-from medvlp.eval.tasks import Bootstrap, MetricValue, Outcome, protocol
+from medvlp.eval.task import Bootstrap, MetricValue, Outcome, protocol
 from medvlp.eval.trained import Trained
 from medvlp.shards import ShardDataset
 

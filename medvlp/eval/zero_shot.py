@@ -15,7 +15,7 @@ from medvlp.eval import metrics
 from medvlp.eval.embeddings import EmbeddingCache, Encoder, Item
 from medvlp.eval.exclusions import exclusion_lines, fold, mistaken, slip
 from medvlp.eval.metrics import Array, Indices
-from medvlp.eval.tasks import Bootstrap, Outcome, protocol
+from medvlp.eval.task import Bootstrap, Outcome, protocol
 from medvlp.eval.trained import Trained
 from medvlp.shards import BadSample, ShardDataset
 

@@ -23,8 +23,8 @@ from transformers import (
     ViTModel,
 )
 
-from medvlp.models.clip import Clip
-from medvlp.models.pretrained import WeightsError
+from medvlp.models.clip.model import Clip
+from medvlp.models.weights import WeightsError
 
 UNMAPPED = {
     "no_ln_pre": "CLIPVisionModel always normalises before its first block",

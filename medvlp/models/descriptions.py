@@ -16,7 +16,7 @@ import timm
 from transformers import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-from medvlp.models.pretrained import WeightsError
+from medvlp.models.weights import WeightsError
 
 LARGEST = 2**20
 """No number of a description is larger, in either direction."""

@@ -3,7 +3,7 @@
 from rich.table import Table
 from rich.text import Text
 
-from medvlp.data.problems import Tally, rank
+from medvlp.data.audit.problems import Tally, rank
 
 SHOWN_DETAIL = 300
 """Characters of a detail in the table; findings.jsonl has all."""

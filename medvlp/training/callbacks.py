@@ -15,9 +15,9 @@ from tqdm import tqdm
 
 from medvlp.jsonl import Appender, read_rows
 from medvlp.process import interruption
-from medvlp.training.files import LOGS, Status, drop_rows_after
 from medvlp.training.keeping import Checkpoints, Diverged
 from medvlp.training.ranks import Ranks
+from medvlp.training.run_folder import LOGS, Status, drop_rows_after
 
 Evaluate = Callable[[], Iterable[tuple[str, str, float]]]
 """Runs the tasks on every rank and yields (task, metric, value)."""

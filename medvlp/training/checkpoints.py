@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import Tensor
 
-from medvlp.models.pretrained import weights_hash
+from medvlp.models.weights import weights_hash
 from medvlp.shards import ShardError
 from medvlp.shards.atomic import whole_file
 

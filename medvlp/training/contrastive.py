@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from medvlp.losses.contrastive import info_nce
+from medvlp.losses.info_nce import info_nce
 from medvlp.models.parts import CLIP_PARTS
-from medvlp.training.service import Optimisation, Training
+from medvlp.training.module import Optimisation, Training
 
 
 def at_least_single(values: Tensor) -> Tensor:

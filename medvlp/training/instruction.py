@@ -6,11 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from medvlp.losses.causal import linear_cross_entropy
-from medvlp.models.llava import last_hidden, tower_features
+from medvlp.losses.token_cross_entropy import linear_cross_entropy
+from medvlp.models.llava.model import last_hidden, tower_features
+from medvlp.models.llava.quantized import load_plain_state, plain_state
 from medvlp.models.parts import Parts
-from medvlp.models.quantized import load_plain_state, plain_state
-from medvlp.training.service import Optimisation, Training
+from medvlp.training.module import Optimisation, Training
 
 
 class Instruction(Training):

@@ -13,7 +13,7 @@ import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from medvlp.config import ConfigError, TrainConfig, as_dict, check_name
-from medvlp.models.pretrained import first_line
+from medvlp.models.weights import first_line
 from medvlp.shards.atomic import write_text
 from medvlp.training.checkpoints import CheckpointError, WholeCheckpoints, load_checkpoint
 

@@ -11,7 +11,7 @@ from lightning.fabric.utilities import move_data_to_device
 
 from medvlp.data.datamodule import TrainingData
 from medvlp.data.plan import Schedule
-from medvlp.training.service import Training
+from medvlp.training.module import Training
 
 OURS = str(Path(__file__).resolve().parents[1])
 Stretch = Callable[[dict[str, Any]], dict[str, Any]]

@@ -2,10 +2,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medvlp.ask import split_words
 from medvlp.config import ConfigError, compose, expand_grid, value_of
 from medvlp.config.compose import KINDS, SCHEMAS, _parsed
 from medvlp.config.overrides import TEXT, TEXTS, elements, family, field_types, quoted, unquoted
+from medvlp.verbs.ask import split_words
 
 ODD = [
     "Röntgen/ärzte 1/a=b,c.csv",

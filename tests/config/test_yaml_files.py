@@ -4,7 +4,7 @@ import pytest
 
 from medvlp.config import ConfigError, compose, expand_grid, load_task
 from medvlp.config.compose import list_options
-from medvlp.listing import verb_help
+from medvlp.verbs.list import verb_help
 
 HEAD = "# @package _global_\nverb: train\n"
 MINE = f"{HEAD}defaults: [clip_rocov2]\n"

@@ -148,7 +148,7 @@ def test_one_failing_unit_stops_no_other(rocov2, tmp_path, workers):
 
 
 def test_faults_of_ours_are_told_apart(rocov2, tmp_path, monkeypatch):
-    monkeypatch.setattr("data_prep.unit.build_stages", lambda config: [lambda draft: draft.nonsense])
+    monkeypatch.setattr("data_prep.jobs.build_stages", lambda config: [lambda draft: draft.nonsense])
     with pytest.raises(UnitsFailed, match="AttributeError: 'Draft' object has no attribute 'nonsense'"):
         prep(rocov2, tmp_path / "out", workers=1)
 
@@ -325,7 +325,7 @@ def test_the_command(rocov2, tmp_path, capsys):
 
 def test_no_torch(rocov2, tmp_path):
     code = (
-        "import sys; from data_prep.pipeline import prepare; import medvlp.verify, data_prep.cli;"
+        "import sys; from data_prep.pipeline import prepare; import medvlp.verbs.verify, data_prep.cli;"
         f"prepare('rocov2', {str(rocov2)!r}, {str(tmp_path / 'out')!r}); print('torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from medvlp.build import build_experiment
+from medvlp.builders import build_experiment
 from medvlp.config import from_dict
 from tests.assistants import assistant_words, vqa_samples
 from tests.datasets import write_split

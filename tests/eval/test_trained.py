@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from medvlp.eval.tasks import Bootstrap
+from medvlp.eval.task import Bootstrap
 from medvlp.eval.trained import Trained
 from tests.eval.colour_world import sample
-from tests.eval.test_tasks import run, zero_shot
+from tests.eval.test_task import run, zero_shot
 
 SIX = [
     sample("a", "red", "p1", hue="red"),

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 from transformers import CLIPVisionModel, SiglipVisionModel, ViTModel
 
-from medvlp.models.clip_sources import named
+from medvlp.models.clip.sources import named
 from medvlp.models.convert import clip_vision_config, clip_vision_model, timm_vision_config, timm_vision_model
-from medvlp.models.pretrained import WeightsError
+from medvlp.models.weights import WeightsError
 from tests.models.tiny import TINY
 
 SMALL = {"depth": 2, "embed_dim": 32, "num_heads": 4}

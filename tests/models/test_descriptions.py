@@ -9,7 +9,7 @@ import open_clip
 import pytest
 import transformers
 
-from medvlp.models.clip_sources import named
+from medvlp.models.clip.sources import named
 from medvlp.models.descriptions import (
     checked,
     clip_description,
@@ -18,7 +18,7 @@ from medvlp.models.descriptions import (
     plain,
     tokenizer_files,
 )
-from medvlp.models.pretrained import WeightsError
+from medvlp.models.weights import WeightsError
 from tests.conftest import REPOSITORY
 from tests.models.tiny import TINY
 

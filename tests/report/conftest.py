@@ -5,7 +5,7 @@ import json
 import pytest
 
 from medvlp.shards import Sample
-from tests.report.small_folders import HOSTILE, jpeg, write_split
+from tests.report.dataset.small_folders import HOSTILE, jpeg, write_split
 
 
 @pytest.fixture

@@ -3,10 +3,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from medvlp.data.problems import ERRORS, WARNINGS, rank
+from medvlp.data.audit.problems import ERRORS, WARNINGS, rank
 from medvlp.report.findings import findings_table
 from medvlp.report.wording import WORDS, in_words
-from tests.data.test_inspection import Finding, Problem, Tally
+from tests.data.audit.test_rules import Finding, Problem, Tally
 
 ROOT = Path(__file__).parents[2]
 

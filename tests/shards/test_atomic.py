@@ -11,13 +11,13 @@ from medvlp.shards.atomic import remove_leftovers, whole_file, write_text
 ROOT = Path(__file__).resolve().parents[2]
 WRITERS = {"write_text", "write_bytes"}
 IN_FOLDERS_OF_THEIR_OWN = {
-    "medvlp/export.py",  # a folder beside, renamed when all is in it
-    "medvlp/hub/assistant.py",
-    "medvlp/hub/gate.py",
-    "medvlp/hub/open_clip_folder.py",
-    "medvlp/models/clip_sources.py",  # temporary folders
-    "medvlp/models/text_tower.py",
-    "medvlp/models/llava.py",
+    "medvlp/verbs/export.py",  # a folder beside, renamed when all is in it
+    "medvlp/export/transformers.py",
+    "medvlp/export/equality.py",
+    "medvlp/export/open_clip.py",
+    "medvlp/models/clip/sources.py",  # temporary folders
+    "medvlp/models/clip/text_tower.py",
+    "medvlp/models/llava/model.py",
 }
 
 

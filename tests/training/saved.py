@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from medvlp.models.pretrained import weights_hash
+from medvlp.models.weights import weights_hash
 from medvlp.training.checkpoints import FORMAT, WholeCheckpoints
 
 

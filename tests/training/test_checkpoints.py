@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from medvlp.jsonl import Appender, read_rows
-from medvlp.models.pretrained import weights_hash
+from medvlp.models.weights import weights_hash
 from medvlp.training.checkpoints import (
     CheckpointError,
     WholeCheckpoints,
@@ -14,7 +14,7 @@ from medvlp.training.checkpoints import (
     load_checkpoint,
     newest,
 )
-from medvlp.training.files import Status, drop_rows_after
+from medvlp.training.run_folder import Status, drop_rows_after
 from tests.training.saved import content, save
 
 

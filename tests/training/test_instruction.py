@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from data_prep.pipeline import prepare
-from medvlp.build import build_data, build_experiment, build_optimisation
+from medvlp.builders import build_data, build_experiment, build_optimisation
 from medvlp.config import OptimConfig, compose
 from medvlp.data.plan import Schedule
 from medvlp.shards import ShardDataset
 from medvlp.training.instruction import Instruction
 from tests.assistants import assistant_words, stock_losses, tiny_assistant
-from tests.data.packed import IMAGE_ID, collate, rows_of
+from tests.data.chat.packed import IMAGE_ID, collate, rows_of
 
 PARTS = [("llama", "clip"), ("qwen2", "clip"), ("llama", "test_efficientnet"), ("qwen2", "test_resnet")]
 # Shrinking takes minutes with a model inside; `data/test_packing.py` finds the small cases.
@@ -51,7 +51,7 @@ def instruction(assistant, frozen=(), world_size=1, accumulate=1):
 def assistant(request, tmp_path_factory):
     family, tower = request.param
     made = tiny_assistant(tmp_path_factory.mktemp("parts"), family, tower)
-    made.model.config.image_token_id = IMAGE_ID  # as in tests.data.packed
+    made.model.config.image_token_id = IMAGE_ID  # as in tests.data.chat.packed
     assert made.image_tokens == 4
     return made
 

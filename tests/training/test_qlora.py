@@ -4,10 +4,10 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from medvlp.build import load_assistant
-from medvlp.models.quantized import four_bit_layers, load_plain_state, plain_state
+from medvlp.builders import load_assistant
+from medvlp.models.llava.quantized import four_bit_layers, load_plain_state, plain_state
 from tests.assistants import assistant_words, scrambled
-from tests.data.tiny_tokenizer import tiny_tokenizer
+from tests.data.chat.tiny_tokenizer import tiny_tokenizer
 from tests.runs import equal, losses, run_here, weights
 
 bitsandbytes = pytest.importorskip("bitsandbytes", reason="needs the qlora extra")

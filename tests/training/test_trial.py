@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from medvlp.data.chat.packing import PackPlan
 from medvlp.data.order import Order, OrderedSource
-from medvlp.data.packing import PackPlan
 from tests.datasets import pairs, write_split
 from tests.models.tiny import tiny_architecture
 from tests.runs import equal, losses, run_here, tiny_words, weights

@@ -1,0 +1,143 @@
+"""Files of templates: found by name, parsed as data that nobody vouches for, checked as a whole before any sample is made."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, NoReturn
+
+import yaml
+
+from data_prep.captions.templates import GAP, LABEL, Templates, fold, gaps_of, is_negated
+from data_prep.source import PrepError
+
+KEYS = ("modality", "fields", "templates", "negated", "normal", "labels")
+
+
+def load_templates(name: str) -> Templates:
+    """The templates of a name, or of a path that ends in .yaml. Raises PrepError: file, key and how to mend it."""
+    path = _find(name)
+    from medvlp.config import ConfigError
+    from medvlp.config.yaml_files import read_text
+
+    try:
+        text = read_text(path)
+        content = yaml.safe_load(text)
+    except ConfigError as error:
+        raise PrepError(str(error)) from None
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise PrepError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    return _Checked(path, content).templates(hashlib.sha256(text.encode()).hexdigest())
+
+
+def _find(name: str) -> Path:
+    from medvlp.config.compose import search_folders
+
+    if name.endswith(".yaml"):
+        if not Path(name).is_file():
+            raise PrepError(f"options.templates={name}: there is no such file")
+        return Path(name)
+    roots = reversed(search_folders())
+    paths = {path.stem: path for root in roots for path in (root / "configs" / "templates").glob("*.yaml")}
+    if name not in paths:
+        close = get_close_matches(name, paths, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise PrepError(
+            f"options.templates={name!r} is not known{hint} available: {', '.join(sorted(paths))}, or a .yaml file"
+        )
+    return paths[name]
+
+
+class _Checked:
+    """A parsed file, as nobody vouches for its shape."""
+
+    def __init__(self, path: Path, content: Any) -> None:
+        self.path = path
+        self.content = self.mapping(content, "the file", KEYS)
+
+    def templates(self, digest: str) -> Templates:
+        normal = self.mapping(self.content.get("normal", {}), "normal", ("labels", "templates"))
+        fields = self.mapping(self.content.get("fields", {}), "fields")
+        words = self.words()
+        found = Templates(
+            name=self.path.stem,
+            digest=digest,
+            templates=self.sentences(self.content.get("templates", []), "templates"),
+            negated=self.sentences(self.content.get("negated", []), "negated"),
+            normal=self.sentences(normal.get("templates", []), "normal.templates"),
+            normal_labels=frozenset(fold(t) for t in self.texts(normal.get("labels", []), "normal.labels")),
+            words=words,
+            fields={name: self.text(value, f"fields.{name}") for name, value in fields.items()},
+            modality=self.text(self.content.get("modality", ""), "modality"),
+        )
+        self.check(found)
+        return found
+
+    def check(self, found: Templates) -> None:
+        """What holds between the parts of a file."""
+        if not found.templates:
+            self.fail("templates", "lists no sentence", "give at least one, such as '{label}'")
+        if bool(found.normal) != bool(found.normal_labels):
+            self.fail("normal", "has only one of labels and templates", "give both, or none")
+        for key, sentences, wanted in (
+            ("templates", found.templates, True),
+            ("negated", found.negated, True),
+            ("normal.templates", found.normal, False),
+        ):
+            wrong = next((sentence for sentence in sentences if (LABEL in gaps_of(sentence)) != wanted), None)
+            if wrong is not None:
+                which = (
+                    "no gap {label}" if wanted else "a gap {label}, which would say 'normal' as if it were a finding"
+                )
+                self.fail(key, f"has {wrong!r}", f"it has {which}")
+        both = found.normal_labels & set(found.words or ())
+        if both:
+            self.fail("labels", f"describes {min(both)!r}, which normal.labels has too", "keep one of them")
+
+    def words(self) -> dict[str, tuple[str, ...]]:
+        words: dict[str, tuple[str, ...]] = {}
+        for label, value in self.mapping(self.content.get("labels", {}), "labels").items():
+            key = f"labels.{label}"
+            texts = self.texts([value] if isinstance(value, str) else value, key)
+            if not texts or not all(texts):
+                self.fail(key, "is empty", "give the words that a caption uses for it")
+            if len({is_negated(text) for text in texts}) > 1:
+                self.fail(key, "mixes words that begin with 'no' and others", "they go into different sentences")
+            if fold(label) in words:
+                self.fail(key, "is there already, but for case and separators", "keep one of them")
+            words[fold(label)] = texts
+        return words
+
+    def sentences(self, value: Any, key: str) -> tuple[str, ...]:
+        sentences = self.texts(value, key)
+        for sentence in sentences:
+            if set("{}") & set(GAP.sub("", sentence)):
+                self.fail(
+                    key, f"has {sentence!r}", "braces hold a name alone, {label}, or an article and a name, {a label}"
+                )
+        return sentences
+
+    def texts(self, value: Any, key: str) -> tuple[str, ...]:
+        if not isinstance(value, list):
+            self.fail(key, f"is a {type(value).__name__}", "expected a list of texts")
+        return tuple(self.text(item, f"{key}[{number}]") for number, item in enumerate(value))
+
+    def text(self, value: Any, key: str) -> str:
+        # YAML reads a bare `no` as false and `0` as a number.
+        if isinstance(value, bool) or not isinstance(value, str | int | float):
+            self.fail(key, f"is {value!r}", "expected a text; put it in quotes")
+        return str(value).strip()
+
+    def mapping(self, value: Any, key: str, known: Sequence[str] = ()) -> dict[str, Any]:
+        if not isinstance(value, dict):
+            self.fail(key, f"is a {type(value).__name__}", "expected names with values")
+        named = {self.text(name, f"a name in {key}"): item for name, item in value.items()}
+        strange = [name for name in named if known and name not in known]
+        if strange:
+            self.fail(strange[0], "is not known", f"expected {', '.join(known)}")
+        return named
+
+    def fail(self, key: str, found: str, expected: str) -> NoReturn:
+        raise PrepError(f"{self.path}: {key} {found}; {expected}")

@@ -1,0 +1,263 @@
+"""What question-answering sets share: rows that each hold a conversation, gathered into one sample an image.
+
+A reader of such a set yields `Asked` rows; `QuestionFolder` gathers them, reads the images, and makes the samples.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from data_prep.draft import Counts
+from data_prep.readers.fields import Entry, count_ignored
+from data_prep.readers.files import BadRow, read_image, size_of, text_of
+from data_prep.readers.tables.text import TextTable
+from data_prep.readers.unlisted_images import pictures_without_rows
+from data_prep.source import Dropped, Unit, chunks, digest_file, refuse_flag
+from medvlp.shards import Conversation, Sample, Turn, make_key
+
+IMAGE = "<image>"
+"""Stands in a user turn for each of the sample's images."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One row of the publisher's: a question, or a dialogue, about an image, several, or none."""
+
+    name: str
+    """File, entry and the publisher's id, for a person who looks for it."""
+    images: tuple[str, ...]
+    """Names of the images below the image folder, in order; rows with the same ones become one sample."""
+    image_id: str
+    """The publisher's id of the image (or of the images together): unique in a split."""
+    conversation: Conversation
+    about: dict[str, Any] = field(default_factory=dict)
+    """What the row says of its images (modality, organ, a group other than the image): metadata of the sample.
+
+    The first row's, if they differ.
+    """
+    ignored: tuple[str, ...] = ()
+    """Fields of the publisher's row that the reader did not ask for."""
+    file: str = ""
+    """The table's name, of sources in which it is part of keys."""
+
+
+Gathered = list[Asked]
+"""All rows about the same images, in the publisher's order."""
+
+
+def ask(question: str, answer: str, id: str | None, metadata: dict[str, Any]) -> Conversation:
+    """A question about one image and its answer; metadata that is None or empty is left out.
+
+    Raises BadRow placeholder_count if the publisher's text holds the placeholder itself.
+    """
+    if IMAGE in question or IMAGE in answer:
+        raise BadRow("placeholder_count", f"the text of the question or answer holds {IMAGE}, which stands for images")
+    turns = [Turn("user", f"{IMAGE}\n{question}"), Turn("assistant", answer)]
+    return Conversation(turns, id, {name: value for name, value in metadata.items() if value not in (None, "")})
+
+
+def answer_type_of(entry: dict[str, Any]) -> str:
+    """open or closed, from OPEN, CLOSED, or "CLOSED ". Raises BadRow bad_answer_type for anything else."""
+    answer_type = text_of(entry, "answer_type").lower()
+    if answer_type not in ("open", "closed"):
+        raise BadRow("bad_answer_type", f"answer_type is {answer_type!r}, expected OPEN or CLOSED")
+    return answer_type
+
+
+def yes_no_is_closed(answer: str) -> str:
+    """closed for yes and no, else open: for sets that do not publish the answer type."""
+    return "closed" if answer.lower() in ("yes", "no") else "open"
+
+
+def choose(options: dict[str, str], letter: str, answer: str) -> tuple[str, dict[str, Any]]:
+    """(the answer's text, metadata of a multiple-choice question): letter or answer may be empty, not both.
+
+    options: letter → text; of equal texts the first counts. Raises BadRow answer_mismatch if no option is as both say.
+    """
+    fitting = [
+        name
+        for name, text in options.items()
+        if (not letter or name == letter) and (not answer or text.casefold() == answer.casefold())
+    ]
+    if not fitting:
+        wanted = " ".join(part for part in (letter, repr(answer) if answer else "") if part)
+        raise BadRow("answer_mismatch", f"the answer {wanted} is none of {options}")
+    metadata = {"answer_type": "multiple_choice", "options": options, "answer_letter": fitting[0]}
+    return options[fitting[0]], metadata
+
+
+def gather(rows: Iterable[Asked | Dropped]) -> list[Gathered | Dropped]:
+    """Rows by images, which stand at their first row. Rows without images stay apart; drops stay where they are."""
+    gathered: list[Gathered | Dropped] = []
+    by_images: dict[tuple[str, ...], Gathered] = {}
+    for row in rows:
+        if isinstance(row, Dropped):
+            gathered.append(row)
+        elif row.images in by_images:
+            by_images[row.images].append(row)
+        else:
+            together = [row]
+            gathered.append(together)
+            if row.images:
+                by_images[row.images] = together
+    return gathered
+
+
+def parse_rows(
+    path: Path,
+    entries: Iterable[tuple[int, Any]],
+    id_key: str,
+    parse: Callable[[str, dict[str, Any]], Asked | None],
+    unit: str = "entry",
+) -> Iterator[Asked | Dropped]:
+    """What `parse(name, entry)` makes of each (number, entry) of a file; None leaves it out: it is of another split.
+
+    An entry that is no object, or for which parse raises BadRow, becomes a drop with file, number and id. A BadRow may
+    stand in the place of an entry that could not be read. unit: what the numbers count. Fields that parse does not ask
+    for are the row's `ignored`.
+    """
+    for number, entry in entries:
+        name = f"{path.name} {unit} {number}"
+        try:
+            if isinstance(entry, BadRow):
+                raise entry
+            if not isinstance(entry, dict):
+                raise BadRow("bad_row", f"the entry is a {type(entry).__name__}, expected an object")
+            if entry.get(id_key) is not None:
+                name += f" ({id_key} {str(entry[id_key])[:80]})"
+            entry = Entry(entry)
+            row = parse(name, entry)
+        except BadRow as bad:
+            yield Dropped(name, bad.reason, bad.detail, short_texts(entry))
+        else:
+            if row is not None:
+                yield replace(row, ignored=row.ignored + entry.ignored())
+
+
+def short_texts(entry: Any) -> tuple[str, ...]:
+    """Texts of an entry, or of the cells of a row that cannot be read, that could name a file."""
+    values = entry.values() if isinstance(entry, dict) else entry.cells if isinstance(entry, BadRow) else ()
+    texts = [item for value in values for item in (value if isinstance(value, list) else [value])]
+    return tuple(text for text in texts if isinstance(text, str) and len(text) <= 300)
+
+
+def numbered_rows(table: TextTable) -> Iterator[tuple[int, Any]]:
+    """(line, entry) of a table for `parse_rows`, with "index": the row's number from 0, unless a column is called so."""
+    for index, row in enumerate(table.rows()):
+        yield row.line, row.entry if isinstance(row.entry, BadRow) else {"index": index, **row.entry}
+
+
+def member_names(extensions: list[str]) -> list[str]:
+    """Names of images in a sample whose sorted order is theirs: `jpg`; `0.jpg`, `1.png`; `00.jpg`, `01.jpg`, …"""
+    if len(extensions) == 1:
+        return extensions
+    digits = len(str(len(extensions) - 1))
+    return [f"{number:0{digits}}.{extension}" for number, extension in enumerate(extensions)]
+
+
+class QuestionFolder:
+    """A reader of tables of questions beside a folder of images; a subclass says where they are and what a row means.
+
+    Every row comes out as part of a sample or as a Dropped of its own, so the ledger counts images and lost rows.
+    """
+
+    name: str
+    licence: str
+    splits: tuple[str, ...]
+    tools: tuple[str, ...] = ()
+    images: Path
+    """Folder of the images."""
+
+    def __init__(self, input: str, samples_per_shard: int = 1000, flag: str = "") -> None:
+        refuse_flag(self.name, flag)
+        self.folder = Path(input)
+        self.samples_per_shard = samples_per_shard
+        self.counts: Counts = Counter()
+        """(stage, what) → how often, of the unit that was read last."""
+        self.planned: dict[str, int] = {}
+        """What was passed by when files were looked for, and how often."""
+        # A process reads many units: the tables are parsed once for all of them.
+        self._gathered = lru_cache(maxsize=None)(lambda split: gather(self.rows(split)))
+
+    def tables(self) -> list[Path]:
+        """The files that hold the questions."""
+        raise NotImplementedError
+
+    def rows(self, split: str) -> Iterator[Asked | Dropped]:
+        """The rows of a split in the publisher's order."""
+        raise NotImplementedError
+
+    def options(self) -> dict[str, Any]:
+        """Nothing to choose but the size of shards."""
+        return {"samples_per_shard": self.samples_per_shard}
+
+    def units(self) -> list[Unit]:
+        """Images (and rows that cannot become part of one) in the order of their first question."""
+        self.planned |= self._unnamed()
+        return [u for split in self.splits for u in chunks(split, len(self._gathered(split)), self.samples_per_shard)]
+
+    def _unnamed(self) -> dict[str, int]:
+        """Pictures in the image folder that no row names, of any split."""
+        folder = getattr(self, "images", None)
+        if folder is None or not folder.is_dir():
+            return {}
+        items = [item for split in self.splits for item in self._gathered(split)]
+        images = {name for item in items if not isinstance(item, Dropped) for name in item[0].images}
+        words = {word for item in items if isinstance(item, Dropped) for word in item.words}
+        return pictures_without_rows(folder, images, folder not in {path.parent for path in self.tables()}, words)
+
+    def read(self, unit: Unit) -> Iterator[Sample | Dropped]:
+        """A sample for each image; where the image cannot be read, a drop for each of its rows."""
+        self.counts = Counter()
+        start, stop = unit.what
+        for item in self._gathered(unit.split)[start:stop]:
+            if isinstance(item, Dropped):
+                yield item
+                continue
+            for row in item:
+                count_ignored(self.counts, row.ignored)
+            try:
+                images = [self.image(unit.split, name) for name in item[0].images]
+            except BadRow as bad:
+                yield from (Dropped(row.name, bad.reason, bad.detail) for row in item)
+                continue
+            names = member_names([extension for extension, _ in images])
+            yield self.sample(unit.split, item, dict(zip(names, (data for _, data in images), strict=True)))
+
+    def image(self, split: str, name: str) -> tuple[str, bytes]:
+        """(extension, bytes) of an image that a row of the split names. Raises BadRow."""
+        return read_image(self.images, name)
+
+    def sample(self, split: str, rows: Gathered, images: dict[str, bytes]) -> Sample:
+        """The sample. Its key names the split: some publishers ask about one image in train and in test."""
+        first = rows[0]
+        return Sample(
+            key=make_key(self.name, first.image_id, split),
+            images=images,
+            conversations=[row.conversation for row in rows],
+            metadata={
+                "group": first.image_id,
+                "group_kind": "image",
+                "image_id": first.image_id,
+                "licence": self.licence,
+                "original_name": first.images[0] if first.images else first.name,
+                "source": self.name,
+                **first.about,
+            },
+        )
+
+    def fingerprint(self) -> dict[str, str]:
+        """The tables by content; the images that they name by names and sizes, since hashing them twice is too slow."""
+        marks = {path.relative_to(self.folder).as_posix(): digest_file(path) for path in self.tables()}
+        for split in self.splits:
+            items = [item for item in self._gathered(split) if not isinstance(item, Dropped)]
+            names = sorted({name for item in items for name in item[0].images})
+            listing = "\n".join(f"{name}\t{size_of(self.images, name)}" for name in names)
+            marks[f"images of {split}"] = hashlib.sha256(listing.encode("utf-8", "surrogateescape")).hexdigest()
+        return marks

@@ -1,0 +1,154 @@
+"""Which samples of a held-out split a model was trained on, whether or not both were prepared together.
+
+Splits of one preparation have the answer beside them (leakage.jsonl). For others, checksums and perceptual hashes of the
+tables propose pairs, and thumbnails of the pictures in question decide, as in a preparation.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_prep.dedup.contamination import described
+from data_prep.dedup.hamming import within
+from data_prep.dedup.leakage import BYTES, PICTURE
+from data_prep.dedup.similarity import SIDE
+from data_prep.dedup.visual_matches import Limits, compared
+from data_prep.sources import PrepError
+from medvlp.jsonl import read_rows
+from medvlp.shards import BadSample, ShardDataset, ShardError
+from medvlp.shards.index import open_index
+from medvlp.shards.manifest import LEAKAGE, LEDGER
+
+MORE = 6
+"""Bits beyond a preparation's radius: the hashes of tables are plain ones, and there is none of the inner picture."""
+NEAREST = 32
+"""Training pictures that a held-out one is compared with, those of the nearest hashes: a copy is among the first."""
+
+
+def trained_on(train: Sequence[ShardDataset], held_out: ShardDataset, limits: Limits | None = None) -> dict[str, str]:
+    """Key → "bytes" or "picture", for the samples of a split of which an image is in any of the training splits.
+
+    Of splits that were not prepared together, all images are compared by bytes, and the first of each sample by look. limits:
+    as in a preparation.
+
+    Raises:
+        ShardError: a table cannot be read, or leakage.jsonl is gone.
+    """
+    found: dict[str, str] = {}
+    for dataset in train:
+        beside = _beside(dataset, held_out)
+        matches = beside if beside is not None else _apart(dataset, held_out, limits or Limits())
+        for key, match in matches.items():
+            found[key] = min(match, found.get(key, match))  # bytes before picture
+    return found
+
+
+def _beside(train: ShardDataset, held_out: ShardDataset) -> dict[str, str] | None:
+    """What the preparation of both has found; None where they are of two, or have changed, or nobody looked."""
+    folder = held_out.folder.resolve().parent
+    if train.folder.resolve() != folder / "train":
+        return None
+    try:
+        ledger: dict[str, Any] = json.loads((folder / LEDGER).read_bytes())
+        hashes = {name: ledger["splits"][name]["manifest_sha256"] for name in ("train", held_out.folder.resolve().name)}
+        looked = held_out.manifest.split in ledger["leakage"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    if not looked or list(hashes.values()) != [train.manifest_hash, held_out.manifest_hash]:
+        return None
+    return _rows(folder / LEAKAGE, held_out.manifest.split)
+
+
+def _rows(path: Path, split: str) -> dict[str, str]:
+    if not path.is_file():
+        raise ShardError(f"{path} is gone, which says what of {split} is in train; restore it, or prepare again")
+    try:
+        return {str(row["key"]): str(row["match"]) for row in read_rows(path) if row["split"] == split}
+    except KeyError as error:
+        raise ShardError(f"{path}: a row has no {error}; restore it, or prepare again") from None
+
+
+def _apart(train: ShardDataset, held_out: ShardDataset, limits: Limits) -> dict[str, str]:
+    keys = held_out.keys
+    known = {sha256 for sha256, _ in image_hashes(train)}
+    found = {key: BYTES for sha256, key in image_hashes(held_out) if sha256 in known}
+    rows_T, hash_T = _hashes(train)
+    rows_H, hash_H = _hashes(held_out)
+    left = np.array([keys[row] not in found for row in rows_H], bool)
+    rows_H, hash_H = rows_H[left], hash_H[left]
+    pairs = [
+        np.stack([query, base, distance]) for query, base, distance in within(hash_H, hash_T, limits.radius + MORE)
+    ]
+    if not pairs:
+        return found
+    query, base, distance = np.concatenate(pairs, 1)
+    order = np.lexsort((base, distance, query))
+    query, base = query[order], base[order]
+    first = np.searchsorted(query, query)
+    near = np.arange(len(query)) - first < NEAREST
+
+    @cache
+    def seen(dataset: ShardDataset, row: int) -> tuple[NDArray[np.uint8], int] | None:
+        """(1, S, S) thumbnail and the picture's shorter side; None of what shows nobody a picture."""
+        try:
+            marks = described(dataset, row)
+        except PrepError:  # damaged: whoever reads the split hears of it
+            return None
+        data, side = marks["thumbnail"][0], marks["side"][0]
+        return None if data is None else (np.frombuffer(data, np.uint8).reshape(1, SIDE, SIDE), side)
+
+    for ours, theirs in zip(rows_H[query[near]].tolist(), rows_T[base[near]].tolist(), strict=True):
+        if keys[ours] in found:
+            continue
+        one, other = seen(held_out, ours), seen(train, theirs)
+        if one is None or other is None:
+            continue
+        sides_P = np.array([min(one[1], other[1])])
+        if compared(one[0], other[0], 1.0, sides_P, limits)[0]:
+            found[keys[ours]] = PICTURE
+    return found
+
+
+def _hashes(dataset: ShardDataset) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
+    """(rows, hashes) of the samples that have one."""
+    column = dataset.column("perceptual_hash")
+    rows = [row for row, text in enumerate(column) if text]
+    return np.array(rows, np.int64), np.array([int(column[row], 16) for row in rows], np.uint64)
+
+
+def image_hashes(dataset: ShardDataset) -> Iterator[tuple[str, str]]:
+    """(sha256, key) of every image of a split. The table knows each sample's first image, so only samples with several
+    are read."""
+    several = _with_several_images(dataset)
+    for row, first in enumerate(dataset.column("sha256")):
+        if first:
+            yield first, dataset.key(row)
+        if row in several:
+            try:
+                sample = dataset.read(row)
+            except BadSample:  # whoever reads the split hears of it
+                continue
+            yield from ((hashlib.sha256(data).hexdigest(), sample.key) for data in sample.images.values())
+
+
+def _with_several_images(dataset: ShardDataset) -> set[int]:
+    rows: set[int] = set()
+    begin = 0
+    for tar, samples in dataset.manifest.shards.items():
+        try:
+            index = open_index((dataset.folder / tar).with_suffix(".idx"))
+        except (OSError, ValueError):  # as above
+            index = None
+        if index is not None:
+            images = index["sample"][~np.isin(index["member"], [b"txt", b"json"])]
+            rows.update((begin + np.flatnonzero(np.bincount(images, minlength=1) > 1)).tolist())
+        begin += samples
+    return rows

@@ -1,0 +1,238 @@
+"""The last step: from parts to splits. Every action here can be repeated, so a kill in the middle costs nothing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from data_prep.dataset_stages import Rows, Settled
+from data_prep.jobs import CopyJob, Part, nested, worst
+from data_prep.jsons import encode_json
+from data_prep.plan import Plan, digest_of
+from data_prep.sources import PrepError
+from data_prep.splits import SPLITS, group_hashes
+from medvlp.jsonl import write_rows
+from medvlp.shards import FileMark, Manifest, hash_config, write_manifest
+from medvlp.shards.atomic import sync_folder, whole_file, write_whole
+from medvlp.shards.manifest import LEAKAGE, LEDGER, MANIFEST, PARTS, SAMPLES
+from medvlp.shards.sums import SUMS
+from medvlp.shards.writer import write_tables
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+DROPPED = "dropped.jsonl"
+COPIES = "copies.jsonl"
+CONFLICTS = "conflicts.jsonl"
+PAIRS = "pairs.json"
+RUN = "run.json"
+
+Layout = dict[str, list[Part | CopyJob]]
+"""Split → its shards in order: parts as they are, or shards to be made of parts' samples."""
+
+
+def lay_out(folder: Path, parts: Sequence[Part], settled: Settled, samples_per_shard: int) -> Layout:
+    """Which shards the splits consist of. Parts of which everything stays in one split are taken as they are.
+
+    What is left of another is a shard by itself if that is at least half of a shard; smaller pieces are gathered.
+    """
+    rows = Rows(folder, parts)
+    layout: Layout = {split: [] for split in dict.fromkeys(part.split for part in parts)}
+    layout |= {SPLITS[split]: [] for split in np.unique(settled.split_N).tolist() if SPLITS[split] not in layout}
+    small: dict[str, list[tuple[str, list[int]]]] = {split: [] for split in layout}
+    for part, start in zip(rows.parts, rows.starts, strict=False):
+        split_M = settled.split_N[start : start + part.samples]
+        kept_M = settled.kept_N[start : start + part.samples]
+        for split in np.unique(split_M[kept_M]).tolist():
+            positions = np.flatnonzero(kept_M & (split_M == split)).tolist()
+            name = SPLITS[split]
+            if len(positions) == part.samples:
+                layout[name].append(part)
+            elif 2 * len(positions) >= samples_per_shard:
+                layout[name].append(_copy(folder, name, [(part.digest, positions)]))
+            else:
+                small[name].append((part.digest, positions))
+    for name, pieces in small.items():
+        layout[name] += [_copy(folder, name, chunk) for chunk in _chunks(pieces, samples_per_shard)]
+    return layout
+
+
+def _copy(folder: Path, split: str, pieces: list[tuple[str, list[int]]]) -> CopyJob:
+    return CopyJob(folder, split, pieces, digest_of([split, pieces]))
+
+
+def _chunks(pieces: list[tuple[str, list[int]]], size: int) -> Iterator[list[tuple[str, list[int]]]]:
+    """Pieces cut and gathered into runs of `size` positions; the last may be shorter."""
+    chunk: list[tuple[str, list[int]]] = []
+    room = size
+    for digest, positions in pieces:
+        while positions:
+            chunk.append((digest, positions[:room]))
+            positions, room = positions[room:], room - len(chunk[-1][1])
+            if not room:
+                yield chunk
+                chunk, room = [], size
+    if chunk:
+        yield chunk
+
+
+def finish(
+    output: Path,
+    folder: Path,
+    parts: Sequence[Part],
+    settled: Settled,
+    shards: dict[str, list[Part]],
+    plan: Plan,
+    run: dict[str, Any],
+) -> dict[str, Any]:
+    """Number the shards, write tables and manifests, then the files above the splits; the ledger, last, is returned.
+
+    parts: of all units, in the data set's order. shards: split → parts that are its shards. Raises PrepError if two
+    samples have one key.
+    """
+    ledger = make_ledger(parts, settled)
+    write_rows(output / DROPPED, (drop for part in parts for drop in part.named_drops(folder)), settled.drops)
+    _check_keys(Rows(folder, parts))
+    _clear_splits(output, shards)
+    for split, its in shards.items():
+        ledger["splits"][split]["manifest_sha256"] = _finish_split(output / split, folder, split, its, plan)
+    write_rows(output / COPIES, settled.copies)
+    write_rows(output / LEAKAGE, settled.leaks)
+    write_rows(output / CONFLICTS, settled.conflicts)
+    write_whole(output / PAIRS, encode_json(settled.pairs) + b"\n")
+    write_whole(output / RUN, encode_json(run, indent=1) + b"\n")
+    ledger["checksums"] = SUMS
+    write_whole(output / LEDGER, encode_json(ledger, indent=1) + b"\n")
+    return ledger
+
+
+def make_ledger(parts: Sequence[Part], settled: Settled) -> dict[str, Any]:
+    """What came in, what went out, what was dropped where and why; in = out + Σ drops is checked, for every split.
+
+    {"in", "rows", "panels", "out", "drops": {stage: {reason: n}}, "counts": {stage: {what: n}}, "moved": {"a→b": n},
+    "splits": {split: {"in", "out", "drops"}}}; in = rows of the source + panels that figures were split into. Where
+    copies were looked for, also "leakage": {split: {"samples", "same_bytes", "same_picture"}} and "conflicting_labels": n;
+    where pixels were blacked out, "blacked": the images that lost most.
+    """
+    drops: dict[str, Counter[tuple[str, str]]] = {part.split: Counter() for part in parts}
+    counts: Counter[tuple[str, str]] = Counter(settled.counts)
+    entered: Counter[str] = Counter()
+    for part in parts:
+        entered[part.split] += part.entered
+        counts.update(_flat(part.counts))
+        drops[part.split].update(_flat(part.drops))
+    out = {SPLITS[n]: int(np.count_nonzero(settled.kept_N[settled.split_N == n])) for n in range(len(SPLITS))}
+    for drop in settled.drops:
+        drops.setdefault(drop["split"], Counter())[drop["stage"], drop["reason"]] += 1
+    splits = {}
+    for split in [*drops, *(name for name, number in out.items() if number and name not in drops)]:
+        its = drops.get(split, Counter())
+        gained = sum(count * ((after == split) - (before == split)) for (before, after), count in settled.moved.items())
+        came = entered[split] + gained
+        splits[split] = {"in": came, "out": out.get(split, 0), "drops": nested(its)}
+        _check(split, came, out.get(split, 0), its.total())
+    total: Counter[tuple[str, str]] = sum(drops.values(), Counter())
+    _check("all splits", entered.total(), sum(out.values()), total.total())
+    moved = {f"{before}→{after}": count for (before, after), count in sorted(settled.moved.items())}
+    rows = sum(part.rows for part in parts)
+    page: dict[str, Any] = {
+        "in": entered.total(),
+        "rows": rows,
+        "panels": entered.total() - rows,
+        "out": sum(out.values()),
+    }
+    if settled.vanished:
+        page["vanished"] = settled.vanished
+    blacked = worst(image for part in parts for image in part.blacked)
+    page |= {"blacked": blacked} if blacked else {}
+    page |= {"drops": nested(total), "counts": nested(counts), "moved": moved, "splits": splits}
+    if settled.leakage is None:
+        return page
+    return {**page, "leakage": settled.leakage, "conflicting_labels": len(settled.conflicts)}
+
+
+def _check(where: str, entered: int, left: int, dropped: int) -> None:
+    if entered != left + dropped:
+        raise AssertionError(f"ledger of {where}: {entered} came in, {left} went out, {dropped} were dropped")
+
+
+def _flat(nested: dict[str, dict[str, int]]) -> dict[tuple[str, str], int]:
+    return {(stage, what): count for stage, page in nested.items() for what, count in page.items()}
+
+
+def _check_keys(rows: Rows) -> None:
+    """Keys are unique over all splits."""
+    hashes_N = group_hashes(rows.column("key"))
+    _, first_U, counts_U = np.unique(hashes_N, return_index=True, return_counts=True)
+    twice = sorted(rows.keys(first_U[counts_U > 1].tolist()))
+    if twice:
+        raise PrepError(
+            f"{len(twice)} keys come more than once: {', '.join(twice[:5])}{', …' if len(twice) > 5 else ''}; "
+            "the source repeats these rows. Remove the repetitions and prepare into a new folder"
+        )
+
+
+def _clear_splits(output: Path, shards: dict[str, list[Part]]) -> None:
+    """Take away what an earlier finish, of an input that has changed since, left unfinished."""
+    for manifest in output.glob(f"*/{MANIFEST}"):
+        manifest.unlink()
+    for path in [*output.glob("*/*.tar"), *output.glob("*/*.idx")]:
+        its = shards.get(path.parent.name, [])
+        if path.parent.name != PARTS and not (path.stem.isdecimal() and int(path.stem) < len(its)):
+            path.unlink()
+    for split in SPLITS:
+        if split not in shards and (output / split).is_dir():
+            shutil.rmtree(output / split)
+
+
+def _finish_split(folder: Path, parts_folder: Path, split: str, shards: Sequence[Part], plan: Plan) -> str:
+    """Returns the sha256 of the split's manifest."""
+    folder.mkdir(exist_ok=True)
+    files: dict[str, FileMark] = {}
+    for number, part in enumerate(shards):
+        for suffix, mark in part.files.items():
+            name = f"{number:06d}{suffix}"
+            _place(part.file(parts_folder, suffix), folder / name, mark)
+            files[name] = mark
+    sync_folder(folder)
+    files[SAMPLES] = write_tables(folder / SAMPLES, _renamed(parts_folder, split, shards))
+    counts = {f"{number:06d}.tar": part.samples for number, part in enumerate(shards)}
+    stages = plan.described()
+    manifest = Manifest(split, files, counts, sum(counts.values()), stages, hash_config(stages), plan.tools)
+    return write_manifest(folder, manifest)
+
+
+def _place(part: Path, place: Path, mark: FileMark) -> None:
+    """A second name for the part's file, or a copy where the file system has no such thing."""
+    if place.exists() and part.exists() and place.samefile(part):
+        return
+    place.unlink(missing_ok=True)
+    try:
+        os.link(part, place)
+    except OSError:
+        with open(part, "rb") as source, whole_file(place) as target:
+            shutil.copyfileobj(source, target, 2**20)
+    if place.stat().st_size != mark.size:
+        raise PrepError(
+            f"{place} should have {mark.size} bytes, as when it was written; something else changed the folder. "
+            "Prepare into a new one"
+        )
+
+
+def _renamed(folder: Path, split: str, shards: Sequence[Part]) -> Iterator[pa.Table]:
+    """The parts' tables, one at a time, with the final names of their shards and split."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    for number, part in enumerate(shards):
+        table = pq.read_table(part.file(folder, ".parquet"))
+        for column, value in (("shard", f"{number:06d}.tar"), ("split", split)):
+            names = pa.array([value] * table.num_rows, pa.string())
+            table = table.set_column(table.schema.get_field_index(column), column, names)
+        yield table

@@ -1,0 +1,200 @@
+"""Tables that are too large to hold: a unit names its rows by their places in the file, and reads them there.
+
+A table is gone through once, by the process that plans; what stays of a row is three numbers. Rows that name one image
+become one sample, wherever they stand, since an image belongs to one sample.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from data_prep.conversations.questions import short_texts
+from data_prep.draft import Counts
+from data_prep.readers.fields import Entry, count_ignored
+from data_prep.readers.files import (
+    BadRow,
+    Picture,
+    digest_listing,
+    json_lines,
+    read_picture,
+)
+from data_prep.readers.tables.text import TextTable
+from data_prep.readers.unlisted_images import pictures_without_rows
+from data_prep.source import Dropped, Unit, digest_file, refuse_flag
+from medvlp.shards import Sample
+
+Place = list[int]
+"""[table, line, byte offset], in JSON's types."""
+
+
+@dataclass(frozen=True)
+class JsonLines:
+    """A file of JSON lines; its rows are numbered as an editor numbers lines."""
+
+    path: Path
+
+    def rows(self) -> Iterator[tuple[int, int, Any]]:
+        """(number, byte offset, entry) of each row; an entry may be a BadRow."""
+        with open(self.path, "rb") as file:
+            yield from json_lines(file)
+
+    def at(self, file: BinaryIO, offset: int, line: int) -> Any:
+        """The entry at an offset that `rows` gave."""
+        file.seek(offset)
+        return next(json_lines(file))[2]
+
+
+Table = JsonLines | TextTable
+
+
+@dataclass(slots=True)
+class Rows:
+    """The rows of one image, or one row that names none."""
+
+    image: str
+    """As the table names it; empty for a row that cannot be used."""
+    split: str
+    places: list[Place] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row, as `parse` gave it."""
+
+    name: str
+    """File and line, for a person who looks for it."""
+    entry: Entry
+    table: int
+
+
+class ImageTables:
+    """A reader of tables beside a folder of images: one sample an image. A subclass says what a row means.
+
+    Every row comes out as part of a sample or as a Dropped of its own, so the ledger counts images and lost rows.
+    """
+
+    name: str
+    splits: tuple[str, ...] = ("train", "valid", "test")
+    tools: tuple[str, ...] = ()
+    tables: list[Table]
+    images: Path
+    """Folder of the images."""
+
+    def __init__(self, input: str, samples_per_shard: int = 1000, flag: str = "") -> None:
+        refuse_flag(self.name, flag)
+        self.folder = Path(input)
+        self.samples_per_shard = samples_per_shard
+        self.counts: Counts = Counter()
+        """(stage, what) → how often, of the unit that was read last."""
+        self.planned: dict[str, int] = {}
+        """What was passed by in the input as a whole → how often, once rows are gathered."""
+
+    def image_of(self, entry: dict[str, Any]) -> str:
+        """The image that a row names. Raises BadRow."""
+        raise NotImplementedError
+
+    def split_of(self, table: int, entry: dict[str, Any]) -> str:
+        """The split that a row is of. Raises BadRow."""
+        raise NotImplementedError
+
+    def check(self, entry: dict[str, Any]) -> None:
+        """Raises BadRow for a row that says nothing usable of its image."""
+        raise NotImplementedError
+
+    def sample(self, rows: list[Row], picture: Picture, about: dict[str, Any]) -> Sample:
+        """The sample of an image. about: what `about` said of the unit."""
+        raise NotImplementedError
+
+    def about(self, gathered: list[Rows]) -> dict[str, Any]:
+        """What else a unit with these images has to know, in plain JSON."""
+        return {}
+
+    def options(self) -> dict[str, Any]:
+        """The size of shards."""
+        return {"samples_per_shard": self.samples_per_shard}
+
+    def fingerprint(self) -> dict[str, str]:
+        """The tables by content, the images by names and sizes."""
+        marks = {table.path.relative_to(self.folder).as_posix(): digest_file(table.path) for table in self.tables}
+        return marks | {f"{self.images.relative_to(self.folder).as_posix()}/": digest_listing(self.images)}
+
+    def gather(self) -> list[Rows]:
+        """The rows by image, in the order of first rows. The first row decides the split."""
+        gathered: list[Rows] = []
+        by_image: dict[str, Rows] = {}
+        words: set[str] = set()
+        for table, reader in enumerate(self.tables):
+            for number, offset, entry in reader.rows():
+                place = [table, number, offset]
+                try:
+                    image = self.image_of(_usable(entry))
+                    rows = by_image.get(image) or Rows(image, self.split_of(table, entry))
+                except BadRow:
+                    words.update(short_texts(entry))
+                    gathered.append(Rows("", self.splits[0], [place]))
+                    continue
+                if not rows.places:
+                    by_image[image] = rows
+                    gathered.append(rows)
+                rows.places.append(place)
+        self.planned = pictures_without_rows(self.images, by_image.keys(), True, words)
+        return gathered
+
+    def units(self) -> list[Unit]:
+        """Images (and rows that cannot become part of one) in the order of their first row."""
+        gathered = self.gather()
+        units = []
+        for split in self.splits:
+            of_split = [rows for rows in gathered if rows.split == split]
+            starts = range(0, len(of_split), self.samples_per_shard)
+            for number, start in enumerate(starts):
+                chunk = of_split[start : start + self.samples_per_shard]
+                places = [rows.places for rows in chunk]
+                units.append(Unit(split, number, {"places": places, "about": self.about(chunk)}))
+        return units
+
+    def read(self, unit: Unit) -> Iterator[Sample | Dropped]:
+        """A sample for each image; where the image cannot be read, a drop for each of its rows."""
+        self.counts = Counter()
+        with ExitStack() as opened:
+            files = [opened.enter_context(open(table.path, "rb")) for table in self.tables]
+            for places in unit.what["places"]:
+                yield from self._read_image(files, places, unit.what["about"])
+
+    def _read_image(
+        self, files: Sequence[BinaryIO], places: list[Place], about: dict[str, Any]
+    ) -> Iterator[Sample | Dropped]:
+        rows = []
+        for table, number, offset in places:
+            name = f"{self.tables[table].path.name} line {number}"
+            try:
+                entry = Entry(_usable(self.tables[table].at(files[table], offset, number)))
+                name += f" ({self.image_of(entry)[:120]})"
+                self.split_of(table, entry)
+                self.check(entry)
+                rows.append(Row(name, entry, table))
+            except BadRow as bad:
+                yield Dropped(name, bad.reason, bad.detail)
+        if not rows:
+            return
+        try:
+            picture = read_picture(self.images, self.image_of(rows[0].entry))
+        except BadRow as bad:
+            yield from (Dropped(row.name, bad.reason, bad.detail) for row in rows)
+            return
+        yield self.sample(rows, picture, about)
+        for row in rows:
+            count_ignored(self.counts, row.entry.ignored())
+
+
+def _usable(entry: Any) -> dict[str, Any]:
+    if isinstance(entry, BadRow):
+        raise entry
+    if not isinstance(entry, dict):
+        raise BadRow("bad_row", f"the entry is a {type(entry).__name__}, expected an object")
+    return entry

@@ -1,0 +1,282 @@
+"""Tables whose columns the user names: CSV with any usual separator, TSV, JSON, JSON lines, parquet."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from data_prep.captions.captioned_files import NOTHING, SPLIT_NAMES, Row, split_of
+from data_prep.captions.templates import CAPTIONS
+from data_prep.readers.fields import count_ignored, says_something
+from data_prep.readers.files import BadRow, described
+from data_prep.readers.tables.cells import (
+    NO_VALUE,
+    doi_of,
+    items_of_cell,
+    needed_text,
+    prose_of_cell,
+    says_nothing,
+    suffix,
+    text_of_cell,
+    value_of_cell,
+)
+from data_prep.readers.tables.named import Table
+from data_prep.readers.unlisted_images import printable
+from data_prep.source import Dropped, PrepError
+from data_prep.stages import Counts
+
+WORK = {"attribution": "citation", "author": "authors", "title": "article_title", "doi": "article_doi", "url": "url"}
+"""Role of a column that says where an image is from → the sample's metadata."""
+
+
+@dataclass(frozen=True)
+class Roles:
+    """Which columns mean what; "" where none does."""
+
+    image: str
+    caption: str = ""
+    label: str = ""
+    label_separator: str = ""
+    """Between several labels in a cell."""
+    group: str = ""
+    key: str = ""
+    split: str = ""
+    licence: str = ""
+    modality: str = ""
+    """The last three: a column, or one value for all rows."""
+    attribution: str = ""
+    author: str = ""
+    title: str = ""
+    doi: str = ""
+    url: str = ""
+    """The last five: of the work that an image is from."""
+    texts: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+
+    def work(self) -> dict[str, str]:
+        """Role → column, of those that say where an image is from."""
+        return {role: column for role in WORK if (column := getattr(self, role))}
+
+    def described(self) -> dict[str, Any]:
+        """For the manifest."""
+        roles = {**asdict(self), "texts": list(self.texts), "labels": list(self.labels)}
+        return {role: column for role, column in roles.items() if column or role not in WORK}
+
+
+def refuse_work(roles: Roles, private: bool) -> None:
+    """Raises PrepError where columns name the people behind private images."""
+    if private and roles.work():
+        raise PrepError(
+            f"options.{next(iter(roles.work()))} is for published works, and would name people; with options.private=true "
+            "leave it out"
+        )
+
+
+class TableRows:
+    """Rows of a table as the roles of its columns say. Raises PrepError if a column is not there."""
+
+    def __init__(self, table: Table, roles: Roles, options: dict[str, str], gaps: Sequence[str]) -> None:
+        """options: role → the option's name where it differs. gaps: columns that templates ask for."""
+        self.table, self.roles = table, roles
+        self.counts: Counts = Counter()
+        """("read", what) → how often, of the rows so far: columns that nothing reads, cells that are empty."""
+        self.images: set[str] = set()
+        """Images of all rows so far, of those that cannot be used too."""
+        named = {role: getattr(roles, role) for role in ("image", "caption", "label", "group", "key")} | roles.work()
+        self.required = {options.get(role, role): column for role, column in named.items() if column}
+        table.require(self.required)
+        for option in ("texts", "labels"):
+            for column in getattr(roles, option):
+                table.require({option: column})
+        if roles.split and not self.is_column(roles.split) and roles.split.lower() not in SPLIT_NAMES:
+            raise PrepError(
+                f"options.split={roles.split} is neither a split ({', '.join(SPLIT_NAMES)}) nor a column of "
+                f"{table.path.name}, which has {', '.join(map(repr, table.columns))}"
+            )
+        taken = [name for name in roles.texts if CAPTIONS.fullmatch(name)]
+        taken += [name for name in roles.labels if name == "label_name"]
+        if taken:
+            raise PrepError(
+                f"the column {taken[0]!r} would take the place of what the source itself calls so; name it as "
+                "options.caption or options.label, or rename it"
+            )
+        self.gaps = [column for column in gaps if column in table.columns]
+
+    def is_column(self, value: str) -> bool:
+        """Whether a role that can be a column or a constant is a column."""
+        return value != "" and value in self.table.columns
+
+    @property
+    def planned(self) -> dict[str, int]:
+        """What was passed by or is unknown over the whole table → how often."""
+        encoding = self.table.described().get("encoding")
+        told = {f"tables read as {encoding.upper()}": 1} if encoding else {}
+        return {**told, **{what: number for (_, what), number in self.counts.items()}}
+
+    def rows(self, folder: Path) -> Iterator[tuple[str, Row | Dropped]]:
+        """(split, row) of each image at its first row; drops by the image's path, or by file and line.
+
+        Of rows about one image, captions and labels are gathered, and all else is the first row's. Drops: bad_row,
+        open_quote, bad_quotes, empty_<column>, missing_<column>, bad_<column>, long_<column>, wordless_<column>,
+        not_utf8, bad_split, other_split (its image is in another split by an earlier row).
+        """
+        gathered: dict[tuple[str, str], int] = {}
+        rows: list[Row | Dropped] = []
+        self.counts = Counter()
+        for row in self._parsed(folder):
+            position = gathered.get((row.id, row.path)) if isinstance(row, Row) else None
+            if isinstance(row, Dropped) or position is None:
+                if isinstance(row, Row):
+                    gathered[row.id, row.path] = len(rows)
+                rows.append(row)
+                continue
+            rows[position] = merged = _merge(rows[position], row)
+            if isinstance(merged, Row) and row.split != merged.split:
+                detail = f"it is in {row.split}, an earlier row about its image in {merged.split}"
+                rows.append(Dropped(row.path, "other_split", detail))
+        return ((row.split if isinstance(row, Row) else "train", row) for row in rows)
+
+    def _parsed(self, folder: Path) -> Iterable[Row | Dropped]:
+        roles = self.roles
+        wanted = {*self.required.values(), *roles.texts, *roles.labels, *self.gaps}
+        wanted |= {value for value in (roles.split, roles.licence, roles.modality) if value}
+        rows = 0
+        for where, entry in self.table.entries(wanted):
+            rows += 1
+            name = f"{self.table.path.name} {where}"
+            try:
+                if isinstance(entry, BadRow):
+                    self.images.add(relative(self.table.image_of(entry, roles.image), folder))
+                    raise entry
+                if not isinstance(entry, dict):
+                    raise BadRow("bad_row", f"the entry is {described(entry)}, expected an object")
+                if unread := [column for column in entry.keys() - wanted if says_something(entry[column])]:
+                    count_ignored(self.counts, unread)
+                name = path = relative(_path_of(entry, roles.image), folder)
+                self.images.add(path)
+                yield self._row(entry, path)
+            except BadRow as bad:
+                yield self._dropped(name, entry, bad, folder)
+        if self.table.kind == ".parquet":  # of which only what is wanted is read
+            for column in self.table.columns:
+                self.counts.update({("read", f"fields ignored: {column}"): rows} if column not in wanted else {})
+
+    def _dropped(self, name: str, entry: Any, bad: BadRow, folder: Path) -> Dropped:
+        detail, labels = bad.detail, tuple[str, ...]()
+        if isinstance(entry, dict):
+            image = entry.get(self.roles.image)
+            if isinstance(image, str):
+                self.images.add(relative(printable(image), folder))
+            with suppress(BadRow):
+                labels = self._labels(entry)
+        if bad.reason == "not_utf8" and self.table.text is not None:
+            detail += ", or say options.encoding=<what it was saved in>"
+        return Dropped(name, bad.reason, detail, labels={"label_name": list(labels)} if labels else {})
+
+    def _row(self, entry: dict[str, Any], path: str) -> Row:
+        roles = self.roles
+        captions, labels = self._captions(entry), self._labels(entry)
+        for label in labels:
+            if label.lower() in NO_VALUE:
+                self.counts["read", f"rows labelled {label!r}: a class, and not a missing value"] += 1
+        published = needed_text(entry, roles.split) if self.is_column(roles.split) else roles.split or "train"
+        return Row(
+            path=path,
+            split=split_of(published),
+            published_split=published if self.is_column(roles.split) else "",
+            captions=captions,
+            labels=labels,
+            values=_present({column: prose_of_cell(entry, column).replace("\n", ", ") for column in self.gaps}),
+            texts=_present({column: prose_of_cell(entry, column) for column in roles.texts}),
+            columns=_present({column: value_of_cell(entry, column) for column in roles.labels}),
+            id=self._optional(entry, "key", "the path is the key"),
+            group=self._optional(entry, "group", "each image is a group of its own"),
+            licence=self._optional(entry, "licence", "the licence is unknown"),
+            modality=self._optional(entry, "modality", "the modality is unknown"),
+            work=_present({WORK[role]: self._said(entry, role) for role in roles.work()}),
+        )
+
+    def _said(self, entry: dict[str, Any], role: str) -> str:
+        text = prose_of_cell(entry, getattr(self.roles, role)).replace("\n", "; ")
+        return doi_of(text) if role == "doi" else text
+
+    def _captions(self, entry: dict[str, Any]) -> tuple[str, ...]:
+        column = self.roles.caption
+        if not column:
+            return ()
+        captions = items_of_cell(entry, column)
+        captions = [needed_text(entry, column)] if captions is None else captions
+        spoken = tuple(dict.fromkeys(caption for caption in captions if not says_nothing(caption)))
+        if not spoken:
+            reason = "empty" if all(caption.lower() in NO_VALUE for caption in captions) else "wordless"
+            raise BadRow(f"{reason}_{suffix(column)}", f"{column} has no words in it: {', '.join(captions)[:40]!r}")
+        return spoken
+
+    def _labels(self, entry: dict[str, Any]) -> tuple[str, ...]:
+        """Only an empty cell is no label: None, NA and nan are names of classes."""
+        column = self.roles.label
+        if not column:
+            return ()
+        labels = items_of_cell(entry, column, self.roles.label_separator)
+        labels = [needed_text(entry, column)] if labels is None else [label for label in labels if label]
+        if not labels:
+            raise BadRow(f"empty_{suffix(column)}", f"{column} holds no label")
+        return tuple(dict.fromkeys(labels))
+
+    def _optional(self, entry: dict[str, Any], role: str, without: str) -> str:
+        """A column's text, or the one value for all rows; an empty cell is counted."""
+        column = getattr(self.roles, role)
+        if not self.is_column(column):
+            return column if role == "modality" else ""
+        text = text_of_cell(entry, column)
+        if role != "key" and text.lower() in NO_VALUE:
+            text = ""
+        if not text:
+            self.counts["read", f"rows without {column}: {without}"] += 1
+        return text
+
+
+def _path_of(entry: dict[str, Any], column: str) -> str:
+    path = needed_text(entry, column)
+    if path.lower() in NO_VALUE:
+        raise BadRow(f"empty_{suffix(column)}", f"{column} is {path[:40]!r}, which names no file")
+    return path
+
+
+def _merge(first: Row | Dropped, row: Row) -> Row:
+    assert isinstance(first, Row)
+    if row.split != first.split:
+        return first
+    captions = tuple(dict.fromkeys((*first.captions, *row.captions)))
+    labels = tuple(dict.fromkeys((*first.labels, *row.labels)))
+    return replace(first, captions=captions, labels=labels, count=first.count + 1)
+
+
+def _present(cells: dict[str, Any]) -> Mapping[str, Any]:
+    return {column: cell for column, cell in cells.items() if cell not in ("", [])} or NOTHING
+
+
+def relative(path: str, folder: Path) -> str:
+    """A path as it is below the folder: tables often hold absolute ones, or those of Windows.
+
+    What lies elsewhere stays, and is refused.
+    """
+    path = path.replace("\\", "/")
+    if path.startswith("/"):
+        path = next((path.removeprefix(base) for base in _spellings(folder) if path.startswith(base)), path)
+    while path.startswith("./"):
+        path = path[2:]
+    return path
+
+
+@lru_cache(maxsize=64)
+def _spellings(folder: Path) -> list[str]:
+    """How absolute paths may begin that lead below a folder."""
+    bases = (str(folder.absolute()), os.path.abspath(folder), os.path.realpath(folder))
+    return [f"{base.rstrip('/')}/" for base in bases]

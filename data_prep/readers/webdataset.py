@@ -1,0 +1,184 @@
+"""Samples in tars as the webdataset library lays them out: members that follow each other and share a name.
+
+A member's name is `<key>.<extension>`. Publishers' keys hold dots ("12_0-PMC4441475-3-pone.0127203.g002"), so the
+extension is what stands after the last one, where the library takes all from the first.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import tarfile
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cache
+from itertools import groupby
+from operator import itemgetter
+from pathlib import Path
+
+from data_prep.draft import Counts
+from data_prep.readers.clutter import COUNTED, is_clutter
+from data_prep.readers.fields import count_ignored
+from data_prep.readers.files import MAX_IMAGE_BYTES, BadRow, check_utf8
+from data_prep.source import NotAFile, PrepError, readable, regular_only
+
+IMAGES = ("jpg", "jpeg", "png", "webp", "gif", "tif", "tiff", "bmp")
+"""Extensions of members that are a sample's image; what is in them, their first bytes tell."""
+
+MAX_TEXT_BYTES = 64 * 2**20
+"""Of a member that is no image; BIOMEDICA's JSON carries the whole article, some megabytes."""
+
+ADVICE = "get the publisher's file anew"
+
+
+@dataclass
+class TarSample:
+    """The members of one sample."""
+
+    key: str
+    members: dict[str, bytes] = field(default_factory=dict)
+    """Extension in lower case → bytes; "image" for the image."""
+    fault: BadRow | None = None
+    """The first member that was not read."""
+
+    def member(self, name: str) -> bytes:
+        """The bytes of a member. Raises BadRow: missing_image, missing_<extension>, or the sample's fault."""
+        if self.fault:
+            raise self.fault
+        if name not in self.members:
+            raise BadRow(f"missing_{name}", f"{self.key} has {', '.join(sorted(self.members)) or 'nothing'} only")
+        return self.members[name]
+
+
+def find_tars(folder: Path) -> tuple[list[str], dict[str, int]]:
+    """(paths of the tars below a folder, relative to it, sorted; what was passed by → how often).
+
+    Links to folders are not followed. What a system left behind, such as Mac's "._" copies, is no tar.
+    """
+    found = []
+    for place, _, names in os.walk(folder):
+        found += [Path(place, name).relative_to(folder).as_posix() for name in names if name.endswith(".tar")]
+    tars = sorted(path for path in found if not is_clutter(path))
+    return tars, {COUNTED[1]: len(found) - len(tars)} if len(tars) < len(found) else {}
+
+
+def tar_samples(path: Path, texts: tuple[str, ...], counts: Counts | None = None) -> Iterator[TarSample]:
+    """The samples of a tar, one at a time: images, and members with the extensions of `texts`.
+
+    Other members, and files that a system left behind, are passed by and go into `counts`. Of a member that is there
+    twice the first counts; the other is a sample with the fault repeated_member.
+
+    A sample may carry a BadRow as its fault: bad_path (a link, a device, a sparse file), image_too_large,
+    member_too_large, not_utf8 (of the name), members_apart (members that it lacks stand elsewhere in the tar),
+    repeated_key (it was whole before). Raises PrepError where the tar is damaged or cut off, since nobody can say how
+    many samples that cost, and BadRow bad_path where it is no regular file.
+    """
+    counts = Counter() if counts is None else counts
+    everywhere = cache(lambda: _kinds_by_key(path, texts))
+    seen: set[str] = set()
+    apart: set[str] = set()
+    for key, members in groupby(_members(path, texts, counts), key=itemgetter(0)):
+        sample, again = TarSample(key), list[str]()
+        if key in seen:
+            sample.fault = BadRow("repeated_key", f"{key} is in {path.name} before; the first counts")
+        for _, kind, member, archive in members:
+            if kind in sample.members:
+                again.append(member.name)
+                continue
+            try:
+                sample.members[kind] = b"" if sample.fault else _read(archive, member, kind, path)
+            except BadRow as bad:
+                sample.fault = bad
+        if key in apart:  # which was said when it came first
+            continue
+        seen.add(key)
+        lacking = {"image", *texts} - sample.members.keys()
+        if lacking and sample.fault is None and (elsewhere := sorted(lacking & everywhere()[key])):
+            apart.add(key)
+            detail = f"its {' and '.join(elsewhere)} stand apart from it in {path.name}; sort the tar by name"
+            sample.fault = BadRow("members_apart", detail)
+        yield sample
+        if again and sample.fault is None:
+            detail = f"{', '.join(again)} is in {path.name} before; the first counts"
+            yield TarSample(key, fault=BadRow("repeated_member", detail))
+
+
+def _kinds_by_key(path: Path, texts: tuple[str, ...]) -> dict[str, set[str]]:
+    """Key → what members it has anywhere in the tar; only headers are read."""
+    kinds: dict[str, set[str]] = {}
+    for key, kind, _, _ in _members(path, texts, Counter()):
+        kinds.setdefault(key, set()).add(kind)
+    return kinds
+
+
+def _members(
+    path: Path, texts: tuple[str, ...], counts: Counts
+) -> Iterator[tuple[str, str, tarfile.TarInfo, tarfile.TarFile]]:
+    """(key, "image" or extension, header, archive) of each member that is read."""
+    with _opened(path) as raw, _Capped(raw) as file, _open(path, file) as archive:
+        while True:
+            with readable(path, ADVICE):
+                member = archive.next()
+            if member is None:
+                break
+            archive.members.clear()  # type: ignore[attr-defined]  # it keeps every header otherwise
+            name = member.name
+            while name.startswith("./"):
+                name = name[2:]
+            key, _, extension = name.rpartition(".")
+            kind = "image" if extension.lower() in IMAGES else extension.lower()
+            if member.isdir():
+                continue
+            if is_clutter(name):
+                counts[COUNTED] += 1
+            elif key and (kind == "image" or kind in texts):
+                yield key, kind, member, archive
+            else:
+                count_ignored(counts, [f".{extension}" if key else name])
+        _check_end(path, file, archive.offset)
+
+
+def _opened(path: Path) -> io.FileIO:
+    try:
+        return open(path, "rb", buffering=0, opener=regular_only)
+    except NotAFile:
+        raise BadRow("bad_path", f"{path.name} is not a regular file") from None
+
+
+def _open(path: Path, file: io.BufferedReader) -> tarfile.TarFile:
+    with readable(path, ADVICE):
+        return tarfile.open(fileobj=file, mode="r:")
+
+
+class _Capped(io.BufferedReader):
+    """A file that does not read more at once than a member may have: tarfile believes the sizes in extended headers."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is None or not 0 <= size <= MAX_IMAGE_BYTES:
+            raise ValueError(f"a header asks for {size} bytes")
+        return super().read(size)
+
+
+def _check_end(path: Path, file: io.BufferedReader, offset: int) -> None:
+    """tarfile takes a damaged header, and the end of a file that was cut off, for the end of the archive."""
+    file.seek(offset)
+    mark = file.read(tarfile.BLOCKSIZE)
+    if mark != b"\0" * tarfile.BLOCKSIZE:
+        what = "ends without an end-of-archive mark: it was cut off" if not mark else "has a damaged header"
+        raise PrepError(f"{path} {what} at byte {offset}; {ADVICE}")
+
+
+def _read(archive: tarfile.TarFile, member: tarfile.TarInfo, kind: str, path: Path) -> bytes:
+    check_utf8(member.name, "the member's name")
+    if not member.isreg() or member.issparse():
+        raise BadRow("bad_path", f"{member.name} is no regular file")
+    limit, what = (MAX_IMAGE_BYTES, "image") if kind == "image" else (MAX_TEXT_BYTES, "member")
+    if member.size > limit:
+        raise BadRow(f"{what}_too_large", f"{member.name} has {member.size} bytes, at most {limit} are read")
+    with readable(path, ADVICE):
+        file = archive.extractfile(member)
+        data = file.read() if file else b""
+    if len(data) != member.size:
+        raise PrepError(f"{path} is cut off inside {member.name}; {ADVICE}")
+    return data

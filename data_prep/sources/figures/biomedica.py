@@ -1,0 +1,190 @@
+"""BIOMEDICA (Lozano, Sun et al., CVPR 2025): figures of PubMed Central in webdataset tars, with labels by clusters.
+
+    {commercial,noncommercial,other}/*.tar      <batch>-<PMCID>-<position>-<image id>.{jpg,txt,json}, 10,000 in a tar
+
+The text is the figure's caption; "None" and "No caption found" mean that there is none. The JSON says, among 27 fields:
+
+    image_cluster_id, image_file_name      the figure's image, as the article names it
+    image_context                          image → paragraphs that refer to it, with <xref> tags: `references`
+    image_panel_type, image_panel_subtype, image_primary_label, image_secondary_label, image_label_id
+                                           what the image's cluster was found to show; coarse, and wrong at times
+    article_accession_id, article_title, article_journal, article_date (seconds since 1970), article_citation,
+    article_license, article_mesh_terms, article_keywords, article_subject
+
+The article's full text, abstract and references are not taken over. A unit is a tar, whatever samples_per_shard says.
+The publisher encoded the JPEGs anew; they are kept as they are. There is one split, train.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import UTC, datetime
+from typing import Any
+
+from data_prep.readers.fields import Entry, count_ignored
+from data_prep.readers.files import BadRow, picture_of, plain, text_of
+from data_prep.readers.webdataset import TarSample
+from data_prep.readers.webdataset_folder import TarFolder
+from data_prep.source import PrepError, refuse_flag
+from data_prep.stages.licence import normalise
+from medvlp.shards import Sample, make_key
+
+NO_CAPTION = ("", "none", "nan", "no caption found")
+MODALITIES = {
+    "computerized tomography": "CT",
+    "x-ray radiography": "X-ray",
+    "magnetic resonance": "MRI",
+    "functional magnetic resonance": "MRI",
+    "ultrasound": "ultrasound",
+    "angiography": "angiography",
+    "mammography": "mammography",
+    "optical coherence tomography": "OCT",
+    "endoscopy": "endoscopy",
+    "light microscopy": "microscopy",
+    "fluorescence microscopy": "microscopy",
+    "confocal microscopy": "microscopy",
+    "electron microscopy": "microscopy",
+}
+"""Secondary label → modality; other labels name subjects (skin lesion, plot) and none."""
+
+LABELS = {
+    "panel_type": "image_panel_type",
+    "panel_subtype": "image_panel_subtype",
+    "primary_label": "image_primary_label",
+    "secondary_label": "image_secondary_label",
+    "cluster": "image_label_id",
+    "mesh_terms": "article_mesh_terms",
+    "keywords": "article_keywords",
+    "subjects": "article_subject",
+}
+"""A sample's label → field of the JSON."""
+
+_ARTICLE = re.compile(r"PMC\d+")
+_TAGS = re.compile(r"</?(?:xref|p)(?:\s[^<>]*)?/?>")
+
+
+class Biomedica(TarFolder):
+    """Reader of BIOMEDICA's tars, or of any folder of them. Raises PrepError if there are none.
+
+    subsets: those of the folders commercial, noncommercial and other that are wanted, all by default.
+    """
+
+    name = "biomedica"
+    texts = ("txt", "json")
+
+    def __init__(
+        self, input: str, samples_per_shard: int = 1000, flag: str = "", *, subsets: list[str] | str = ""
+    ) -> None:
+        refuse_flag(self.name, flag)
+        super().__init__(input)
+        self.subsets = sorted([subsets] if isinstance(subsets, str) and subsets else subsets)
+        found = self.tars
+        self.tars = [tar for tar in found if not self.subsets or tar.partition("/")[0] in self.subsets]
+        lacking = [name for name in self.subsets if not any(tar.startswith(f"{name}/") for tar in found)]
+        if not self.tars or lacking:
+            where = f"{', '.join(lacking)} of {input}" if lacking else f"input={input or '(not given)'}"
+            raise PrepError(
+                f"{where} holds no .tar; give the folder that commercial/, noncommercial/ and other/ are in"
+            )
+
+    def options(self) -> dict[str, Any]:
+        """The subsets that were asked for."""
+        return {"subsets": self.subsets}
+
+    def sample(self, found: TarSample, tar: str) -> Sample:
+        """Raises BadRow: missing_image, missing_txt, missing_json, missing_caption, long_caption, not_utf8, bad_json,
+
+        image_format, broken_image.
+        """
+        picture = picture_of(found.key, found.member("image"))
+        caption = caption_of(found.member("txt"))
+        entry = Entry(_object(found.member("json")))
+        article = plain(entry.get("article_accession_id"))
+        if not isinstance(article, str) or not _ARTICLE.fullmatch(article):
+            article = ""
+        references = references_of(entry)
+        labels = {label: value for label, name in LABELS.items() if (value := plain(entry.get(name))) not in (None, "")}
+        sample = Sample(
+            key=make_key(self.name, article, found.key),
+            images={picture.extension: picture.data},
+            texts={"caption": caption, **({"references": "\n".join(references)} if references else {})},
+            labels={label: value for label, value in labels.items() if value not in ([], [""])},
+            metadata={
+                "source": self.name,
+                "licence": normalise(str(plain(entry.get("article_license")) or "")),
+                "group": article or found.key,
+                "group_kind": "article" if article else "image",
+                "original_name": f"{found.key}.jpg",
+                "modality": modality_of(entry.get("image_secondary_label")),
+                "subset": tar.rpartition("/")[0] or "unknown",
+                **_about(entry, article),
+                **picture.described,
+            },
+        )
+        count_ignored(self.counts, entry.ignored())
+        return sample
+
+
+def caption_of(data: bytes) -> str:
+    """The text of a member. Raises BadRow: missing_caption, long_caption, not_utf8."""
+    try:
+        text = data.decode("utf-8-sig").strip()
+    except UnicodeDecodeError as error:
+        raise BadRow("not_utf8", f"the caption is not UTF-8 (byte {error.start})") from None
+    if text.lower() in NO_CAPTION:
+        raise BadRow("missing_caption", f"the caption is {text or 'empty'}")
+    return text_of({"caption": text}, "caption")
+
+
+def references_of(entry: dict[str, Any]) -> list[str]:
+    """The paragraphs that refer to the figure, without tags; an image may be named with or without its extension."""
+    context = entry.get("image_context")
+    by_image = [item for item in (context if isinstance(context, list) else [context]) if isinstance(item, dict)]
+    names = [plain(entry.get(name)) for name in ("image_cluster_id", "image_file_name")]
+    wanted = {name for full in names if isinstance(full, str) for name in (full, full.rpartition(".")[0]) if name}
+    found = [item[name] for item in by_image for name in item if name in wanted]
+    paragraphs = [text for item in found for text in (item if isinstance(item, list) else [item])]
+    texts = [" ".join(_TAGS.sub("", text).split()) for text in map(plain, paragraphs) if isinstance(text, str)]
+    return list(dict.fromkeys(text for text in texts if text))
+
+
+def modality_of(labels: Any) -> str:
+    """The modality that secondary labels name: "unknown" if none, and if several all of them, as in "CT+MRI"."""
+    texts = plain(labels if isinstance(labels, list) else [labels])
+    named = {MODALITIES.get(label.lower()) for label in texts if isinstance(label, str)}
+    return "+".join(sorted(name for name in named if name)) or "unknown"
+
+
+def year_of(date: Any) -> int | None:
+    """The year of seconds since 1970, or of a date that begins with it; None where there is none."""
+    text = str(date).strip()
+    if re.fullmatch(r"(?:18|19|20)\d\d(?:\D.*)?", text):
+        return int(text[:4])
+    try:
+        return datetime.fromtimestamp(float(text), UTC).year
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+def _about(entry: dict[str, Any], article: str) -> dict[str, Any]:
+    texts = {
+        "article": article,
+        "article_title": plain(entry.get("article_title")),
+        "journal": plain(entry.get("article_journal")),
+        "citation": plain(entry.get("article_citation")),
+        "figure_id": plain(entry.get("image_cluster_id")),
+    }
+    about: dict[str, Any] = {name: text for name, text in texts.items() if isinstance(text, str) and text}
+    year = year_of(entry.get("article_date"))
+    return about | ({"year": year} if year else {})
+
+
+def _object(data: bytes) -> dict[str, Any]:
+    try:
+        entry = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise BadRow("bad_json", f"the JSON cannot be read: {error}") from None
+    if not isinstance(entry, dict):
+        raise BadRow("bad_json", f"the JSON is a {type(entry).__name__}, expected an object")
+    return entry

@@ -1,0 +1,307 @@
+"""PubMed Central's Open Access articles: a sample for each graphic of each figure, with what the text says of it.
+
+    texts     caption; references: the sentences of the article that refer to the figure, a line each
+    metadata  the article (ids, title, journal, authors, citation, licence, retraction), figure_id, figure_label,
+              reference_sections: the section titles of those sentences
+
+Layouts are in `pmc_layout`. Graphics of tables and formulas, videos and supplements are not figures: `counts` has how
+many were passed by. The publisher has no splits: all is train until a grouped split divides it by article.
+
+A licence is stated in up to three places: the article's XML, the metadata beside it, a file list. Where they disagree
+the strictest holds; `licence_statements` then has them all. A figure that was lent by another publisher is not under
+the article's licence.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from data_prep.draft import Counts
+from data_prep.readers.archives import Archive, Folder, Package
+from data_prep.readers.clutter import COUNTED
+from data_prep.readers.fields import count_ignored
+from data_prep.readers.files import MAX_TEXT, BadRow, Picture, picture_of
+from data_prep.source import Dropped, PrepError, Unit, refuse_flag
+from data_prep.sources.figures.pmc_articles.article import Article, Figure, parse_article
+from data_prep.sources.figures.pmc_articles.context import Context, checked, context_of
+from data_prep.sources.figures.pmc_articles.layout import Layout, Place, find_articles
+from data_prep.stages.licence import UNKNOWN, family_of, normalise, strictest
+from medvlp.shards import Sample, make_key
+
+FIGURES_AN_ARTICLE = 5
+"""About the mean of the Open Access subset: a unit takes so many fewer articles than a shard should have samples."""
+
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif")
+"""Of a graphic that is named without one, in this order: PMC's .gif beside a .jpg is a thumbnail."""
+
+PASSED_BY = {
+    "pdf": "pdf",
+    "video": "mp4 m4v mov avi wmv mpg mpeg flv webm",
+    "sound": "mp3 wav",
+    "document": "doc docx rtf txt csv xls xlsx ppt pptx htm html eps ps",
+    "archive": "zip gz tgz rar 7z tar",
+    "image of no figure": "jpg jpeg png tif tiff bmp webp",
+    "gif of no figure": "gif",
+}
+"""What `counts` calls files that no sample comes from, by their extensions."""
+
+
+class Pmc:
+    """Reader of a folder of articles, old layout and new. Raises PrepError if there is none."""
+
+    name = "pmc"
+    tools: tuple[str, ...] = ("lxml",)
+
+    def __init__(self, input: str, samples_per_shard: int = 1000, flag: str = "") -> None:
+        refuse_flag(self.name, flag)
+        self.folder = Path(input)
+        self.samples_per_shard = samples_per_shard
+        self.counts: Counts = Counter()
+        """What the unit that was read last passed by, as (stage, what) → how often."""
+        self.planned: dict[str, int] = {}
+        """What was passed by when articles were looked for, and how often."""
+        if not input or not self.folder.is_dir():
+            raise PrepError(f"input={input or '(not given)'} is not a folder; give the one that holds the articles")
+
+    @cached_property
+    def _layout(self) -> Layout:
+        return find_articles(self.folder)
+
+    def options(self) -> dict[str, Any]:
+        """Nothing to choose but the size of shards."""
+        return {"samples_per_shard": self.samples_per_shard}
+
+    def fingerprint(self) -> dict[str, str]:
+        """File lists by content; articles and their metadata by names and sizes."""
+        return self._layout.marks
+
+    def units(self) -> list[Unit]:
+        """Articles by PMCID, each with the copies of it that are not read; what else was found goes with the first."""
+        layout = self._layout
+        self.planned = layout.passed_by
+        superseded: dict[Place, list[str]] = {}
+        for old, chosen in layout.superseded:
+            superseded.setdefault(chosen, []).append(old.path)
+        step = max(1, self.samples_per_shard // FIGURES_AN_ARTICLE)
+        units = []
+        for number, start in enumerate(range(0, len(layout.places), step)):
+            articles, sizes = [], []
+            for place in layout.places[start : start + step]:
+                listed = layout.listed.get(place.number)
+                says = [listed.licence, listed.retracted] if listed else None
+                articles.append([place.kind, place.path, place.number, place.version, says, superseded.get(place, [])])
+                sizes.append(_size(self.folder, place))
+            notes = [] if number else [[note.name, note.reason, note.detail] for note in layout.notes]
+            what = {"articles": articles, "notes": notes}
+            mark = hashlib.sha256(json.dumps([what, sizes]).encode()).hexdigest()
+            units.append(Unit("train", number, what, mark))
+        return units
+
+    def read(self, unit: Unit) -> Iterator[Sample | Dropped]:
+        """A sample or a drop for each graphic of a figure; a drop for each article that gives none."""
+        self.counts = Counter()
+        beside: dict[Path, Folder] = {}
+        yield from (Dropped(*note) for note in unit.what["notes"])
+        for kind, path, number, version, says, superseded in unit.what["articles"]:
+            for old in superseded:
+                yield Dropped(
+                    old, "older_version", f"{path} is the newest of the article, or the first of equal copies"
+                )
+            try:
+                context = context_of(self.folder / path, path, number, version, says)
+                package = self._package(kind, path, beside)
+                yield from self._read_article(kind, package, context)
+            except BadRow as bad:
+                yield Dropped(path, bad.reason, bad.detail)
+
+    def _package(self, kind: str, path: str, beside: dict[Path, Folder]) -> Package:
+        if kind == "archive":
+            return Archive(self.folder / path)
+        folder = self.folder / path if kind == "folder" else (self.folder / path).parent
+        if folder not in beside:  # a folder of many articles is listed once a unit
+            beside.clear()
+            beside[folder] = Folder(folder)
+        return beside[folder]
+
+    def _read_article(self, kind: str, package: Package, context: Context) -> Iterator[Sample | Dropped]:
+        name = _xml_name(kind, package, context.path)
+        article = parse_article(checked(name, package.read(name), context))
+        count_ignored(self.counts, context.ignored)
+        reader = _ArticleReader(article, package, context, self.counts)
+        if kind != "file":  # in a folder of several articles they are not this one's
+            for member, why in package.refused.items():
+                yield Dropped(f"{context.path}/{member}", "bad_member", f"{why}: refused")
+        samples = 0
+        for item in reader.read():
+            samples += 1
+            yield item
+        if not samples:
+            yield Dropped(context.path, "no_figures", "the article has no figures")
+        if kind != "file":
+            reader.count_files(name)
+
+
+class _ArticleReader:
+    """Makes the samples of one article."""
+
+    def __init__(self, article: Article, package: Package, context: Context, counts: Counts) -> None:
+        self.article, self.package, self.context, self.counts = article, package, context, counts
+        self.folded = {name.lower(): name for name in sorted(package.sizes, reverse=True)}
+        self.used: set[str] = set()
+        self.keys: set[str] = set()
+        self.pmc = context.pmc or article.ids.get("pmc", "")
+        if article.ids.get("pmc", self.pmc) != self.pmc:  # which of the two would the licence in the list be for?
+            raise BadRow("pmcid_mismatch", f"the file says that it is {article.ids['pmc']}, its name says {self.pmc}")
+        self.id = self.pmc or context.path
+        self.about = self._about()
+        for kind, number in article.others.items():
+            self._count(f"graphics of no figure: {kind}", number)
+
+    def _count(self, what: str, number: int = 1) -> None:
+        self.counts["read", what] += number
+
+    def read(self) -> Iterator[Sample | Dropped]:
+        """The graphics of all figures, in the order of the document."""
+        for number, figure in enumerate(self.article.figures, start=1):
+            name = figure.id or f"figure{number}"
+            if not figure.slots:
+                detail = "a video" if figure.has_media else "nothing"
+                yield Dropped(f"{self.id}/{name}"[:200], "no_graphic", f"the figure holds {detail}, and no graphic")
+            for panel, hrefs in enumerate(figure.slots):
+                try:
+                    yield self._sample(figure, name, panel, hrefs)
+                except BadRow as bad:
+                    yield Dropped(f"{self.id}/{name}/{hrefs[0]}"[:200], bad.reason, bad.detail)
+
+    def _sample(self, figure: Figure, name: str, panel: int, hrefs: list[str]) -> Sample:
+        if len(figure.caption) > MAX_TEXT:
+            raise BadRow("caption_too_long", f"it has more than {MAX_TEXT} characters")
+        file, picture = self._picture(hrefs)
+        key = make_key("pmc", self.id, name, str(panel))
+        if key in self.keys:  # ids that occur twice break XML's rules, and do occur
+            key = make_key("pmc", self.id, f"{name}.{len(self.keys)}", str(panel))
+        self.keys.add(key)
+        references = {"references": "\n".join(figure.references)} if figure.references else {}
+        metadata = self.about | {
+            "original_name": f"{self.id}/{file}",
+            "figure_id": figure.id,
+            "figure_label": figure.label,
+            "reference_sections": figure.sections,
+            **picture.described,
+        }
+        if figure.rights:
+            metadata["figure_rights"] = figure.rights
+        if figure.licence != UNKNOWN and figure.licence != metadata["licence"]:
+            metadata["licence"] = strictest([figure.licence, metadata["licence"]])
+            metadata["licence_url"] = ""
+            self._count("licence of the figure's own")
+        return Sample(
+            key=key,
+            images={picture.extension: picture.data},
+            texts={"caption": figure.caption, **references},
+            metadata=metadata,
+        )
+
+    def _picture(self, hrefs: list[str]) -> tuple[str, Picture]:
+        """(file, image) of the first of the alternatives that is there, those that need no conversion first."""
+        files = [file for href in hrefs if (file := self._find(href))]
+        if not files:
+            raise BadRow("missing_image", f"{hrefs[0][:100]} is not among the article's files")
+        self.used.update(files)
+        files.sort(key=lambda file: next((i for i, e in enumerate(EXTENSIONS) if file.lower().endswith(e)), 99))
+        return files[0], picture_of(files[0], checked(files[0], self.package.read(files[0]), self.context))
+
+    def _find(self, href: str) -> str | None:
+        """The file that a graphic names: as it is, in another case, or with an extension added or exchanged."""
+        if re.match(r"(?:https?|ftp):", href, re.IGNORECASE):
+            raise BadRow("remote_image", f"{href[:100]} is an address, and nothing is fetched")
+        if not href.strip("./ ") or href.startswith("/") or "\\" in href or ".." in href.split("/"):
+            raise BadRow("bad_path", f"{href[:100]!r} is not the name of a file of the article")
+        if href in self.package.sizes:
+            return href
+        folded = href.lower()
+        stem = next((folded.removesuffix(e) for e in (*EXTENSIONS, ".eps", ".pdf") if folded.endswith(e)), folded)
+        names = [folded, *(folded + e for e in EXTENSIONS), *(stem + e for e in EXTENSIONS)]
+        return next((self.folded[name] for name in names if name in self.folded), None)
+
+    def count_files(self, xml: str) -> None:
+        """Count the article's files that no sample came from, by kind."""
+        if self.package.clutter:
+            self._count(COUNTED[1], self.package.clutter)
+        for name in self.package.sizes.keys() - self.used - {xml}:
+            extension = name.rpartition(".")[2].lower()
+            kind = next((kind for kind, known in PASSED_BY.items() if extension in known.split()), "other")
+            self._count(f"files passed by: {kind}")
+
+    def _about(self) -> dict[str, Any]:
+        article = self.article
+        licence, statements = self._licence()
+        retracted = [*self.context.retracted, *article.retracted]
+        about = {
+            "source": "pmc",
+            "licence": licence,
+            "licence_url": article.licence_url if normalise(article.licence_url) == licence else "",
+            "group": self.pmc or article.ids.get("doi") or self.id,
+            "group_kind": "article",
+            "modality": "unknown",
+            "article": self.id,
+            "article_version": self.context.version or None,
+            "article_pmid": article.ids.get("pmid"),
+            "article_doi": article.ids.get("doi"),
+            "article_title": article.title,
+            "article_type": article.kind,
+            "journal": article.journal,
+            "year": article.year,
+            "authors": article.authors,
+            "citation": _citation(article),
+            "url": f"https://pmc.ncbi.nlm.nih.gov/articles/{self.pmc}/" if self.pmc else None,
+            "retracted": bool(retracted),
+            "retracted_by": retracted or None,
+            "licence_statements": statements or None,
+        }
+        return {name: value for name, value in about.items() if value is not None}
+
+    def _licence(self) -> tuple[str, dict[str, str]]:
+        """(the licence that holds, all statements where they disagree)."""
+        said = {"article": self.article.licence, **self.context.statements}
+        said = {where: licence for where, licence in said.items() if licence != UNKNOWN}
+        if len({family_of(licence) for licence in said.values()}) < 2:
+            return strictest(list(said.values()) or [UNKNOWN]), {}
+        self._count("licences stated differently: articles")
+        return strictest(list(said.values())), said
+
+
+def _size(folder: Path, place: Place) -> Any:
+    """What of a place changes when its content does: sizes, and for a folder of a version also names."""
+    if place.kind != "folder":
+        return place.size
+    return sorted(Folder(folder / place.path).sizes.items())
+
+
+def _xml_name(kind: str, package: Package, path: str) -> str:
+    """The file that holds the article's text. Raises BadRow no_xml."""
+    own = path.rpartition("/")[2]
+    if kind == "file":
+        return own
+    if kind == "folder":
+        return f"{own}.xml"
+    texts = sorted(name for name in package.sizes if name.lower().endswith((".nxml", ".xml")))
+    texts.sort(key=lambda name: (not name.lower().endswith(".nxml"), "/" in name))
+    if not texts:
+        raise BadRow("no_xml", "the archive holds no .nxml")
+    return texts[0]
+
+
+def _citation(article: Article) -> str:
+    authors = article.authors[0] + (" et al." if len(article.authors) > 1 else ".") if article.authors else ""
+    issue = " ".join(filter(None, (article.journal, str(article.year or ""), article.place)))
+    title = article.title if article.title.endswith((".", "?", "!")) or not article.title else f"{article.title}."
+    doi = f"doi:{article.ids['doi']}" if "doi" in article.ids else ""
+    return " ".join(filter(None, (authors, title, f"{issue}." if issue else "", doi)))

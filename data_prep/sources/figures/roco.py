@@ -1,0 +1,251 @@
+"""ROCO v1 (Pelka et al., LABELS 2018): figures of PubMed Central with captions, keywords and UMLS concepts.
+
+    {train,validation,test}/{radiology,non-radiology}/       below the folder, or below its data/
+        captions.txt     ROCO_81834<tab> Case #1 right gaze ...          a blank before the caption
+        cuis.txt         ROCO_81834<tab><tab>C0553544<tab>C0034896       two tabs before a list, which may be empty
+        semtypes.txt     ROCO_81834<tab><tab>T033<tab>Finding<tab>...    code and name in turn
+        keywords.txt     ROCO_81834<tab><tab>gaze<tab>...
+        dlinks.txt       ROCO_81834<tab>wget -r <.../PMC3498864.tar.gz> -P ...<tab>jovr-04-256f2.jpg
+        licences.txt     ROCO_ID,PMC_ID,CC                               a CSV in spite of its name
+        images/          PMC3498864_jovr-04-256f2.jpg                    as the publisher's fetch.py writes them
+
+A sample's group is its article: the publisher's splits share thousands of articles, so `split=publisher` leaks. The
+concepts were found in captions by a machine, so the source says "unknown" of the modality.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from data_prep.readers.clutter import LEFT_BEHIND, is_clutter
+from data_prep.readers.files import (
+    MAX_LINE_BYTES,
+    BadRow,
+    check_utf8,
+    digest_listing,
+    plain,
+    read_picture,
+    text_of,
+)
+from data_prep.readers.tables.text import TextTable
+from data_prep.source import Dropped, PrepError, Unit, chunks, digest_file, refuse_flag, regular_only
+from data_prep.stages.licence import UNKNOWN, normalise
+from medvlp.shards import Sample, make_key
+
+FOLDERS = {"train": "train", "valid": "validation", "test": "test"}
+KINDS = {"radiology": ("radiology",), "all": ("radiology", "non-radiology")}
+"""options.kind → folders"""
+
+TABLES = ("captions", "cuis", "keywords", "semtypes", "dlinks", "licences")
+
+_ID = re.compile(r"ROCO_\d+")
+_ARCHIVE = re.compile(r"\S*/(PMC\d+)\.tar\.gz")
+_ARTICLE = re.compile(r"(PMC\d+)_.+")
+_SEMTYPE = re.compile(r"T\d{3}")
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A row of captions.txt with what the other tables say of it."""
+
+    id: str
+    kind: str
+    caption: str
+    file: str
+    """In images/: article and the publisher's name."""
+    url: str
+    """The article's archive; empty if dlinks.txt has no row."""
+    licence: str
+    lists: dict[str, Any]
+    """cuis, keywords: lists; semtypes: code → name."""
+
+
+class Roco:
+    """Reader of a ROCO v1 folder. Raises PrepError if it lacks any of its files.
+
+    kind: radiology (default), or all, which takes the figures that are no radiology too.
+    """
+
+    name = "roco"
+    tools: tuple[str, ...] = ()
+
+    def __init__(self, input: str, samples_per_shard: int = 1000, flag: str = "", *, kind: str = "radiology") -> None:
+        refuse_flag(self.name, flag)
+        if kind not in KINDS:
+            raise PrepError(f"options.kind={kind} is not one of {', '.join(KINDS)}")
+        self.kind = kind
+        self.folder = Path(input) / "data" if (Path(input) / "data" / "train").is_dir() else Path(input)
+        self.samples_per_shard = samples_per_shard
+        self._counts: Counter[str] = Counter()
+        self.planned: dict[str, int] = {}
+        """What the tables hold that cannot be read → how often."""
+        # A process reads many units of a split: the tables are parsed once for all of them.
+        self._rows = lru_cache(maxsize=2)(
+            lambda split: [row for folder in self._folders(split) for row in _figures(folder, self._counts)]
+        )
+        folders = [folder for split in FOLDERS for folder in self._folders(split)]
+        expected = [folder / name for folder in folders for name in (*(f"{table}.txt" for table in TABLES), "images")]
+        lacking = [path.relative_to(self.folder).as_posix() for path in expected if not path.exists()]
+        if not input or lacking:
+            more = f" and {len(lacking) - 5} more" if len(lacking) > 5 else ""
+            raise PrepError(
+                f"input={input or '(not given)'} is not a ROCO folder: it lacks {', '.join(lacking[:5])}{more}; give the "
+                "folder of the publisher's repository after its fetch.py has put images into <split>/<kind>/images/"
+            )
+
+    def _folders(self, split: str) -> list[Path]:
+        return [self.folder / FOLDERS[split] / kind for kind in KINDS[self.kind]]
+
+    def options(self) -> dict[str, Any]:
+        """The kinds of figures."""
+        return {"samples_per_shard": self.samples_per_shard, "kind": self.kind}
+
+    def fingerprint(self) -> dict[str, str]:
+        """The tables by content, the images by names and sizes."""
+        marks: dict[str, str] = {}
+        for folder in (folder for split in FOLDERS for folder in self._folders(split)):
+            where = folder.relative_to(self.folder).as_posix()
+            marks |= {f"{where}/{table}.txt": digest_file(folder / f"{table}.txt") for table in TABLES}
+            marks[f"{where}/images/"] = digest_listing(folder / "images")
+        return marks
+
+    def units(self) -> list[Unit]:
+        """Captions in the publisher's order; then ids and images without a caption, which will be drops by name."""
+        units = [unit for split in FOLDERS for unit in chunks(split, len(self._rows(split)), self.samples_per_shard)]
+        self.planned = dict(self._counts)
+        return units
+
+    def read(self, unit: Unit) -> Iterator[Sample | Dropped]:
+        """Samples, or drops.
+
+        bad_row, repeated_id, missing_caption, empty_caption, long_caption, not_utf8, no_image_name, no_caption_row; and
+        from reading images: bad_path, missing_image, image_too_large, image_format, broken_image.
+        """
+        start, stop = unit.what
+        for row in self._rows(unit.split)[start:stop]:
+            if isinstance(row, Dropped):
+                yield row
+                continue
+            folder = self.folder / FOLDERS[unit.split] / row.kind / "images"
+            try:
+                picture = read_picture(folder, row.file)
+            except BadRow as bad:
+                yield Dropped(f"{row.id} ({row.file})", bad.reason, bad.detail)
+                continue
+            article = row.file.partition("_")[0]
+            yield Sample(
+                key=make_key(self.name, article, row.id),
+                images={picture.extension: picture.data},
+                texts={"caption": row.caption},
+                labels={"kind": row.kind, **row.lists},
+                metadata={
+                    "source": self.name,
+                    "licence": row.licence,
+                    "group": article,
+                    "group_kind": "article",
+                    "article": article,
+                    "figure_id": row.id,
+                    "original_name": row.file,
+                    "modality": "unknown",
+                    "published_split": FOLDERS[unit.split],
+                    **({"url": row.url} if row.url else {}),
+                    **picture.described,
+                },
+            )
+
+
+def _figures(folder: Path, counts: Counter[str]) -> list[Figure | Dropped]:
+    kind = folder.name
+    links = dict(_links(folder / "dlinks.txt"))
+    licences = dict(_licences(folder / "licences.txt", counts))
+    lists = {name: _lists(folder / f"{name}.txt", counts) for name in ("cuis", "keywords", "semtypes")}
+    figures: list[Figure | Dropped] = []
+    seen: set[str] = set()
+    for number, id, text in _lines(folder / "captions.txt"):
+        name = f"{kind}/captions.txt line {number}"
+        try:
+            if not _ID.fullmatch(id):
+                raise BadRow("bad_row", f"it begins with {id[:40]!r}, expected an id such as ROCO_00001 and a tab")
+            name = id
+            if id in seen:
+                raise BadRow("repeated_id", f"line {number} of {kind}/captions.txt: the id has a row already")
+            seen.add(id)
+            caption = text_of({"caption": text}, "caption")
+            # fetch.py names images by dlinks.txt, so its word counts; the list of licences has the same names.
+            listed, licence = licences.get(id, ("", UNKNOWN))
+            url, file = links.get(id, ("", listed))
+            if not _ARTICLE.fullmatch(check_utf8(file, "the image's name")):
+                raise BadRow(
+                    "no_image_name", f"neither dlinks.txt nor licences.txt of {kind}/ names its article's image"
+                )
+        except BadRow as bad:
+            figures.append(Dropped(name, bad.reason, bad.detail))
+            continue
+        semtypes = _pairs(lists["semtypes"].get(id, []))
+        about = {"cuis": lists["cuis"].get(id, []), "keywords": lists["keywords"].get(id, []), "semtypes": semtypes}
+        figures.append(Figure(id, kind, caption, file, url, licence, about))
+    lost = sorted((links.keys() | licences.keys()) - seen)
+    figures += [Dropped(id, "no_caption_row", f"{kind}/captions.txt has no row for it") for id in lost]
+    named = {file for _, file in links.values()} | {file for id, (file, _) in licences.items() if id not in links}
+    for file in sorted(os.listdir(folder / "images")):
+        if is_clutter(file):
+            figures.append(Dropped(file, *LEFT_BEHIND))
+        elif file not in named:
+            figures.append(Dropped(file, "no_caption_row", f"no row of {kind}/dlinks.txt names this image"))
+    return figures
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str, str]]:
+    """(line number, id, what follows the first tab). Bytes that are not UTF-8 come as lone surrogates."""
+    with open(path, "rb", opener=regular_only) as file:
+        number = 0
+        while line := file.readline(MAX_LINE_BYTES + 1):
+            number += 1
+            if len(line) > MAX_LINE_BYTES:
+                raise PrepError(f"{path} line {number} has more than {MAX_LINE_BYTES} bytes; get the file anew")
+            if line.strip():
+                id, _, rest = line.decode("utf-8", "surrogateescape").partition("\t")
+                yield number, id.strip(), rest.strip()
+
+
+def _lists(path: Path, counts: Counter[str]) -> dict[str, list[str]]:
+    """id → the items of its list; items that are not UTF-8 are left out and counted."""
+    lists: dict[str, list[str]] = {}
+    for _, id, rest in _lines(path):
+        items = [plain(item) for item in rest.split("\t")]
+        if broken := items.count(None):
+            counts[f"items of {path.name} that are not UTF-8"] += broken
+        lists.setdefault(id, []).extend(item for item in items if item)
+    return lists
+
+
+def _pairs(items: list[str]) -> dict[str, str]:
+    """[T033, Finding, T023, ...] → {T033: Finding, ...}"""
+    codes = [place for place, item in enumerate(items) if _SEMTYPE.fullmatch(item)]
+    return {items[at]: " ".join(items[at + 1 : end]) for at, end in pairwise([*codes, len(items)])}
+
+
+def _links(path: Path) -> Iterator[tuple[str, tuple[str, str]]]:
+    """(id, (address of the article's archive, file in images/)). A line that names no archive is passed over."""
+    for _, id, rest in _lines(path):
+        archive = _ARCHIVE.search(rest)
+        if archive and _ID.fullmatch(id):
+            name = rest.rpartition("\t")[2].strip()
+            yield id, (plain(archive[0]) or "", f"{archive[1]}_{name}")
+
+
+def _licences(path: Path, counts: Counter[str]) -> Iterator[tuple[str, tuple[str, str]]]:
+    """(id, (file in images/, licence)). Rows that cannot be read are counted: their figures' licences are unknown."""
+    for _, _, row in TextTable(path, ["ROCO_ID", "PMC_ID", "CC"]).rows():
+        if isinstance(row, BadRow):
+            counts["rows of licences.txt that cannot be read"] += 1
+        elif _ID.fullmatch(row["ROCO_ID"].strip()):
+            yield row["ROCO_ID"].strip(), (row["PMC_ID"].strip(), normalise(row["CC"]))

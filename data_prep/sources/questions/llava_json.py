@@ -1,0 +1,247 @@
+"""Conversations in LLaVA's form (Liu et al. 2023), as LLaVA-Med, Quilt-Instruct and PubMedVision publish theirs.
+
+    {"id": ..., "image": "a.jpg" | ["a.jpg", "b.jpg"], "conversations": [{"from": "human", "value": "<image>\\n..."}, ...]}
+
+and in the other forms that people write: see `chat_turns` for the turns, `image_fields` for the images' keys.
+
+input is a .json file with a list of such entries, a .jsonl file with one a line, or a folder with several: those in it,
+or in its folders train/, valid/ and test/; `options.files=[a.json,b.jsonl]` takes some only. A file's name tells the split
+(`val.json`, `slake_test.jsonl`), else its folder's; without such a word it is train. Images are named relative to the
+folder (of the file), or to `flag=<folder>` (`options.images`): a path below that folder, or an absolute one.
+
+What publishers do differently is mended, and the conversation's metadata says so under "mended":
+
+    conversatons   the key as LLaVA-Med's question files spell it
+    image_key      images under another key than `image`; `image_key` has it
+    image_folder   images that are not where they are named, but in images/ there
+    numbers        a value that is a number, as answers in LLaVA-Med's question files can be
+    placeholders   no `<image>` although there are images (PubMedVision): one for each goes before the first question; or
+                   what another family writes in its place
+
+`options` with `answer_letter`, or an answer that names one of them, make a question of multiple choice. Fields that
+nothing reads are counted. Anything else that does not fit is a named drop; see `LlavaJson.rows`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+from data_prep.captions.captioned_files import SPLIT_NAMES, names_of
+from data_prep.conversations.multiple_choice import choice_of
+from data_prep.conversations.questions import Asked, Gathered, QuestionFolder, parse_rows
+from data_prep.conversations.turns import KEYS, PAIRS, place_images, read_turns
+from data_prep.readers.clutter import glob
+from data_prep.readers.fields import Entry
+from data_prep.readers.files import BadRow, check_utf8, read_json_lines, read_json_list, size_of, text_of
+from data_prep.readers.image_fields import image_names, in_image_folder, located
+from data_prep.source import Dropped, PrepError
+from medvlp.shards import Conversation, Sample, make_key
+
+FILES = (".json", ".jsonl")
+MAX_FOLDERS = 20
+"""Looked into for an image that is missing."""
+
+MENDED = {
+    "conversatons": "conversations under the misspelt key conversatons",
+    "image_folder": "images found in images/ beside the file",
+    "image_key": "images under the key {}",
+    "numbers": "values that are numbers",
+    "placeholders": "<image> put where it was missing",
+}
+"""What the counts say of what was mended."""
+
+KEPT = ("question_type", "answer_type", "language", "pair_id", "rationale")
+"""Texts of an entry that go into the conversation's metadata."""
+
+NOT_IMAGES = frozenset((*KEYS, *(name for pair in PAIRS for name in pair), *KEPT, "id", "question_id", "options"))
+
+
+class LlavaJson(QuestionFolder):
+    """Reader of one or several LLaVA-style files. Raises PrepError if there are none, or no image folder.
+
+    Options: files (names of files in the folder that is the input; default all), images (the folder of images, as flag).
+    """
+
+    name = "llava_json"
+    licence = "unknown"
+    """The form has no place for it."""
+
+    def __init__(
+        self,
+        input: str,
+        samples_per_shard: int = 1000,
+        flag: str = "",
+        *,
+        files: list[str] | str = "",
+        images: str = "",
+    ) -> None:
+        super().__init__(input, samples_per_shard)
+        path = Path(input)
+        is_file = path.suffix in FILES and path.is_file()
+        if not input or not (is_file or path.is_dir()):
+            raise PrepError(
+                f"input={input or '(not given)'} is not a .json or .jsonl file, nor a folder of such files; give what "
+                "holds the conversations"
+            )
+        self.folder = path.parent if is_file else path
+        if flag and images and flag != images:
+            raise PrepError(f"flag={flag} and options.images={images} are two image folders; give one of them")
+        flag = flag or images
+        self.images = self.folder / flag
+        if not self.images.is_dir() or ".." in Path(flag).parts:
+            raise PrepError(
+                f"flag={flag} is not a folder below {self.folder}; give the image folder as a path below the file's "
+                "folder, or as an absolute path"
+            )
+        chosen = names_of("files", files)
+        if is_file and chosen:
+            raise PrepError(f"options.files chooses among the files of a folder, but input={input} is a file")
+        self._files = {self.folder / path.name: split_of(path.stem)} if is_file else self._found(chosen)
+        self.splits = tuple(split for split in ("train", "valid", "test") if split in self._files.values())
+
+    def _found(self, chosen: list[str]) -> dict[Path, str]:
+        """File → split, of a folder."""
+        for name in chosen:
+            if Path(name).suffix not in FILES or ".." in Path(name).parts or not (self.folder / name).is_file():
+                raise PrepError(f"options.files: {name} is not a .json or .jsonl file below {self.folder}")
+        paths = [self.folder / name for name in sorted(set(chosen))]
+        if not paths:
+            paths = [p for p in glob(self.folder, "*", self.planned) if p.suffix in FILES and p.is_file()]
+        if not paths:
+            folders = [p for p in sorted(self.folder.iterdir()) if p.is_dir() and p.name.lower() in SPLIT_NAMES]
+            paths = [p for f in folders for p in glob(f, "*", self.planned) if p.suffix in FILES and p.is_file()]
+        if not paths:
+            raise PrepError(
+                f"{self.folder} holds no .json or .jsonl file, nor do folders in it that are called train, valid or test"
+            )
+        return {path: split_of(path.stem, SPLIT_NAMES.get(path.parent.name.lower(), "train")) for path in paths}
+
+    def tables(self) -> list[Path]:
+        """The files."""
+        return list(self._files)
+
+    def rows(self, split: str) -> Iterator[Asked | Dropped]:
+        """Drops, whose detail names the key.
+
+        bad_row, bad_json, line_too_long, not_utf8, bad_id; those of `chat_turns.read_turns` and `place_images`, of
+        `image_fields.image_names` and `located`, of `multiple_choice.choice_of`; bad_box; and from reading images:
+        bad_path, missing_image, image_too_large, image_format.
+        """
+        for path, its_split in self._files.items():
+            if its_split == split:
+                is_list = path.suffix == ".json"
+                entries = self._list(path) if is_list else read_json_lines(path)
+                parse = partial(_row, images=self.images, folder=self.folder)
+                for row in parse_rows(path, entries, "id", parse, "entry" if is_list else "line"):
+                    yield row if isinstance(row, Dropped) else replace(row, file=path.stem)
+
+    def _list(self, path: Path) -> list[tuple[int, Any]]:
+        try:
+            return read_json_list(path)
+        except PrepError as error:
+            if len(self._files) == 1:
+                raise
+            raise PrepError(f"{error}; of a file of another kind, name the others: options.files=[...]") from None
+
+    def image(self, split: str, name: str) -> tuple[str, bytes]:
+        """As of every set; of an image that is missing, the folder beside the entries that has it is named."""
+        try:
+            return super().image(split, name)
+        except BadRow as bad:
+            near = [folder for folder in self._beside if size_of(folder, name) is not None]
+            if bad.reason != "missing_image" or not near:
+                raise
+            raise BadRow(bad.reason, f"{bad.detail}, but in {near[0].name}/: give flag={near[0].name}") from None
+
+    @cached_property
+    def _beside(self) -> list[Path]:
+        """Folders beside the entries, the first few."""
+        return [path for path in sorted(self.folder.iterdir()) if path.is_dir()][:MAX_FOLDERS]
+
+    def sample(self, split: str, rows: Gathered, images: dict[str, bytes]) -> Sample:
+        """As of the other sets, but many data sets come in this form: the key names the file too."""
+        sample = super().sample(split, rows, images)
+        first = rows[0]
+        sample.key = make_key(self.name, first.file, first.image_id, split)
+        if len(first.images) > 1:
+            sample.metadata["original_names"] = list(first.images)
+        if not first.images:
+            sample.metadata = {**sample.metadata, "group_kind": "entry", "original_name": first.name}
+            del sample.metadata["image_id"]
+        for known in (row.conversation.metadata for row in rows):
+            key = known.get("image_key")
+            said = [MENDED[kind].format(key) for kind in known.get("mended", ())]
+            self.counts.update(Counter(("read", f"mended: {words}") for words in said))
+        return sample
+
+
+def split_of(stem: str, otherwise: str = "train") -> str:
+    """The split that a word of a file's name tells: `pvqa_val_2` → valid, `latest` → train."""
+    words = re.split("[^a-z]+", stem.lower())
+    return next((SPLIT_NAMES[word] for word in words if word in SPLIT_NAMES), otherwise)
+
+
+def _row(name: str, entry: dict[str, Any], images: Path, folder: Path) -> Asked:
+    assert isinstance(entry, Entry)
+    found = read_turns(entry)
+    key, names = image_names(entry, NOT_IMAGES)
+    names = [located(name, images, folder) for name in place_images(found, key, names)]
+    if images == folder and (inside := [in_image_folder(name, folder) for name in names]) != names:
+        found.mended.append("image_folder")
+        names = inside
+    if key not in ("", "image"):
+        found.mended.append("image_key")
+    id = next((text_of(entry, key) for key in ("id", "question_id") if entry.get(key) is not None), None)
+    kinds = {key: text for key in KEPT if (text := _text_or_none(entry, key))}
+    if "answer_type" in kinds:
+        kinds["answer_type"] = kinds["answer_type"].lower()
+    choice, unclear = choice_of(entry, found.turns[-1].text)
+    known: dict[str, Any] = {**kinds, **choice}
+    if box := _box(entry):
+        known["box"] = box
+    if found.mended:
+        known["mended"] = sorted(found.mended)
+    if "image_key" in found.mended:
+        known["image_key"] = key
+    about = {"modality": _modality(entry), "organ": _text_or_none(entry, "body_part")}
+    return Asked(
+        name,
+        tuple(names),
+        "+".join(names) or name,
+        Conversation(found.turns, id, known),
+        {key: value for key, value in about.items() if value},
+        (*found.ignored, *unclear),
+    )
+
+
+def _text_or_none(entry: dict[str, Any], key: str) -> str | None:
+    value = entry.get(key)
+    return check_utf8(value, key).strip() if isinstance(value, str) else None
+
+
+def _box(entry: dict[str, Any]) -> list[float]:
+    """The region that an entry is about: [left, top, right, bottom] as shares of the image's width and height."""
+    box = entry.get("box")
+    if box is None:
+        return []
+    if (
+        not isinstance(box, list)
+        or len(box) != 4
+        or not all(type(side) in (int, float) and 0 <= side <= 1 for side in box)
+    ):
+        raise BadRow("bad_box", f"box is {str(box)[:80]}, expected [left, top, right, bottom], each from 0 to 1")
+    return [float(side) for side in box]
+
+
+def _modality(entry: dict[str, Any]) -> str | None:
+    """PubMedVision's modality, or LLaVA-Med's domain: {"ct_scan": true, "mri": false, ...} → ct_scan."""
+    domain = entry.get("domain")
+    if isinstance(domain, dict):
+        return check_utf8("+".join(sorted(name for name, value in domain.items() if value is True)), "domain") or None
+    return _text_or_none(entry, "modality")

@@ -1,0 +1,90 @@
+"""PMC-VQA (Zhang et al. 2023): multiple-choice questions about figures of PubMed Central.
+
+    version 1: train.csv, test.csv (test_clean.csv)   Figure_path, Question, Answer, Choice A to D, Answer_label
+               images/PMC1064097_F1.jpg               whole figures; answers by text and letter
+    version 2: train_2.csv, test_2.csv                index, Figure_path, Caption, Question, Choice A to D, Answer, split
+               images_2/PMC8253797_Fig4_11.jpg        panels of compound figures; answers by letter
+
+flag= is empty for version 1, "clean" for version 1 with the test questions that the authors checked by hand, and "2" for
+version 2. Choices carry their letter (" A:Diffuse uptake"), which is taken off. Where letter and text of an answer do
+not name one choice, the row is dropped. A sample's group is its article. The figures are under the licences of their
+articles, which the set does not publish: unknown. Version 1 has no ids: a conversation's id is the row's number, from 0.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from data_prep.conversations.questions import Asked, QuestionFolder, ask, choose, numbered_rows, parse_rows
+from data_prep.readers.files import text_of
+from data_prep.readers.tables.text import TextTable
+from data_prep.source import Dropped, PrepError
+
+LETTERS = "ABCD"
+COLUMNS = ["Figure_path", "Question", "Answer", *(f"Choice {letter}" for letter in LETTERS)]
+VERSIONS = {
+    "": ("images", {"train": "train.csv", "test": "test.csv"}),
+    "clean": ("images", {"train": "train.csv", "test": "test_clean.csv"}),
+    "2": ("images_2", {"train": "train_2.csv", "test": "test_2.csv"}),
+}
+"""flag → (image folder, split → table)"""
+
+_ARTICLE = re.compile(r"(PMC\d+)_")
+
+
+class PmcVqa(QuestionFolder):
+    """Reader of a PMC-VQA folder. Raises PrepError if it lacks the version's tables or images."""
+
+    name = "pmc_vqa"
+    licence = "unknown"
+    splits = ("train", "test")
+
+    def __init__(self, input: str, samples_per_shard: int = 1000, flag: str = "") -> None:
+        super().__init__(input, samples_per_shard)
+        if flag not in VERSIONS:
+            raise PrepError(f"flag={flag} is not a version of PMC-VQA; give clean or 2, or nothing for version 1")
+        self.flag = flag
+        folder, self.sets = VERSIONS[flag]
+        self.images = self.folder / folder
+        lacking = [path.name for path in [*self.tables(), self.images] if not path.exists()]
+        if not input or lacking:
+            raise PrepError(
+                f"input={input or '(not given)'} is not a PMC-VQA folder: it lacks {', '.join(lacking)}; unpack the "
+                f"publisher's zip so that images are at {folder}/<Figure_path> beside the csv files"
+            )
+
+    def tables(self) -> list[Path]:
+        """The csv files of the version."""
+        return [self.folder / name for name in self.sets.values()]
+
+    def options(self) -> dict[str, Any]:
+        """The version."""
+        return {**super().options(), "flag": self.flag}
+
+    def rows(self, split: str) -> Iterator[Asked | Dropped]:
+        """Drops: bad_row, answer_mismatch, missing_, empty_ or bad_<column>, placeholder_count, not_utf8."""
+        path = self.folder / self.sets[split]
+        columns = COLUMNS if self.flag == "2" else [*COLUMNS, "Answer_label"]
+        return parse_rows(path, numbered_rows(TextTable(path, columns)), "Figure_path", _row, "line")
+
+
+def without_letter(choice: str, letter: str) -> str:
+    """ " A:Diffuse uptake" → "Diffuse uptake"; another letter, or none, is part of the text."""
+    return re.sub(rf"^\s*{re.escape(letter)}\s*:", "", choice).strip()
+
+
+def _row(name: str, entry: dict[str, Any]) -> Asked:
+    image, answer = text_of(entry, "Figure_path"), text_of(entry, "Answer")
+    options = {letter: without_letter(text_of(entry, f"Choice {letter}"), letter) for letter in LETTERS}
+    if "Answer_label" in entry:
+        letter = text_of(entry, "Answer_label")
+        text, kinds = choose(options, letter, without_letter(answer, letter))
+    else:
+        text, kinds = choose(options, answer, "")
+    conversation = ask(text_of(entry, "Question"), text, text_of(entry, "index"), {**kinds, "language": "en"})
+    article = _ARTICLE.match(image)
+    about = {"group": article[1], "group_kind": "article"} if article else {}
+    return Asked(name, (image,), image.rpartition(".")[0] or image, conversation, about)

@@ -1,0 +1,80 @@
+"""SLAKE (Liu et al., ISBI 2021): questions in English and Chinese about CT, MRI and X-ray images.
+
+    imgs/xmlab102/source.jpg
+    train.json, validate.json, test.json       img_id, img_name, question, answer, q_lang, location, modality,
+                                               answer_type, base_type, content_type, triple, qid
+
+The publisher splits each language by image, but not both alike: 142 of the 586 images of train are images of test in
+the other language. Whoever trains on both has seen them; `flag=en` or `flag=zh` prepares one language, whose splits
+share no image. `location` becomes the sample's organ; questions that need the publisher's knowledge graph have base_type
+kvqa and a triple other than ["vhead", "_", "_"].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from data_prep.conversations.questions import Asked, QuestionFolder, answer_type_of, ask, parse_rows
+from data_prep.readers.files import BadRow, read_json_list, text_of
+from data_prep.source import Dropped, PrepError
+
+LANGUAGES = ("en", "zh")
+SETS = {"train": "train.json", "valid": "validate.json", "test": "test.json"}
+
+
+class Slake(QuestionFolder):
+    """Reader of a SLAKE folder. Raises PrepError if it lacks a set of questions; images are missed one by one."""
+
+    name = "slake"
+    licence = "CC-BY-4.0"
+    splits = tuple(SETS)
+
+    def __init__(self, input: str, samples_per_shard: int = 1000, flag: str = "") -> None:
+        super().__init__(input, samples_per_shard)
+        if flag not in ("", *LANGUAGES):
+            raise PrepError(f"flag={flag} is not a language of SLAKE; give {' or '.join(LANGUAGES)}, or none for both")
+        self.languages = (flag,) if flag else LANGUAGES
+        self.images = self.folder / "imgs"
+        lacking = [path.name for path in self.tables() if not path.is_file()]
+        if not input or lacking:
+            raise PrepError(
+                f"input={input or '(not given)'} is not a SLAKE folder: it lacks {', '.join(lacking)}; "
+                "unpack the publisher's archives so that images are at imgs/<img_name> beside the json files"
+            )
+
+    def tables(self) -> list[Path]:
+        """The three sets."""
+        return [self.folder / name for name in SETS.values()]
+
+    def rows(self, split: str) -> Iterator[Asked | Dropped]:
+        """Drops: bad_row, bad_q_lang, missing_, empty_ or bad_<key>, bad_answer_type, placeholder_count, not_utf8."""
+        path = self.folder / SETS[split]
+
+        def parse(name: str, entry: dict[str, Any]) -> Asked | None:
+            language = text_of(entry, "q_lang")
+            if language not in LANGUAGES:
+                raise BadRow("bad_q_lang", f"q_lang is {language!r}, expected {' or '.join(LANGUAGES)}")
+            return _row(name, entry, language) if language in self.languages else None
+
+        return parse_rows(path, read_json_list(path), "qid", parse)
+
+    def options(self) -> dict[str, Any]:
+        """The languages."""
+        return {**super().options(), "languages": list(self.languages)}
+
+
+def _row(name: str, entry: dict[str, Any], language: str) -> Asked:
+    triple = entry.get("triple")
+    is_plain = isinstance(triple, list) and all(isinstance(part, str) for part in triple)
+    kinds = {
+        "question_type": text_of(entry, "content_type"),
+        "answer_type": answer_type_of(entry),
+        "language": language,
+        "base_type": text_of(entry, "base_type"),
+        "triple": triple if is_plain else None,
+    }
+    conversation = ask(text_of(entry, "question"), text_of(entry, "answer"), text_of(entry, "qid"), kinds)
+    about = {"modality": text_of(entry, "modality"), "organ": text_of(entry, "location")}
+    return Asked(name, (text_of(entry, "img_name"),), text_of(entry, "img_id"), conversation, about)

@@ -1,0 +1,66 @@
+"""Configuration → components: the only rooms that know every part."""
+
+from collections.abc import Callable
+
+import torch
+
+from medvlp.builders.bag_of_words import words
+from medvlp.builders.clip import Loaded, build_clip, contrastive, load_clip, model_kind
+from medvlp.builders.data import build_data
+from medvlp.builders.instruction import instruct
+from medvlp.builders.llava import load_assistant
+from medvlp.builders.objectives import Experiment, build_optimisation, init_from
+from medvlp.builders.resuming import run_changes, run_differences
+from medvlp.builders.tasks import build_evaluation, build_task
+from medvlp.config import ConfigError, TrainConfig, as_dict
+from medvlp.training.optim import unknown_parts
+
+__all__ = [
+    "OBJECTIVES",
+    "Experiment",
+    "Loaded",
+    "build_clip",
+    "build_data",
+    "build_evaluation",
+    "build_experiment",
+    "build_optimisation",
+    "build_task",
+    "init_from",
+    "load_assistant",
+    "load_clip",
+    "model_kind",
+    "run_changes",
+    "run_differences",
+]
+
+OBJECTIVES: dict[str, Callable[[TrainConfig], Experiment]] = {
+    "contrastive": contrastive,
+    "instruct": instruct,
+    "words": words,
+}
+
+
+def build_experiment(config: TrainConfig, resuming: bool = False) -> Experiment:
+    """The objective with its model, weights loaded (unless a resume will do so) and parts frozen; the same on every rank.
+
+    Raises:
+        ConfigError: an unknown objective or part.
+        WeightsError: weights that are missing or do not fit.
+        CheckpointError: `init_from` does not fit.
+    """
+    if config.objective.kind not in OBJECTIVES:
+        raise ConfigError(f"objective.kind={config.objective.kind!r} is unknown; available: {sorted(OBJECTIVES)}")
+    torch.manual_seed(config.seed)
+    experiment = OBJECTIVES[config.objective.kind](config)
+    module = experiment.module
+    unknown = unknown_parts([*config.optim.parts, *config.init_parts], module.parts)
+    if unknown:
+        raise ConfigError(
+            f"unknown part {unknown[0]!r} in optim.parts or init_parts; this model has {list(module.parts)}"
+        )
+    if not any(parameter.requires_grad for parameter in module.parameters()):
+        raise ConfigError("optim.parts freezes every part: nothing is left to train")
+    if config.init_from and not resuming:
+        init_from(module, module.parts, config.init_from, config.init_parts, experiment.card)
+    module.card = {**experiment.card, "config": as_dict(config)}
+    return experiment

@@ -1,0 +1,84 @@
+"""Images with the words that are said of them. B: samples; N: images; W: words of the vocabulary; P: tokens an image."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from medvlp.data.chat.encoder import IMAGE
+from medvlp.data.chat.images import Pictures
+from medvlp.data.texts import texts_of
+from medvlp.shards import BadSample, Sample
+
+
+@dataclass
+class WordsOf:
+    """Sample → ids of the tokens in its texts and conversations, each once.
+
+    Args:
+        tokenizer: a transformers tokenizer.
+        fields: for every source, which texts count; conversations do in any case.
+    """
+
+    tokenizer: Any
+    fields: Sequence[Sequence[str]]
+
+    def __call__(self, sample: Sample, source: int) -> set[int]:
+        texts = list(texts_of(sample, self.fields[source]).values())
+        texts += [turn.text.replace(IMAGE, "") for one in sample.conversations for turn in one.turns]
+        # Behind a blank: many tokenizers know a word twice, at the beginning of a text and inside.
+        lower = [" " + text.strip().lower() for text in texts if text.strip()]
+        return {word for text in lower for word in self.tokenizer(text, add_special_tokens=False)["input_ids"]}
+
+
+@dataclass
+class PrepareWords:
+    """Sample → its images and which words of the vocabulary are said of it.
+
+    Args:
+        places: word → its place in the vocabulary.
+    """
+
+    words_of: WordsOf
+    pictures: Pictures
+    places: Mapping[int, int]
+
+    def __call__(self, sample: Sample, source: int, rng: np.random.Generator) -> dict[str, Any]:
+        """images: (n, 3, S, S) or (n, P, D); words: places in the vocabulary.
+
+        Raises:
+            BadSample: `no_image`.
+        """
+        images = self.pictures(sample)
+        if not len(images):
+            raise BadSample("no_image", key=sample.key, detail="there is nothing whose words could be learned")
+        found = [self.places[word] for word in self.words_of(sample, source) if word in self.places]
+        return {"images": images, "words": sorted(found)}
+
+
+@dataclass
+class CollateWords:
+    """Units → {"keys", "positions", "bad", "images": (N, ...), "owners": int64 (N,), the sample of each image,
+    "words": float32 (B, W), 1 where a word is said}.
+
+    Args:
+        vocabulary: W.
+    """
+
+    vocabulary: int
+
+    def __call__(self, units: list[dict[str, Any]]) -> dict[str, Any]:
+        items = [item for unit in units for item in unit["items"]]
+        words = torch.zeros(len(items), self.vocabulary)
+        for row, item in zip(words, items, strict=True):
+            row[item["words"]] = 1.0
+        return {
+            "keys": [item["key"] for item in items],
+            "positions": [item["position"] for item in items],
+            "bad": [problem for unit in units for problem in unit["bad"]],
+            "images": torch.cat([item["images"] for item in items]),
+            "owners": torch.tensor([row for row, item in enumerate(items) for _ in item["images"]]),
+            "words": words,
+        }

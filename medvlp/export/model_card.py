@@ -1,0 +1,174 @@
+"""README.md of an exported assistant: what it is, what it came from, how it is used."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from medvlp.config import LlavaConfig, TrainConfig
+from medvlp.export.equality import NEW_TOKENS, TOLERANCE, Agreement
+from medvlp.export.transformers import ADAPTER
+from medvlp.models.llava.model import Assistant
+
+HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+
+USE = """\
+```python
+import torch
+from PIL import Image
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+folder = "."  # this folder
+model = AutoModelForImageTextToText.from_pretrained(folder)
+{adapter}processor = AutoProcessor.from_pretrained(folder, backend="pil")
+image = Image.new("RGB", (512, 512))  # or Image.open("chest.png")
+question = [{{"type": "image", "image": image}}, {{"type": "text", "text": "What does the image show?"}}]
+inputs = processor.apply_chat_template(
+    [{{"role": "user", "content": question}}],
+    add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt",
+)
+with torch.no_grad():
+    made = model.generate(**inputs, max_new_tokens=128)
+print(processor.decode(made[0, inputs["input_ids"].shape[1]:], skip_special_tokens=True))
+```
+"""
+
+
+@dataclass
+class Lineage:
+    """Where weights come from.
+
+    runs: configurations, the run's own first, then those of the runs whose weights went into it, one after the other.
+    lost: checkpoints of such runs that are no longer there.
+    """
+
+    runs: list[TrainConfig]
+    lost: list[str]
+
+
+def assistant_card(
+    assistant: Assistant, lineage: Lineage, weights_sha256: str, agreement: Agreement, separate: bool
+) -> str:
+    """The text of README.md.
+
+    Args:
+        separate: the adapters are in a folder of their own.
+    """
+    model = lineage.runs[0].model
+    assert isinstance(model, LlavaConfig)
+    base = [name for name in (model.language.source, model.tower.source) if is_hub_name(name)]
+    header = [
+        "library_name: transformers",
+        "pipeline_tag: image-text-to-text",
+        "license: other",
+        "license_name: see-the-card",
+        *(["base_model:", *(f"- {name}" for name in base)] if base else []),
+        f"tags: [medical, {'fastvlm' if assistant.kind == 'fast_vlm' else 'llava'}, visual-question-answering, medvlp]",
+    ]
+    parts = {
+        "Language model": origin(model.language.source),
+        "Vision tower": origin(model.tower.source),
+        "Tokens an image": str(assistant.image_tokens),
+        "Tokenizer sha256": assistant.names["language"]["sha256"],
+        "Weights sha256": f"{weights_sha256} (of the checkpoint: names, types, shapes, bytes)",
+    }
+    if model.lora.rank:
+        kept = f"kept apart in {ADAPTER}/" if separate else "merged into the language model"
+        parts["LoRA"] = f"rank {model.lora.rank}, alpha {model.lora.alpha}, {kept}"
+    adapter = (
+        f'from peft import PeftModel\n\nmodel = PeftModel.from_pretrained(model, f"{{folder}}/{ADAPTER}")\n'
+        if separate
+        else ""
+    )
+    rows = "\n".join(f"| {name} | {cell(value)} |" for name, value in parts.items())
+    return "\n".join(
+        [
+            "---",
+            *header,
+            "---",
+            "",
+            "# A medical vision-language assistant",
+            "",
+            "Research use only; not for clinical use. It answers questions about medical images, and it makes mistakes. "
+            "Trained with medvlp.",
+            "",
+            "| | |",
+            "|---|---|",
+            rows,
+            "",
+            "## Data and licences",
+            "",
+            "The weights come from the parts above and from this data; the terms of each apply.",
+            "",
+            *data_table(lineage),
+            "",
+            "## Use",
+            "",
+            USE.format(adapter=adapter),
+            "The chat template writes all control tokens; the tokenizer adds none. Contents may be text with `<image>` in "
+            "it, or lists of parts.",
+            "",
+            "## Checked",
+            "",
+            *checked(agreement),
+            "",
+        ]
+    )
+
+
+def data_table(lineage: Lineage) -> list[str]:
+    """Rows of Markdown: every prepared set of every run, and its licences."""
+    known = [
+        (run.run_name, name, data_licences(s.path)) for run in lineage.runs for name, s in run.data.sources.items()
+    ]
+    lost = [(origin(path), "not known", "not known: the checkpoint is gone") for path in lineage.lost]
+    rows = [f"| {' | '.join(map(cell, row))} |" for row in known + lost]
+    return ["| Run | Data | Samples by licence |", "|---|---|---|", *rows]
+
+
+def checked(agreement: Agreement) -> list[str]:
+    """What the export compared, in sentences."""
+    default = "identical as well" if agreement.same_text else "no longer all identical"
+    return [
+        f"Reloaded in a new process with stock transformers ({', '.join(agreement.questions)}): the same tokens, logits "
+        f"within {agreement.difference:.1e} at every place (allowed: {TOLERANCE:.0e}), the same {NEW_TOKENS} greedy "
+        f"tokens.",
+        "",
+        f'Images are resized by PIL, as in training: `backend="pil"`. Without it, transformers resizes with torchvision; '
+        f"on a generated image logits then differed by up to {agreement.resized_difference:.1e}, and the answers were "
+        f"{default}.",
+    ]
+
+
+def data_licences(path: str) -> str:
+    """The licences of a prepared split, as far as it is still there: `CC0-1.0 (314)`."""
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    table = Path(path) / "samples.parquet"
+    try:
+        column: Any = pq.read_table(table, columns=["licence"])["licence"]
+    except (OSError, ValueError, KeyError):
+        return "not known at export: the prepared data was not there"
+    counted = {one["values"] or "no licence stated": one["counts"] for one in pc.value_counts(column).to_pylist()}
+    return ", ".join(f"{name} ({count})" for name, count in sorted(counted.items(), key=lambda one: -one[1]))
+
+
+def is_hub_name(source: str) -> bool:
+    """`owner/name`, and nothing of that name here."""
+    return bool(HUB_NAME.fullmatch(source)) and not Path(source).exists()
+
+
+def origin(source: str) -> str:
+    """Where a part came from, without the folders of this machine."""
+    if is_hub_name(source) or source.startswith(("package:", "timm:")):
+        return source
+    path = Path(source)
+    if path.suffix == ".ckpt":
+        return f"a CLIP trained with medvlp ({'/'.join(path.parts[-3:])})"
+    return f"{path.name} (local)"
+
+
+def cell(text: str) -> str:
+    """Text in a Markdown table."""
+    return " ".join(text.split()).replace("|", "\\|")

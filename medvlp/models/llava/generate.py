@@ -1,0 +1,271 @@
+"""Greedy answers and likelihoods of continuations, batched, behind images that are looked at once.
+
+J: jobs of a batch; G: groups, the jobs of a batch that share an image; N: images; P: tokens an image; L: tokens of a
+row; B: tokens of a beginning; T: tokens of a tail; S: tokens in the cache; D: width of the language model.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from medvlp.models.llava.model import Assistant, sliding_window, tower_features
+
+Ids = NDArray[np.int64]
+Job = tuple[Ids, Tensor]
+"""A prompt's ids (L,), its images' tokens included, and pixels (n, 3, S, S) or (0,) without images. Jobs in a row that
+hold the very same tensor are one group."""
+
+
+@dataclass
+class _Tails:
+    """The rows of a batch behind their beginnings, filled up on the right.
+
+    hidden_JTD: last hidden states; lengths_J: tokens of each tail; positions_J: the position that comes next in a row;
+    mask_JS: which entries of the cache are tokens.
+    """
+
+    hidden_JTD: Tensor
+    lengths_J: Tensor
+    positions_J: Tensor
+    mask_JS: Tensor
+    cache: Any
+
+
+class Answerer:
+    """An assistant that answers many prompts at once.
+
+    What the jobs about an image have in common is computed once, and its keys and values are handed to all of them; jobs
+    of several images share a batch. No token sees the filling, and it moves no position, so the texts are those of
+    `model.generate(do_sample=False)` on each prompt alone, but for rounding. Of the generation config only the tokens that
+    end an answer count: a repetition penalty (Qwen2.5's instruct models have one) is the language model's own, from before
+    it was tuned, and exported assistants do not keep it either.
+
+    Args:
+        assistant: what answers.
+        stop_ids: tokens that end an answer, beside those of the model's generation config and the tokenizer's own: the
+            token with which the chat template ends one.
+        batch_size: prompts in a batch. The texts do not depend on it, but for rounding.
+    """
+
+    def __init__(self, assistant: Assistant, stop_ids: Sequence[int] = (), batch_size: int = 64) -> None:
+        self.assistant, self.batch_size = assistant, batch_size
+        configured = assistant.model.generation_config.eos_token_id
+        ends = {*stop_ids, *([configured] if isinstance(configured, int) else configured or [])}
+        if assistant.tokenizer.eos_token_id is not None:
+            ends.add(assistant.tokenizer.eos_token_id)
+        self.stop_ids = sorted(ends)
+
+    @property
+    def longest(self) -> int:
+        """Tokens that a prompt and its answer may have together."""
+        config = self.assistant.model.config.text_config
+        return min(int(config.max_position_embeddings), sliding_window(self.assistant.model) or 2**31)
+
+    def answers(self, jobs: Sequence[Job], max_new_tokens: int) -> list[str]:
+        """What the model says to each prompt: the likeliest token each time, until one of `stop_ids` or `max_new_tokens`.
+        Special tokens are left out of the text.
+
+        Raises:
+            ValueError: a prompt and its answer would not fit into what the model was made for.
+        """
+        texts: list[str] = []
+        self._check_lengths([len(ids) + max_new_tokens for ids, _ in jobs])
+        with answering(self.assistant.model):
+            for batch in self._batches(jobs):
+                for ids in self._decode(batch, max_new_tokens):
+                    texts.append(
+                        self.assistant.tokenizer.decode(
+                            ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
+                        )
+                    )
+        return texts
+
+    def option_loglikelihoods(
+        self, jobs: Sequence[Job], options: Sequence[Sequence[Ids]]
+    ) -> list[list[tuple[float, int]]]:
+        """For each job and each of its options, the log-probability of the option's tokens behind the prompt (their sum,
+        in nats) and how many they are.
+
+        Raises:
+            ValueError: an option without tokens, or too long.
+        """
+        rows = [
+            (np.concatenate([ids, option]), pixels)
+            for (ids, pixels), own in zip(jobs, options, strict=True)
+            for option in own
+        ]
+        lengths = [len(option) for own in options for option in own]
+        if 0 in lengths:
+            raise ValueError("an option has no tokens: it has no likelihood")
+        self._check_lengths([len(ids) for ids, _ in rows])
+        found: list[tuple[float, int]] = []
+        with answering(self.assistant.model):
+            for batch in self._batches(rows):
+                own = lengths[len(found) : len(found) + len(batch)]
+                found += zip(self._sums(batch, own), own, strict=True)
+        every = iter(found)
+        return [[next(every) for _ in own] for own in options]
+
+    def _check_lengths(self, lengths: Sequence[int]) -> None:
+        if lengths and max(lengths) > self.longest:
+            raise ValueError(
+                f"a prompt with its answer takes {max(lengths)} tokens; this language model was made for {self.longest}"
+            )
+
+    def _batches(self, jobs: Sequence[Job]) -> Iterator[Sequence[Job]]:
+        for start in range(0, len(jobs), self.batch_size):
+            yield jobs[start : start + self.batch_size]
+
+    def _decode(self, jobs: Sequence[Job], max_new_tokens: int) -> list[list[int]]:
+        """Tokens of each answer, without the one that ends it."""
+        tails = self._read(jobs, [0] * len(jobs))
+        model = self.assistant.model
+        device = tails.hidden_JTD.device
+        stops = torch.tensor(self.stop_ids, device=device)
+        said: list[list[int]] = [[] for _ in jobs]
+        rows = torch.arange(len(jobs), device=device)
+        mask_JS, positions_J = tails.mask_JS, tails.positions_J
+        hidden_JD = tails.hidden_JTD[rows, tails.lengths_J - 1]
+        alive_J = torch.ones(len(jobs), dtype=torch.bool, device=device)
+        for step in range(1, max_new_tokens + 1):
+            token_J = model.lm_head(hidden_JD).argmax(-1)
+            alive_J &= ~torch.isin(token_J, stops)
+            for row, token, alive in zip(rows.tolist(), token_J.tolist(), alive_J.tolist(), strict=True):
+                if alive:
+                    said[row].append(token)
+            if step == max_new_tokens or not alive_J.any():
+                break
+            if 2 * int(alive_J.sum()) <= len(rows):  # answers differ in length: most are done long before the last
+                kept = alive_J.nonzero()[:, 0]
+                tails.cache.batch_select_indices(kept)
+                rows, token_J, mask_JS, positions_J = rows[kept], token_J[kept], mask_JS[kept], positions_J[kept]
+                alive_J = alive_J[kept]
+            mask_JS = torch.cat([mask_JS, mask_JS.new_ones(len(rows), 1)], dim=1)
+            embeds_J1D = model.get_input_embeddings()(token_J[:, None])
+            hidden_JD = self._forward(embeds_J1D, mask_JS, positions_J[:, None], tails.cache)[:, -1]
+            positions_J = positions_J + 1
+        return said
+
+    def _sums(self, jobs: Sequence[Job], lengths: Sequence[int]) -> list[float]:
+        """Log-probability of the last `lengths` tokens of each row."""
+        tails = self._read(jobs, lengths)
+        sums = []
+        for row, ((ids, _), length) in enumerate(zip(jobs, lengths, strict=True)):
+            end = int(tails.lengths_J[row])
+            hidden_OD = tails.hidden_JTD[row, end - 1 - length : end - 1]
+            logprob_OV = self.assistant.model.lm_head(hidden_OD).float().log_softmax(-1)
+            target_O = torch.from_numpy(ids[-length:]).to(logprob_OV.device)
+            sums.append(float(logprob_OV.gather(1, target_O[:, None]).double().sum()))
+        return sums
+
+    def _read(self, jobs: Sequence[Job], reserved: Sequence[int]) -> _Tails:
+        """Prefill: the beginnings of all groups, then the tails of all jobs.
+
+        reserved: tokens at the end of each job that with the one before them stand in its tail.
+        """
+        groups = group(jobs)
+        begins = [shared([jobs[j][0] for j in g], max(reserved[j] for j in g), self.assistant.image_id) for g in groups]
+        features = self._features([jobs[g[0]][1] for g in groups])
+        embeds = [self._embed(jobs[j][0], features[i]) for i, g in enumerate(groups) for j in g]
+        device, cache = embeds[0].device, _cache()
+        group_J = torch.tensor([i for i, g in enumerate(groups) for _ in g], device=device)
+        begin_G = torch.tensor(begins, device=device)
+        mask_JB = torch.empty(len(jobs), 0, dtype=torch.long, device=device)
+        if max(begins):
+            embeds_GBD = nn.utils.rnn.pad_sequence(
+                [embeds[g[0]][:begin] for g, begin in zip(groups, begins, strict=True)], batch_first=True
+            )
+            steps_B = torch.arange(embeds_GBD.shape[1], device=device)
+            mask_GB = (steps_B < begin_G[:, None]).long()
+            self._forward(embeds_GBD, mask_GB, steps_B.expand(len(groups), -1), cache)
+            cache.batch_select_indices(group_J)
+            mask_JB = mask_GB[group_J]
+        begin_J = begin_G[group_J]
+        tails = [row[begin:] for row, begin in zip(embeds, begin_J.tolist(), strict=True)]
+        lengths_J = torch.tensor([len(tail) for tail in tails], device=device)
+        embeds_JTD = nn.utils.rnn.pad_sequence(tails, batch_first=True)
+        steps_T = torch.arange(embeds_JTD.shape[1], device=device)
+        mask_JS = torch.cat([mask_JB, (steps_T < lengths_J[:, None]).long()], dim=1)
+        hidden_JTD = self._forward(embeds_JTD, mask_JS, begin_J[:, None] + steps_T, cache)
+        return _Tails(hidden_JTD, lengths_J, begin_J + lengths_J, mask_JS, cache)
+
+    def _features(self, pixels: Sequence[Tensor]) -> list[Tensor | None]:
+        """(n·P, D) for each group, None without images."""
+        model = self.assistant.model
+        counts = [len(images) if images.ndim == 4 else 0 for images in pixels]
+        if not sum(counts):
+            return [None] * len(pixels)
+        weight = next(model.model.vision_tower.parameters())
+        images_N3SS = torch.cat([images for images, count in zip(pixels, counts, strict=True) if count])
+        features_NPD = model.model.multi_modal_projector(tower_features(model, images_N3SS.to(weight)))
+        return [own.flatten(0, 1) if len(own) else None for own in features_NPD.split(counts)]
+
+    def _embed(self, ids: Ids, features: Tensor | None) -> Tensor:
+        """(L, D): words, and features in the places of the images."""
+        table = self.assistant.model.get_input_embeddings()
+        ids_L = torch.from_numpy(ids).to(table.weight.device)
+        embeds_LD: Tensor = table(ids_L)
+        place_L = ids_L == self.assistant.image_id
+        given = 0 if features is None else len(features)
+        if int(place_L.sum()) != given:
+            raise ValueError(f"a prompt has {int(place_L.sum())} image tokens, its images give {given}")
+        if features is None:
+            return embeds_LD
+        return embeds_LD.masked_scatter(place_L[:, None], features.to(embeds_LD.dtype))
+
+    def _forward(self, embeds: Tensor, mask: Tensor, positions: Tensor, cache: Any) -> Tensor:
+        output = self.assistant.model.model.language_model(
+            inputs_embeds=embeds, attention_mask=mask, position_ids=positions, cache=cache, use_cache=True
+        )
+        return output.last_hidden_state
+
+
+def group(jobs: Sequence[Job]) -> list[list[int]]:
+    """Numbers of neighbouring jobs that hold the same pixels, and no prompt."""
+    groups: list[list[int]] = []
+    for number, (_, pixels) in enumerate(jobs):
+        if number and pixels is jobs[number - 1][1]:
+            groups[-1].append(number)
+        else:
+            groups.append([number])
+    return groups
+
+
+def shared(prompts: Sequence[Ids], reserved: int, image_id: int) -> int:
+    """Tokens that prompts have in common from their beginning, up to their last common image.
+
+    Questions that happen to begin alike are not joined any further: beginnings of one length need no filling. `reserved`
+    tokens at the end of each, and one before them, are never shared.
+    """
+    shortest = min(len(ids) for ids in prompts) - 1 - reserved
+    rows = np.stack([ids[:shortest] for ids in prompts])
+    differing = np.flatnonzero((rows != rows[0]).any(axis=0))
+    common = rows[0, : differing[0] if len(differing) else shortest]
+    images = np.flatnonzero(common == image_id)
+    return int(images[-1]) + 1 if len(images) else len(common)
+
+
+@contextmanager
+def answering(model: nn.Module) -> Iterator[None]:
+    """Eval mode and no gradients; every module's own mode comes back."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def _cache() -> Any:
+    from transformers import DynamicCache
+
+    # Without the config: layers with a window would drop tokens by their place, and filling takes places.
+    return DynamicCache()

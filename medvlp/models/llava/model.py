@@ -1,0 +1,323 @@
+"""An assistant: transformers' own Llava (or FastVlm, for convolutional towers), put together from a tower and a language
+model.
+
+R: rows; L: tokens of a row; N: images; P: tokens an image; D: width of the language model; S: side of an image.
+"""
+
+import json
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from medvlp.models.descriptions import (
+    PROCESSOR_KEYS,
+    assistant_description,
+    checked,
+    only,
+    plain,
+    tokenizer_files,
+)
+from medvlp.models.llava.tower import Reduce, Tower
+from medvlp.models.parts import Parts
+from medvlp.models.weights import WeightsError, relocatable
+
+IMAGE = "<image>"
+KINDS = {"llava": "LlavaForConditionalGeneration", "fast_vlm": "FastVlmForConditionalGeneration"}
+CARD_TOWERS = ("clip_vision_model", "siglip_vision_model", "vit", "timm_wrapper")
+"""Model types of the towers that an assistant can have."""
+CARD = {
+    "image_tokens": int,
+    "patch_size": int,
+    "extra_tokens": int,
+    "reduce": {"kind": ("average_pool", "pixel_shuffle"), "factor": int},
+    "lora": {"rank": int, "alpha": int, "dropout": float, "targets": [str]},
+}
+"""Key of a card → what may stand there, as in `descriptions`."""
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
+
+
+@dataclass
+class Assistant:
+    """A model with all that turns a conversation into its input.
+
+    model: transformers' LlavaForConditionalGeneration or FastVlmForConditionalGeneration.
+    kind: "llava" or "fast_vlm".
+    tokenizer: transformers' fast tokenizer, which knows `<image>`.
+    processor: transformers' image processor, PIL images → {"pixel_values": (N, 3, S, S)}.
+    image_tokens: P.
+    patch_size, extra_tokens: what LlavaProcessor needs to count P by itself.
+    names: where tokenizer, tower and language model came from, with hashes.
+    reduce: {"kind", "factor"} of the token reducer before the projector; stock transformers cannot load such a model.
+    lora: settings of the adapters inside the language model, or {}.
+    """
+
+    model: Any
+    kind: str
+    tokenizer: Any
+    processor: Any
+    image_tokens: int
+    patch_size: int
+    extra_tokens: int
+    names: dict[str, dict[str, str]]
+    reduce: dict[str, Any] | None
+    lora: dict[str, Any]
+
+    @property
+    def image_id(self) -> int:
+        """The id of `<image>`."""
+        return int(self.model.config.image_token_id)
+
+    @property
+    def pad_id(self) -> int:
+        """What fills up rows; never seen by another token."""
+        pad = self.tokenizer.pad_token_id
+        return int(pad if pad is not None else self.tokenizer.eos_token_id)
+
+    @property
+    def parts(self) -> Parts:
+        """vision, projector, language, and adapter where there are any."""
+        adapters = tuple(name for name, _ in self.model.named_modules() if name.rpartition(".")[2].startswith("lora_"))
+        parts = {
+            "vision": ("model.vision_tower",),
+            "projector": ("model.multi_modal_projector",),
+            "language": ("model.language_model", "lm_head"),
+        }
+        return {**parts, "adapter": adapters} if adapters else parts
+
+    def card(self) -> dict[str, Any]:
+        """All of the assistant but its weights, as plain values: what a checkpoint holds."""
+        with tempfile.TemporaryDirectory() as folder:
+            self.tokenizer.save_pretrained(folder)
+            files = {n: (Path(folder) / n).read_text("utf-8") for n in TOKENIZER_FILES if (Path(folder) / n).is_file()}
+        config = json.loads(self.model.config.to_json_string(use_diff=False))
+        config["text_config"].pop("quantization_config", None)  # a checkpoint holds plain weights
+        return {
+            "kind": self.kind,
+            "model_config": config,
+            "generation_config": self.model.generation_config.to_dict(),
+            "tokenizer_files": files,
+            "processor": json.loads(self.processor.to_json_string()),
+            "image_tokens": self.image_tokens,
+            "patch_size": self.patch_size,
+            "extra_tokens": self.extra_tokens,
+            "names": {part: {**name, "name": relocatable(name["name"])} for part, name in self.names.items()},
+            "reduce": self.reduce,
+            "lora": self.lora,
+        }
+
+
+def assemble(
+    tower: Tower, language: Any, tokenizer: Any, language_name: dict[str, str], reduce: Reduce | None
+) -> Assistant:
+    """Tower and language model under a fresh two-layer projector (LLaVA-1.5).
+
+    Adds `<image>` to the tokenizer, and a row to the embeddings where none is spare. Layers of the tower above the one
+    whose features are taken are frozen: no gradient would ever reach them.
+
+    Raises:
+        WeightsError: a language model whose output layer Llava cannot express.
+    """
+    import transformers
+
+    if IMAGE not in tokenizer.get_vocab():
+        tokenizer.add_tokens([transformers.AddedToken(IMAGE, special=True, normalized=False)], special_tokens=True)
+    image_id = tokenizer.convert_tokens_to_ids(IMAGE)
+    if len(tokenizer) > language.get_input_embeddings().num_embeddings:
+        language.resize_token_embeddings(len(tokenizer))
+    if getattr(language.get_output_embeddings(), "bias", None) is not None:
+        raise WeightsError(f"{language_name['name']}: its output layer has a bias, which Llava's has not")
+    attention = language.config._attn_implementation
+    arguments = {
+        "vision_config": tower.config,
+        "text_config": language.config,
+        "image_token_index": image_id,
+        "image_seq_length": tower.tokens,
+        "vision_feature_layer": tower.feature_layer,
+        "vision_feature_select_strategy": tower.select_strategy,
+        "tie_word_embeddings": bool(language.config.tie_word_embeddings),
+    }
+    config = (transformers.LlavaConfig if tower.kind == "llava" else transformers.FastVlmConfig)(**arguments)
+    with torch.device("meta"):
+        model: Any = getattr(transformers, KINDS[tower.kind])(config)
+    language.config._attn_implementation = attention  # LlavaConfig and its model have set their own default
+    inner = model.model
+    inner.vision_tower = tower.model
+    inner.language_model = getattr(language, language.base_model_prefix)
+    model.lm_head = language.get_output_embeddings()
+    model.generation_config = language.generation_config
+    settings = None
+    tokens = tower.tokens
+    inner.multi_modal_projector = projector(model, tower.config.hidden_size, reduce)
+    if reduce is not None:
+        settings, tokens = {"kind": reduce.kind, "factor": reduce.factor}, reduce.tokens(tower.tokens)
+    freeze_unused(model, tower)
+    names = {"tower": tower.identity, "language": language_name}
+    return Assistant(
+        model, tower.kind, tokenizer, tower.processor, tokens, tower.patch_size, tower.extra_tokens, names, settings, {}
+    )
+
+
+def projector(model: Any, width: int, reduce: Reduce | None) -> nn.Module:
+    """transformers' own projector with PyTorch's initialisation; behind the reducer, where there is one."""
+    kind = type(model.model.multi_modal_projector)
+    made: nn.Module = kind(model.config)
+    if reduce is None:
+        return made
+    made.linear_1 = nn.Linear(reduce.width(width), made.linear_1.out_features, bias=made.linear_1.bias is not None)  # type: ignore
+    return nn.Sequential(reduce, made)
+
+
+def freeze_unused(model: Any, tower: Tower) -> None:
+    """Mark parameters of the tower that its features do not depend on: DDP waits for the gradient of every other one."""
+    assert tower.model is not None
+    used = [(name, p) for name, p in tower.model.named_parameters() if p.requires_grad]
+    side = tower.patch_size * round(tower.tokens**0.5)
+    features = tower_features(model, torch.zeros(1, 3, side, side))
+    gradients = torch.autograd.grad(features.sum(), [p for _, p in used], allow_unused=True)
+    for (_, parameter), gradient in zip(used, gradients, strict=True):
+        parameter.requires_grad_(gradient is not None)
+
+
+def add_lora(assistant: Assistant, rank: int, alpha: int, dropout: float, targets: Sequence[str]) -> Assistant:
+    """Put peft's LoRA adapters (Hu 2021) into the language model, in place; all its other weights are frozen.
+
+    Raises:
+        WeightsError: no layer has one of the names.
+    """
+    from peft import LoraConfig, inject_adapter_in_model
+
+    settings = {"rank": rank, "alpha": alpha, "dropout": dropout, "targets": list(targets)}
+    config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=list(targets))
+    try:
+        inject_adapter_in_model(config, assistant.model.model.language_model)
+    except ValueError as error:
+        raise WeightsError(f"model.lora.targets={list(targets)}: {str(error).splitlines()[0]}") from None
+    assistant.model.lm_head.requires_grad_(False)  # where it is no embedding too, peft has not seen it
+    assistant.lora = settings
+    return assistant
+
+
+def from_card(card: Mapping[str, Any], where: str = "its description") -> Assistant:
+    """The assistant that a card describes, its weights not yet loaded. Of the card only what is known is passed on.
+
+    Args:
+        where: for messages.
+    Raises:
+        WeightsError: a description that is not an assistant's.
+    """
+    import transformers
+
+    kind = checked(card["kind"], tuple(KINDS), where, "kind")
+    config = assistant_description(card["model_config"], kind, CARD_TOWERS, f"{where}: model_config")
+    config_class = transformers.LlavaConfig if kind == "llava" else transformers.FastVlmConfig
+    model: Any = getattr(transformers, KINDS[kind])(config_class.from_dict(config))
+    ends = only(
+        card["generation_config"], ("bos_token_id", "eos_token_id", "pad_token_id"), f"{where}: generation_config"
+    )
+    model.generation_config = transformers.GenerationConfig.from_dict(ends)
+    settings = {key: checked(card[key], rule, where, key) for key, rule in CARD.items()}
+    if settings["reduce"]:
+        reduce = Reduce(**settings["reduce"])
+        model.model.multi_modal_projector = projector(model, model.config.vision_config.hidden_size, reduce)
+    files = tokenizer_files(card["tokenizer_files"], TOKENIZER_FILES, where)
+    with tempfile.TemporaryDirectory() as folder:
+        for name, text in files.items():
+            (Path(folder) / name).write_text(text, encoding="utf-8")
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        described = only(card["processor"], PROCESSOR_KEYS, f"{where}: processor")
+        (Path(folder) / "preprocessor_config.json").write_text(json.dumps(described), encoding="utf-8")
+        processor = transformers.AutoImageProcessor.from_pretrained(folder, backend="pil", trust_remote_code=False)
+    assistant = Assistant(
+        model,
+        kind,
+        tokenizer,
+        processor,
+        settings["image_tokens"],
+        settings["patch_size"],
+        settings["extra_tokens"],
+        plain(card["names"], where),
+        settings["reduce"],
+        {},
+    )
+    return add_lora(assistant, **settings["lora"]) if settings["lora"] else assistant
+
+
+def tower_features(model: Any, pixels_N3SS: Tensor) -> Tensor:
+    """What the projector receives, (N, tokens, width of the tower), by the model's own configuration."""
+    config, tower = model.config, model.model.vision_tower
+    if config.model_type == "fast_vlm":
+        return tower(pixels_N3SS).last_hidden_state.flatten(2).transpose(1, 2)
+    layer = config.vision_feature_layer
+    states = tower(pixels_N3SS, output_hidden_states=True).hidden_states
+    chosen = states[layer] if isinstance(layer, int) else torch.cat([states[i] for i in layer], dim=-1)
+    return chosen[:, 1:] if config.vision_feature_select_strategy == "default" else chosen
+
+
+def last_hidden(model: Any, batch: dict[str, Any], features_NPD: Tensor | None) -> Tensor:
+    """(R, L, D): the language model's last hidden states of a batch of packed conversations.
+
+    Args:
+        batch: as `CollateConversations` gives it.
+        features_NPD: projected image features, None where the batch has no image.
+    """
+    embeds_RLD = model.get_input_embeddings()(batch["ids"])
+    if features_NPD is not None:
+        # index_select: the backward of indexing by [...] adds in any order on several threads, and bits would differ
+        chosen_MD = features_NPD.flatten(0, 1).index_select(0, batch["features"]).to(embeds_RLD.dtype)
+        embeds_RLD = embeds_RLD.flatten(0, 1).index_copy(0, batch["slots"], chosen_MD).view(embeds_RLD.shape)
+    output = model.model.language_model(
+        inputs_embeds=embeds_RLD,
+        attention_mask=attention_mask(model, batch),
+        position_ids=batch["token_positions"],
+        use_cache=False,
+    )
+    return output.last_hidden_state
+
+
+def attention_mask(model: Any, batch: dict[str, Any]) -> Any:
+    """What keeps documents and branches apart, in the form that the model's attention takes.
+
+    None where causality does it alone: rows of one conversation each (padding comes last), and flash attention, which
+    reads the lengths of documents off the restarting positions of its one row.
+    """
+    attention = model.config.text_config._attn_implementation
+    if batch["plain"] or "flash" in attention:
+        return None
+    documents_RL, branches_RL = batch["documents"], batch["branches"]
+    rows, length = documents_RL.shape
+    if attention == "flex_attention":
+        from torch.nn.attention.flex_attention import create_block_mask
+
+        def visible(row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+            branch = branches_RL[row, key]
+            inside = (branch == 0) | (branch == branches_RL[row, query])
+            return (documents_RL[row, query] == documents_RL[row, key]) & inside & (key <= query)
+
+        return create_block_mask(visible, rows, None, length, length, device=documents_RL.device)
+    visible_R1LL = visible_tokens(documents_RL, branches_RL)
+    if attention == "eager":  # adds its mask to the scores, whatever the mask's type
+        dtype = model.lm_head.weight.dtype
+        return torch.zeros_like(visible_R1LL, dtype=dtype).masked_fill(~visible_R1LL, torch.finfo(dtype).min)
+    return visible_R1LL
+
+
+def visible_tokens(documents_RL: Tensor, branches_RL: Tensor) -> Tensor:
+    """(R, 1, L, L), query before key: a token sees what came before it in its document, of the beginning and of its own
+    branch. Every token sees itself, padding too, so that no row of a softmax is empty."""
+    same_RLL = documents_RL[:, :, None] == documents_RL[:, None, :]
+    inside_RLL = (branches_RL[:, None, :] == 0) | (branches_RL[:, :, None] == branches_RL[:, None, :])
+    return (same_RLL & inside_RLL).tril()[:, None]
+
+
+def sliding_window(model: Any) -> int | None:
+    """Tokens that the language model's attention reaches back, where that is limited."""
+    config = model.config.text_config
+    kinds: Iterable[str] = getattr(config, "layer_types", None) or ()
+    limited = any("full" not in kind for kind in kinds) if kinds else getattr(config, "use_sliding_window", True)
+    window = getattr(config, "sliding_window", None)
+    return int(window) if limited and window else None

@@ -1,0 +1,24 @@
+"""The paper trail of a prepared data set: card, Croissant description, attribution. The same bytes for the same data."""
+
+from pathlib import Path
+
+from medvlp.report.dataset.attribution import write_attribution
+from medvlp.report.dataset.citations import gathered_works
+from medvlp.report.dataset.contents import read_contents
+from medvlp.report.dataset.croissant import write_croissant
+from medvlp.report.dataset.dataset_card import write_card
+
+
+def write_provenance(folder: str | Path) -> list[Path]:
+    """Write README.md (the card), croissant.json, ATTRIBUTION.md and attribution.csv beside ledger.json.
+
+    Nothing of engine, workers, time or the folder's name is in them. Memory does not grow with the number of works.
+
+    Raises:
+        NotARun: no finished split is there, or a file is damaged.
+        ShardError: a tar or table is not what was written, or the disk refuses.
+    """
+    contents = read_contents(folder)
+    with gathered_works(contents.datasets) as works:
+        attribution = write_attribution(contents, works)
+        return [write_card(contents, works), write_croissant(contents, works.removed), *attribution]

@@ -1,0 +1,64 @@
+"""An assistant's first stage: image tokens become like the words that are said of the image.
+
+B: samples; N: images; P: tokens an image; D: width of the language model; W: words of the vocabulary.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits, normalize
+
+from medvlp.models.llava.model import tower_features
+from medvlp.models.parts import Parts
+from medvlp.training.module import Optimisation, Training
+
+SCALE = 30.0
+"""Inverse temperature of the cosine between an image and a word."""
+SIZE_WEIGHT = 0.01
+"""Of the pull that brings image tokens to the size of word embeddings."""
+
+
+class Words(Training):
+    """Which words are said of an image, read off its projected tokens by the language model's own word embeddings.
+
+    A bag-of-words loss: the mean of an image's tokens is compared with the embedding of each word of a vocabulary, on
+    top of how frequent the word is. The language model itself is not run, so that an epoch takes a second where
+    captioning takes minutes, and what it will read afterwards are vectors that resemble words of its own.
+
+    Args:
+        model: LlavaForConditionalGeneration or FastVlmForConditionalGeneration.
+        words_W: token ids of the vocabulary.
+        shares_W: share of samples that have each word.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        parts: Parts,
+        optimisation: Optimisation,
+        seed: int,
+        words_W: Tensor,
+        shares_W: Tensor,
+    ) -> None:
+        super().__init__(model, parts, optimisation, seed)
+        self.register_buffer("words_W", words_W, persistent=False)
+        self.register_buffer("prior_W", torch.logit(shares_W, eps=1e-3), persistent=False)
+
+    def loss(self, batch: dict[str, Any]) -> tuple[Tensor, dict[str, Tensor | float]]:
+        model: Any = self.model
+        images = batch["images"]
+        features = tower_features(model, images) if images.ndim == 4 else images
+        tokens_NPD = model.model.multi_modal_projector(features)
+        table = model.get_input_embeddings().weight.detach()
+        owners = batch["owners"]
+        count_B = torch.bincount(owners, minlength=len(batch["words"]))
+        sums_BD = tokens_NPD.new_zeros(len(count_B), tokens_NPD.shape[2]).index_add(0, owners, tokens_NPD.mean(dim=1))
+        image_BD = normalize(sums_BD / count_B[:, None], dim=-1)
+        logits_BW = SCALE * image_BD @ normalize(table[self.words_W], dim=-1).T
+        logits_BW = logits_BW + self.prior_W  # type: ignore[operator]
+        said = binary_cross_entropy_with_logits(logits_BW, batch["words"])
+        usual = table.square().mean().sqrt()
+        sizes_NP = tokens_NPD.square().mean(dim=-1).sqrt()
+        size = ((sizes_NP / usual - 1) ** 2).mean()
+        return said + SIZE_WEIGHT * size, {"size": sizes_NP.detach().mean() / usual}

@@ -1,0 +1,128 @@
+"""What every objective shares: parts, optimizer, random states, and a checkpoint that others can open."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor, nn
+
+from medvlp.models.parts import Parts, freeze, set_mode
+from medvlp.models.weights import weights_hash
+from medvlp.training.checkpoints import FORMAT
+from medvlp.training.optim import Schedule, adamw
+
+
+@dataclass(frozen=True)
+class Optimisation:
+    """Settings of AdamW and its schedule. `lrs`: peaks of parts that have their own; `frozen`: parts that do not learn."""
+
+    lr: float
+    weight_decay: float
+    betas: tuple[float, float]
+    eps: float
+    schedule: str
+    warmup_steps: int
+    final_lr_fraction: float
+    lrs: Mapping[str, float] = field(default_factory=dict)
+    frozen: tuple[str, ...] = ()
+
+
+class Training(pl.LightningModule):
+    """Base of the objectives. A subclass gives `loss`; everything else is shared.
+
+    The state dict is the model's own, without a prefix, so that its library opens the checkpoint as it is.
+
+    Args:
+        model: what is trained and saved.
+        parts: its parts by parameter prefix.
+        optimisation: how the parts learn.
+        seed: keys the random state of every step.
+        total_steps: set by the run before fitting; the schedule's horizon.
+    """
+
+    def __init__(self, model: nn.Module, parts: Parts, optimisation: Optimisation, seed: int) -> None:
+        super().__init__()
+        self.model, self.parts, self.optimisation, self.seed = model, parts, optimisation, seed
+        self.total_steps = 1
+        self.card: dict[str, Any] = {}
+        freeze(model, parts, optimisation.frozen)
+        self.train()
+
+    def loss(self, batch: dict[str, Any]) -> tuple[Tensor, dict[str, Tensor | float]]:
+        """(scalar, values to log). The scalar's mean over ranks and over a step's batches is the step's loss."""
+        raise TypeError(f"{type(self).__name__} is a training objective without a loss")
+
+    def units(self, batch: dict[str, Any]) -> int:
+        """What the speed counts: this rank's samples in a batch."""
+        return len(batch["keys"])
+
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Any]:
+        loss, values = self.loss(batch)
+        return {"loss": loss, "values": values}
+
+    def on_train_batch_start(self, batch: dict[str, Any], batch_idx: int) -> None:
+        # Lightning saves no random states; a state that is a function of (seed, batch, rank) needs no saving.
+        torch.manual_seed((self.seed * 1_000_003 + batch_idx) * 4099 + self.global_rank)
+
+    def train(self, mode: bool = True) -> "Training":
+        super().train(mode)
+        set_mode(self.model, self.parts, self.optimisation.frozen, mode)
+        return self
+
+    def configure_optimizers(self) -> Any:
+        chosen = self.optimisation
+        optimizer = adamw(self.model, self.parts, chosen.lr, chosen.lrs, chosen.weight_decay, chosen.betas, chosen.eps)
+        schedule = Schedule(chosen.schedule, chosen.warmup_steps, self.total_steps, chosen.final_lr_fraction)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {
+                "scheduler": torch.optim.lr_scheduler.LambdaLR(optimizer, schedule.__call__),
+                "interval": "step",
+            },
+        }
+
+    def on_train_start(self) -> None:
+        # A checkpoint brings back the rates of its own run's schedule; horizon, warm-up and shape may have changed since.
+        scheduler: Any = self.lr_schedulers()
+        if scheduler is None:
+            return
+        restored = [group["lr"] for group in scheduler.optimizer.param_groups]
+        rates = [peak * scheduler.lr_lambdas[0](self.global_step) for peak in scheduler.base_lrs]
+        scheduler.last_epoch, scheduler._last_lr = self.global_step, list(rates)
+        for group, rate in zip(scheduler.optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate
+        if rates != restored and self.global_rank == 0:
+            print(
+                f"learning rate after step {self.global_step}: {max(rates):.4g}, by the schedule as it is configured now "
+                f"(optim.schedule, optim.warmup_steps, optim.final_lr_fraction, {self.total_steps} steps); "
+                f"the checkpoint had {max(restored):.4g}",
+                flush=True,
+            )
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        super().optimizer_step(*args, **kwargs)
+        self.constrain()
+
+    def compile_towers(self) -> None:
+        """torch.compile the model's parts in place, which keeps their names; the step around them stays eager."""
+        for tower in self.model.children():
+            tower.compile()
+
+    def constrain(self) -> None:
+        """Project the weights back into their allowed range after a step. Nothing by default."""
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:  # type: ignore[override]
+        return self.model.state_dict(*args, **kwargs)
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
+        return self.model.load_state_dict(state_dict, *args, **kwargs)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["medvlp"] = {"format": FORMAT, **self.card, "weights_sha256": weights_hash(checkpoint["state_dict"])}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        # Saved at the end of its horizon, a run that is resumed with a longer one is not at its last batch any more.
+        progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+        progress["is_last_batch"] = checkpoint["global_step"] >= self.total_steps

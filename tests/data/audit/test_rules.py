@@ -1,0 +1,353 @@
+import struct
+import zlib
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from medvlp.data.audit.problems import ERRORS, WARNINGS, Finding, Problem, Tally
+from medvlp.data.audit.rules import Rules, Together, look, look_at_shards
+from medvlp.data.audit.token_costs import LAYOUTS, Measured, epoch_tokens
+from medvlp.data.chat.encoder import ChatEncoder
+from medvlp.data.chat.examples import Examples
+from medvlp.data.chat.lengths import measure
+from medvlp.data.chat.packing import CollateConversations, PackPlan, PrepareConversations, shared_beginning
+from medvlp.data.chat.templates import chat_template
+from medvlp.data.dataset import Units
+from medvlp.data.order import Order, OrderedSource
+from medvlp.data.plan import Request
+from medvlp.shards import Conversation, Sample, ShardDataset, Turn
+from tests.assistants import vqa_samples
+from tests.data.chat.tiny_tokenizer import tiny_tokenizer
+from tests.datasets import jpeg, write_split
+
+INSTRUCT = Rules("conversations", ["caption"], questions=False, max_pixels=10_000)
+CAPTIONED = replace(INSTRUCT, questions=True)
+CONTRASTIVE = Rules("pairs", ["caption", "title"], questions=False, max_pixels=10_000)
+PLAIN = Rules("", ["caption"], questions=False, max_pixels=10_000)
+PNG_HEADER = struct.pack(">IIBBBBB", 12_000, 12_000, 8, 0, 0, 0, 0)
+
+
+def bomb() -> bytes:
+    """A PNG of 70 bytes whose header claims 144 megapixels."""
+    chunks = [(b"IHDR", PNG_HEADER), (b"IDAT", zlib.compress(b"")), (b"IEND", b"")]
+    body = b"".join(struct.pack(">I", len(d)) + n + d + struct.pack(">I", zlib.crc32(n + d)) for n, d in chunks)
+    return b"\x89PNG\r\n\x1a\n" + body
+
+
+def asked(
+    question: str = "<image>\nIs the heart enlarged?", answer: str = "yes", id: str | None = "q1", **metadata: object
+) -> Conversation:
+    turns = [Turn("user", question), Turn("assistant", answer)]
+    return Conversation(turns, id, {"answer_type": "closed", **metadata})
+
+
+def sample(*conversations: Conversation, **changes) -> Sample:
+    """A sample of one image without any fault, but for the changes."""
+    usual = {"images": {"jpg": jpeg(1)}, "conversations": list(conversations), "metadata": {"licence": "CC0-1.0"}}
+    return Sample("made__1__0__0", **{**usual, **changes})
+
+
+def talk(*roles: str) -> Conversation:
+    texts = ["<image>\nwhat?" if role == "user" and "user" not in roles[:n] else "it" for n, role in enumerate(roles)]
+    return Conversation([Turn(role, text) for role, text in zip(roles, texts, strict=True)])
+
+
+CHOICES = {"answer_type": "multiple_choice", "options": {"A": "liver", "B": "heart"}, "answer_letter": "B"}
+CLEAN = {
+    "a question": (sample(asked()), INSTRUCT),
+    "a dialogue behind a system turn": (sample(talk("system", "user", "assistant", "user", "assistant")), INSTRUCT),
+    "two images": (sample(asked("<image>\n<image>\nWhich?"), images={"0.jpg": jpeg(1), "1.jpg": jpeg(2)}), INSTRUCT),
+    "multiple choice by text": (sample(asked(answer="heart", **CHOICES)), INSTRUCT),
+    "multiple choice by letter": (sample(asked(answer="B", **CHOICES)), INSTRUCT),
+    "multiple choice by both": (sample(asked(answer="B. heart", **CHOICES)), INSTRUCT),
+    "multiple choice behind thoughts": (
+        sample(asked(answer="<think>It beats.</think>\n(B) The heart.", **CHOICES)),
+        INSTRUCT,
+    ),
+    "yes, and more, under open": (sample(asked(answer="yes, on the left", answer_type="open")), INSTRUCT),
+    "a caption to be asked for": (sample(texts={"caption": "A chest."}), CAPTIONED),
+    "a pair": (sample(texts={"title": "A chest."}), CONTRASTIVE),
+    "a pair beside an odd conversation": (sample(talk("assistant"), texts={"caption": "A chest."}), CONTRASTIVE),
+    "a caption, for nothing in particular": (sample(texts={"caption": "A chest."}), PLAIN),
+}
+
+
+@pytest.mark.parametrize("name", sorted(CLEAN))
+def test_what_is_right_has_no_problems(name):
+    one, rules = CLEAN[name]
+    assert look(one, rules).problems == []
+
+
+WRONG = {
+    "no conversation": (sample(), INSTRUCT, [("no_conversation", "", "neither a conversation nor a text in caption")]),
+    "a caption nobody asks for": (
+        sample(texts={"caption": "A chest."}),
+        INSTRUCT,
+        [("no_conversation", "", "no conversation")],
+    ),
+    "nothing to ask for": (
+        sample(texts={"caption": " "}),
+        CAPTIONED,
+        [("no_conversation", "", "neither a conversation nor a text in caption")],
+    ),
+    "nothing said": (sample(), PLAIN, [("nothing_said", "", "neither a conversation nor a text in caption")]),
+    "no caption": (sample(asked()), CONTRASTIVE, [("empty_caption", "", "no text in caption, title")]),
+    "a pair without image": (
+        sample(texts={"caption": "A chest."}, images={}),
+        CONTRASTIVE,
+        [("not_one_image", "", "0 images, a pair has one")],
+    ),
+    "no answer": (sample(talk("user")), INSTRUCT, [("bad_roles", "0", "roles are user")]),
+    "the assistant first": (
+        sample(talk("assistant", "user")),
+        INSTRUCT,
+        [("bad_roles", "0", "roles are assistant, user")],
+    ),
+    "system in the middle": (
+        sample(talk("user", "system", "assistant")),
+        INSTRUCT,
+        [("bad_roles", "0", "roles are user, system, assistant")],
+    ),
+    "no turn": (
+        sample(Conversation([], "q7")),
+        INSTRUCT,
+        [("bad_roles", "q7", "roles are none"), ("placeholder_count", "q7", "0 × <image> for 1 images")],
+    ),
+    "two placeholders for one image": (
+        sample(asked("<image>\n<image>\nWhat?")),
+        INSTRUCT,
+        [("placeholder_count", "q1", "2 × <image> for 1 images")],
+    ),
+    "no placeholder": (sample(asked("What?")), INSTRUCT, [("placeholder_count", "q1", "0 × <image> for 1 images")]),
+    "a placeholder without image": (
+        sample(asked(), images={}),
+        INSTRUCT,
+        [("placeholder_count", "q1", "1 × <image> for 0 images")],
+    ),
+    "a placeholder in the answer": (
+        sample(asked("What?", "<image> this")),
+        INSTRUCT,
+        [("placeholder_count", "q1", "<image> stands in turn 1, which is not the user's")],
+    ),
+    "an empty answer": (sample(asked(answer=" \n")), INSTRUCT, [("empty_answer", "q1", "turn 1 is empty")]),
+    "an empty question": (sample(asked("<image>\n")), INSTRUCT, [("empty_question", "q1", "turn 0 is empty")]),
+    "faults of the second conversation": (
+        sample(asked(), asked(answer="", id=None)),
+        INSTRUCT,
+        [("empty_answer", "1", "turn 1 is empty")],
+    ),
+    "an unknown answer type": (
+        sample(asked(answer_type="CLOSED")),
+        INSTRUCT,
+        [("unknown_answer_type", "q1", "answer_type is 'CLOSED'; known are open, closed, multiple_choice")],
+    ),
+    "an answer type that is a list": (
+        sample(asked(answer_type=["open"])),
+        INSTRUCT,
+        [("unknown_answer_type", "q1", "answer_type is ['open']; known are open, closed, multiple_choice")],
+    ),
+    "no answer type": (
+        sample(asked(answer_type=None)),
+        INSTRUCT,
+        [("missing_answer_type", "q1", "there is no answer_type")],
+    ),
+    "yes under open": (
+        sample(asked(answer="Yes.", answer_type="open")),
+        INSTRUCT,
+        [("yes_no_under_open", "q1", "the answer is 'Yes.', answer_type is open")],
+    ),
+    "no options": (
+        sample(asked(answer_type="multiple_choice")),
+        INSTRUCT,
+        [("incomplete_options", "q1", "answer_letter is None, options are None")],
+    ),
+    "a letter without option": (
+        sample(asked(answer="heart", **{**CHOICES, "answer_letter": ["C"]})),
+        INSTRUCT,
+        [("incomplete_options", "q1", "answer_letter is ['C'], options are {'A': 'liver', 'B': 'heart'}")],
+    ),
+    "an answer that is another option": (
+        sample(asked(answer="liver", **CHOICES)),
+        INSTRUCT,
+        [("option_mismatch", "q1", "the answer is 'liver', option B is 'heart'")],
+    ),
+    "mended by the reader": (
+        sample(asked(mended=["conversatons", "numbers"])),
+        INSTRUCT,
+        [
+            ("mended_conversatons", "q1", "the preparation mended it"),
+            ("mended_numbers", "q1", "the preparation mended it"),
+        ],
+    ),
+    "no image, no placeholder": (
+        sample(asked("Is it so?"), images={}),
+        INSTRUCT,
+        [("no_image", "", "conversations about no image")],
+    ),
+    "a volume": (
+        sample(asked(), images={"nii.gz": b"\x1f\x8b"}),
+        INSTRUCT,
+        [("volume", "", "nii.gz is a volume")],
+    ),
+    "too many pixels": (
+        sample(asked(), images={"png": bomb()}),
+        INSTRUCT,
+        [("too_many_pixels", "", "png: 12000 × 12000 pixels, the cap is 10000")],
+    ),
+    "no licence": (
+        sample(asked(), metadata={"licence": "Unknown"}),
+        INSTRUCT,
+        [("missing_licence", "", "licence is 'Unknown'")],
+    ),
+    "not a word of licence": (sample(asked(), metadata={}), INSTRUCT, [("missing_licence", "", "licence is None")]),
+}
+
+
+@pytest.mark.parametrize("name", sorted(WRONG))
+def test_what_is_wrong_has_a_name_and_a_place(name):
+    one, rules, expected = WRONG[name]
+    assert look(one, rules).problems == [Problem(*found) for found in expected]
+
+
+def test_each_image_that_cannot_be_decoded_is_named():
+    whole = jpeg(3, side=80)
+    images = {"0.jpg": whole[: len(whole) // 2], "1.jpg": whole, "2.jpg": b"GIF89a"}
+    found = look(sample(asked("<image><image><image>"), images=images), replace(INSTRUCT, content="")).problems
+    broken = [(problem.name, problem.detail[:6]) for problem in found if problem.name != "empty_question"]
+    assert broken == [("undecodable_image", "0.jpg:"), ("undecodable_image", "2.jpg:")]
+    assert look(sample(asked(), images={"jpg": b"GIF89a"}), replace(INSTRUCT, max_pixels=0)).problems == []
+
+
+def test_every_problem_has_a_severity_and_advice():
+    named = {name for _, _, expected in WRONG.values() for name, _, _ in expected}
+    assert named <= ERRORS.keys() | WARNINGS.keys()
+    assert not ERRORS.keys() & WARNINGS.keys()
+    for name, severity in {"empty_answer": "error", "missing_licence": "warning", "turn_order": "error"}.items():
+        finding = Finding(Problem(name, "", ""), "made", "000000.tar", "k")
+        assert finding.severity == severity
+        assert len(finding.advice) > 10
+
+
+def names(together: Together, *samples: Sample, rules: Rules = INSTRUCT) -> list[list[tuple[str, str]]]:
+    return [[(p.name, p.detail) for p in together.problems(look(one, rules))] for one in samples]
+
+
+def test_questions_that_share_an_id():
+    one, other = sample(asked(), asked()), replace(sample(asked(), asked(id=None)), key="made__2__0__0")
+    found = names(Together("conversations", {}), one, other)
+    assert found == [[("duplicate_id", "also in made__1__0__0")], [("duplicate_id", "also in made__1__0__0")]]
+
+
+def test_pairs_that_share_an_image_or_a_text():
+    first = sample(texts={"caption": "A chest."})
+    same_text = replace(first, key="made__2__0__0", texts={"caption": "a  CHEST."}, images={"jpg": jpeg(2)})
+    same_image = replace(first, key="made__3__0__0", texts={"caption": "Another."})
+    expected = [
+        [],
+        [("repeated_text", "as of made__1__0__0")],
+        [("repeated_image", "also in made__1__0__0")],
+    ]
+    assert names(Together("pairs", {}), first, same_text, same_image, rules=CONTRASTIVE) == expected
+    questions = [replace(one, conversations=[asked(id=None)]) for one in (first, same_text, same_image)]
+    assert names(Together("conversations", {}), *questions) == [[], [], []]
+
+
+def test_an_image_that_is_held_out_is_counted_once():
+    images = {"0.jpg": jpeg(1), "1.jpg": jpeg(2)}
+    pair = sample(asked("<image>\n<image>\nWhich?"), images=images)
+    again = replace(sample(asked(id="q2")), key="made__2__0__0")
+    held_out = {image: ("made/test", f"t{n}") for n, image in enumerate(look(pair, INSTRUCT).images)}
+    found = names(Together("conversations", held_out), pair, again)
+    assert found == [[("shared_image", "also in made/test: t0"), ("shared_image", "also in made/test: t1")], []]
+
+
+def several(number: int, images: int) -> Sample:
+    return vqa_samples(number + 1, images=images)[number]
+
+
+@pytest.mark.parametrize("workers", [0, 3])
+def test_shards_are_looked_at_in_order_and_damage_is_named(tmp_path, workers):
+    samples = vqa_samples(20)
+    folder = write_split(tmp_path / "train", samples)
+    dataset = ShardDataset(folder)
+    tar = folder / "000001.tar"
+    data = bytearray(tar.read_bytes())
+    data[data.index(samples[9].images["jpg"]) + 20] ^= 1
+    tar.write_bytes(data)
+    seen = list(look_at_shards(dataset, PLAIN, workers))
+    assert [one.key for one in seen] == [one.key for one in samples]
+    assert [problem.name for problem in seen[9].problems] == ["checksum_mismatch"]
+    assert all(not one.problems for n, one in enumerate(seen) if n != 9)
+
+
+def test_a_tally_keeps_the_first_of_each_kind():
+    written: list[dict[str, str]] = []
+    tally = Tally(written.append)
+    kinds = [("empty_answer", "1"), ("missing_licence", ""), ("empty_answer", "2"), ("empty_answer", "1")]
+    for number, (name, conversation) in enumerate(kinds):
+        tally.add(Finding(Problem(name, conversation, "why"), "made", "000000.tar", f"k{number % 3}"))
+    assert tally.counts == {("error", "empty_answer"): 3, ("warning", "missing_licence"): 1}
+    assert tally.first["error", "empty_answer"].key == "k0"
+    assert (tally.total("error"), tally.total("warning")) == (3, 1)
+    assert tally.faulty == {("made", "k0", "1"), ("made", "k2", "2")}
+    assert written[1] == {
+        "severity": "warning",
+        "problem": "missing_licence",
+        "source": "made",
+        "file": "000000.tar",
+        "key": "k1",
+        "conversation": "",
+        "detail": "why",
+    }
+    assert len(written) == 4
+
+
+def encoder(image_tokens: int) -> ChatEncoder:
+    tokenizer = tiny_tokenizer("chatml")
+    _, template = chat_template(tokenizer)
+    return ChatEncoder(tokenizer, template, tokenizer.convert_tokens_to_ids("<image>"), image_tokens)
+
+
+@pytest.mark.parametrize("packing", sorted(LAYOUTS))
+@pytest.mark.parametrize(("size", "accumulate"), [(8, 1), (8, 2), (1000, 1)])
+def test_tokens_of_an_epoch_are_those_that_batches_hold(tmp_path, packing, size, accumulate):
+    chat = encoder(16)
+    sources = []
+    for name, count, images in (("one", 13, 1), ("more", 9, 2)):
+        dataset = ShardDataset(write_split(tmp_path / name, vqa_samples(count, images=images, source=name)))
+        sources.append(Measured(name, 1.0, dataset, measure(dataset, chat, 160, "split", shared_beginning)))
+    counted = epoch_tokens(sources, chat, 160, packing, size, accumulate, seed=3)
+
+    grouped, packed = LAYOUTS[packing]
+    views = [Examples(one.dataset, one.lengths, chat, 160, grouped) for one in sources]
+    order = Order([OrderedSource(s.name, len(v), 1.0, v.manifest_hash) for s, v in zip(sources, views, strict=True)], 3)
+    plan = PackPlan(order, views, 160, packed, "token")
+    prepare = PrepareConversations(chat, lambda one: torch.zeros(len(one.images), 16, 4))
+    units = Units([(s.name, v) for s, v in zip(sources, views, strict=True)], prepare, seed=3)
+    collate = CollateConversations(0, chat.image_id, 16, packing == "tree", "token")
+    held, numbers = 0, plan.epoch(0)
+    for begin in range(0, len(numbers), size):
+        chosen = numbers[begin : begin + size]
+        for packs in plan.divide(chosen, accumulate):
+            requests = [Request(0, pack, tuple(int(chosen[place]) for place in pack)) for pack in packs]
+            held += collate([units[request] for request in requests])["ids"].numel()
+    assert counted == held
+
+
+def test_summary_of_lengths(tmp_path):
+    dataset = ShardDataset(write_split(tmp_path / "train", vqa_samples(4, questions=2)))
+    lengths = measure(dataset, encoder(4), 200, "split", shared_beginning)
+    summary = Measured("made", 1.0, dataset, lengths).summary()
+    assert summary["conversations"] == 6
+    assert summary["split"] == 0
+    assert summary["an_image"] == 1.5
+    assert summary["tokens_most"] == max(lengths.tokens)
+    assert summary["supervised_median"] == np.median(lengths.supervised)
+    assert summary["supervised_share"] == pytest.approx(sum(lengths.supervised) / sum(lengths.tokens))
+    dialogue = int(lengths.tokens[0])  # the only conversation of two questions
+    short = measure(dataset, encoder(4), dialogue - 1, "split", shared_beginning)
+    assert Measured("made", 1.0, dataset, short).summary()["split"] == 1
+    nothing = measure(dataset, encoder(4), 8, "drop", shared_beginning)
+    assert Measured("made", 1.0, dataset, nothing).summary() == {}

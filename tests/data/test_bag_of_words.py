@@ -1,0 +1,64 @@
+import numpy as np
+import pytest
+import torch
+
+from medvlp.data.bag_of_words import CollateWords, PrepareWords, WordsOf
+from medvlp.shards import BadSample, Conversation, Sample, Turn
+
+
+class Letters:
+    """A tokenizer of single letters."""
+
+    def __call__(self, text, add_special_tokens):
+        assert text.startswith(" ")
+        return {"input_ids": [ord(letter) for letter in text.replace(" ", "")]}
+
+
+def letters(text):
+    return {ord(letter) for letter in text}
+
+
+@pytest.mark.parametrize(
+    ("sample", "said"),
+    [
+        (Sample("k", texts={"caption": "Aba", "roi": "z"}), "ab"),
+        (Sample("k", texts={"roi": "z"}), ""),
+        (Sample("k", conversations=[Conversation([Turn("user", "<image>\nQ?"), Turn("assistant", "No")])]), "q?no"),
+        (Sample("k", texts={"caption": " x "}, conversations=[Conversation([Turn("assistant", "y")])]), "xy"),
+    ],
+)
+def test_words_of_texts_and_conversations_once_each_in_lower_case(sample, said):
+    assert WordsOf(Letters(), [["caption"]])(sample, 0) == letters(said)
+
+
+def test_every_source_has_its_own_fields():
+    words = WordsOf(Letters(), [["caption"], ["roi"]])
+    sample = Sample("k", texts={"caption": "a", "roi": "b"})
+    assert (words(sample, 0), words(sample, 1)) == (letters("a"), letters("b"))
+
+
+def prepared(caption, images):
+    words = WordsOf(Letters(), [["caption"]])
+    prepare = PrepareWords(
+        words, lambda sample: torch.full((images, 2, 3), 7.0), {ord("c"): 0, ord("a"): 1, ord("x"): 2}
+    )
+    return prepare(Sample("k", texts={"caption": caption}), 0, np.random.default_rng(0))
+
+
+def test_words_outside_the_vocabulary_are_left_out():
+    assert prepared("cab", 1)["words"] == [0, 1]
+    assert prepared("b", 1)["words"] == []
+
+
+def test_a_sample_without_an_image_teaches_nothing():
+    with pytest.raises(BadSample, match="no_image"):
+        prepared("a", 0)
+
+
+def test_a_batch_knows_whose_each_image_is():
+    items = [{"key": str(n), "position": n, **prepared(*what)} for n, what in enumerate([("ax", 2), ("c", 1)])]
+    batch = CollateWords(3)([{"items": [item], "bad": [], "total": 1.0} for item in items])
+    assert batch["words"].tolist() == [[0, 1, 1], [1, 0, 0]]
+    assert batch["owners"].tolist() == [0, 0, 1]
+    assert batch["images"].shape == (3, 2, 3)
+    assert (batch["keys"], batch["positions"], batch["bad"]) == (["0", "1"], [0, 1], [])

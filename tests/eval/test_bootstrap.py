@@ -1,0 +1,58 @@
+import numpy as np
+import pytest
+from scipy.stats import binom
+
+from medvlp.eval import bootstrap
+from medvlp.eval.bootstrap import bootstrap_intervals
+from medvlp.eval.metrics import auroc, recall_at_k
+
+
+def mean_of(values):
+    return {"mean": lambda weights_RN: weights_RN @ values / weights_RN.sum(axis=1)}
+
+
+def test_independent_items_give_the_binomial_interval():
+    hits = np.repeat([1.0, 0.0], [70, 130])
+    low, high = bootstrap_intervals(mean_of(hits), range(200))["mean"]
+    assert low == pytest.approx(binom.ppf(0.025, 200, 0.35) / 200, abs=0.0051)  # half an item at most
+    assert high == pytest.approx(binom.ppf(0.975, 200, 0.35) / 200, abs=0.0051)
+
+
+def test_duplicated_clusters_widen_the_interval():
+    hits = np.random.default_rng(0).integers(0, 2, 100).astype(float)
+    once = bootstrap_intervals(mean_of(hits), range(100))["mean"]
+    repeated = bootstrap_intervals(mean_of(np.repeat(hits, 4)), np.repeat(np.arange(100), 4))["mean"]
+    naive = bootstrap_intervals(mean_of(np.repeat(hits, 4)), range(400))["mean"]
+    assert repeated == once  # four copies of a patient are no more evidence than one
+    assert np.diff(naive)[0] == pytest.approx(np.diff(once)[0] / 2, rel=0.1)
+
+
+def test_interval_equals_a_plain_loop_over_resampled_items():
+    rng = np.random.default_rng(1)
+    scores, target = np.round(rng.normal(size=40), 1), rng.integers(0, 2, 40)
+    groups = rng.integers(0, 15, 40)
+    names, group_of = np.unique(groups, return_inverse=True)
+    draws = np.random.default_rng(7).integers(0, len(names), size=(300, len(names)))
+    values = []
+    for drawn in draws:
+        rows = np.concatenate([np.flatnonzero(group_of == k) for k in drawn])
+        values.append(auroc(scores[rows], target[rows]))
+    expected = np.nanquantile(values, [0.025, 0.975])
+    found = bootstrap_intervals({"auroc": lambda w: auroc(scores, target, w)}, [f"{g:02}" for g in groups], 300, 7)
+    assert found["auroc"] == pytest.approx(expected, abs=1e-12)
+
+
+def test_result_depends_on_the_seed_and_not_on_the_block(monkeypatch):
+    hits = np.random.default_rng(2).random(50)
+    first = bootstrap_intervals(mean_of(hits), range(50), 1000)
+    assert bootstrap_intervals(mean_of(hits), range(50), 1000, seed=1) != first
+    monkeypatch.setattr(bootstrap, "_BLOCK", 50 * 37)
+    assert bootstrap_intervals(mean_of(hits), range(50), 1000) == first
+
+
+def test_undefined_resamples_do_not_count_and_nothing_to_resample_is_nan():
+    one_positive = {"auroc": lambda w: auroc([0.1, 0.2, 0.9], [0, 0, 1], w)}  # a third of the resamples lacks it
+    assert bootstrap_intervals(one_positive, range(3), 500)["auroc"] == (1.0, 1.0)
+    metric = {"recall": lambda w: recall_at_k([1, 2], 1, w)}
+    assert np.isnan(bootstrap_intervals(metric, ["a", "a"])["recall"]).all()
+    assert np.isnan(bootstrap_intervals(metric, ["a", "b"], resamples=0)["recall"]).all()

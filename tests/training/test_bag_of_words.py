@@ -1,0 +1,69 @@
+import math
+
+import pytest
+import torch
+
+from medvlp.training.bag_of_words import SCALE, SIZE_WEIGHT, Words
+from medvlp.training.module import Optimisation
+from tests.assistants import tiny_assistant
+
+OPTIMISATION = Optimisation(1e-2, 0.0, (0.9, 0.98), 1e-6, "constant", 0, 0.0, frozen=("vision", "language"))
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    assistant = tiny_assistant(tmp_path_factory.mktemp("words"))
+    words, shares = torch.tensor([5, 9, 40, 77]), torch.tensor([0.5, 0.25, 0.1, 0.4])
+    return Words(assistant.model, assistant.parts, OPTIMISATION, 0, words, shares)
+
+
+def batch():
+    generator = torch.Generator().manual_seed(0)
+    return {
+        "images": torch.randn(5, 4, 32, generator=generator),  # features of 4 tokens, width 32
+        "owners": torch.tensor([0, 0, 1, 2, 2]),
+        "words": torch.tensor([[1.0, 0, 0, 1], [0, 1, 0, 0], [0, 0, 1, 1]]),
+    }
+
+
+def slow_loss(module, batch):
+    """The loss word by word, in float64."""
+    projector, table = module.model.model.multi_modal_projector, module.model.get_input_embeddings().weight.double()
+    tokens = projector(batch["images"]).double()
+    usual = math.sqrt(float(table.square().mean()))
+    terms = []
+    for row in range(3):
+        image = tokens[batch["owners"] == row].mean(dim=(0, 1))
+        for place, (word, share) in enumerate(zip([5, 9, 40, 77], [0.5, 0.25, 0.1, 0.4], strict=True)):
+            cosine = float(image @ table[word]) / float(image.norm() * table[word].norm())
+            logit = SCALE * cosine + math.log(share / (1 - share))
+            chance = 1 / (1 + math.exp(-logit))
+            terms.append(-math.log(chance if batch["words"][row, place] else 1 - chance))
+    sizes = [math.sqrt(float(token.square().mean())) / usual for token in tokens.flatten(0, 1)]
+    return sum(terms) / 12 + SIZE_WEIGHT * sum((size - 1) ** 2 for size in sizes) / 20
+
+
+def test_the_loss_is_that_of_every_word_by_itself(made):
+    assert float(made.loss(batch())[0].detach()) == pytest.approx(slow_loss(made, batch()), rel=1e-5)
+
+
+def test_pixels_go_through_the_tower(made):
+    pixels = torch.randn(5, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    from medvlp.models.llava.model import tower_features
+
+    seen = {**batch(), "images": pixels}
+    known = {**batch(), "images": tower_features(made.model, pixels)}
+    assert torch.equal(made.loss(seen)[0], made.loss(known)[0])
+
+
+def test_only_the_projector_learns_and_it_learns_the_words(made):
+    trained = {name for name, parameter in made.model.named_parameters() if parameter.requires_grad}
+    assert trained
+    assert all(name.startswith("model.multi_modal_projector") for name in trained)
+    optimizer = torch.optim.Adam([p for p in made.model.parameters() if p.requires_grad], lr=1e-2)
+    for _ in range(80):
+        loss, _ = made.loss(batch())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert float(loss.detach()) < 0.05
