@@ -94,7 +94,7 @@ def everything_said():
     for path in PROSE:
         yield from ((f"{path.relative_to(ROOT)}:{number}", line) for number, line in prose_lines(path))
     for path in SOURCE_FILES:
-        if path.parent.name == "report" and path.stem in ("bars", "charts"):
+        if path.stem in ("histogram_svg", "charts"):
             continue  # drawings: their attributes look like keys
         for number, text in texts_of(path):
             if not CODE.search(text):

@@ -219,7 +219,7 @@ def _runs(pid: str) -> bool:
 
 
 @pytest.mark.parametrize(
-    "at", ["finish.write_manifest", "finish.write_tables", "finish.make_ledger", "pipeline.shutil.rmtree"]
+    "at", ["finalize.write_manifest", "finalize.write_tables", "finalize.make_ledger", "pipeline.shutil.rmtree"]
 )
 def test_a_stop_in_the_last_step(rocov2, tmp_path, monkeypatch, at):
     prep(rocov2, tmp_path / "straight")

@@ -123,7 +123,7 @@ def test_tables_are_read_in_one_place():
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Import) and any(name.name == "csv" for name in node.names)
     }
-    assert importers == {"readers/tables.py"}
+    assert importers == {"readers/tables/text.py"}
 
 
 def test_reports_in_other_encodings(tmp_path):

@@ -242,8 +242,8 @@ def test_command(evaluation, prepared, tmp_path, capsys):
 
 def test_reports_never_import_torch(evaluation, prepared):
     code = (
-        "import sys, medvlp.report\n"
-        f"assert medvlp.report.main({[str(evaluation), str(prepared)]!r}) == 0\n"
+        "import sys, medvlp.verbs.report\n"
+        f"assert medvlp.verbs.report.main({[str(evaluation), str(prepared)]!r}) == 0\n"
         "assert 'torch' not in sys.modules and 'matplotlib.pyplot' not in sys.modules"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
