@@ -14,8 +14,8 @@ from medvlp.config.compose import KINDS, OPEN_MAPPINGS, SCHEMAS, list_options
 from medvlp.config.overrides import field_types
 
 ROOT = Path(__file__).parents[1]
-DOCS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-PROSE = [path for path in DOCS if path.name not in ("decisions.md",)]  # decisions tell of what was, too
+DOCS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PROSE = [path for path in DOCS if path.parent.name != "decisions"]  # decisions tell of what was, too
 SOURCE_FILES = [path for package in ("medvlp", "data_prep") for path in sorted((ROOT / package).rglob("*.py"))]
 NO_KEYS = (
     "key",
