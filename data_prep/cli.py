@@ -9,7 +9,7 @@ from data_prep.pipeline import UnitsFailed, run_preparation
 from data_prep.sources import PrepError, descriptions, source_help
 from data_prep.summary import empty_splits, summary
 from medvlp import process
-from medvlp.shards import ShardError
+from medvlp.errors import UserError
 
 INTRODUCTION = """Turns a publisher's files into shards: <output>/<split>/ with a manifest each; above them ledger.json,
 dropped.jsonl, copies.jsonl, leakage.jsonl, conflicts.jsonl, README.md, croissant.json, ATTRIBUTION.md, SHA256SUMS, run.json and
@@ -27,8 +27,8 @@ def main(argv: list[str]) -> int:
     if not argv or wrong:
         print(f"medvlp prep takes key=value, not {wrong[0]!r}\n" if wrong else "", usage(), sep="", file=sys.stderr)
         return 2
-    from medvlp.config import ConfigError, compose
-    from medvlp.report import NotARun, write_prep_report
+    from medvlp.config import compose
+    from medvlp.report import write_prep_report
 
     try:
         config = compose("prep", argv)
@@ -40,7 +40,7 @@ def main(argv: list[str]) -> int:
         if not result.ledger["out"]:
             raise PrepError(empty)
         write_prep_report(result.output)
-    except (ConfigError, PrepError, ShardError, NotARun, OSError) as error:
+    except (UserError, OSError) as error:
         print(f"medvlp prep: {error}", file=sys.stderr)
         return 1
     except UnitsFailed as error:

@@ -15,10 +15,11 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Protocol
 
+from medvlp.errors import UserError
 from medvlp.shards import Sample
 
 
-class PrepError(Exception):
+class PrepError(UserError):
     """The person's input cannot be prepared; the message says what was found, what was expected and how to mend it."""
 
 

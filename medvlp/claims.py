@@ -12,6 +12,8 @@ from pathlib import Path
 
 import yaml
 
+from medvlp.errors import UserError
+
 LOCK = ".lock"
 NAMES = {
     "train": "a training run",
@@ -33,7 +35,7 @@ NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL
 _held: set[int] = set()
 
 
-class ClaimError(OSError):
+class ClaimError(UserError):
     """A folder is in use, or is of another kind; the message names it and says what to do."""
 
 

@@ -9,8 +9,9 @@ from typing import Any
 import yaml
 
 from medvlp import process
-from medvlp.claims import ClaimError, claim, refuse_other_kinds
+from medvlp.claims import claim, refuse_other_kinds
 from medvlp.config import ConfigError, EvalConfig, as_dict, compose, load_task, value_of
+from medvlp.errors import UserError
 from medvlp.verbs.list import verb_help
 
 
@@ -30,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise ConfigError(f"checkpoints: {missing[0]}: no such file{hint}")
         folder = Path(config.output or f"runs/eval/{recipe}")
         refuse_other_kinds(folder, "eval", "output")
-    except (ClaimError, ConfigError) as error:
+    except UserError as error:
         print(f"medvlp eval: {error}", file=sys.stderr)
         return 1
 
@@ -41,16 +42,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     from data_prep.dedup.trained import trained_on
     from medvlp.builders.tasks import build_task, check_fit, load_measured
     from medvlp.builders.trained import training_splits
-    from medvlp.data.workers import WorkerKilled, killed
+    from medvlp.data.workers import killed
     from medvlp.environment import settle
     from medvlp.eval.embeddings import EmbeddingCache
     from medvlp.eval.task import Bootstrap, write_outcome
     from medvlp.eval.trained import Trained
-    from medvlp.models.weights import WeightsError
     from medvlp.report import results_table, write_run_report
-    from medvlp.shards import ShardError
     from medvlp.shards.atomic import remove_leftovers, write_text
-    from medvlp.training.checkpoints import CheckpointError
 
     settle()
     try:
@@ -75,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                     rows += write_outcome(folder, path, outcome)
             print(results_table(rows))
             print(f"results: {folder / 'results.jsonl'}\nreport: {write_run_report(folder)}")
-    except (ConfigError, CheckpointError, ShardError, WeightsError, WorkerKilled, ValueError, OSError) as error:
+    except (UserError, ValueError, OSError) as error:
         print(f"medvlp eval: {killed(error) or error}", file=sys.stderr)
         return 1
     except Exception as error:

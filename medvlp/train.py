@@ -15,9 +15,9 @@ import yaml
 from medvlp import process
 from medvlp.claims import claim
 from medvlp.config import ConfigError, TrainConfig, as_dict, expand_grid, load_task
+from medvlp.errors import UserError
 from medvlp.process import FAULT, STOPPED
 from medvlp.runs import Run, check_same_run, check_unchanged, facts, runs_of
-from medvlp.shards import ShardError
 from medvlp.verbs.list import verb_help
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def work(words: list[str]) -> int:
             return run_grid(cells)
         runs = runs_of(words)
         told = facts(runs) if WORLD_SIZE > 1 else {}
-    except (ConfigError, ShardError, OSError) as error:
+    except (UserError, OSError) as error:
         if WORLD_SIZE == 1:
             return say(error)  # before torch is imported
         refusal = str(error)
@@ -157,26 +157,17 @@ def train(config: TrainConfig, folder: Path, checkpoint: Path | None, peers: "Pe
 def leave_status(status: "Status", reason: str, code: int) -> None:
     """Say in the run's folder how it ended; a command that was refused before it trained says nothing there."""
     if status.began:
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError, UserError):
             status.write("stopped" if code == STOPPED else "failed", status.step, reason)
 
 
 def explained(error: Exception) -> tuple[str, int]:
     """What to tell the person of an error, and the exit code: 1 for what they can mend, 70 for a fault of ours."""
-    from medvlp.data.dataset import Unreadable
-    from medvlp.data.loader import DataChanged
-    from medvlp.data.workers import WorkerKilled, killed
-    from medvlp.models.weights import WeightsError
+    from medvlp.data.workers import killed
     from medvlp.training.agreement import LOST, lost_rank
-    from medvlp.training.callbacks import TooManyBadSamples, UnknownMetric
-    from medvlp.training.checkpoints import CheckpointError
-    from medvlp.training.keeping import Diverged
-    from medvlp.training.trial import Unfit
 
     error = killed(error) or error
-    broken_input = (CheckpointError, ConfigError, DataChanged, ShardError, WeightsError, OSError)
-    found_in_training = (Diverged, TooManyBadSamples, Unfit, UnknownMetric, Unreadable, WorkerKilled)
-    if isinstance(error, broken_input + found_in_training):
+    if isinstance(error, UserError | OSError):
         return str(error), 1
     if WORLD_SIZE > 1 and lost_rank(error):
         return LOST, 1
@@ -299,7 +290,7 @@ def write_report(folder: Path) -> None:
 
     try:
         print(f"report: {write_run_report(folder)}", flush=True)
-    except (OSError, ValueError) as error:
+    except (OSError, UserError) as error:
         print(f"no report: {error}; `medvlp report {folder}` tries again", file=sys.stderr, flush=True)
 
 

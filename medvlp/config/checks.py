@@ -20,9 +20,10 @@ from medvlp.config.schema import (
     TaskConfig,
     TrainConfig,
 )
+from medvlp.errors import UserError
 
 
-class ConfigError(ValueError):
+class ConfigError(UserError):
     """The configuration is wrong; the message says which key, and how to mend it."""
 
 

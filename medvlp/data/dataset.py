@@ -8,6 +8,7 @@ from torch.utils import data as torch_data
 
 from medvlp.data.order import philox
 from medvlp.data.plan import Request
+from medvlp.errors import UserError
 from medvlp.shards import BadSample, Sample
 
 Prepare = Callable[[Sample, int, np.random.Generator], dict[str, Any]]
@@ -17,7 +18,7 @@ ATTEMPTS = 20
 """Replacements tried for one place before the data is called unusable."""
 
 
-class Unreadable(RuntimeError):
+class Unreadable(UserError):
     """So many samples in a row are bad that no replacement was found."""
 
 

@@ -8,11 +8,12 @@ from torch.utils.data import DataLoader
 from medvlp.data.dataset import Units
 from medvlp.data.plan import Schedule
 from medvlp.data.workers import batches
+from medvlp.errors import UserError
 
 Collate = Callable[[list[dict[str, Any]]], dict[str, Any]]
 
 
-class DataChanged(ValueError):
+class DataChanged(UserError):
     """A checkpoint was trained on other data than is there now."""
 
 

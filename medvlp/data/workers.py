@@ -10,6 +10,7 @@ from typing import Any
 from torch.utils.data import DataLoader
 
 from medvlp import process
+from medvlp.errors import UserError
 
 TOLD: dict[int, str] = {
     signal.SIGKILL: "a loader worker was ended by the system (SIGKILL). Most likely the machine ran out of memory (`dmesg` "
@@ -19,7 +20,7 @@ TOLD: dict[int, str] = {
 }
 
 
-class WorkerKilled(RuntimeError):
+class WorkerKilled(UserError):
     """The system ended a loader worker, for want of memory."""
 
 

@@ -17,6 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from medvlp.data.chat.encoder import IMAGE, ChatEncoder
+from medvlp.errors import UserError
 from medvlp.export.transformers import end_tokens
 from medvlp.models.llava.generate import Answerer
 from medvlp.models.llava.model import Assistant, last_hidden, tower_features
@@ -65,7 +66,7 @@ class Agreement:
     same_text: bool
 
 
-class Disagreement(ValueError):
+class Disagreement(UserError):
     """The folder is not the model; the message says in what."""
 
 

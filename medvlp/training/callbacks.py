@@ -13,6 +13,7 @@ import torch
 from torch.nn.utils import get_total_norm
 from tqdm import tqdm
 
+from medvlp.errors import UserError
 from medvlp.jsonl import Appender, read_rows
 from medvlp.process import interruption
 from medvlp.training.keeping import Checkpoints, Diverged
@@ -23,7 +24,7 @@ Evaluate = Callable[[], Iterable[tuple[str, str, float]]]
 """Runs the tasks on every rank and yields (task, metric, value)."""
 
 
-class TooManyBadSamples(RuntimeError):
+class TooManyBadSamples(UserError):
     """More of the data is unreadable than the configuration allows."""
 
 
@@ -178,7 +179,7 @@ class BadSamples(pl.Callback):
             )
 
 
-class UnknownMetric(ValueError):
+class UnknownMetric(UserError):
     """`trainer.monitor` names a metric that its task does not give."""
 
 

@@ -10,6 +10,7 @@ import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import Tensor
 
+from medvlp.errors import UserError
 from medvlp.models.weights import weights_hash
 from medvlp.shards import ShardError
 from medvlp.shards.atomic import whole_file
@@ -18,7 +19,7 @@ FORMAT = 1
 """Version of what `medvlp` holds in a checkpoint."""
 
 
-class CheckpointError(ValueError):
+class CheckpointError(UserError):
     """A checkpoint is missing, damaged, or belongs to something else."""
 
 

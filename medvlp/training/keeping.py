@@ -12,13 +12,14 @@ from typing import Any
 import lightning.pytorch as pl
 from torch import Tensor
 
+from medvlp.errors import UserError
 from medvlp.process import interruption
 from medvlp.shards.atomic import write_text
 from medvlp.training.checkpoints import CheckpointError, first_broken, load_checkpoint, step_of, steps
 from medvlp.training.ranks import Ranks
 
 
-class Diverged(RuntimeError):
+class Diverged(UserError):
     """The loss or the weights are not numbers any more."""
 
 

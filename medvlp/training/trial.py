@@ -11,6 +11,7 @@ from lightning.fabric.utilities import move_data_to_device
 
 from medvlp.data.datamodule import TrainingData
 from medvlp.data.plan import Schedule
+from medvlp.errors import UserError
 from medvlp.training.module import Training
 
 OURS = str(Path(__file__).resolve().parents[1])
@@ -18,7 +19,7 @@ Stretch = Callable[[dict[str, Any]], dict[str, Any]]
 """A batch → one of the greatest length that the data could bring."""
 
 
-class Unfit(ValueError):
+class Unfit(UserError):
     """What was chosen cannot be trained together; the message says what was tried and what went wrong."""
 
 

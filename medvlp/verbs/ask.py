@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from medvlp import process
 from medvlp.config import AskConfig, ConfigError, compose
+from medvlp.errors import UserError
 from medvlp.process import FAULT, STOPPED
 from medvlp.verbs.list import verb_help
 
@@ -48,9 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     import traceback
 
     from medvlp.environment import settle
-    from medvlp.models.weights import WeightsError
     from medvlp.shards import BadSample
-    from medvlp.training.checkpoints import CheckpointError
 
     settle()
     try:
@@ -59,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             conversation.ask(question, sys.stdout)
         else:
             talk(conversation)
-    except (BadSample, CheckpointError, ConfigError, WeightsError, OSError) as error:
+    except (BadSample, UserError, OSError) as error:
         print(f"medvlp ask: {error}", file=sys.stderr)
         return 1
     except (KeyboardInterrupt, process.Stopped):

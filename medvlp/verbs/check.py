@@ -23,6 +23,7 @@ from medvlp.config import (
     require_prepared,
 )
 from medvlp.data.audit.problems import Finding, Problem, Tally
+from medvlp.errors import UserError
 from medvlp.report.findings import counted, findings_table, visible
 
 if TYPE_CHECKING:
@@ -71,16 +72,12 @@ def main(argv: Sequence[str]) -> int:
     except ConfigError as error:
         return say(error)
 
-    from data_prep.sources import PrepError
     from medvlp.environment import settle
-    from medvlp.models.weights import WeightsError
-    from medvlp.shards import ShardError
-    from medvlp.training.checkpoints import CheckpointError
 
     settle()
     try:
         return check(runs, config.output)
-    except (CheckpointError, ConfigError, PrepError, ShardError, WeightsError, OSError) as error:
+    except (UserError, OSError) as error:
         return say(error)
     except Exception:
         traceback.print_exc()

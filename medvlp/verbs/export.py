@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from medvlp import process
 from medvlp.config import ConfigError, ExportConfig, LlavaConfig, TrainConfig, compose, from_dict
+from medvlp.errors import UserError
 from medvlp.verbs.list import verb_help
 
 if TYPE_CHECKING:
@@ -33,13 +34,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"medvlp export: {error}", file=sys.stderr)
         return 1
     from medvlp.environment import settle
-    from medvlp.export.equality import Disagreement
-    from medvlp.export.transformers import NotExportable
-    from medvlp.models.weights import WeightsError
-    from medvlp.training.checkpoints import CheckpointError
 
     settle()
-    expected = (CheckpointError, ConfigError, Disagreement, NotExportable, WeightsError, OSError)
+    expected = (UserError, OSError)
     try:
         check_format(config)
         if config.format == "hf":

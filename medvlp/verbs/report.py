@@ -4,9 +4,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from medvlp.report import NotARun, results_table, write_prep_report, write_run_report
+from medvlp.errors import UserError
+from medvlp.report import results_table, write_prep_report, write_run_report
 from medvlp.report.files import explained, read_jsonl
-from medvlp.shards import ShardError
 
 USAGE = """usage: medvlp report <folder> [<folder> ...]
 
@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             if (folder / "results.jsonl").is_file():
                 with explained(folder / "results.jsonl"):
                     print(results_table(read_jsonl(folder / "results.jsonl").rows))
-        except (NotARun, ShardError, OSError) as error:
+        except (UserError, OSError) as error:
             print(f"medvlp report: {error}", file=sys.stderr)
             code = 1
     return code

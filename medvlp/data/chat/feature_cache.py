@@ -17,6 +17,7 @@ from torch import Tensor
 
 from medvlp.data.chat.images import Pictures
 from medvlp.data.images.decode import VERSION
+from medvlp.errors import UserError
 from medvlp.shards import BadSample, Sample, ShardDataset
 from medvlp.shards.atomic import remove_leftovers, whole_file, write_whole
 
@@ -25,7 +26,7 @@ AT_ONCE = 32
 """Images encoded at a time."""
 
 
-class StaleCache(ValueError):
+class StaleCache(UserError):
     """The cache was made by another tower, transform or dataset."""
 
 

@@ -89,9 +89,7 @@ def tower_description(files: Mapping[str, str], where: str) -> dict[str, Any]:
     """
     try:
         return config_description(json.loads(files[CONFIG]), KINDS, f"{where}: {CONFIG}")
-    except (KeyError, ValueError, RecursionError) as error:
-        if isinstance(error, WeightsError):
-            raise
+    except (KeyError, ValueError, RecursionError):
         raise WeightsError(f"{where}: its text tower's {CONFIG} is missing or damaged") from None
 
 
