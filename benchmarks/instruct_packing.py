@@ -38,7 +38,7 @@ from data_prep.sources.questions.slake import Slake
 from data_prep.sources.questions.vqa_rad import VqaRad
 from medvlp.data.chat.encoder import IMAGE, ChatEncoder
 from medvlp.data.chat.lengths import Lengths, measure
-from medvlp.data.chat.packing import shared_beginning
+from medvlp.data.chat.packing import shared_prefix
 from medvlp.data.chat.templates import chat_template
 from medvlp.models.llava.language import load_language
 from medvlp.models.weights import WeightsError
@@ -88,7 +88,7 @@ def compared(
     name: str, dataset: Questions, tokenizer: Any, encoder: ChatEncoder
 ) -> tuple[list[tuple[str, str]], dict[str, object]]:
     """Rows for people, and values for --json, of one set at one number of image tokens."""
-    lengths = measure(dataset, encoder, MAX_LENGTH, "split", shared_beginning)  # type: ignore[arg-type]
+    lengths = measure(dataset, encoder, MAX_LENGTH, "split", shared_prefix)  # type: ignore[arg-type]
     counts = tokens(dataset, lengths, encoder)
     cpu_ms, timed, distance = cpu_time(dataset, tokenizer, encoder)
     rows: list[tuple[str, str]] = []

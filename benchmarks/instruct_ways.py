@@ -2,7 +2,7 @@
 
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import lightning.pytorch as pl
@@ -21,7 +21,8 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 from medvlp.data.chat.encoder import ChatEncoder, Encoded
 from medvlp.data.chat.examples import Examples
 from medvlp.data.chat.lengths import Lengths, measure
-from medvlp.data.chat.packing import CollateConversations, PackPlan, PrepareConversations, shared_beginning
+from medvlp.data.chat.pack_plan import PackPlan
+from medvlp.data.chat.packing import CollateConversations, PrepareConversations, shared_prefix
 from medvlp.data.dataset import Units
 from medvlp.data.order import Order, OrderedSource
 from medvlp.data.plan import Pack, Request
@@ -140,7 +141,7 @@ def packed(
 
     def loss(rows: list[dict[str, Any]]) -> Tensor:
         batch = collate(rows)
-        return module.loss({**batch, "ids": narrow_V[batch["ids"]], "targets": narrow_V[batch["targets"]]})[0]
+        return module.loss(replace(batch, ids_RL=narrow_V[batch.ids_RL], targets_T=narrow_V[batch.targets_T]))[0]
 
     return [lambda rows=rows: loss(rows) for rows in units]  # type: ignore[misc]
 
@@ -158,7 +159,7 @@ def train(model: nn.Module, batches: Batches) -> float:
 
 def ways(dataset: Questions, tokenizer: Any, encoder: ChatEncoder) -> tuple[Any, dict[str, Batches], int]:
     """The model, three ways to train it on all questions of the dataset, and how many these are."""
-    lengths = measure(dataset, encoder, MAX_LENGTH, "split", shared_beginning)  # type: ignore[arg-type]
+    lengths = measure(dataset, encoder, MAX_LENGTH, "split", shared_prefix)  # type: ignore[arg-type]
     prepare = PrepareConversations(encoder, lambda sample: features(sample, encoder.image_tokens))
     prepared = [prepare(sample, 0, np.random.default_rng(0)) for sample in dataset.samples]
     items = [(encoded, item["images"]) for item in prepared for encoded in item["conversations"]]

@@ -14,6 +14,7 @@ from torch.nn.functional import cross_entropy
 
 from medvlp import builders
 from medvlp.config import ModelConfig, ObjectiveConfig, TrainConfig, register
+from medvlp.data.batch import Batch, sample_fields
 from medvlp.shards import BadSample, Conversation, Sample, Turn
 from medvlp.train import main
 from medvlp.training.module import Training
@@ -49,11 +50,19 @@ class ToyModel(nn.Module):
         return self.head(self.drop(self.body(self.embed(tokens_BL))[0]))
 
 
+@dataclass(kw_only=True)
+class CausalBatch(Batch):
+    """Bytes of conversations, and which of them are predicted."""
+
+    tokens_BL: Tensor
+    targets_BL: Tensor
+
+
 class Causal(Training):
-    def loss(self, batch: dict[str, Any]) -> tuple[Tensor, dict[str, Tensor | float]]:
-        logits_BLV = self.model(batch["tokens"][:, :-1])
-        loss = cross_entropy(logits_BLV.flatten(0, 1), batch["targets"][:, 1:].flatten(), ignore_index=IGNORED)
-        return loss, {"supervised": float((batch["targets"] != IGNORED).sum())}
+    def loss(self, batch: CausalBatch) -> tuple[Tensor, dict[str, Tensor | float]]:
+        logits_BLV = self.model(batch.tokens_BL[:, :-1])
+        loss = cross_entropy(logits_BLV.flatten(0, 1), batch.targets_BL[:, 1:].flatten(), ignore_index=IGNORED)
+        return loss, {"supervised": float((batch.targets_BL != IGNORED).sum())}
 
 
 def prepare(sample: Sample, source: int, rng: np.random.Generator) -> dict[str, Any]:
@@ -68,16 +77,14 @@ def prepare(sample: Sample, source: int, rng: np.random.Generator) -> dict[str, 
     return {"tokens": tokens, "targets": targets}
 
 
-def collate(units: list[dict[str, Any]]) -> dict[str, Any]:
+def collate(units: list[dict[str, Any]]) -> CausalBatch:
     items = [item for unit in units for item in unit["items"]]
     longest = max(len(item["tokens"]) for item in items)
     padded = {
         name: torch.tensor([item[name] + [filler] * (longest - len(item[name])) for item in items])
         for name, filler in (("tokens", END), ("targets", IGNORED))
     }
-    bad = [problem for unit in units for problem in unit["bad"]]
-    placed = {name: [item[name[:-1]] for item in items] for name in ("keys", "positions")}
-    return {**placed, "bad": bad, **padded}
+    return CausalBatch(**sample_fields(units), tokens_BL=padded["tokens"], targets_BL=padded["targets"])
 
 
 def toy(config: TrainConfig) -> builders.Experiment:

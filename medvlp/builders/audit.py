@@ -18,7 +18,7 @@ from medvlp.data.audit.token_costs import Measured
 from medvlp.data.chat.encoder import IMAGE, ChatEncoder, self_test
 from medvlp.data.chat.examples import Examples
 from medvlp.data.chat.lengths import DAMAGE, measured
-from medvlp.data.chat.packing import shared_beginning
+from medvlp.data.chat.packing import shared_prefix
 from medvlp.models.llava.language import load_language
 from medvlp.models.llava.tower import Reduce, load_tower, tower_from_clip
 from medvlp.shards import ShardDataset
@@ -88,7 +88,7 @@ def measure_sources(config: TrainConfig, encoder: ChatEncoder) -> list[Measured]
     objective, identity, found = config.objective, encoder_identity(encoder), []
     for name, source in config.data.sources.items():
         shown = as_conversations(open_shards(source.path), source)
-        lengths = measured(shown, encoder, objective.max_length, objective.too_long, shared_beginning, identity)
+        lengths = measured(shown, encoder, objective.max_length, objective.too_long, shared_prefix, identity)
         found.append(Measured(name, source.weight, shown, lengths))
     return found
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +92,7 @@ def contrastive(config: TrainConfig) -> Experiment:
         card,
         lambda identity: ClipEncoder(clip, module.device, identity),
         plan=lambda order, sources: pairs_plan(config, order, sources),
-        stretch=lambda batch: {**batch, "tokens": longest.repeat(len(batch["tokens"]), 1)},
+        stretch=lambda batch: replace(batch, tokens_BL=longest.repeat(len(batch.tokens_BL), 1)),
     )
 
 

@@ -10,10 +10,12 @@ from medvlp.config import ConfigError, InstructConfig, LlavaConfig, SourceConfig
 from medvlp.data.chat.encoder import ChatEncoder, self_test
 from medvlp.data.chat.examples import Examples
 from medvlp.data.chat.lengths import measured
-from medvlp.data.chat.packing import CollateConversations, PackPlan, PrepareConversations, shared_beginning
+from medvlp.data.chat.pack_plan import PackPlan
+from medvlp.data.chat.packing import CollateConversations, PrepareConversations, shared_prefix
 from medvlp.data.dataset import Dataset
 from medvlp.data.order import Order
-from medvlp.models.llava.model import Assistant, sliding_window
+from medvlp.models.llava.language import sliding_window
+from medvlp.models.llava.model import Assistant
 from medvlp.shards import ShardDataset
 from medvlp.training.instruction import Instruction
 
@@ -116,9 +118,7 @@ class Sources:
         objective = self.objective
         self.album.add(name, dataset)
         shown = as_conversations(dataset, self.configs[name])
-        lengths = measured(
-            shown, self.encoder, objective.max_length, objective.too_long, shared_beginning, self.identity
-        )
+        lengths = measured(shown, self.encoder, objective.max_length, objective.too_long, shared_prefix, self.identity)
         faults = [f"{one.key}, conversation {one.conversation}: {one.reason} ({one.detail})" for one in lengths.faults]
         if faults:
             more = f"\n  and {len(faults) - NAMED_FAULTS} more" if len(faults) > NAMED_FAULTS else ""

@@ -6,11 +6,25 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from medvlp.data.batch import Batch, sample_fields
 from medvlp.data.chat.encoder import IMAGE
 from medvlp.data.chat.images import Pictures
 from medvlp.data.texts import texts_of
 from medvlp.shards import BadSample, Sample
+
+
+@dataclass(kw_only=True)
+class BagOfWordsBatch(Batch):
+    """Images, and the words of each sample."""
+
+    images_N: Tensor
+    """Pixels (N, 3, S, S), or features (N, P, D)."""
+    sample_index_N: Tensor
+    """int64, the sample of each image."""
+    words_BW: Tensor
+    """float32, 1 where a word is said."""
 
 
 @dataclass
@@ -60,8 +74,7 @@ class PrepareWords:
 
 @dataclass
 class CollateWords:
-    """Units → {"keys", "positions", "bad", "images": (N, ...), "owners": int64 (N,), the sample of each image,
-    "words": float32 (B, W), 1 where a word is said}.
+    """Units → a batch of images with their words.
 
     Args:
         vocabulary: W.
@@ -69,16 +82,14 @@ class CollateWords:
 
     vocabulary: int
 
-    def __call__(self, units: list[dict[str, Any]]) -> dict[str, Any]:
+    def __call__(self, units: list[dict[str, Any]]) -> BagOfWordsBatch:
         items = [item for unit in units for item in unit["items"]]
-        words = torch.zeros(len(items), self.vocabulary)
-        for row, item in zip(words, items, strict=True):
+        words_BW = torch.zeros(len(items), self.vocabulary)
+        for row, item in zip(words_BW, items, strict=True):
             row[item["words"]] = 1.0
-        return {
-            "keys": [item["key"] for item in items],
-            "positions": [item["position"] for item in items],
-            "bad": [problem for unit in units for problem in unit["bad"]],
-            "images": torch.cat([item["images"] for item in items]),
-            "owners": torch.tensor([row for row, item in enumerate(items) for _ in item["images"]]),
-            "words": words,
-        }
+        return BagOfWordsBatch(
+            **sample_fields(units),
+            images_N=torch.cat([item["images"] for item in items]),
+            sample_index_N=torch.tensor([row for row, item in enumerate(items) for _ in item["images"]]),
+            words_BW=words_BW,
+        )

@@ -5,12 +5,13 @@ from typing import Any
 
 from torch.utils.data import DataLoader
 
+from medvlp.data.batch import Batch
 from medvlp.data.dataset import Units
 from medvlp.data.plan import Schedule
 from medvlp.data.workers import batches
 from medvlp.errors import UserError
 
-Collate = Callable[[list[dict[str, Any]]], dict[str, Any]]
+Collate = Callable[[list[dict[str, Any]]], Batch]
 
 
 class DataChanged(UserError):
@@ -44,7 +45,7 @@ class TrainingLoader:
         """Batches in the whole run, also after a resume."""
         return self.total_steps * self.schedule.accumulate
 
-    def __iter__(self) -> Iterator[dict[str, Any]]:
+    def __iter__(self) -> Iterator[Batch]:
         first = self.handed_out // self.schedule.accumulate
         loader: DataLoader[Any] = DataLoader(
             self.units,

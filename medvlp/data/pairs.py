@@ -6,13 +6,29 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from medvlp.data.batch import Batch, sample_fields
 from medvlp.data.images.crop import random_crop
 from medvlp.data.images.decode import open_image
 from medvlp.data.texts import choose_text, class_id, text_id
 from medvlp.shards import BadSample, Sample
 
 Tokenize = Callable[[str], list[int]]
+
+
+@dataclass(kw_only=True)
+class PairBatch(Batch):
+    """Images with their texts; row i of each is a pair."""
+
+    images_BCHW: Tensor
+    """uint8 (B, 3, S, S)."""
+    tokens_BL: Tensor
+    """int64, padded to the longest text."""
+    text_ids_B: Tensor
+    """int64, equal for equal texts."""
+    class_ids_B: Tensor | None = None
+    """int64, equal for pairs that are right for each other although their texts differ."""
 
 
 @dataclass
@@ -49,8 +65,7 @@ class PreparePairs:
 
 @dataclass
 class CollatePairs:
-    """Units → {"keys", "positions", "bad", "images": uint8 (B, 3, S, S), "tokens": int64 (B, L), "text_ids": int64 (B,)},
-    and "class_ids": int64 (B,) where the units have them.
+    """Units → a batch of pairs.
 
     Texts are padded to the batch's longest, not to the context: captions are short (ROCO's: about 37 tokens of 77 to
     512), and a text tower that masks padding gives the same embedding for any amount of it. For a tower that does not,
@@ -59,20 +74,17 @@ class CollatePairs:
 
     pad_id: int
 
-    def __call__(self, units: list[dict[str, Any]]) -> dict[str, Any]:
+    def __call__(self, units: list[dict[str, Any]]) -> PairBatch:
         items = [item for unit in units for item in unit["items"]]
         longest = max(len(item["tokens"]) for item in items)
         tokens = torch.full((len(items), longest), self.pad_id, dtype=torch.int64)
         for row, item in zip(tokens, items, strict=True):
             row[: len(item["tokens"])] = torch.tensor(item["tokens"])
-        batch = {
-            "keys": [item["key"] for item in items],
-            "positions": [item["position"] for item in items],
-            "bad": [problem for unit in units for problem in unit["bad"]],
-            "images": torch.stack([item["image"] for item in items]),
-            "tokens": tokens,
-            "text_ids": torch.tensor([item["text_id"] for item in items]),
-        }
-        if "class_id" in items[0]:
-            batch["class_ids"] = torch.tensor([item["class_id"] for item in items])
-        return batch
+        class_ids = [item["class_id"] for item in items if "class_id" in item]
+        return PairBatch(
+            **sample_fields(units),
+            images_BCHW=torch.stack([item["image"] for item in items]),
+            tokens_BL=tokens,
+            text_ids_B=torch.tensor([item["text_id"] for item in items]),
+            class_ids_B=torch.tensor(class_ids) if class_ids else None,
+        )

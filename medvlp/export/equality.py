@@ -16,11 +16,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from medvlp.data.chat.encoder import IMAGE, ChatEncoder
+from medvlp.data.chat.encoder import IMAGE, ChatEncoder, Encoded
+from medvlp.data.chat.packing import CollateConversations
 from medvlp.errors import UserError
 from medvlp.export.transformers import end_tokens
 from medvlp.models.llava.generate import Answerer
-from medvlp.models.llava.model import Assistant, last_hidden, tower_features
+from medvlp.models.llava.model import Assistant, tower_features
+from medvlp.models.llava.packed import last_hidden
 from medvlp.shards import BadSample, Turn
 
 TOLERANCE = 1e-4
@@ -105,14 +107,10 @@ def answered(assistant: Assistant, encoder: ChatEncoder) -> dict[str, Answered]:
 def prompt_logits(model: Any, ids_L: Tensor, pixels_N3SS: Tensor | None) -> Tensor:
     """(L, V): logits after each token of a prompt, computed as training computes them."""
     features = None if pixels_N3SS is None else model.model.multi_modal_projector(tower_features(model, pixels_N3SS))
-    slots = torch.nonzero(ids_L == model.config.image_token_id).flatten()
-    batch = {
-        "ids": ids_L[None],
-        "token_positions": torch.arange(len(ids_L))[None],
-        "plain": True,
-        "slots": slots,
-        "features": torch.arange(len(slots)),
-    }
+    prompt = Encoded(ids_L.numpy(), np.zeros(len(ids_L), bool))
+    item = {"key": "", "position": 0, "conversations": [prompt], "images": torch.empty(0)}
+    collate = CollateConversations(0, model.config.image_token_id, 0, tree=False, weighting="token")
+    batch = collate([{"items": [item], "bad": [], "total": 1.0}])
     return model.lm_head(last_hidden(model, batch, features)[0])
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, normalize
 
+from medvlp.data.bag_of_words import BagOfWordsBatch
 from medvlp.models.llava.model import tower_features
 from medvlp.models.parts import Parts
 from medvlp.training.module import Optimisation, Training
@@ -45,19 +46,21 @@ class Words(Training):
         self.register_buffer("words_W", words_W, persistent=False)
         self.register_buffer("prior_W", torch.logit(shares_W, eps=1e-3), persistent=False)
 
-    def loss(self, batch: dict[str, Any]) -> tuple[Tensor, dict[str, Tensor | float]]:
+    def loss(self, batch: BagOfWordsBatch) -> tuple[Tensor, dict[str, Tensor | float]]:
         model: Any = self.model
-        images = batch["images"]
+        images = batch.images_N
         features = tower_features(model, images) if images.ndim == 4 else images
         tokens_NPD = model.model.multi_modal_projector(features)
         table = model.get_input_embeddings().weight.detach()
-        owners = batch["owners"]
-        count_B = torch.bincount(owners, minlength=len(batch["words"]))
-        sums_BD = tokens_NPD.new_zeros(len(count_B), tokens_NPD.shape[2]).index_add(0, owners, tokens_NPD.mean(dim=1))
+        sample_index_N = batch.sample_index_N
+        count_B = torch.bincount(sample_index_N, minlength=len(batch.words_BW))
+        sums_BD = tokens_NPD.new_zeros(len(count_B), tokens_NPD.shape[2]).index_add(
+            0, sample_index_N, tokens_NPD.mean(dim=1)
+        )
         image_BD = normalize(sums_BD / count_B[:, None], dim=-1)
         logits_BW = SCALE * image_BD @ normalize(table[self.words_W], dim=-1).T
         logits_BW = logits_BW + self.prior_W  # type: ignore[operator]
-        said = binary_cross_entropy_with_logits(logits_BW, batch["words"])
+        said = binary_cross_entropy_with_logits(logits_BW, batch.words_BW)
         usual = table.square().mean().sqrt()
         sizes_NP = tokens_NPD.square().mean(dim=-1).sqrt()
         size = ((sizes_NP / usual - 1) ** 2).mean()

@@ -69,7 +69,7 @@ class Logs(pl.Callback):
         self.units += pl_module.units(batch)
         self.losses.append(outputs["loss"].detach())
         if self.log_samples:
-            placed = list(zip(batch["positions"], batch["keys"], strict=True))
+            placed = list(zip(batch.positions, batch.keys, strict=True))
             self.keys += [pair for pairs in self.ranks.gather(placed) for pair in pairs]
         if trainer.global_step > self.step:
             self.step = trainer.global_step
@@ -148,7 +148,7 @@ class BadSamples(pl.Callback):
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         step = trainer.global_step
-        self.waiting += [{"step": max(step, 1), **problem} for problem in batch["bad"]]
+        self.waiting += [{"step": max(step, 1), **problem} for problem in batch.bad]
         if step % self.every == 0 or step == pl_module.total_steps:
             self.collect(trainer)
             self.check()

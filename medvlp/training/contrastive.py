@@ -2,12 +2,12 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from medvlp.data.pairs import PairBatch
 from medvlp.losses.info_nce import info_nce
 from medvlp.models.parts import CLIP_PARTS
 from medvlp.training.module import Optimisation, Training
@@ -46,18 +46,18 @@ class Contrastive(Training):
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
 
-    def loss(self, batch: dict[str, Any]) -> tuple[Tensor, dict[str, Tensor | float]]:
-        images_BCHW = (batch["images"].to(self.mean.dtype) / 255 - self.mean) / self.std
+    def loss(self, batch: PairBatch) -> tuple[Tensor, dict[str, Tensor | float]]:
+        images_BCHW = (batch.images_BCHW.to(self.mean.dtype) / 255 - self.mean) / self.std
         # convolutions run channels-last about 1.5 times as fast; the rest does not mind
         images_BCHW = images_BCHW.contiguous(memory_format=torch.channels_last)
         image_BD = self.model.encode_image(images_BCHW)  # type: ignore[operator]
-        text_BD = self.model.encode_text(batch["tokens"])  # type: ignore[operator]
+        text_BD = self.model.encode_text(batch.tokens_BL)  # type: ignore[operator]
         with torch.autocast(images_BCHW.device.type, enabled=False):  # the towers may run in half precision, logits not
             image_BD, text_BD = (normalize(at_least_single(features_BD), dim=-1) for features_BD in (image_BD, text_BD))
             logit_scale = at_least_single(self.model.logit_scale).exp()  # type: ignore[arg-type]
             same_text = "masked" if self.same_text == "apart" else self.same_text
-            class_ids_B = batch.get("class_ids")
-            loss = info_nce(image_BD, text_BD, logit_scale, batch["text_ids"], same_text, class_ids_B)
+            class_ids_B = batch.class_ids_B
+            loss = info_nce(image_BD, text_BD, logit_scale, batch.text_ids_B, same_text, class_ids_B)
         values: dict[str, Tensor | float] = {"logit_scale": logit_scale.detach()}
         if class_ids_B is not None:  # this rank's, so that a key that joins nothing is seen
             values["positives"] = float((class_ids_B[:, None] == class_ids_B).sum()) / len(class_ids_B) - 1

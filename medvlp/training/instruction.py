@@ -6,8 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from medvlp.data.chat.packing import PackedBatch
 from medvlp.losses.token_cross_entropy import linear_cross_entropy
-from medvlp.models.llava.model import last_hidden, tower_features
+from medvlp.models.llava.model import tower_features
+from medvlp.models.llava.packed import last_hidden
 from medvlp.models.llava.quantized import load_plain_state, plain_state
 from medvlp.models.parts import Parts
 from medvlp.training.module import Optimisation, Training
@@ -28,16 +30,16 @@ class Instruction(Training):
         super().__init__(model, parts, optimisation, seed)
         self.blank_shape = blank_shape
 
-    def loss(self, batch: dict[str, Any]) -> tuple[Tensor, dict[str, Tensor | float]]:
+    def loss(self, batch: PackedBatch) -> tuple[Tensor, dict[str, Tensor | float]]:
         model: Any = self.model
-        features_NPD = self.image_features(batch["images"])
-        hidden_RLD = last_hidden(model, batch, None if batch["images"] is None else features_NPD)
-        hidden_TD = hidden_RLD.flatten(0, 1).index_select(0, batch["predictors"])
-        summed = linear_cross_entropy(hidden_TD, model.lm_head.weight, batch["targets"], batch["weights"])
-        if batch["images"] is None:
+        features_NPD = self.image_features(batch.images_N)
+        hidden_RLD = last_hidden(model, batch, None if batch.images_N is None else features_NPD)
+        hidden_TD = hidden_RLD.flatten(0, 1).index_select(0, batch.logit_positions_T)
+        summed = linear_cross_entropy(hidden_TD, model.lm_head.weight, batch.targets_T, batch.weights_T)
+        if batch.images_N is None:
             summed = summed + 0.0 * features_NPD.sum()
         batches = self.trainer.world_size * self.trainer.accumulate_grad_batches
-        return summed * batches, {"supervised_tokens": float(len(batch["targets"]))}
+        return summed * batches, {"supervised_tokens": float(len(batch.targets_T))}
 
     def image_features(self, images: Tensor | None) -> Tensor:
         """(N, P, D): features in the language model's space, of pixels (N, 3, S, S) or of cached features (N, P, D)."""
@@ -47,9 +49,9 @@ class Instruction(Training):
         features = tower_features(model, images) if images.ndim == 4 else images
         return model.model.multi_modal_projector(features)
 
-    def units(self, batch: dict[str, Any]) -> int:
+    def units(self, batch: PackedBatch) -> int:
         """Questions: what the speed counts."""
-        return int(batch["conversations"])
+        return batch.conversations
 
     def compile_towers(self) -> None:
         """torch.compile the tower and the language model; what stands between them stays eager."""

@@ -8,6 +8,7 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor, nn
 
+from medvlp.data.batch import Batch
 from medvlp.models.parts import Parts, freeze, set_mode
 from medvlp.models.weights import weights_hash
 from medvlp.training.checkpoints import FORMAT
@@ -50,19 +51,19 @@ class Training(pl.LightningModule):
         freeze(model, parts, optimisation.frozen)
         self.train()
 
-    def loss(self, batch: dict[str, Any]) -> tuple[Tensor, dict[str, Tensor | float]]:
+    def loss(self, batch: Any) -> tuple[Tensor, dict[str, Tensor | float]]:
         """(scalar, values to log). The scalar's mean over ranks and over a step's batches is the step's loss."""
         raise TypeError(f"{type(self).__name__} is a training objective without a loss")
 
-    def units(self, batch: dict[str, Any]) -> int:
+    def units(self, batch: Batch) -> int:
         """What the speed counts: this rank's samples in a batch."""
-        return len(batch["keys"])
+        return len(batch.keys)
 
-    def training_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Any]:
+    def training_step(self, batch: Any, batch_idx: int) -> dict[str, Any]:
         loss, values = self.loss(batch)
         return {"loss": loss, "values": values}
 
-    def on_train_batch_start(self, batch: dict[str, Any], batch_idx: int) -> None:
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         # Lightning saves no random states; a state that is a function of (seed, batch, rank) needs no saving.
         torch.manual_seed((self.seed * 1_000_003 + batch_idx) * 4099 + self.global_rank)
 

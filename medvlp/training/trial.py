@@ -9,13 +9,14 @@ import lightning.pytorch as pl
 import torch
 from lightning.fabric.utilities import move_data_to_device
 
+from medvlp.data.batch import Batch
 from medvlp.data.datamodule import TrainingData
 from medvlp.data.plan import Schedule
 from medvlp.errors import UserError
 from medvlp.training.module import Training
 
 OURS = str(Path(__file__).resolve().parents[1])
-Stretch = Callable[[dict[str, Any]], dict[str, Any]]
+Stretch = Callable[[Any], Any]
 """A batch → one of the greatest length that the data could bring."""
 
 
@@ -23,7 +24,7 @@ class Unfit(UserError):
     """What was chosen cannot be trained together; the message says what was tried and what went wrong."""
 
 
-def longest_batch(data: TrainingData, accumulate: int, rank: int, world_size: int) -> dict[str, Any] | None:
+def longest_batch(data: TrainingData, accumulate: int, rank: int, world_size: int) -> Batch | None:
     """This rank's batch of the epoch's longest step, read in this process; None where all of its samples are bad."""
     step = data.plan.longest_step(data.global_batch_size)
     schedule = Schedule(data.plan, data.global_batch_size, accumulate, rank, world_size)
@@ -31,7 +32,7 @@ def longest_batch(data: TrainingData, accumulate: int, rank: int, world_size: in
     return data.collate(units) if any(unit["items"] for unit in units) else None
 
 
-def try_longest(module: Training, trainer: pl.Trainer, batch: dict[str, Any], what: str) -> None:
+def try_longest(module: Training, trainer: pl.Trainer, batch: Batch, what: str) -> None:
     """One pass and its gradients, without a trace: buffers, gradients and random states are as before.
 
     Args:
@@ -44,7 +45,7 @@ def try_longest(module: Training, trainer: pl.Trainer, batch: dict[str, Any], wh
     precision.convert_module(module)
     module.to(device).train()
     buffers = {name: buffer.clone() for name, buffer in module.named_buffers()}
-    size = f"{len(batch['keys'])} samples"
+    size = f"{len(batch.keys)} samples"
     try:
         with torch.random.fork_rng([device] if device.type == "cuda" else []), precision.train_step_context():
             loss, _ = module.loss(precision.convert_input(move_data_to_device(batch, device)))

@@ -58,7 +58,7 @@ def test_a_sample_without_an_image_teaches_nothing():
 def test_a_batch_knows_whose_each_image_is():
     items = [{"key": str(n), "position": n, **prepared(*what)} for n, what in enumerate([("ax", 2), ("c", 1)])]
     batch = CollateWords(3)([{"items": [item], "bad": [], "total": 1.0} for item in items])
-    assert batch["words"].tolist() == [[0, 1, 1], [1, 0, 0]]
-    assert batch["owners"].tolist() == [0, 0, 1]
-    assert batch["images"].shape == (3, 2, 3)
-    assert (batch["keys"], batch["positions"], batch["bad"]) == (["0", "1"], [0, 1], [])
+    assert batch.words_BW.tolist() == [[0, 1, 1], [1, 0, 0]]
+    assert batch.sample_index_N.tolist() == [0, 0, 1]
+    assert batch.images_N.shape == (3, 2, 3)
+    assert (batch.keys, batch.positions, batch.bad) == (["0", "1"], [0, 1], [])

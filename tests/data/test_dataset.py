@@ -33,9 +33,9 @@ def folder(tmp_path_factory):
 
 
 def same(one, other):
-    assert one["keys"] == other["keys"]
-    for name in ("images", "tokens", "text_ids"):
-        assert np.array_equal(one[name], other[name])
+    assert one.keys == other.keys
+    for name in ("images_BCHW", "tokens_BL", "text_ids_B"):
+        assert np.array_equal(getattr(one, name), getattr(other, name))
 
 
 def test_workers_change_nothing(folder):
@@ -49,9 +49,9 @@ def test_ranks_read_slices_of_the_same_batch_with_the_same_augmentation(folder):
     whole = list(loader([folder]))
     halves = [list(loader([folder], rank=rank, ranks=2)) for rank in (0, 1)]
     for step, batch in enumerate(whole):
-        assert batch["keys"] == halves[0][step]["keys"] + halves[1][step]["keys"]
-        assert np.array_equal(batch["images"][:3], halves[0][step]["images"])
-        assert np.array_equal(batch["images"][3:], halves[1][step]["images"])
+        assert batch.keys == halves[0][step].keys + halves[1][step].keys
+        assert np.array_equal(batch.images_BCHW[:3], halves[0][step].images_BCHW)
+        assert np.array_equal(batch.images_BCHW[3:], halves[1][step].images_BCHW)
 
 
 @pytest.mark.parametrize("step", range(6))
@@ -97,12 +97,12 @@ def test_bad_samples_are_replaced_from_their_own_source_and_named(tmp_path):
     made = [list(loader([one, two], total=1, batch=12, workers=workers)) for workers in (0, 2)]
     same(made[0][0], made[1][0])
     batch = made[0][0]
-    found = {problem["key"]: problem["reason"] for problem in batch["bad"]}
+    found = {problem["key"]: problem["reason"] for problem in batch.bad}
     assert found == {broken[2].key: "undecodable_image", broken[4].key: "empty_caption"}
-    assert {problem["shard"] for problem in batch["bad"]} == {"000000.tar"}
-    assert {problem["source"] for problem in batch["bad"]} == {"one"}
-    assert sum(key.startswith("two-") for key in batch["keys"]) == 6
-    assert not set(batch["keys"]) & set(found)
+    assert {problem["shard"] for problem in batch.bad} == {"000000.tar"}
+    assert {problem["source"] for problem in batch.bad} == {"one"}
+    assert sum(key.startswith("two-") for key in batch.keys) == 6
+    assert not set(batch.keys) & set(found)
 
 
 def test_a_source_with_nothing_readable_stops_with_its_name(tmp_path):
@@ -114,17 +114,17 @@ def test_a_source_with_nothing_readable_stops_with_its_name(tmp_path):
 
 def test_tokens_are_padded_to_the_longest_of_the_batch(folder):
     batch = next(iter(loader([folder])))
-    assert batch["tokens"].shape == (6, 20)
+    assert batch.tokens_BL.shape == (6, 20)
     short = CollatePairs(9)(
         [
             {
                 "bad": [],
-                "items": [{"key": "k", "position": 0, "image": batch["images"][0], "tokens": ids, "text_id": 1}],
+                "items": [{"key": "k", "position": 0, "image": batch.images_BCHW[0], "tokens": ids, "text_id": 1}],
             }
             for ids in ([1], [2, 3])
         ]
     )
-    assert short["tokens"].tolist() == [[1, 9], [2, 3]]
+    assert short.tokens_BL.tolist() == [[1, 9], [2, 3]]
 
 
 def test_a_text_is_drawn_from_those_that_are_there():
@@ -136,11 +136,11 @@ def test_a_text_is_drawn_from_those_that_are_there():
 
 
 def test_all_captions_are_drawn_and_no_text_that_is_named_otherwise(folder):
-    drawn = [chr(tokens[0]) for batch in loader([folder], total=40) for tokens in batch["tokens"]]
+    drawn = [chr(tokens[0]) for batch in loader([folder], total=40) for tokens in batch.tokens_BL]
     counts = [drawn.count(first) for first in "f123"]  # "figure ...", "1 figure ...", ...
     assert sum(counts) == len(drawn) == 240
     assert min(counts) > 40
-    other = [chr(tokens[0]) for batch in loader([folder], total=40, seed=1) for tokens in batch["tokens"]]
+    other = [chr(tokens[0]) for batch in loader([folder], total=40, seed=1) for tokens in batch.tokens_BL]
     assert other != drawn
 
 

@@ -1,8 +1,10 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
+from medvlp.data.bag_of_words import BagOfWordsBatch
 from medvlp.training.bag_of_words import SCALE, SIZE_WEIGHT, Words
 from medvlp.training.module import Optimisation
 from tests.assistants import tiny_assistant
@@ -19,26 +21,29 @@ def made(tmp_path_factory):
 
 def batch():
     generator = torch.Generator().manual_seed(0)
-    return {
-        "images": torch.randn(5, 4, 32, generator=generator),  # features of 4 tokens, width 32
-        "owners": torch.tensor([0, 0, 1, 2, 2]),
-        "words": torch.tensor([[1.0, 0, 0, 1], [0, 1, 0, 0], [0, 0, 1, 1]]),
-    }
+    return BagOfWordsBatch(
+        keys=["a", "b", "c"],
+        positions=[0, 1, 2],
+        bad=[],
+        images_N=torch.randn(5, 4, 32, generator=generator),  # features of 4 tokens, width 32
+        sample_index_N=torch.tensor([0, 0, 1, 2, 2]),
+        words_BW=torch.tensor([[1.0, 0, 0, 1], [0, 1, 0, 0], [0, 0, 1, 1]]),
+    )
 
 
 def slow_loss(module, batch):
     """The loss word by word, in float64."""
     projector, table = module.model.model.multi_modal_projector, module.model.get_input_embeddings().weight.double()
-    tokens = projector(batch["images"]).double()
+    tokens = projector(batch.images_N).double()
     usual = math.sqrt(float(table.square().mean()))
     terms = []
     for row in range(3):
-        image = tokens[batch["owners"] == row].mean(dim=(0, 1))
+        image = tokens[batch.sample_index_N == row].mean(dim=(0, 1))
         for place, (word, share) in enumerate(zip([5, 9, 40, 77], [0.5, 0.25, 0.1, 0.4], strict=True)):
             cosine = float(image @ table[word]) / float(image.norm() * table[word].norm())
             logit = SCALE * cosine + math.log(share / (1 - share))
             chance = 1 / (1 + math.exp(-logit))
-            terms.append(-math.log(chance if batch["words"][row, place] else 1 - chance))
+            terms.append(-math.log(chance if batch.words_BW[row, place] else 1 - chance))
     sizes = [math.sqrt(float(token.square().mean())) / usual for token in tokens.flatten(0, 1)]
     return sum(terms) / 12 + SIZE_WEIGHT * sum((size - 1) ** 2 for size in sizes) / 20
 
@@ -51,9 +56,9 @@ def test_pixels_go_through_the_tower(made):
     pixels = torch.randn(5, 3, 32, 32, generator=torch.Generator().manual_seed(1))
     from medvlp.models.llava.model import tower_features
 
-    seen = {**batch(), "images": pixels}
-    known = {**batch(), "images": tower_features(made.model, pixels)}
-    assert torch.equal(made.loss(seen)[0], made.loss(known)[0])
+    from_pixels = replace(batch(), images_N=pixels)
+    from_features = replace(batch(), images_N=tower_features(made.model, pixels))
+    assert torch.equal(made.loss(from_pixels)[0], made.loss(from_features)[0])
 
 
 def test_only_the_projector_learns_and_it_learns_the_words(made):

@@ -173,7 +173,7 @@ def test_real_questions_packed_are_what_they_are_alone(real, packing, weighting)
     loss, expected = alone[weighting]
     assert ours.item() == pytest.approx(loss, rel=1e-6)
     assert furthest(gradients(module.model, ours), expected) < 1e-5
-    assert batch["conversations"] == questions
-    documents = sum(len(set(row.tolist()) - {-1}) for row in batch["documents"])
+    assert batch.conversations == questions
+    documents = sum(len(set(row.tolist()) - {-1}) for row in batch.documents_RL)
     assert documents == (IMAGES if packing == "tree" else questions)
-    assert (len(batch["ids"]) == documents) == (packing == "none")
+    assert (len(batch.ids_RL) == documents) == (packing == "none")

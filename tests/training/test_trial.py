@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from medvlp.data.chat.packing import PackPlan
+from medvlp.data.chat.pack_plan import PackPlan
 from medvlp.data.order import Order, OrderedSource
 from tests.datasets import pairs, write_split
 from tests.models.tiny import tiny_architecture

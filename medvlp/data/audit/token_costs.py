@@ -9,7 +9,7 @@ import numpy as np
 from medvlp.data.chat.encoder import ChatEncoder
 from medvlp.data.chat.examples import Conversations, Examples
 from medvlp.data.chat.lengths import Lengths
-from medvlp.data.chat.packing import PackPlan
+from medvlp.data.chat.pack_plan import PackPlan
 from medvlp.data.order import Order, OrderedSource
 
 LAYOUTS = {"none": (False, False), "sequence": (False, True), "tree": (True, True)}

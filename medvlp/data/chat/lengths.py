@@ -72,7 +72,7 @@ def measure(
 
     Args:
         too_long: "split" at turns, or "drop" the conversation.
-        beginning: tokens that conversations share; see `packing.shared_beginning`.
+        beginning: tokens that conversations share; see `packing.shared_prefix`.
     """
     table: dict[str, list[int]] = {name: [] for name in COLUMNS}
     left_out: list[LeftOut] = []

@@ -1,13 +1,12 @@
 """Several conversations in one sequence, exactly as if each stood alone.
 
-A row of a batch holds documents. A document is one conversation, or all the questions of one image behind one shared
-beginning (the image with what stands before it): a tree whose branches see the beginning and themselves, and whose
-positions go on from it. Masks are made from two numbers a token, its document and its branch.
+A row of a batch holds documents. A document is one conversation, or a prefix tree: all the questions of one image behind
+one shared prefix (the image with what stands before it). Its branches see the prefix and themselves, and their positions
+go on from it. Masks are made from two numbers a token, its document and its branch.
 
 R: rows of a batch; L: tokens of its longest row; T: supervised tokens; M: image tokens; N: images; P: tokens an image.
 """
 
-import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,107 +14,16 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from medvlp.data.batch import Batch, sample_fields
 from medvlp.data.chat.encoder import ChatEncoder, Encoded
-from medvlp.data.chat.examples import Examples
 from medvlp.data.chat.images import Pictures
-from medvlp.data.order import Order
-from medvlp.data.plan import Pack
 from medvlp.shards import Sample
 
 Indices = NDArray[np.int64]
 PADDING = -1
 """The document of tokens that fill up a row."""
-
-
-class PackPlan:
-    """Divides a step's examples evenly by tokens among its batches, and packs each batch's into rows.
-
-    What a step holds, and so its loss, is the same for any number of batches and with packing on or off.
-
-    Args:
-        order: of the examples of all sources.
-        sources: the examples, in the order's sequence.
-        max_length: tokens of a row.
-        packed: let examples share rows; otherwise each has its own.
-        weighting: "token": every supervised token of a step counts the same; "sample": every conversation does.
-    """
-
-    def __init__(
-        self, order: Order, sources: Sequence[Examples], max_length: int, packed: bool, weighting: str
-    ) -> None:
-        self.order, self.max_length, self.packed = order, max_length, packed
-        self.lengths = np.concatenate([source.lengths for source in sources])
-        counts = [source.supervised if weighting == "token" else source.conversations for source in sources]
-        self.counts = np.concatenate(counts)
-
-    def __len__(self) -> int:
-        return len(self.order)
-
-    def epoch(self, number: int) -> Indices:
-        return self.order.epoch(number)
-
-    def longest_step(self, size: int) -> int:
-        numbers = self.epoch(0)
-        lengths = self.lengths[numbers[: len(numbers) // size * size]].reshape(-1, size)
-        return int((lengths.sum(axis=1) if self.packed else lengths.max(axis=1)).argmax())
-
-    def total(self, numbers: Indices) -> float:
-        return float(self.counts[numbers].sum())
-
-    def divide(self, numbers: Indices, batches: int) -> list[list[Pack]]:
-        lengths = self.lengths[numbers].tolist()
-        room = -(-len(numbers) // batches) if not self.packed else len(numbers)
-        longest_first = np.argsort(-self.lengths[numbers], kind="stable").tolist()
-        shares = spread(longest_first, lengths, batches, room)
-        return [self._rows(share, lengths) if self.packed else [(p,) for p in sorted(share)] for share in shares]
-
-    def _rows(self, places: list[int], lengths: list[int]) -> list[Pack]:
-        """The rows with the fewest positions, all being filled up to the longest; of equally few the shortest rows.
-
-        First fit gives a number of rows, from which on up to twice as many are tried, evenly filled.
-        """
-        best = first_fit(places, lengths, self.max_length)
-        fewest = len(best)
-        for count in range(fewest, min(2 * fewest, len(places)) + 1):
-            rows = spread(places, lengths, count, len(places))
-            longest = _longest(rows, lengths)
-            if longest <= self.max_length and count * longest <= len(best) * _longest(best, lengths):
-                best = rows
-        return [tuple(row) for row in best]
-
-
-def spread(places: list[int], lengths: list[int], shares: int, room: int) -> list[list[int]]:
-    """Graham's rule: the longest that is left goes to the share that has least, if it has fewer than `room` places.
-
-    places: longest first.
-    """
-    given: list[list[int]] = [[] for _ in range(shares)]
-    loads = [(0, share) for share in range(shares)]
-    for place in places:
-        load, share = heapq.heappop(loads)
-        given[share].append(place)
-        if len(given[share]) < room:
-            heapq.heappush(loads, (load + lengths[place], share))
-    return given
-
-
-def first_fit(places: list[int], lengths: list[int], max_length: int) -> list[list[int]]:
-    """First fit, longest first (Johnson 1973): at most 11/9 of the fewest rows possible, and one."""
-    rows: list[list[int]] = []
-    space: list[int] = []
-    for place in places:
-        row = next((i for i, left in enumerate(space) if left >= lengths[place]), len(rows))
-        if row == len(rows):
-            rows.append([])
-            space.append(max_length)
-        rows[row].append(place)
-        space[row] -= lengths[place]
-    return rows
-
-
-def _longest(rows: list[list[int]], lengths: list[int]) -> int:
-    return max((sum(lengths[place] for place in row) for row in rows), default=0)
 
 
 @dataclass(frozen=True)
@@ -125,58 +33,84 @@ class Document:
     ids_L: Indices
     positions_L: Indices
     branches_L: Indices
-    """0 for the shared beginning, then 1, 2, ...; all 0 for a conversation of its own."""
-    predictors_T: Indices
-    """Where the token stands whose output predicts a supervised one; it may do so for several branches."""
+    """0 for the shared prefix, then 1, 2, ...; all 0 for a conversation that shares nothing."""
+    logit_positions_T: Indices
+    """Of the token whose output predicts a supervised one; it may do so for several branches."""
     targets_T: Indices
     conversation_T: Indices
-    slots_M: Indices
-    """Where image tokens stand."""
-    features_M: Indices
-    """Which of the images' tokens, counted through all of them, belongs there."""
+    image_token_positions_M: Indices
+    feature_indices_M: Indices
+    """Which of the images' features, counted through all of them, an image token stands for."""
 
 
-def shared_beginning(conversations: Sequence[Encoded]) -> int:
+def shared_prefix(conversations: Sequence[Encoded]) -> int:
     """Tokens that all have in common, up to the first supervised one of any; 0 for a single conversation."""
     if len(conversations) < 2:
         return 0
     first = conversations[0]
-    common = min(int(np.argmax(one.supervised)) for one in conversations)
-    for other in conversations[1:]:
-        differing = np.flatnonzero(first.ids[:common] != other.ids[:common])
-        common = int(differing[0]) if len(differing) else common
-    return common
+    length = min(int(np.argmax(conversation.supervised)) for conversation in conversations)
+    for conversation in conversations[1:]:
+        differences = np.flatnonzero(first.ids[:length] != conversation.ids[:length])
+        length = int(differences[0]) if len(differences) else length
+    return length
 
 
 def lay_out(conversations: Sequence[Encoded], image_id: int) -> Document:
-    """One document; with several conversations, a tree."""
-    shared = shared_beginning(conversations)
-    first = conversations[0]
-    alone = len(conversations) == 1
-    ids, positions, branches = [first.ids[:shared]], [np.arange(shared)], [np.zeros(shared, np.int64)]
-    predictors, targets, owners = [], [], []
-    slots, features = (
-        [np.flatnonzero(first.ids[:shared] == image_id)],
-        [np.arange((first.ids[:shared] == image_id).sum())],
-    )
-    begin = shared
-    for number, one in enumerate(conversations):
-        length = len(one.ids)
-        ids.append(one.ids[shared:])
-        positions.append(np.arange(shared, length))
-        branches.append(np.full(length - shared, 0 if alone else number + 1))
-        supervised = np.flatnonzero(one.supervised)
-        before = supervised - 1
-        predictors.append(np.where(before < shared, before, before - shared + begin))
-        targets.append(one.ids[supervised])
-        owners.append(np.full(len(supervised), number))
-        is_image = one.ids == image_id
-        tail = np.flatnonzero(is_image[shared:])
-        slots.append(tail + begin)
-        features.append(np.arange(len(tail)) + int(is_image[:shared].sum()))
-        begin += length - shared
-    joined = (ids, positions, branches, predictors, targets, owners, slots, features)
-    return Document(*(np.concatenate(arrays).astype(np.int64) for arrays in joined))
+    """One document; of several conversations, a prefix tree."""
+    prefix = shared_prefix(conversations)
+    is_tree = len(conversations) > 1
+    first = conversations[0].ids[:prefix]
+    prefix_images = np.flatnonzero(first == image_id)
+    ids, positions, branches = [first], [np.arange(prefix)], [np.zeros(prefix, np.int64)]
+    logit_positions, targets, conversation_T = [], [], []
+    image_positions, feature_indices = [prefix_images], [np.arange(len(prefix_images))]
+    begin = prefix
+    for number, conversation in enumerate(conversations):
+        suffix = conversation.ids[prefix:]
+        ids.append(suffix)
+        positions.append(np.arange(prefix, prefix + len(suffix)))
+        branches.append(np.full(len(suffix), number + 1 if is_tree else 0))
+        supervised = np.flatnonzero(conversation.supervised)
+        previous = supervised - 1
+        logit_positions.append(np.where(previous < prefix, previous, previous - prefix + begin))
+        targets.append(conversation.ids[supervised])
+        conversation_T.append(np.full(len(supervised), number))
+        suffix_images = np.flatnonzero(suffix == image_id)
+        image_positions.append(suffix_images + begin)
+        feature_indices.append(np.arange(len(suffix_images)) + len(prefix_images))
+        begin += len(suffix)
+    columns = (ids, positions, branches, logit_positions, targets, conversation_T, image_positions, feature_indices)
+    return Document(*(np.concatenate(arrays).astype(np.int64) for arrays in columns))
+
+
+@dataclass(kw_only=True)
+class PackedBatch(Batch):
+    """Rows of packed conversations, with the images that they are about."""
+
+    ids_RL: Tensor
+    """int64."""
+    token_positions_RL: Tensor
+    """int64, of each token in its conversation."""
+    documents_RL: Tensor
+    """int64, `PADDING` for tokens that fill up a row."""
+    branches_RL: Tensor
+    """int64, as in `Document`."""
+    is_causal: bool
+    """A causal mask alone keeps all apart: each row is one conversation."""
+    logit_positions_T: Tensor
+    """int64, positions in the flattened (R·L)."""
+    targets_T: Tensor
+    """int64."""
+    weights_T: Tensor
+    """float32; their sum over all batches of a step is 1."""
+    images_N: Tensor | None
+    """float32 pixels (N, 3, S, S), or features (N, P, D); None where the batch has no image."""
+    image_token_positions_M: Tensor
+    """int64, positions in the flattened (R·L)."""
+    feature_indices_M: Tensor
+    """int64, positions in the flattened (N·P)."""
+    conversations: int
+    """How many the rows hold."""
 
 
 @dataclass
@@ -203,17 +137,9 @@ class CollateConversations:
         pad_id: fills up rows.
         image_id: the image token.
         image_tokens: P.
-        tree: lay a sample's conversations out behind one beginning; otherwise one after the other.
+        tree: lay a sample's conversations out as a prefix tree; otherwise one after the other.
         weighting: see `PackPlan`.
         flat: one row without padding, for attention that takes lengths of documents and no mask.
-
-    Returns: {"keys", "positions", "bad"} and
-        ids, token_positions, documents, branches: int64 (R, L);
-        plain: whether a causal mask alone keeps all apart (each row one conversation);
-        predictors, targets: int64 (T,), predictors as places in the flattened (R·L); weights: float32 (T,), whose sum
-        over all batches of a step is 1;
-        images: float32 (N, 3, S, S) or (N, P, D), None where the batch has none;
-        slots, features: int64 (M,), places in the flattened (R·L) and in the flattened (N·P).
     """
 
     pad_id: int
@@ -223,61 +149,58 @@ class CollateConversations:
     weighting: str
     flat: bool = False
 
-    def __call__(self, units: list[dict[str, Any]]) -> dict[str, Any]:
+    def __call__(self, units: list[dict[str, Any]]) -> PackedBatch:
         items = [item for unit in units for item in unit["items"]]
-        total = units[0]["total"]
         rows: list[list[tuple[Document, int]]] = []
-        images: list[torch.Tensor] = []
+        first_image = 0
         for unit in units:
             rows += [] if self.flat and rows else [[]]
             for item in unit["items"]:
-                first_image = sum(map(len, images))
-                images += [item["images"]] if len(item["images"]) else []
                 groups = [item["conversations"]] if self.tree else [[one] for one in item["conversations"]]
                 rows[-1] += [(lay_out(group, self.image_id), first_image) for group in groups]
-        found = [group for group in images if len(group)]
-        return {
-            "keys": [item["key"] for item in items],
-            "positions": [item["position"] for item in items],
-            "bad": [problem for unit in units for problem in unit["bad"]],
-            "conversations": sum(len(item["conversations"]) for item in items),
-            "images": torch.cat(found) if found else None,
-            **self._tensors(rows, total),
-        }
+                first_image += len(item["images"])
+        images = [item["images"] for item in items if len(item["images"])]
+        return PackedBatch(
+            **sample_fields(units),
+            **self._tensors(rows, units[0]["total"]),
+            images_N=torch.cat(images) if images else None,
+            conversations=sum(len(item["conversations"]) for item in items),
+        )
 
     def _tensors(self, rows: list[list[tuple[Document, int]]], total: float) -> dict[str, Any]:
         longest = max(1, *(sum(len(document.ids_L) for document, _ in row) for row in rows))
         shape = (len(rows), longest)
-        ids, documents = np.full(shape, self.pad_id), np.full(shape, PADDING)
-        positions, branches = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
-        tokens: dict[str, list[Indices]] = {name: [np.empty(0, np.int64)] for name in ("p", "t", "s", "f")}
+        ids_RL, documents_RL = np.full(shape, self.pad_id), np.full(shape, PADDING)
+        positions_RL, branches_RL = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
+        empty = np.empty(0, np.int64)
+        logit_positions, targets, image_positions, feature_indices = [empty], [empty], [empty], [empty]
         weights: list[NDArray[np.float64]] = [np.empty(0)]
         for number, row in enumerate(rows):
             begin = 0
             for order, (document, first_image) in enumerate(row):
-                here = slice(begin, begin + len(document.ids_L))
-                ids[number, here], positions[number, here] = document.ids_L, document.positions_L
-                branches[number, here], documents[number, here] = document.branches_L, order
+                span = slice(begin, begin + len(document.ids_L))
+                ids_RL[number, span], positions_RL[number, span] = document.ids_L, document.positions_L
+                branches_RL[number, span], documents_RL[number, span] = document.branches_L, order
                 offset = number * longest + begin
-                tokens["p"].append(document.predictors_T + offset)
-                tokens["t"].append(document.targets_T)
-                tokens["s"].append(document.slots_M + offset)
-                tokens["f"].append(document.features_M + first_image * self.image_tokens)
+                logit_positions.append(document.logit_positions_T + offset)
+                targets.append(document.targets_T)
+                image_positions.append(document.image_token_positions_M + offset)
+                feature_indices.append(document.feature_indices_M + first_image * self.image_tokens)
                 weights.append(self._weights(document) / total)
-                begin = here.stop
-            positions[number, begin:] = np.arange(longest - begin) + (positions[number, begin - 1] + 1 if begin else 0)
-        joined = {name: torch.from_numpy(np.concatenate(arrays)) for name, arrays in tokens.items()}
+                begin = span.stop
+            next_position = positions_RL[number, begin - 1] + 1 if begin else 0
+            positions_RL[number, begin:] = np.arange(longest - begin) + next_position
         return {
-            "ids": torch.from_numpy(ids),
-            "token_positions": torch.from_numpy(positions),
-            "documents": torch.from_numpy(documents),
-            "branches": torch.from_numpy(branches),
-            "plain": all(len(row) <= 1 for row in rows) and not branches.any(),
-            "predictors": joined["p"],
-            "targets": joined["t"],
-            "weights": torch.from_numpy(np.concatenate(weights)).float(),
-            "slots": joined["s"],
-            "features": joined["f"],
+            "ids_RL": torch.from_numpy(ids_RL),
+            "token_positions_RL": torch.from_numpy(positions_RL),
+            "documents_RL": torch.from_numpy(documents_RL),
+            "branches_RL": torch.from_numpy(branches_RL),
+            "is_causal": all(len(row) <= 1 for row in rows) and not branches_RL.any(),
+            "logit_positions_T": torch.from_numpy(np.concatenate(logit_positions)),
+            "targets_T": torch.from_numpy(np.concatenate(targets)),
+            "weights_T": torch.from_numpy(np.concatenate(weights)).float(),
+            "image_token_positions_M": torch.from_numpy(np.concatenate(image_positions)),
+            "feature_indices_M": torch.from_numpy(np.concatenate(feature_indices)),
         }
 
     def _weights(self, document: Document) -> NDArray[np.float64]:

@@ -14,7 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from medvlp.models.llava.model import Assistant, sliding_window, tower_features
+from medvlp.models.llava.language import sliding_window
+from medvlp.models.llava.model import Assistant, tower_features
 
 Ids = NDArray[np.int64]
 Job = tuple[Ids, Tensor]

@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib.util
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -187,3 +188,12 @@ def _restore_split(tokenizer: Any, path: str) -> None:
             f"{path} splits text in a way ({name!r}) that transformers does not know, so that its tokens would be wrong; "
             "put the tokenizer's own tokenizer.json and tokenizer_config.json beside it"
         )
+
+
+def sliding_window(model: Any) -> int | None:
+    """Tokens that the language model's attention reaches back, where that is limited."""
+    config = model.config.text_config
+    kinds: Iterable[str] = getattr(config, "layer_types", None) or ()
+    limited = any("full" not in kind for kind in kinds) if kinds else getattr(config, "use_sliding_window", True)
+    window = getattr(config, "sliding_window", None)
+    return int(window) if limited and window else None

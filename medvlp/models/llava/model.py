@@ -1,12 +1,12 @@
 """An assistant: transformers' own Llava (or FastVlm, for convolutional towers), put together from a tower and a language
 model.
 
-R: rows; L: tokens of a row; N: images; P: tokens an image; D: width of the language model; S: side of an image.
+N: images; P: tokens an image; S: side of an image.
 """
 
 import json
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -256,68 +256,3 @@ def tower_features(model: Any, pixels_N3SS: Tensor) -> Tensor:
     states = tower(pixels_N3SS, output_hidden_states=True).hidden_states
     chosen = states[layer] if isinstance(layer, int) else torch.cat([states[i] for i in layer], dim=-1)
     return chosen[:, 1:] if config.vision_feature_select_strategy == "default" else chosen
-
-
-def last_hidden(model: Any, batch: dict[str, Any], features_NPD: Tensor | None) -> Tensor:
-    """(R, L, D): the language model's last hidden states of a batch of packed conversations.
-
-    Args:
-        batch: as `CollateConversations` gives it.
-        features_NPD: projected image features, None where the batch has no image.
-    """
-    embeds_RLD = model.get_input_embeddings()(batch["ids"])
-    if features_NPD is not None:
-        # index_select: the backward of indexing by [...] adds in any order on several threads, and bits would differ
-        chosen_MD = features_NPD.flatten(0, 1).index_select(0, batch["features"]).to(embeds_RLD.dtype)
-        embeds_RLD = embeds_RLD.flatten(0, 1).index_copy(0, batch["slots"], chosen_MD).view(embeds_RLD.shape)
-    output = model.model.language_model(
-        inputs_embeds=embeds_RLD,
-        attention_mask=attention_mask(model, batch),
-        position_ids=batch["token_positions"],
-        use_cache=False,
-    )
-    return output.last_hidden_state
-
-
-def attention_mask(model: Any, batch: dict[str, Any]) -> Any:
-    """What keeps documents and branches apart, in the form that the model's attention takes.
-
-    None where causality does it alone: rows of one conversation each (padding comes last), and flash attention, which
-    reads the lengths of documents off the restarting positions of its one row.
-    """
-    attention = model.config.text_config._attn_implementation
-    if batch["plain"] or "flash" in attention:
-        return None
-    documents_RL, branches_RL = batch["documents"], batch["branches"]
-    rows, length = documents_RL.shape
-    if attention == "flex_attention":
-        from torch.nn.attention.flex_attention import create_block_mask
-
-        def visible(row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
-            branch = branches_RL[row, key]
-            inside = (branch == 0) | (branch == branches_RL[row, query])
-            return (documents_RL[row, query] == documents_RL[row, key]) & inside & (key <= query)
-
-        return create_block_mask(visible, rows, None, length, length, device=documents_RL.device)
-    visible_R1LL = visible_tokens(documents_RL, branches_RL)
-    if attention == "eager":  # adds its mask to the scores, whatever the mask's type
-        dtype = model.lm_head.weight.dtype
-        return torch.zeros_like(visible_R1LL, dtype=dtype).masked_fill(~visible_R1LL, torch.finfo(dtype).min)
-    return visible_R1LL
-
-
-def visible_tokens(documents_RL: Tensor, branches_RL: Tensor) -> Tensor:
-    """(R, 1, L, L), query before key: a token sees what came before it in its document, of the beginning and of its own
-    branch. Every token sees itself, padding too, so that no row of a softmax is empty."""
-    same_RLL = documents_RL[:, :, None] == documents_RL[:, None, :]
-    inside_RLL = (branches_RL[:, None, :] == 0) | (branches_RL[:, :, None] == branches_RL[:, None, :])
-    return (same_RLL & inside_RLL).tril()[:, None]
-
-
-def sliding_window(model: Any) -> int | None:
-    """Tokens that the language model's attention reaches back, where that is limited."""
-    config = model.config.text_config
-    kinds: Iterable[str] = getattr(config, "layer_types", None) or ()
-    limited = any("full" not in kind for kind in kinds) if kinds else getattr(config, "use_sliding_window", True)
-    window = getattr(config, "sliding_window", None)
-    return int(window) if limited and window else None

@@ -12,7 +12,8 @@ from medvlp.data.audit.token_costs import LAYOUTS, Measured, epoch_tokens
 from medvlp.data.chat.encoder import ChatEncoder
 from medvlp.data.chat.examples import Examples
 from medvlp.data.chat.lengths import measure
-from medvlp.data.chat.packing import CollateConversations, PackPlan, PrepareConversations, shared_beginning
+from medvlp.data.chat.pack_plan import PackPlan
+from medvlp.data.chat.packing import CollateConversations, PrepareConversations, shared_prefix
 from medvlp.data.chat.templates import chat_template
 from medvlp.data.dataset import Units
 from medvlp.data.order import Order, OrderedSource
@@ -317,7 +318,7 @@ def test_tokens_of_an_epoch_are_those_that_batches_hold(tmp_path, packing, size,
     sources = []
     for name, count, images in (("one", 13, 1), ("more", 9, 2)):
         dataset = ShardDataset(write_split(tmp_path / name, vqa_samples(count, images=images, source=name)))
-        sources.append(Measured(name, 1.0, dataset, measure(dataset, chat, 160, "split", shared_beginning)))
+        sources.append(Measured(name, 1.0, dataset, measure(dataset, chat, 160, "split", shared_prefix)))
     counted = epoch_tokens(sources, chat, 160, packing, size, accumulate, seed=3)
 
     grouped, packed = LAYOUTS[packing]
@@ -338,7 +339,7 @@ def test_tokens_of_an_epoch_are_those_that_batches_hold(tmp_path, packing, size,
 
 def test_summary_of_lengths(tmp_path):
     dataset = ShardDataset(write_split(tmp_path / "train", vqa_samples(4, questions=2)))
-    lengths = measure(dataset, encoder(4), 200, "split", shared_beginning)
+    lengths = measure(dataset, encoder(4), 200, "split", shared_prefix)
     summary = Measured("made", 1.0, dataset, lengths).summary()
     assert summary["conversations"] == 6
     assert summary["split"] == 0
@@ -347,7 +348,7 @@ def test_summary_of_lengths(tmp_path):
     assert summary["supervised_median"] == np.median(lengths.supervised)
     assert summary["supervised_share"] == pytest.approx(sum(lengths.supervised) / sum(lengths.tokens))
     dialogue = int(lengths.tokens[0])  # the only conversation of two questions
-    short = measure(dataset, encoder(4), dialogue - 1, "split", shared_beginning)
+    short = measure(dataset, encoder(4), dialogue - 1, "split", shared_prefix)
     assert Measured("made", 1.0, dataset, short).summary()["split"] == 1
-    nothing = measure(dataset, encoder(4), 8, "drop", shared_beginning)
+    nothing = measure(dataset, encoder(4), 8, "drop", shared_prefix)
     assert Measured("made", 1.0, dataset, nothing).summary() == {}

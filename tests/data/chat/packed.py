@@ -7,7 +7,7 @@ import torch
 from hypothesis import strategies as st
 
 from medvlp.data.chat.encoder import Encoded
-from medvlp.data.chat.packing import CollateConversations
+from medvlp.data.chat.packing import CollateConversations, PackedBatch
 
 IMAGE_ID, PAD_ID, WORDS = 50, 51, 50
 P = 4
@@ -62,7 +62,7 @@ def rows_of(most_rows: int = 3, most_items: int = 3, **options: int) -> st.Searc
 
 def collate(
     rows: list[list[Item]], tree: bool, weighting: str = "token", flat: bool = False, total: float | None = None
-) -> dict[str, Any]:
+) -> PackedBatch:
     """The batch of these rows."""
     units, position = [], 0
     supervised = sum(int(one.supervised.sum()) for row in rows for item in row for one in item["conversations"])

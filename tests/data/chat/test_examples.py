@@ -13,7 +13,7 @@ from medvlp.data.chat.encoder import ChatEncoder, split_long
 from medvlp.data.chat.examples import Asked, Examples
 from medvlp.data.chat.images import Processed
 from medvlp.data.chat.lengths import COLUMNS, LeftOut, measure, measured
-from medvlp.data.chat.packing import lay_out, shared_beginning
+from medvlp.data.chat.packing import lay_out, shared_prefix
 from medvlp.data.chat.templates import chat_template
 from medvlp.shards import BadSample, Conversation, Sample, ShardDataset, ShardError, Turn
 from tests.assistants import vqa_samples
@@ -36,7 +36,7 @@ def dataset(tmp_path_factory):
 
 
 def lengths_of(dataset, encoder, max_length=500, too_long="split"):
-    return measure(dataset, encoder, max_length, too_long, shared_beginning)
+    return measure(dataset, encoder, max_length, too_long, shared_prefix)
 
 
 def equal(one, other):
@@ -53,7 +53,7 @@ def test_lengths_are_those_of_the_encoded_conversations(dataset, encoder):
     for row in range(len(dataset)):
         sample = dataset.read(row)
         whole = [encoder.encode(one.turns, 1) for one in sample.conversations]
-        shared = shared_beginning(whole)
+        shared = shared_prefix(whole)
         expected += [(row, i, -1, len(one.ids), one.supervised.sum(), shared) for i, one in enumerate(whole)]
         assert shared >= TOKENS + 3 or len(whole) == 1  # <|im_start|>, the role, and the image
     assert list(zip(*(getattr(lengths, name) for name in COLUMNS), strict=True)) == expected
@@ -91,7 +91,7 @@ def encodings(folder, encoder, **options):
 
 
 def keep(folder, encoder, max_length=500, too_long="split", identity="a"):
-    return measured(ShardDataset(folder), encoder, max_length, too_long, shared_beginning, identity)
+    return measured(ShardDataset(folder), encoder, max_length, too_long, shared_prefix, identity)
 
 
 def kept(folder):
@@ -363,7 +363,7 @@ def test_another_question_is_other_data(tmp_path, encoder):
     one, other = Asked(shards, ["caption"], QUESTIONS), Asked(shards, ["caption"], [*QUESTIONS, "Why?"])
     assert len({shards.manifest_hash, one.manifest_hash, other.manifest_hash}) == 3
     for data in (one, other):
-        measured(data, encoder, 500, "split", shared_beginning, "a")
+        measured(data, encoder, 500, "split", shared_prefix, "a")
     assert len(kept(tmp_path / "train")) == 2
 
 

@@ -9,10 +9,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medvlp.data.chat.packing import PackPlan, first_fit, lay_out, shared_beginning
+from medvlp.data.chat.pack_plan import PackPlan, first_fit
+from medvlp.data.chat.packing import lay_out, shared_prefix
 from medvlp.data.order import Order, OrderedSource
 from medvlp.data.plan import Schedule
-from medvlp.models.llava.model import visible_tokens
+from medvlp.models.llava.packed import visible_tokens
 from tests.data.chat.packed import IMAGE_ID, PAD_ID, P, collate, encoded, items, rows_of
 
 
@@ -28,7 +29,7 @@ from tests.data.chat.packed import IMAGE_ID, PAD_ID, P, collate, encoded, items,
     ],
 )
 def test_what_conversations_share(conversations, expected):
-    assert shared_beginning([encoded(*runs) for runs in conversations]) == expected
+    assert shared_prefix([encoded(*runs) for runs in conversations]) == expected
 
 
 def test_a_tree_by_hand():
@@ -39,23 +40,23 @@ def test_a_tree_by_hand():
     assert made.ids_L.tolist() == [7, 50, 50, 50, 50, 1, 2, 3, 4, 5, 6, 8]
     assert made.positions_L.tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 8, 6, 7, 8]
     assert made.branches_L.tolist() == [0] * 6 + [1] * 3 + [2] * 3
-    assert made.predictors_T.tolist() == [6, 7, 5, 10]  # 5 is the shared beginning's last
+    assert made.logit_positions_T.tolist() == [6, 7, 5, 10]  # 5 is the shared prefix's last
     assert made.targets_T.tolist() == [3, 4, 5, 8]
     assert made.conversation_T.tolist() == [0, 0, 1, 1]
-    assert made.slots_M.tolist() == [1, 2, 3, 4]
-    assert made.features_M.tolist() == [0, 1, 2, 3]
+    assert made.image_token_positions_M.tolist() == [1, 2, 3, 4]
+    assert made.feature_indices_M.tolist() == [0, 1, 2, 3]
 
 
 def contexts_of(batch):
     """(ids that its predictor sees, image features among them, target, weight) for every supervised token."""
-    visible_RLL = visible_tokens(batch["documents"], batch["branches"])[:, 0]
-    ids_RL, length = batch["ids"], batch["ids"].shape[1]
-    feature_at = dict(zip(batch["slots"].tolist(), batch["features"].tolist(), strict=True))
+    visible_RLL = visible_tokens(batch.documents_RL, batch.branches_RL)[:, 0]
+    ids_RL, length = batch.ids_RL, batch.ids_RL.shape[1]
+    feature_at = dict(zip(batch.image_token_positions_M.tolist(), batch.feature_indices_M.tolist(), strict=True))
     found = []
-    for place, target, weight in zip(batch["predictors"], batch["targets"], batch["weights"], strict=True):
+    for place, target, weight in zip(batch.logit_positions_T, batch.targets_T, batch.weights_T, strict=True):
         row, column = divmod(int(place), length)
         seen = visible_RLL[row, column].nonzero()[:, 0]
-        positions = batch["token_positions"][row, seen].tolist()
+        positions = batch.token_positions_RL[row, seen].tolist()
         assert positions == list(range(len(seen)))
         features = [feature_at[row * length + int(i)] for i in seen if int(ids_RL[row, i]) == IMAGE_ID]
         found.append((tuple(ids_RL[row, seen].tolist()), tuple(features), int(target), round(float(weight), 6)))
@@ -88,7 +89,7 @@ def test_every_answer_is_predicted_from_its_own_conversation(rows, tree, weighti
 @given(rows_of(most_rows=2), st.booleans())
 def test_the_mask_is_that_of_a_slow_reference(rows, tree):
     batch = collate(rows, tree)
-    visible_RLL = visible_tokens(batch["documents"], batch["branches"])[:, 0]
+    visible_RLL = visible_tokens(batch.documents_RL, batch.branches_RL)[:, 0]
     for row, visible_LL in enumerate(visible_RLL):
         owners = owners_of(rows[row], tree, visible_LL.shape[0])
         for query, key in product(range(len(owners)), repeat=2):
@@ -103,7 +104,7 @@ def owners_of(row, tree, length):
     for i, item in enumerate(row):
         groups = [item["conversations"]] if tree else [[one] for one in item["conversations"]]
         for j, group in enumerate(groups):
-            shared = shared_beginning(group)
+            shared = shared_prefix(group)
             names = [(i, j, k) for k in range(len(group))]
             owners += [set(names)] * shared
             for name, one in zip(names, group, strict=True):
@@ -116,12 +117,12 @@ def owners_of(row, tree, length):
 def test_padding_fills_up_rows_and_counts_on(rows, tree):
     batch = collate(rows, tree)
     for row in range(len(rows)):
-        padding = batch["documents"][row] == -1
+        padding = batch.documents_RL[row] == -1
         length = int((~padding).sum())
         assert padding.tolist() == [False] * length + [True] * (padding.shape[0] - length)
-        assert (batch["ids"][row, length:] == PAD_ID).all()
-        assert (batch["token_positions"][row, length:].diff() == 1).all()
-    assert (batch["documents"] != -1).any(dim=0).all()  # no longer than the longest row
+        assert (batch.ids_RL[row, length:] == PAD_ID).all()
+        assert (batch.token_positions_RL[row, length:].diff() == 1).all()
+    assert (batch.documents_RL != -1).any(dim=0).all()  # no longer than the longest row
 
 
 @settings(deadline=None, max_examples=25)
@@ -129,8 +130,8 @@ def test_padding_fills_up_rows_and_counts_on(rows, tree):
 def test_flat_is_one_row_without_padding_whose_positions_restart(rows):
     batch = collate(rows, tree=False, flat=True)
     lengths = [len(one.ids) for row in rows for item in row for one in item["conversations"]]
-    assert batch["ids"].shape == (1, sum(lengths))
-    assert batch["token_positions"][0].tolist() == [place for length in lengths for place in range(length)]
+    assert batch.ids_RL.shape == (1, sum(lengths))
+    assert batch.token_positions_RL[0].tolist() == [place for length in lengths for place in range(length)]
     assert contexts_of(batch) == expected_contexts(rows, "token")
 
 
@@ -143,19 +144,29 @@ def test_conversations_without_a_common_beginning_are_branches_all_the_same():
 def test_a_row_of_one_conversation_needs_no_mask():
     one = {"conversations": [encoded(([1], False), ([2], True))], "images": torch.empty(0)}
     two = {"conversations": [*one["conversations"], *one["conversations"]], "images": torch.empty(0)}
-    assert collate([[one], [one]], tree=True)["plain"]
-    assert collate([[one], [one]], tree=False)["plain"]
-    assert not collate([[one], [two]], tree=True)["plain"]
-    assert not collate([[one], [two]], tree=False)["plain"]
-    assert not collate([[one, one]], tree=True)["plain"]
+    assert collate([[one], [one]], tree=True).is_causal
+    assert collate([[one], [one]], tree=False).is_causal
+    assert not collate([[one], [two]], tree=True).is_causal
+    assert not collate([[one], [two]], tree=False).is_causal
+    assert not collate([[one, one]], tree=True).is_causal
 
 
 @pytest.mark.parametrize("rows", [0, 1, 3])
 def test_a_batch_whose_samples_are_all_bad_is_empty_not_an_error(rows):
     batch = collate([[] for _ in range(max(rows, 1))], tree=True, total=5.0)
-    assert batch["ids"].shape == (max(rows, 1), 1)
-    assert batch["images"] is None
-    assert [len(batch[name]) for name in ("predictors", "targets", "weights", "slots", "features", "keys")] == [0] * 6
+    assert batch.ids_RL.shape == (max(rows, 1), 1)
+    assert batch.images_N is None
+    assert [
+        len(getattr(batch, name))
+        for name in (
+            "logit_positions_T",
+            "targets_T",
+            "weights_T",
+            "image_token_positions_M",
+            "feature_indices_M",
+            "keys",
+        )
+    ] == [0] * 6
 
 
 @settings(deadline=None, max_examples=30)
@@ -166,7 +177,7 @@ def test_weights_of_all_batches_of_a_step_sum_to_one(samples, batches, tree, wei
     everything = [one for item in samples for one in item["conversations"]]
     total = sum(int(one.supervised.sum()) for one in everything) if weighting == "token" else len(everything)
     parts = [samples[i::batches] for i in range(batches)]
-    weights = [collate([[item] for item in part], tree, weighting, total=total)["weights"] for part in parts if part]
+    weights = [collate([[item] for item in part], tree, weighting, total=total).weights_T for part in parts if part]
     assert float(torch.cat(weights).double().sum()) == pytest.approx(1, rel=1e-6)
 
 
@@ -304,7 +315,7 @@ def test_the_random_conversations_are_of_the_kinds_that_matter():
     @given(items())
     def look(item):
         conversations = item["conversations"]
-        shared = shared_beginning(conversations)
+        shared = shared_prefix(conversations)
         kinds.add(f"{min(len(item['images']), 2)} images")
         if len(conversations) > 1:
             first = conversations[0]

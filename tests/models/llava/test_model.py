@@ -10,8 +10,9 @@ import torch
 from hypothesis import HealthCheck, Phase, given, settings
 from PIL import Image
 
-from medvlp.models.llava.language import load_language
-from medvlp.models.llava.model import add_lora, assemble, from_card, last_hidden, sliding_window, tower_features
+from medvlp.models.llava.language import load_language, sliding_window
+from medvlp.models.llava.model import add_lora, assemble, from_card, tower_features
+from medvlp.models.llava.packed import last_hidden
 from medvlp.models.llava.tower import Reduce, load_tower
 from medvlp.models.parts import part_of
 from medvlp.models.weights import WeightsError
@@ -42,7 +43,7 @@ def assistant(request, folder):
 def logits_of(model, batch):
     """(R·L, V), as training sees them."""
     features = (
-        None if batch["images"] is None else model.model.multi_modal_projector(tower_features(model, batch["images"]))
+        None if batch.images_N is None else model.model.multi_modal_projector(tower_features(model, batch.images_N))
     )
     with torch.no_grad():
         return model.lm_head(last_hidden(model, batch, features)).flatten(0, 1)
@@ -94,7 +95,7 @@ def test_logits_are_those_of_the_stock_model(assistant, tree):
     model = assistant.model
     rows = [[item(model, ONE, OTHER, LAST), item(model, LAST, seed=1)], [item(model, OTHER, seed=2)]]
     batch = collate(rows, tree)
-    ours = logits_of(model, batch)[batch["predictors"]]
+    ours = logits_of(model, batch)[batch.logit_positions_T]
     theirs = []
     for one in (one for row in rows for one in row):
         for conversation in one["conversations"]:
@@ -130,7 +131,7 @@ def test_a_change_in_one_conversation_leaves_all_others_as_they_are(assistant, t
 def by_conversation(model, rows, tree):
     """(item's key, conversation) → logits that predict its answers."""
     batch = collate(rows, tree)
-    logits = logits_of(model, batch)[batch["predictors"]]
+    logits = logits_of(model, batch)[batch.logit_positions_T]
     found, begin = {}, 0
     for number, one in enumerate(one for row in rows for one in row):
         for which, conversation in enumerate(one["conversations"]):
@@ -149,7 +150,7 @@ def test_eager_attention_sees_what_sdpa_sees(eager_and_sdpa, rows):
         one["images"] = pixels(sdpa, len(one["images"])) if len(one["images"]) else one["images"]
     for tree in (False, True):
         batch = collate(rows, tree)
-        real = (batch["documents"] != -1).flatten()
+        real = (batch.documents_RL != -1).flatten()
         ours, theirs = logits_of(eager, batch)[real], logits_of(sdpa, batch)[real]
         assert torch.allclose(ours, theirs, rtol=1e-4, atol=1e-5)
 
@@ -175,7 +176,7 @@ def test_flex_attention_sees_what_sdpa_sees(folder, tree):
     flex, sdpa = (assistant_with(folder, attention) for attention in ("flex_attention", "sdpa"))
     rows = [[item(sdpa, ONE, OTHER, LAST), item(sdpa, LAST, seed=1)], [item(sdpa, OTHER, seed=2)]]
     batch = collate(rows, tree)
-    real = (batch["documents"] != -1).flatten()
+    real = (batch.documents_RL != -1).flatten()
     assert torch.allclose(logits_of(flex, batch)[real], logits_of(sdpa, batch)[real], rtol=1e-4, atol=1e-5)
 
 
@@ -240,7 +241,7 @@ def test_whatever_learns_has_a_gradient(assistant):
     """DDP waits for all of them."""
     model = assistant.model
     batch = collate([[item(model, ONE, OTHER)]], tree=True)
-    features = model.model.multi_modal_projector(tower_features(model, batch["images"]))
+    features = model.model.multi_modal_projector(tower_features(model, batch.images_N))
     loss = model.lm_head(last_hidden(model, batch, features)).sum()
     learning = [p for p in model.parameters() if p.requires_grad]
     gradients = torch.autograd.grad(loss, learning, allow_unused=True)
@@ -270,7 +271,7 @@ def test_gradient_checkpointing_changes_nothing(folder):
     batch = collate([[item(model, ONE, OTHER, LAST)]], tree=True)
     found = []
     for _ in range(2):
-        features = model.model.multi_modal_projector(tower_features(model, batch["images"]))
+        features = model.model.multi_modal_projector(tower_features(model, batch.images_N))
         hidden = last_hidden(model, batch, features)
         learning = [p for p in model.parameters() if p.requires_grad]
         found.append([hidden, *torch.autograd.grad(hidden.square().sum(), learning, allow_unused=True)])

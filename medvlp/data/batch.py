@@ -1,0 +1,39 @@
+"""What the batches of all objectives have in common."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, Self
+
+from torch import Tensor
+
+
+@dataclass(kw_only=True)
+class Batch:
+    """The samples of one forward pass of a rank; a subclass adds their tensors.
+
+    Lightning moves the tensors of a dataclass to the device, as it does those of a dict.
+    """
+
+    keys: list[str]
+    """Of the samples."""
+    positions: list[int]
+    """Of the samples, in the epoch's global order."""
+    bad: list[dict[str, Any]]
+    """Samples that could not be read, as `Units` names them."""
+
+    def pin_memory(self) -> Self:
+        """The batch with its tensors in pinned memory; torch's loader looks for this method, and into no dataclass."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(
+            self, **{name: value.pin_memory() for name, value in values.items() if isinstance(value, Tensor)}
+        )
+
+
+def sample_fields(units: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
+    """`Batch`'s own fields, of what `Units` has read."""
+    items = [item for unit in units for item in unit["items"]]
+    return {
+        "keys": [item["key"] for item in items],
+        "positions": [item["position"] for item in items],
+        "bad": [problem for unit in units for problem in unit["bad"]],
+    }
