@@ -33,7 +33,8 @@ from torch import Tensor
 from benchmarks.instruct_ways import BATCH, MAX_LENGTH, Batches, Questions, packs, padded_batches, train, ways
 from benchmarks.measure import interleaved, report
 from data_prep.conversations.questions import QuestionFolder
-from data_prep.source import Dropped, PrepError
+from data_prep.errors import PrepError
+from data_prep.source import Dropped
 from data_prep.sources.questions.slake import Slake
 from data_prep.sources.questions.vqa_rad import VqaRad
 from medvlp.data.chat.encoder import IMAGE, ChatEncoder

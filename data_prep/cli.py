@@ -5,9 +5,10 @@ from __future__ import annotations
 import sys
 import traceback
 
+from data_prep.errors import PrepError
+from data_prep.ledger.summary import empty_splits, summary
 from data_prep.pipeline import UnitsFailed, run_preparation
-from data_prep.sources import PrepError, descriptions, source_help
-from data_prep.summary import empty_splits, summary
+from data_prep.sources import descriptions, source_help
 from medvlp import process
 from medvlp.errors import UserError
 

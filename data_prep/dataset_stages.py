@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from data_prep.draft import FORMATS
+from data_prep.errors import PrepError
 from data_prep.jobs import Part
 from data_prep.plan import digest_of
-from data_prep.sources import PrepError
-from data_prep.splits import SPLITS, group_hashes, hold_out, keep_groups_whole, random_splits
+from data_prep.splits import group_hashes, hold_out, keep_groups_whole, random_splits
 from medvlp.shards import ShardDataset, read_members, to_members
+from medvlp.shards.vocabulary import SPLITS
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -13,23 +13,21 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from data_prep import classes
-from data_prep.jsons import encode_json
+from data_prep.draft import Counts, Draft, Drop
+from data_prep.ledger import classes
+from data_prep.ledger.balance import nested, worst
 from data_prep.sources import Dropped, Source, Unit, open_source
-from data_prep.stages import Counts, Draft, Drop, Stage, apply_stages, build_stages
-from medvlp.jsonl import read_rows, write_rows
+from data_prep.stages import Stage, apply_stages, build_stages
+from medvlp.jsonl import encode_json, read_rows, write_rows
 from medvlp.shards import FileMark, Row, Sample, ShardWriter, read_members
 from medvlp.shards.atomic import write_whole
 from medvlp.shards.writer import mark_file, rows_table, write_tables
-
-WORST = 8
-"""Images that lost most to `deidentify_pixels`, which the ledger names and the report shows."""
 
 
 @dataclass(frozen=True)
@@ -210,19 +208,6 @@ def _finish_part(
     )
     write_whole(path.with_suffix(".json"), encode_json(asdict(part)))
     return part
-
-
-def worst(blacked: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Of images that lost pixels, those that lost most."""
-    return sorted(blacked, key=lambda image: (-image["share"], image["key"], image["image"]))[:WORST]
-
-
-def nested(counts: Counter[tuple[str, str]]) -> dict[str, dict[str, int]]:
-    """Counts as pages of the ledger hold them: {stage: {what: how often}}, sorted."""
-    page: dict[str, dict[str, int]] = {}
-    for (stage, what), count in sorted(counts.items()):
-        page.setdefault(stage, {})[what] = count
-    return page
 
 
 def _write_marks(path: Path, marks: list[dict[str, Any]]) -> None:

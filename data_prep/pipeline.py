@@ -23,17 +23,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from data_prep.classes import vanished
 from data_prep.dataset_stages import settle
+from data_prep.draft import Counts
 from data_prep.engines import ENGINES, Outcome
+from data_prep.errors import PrepError
 from data_prep.finalize import finish, lay_out
 from data_prep.jobs import CopyJob, Job, Part, SourceSpec, forget_source, read_part, run_job
-from data_prep.jsons import encode_json
+from data_prep.ledger.classes import vanished
 from data_prep.plan import Plan, make_plan
-from data_prep.sources import PrepError, Unit
-from data_prep.stages import Counts
+from data_prep.sources import Unit
 from data_prep.workspace import agree, claim, parts_folder, read_object
 from medvlp.config import ConfigError, PrepConfig, check
+from medvlp.jsonl import encode_json
 from medvlp.shards import ShardError, read_manifest
 from medvlp.shards.manifest import LEDGER, MANIFEST, PARTS
 from medvlp.shards.sums import SUMS, write_sums

@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.dedup.similarity import SIDE
-from data_prep.jsons import encode_json
-from data_prep.sources import PrepError, Source, Unit
-from data_prep.splits import SPLITS
+from data_prep.errors import PrepError
+from data_prep.sources import Source, Unit
 from data_prep.stages import TOOLS
 from data_prep.stages.language import LANGUAGES
-from data_prep.stages.licence import check_allow
+from data_prep.vocabulary.licences import check_allow
 from medvlp.config import PrepConfig
+from medvlp.jsonl import encode_json
 from medvlp.shards import read_manifest
+from medvlp.shards.vocabulary import SPLITS
 
 Entry = dict[str, Any]
 """{"stage": name, **parameters}."""

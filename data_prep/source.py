@@ -15,12 +15,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Protocol
 
-from medvlp.errors import UserError
+from data_prep.errors import NotAFile, PrepError
 from medvlp.shards import Sample
-
-
-class PrepError(UserError):
-    """The person's input cannot be prepared; the message says what was found, what was expected and how to mend it."""
 
 
 @dataclass(frozen=True)
@@ -246,10 +242,6 @@ def readable(path: Path, advice: str) -> Iterator[None]:
         yield
     except Exception as error:  # OSError, EOFError, ValueError, BadZipFile, zlib.error, TokenError, KeyError, ...
         raise PrepError(f"{path} cannot be read ({type(error).__name__}: {error}); {advice}") from None
-
-
-class NotAFile(PrepError):
-    """A folder, a pipe, a device or nothing that can be opened is where a file should be."""
 
 
 def regular_only(path: str, flags: int) -> int:

@@ -1,4 +1,7 @@
-"""Which split a sample belongs to. Groups (an article's figures, a patient's studies) must not stand on both sides."""
+"""Splits by group: an article's figures, a patient's studies must not stand on both sides.
+
+In arrays a split is its position in `SPLITS`.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-SPLITS = ("train", "valid", "test")
-"""From what is trained on to what is held out; elsewhere a split is its position here."""
+from medvlp.shards.vocabulary import SPLITS
 
 
 def group_hashes(groups: Iterable[str]) -> np.ndarray:

@@ -11,11 +11,11 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from data_prep.jsons import encode_json
+from data_prep.errors import PrepError
 from data_prep.plan import Plan
-from data_prep.sources import PrepError
 from medvlp import claims
 from medvlp.claims import LOCK
+from medvlp.jsonl import encode_json
 from medvlp.shards.atomic import PARTIAL, remove_leftovers, write_whole
 from medvlp.shards.manifest import LEDGER, PARTS, PLAN
 

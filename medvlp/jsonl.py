@@ -1,4 +1,4 @@
-"""JSON lines as medvlp writes and reads them: one object a line in UTF-8, and no line that is half there.
+"""JSON, and JSON lines, as medvlp writes and reads them: one object a line in UTF-8, and no line that is half there.
 
 A line that a killed writer left without its end is left out on reading, and cut off before the next one is appended.
 """
@@ -19,6 +19,14 @@ Row = dict[str, Any]
 
 class BrokenLine(ShardError):
     """A line of a .jsonl file is not an object; the message has the file and the line's number."""
+
+
+def encode_json(content: Any, indent: int | None = None, sort: bool = False) -> bytes:
+    """JSON in UTF-8, by default on one line.
+
+    File names that are not UTF-8 come as lone surrogates, which JSON's escapes can hold.
+    """
+    return json.dumps(content, ensure_ascii=False, indent=indent, sort_keys=sort).encode("utf-8", "backslashreplace")
 
 
 def encode_row(row: Mapping[str, Any]) -> bytes:

@@ -12,14 +12,16 @@ from types import MappingProxyType
 from typing import Any
 
 from data_prep.captions.template_files import load_templates
-from data_prep.captions.templates import Templates, numbered
+from data_prep.captions.templates import Templates
 from data_prep.deidentify.pseudonym import key_id, load_key, pseudonym
-from data_prep.readers.files import BadRow, check_utf8, size_of
-from data_prep.source import Dropped, PrepError, Unit, chunks
-from data_prep.stages.licence import UNKNOWN, normalise
+from data_prep.errors import BadRow, PrepError
+from data_prep.readers.files import check_utf8, size_of
+from data_prep.source import Dropped, Unit, chunks
+from data_prep.vocabulary.licences import UNKNOWN, normalise
+from data_prep.vocabulary.text import numbered_captions
 from medvlp.shards import Sample, make_key
+from medvlp.shards.vocabulary import SPLITS
 
-SPLITS = ("train", "valid", "test")
 SPLIT_NAMES = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("valid", "val", "validation", "dev"), "valid"),
@@ -162,7 +164,7 @@ class CaptionedFiles:
         captions = list(row.captions)
         made = self.templates.captions(row.labels, key, row.values) if self.templates and row.labels else []
         modality = row.modality or (self.templates.modality if self.templates else "")
-        texts = numbered(list(dict.fromkeys([*captions, *made])))
+        texts = numbered_captions(list(dict.fromkeys([*captions, *made])))
         templated = [name for name, text in texts.items() if text not in captions]
         return Sample(
             key=key,

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import yaml
 
 from data_prep.captions.templates import GAP, LABEL, Templates, fold, gaps_of, is_negated
-from data_prep.source import PrepError
+from data_prep.errors import PrepError
 
 KEYS = ("modality", "fields", "templates", "negated", "normal", "labels")
 

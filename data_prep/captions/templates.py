@@ -26,13 +26,9 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from data_prep.readers.files import BadRow
-from data_prep.source import PrepError
+from data_prep.errors import BadRow, PrepError
 
 LABEL = "label"
-
-CAPTIONS = re.compile(r"caption(_[0-9]+)?")
-"""Texts of a sample that hold its captions, as `numbered` names them."""
 
 UNCLEAR = frozenset(("yes", "no", "true", "false", "positive", "negative", "other", "others", "unknown", "uncertain"))
 """Labels that mean nothing outside of their data set; so do bare numbers. They need words of their own in a file."""
@@ -122,11 +118,6 @@ class Templates:
 def gaps_of(template: str) -> list[str]:
     """The names in a template's braces."""
     return [name for _, name in GAP.findall(template)]
-
-
-def numbered(captions: Sequence[str]) -> dict[str, str]:
-    """Texts of a sample: "caption", then "caption_1", "caption_2", …"""
-    return {f"caption_{number}" if number else "caption": text for number, text in enumerate(captions)}
 
 
 def fold(label: str) -> str:

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from data_prep.conversations.questions import choose
+from data_prep.errors import BadRow
 from data_prep.readers.fields import Entry, says_something
-from data_prep.readers.files import BadRow, as_text, check_utf8
+from data_prep.readers.files import as_text, check_utf8
 
 OPTIONS = ("options", "choices")
 """Keys of {letter: text}, [text, ...] or one text with a line for each."""

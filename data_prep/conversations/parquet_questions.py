@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data_prep.conversations.questions import Asked, QuestionFolder, parse_rows
-from data_prep.readers.files import MAX_IMAGE_BYTES, BadRow, check_format
+from data_prep.errors import BadRow, PrepError
+from data_prep.readers.files import MAX_IMAGE_BYTES, check_format
 from data_prep.readers.tables.parquet import ADVICE, open_parquet, parquet_rows
-from data_prep.source import Dropped, PrepError, digest_file, readable
+from data_prep.source import Dropped, digest_file, readable
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -14,15 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.draft import Counts
+from data_prep.errors import BadRow
 from data_prep.readers.fields import Entry, count_ignored
-from data_prep.readers.files import BadRow, read_image, size_of, text_of
+from data_prep.readers.files import read_image, size_of, text_of
 from data_prep.readers.tables.text import TextTable
 from data_prep.readers.unlisted_images import pictures_without_rows
 from data_prep.source import Dropped, Unit, chunks, digest_file, refuse_flag
 from medvlp.shards import Conversation, Sample, Turn, make_key
-
-IMAGE = "<image>"
-"""Stands in a user turn for each of the sample's images."""
+from medvlp.shards.vocabulary import IMAGE_TOKEN
 
 
 @dataclass(frozen=True)
@@ -56,9 +55,11 @@ def ask(question: str, answer: str, id: str | None, metadata: dict[str, Any]) ->
 
     Raises BadRow placeholder_count if the publisher's text holds the placeholder itself.
     """
-    if IMAGE in question or IMAGE in answer:
-        raise BadRow("placeholder_count", f"the text of the question or answer holds {IMAGE}, which stands for images")
-    turns = [Turn("user", f"{IMAGE}\n{question}"), Turn("assistant", answer)]
+    if IMAGE_TOKEN in question or IMAGE_TOKEN in answer:
+        raise BadRow(
+            "placeholder_count", f"the text of the question or answer holds {IMAGE_TOKEN}, which stands for images"
+        )
+    turns = [Turn("user", f"{IMAGE_TOKEN}\n{question}"), Turn("assistant", answer)]
     return Conversation(turns, id, {name: value for name, value in metadata.items() if value not in (None, "")})
 
 

@@ -15,12 +15,13 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from data_prep.conversations.questions import IMAGE
+from data_prep.errors import BadRow
 from data_prep.readers.fields import Entry, says_something
-from data_prep.readers.files import MAX_TEXT, BadRow, as_text, check_utf8, described
+from data_prep.readers.files import MAX_TEXT, as_text, check_utf8, described
 from data_prep.readers.image_fields import PATH_KEYS as IMAGE_KEYS
 from data_prep.readers.image_fields import image_name
 from medvlp.shards import Turn
+from medvlp.shards.vocabulary import IMAGE_TOKEN
 
 KEYS = ("conversations", "messages", "conversation", "conversatons")
 """Where an entry's turns are; the last is how LLaVA-Med's question files spell the first."""
@@ -125,14 +126,14 @@ def _text(value: Any, where: str, role: str, found: Turns) -> str:
         raise BadRow("empty_value", f"{where} is empty")
     if role == "user" and not is_parts:
         text = _INLINE.sub(lambda match: _placed(next(filter(None, match.groups())), found), text)
-    if role != "user" and IMAGE in text:
-        raise BadRow("placeholder_count", f"{where} holds {IMAGE}, which only turns from human may")
+    if role != "user" and IMAGE_TOKEN in text:
+        raise BadRow("placeholder_count", f"{where} holds {IMAGE_TOKEN}, which only turns from human may")
     return text
 
 
 def _placed(name: str, found: Turns) -> str:
     found.images.append(name)
-    return IMAGE
+    return IMAGE_TOKEN
 
 
 def _joined(parts: list[dict[str, Any]], where: str, found: Turns) -> str:
@@ -148,7 +149,7 @@ def _joined(parts: list[dict[str, Any]], where: str, found: Turns) -> str:
             texts.append(text)
         elif kind in IMAGE_PARTS:
             held = {name: value for name, value in part.items() if name != "type" and says_something(value)}
-            texts.append(_placed(image_name(held, at), found) if held.keys() & {*IMAGE_KEYS, "bytes"} else IMAGE)
+            texts.append(_placed(image_name(held, at), found) if held.keys() & {*IMAGE_KEYS, "bytes"} else IMAGE_TOKEN)
         else:
             raise BadRow("bad_value", f"{at} is of type {str(kind)[:40]!r}, expected text or image")
     return "\n".join(texts)
@@ -181,7 +182,7 @@ def place_images(found: Turns, key: str, names: list[str]) -> list[str]:
         raise BadRow("unclear_image", f"{key} names {names[0][:60]!r}, the turns name {found.images[0][:60]!r}")
     names = names or found.images
     asked = [turn for turn in found.turns if turn.role == "user"]
-    there = sum(turn.text.count(IMAGE) for turn in asked)
+    there = sum(turn.text.count(IMAGE_TOKEN) for turn in asked)
     if there == 0:
         foreign = [match for turn in asked for match in FOREIGN.finditer(turn.text)]
         if foreign and not names:
@@ -190,13 +191,13 @@ def place_images(found: Turns, key: str, names: list[str]) -> list[str]:
         numbers = [int(match[1] or match[2] or 0) for match in foreign]
         if len(foreign) == len(names) and numbers == sorted(numbers):
             for turn in asked:
-                turn.text = FOREIGN.sub(IMAGE, turn.text)
+                turn.text = FOREIGN.sub(IMAGE_TOKEN, turn.text)
         elif names:
-            asked[0].text = f"{IMAGE}\n" * len(names) + asked[0].text
+            asked[0].text = f"{IMAGE_TOKEN}\n" * len(names) + asked[0].text
         if names:
             found.mended.append("placeholders")
     elif there != len(names):
         raise BadRow(
-            "placeholder_count", f"{there} {IMAGE} in the conversation, but {key or 'image'} names {len(names)}"
+            "placeholder_count", f"{there} {IMAGE_TOKEN} in the conversation, but {key or 'image'} names {len(names)}"
         )
     return names

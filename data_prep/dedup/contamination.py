@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from data_prep.dedup.fingerprints import MARKS, Marks, describe, text_digest, unsigned
 from data_prep.dedup.visual_matches import Ints, Limits, Pictures, alike
 from data_prep.draft import Draft
-from data_prep.sources import PrepError
+from data_prep.errors import PrepError
 from medvlp.shards import BadSample, ShardDataset, ShardError
 from medvlp.shards.writer import write_tables
 

@@ -20,8 +20,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from data_prep.dedup.similarity import SIDE, is_flat
-from data_prep.jsons import encode_json
-from data_prep.stages import Draft
+from data_prep.draft import Draft
+from medvlp.jsonl import encode_json
 from medvlp.shards import Sample
 
 if TYPE_CHECKING:

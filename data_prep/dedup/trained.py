@@ -21,7 +21,7 @@ from data_prep.dedup.hamming import within
 from data_prep.dedup.leakage import BYTES, PICTURE
 from data_prep.dedup.similarity import SIDE
 from data_prep.dedup.visual_matches import Limits, compared
-from data_prep.sources import PrepError
+from data_prep.errors import PrepError
 from medvlp.jsonl import read_rows
 from medvlp.shards import BadSample, ShardDataset, ShardError
 from medvlp.shards.index import open_index

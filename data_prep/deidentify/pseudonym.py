@@ -15,7 +15,7 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
-from data_prep.source import PrepError
+from data_prep.errors import PrepError
 
 KEY_VARIABLE = "MEDVLP_DEID_KEY"
 """Environment variable with the path of a key file."""

@@ -11,7 +11,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
-from data_prep.sources import PrepError
+from data_prep.errors import PrepError
 from medvlp.shards import ShardError
 
 RETRIES = 2

@@ -15,7 +15,7 @@ from typing import Any
 
 from data_prep.engines.attempts import PAUSE, RETRIES, Outcome, attempt, death, retried
 from data_prep.engines.threads import pin_threads
-from data_prep.sources import PrepError
+from data_prep.errors import PrepError
 
 OBJECT_STORE_BYTES = 100 * 2**20
 """Jobs and outcomes are small: images go from the input to the output and never through Ray."""

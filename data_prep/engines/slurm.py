@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from data_prep.sources import PrepError
+from data_prep.errors import PrepError
 from medvlp.shards.atomic import write_whole
 
 SUFFIX = ".slurm"

@@ -16,9 +16,10 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, Protocol
 
+from data_prep.errors import BadRow, NotAFile
 from data_prep.readers.clutter import is_clutter
-from data_prep.readers.files import MAX_IMAGE_BYTES, BadRow, resolve_below
-from data_prep.source import NotAFile, regular_only
+from data_prep.readers.files import MAX_IMAGE_BYTES, resolve_below
+from data_prep.source import regular_only
 
 MAX_MEMBERS = 20_000
 MAX_UNPACKED = 8 * 2**30

@@ -16,7 +16,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
-from data_prep.source import NotAFile, PrepError, regular_only
+from data_prep.errors import BadRow, NotAFile, PrepError
+from data_prep.source import regular_only
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -40,17 +41,6 @@ TIFF_BITS, TIFF_PHOTOMETRIC, TIFF_WHITE_IS_ZERO = 258, 262, 0
 _MAGIC = ((b"\xff\xd8\xff", "jpg"), (b"\x89PNG\r\n\x1a\n", "png"))
 _OTHER_MAGIC = ((b"GIF8", "gif"), (b"II*\0", "tif"), (b"MM\0*", "tif"), (b"BM", "bmp"))
 """Formats that shards do not hold, and that PNG can stand for without loss."""
-
-
-class BadRow(Exception):
-    """A row that cannot become (part of) a sample; the reader makes a Dropped of it, with the row's name."""
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(reason, detail)
-        self.reason = reason
-        self.detail = detail
-        self.cells: list[str] = []
-        """Of a table's row, as far as they can be told."""
 
 
 def image_format(data: bytes) -> str | None:

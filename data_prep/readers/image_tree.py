@@ -10,9 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from data_prep.captions.captioned_files import SPLIT_NAMES, Row
+from data_prep.errors import BadRow, PrepError
 from data_prep.readers.clutter import is_clutter
-from data_prep.readers.files import BadRow
-from data_prep.source import Dropped, PrepError
+from data_prep.source import Dropped
 
 
 def labelled_rows(

@@ -18,10 +18,11 @@ from operator import itemgetter
 from pathlib import Path
 
 from data_prep.draft import Counts
+from data_prep.errors import BadRow, NotAFile, PrepError
 from data_prep.readers.clutter import COUNTED, is_clutter
 from data_prep.readers.fields import count_ignored
-from data_prep.readers.files import MAX_IMAGE_BYTES, BadRow, check_utf8
-from data_prep.source import NotAFile, PrepError, readable, regular_only
+from data_prep.readers.files import MAX_IMAGE_BYTES, check_utf8
+from data_prep.source import readable, regular_only
 
 IMAGES = ("jpg", "jpeg", "png", "webp", "gif", "tif", "tiff", "bmp")
 """Extensions of members that are a sample's image; what is in them, their first bytes tell."""

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from data_prep.draft import Counts
-from data_prep.readers.files import BadRow, resolve_below, size_of
+from data_prep.errors import BadRow
+from data_prep.readers.files import resolve_below, size_of
 from data_prep.readers.webdataset import TarSample, find_tars, tar_samples
 from data_prep.source import Dropped, Unit
 from medvlp.shards import Sample

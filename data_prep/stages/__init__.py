@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from data_prep.draft import Counts, Draft, Drop
+from data_prep.draft import Draft, Drop
 
 Stage = Callable[[Draft], "Draft | list[Draft]"]
 
@@ -75,4 +75,4 @@ def _apply(stage: Stage, draft: Draft) -> list[Draft | Drop]:
     return [whole, *left]
 
 
-__all__ = ["STAGES", "TOOLS", "Counts", "Draft", "Drop", "Stage", "apply_stages", "build_stages"]
+__all__ = ["STAGES", "TOOLS", "Stage", "apply_stages", "build_stages"]

@@ -3,38 +3,8 @@
 from __future__ import annotations
 
 from data_prep.draft import Draft
-from data_prep.sources.figures.rocov2 import MODALITIES, modality_of
-from data_prep.stages.caption_modality import FINDINGS, NAMES, modality_from_caption
-
-UNKNOWN = "unknown"
-
-DICOM = {
-    **{
-        "CT": "CT",
-        "MR": "MRI",
-        "CR": "X-ray",
-        "DX": "X-ray",
-        "RG": "X-ray",
-        "RF": "X-ray",
-        "IO": "X-ray",
-        "PX": "X-ray",
-    },
-    **{
-        "DR": "X-ray",
-        "MG": "mammography",
-        "US": "ultrasound",
-        "IVUS": "ultrasound",
-        "XA": "angiography",
-        "DSA": "angiography",
-    },
-    **{"PT": "PET", "NM": "SPECT", "OP": "fundus", "OPT": "OCT", "IVOCT": "OCT", "OCT": "OCT", "ES": "endoscopy"},
-    **{"SM": "microscopy", "GM": "microscopy", "DMS": "dermoscopy", "XC": "photograph", "ECG": "ECG", "EEG": "EEG"},
-}
-"""Defined terms of Modality (0008,0060), PS3.3 C.7.3.1.1.1 → modality."""
-
-
-KNOWN = {name.casefold(): name for name in (*DICOM.values(), *MODALITIES.values(), *NAMES, *FINDINGS, "pathology")}
-"""Names by which rules call a modality, by their folded case."""
+from data_prep.vocabulary.caption_modality import modality_from_caption
+from data_prep.vocabulary.modalities import DICOM_MODALITIES, MODALITY_NAMES, UNKNOWN, modality_of_concepts
 
 
 def modality(draft: Draft, closed: bool = False) -> Draft:
@@ -43,7 +13,7 @@ def modality(draft: Draft, closed: bool = False) -> Draft:
     The first that names one decides: curated concepts (labels "concepts_manual"), metadata "dicom_modality", the caption,
     concepts found by a machine (labels "concepts" or "cuis"). metadata "modality_from" says which; "unknown" is a value.
 
-    closed: of a name that is not made of `KNOWN` ones nothing stays, in metadata and in a label "modality", since a
+    closed: of a name that is not made of `MODALITY_NAMES` ones nothing stays, in metadata and in a label "modality", since a
     table's column can hold anything, such as a person's name; it becomes "unknown" before the rules look.
     """
     sample = draft.sample
@@ -63,7 +33,7 @@ def modality(draft: Draft, closed: bool = False) -> Draft:
 
 def _known(draft: Draft, name: str) -> str:
     """The name as rules spell it, "unknown" if they do not know all of it."""
-    parts = [KNOWN.get(part.casefold()) for part in name.split("+")]
+    parts = [MODALITY_NAMES.get(part.casefold()) for part in name.split("+")]
     if None not in parts:
         return "+".join(part for part in parts if part)
     draft.count("modality", "not a known name", int(name != UNKNOWN))
@@ -72,17 +42,17 @@ def _known(draft: Draft, name: str) -> str:
 
 def _by_rules(draft: Draft) -> tuple[str, str]:
     labels = draft.sample.labels
-    by_hand = modality_of(_codes(labels.get("concepts_manual")))
+    by_hand = modality_of_concepts(_codes(labels.get("concepts_manual")))
     if by_hand != UNKNOWN:
         return by_hand, "curated concept"
     terms = str(draft.sample.metadata.get("dicom_modality") or "").upper().split("+")
-    by_header = {DICOM[term] for term in terms if term in DICOM}
+    by_header = {DICOM_MODALITIES[term] for term in terms if term in DICOM_MODALITIES}
     if by_header:
         return "+".join(sorted(by_header)), "dicom"
     by_caption, words = modality_from_caption(draft.sample.texts.get("caption", ""))
     if by_caption != UNKNOWN:
         return by_caption, f"caption {words}"
-    return modality_of(_codes(labels.get("concepts")) + _codes(labels.get("cuis"))), "machine concept"
+    return modality_of_concepts(_codes(labels.get("concepts")) + _codes(labels.get("cuis"))), "machine concept"
 
 
 def _codes(value: object) -> list[str]:

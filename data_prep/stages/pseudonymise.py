@@ -7,7 +7,7 @@ from functools import lru_cache
 from data_prep.deidentify.pseudonym import key_id as id_of
 from data_prep.deidentify.pseudonym import load_key, pseudonym
 from data_prep.draft import Draft, Drop
-from data_prep.source import PrepError
+from data_prep.errors import PrepError
 from medvlp.shards import make_key
 
 KEPT = frozenset(

@@ -15,7 +15,7 @@ from data_prep.panels.captions import Parts, Unclear, split_caption
 from data_prep.panels.gutters import Box, find_panels
 from data_prep.panels.letters import order_by_letters, read_letters
 from data_prep.png import encode_png
-from data_prep.stages.licence import family_of, normalise
+from data_prep.vocabulary.licences import family_of, normalise
 from medvlp.shards import Sample
 
 if TYPE_CHECKING:

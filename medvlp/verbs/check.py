@@ -176,10 +176,12 @@ def look_at_files(config: CheckConfig) -> Iterator[Finding]:
     Raises:
         PrepError: an unknown source, or an input that is not its.
     """
+    from data_prep.draft import Draft, Drop
+    from data_prep.errors import PrepError
     from data_prep.plan import unit_stages
     from data_prep.readers.fields import fields_ignored
-    from data_prep.sources import Dropped, PrepError, open_source
-    from data_prep.stages import Draft, Drop, apply_stages, build_stages
+    from data_prep.sources import Dropped, open_source
+    from data_prep.stages import apply_stages, build_stages
     from medvlp.data.audit.rules import Rules, Together, look
 
     def found(problem: Problem, key: str) -> Finding:

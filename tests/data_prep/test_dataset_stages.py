@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from data_prep import finalize, source
+from data_prep.errors import PrepError
 from data_prep.pipeline import prepare
-from data_prep.sources import PrepError, Unit
-from data_prep.splits import SPLITS
+from data_prep.sources import Unit
 from medvlp.shards import Sample, ShardDataset, ShardError, make_key, verify
+from medvlp.shards.vocabulary import SPLITS
 from tests.data_prep.folders import digests, jpeg
 
 ROWS = [

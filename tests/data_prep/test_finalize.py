@@ -9,14 +9,15 @@ import pytest
 
 from data_prep import source
 from data_prep.dataset_stages import Rows, Settled, settle
-from data_prep.finalize import _place, lay_out, make_ledger
+from data_prep.errors import PrepError
+from data_prep.finalize import _place, lay_out
 from data_prep.jobs import CopyJob, Part
+from data_prep.ledger.balance import make_ledger
+from data_prep.ledger.summary import summary
 from data_prep.pipeline import prepare
-from data_prep.sources import PrepError
-from data_prep.splits import SPLITS
-from data_prep.summary import summary
 from medvlp.report import write_prep_report
 from medvlp.shards import FileMark, Row, ShardDataset, ShardError, verify
+from medvlp.shards.vocabulary import SPLITS
 from medvlp.shards.writer import rows_table, write_tables
 from tests.data_prep.folders import digests, jpeg
 

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from data_prep import pipeline
+from data_prep.errors import PrepError
 from data_prep.pipeline import prepare
-from data_prep.sources import PrepError
 from tests.data_prep.folders import jpeg
 from tests.data_prep.ways import marks
 

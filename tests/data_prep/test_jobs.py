@@ -8,10 +8,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from data_prep import source
+from data_prep.draft import Draft, Drop
 from data_prep.jobs import CopyJob, Job, SourceSpec, forget_source, read_part, run_job
 from data_prep.pipeline import prepare
 from data_prep.sources import Dropped, Unit
-from data_prep.stages import Draft, Drop, apply_stages
+from data_prep.stages import apply_stages
 from medvlp.shards import FileMark, Sample, ShardDataset, read_members
 from medvlp.shards.writer import mark_file
 from tests.data_prep.folders import digests, jpeg

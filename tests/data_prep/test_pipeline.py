@@ -12,8 +12,8 @@ import pytest
 
 from data_prep import cli
 from data_prep.engines.local import run
+from data_prep.errors import PrepError
 from data_prep.pipeline import UnitsFailed, prepare, shown_input
-from data_prep.sources import PrepError
 from medvlp.shards import ShardDataset, verify
 from tests.data_prep.folders import digests, jpeg, write_rocov2
 

@@ -9,8 +9,9 @@ from importlib.metadata import version
 import pytest
 
 from data_prep.deidentify.pseudonym import key_id
+from data_prep.errors import PrepError
 from data_prep.plan import BASE_TOOLS, Plan, digest_of, make_plan, settling_stages, unit_stages
-from data_prep.sources import PrepError, Unit
+from data_prep.sources import Unit
 from medvlp.config import PrepConfig
 from medvlp.shards import Manifest, ShardError, hash_config, write_manifest
 

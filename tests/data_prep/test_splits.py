@@ -2,7 +2,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_prep.splits import SPLITS, group_hashes, hold_out, keep_groups_whole, random_splits
+from data_prep.splits import group_hashes, hold_out, keep_groups_whole, random_splits
+from medvlp.shards.vocabulary import SPLITS
 
 
 @given(st.lists(st.tuples(st.integers(0, 2), st.sampled_from("abcdef")), min_size=1, max_size=40))

@@ -7,21 +7,15 @@ import json
 import re
 from typing import Any
 
-from data_prep.readers.files import MAX_TEXT, BadRow, as_text, check_utf8, described, plain
-
-NO_VALUE = frozenset(("nan", "none", "null", "na", "n/a", "<na>", "nat", "#n/a"))
-"""How pandas and others write that there is no value, in lower case. Of labels they are names: a class may be None."""
+from data_prep.errors import BadRow
+from data_prep.readers.files import MAX_TEXT, as_text, check_utf8, described, plain
+from data_prep.vocabulary.text import NO_VALUE
 
 _QUOTED = re.compile(r"""'[^'\\]*'|"[^"\\]*\"""")
 _NUMPY = re.compile(rf"\[\s*(?:{_QUOTED.pattern})(?:\s+(?:{_QUOTED.pattern}))+\s*\]")
 """Texts in an array as numpy writes it: without commas, so that Python would join them to one."""
 
 _DOI = re.compile(r"(?:https?://(?:dx\.)?doi\.org/|doi:)\s*", re.IGNORECASE)
-
-
-def says_nothing(text: str) -> bool:
-    """Whether prose has no words: neither letter nor digit of any script, or a word that stands for no value."""
-    return text.strip().lower() in NO_VALUE or not any(character.isalnum() for character in text)
 
 
 def is_empty(value: Any) -> bool:

@@ -10,8 +10,8 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import BinaryIO
 
+from data_prep.errors import PrepError
 from data_prep.readers.files import MAX_LINE_BYTES
-from data_prep.source import PrepError
 
 SAMPLE_BYTES = 2**20
 """Of a file that decide what it is."""

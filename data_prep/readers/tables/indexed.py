@@ -15,14 +15,9 @@ from typing import Any, BinaryIO
 
 from data_prep.conversations.questions import short_texts
 from data_prep.draft import Counts
+from data_prep.errors import BadRow
 from data_prep.readers.fields import Entry, count_ignored
-from data_prep.readers.files import (
-    BadRow,
-    Picture,
-    digest_listing,
-    json_lines,
-    read_picture,
-)
+from data_prep.readers.files import Picture, digest_listing, json_lines, read_picture
 from data_prep.readers.tables.text import TextTable
 from data_prep.readers.unlisted_images import pictures_without_rows
 from data_prep.source import Dropped, Unit, digest_file, refuse_flag

@@ -7,10 +7,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from data_prep.readers.files import BadRow, read_json_lines, read_json_list
+from data_prep.errors import BadRow, PrepError
+from data_prep.readers.files import read_json_lines, read_json_list
 from data_prep.readers.tables.parquet import open_parquet, parquet_rows
 from data_prep.readers.tables.text import Dialect, TextTable
-from data_prep.source import PrepError
 
 
 class Table:

@@ -12,24 +12,23 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.captions.captioned_files import NOTHING, SPLIT_NAMES, Row, split_of
-from data_prep.captions.templates import CAPTIONS
+from data_prep.draft import Counts
+from data_prep.errors import BadRow, PrepError
 from data_prep.readers.fields import count_ignored, says_something
-from data_prep.readers.files import BadRow, described
+from data_prep.readers.files import described
 from data_prep.readers.tables.cells import (
-    NO_VALUE,
     doi_of,
     items_of_cell,
     needed_text,
     prose_of_cell,
-    says_nothing,
     suffix,
     text_of_cell,
     value_of_cell,
 )
 from data_prep.readers.tables.named import Table
 from data_prep.readers.unlisted_images import printable
-from data_prep.source import Dropped, PrepError
-from data_prep.stages import Counts
+from data_prep.source import Dropped
+from data_prep.vocabulary.text import CAPTIONS, NO_VALUE, says_nothing
 
 WORK = {"attribution": "citation", "author": "authors", "title": "article_title", "doi": "article_doi", "url": "url"}
 """Role of a column that says where an image is from → the sample's metadata."""

@@ -22,12 +22,13 @@ import re
 from datetime import UTC, datetime
 from typing import Any
 
+from data_prep.errors import BadRow, PrepError
 from data_prep.readers.fields import Entry, count_ignored
-from data_prep.readers.files import BadRow, picture_of, plain, text_of
+from data_prep.readers.files import picture_of, plain, text_of
 from data_prep.readers.webdataset import TarSample
 from data_prep.readers.webdataset_folder import TarFolder
-from data_prep.source import PrepError, refuse_flag
-from data_prep.stages.licence import normalise
+from data_prep.source import refuse_flag
+from data_prep.vocabulary.licences import normalise
 from medvlp.shards import Sample, make_key
 
 NO_CAPTION = ("", "none", "nan", "no caption found")

@@ -24,15 +24,16 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.draft import Counts
+from data_prep.errors import BadRow, PrepError
 from data_prep.readers.archives import Archive, Folder, Package
 from data_prep.readers.clutter import COUNTED
 from data_prep.readers.fields import count_ignored
-from data_prep.readers.files import MAX_TEXT, BadRow, Picture, picture_of
-from data_prep.source import Dropped, PrepError, Unit, refuse_flag
+from data_prep.readers.files import MAX_TEXT, Picture, picture_of
+from data_prep.source import Dropped, Unit, refuse_flag
 from data_prep.sources.figures.pmc_articles.article import Article, Figure, parse_article
 from data_prep.sources.figures.pmc_articles.context import Context, checked, context_of
 from data_prep.sources.figures.pmc_articles.layout import Layout, Place, find_articles
-from data_prep.stages.licence import UNKNOWN, family_of, normalise, strictest
+from data_prep.vocabulary.licences import UNKNOWN, family_of, normalise, strictest
 from medvlp.shards import Sample, make_key
 
 FIGURES_AN_ARTICLE = 5

@@ -22,11 +22,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from data_prep.readers.files import BadRow, Picture, plain, text_of
+from data_prep.errors import BadRow, PrepError
+from data_prep.readers.files import Picture, plain, text_of
 from data_prep.readers.tables.indexed import ImageTables, JsonLines, Row, Rows
 from data_prep.readers.tables.text import TextTable
-from data_prep.source import PrepError, digest_file
-from data_prep.stages.licence import normalise
+from data_prep.source import digest_file
+from data_prep.vocabulary.licences import normalise
 from medvlp.shards import Sample, make_key
 
 RELEASES = {

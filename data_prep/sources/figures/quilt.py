@@ -21,11 +21,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from data_prep.readers.files import BadRow, Picture, plain, text_of
-from data_prep.readers.tables.cells import NO_VALUE, list_in, says_nothing
+from data_prep.errors import BadRow, PrepError
+from data_prep.readers.files import Picture, plain, text_of
+from data_prep.readers.tables.cells import list_in
 from data_prep.readers.tables.indexed import ImageTables, Row
 from data_prep.readers.tables.text import TextTable
-from data_prep.source import PrepError
+from data_prep.vocabulary.text import NO_VALUE, says_nothing
 from medvlp.shards import Sample, make_key
 
 TABLE = "quilt_1M_lookup.csv"

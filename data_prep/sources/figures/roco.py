@@ -25,19 +25,12 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from data_prep.errors import BadRow, PrepError
 from data_prep.readers.clutter import LEFT_BEHIND, is_clutter
-from data_prep.readers.files import (
-    MAX_LINE_BYTES,
-    BadRow,
-    check_utf8,
-    digest_listing,
-    plain,
-    read_picture,
-    text_of,
-)
+from data_prep.readers.files import MAX_LINE_BYTES, check_utf8, digest_listing, plain, read_picture, text_of
 from data_prep.readers.tables.text import TextTable
-from data_prep.source import Dropped, PrepError, Unit, chunks, digest_file, refuse_flag, regular_only
-from data_prep.stages.licence import UNKNOWN, normalise
+from data_prep.source import Dropped, Unit, chunks, digest_file, refuse_flag, regular_only
+from data_prep.vocabulary.licences import UNKNOWN, normalise
 from medvlp.shards import Sample, make_key
 
 FOLDERS = {"train": "train", "valid": "validation", "test": "test"}

@@ -20,39 +20,22 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from data_prep.errors import BadRow, PrepError
 from data_prep.readers.clutter import LEFT_BEHIND, is_clutter
-from data_prep.readers.files import BadRow, check_utf8, read_below
+from data_prep.readers.files import check_utf8, read_below
 from data_prep.readers.tables.text import TextTable
-from data_prep.source import Dropped, PrepError, Unit, chunks, digest_file, refuse_flag
+from data_prep.source import Dropped, Unit, chunks, digest_file, refuse_flag
+from data_prep.vocabulary.modalities import modality_of_concepts
 from medvlp.shards import Sample, make_key
+from medvlp.shards.vocabulary import SPLITS
 
-SPLITS = ("train", "valid", "test")
 COLUMNS = {"captions": ("ID", "Caption"), "concepts": ("ID", "CUIs"), "concepts_manual": ("ID", "CUIs")}
 TABLES = tuple(COLUMNS)
 LICENCE = "CC-BY-NC-SA-4.0"
-MODALITIES = {
-    "C0040405": "CT",
-    "C1306645": "X-ray",
-    "C0024485": "MRI",
-    "C0041618": "ultrasound",
-    "C0002978": "angiography",
-    "C0032743": "PET",
-}
-"""Curated concept (CUI) → modality."""
-
 IMAGES = ("jpg", "jpeg", "png")
 """Extensions, in any case, of files that somebody may take for a sample; the publisher's are all .jpg."""
 
 _ID = re.compile(r"[A-Za-z0-9._-]+")
-
-
-def modality_of(cuis: list[str]) -> str:
-    """The modality that the curated concepts name: "unknown" if none, and if several all of them, as in "CT+PET".
-
-    A combined figure belongs to no single class, and an evaluation by class should be able to leave it out.
-    """
-    named = {MODALITIES[cui] for cui in cuis if cui in MODALITIES}
-    return "+".join(sorted(named)) or "unknown"
 
 
 class Rocov2:
@@ -114,7 +97,7 @@ class Rocov2:
             except BadRow as bad:
                 yield Dropped(name, bad.reason, bad.detail)
                 continue
-            modality = modality_of(manual.get(name, []))
+            modality = modality_of_concepts(manual.get(name, []))
             yield Sample(
                 key=make_key(self.name, name),
                 images={"jpg": data},

@@ -21,10 +21,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from data_prep.readers.files import BadRow, picture_of, text_of
+from data_prep.errors import BadRow, PrepError
+from data_prep.readers.files import picture_of, text_of
 from data_prep.readers.webdataset import TarSample
 from data_prep.readers.webdataset_folder import TarFolder
-from data_prep.source import PrepError, refuse_flag
+from data_prep.source import refuse_flag
 from medvlp.shards import Sample, make_key
 
 MARKERS = {

@@ -16,9 +16,10 @@ from typing import IO, Any
 
 import numpy as np
 
+from data_prep.errors import PrepError
 from data_prep.png import encode_png
 from data_prep.readers.clutter import glob
-from data_prep.source import Dropped, PrepError, Unit, chunks, digest_file, readable
+from data_prep.source import Dropped, Unit, chunks, digest_file, readable
 from data_prep.sources.labels.medmnist_tables import FLAVOURS, TEMPLATES
 from medvlp.shards import Sample, make_key
 

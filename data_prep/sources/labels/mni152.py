@@ -25,8 +25,9 @@ from typing import Any
 
 import numpy as np
 
+from data_prep.errors import PrepError
 from data_prep.png import encode_png
-from data_prep.source import Dropped, PrepError, Unit, chunks, digest_file, readable, refuse_flag
+from data_prep.source import Dropped, Unit, chunks, digest_file, readable, refuse_flag
 from medvlp.shards import Sample, make_key
 
 FILES = {

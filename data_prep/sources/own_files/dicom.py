@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.deidentify.pseudonym import key_id, load_key, pseudonym
+from data_prep.errors import PrepError
 from data_prep.readers.files import digest_listing
 from data_prep.readers.tables.encodings import check_encoding
-from data_prep.source import Dropped, PrepError, Unit, digest_file, refuse_flag
+from data_prep.source import Dropped, Unit, digest_file, refuse_flag
 from data_prep.sources.own_files.dicom_studies.files import Entry, FileRow, scan
 from data_prep.sources.own_files.dicom_studies.pixels import WINDOWS
 from data_prep.sources.own_files.dicom_studies.reports import read_table, unread_columns

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.captions.captioned_files import CaptionedFiles, Row
+from data_prep.errors import PrepError
 from data_prep.readers.files import ENDINGS, digest_listing, read_picture
 from data_prep.readers.image_tree import group_pattern, labelled_rows
-from data_prep.source import Dropped, PrepError, refuse_flag
+from data_prep.source import Dropped, refuse_flag
 
 
 class ImageFolder(CaptionedFiles):

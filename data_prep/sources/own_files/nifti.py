@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.captions.captioned_files import CaptionedFiles, Row, names_of
+from data_prep.errors import PrepError
 from data_prep.readers.image_tree import group_pattern, labelled_rows, walk
 from data_prep.readers.nifti_volumes import read_volume
 from data_prep.readers.tables.named import Table
 from data_prep.readers.tables.text import dialect_of
 from data_prep.readers.tables.user import Roles, TableRows, refuse_work
 from data_prep.readers.unlisted_images import as_read
-from data_prep.source import Dropped, PrepError, digest_file, refuse_flag
+from data_prep.source import Dropped, digest_file, refuse_flag
 
 ENDINGS = (".nii.gz", ".nii")
 

@@ -15,10 +15,11 @@ from typing import Any
 
 from data_prep.conversations.parquet_questions import ParquetQuestions
 from data_prep.conversations.questions import Asked, QuestionFolder, ask, numbered_rows, parse_rows, yes_no_is_closed
+from data_prep.errors import PrepError
 from data_prep.readers.clutter import glob
 from data_prep.readers.files import read_image, text_of
 from data_prep.readers.tables.text import TextTable
-from data_prep.source import Dropped, PrepError
+from data_prep.source import Dropped
 
 COLUMNS = ["source", "question", "answer", "img_id"]
 

@@ -36,11 +36,12 @@ from data_prep.captions.captioned_files import SPLIT_NAMES, names_of
 from data_prep.conversations.multiple_choice import choice_of
 from data_prep.conversations.questions import Asked, Gathered, QuestionFolder, parse_rows
 from data_prep.conversations.turns import KEYS, PAIRS, place_images, read_turns
+from data_prep.errors import BadRow, PrepError
 from data_prep.readers.clutter import glob
 from data_prep.readers.fields import Entry
-from data_prep.readers.files import BadRow, check_utf8, read_json_lines, read_json_list, size_of, text_of
+from data_prep.readers.files import check_utf8, read_json_lines, read_json_list, size_of, text_of
 from data_prep.readers.image_fields import image_names, in_image_folder, located
-from data_prep.source import Dropped, PrepError
+from data_prep.source import Dropped
 from medvlp.shards import Conversation, Sample, make_key
 
 FILES = (".json", ".jsonl")

@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.conversations.questions import Asked, QuestionFolder, ask, choose, parse_rows
+from data_prep.errors import PrepError
 from data_prep.readers.clutter import glob
 from data_prep.readers.files import read_json_list, text_of
-from data_prep.source import Dropped, PrepError
+from data_prep.source import Dropped
 
 LETTERS = "ABCD"
 

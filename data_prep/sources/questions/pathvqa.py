@@ -16,9 +16,10 @@ from typing import Any
 
 from data_prep.conversations.parquet_questions import ParquetQuestions
 from data_prep.conversations.questions import Asked, ask, yes_no_is_closed
+from data_prep.errors import BadRow, PrepError
 from data_prep.readers.clutter import glob
-from data_prep.readers.files import BadRow, text_of
-from data_prep.source import Dropped, PrepError
+from data_prep.readers.files import text_of
+from data_prep.source import Dropped
 
 PREFIXES = {"train": "train", "valid": "validation", "test": "test"}
 

@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.conversations.questions import Asked, QuestionFolder, ask, choose, numbered_rows, parse_rows
+from data_prep.errors import PrepError
 from data_prep.readers.files import text_of
 from data_prep.readers.tables.text import TextTable
-from data_prep.source import Dropped, PrepError
+from data_prep.source import Dropped
 
 LETTERS = "ABCD"
 COLUMNS = ["Figure_path", "Question", "Answer", *(f"Choice {letter}" for letter in LETTERS)]

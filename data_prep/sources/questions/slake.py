@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.conversations.questions import Asked, QuestionFolder, answer_type_of, ask, parse_rows
-from data_prep.readers.files import BadRow, read_json_list, text_of
-from data_prep.source import Dropped, PrepError
+from data_prep.errors import BadRow, PrepError
+from data_prep.readers.files import read_json_list, text_of
+from data_prep.source import Dropped
 
 LANGUAGES = ("en", "zh")
 SETS = {"train": "train.json", "valid": "validate.json", "test": "test.json"}

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.conversations.questions import Asked, QuestionFolder, answer_type_of, ask, parse_rows
+from data_prep.errors import PrepError
 from data_prep.readers.files import read_json_list, text_of
-from data_prep.source import Dropped, PrepError
+from data_prep.source import Dropped
 
 SETS = {"train": "trainset.json", "test": "testset.json"}
 RELEASE = "VQA_RAD_Dataset_Public.json"

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_prep.captions.template_files import load_templates
-from data_prep.captions.templates import UNCLEAR, Templates, fold, numbered, with_article
-from data_prep.readers.files import BadRow
-from data_prep.sources import PrepError
+from data_prep.captions.templates import UNCLEAR, Templates, fold, with_article
+from data_prep.errors import BadRow, PrepError
+from data_prep.vocabulary.text import numbered_captions
 from medvlp.config import list_options
 from tests.conftest import REPOSITORY
 
@@ -165,8 +165,12 @@ def test_articles(phrase, expected):
 
 
 def test_fields_of_texts():
-    assert numbered(["first", "second", "third"]) == {"caption": "first", "caption_1": "second", "caption_2": "third"}
-    assert numbered([]) == {}
+    assert numbered_captions(["first", "second", "third"]) == {
+        "caption": "first",
+        "caption_1": "second",
+        "caption_2": "third",
+    }
+    assert numbered_captions([]) == {}
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ from data_prep.conversations.questions import (
     member_names,
     yes_no_is_closed,
 )
-from data_prep.readers.files import BadRow, image_format, text_of
+from data_prep.errors import BadRow
+from data_prep.readers.files import image_format, text_of
 from data_prep.sources import Dropped
 from medvlp.shards import Conversation, Turn
 

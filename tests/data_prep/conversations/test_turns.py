@@ -6,11 +6,11 @@ import pytest
 
 from data_prep.conversations.multiple_choice import choice_of, letter_of, options_of
 from data_prep.conversations.turns import read_turns
+from data_prep.errors import BadRow, PrepError
 from data_prep.pipeline import prepare
 from data_prep.readers.fields import Entry
-from data_prep.readers.files import BadRow
 from data_prep.readers.image_fields import image_names, located
-from data_prep.sources import Dropped, PrepError, open_source
+from data_prep.sources import Dropped, open_source
 from tests.data_prep.folders import jpeg
 from tests.data_prep.sources.questions.test_llava_json import items_of, write
 

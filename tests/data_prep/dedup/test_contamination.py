@@ -12,8 +12,8 @@ from data_prep.dedup import contamination
 from data_prep.dedup.contamination import Match, Reference, find
 from data_prep.dedup.fingerprints import Marks
 from data_prep.dedup.visual_matches import Limits
+from data_prep.errors import PrepError
 from data_prep.pipeline import prepare
-from data_prep.sources import PrepError
 from medvlp.shards import Conversation, Sample, ShardDataset, Turn
 from tests.data_prep.dedup.marked import marks_of, sample_of, scene
 from tests.data_prep.planted import ALTERED, encoded, plant

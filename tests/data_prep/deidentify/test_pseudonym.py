@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_prep.deidentify.pseudonym import key_id, load_key, pseudonym
-from data_prep.sources import PrepError
+from data_prep.errors import PrepError
 
 KEY = bytes(range(32))
 

@@ -7,7 +7,7 @@ import threading
 import time
 from pathlib import Path
 
-from data_prep.sources import PrepError
+from data_prep.errors import PrepError
 from medvlp.shards import ShardError
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from data_prep.engines.attempts import DEATHS_IN_A_ROW
 from data_prep.engines.local import run
-from data_prep.sources import PrepError
+from data_prep.errors import PrepError
 from medvlp.shards import ShardError
 from tests.data_prep.engines.jobs import (
     fails_at_first,

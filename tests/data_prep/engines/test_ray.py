@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from data_prep.engines.ray_engine import run
-from data_prep.sources import PrepError
+from data_prep.errors import PrepError
 from tests.data_prep.engines.jobs import fails_at_first, square, threads, tried
 
 REPOSITORY = Path(__file__).resolve().parents[3]

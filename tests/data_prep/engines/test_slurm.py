@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_prep.engines import slurm
-from data_prep.sources import PrepError
+from data_prep.errors import PrepError
 
 ODD = ["source=rocov2", "input=/data/o'clock $(touch pwned) `id`", 'options.note="a; b"', "flag=a\nb", "workers=3"]
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from data_prep.panels.captions import MAX_LENGTH, Unclear, split_caption
 from data_prep.panels.labels import find_mentions
-from data_prep.stages.text import tidy
+from data_prep.vocabulary.text import tidy
 from tests.data_prep.panels.compound import STYLES, compose_caption
 
 CAPTIONS = [

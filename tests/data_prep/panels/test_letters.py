@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
+from data_prep.draft import Draft
 from data_prep.panels.letters import Letter, order_by_letters, read_letters
-from data_prep.stages import Draft
 from data_prep.stages.split_panels import split_panels
 from medvlp.shards import Sample
 from tests.data_prep.panels.compound import synthetic_picture

@@ -8,11 +8,10 @@ from collections import Counter
 import pytest
 import webdataset
 
+from data_prep.errors import BadRow, PrepError
 from data_prep.readers import webdataset as module
 from data_prep.readers.clutter import COUNTED
-from data_prep.readers.files import BadRow
 from data_prep.readers.webdataset import find_tars, tar_samples
-from data_prep.source import PrepError
 
 
 def add(archive, name, data=b"x", **header):

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 import data_prep
-from data_prep.sources import Dropped, PrepError, open_source
+from data_prep.errors import PrepError
+from data_prep.sources import Dropped, open_source
 from data_prep.sources.own_files.dicom_studies.reports import read_report, read_table, unread_columns
 from tests.data_prep.folders import jpeg
 

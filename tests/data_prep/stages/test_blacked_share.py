@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from data_prep.draft import Draft, Drop
-from data_prep.jobs import worst
+from data_prep.ledger.balance import worst
 from data_prep.stages import deidentify_pixels as stage
 from data_prep.stages.deidentify_pixels import deidentify_pixels, mask_of
 from medvlp.report.dataset.contents import Contents

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from data_prep.draft import Draft, Drop
+from data_prep.errors import BadRow
 from data_prep.pipeline import prepare
 from data_prep.png import encode_png
-from data_prep.readers.files import BadRow, picture_of
-from data_prep.stages import Draft, Drop
+from data_prep.readers.files import picture_of
 from data_prep.stages.images import check_images, measure, png_names
 from medvlp.data.images.decode import decode_image, open_image
 from medvlp.shards import Sample, ShardDataset

@@ -4,9 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_prep.sources import PrepError
-from data_prep.stages import Draft, Drop
-from data_prep.stages.licence import FAMILIES, allows, family_of, licence_gate, normalise, strictest
+from data_prep.draft import Draft, Drop
+from data_prep.errors import PrepError
+from data_prep.stages.licence import licence_gate
+from data_prep.vocabulary.licences import FAMILIES, allows, family_of, normalise, strictest
 from medvlp.shards import Sample
 
 WORDINGS = [

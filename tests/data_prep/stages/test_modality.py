@@ -6,9 +6,9 @@ from collections import Counter
 import pytest
 
 from data_prep.draft import Draft
-from data_prep.sources.figures.rocov2 import modality_of
-from data_prep.stages.caption_modality import FINDINGS, NAMES, modality_from_caption
-from data_prep.stages.modality import DICOM, modality
+from data_prep.stages.modality import modality
+from data_prep.vocabulary.caption_modality import FINDINGS, NAMES, modality_from_caption
+from data_prep.vocabulary.modalities import DICOM_MODALITIES, modality_of_concepts
 from medvlp.shards import Sample
 
 
@@ -149,14 +149,14 @@ def test_without_a_closed_list_a_publishers_names_stay():
 
 
 def test_headers_name_modalities_that_captions_know():
-    assert set(DICOM.values()) <= set(NAMES) | set(FINDINGS)
+    assert set(DICOM_MODALITIES.values()) <= set(NAMES) | set(FINDINGS)
 
 
 def confusion(folder, splits):
     """(curated modalities, those by the caption) of every sample; a mammogram is a curated X-ray."""
     for split in splits:
         with open(folder / f"{split}_concepts_manual.csv", newline="", encoding="utf-8-sig") as file:
-            curated = {row["ID"]: modality_of(row["CUIs"].split(";")) for row in csv.DictReader(file)}
+            curated = {row["ID"]: modality_of_concepts(row["CUIs"].split(";")) for row in csv.DictReader(file)}
         with open(folder / f"{split}_captions.csv", newline="", encoding="utf-8-sig") as file:
             for row in csv.DictReader(file):
                 found = modality_from_caption(row["Caption"])[0].replace("mammography", "X-ray")

@@ -1,8 +1,8 @@
 import pytest
 
 from data_prep.deidentify.pseudonym import key_id, load_key, pseudonym
-from data_prep.sources import PrepError
-from data_prep.stages import Draft, Drop
+from data_prep.draft import Draft, Drop
+from data_prep.errors import PrepError
 from data_prep.stages import pseudonymise as module
 from data_prep.stages.pseudonymise import hidden_drop, pseudonymise
 from medvlp.shards import Conversation, Sample, Turn

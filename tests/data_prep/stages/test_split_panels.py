@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_prep.stages import Draft, apply_stages
+from data_prep.draft import Draft
+from data_prep.stages import apply_stages
 from data_prep.stages.images import check_images
 from data_prep.stages.split_panels import panel_key, split_panels
-from data_prep.stages.text import tidy
+from data_prep.vocabulary.text import tidy
 from medvlp.shards import Conversation, Sample, Turn, make_key, to_members
 from tests.data_prep.panels.compound import Compound, compose, read_rocov2, share_of_overlap, synthetic_picture
 

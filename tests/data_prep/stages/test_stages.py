@@ -8,9 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from data_prep.stages import Draft, Drop, apply_stages, build_stages
+from data_prep.draft import Draft, Drop
+from data_prep.stages import apply_stages, build_stages
 from data_prep.stages.images import check_images, measure
-from data_prep.stages.text import clean_text, need_text, tidy
+from data_prep.stages.text import clean_text, need_text
+from data_prep.vocabulary.text import tidy
 from medvlp.shards import Conversation, Sample, Turn
 from tests.data_prep.folders import jpeg
 

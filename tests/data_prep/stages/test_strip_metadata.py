@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
-from data_prep.stages import Draft, Drop
+from data_prep.draft import Draft, Drop
 from data_prep.stages.images import check_images
 from data_prep.stages.strip_metadata import strip_metadata, stripped
 from medvlp.shards import Sample

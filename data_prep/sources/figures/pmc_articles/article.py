@@ -13,12 +13,12 @@ from typing import Any
 
 from lxml import etree
 
-from data_prep.readers.files import BadRow
+from data_prep.errors import BadRow
 from data_prep.sources.figures.pmc_articles.figures import Figure, figures_of
 from data_prep.sources.figures.pmc_articles.references import refer
 from data_prep.sources.figures.pmc_articles.rights import licence_of
 from data_prep.sources.figures.pmc_articles.text import first_text, text_of
-from data_prep.stages.text import tidy
+from data_prep.vocabulary.text import tidy
 
 MAX_XML_BYTES = 64 * 2**20
 MAX_AUTHORS = 500

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+from data_prep.errors import BadRow, NotAFile
 from data_prep.readers.fields import Entry
-from data_prep.readers.files import BadRow
-from data_prep.source import NotAFile, regular_only
-from data_prep.stages.licence import NO_CC, UNKNOWN, normalise
+from data_prep.source import regular_only
+from data_prep.vocabulary.licences import NO_CC, UNKNOWN, normalise
 
 MAX_METADATA_BYTES = 4 * 2**20
 

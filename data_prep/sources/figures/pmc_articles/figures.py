@@ -7,11 +7,12 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from data_prep.readers.files import MAX_TEXT, BadRow
+from data_prep.errors import BadRow
+from data_prep.readers.files import MAX_TEXT
 from data_prep.sources.figures.pmc_articles.rights import HREF, licence_of
 from data_prep.sources.figures.pmc_articles.text import Words, first_text, flow, text_of
-from data_prep.stages.licence import NO_CC, UNKNOWN, normalise
-from data_prep.stages.text import tidy
+from data_prep.vocabulary.licences import NO_CC, UNKNOWN, normalise
+from data_prep.vocabulary.text import tidy
 
 MAX_FIGURES = 2000
 """Of an article; the longest reviews and atlases have some hundreds."""

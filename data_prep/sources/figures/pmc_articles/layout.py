@@ -18,11 +18,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from data_prep.errors import BadRow, PrepError
 from data_prep.readers.clutter import COUNTED, is_clutter
-from data_prep.readers.files import BadRow
 from data_prep.readers.tables.text import TextTable
-from data_prep.source import Dropped, PrepError, digest_file, regular_only
-from data_prep.stages.licence import normalise, strictest
+from data_prep.source import Dropped, digest_file, regular_only
+from data_prep.vocabulary.licences import normalise, strictest
 
 _ARCHIVE = re.compile(r"PMC(\d{1,12})\.(?:tar\.gz|tgz|tar)")
 _VERSIONED = re.compile(r"PMC(\d{1,12})\.(\d{1,4})")

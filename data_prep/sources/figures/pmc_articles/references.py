@@ -13,7 +13,7 @@ from data_prep.captions.sentences import sentences
 from data_prep.readers.files import MAX_TEXT
 from data_prep.sources.figures.pmc_articles.figures import OTHER_ARTICLES, Figure
 from data_prep.sources.figures.pmc_articles.text import Words, first_text, flow
-from data_prep.stages.text import tidy
+from data_prep.vocabulary.text import tidy
 
 MAX_REFERENCES = 100
 """Sentences kept for a figure, each of at most MAX_SENTENCE characters: more is not prose."""

@@ -8,7 +8,7 @@ from typing import Any
 from lxml import etree
 
 from data_prep.sources.figures.pmc_articles.text import text_of
-from data_prep.stages.licence import UNKNOWN, normalise, strictest
+from data_prep.vocabulary.licences import UNKNOWN, normalise, strictest
 
 HREF = "{http://www.w3.org/1999/xlink}href"
 

@@ -18,9 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from data_prep.errors import BadRow, PrepError
 from data_prep.readers.clutter import LEFT_BEHIND, is_clutter
-from data_prep.readers.files import BadRow, resolve_below
-from data_prep.source import PrepError, regular_only
+from data_prep.readers.files import resolve_below
+from data_prep.source import regular_only
 
 if TYPE_CHECKING:
     from pydicom import Dataset

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from data_prep.readers.files import BadRow
+from data_prep.errors import BadRow
 from data_prep.sources.own_files.dicom_studies.files import guarded
 
 if TYPE_CHECKING:

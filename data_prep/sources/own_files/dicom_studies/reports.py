@@ -8,10 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from data_prep.readers.files import BadRow
+from data_prep.errors import BadRow, PrepError
 from data_prep.readers.tables.encodings import SAVE, detect
 from data_prep.readers.tables.text import Dialect, TextTable
-from data_prep.source import PrepError
 from data_prep.sources.own_files.dicom_studies.files import checked_path, guarded
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from typing import Any
 from data_prep.deidentify.dicom_tags import described, remove_identity
 from data_prep.deidentify.known import Known
 from data_prep.deidentify.pseudonym import pseudonym
+from data_prep.errors import BadRow
 from data_prep.png import encode_png
-from data_prep.readers.files import BadRow
 from data_prep.source import Dropped
 from data_prep.sources.own_files.dicom_studies.files import (
     Entry,

@@ -2,7 +2,8 @@
 
 import pytest
 
-from data_prep.readers.tables.cells import items_of_cell, list_in, says_nothing, value_of_cell
+from data_prep.readers.tables.cells import items_of_cell, list_in, value_of_cell
+from data_prep.vocabulary.text import says_nothing
 
 
 @pytest.mark.parametrize(

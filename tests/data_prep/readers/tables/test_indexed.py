@@ -5,10 +5,10 @@ import io
 import pytest
 from PIL import Image
 
+from data_prep.errors import BadRow, PrepError
 from data_prep.readers import files
-from data_prep.readers.files import BadRow, check_format, picture_of, plain, read_json_lines, read_json_list
+from data_prep.readers.files import check_format, picture_of, plain, read_json_lines, read_json_list
 from data_prep.readers.tables.indexed import JsonLines
-from data_prep.source import PrepError
 from tests.data_prep.folders import jpeg
 
 

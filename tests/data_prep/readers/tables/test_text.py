@@ -7,11 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from data_prep.errors import BadRow, PrepError
 from data_prep.readers import files
-from data_prep.readers.files import BadRow
 from data_prep.readers.tables import encodings
 from data_prep.readers.tables.text import Dialect, TextTable, dialect_of
-from data_prep.source import PrepError
 
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)
 

@@ -3,8 +3,8 @@ import json
 import pytest
 import webdataset
 
-from data_prep.readers.files import BadRow
-from data_prep.source import Dropped, PrepError
+from data_prep.errors import BadRow, PrepError
+from data_prep.source import Dropped
 from data_prep.sources.figures.biomedica import Biomedica, caption_of, modality_of, references_of, year_of
 from tests.data_prep.folders import jpeg
 

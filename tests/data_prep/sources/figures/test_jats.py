@@ -8,7 +8,7 @@ import unicodedata
 import pytest
 
 from data_prep.captions.sentences import sentences
-from data_prep.readers.files import BadRow
+from data_prep.errors import BadRow
 from data_prep.sources.figures.pmc_articles.article import parse_article
 from data_prep.sources.figures.pmc_articles.text import plain_tex
 from tests.data_prep.sources.figures.folders_pmc import article_xml, figure

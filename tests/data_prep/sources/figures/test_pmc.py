@@ -13,12 +13,13 @@ import pytest
 from PIL import Image
 
 from data_prep import source
+from data_prep.draft import Draft, Drop
+from data_prep.errors import PrepError
 from data_prep.pipeline import prepare
 from data_prep.readers import archives
-from data_prep.sources import Dropped, PrepError
+from data_prep.sources import Dropped
 from data_prep.sources.figures.pmc import Pmc
 from data_prep.sources.figures.pmc_articles.article import parse_article
-from data_prep.stages import Draft, Drop
 from data_prep.stages.licence import licence_gate
 from medvlp.shards import ShardDataset
 from tests.data_prep.folders import jpeg

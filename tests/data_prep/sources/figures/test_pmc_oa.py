@@ -2,7 +2,8 @@ import json
 
 import pytest
 
-from data_prep.source import Dropped, PrepError
+from data_prep.errors import PrepError
+from data_prep.source import Dropped
 from data_prep.sources.figures.pmc_oa import LONG_FOLDER, PmcOa
 from tests.data_prep.folders import jpeg
 

@@ -3,7 +3,8 @@ import json
 
 import pytest
 
-from data_prep.source import Dropped, PrepError
+from data_prep.errors import PrepError
+from data_prep.source import Dropped
 from data_prep.sources.figures.quilt import Quilt, number_of, sentences_of
 from tests.data_prep.folders import jpeg
 

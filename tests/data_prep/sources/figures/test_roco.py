@@ -2,7 +2,8 @@ import os
 
 import pytest
 
-from data_prep.source import Dropped, PrepError
+from data_prep.errors import PrepError
+from data_prep.source import Dropped
 from data_prep.sources.figures.roco import Roco
 from tests.data_prep.sources.figures.folders_roco import article_of, read_rows, write_roco
 

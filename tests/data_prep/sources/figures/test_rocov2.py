@@ -3,10 +3,11 @@ from collections import Counter
 
 import pytest
 
+from data_prep.errors import PrepError
 from data_prep.pipeline import prepare
 from data_prep.readers import files
-from data_prep.sources import Dropped, PrepError, open_source
-from data_prep.sources.figures.rocov2 import modality_of
+from data_prep.sources import Dropped, open_source
+from data_prep.vocabulary.modalities import modality_of_concepts
 from medvlp.shards import ShardDataset, verify
 
 
@@ -43,7 +44,7 @@ def test_the_published_files(test_data, tmp_path):
     [([], "unknown"), (["C0817096"], "unknown"), (["C0024485", "C9"], "MRI"), (["C0032743", "C0040405"], "CT+PET")],
 )
 def test_modality(cuis, modality):
-    assert modality_of(cuis) == modality
+    assert modality_of_concepts(cuis) == modality
 
 
 def drops_of(folder):

@@ -4,8 +4,8 @@ import tarfile
 import pytest
 from PIL import Image
 
-from data_prep.readers.files import BadRow
-from data_prep.source import Dropped, PrepError
+from data_prep.errors import BadRow, PrepError
+from data_prep.source import Dropped
 from data_prep.sources.figures.unimed import UniMed, captions_of
 from tests.data_prep.folders import jpeg
 

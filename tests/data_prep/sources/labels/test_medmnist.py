@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_prep.sources import Dropped, PrepError, open_source
+from data_prep.errors import PrepError
+from data_prep.sources import Dropped, open_source
 from data_prep.sources.labels.medmnist import ImageStream, find_npz, infer_flag
 from data_prep.sources.labels.medmnist_tables import FLAVOURS
 

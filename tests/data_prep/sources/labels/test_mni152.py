@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_prep.sources import Dropped, PrepError, open_source
+from data_prep.errors import PrepError
+from data_prep.sources import Dropped, open_source
 from data_prep.sources.labels.mni152 import FILES, _nilearn_data, block_of, caption, display
 from medvlp.shards import Sample
 

@@ -13,11 +13,12 @@ import pytest
 
 from data_prep import cli
 from data_prep.deidentify.pseudonym import pseudonym
+from data_prep.errors import PrepError
 from data_prep.pipeline import prepare
 from data_prep.readers.tables import parquet as parquet_rows_module
 from data_prep.readers.tables.parquet import parquet_rows
 from data_prep.readers.tables.user import relative
-from data_prep.sources import Dropped, PrepError, open_source
+from data_prep.sources import Dropped, open_source
 from data_prep.sources.own_files.csv_table import CsvTable
 from medvlp.config import compose
 from medvlp.shards import ShardDataset, verify

@@ -18,8 +18,8 @@ from pydicom.uid import (
 from data_prep.deidentify.dicom_tags import described, keyed_uid, remove_identity
 from data_prep.deidentify.known import Known
 from data_prep.deidentify.pseudonym import pseudonym
-from data_prep.readers.files import BadRow
-from data_prep.sources import Dropped, PrepError
+from data_prep.errors import BadRow, PrepError
+from data_prep.sources import Dropped
 from data_prep.sources.own_files.dicom import Dicom
 from data_prep.sources.own_files.dicom_studies.pixels import frames_of, render
 from data_prep.sources.own_files.dicom_studies.reports import caption_of

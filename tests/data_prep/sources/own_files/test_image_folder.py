@@ -8,8 +8,9 @@ import pytest
 from PIL import GifImagePlugin, Image, TiffImagePlugin
 
 from data_prep.deidentify.pseudonym import key_id, pseudonym
+from data_prep.errors import PrepError
 from data_prep.pipeline import prepare
-from data_prep.sources import Dropped, PrepError
+from data_prep.sources import Dropped
 from data_prep.sources.own_files.image_folder import ImageFolder
 from medvlp.shards import ShardDataset, verify
 from tests.data_prep.folders import jpeg

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from data_prep.errors import BadRow, PrepError
 from data_prep.pipeline import prepare
 from data_prep.readers import nifti_volumes as volumes_module
-from data_prep.readers.files import BadRow
 from data_prep.readers.nifti_volumes import read_volume
-from data_prep.sources import Dropped, PrepError
+from data_prep.sources import Dropped
 from data_prep.sources.own_files.nifti import Nifti
 from medvlp.shards import ShardDataset, verify
 

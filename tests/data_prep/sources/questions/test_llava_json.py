@@ -3,9 +3,10 @@ import os
 
 import pytest
 
+from data_prep.errors import PrepError
 from data_prep.pipeline import prepare
 from data_prep.readers import files as files_module
-from data_prep.sources import Dropped, PrepError, open_source
+from data_prep.sources import Dropped, open_source
 from data_prep.sources.questions.llava_json import split_of
 from medvlp.shards import ShardDataset, verify
 from tests.data_prep.folders import jpeg

@@ -5,8 +5,9 @@ import json
 
 import pytest
 
+from data_prep.errors import PrepError
 from data_prep.pipeline import prepare
-from data_prep.sources import Dropped, PrepError, open_source
+from data_prep.sources import Dropped, open_source
 from data_prep.sources.questions.pmc_vqa import without_letter
 from medvlp.shards import verify
 from tests.data_prep.folders import jpeg

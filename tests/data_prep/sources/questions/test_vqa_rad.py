@@ -3,9 +3,10 @@ from collections import Counter
 
 import pytest
 
+from data_prep.errors import PrepError
 from data_prep.pipeline import prepare
-from data_prep.sources import Dropped, PrepError, open_source
-from data_prep.stages.text import tidy
+from data_prep.sources import Dropped, open_source
+from data_prep.vocabulary.text import tidy
 from medvlp.shards import ShardDataset, verify
 from tests.data_prep.folders import jpeg
 

@@ -7,7 +7,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from data_prep.finalize import DROPPED
+from data_prep.ledger import DROPPED
 from data_prep.readers.fields import IGNORED
 from medvlp.jsonl import read_rows
 

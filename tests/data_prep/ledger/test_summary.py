@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from data_prep.summary import empty_splits, summary
+from data_prep.ledger.summary import empty_splits, summary
 from medvlp.jsonl import write_rows
 
 OUT = Path("/out")

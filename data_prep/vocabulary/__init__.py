@@ -1,0 +1,1 @@
+"""Knowledge that sources and stages share: licences, modalities, texts."""
