@@ -33,7 +33,7 @@ from data_prep.ledger.classes import vanished
 from data_prep.plan import Plan, make_plan
 from data_prep.sources import Unit
 from data_prep.workspace import agree, claim, parts_folder, read_object
-from medvlp.config import ConfigError, PrepConfig, check
+from medvlp.config import ConfigError, PrepConfig
 from medvlp.jsonl import encode_json
 from medvlp.shards import ShardError, read_manifest
 from medvlp.shards.manifest import LEDGER, MANIFEST, PARTS
@@ -71,7 +71,7 @@ def prepare(source: str, input: str, output: str | Path, workers: int = 1, **cho
 def run_preparation(config: PrepConfig, words: Sequence[str] = ()) -> Result:
     """As `prepare`, from a configuration. words: the command line that made it, for the scripts of engine=slurm."""
     try:
-        check(config)
+        config.check()
     except ConfigError as error:
         raise PrepError(str(error)) from None
     if not config.output:

@@ -21,7 +21,9 @@ from medvlp.config import (
     check_ranks,
     compose,
     compose_stages,
+    from_dict,
     load_task,
+    read_text,
     require_prepared,
 )
 
@@ -145,8 +147,6 @@ OF_THE_WEIGHTS = (
 def changed_since(folder: Path, config: TrainConfig) -> list[str]:
     """What differs between a run's config.yaml and a configuration, of what decides its weights: `key old → new` each."""
     from medvlp.builders import run_changes
-    from medvlp.config import from_dict
-    from medvlp.config.yaml_files import read_text
 
     try:
         before = from_dict(yaml.safe_load(read_text(folder / "config.yaml")))
@@ -213,7 +213,6 @@ def check_same_run(config: TrainConfig, checkpoint: Path, total_steps: int) -> N
         CheckpointError: no run can go on from it.
     """
     from medvlp.builders import run_changes, run_differences
-    from medvlp.config import from_dict
     from medvlp.training.checkpoints import check_resumable
 
     content = check_resumable(checkpoint)

@@ -9,9 +9,9 @@ import pytest
 from data_prep.captions.template_files import load_templates
 from data_prep.source import SOURCES, _constructor, _options_of
 from medvlp.cli import VERBS
-from medvlp.config import TaskConfig, compose
-from medvlp.config.compose import KINDS, OPEN_MAPPINGS, SCHEMAS, list_options
-from medvlp.config.overrides import field_types
+from medvlp.config import TaskConfig, compose, kinds, list_options
+from medvlp.config.composition.keys import field_types
+from medvlp.config.kinds import OPEN_MAPPINGS
 
 ROOT = Path(__file__).parents[1]
 DOCS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -45,8 +45,8 @@ KEY = re.compile(r"(?<![\w./<\[{-])([a-z][a-z0-9_]*(?:\.(?:[a-z][a-z0-9_]*|<\w+>
 
 
 def known_keys():
-    schemas = [*SCHEMAS.values(), TaskConfig]
-    return {key for schema in schemas for key in field_types(schema, KINDS)} | {"recipes"}
+    schemas = [*(verb.config for verb in kinds.VERBS.values()), TaskConfig]
+    return {key for schema in schemas for key in field_types(schema)} | {"recipes"}
 
 
 def is_known(key, keys):
@@ -54,7 +54,7 @@ def is_known(key, keys):
     if prefix == "options.":
         return key.removeprefix(prefix) in OPTIONS | {"<name>", "{}", "<column>"}
     if prefix:
-        fields = field_types(OPEN_MAPPINGS[prefix], KINDS)
+        fields = field_types(OPEN_MAPPINGS[prefix])
         return key.rpartition(".")[2] in fields or key.rpartition(".")[2] in ("<field>", "{}")
     return key in keys or (
         "{}" in key and any(re.fullmatch(re.escape(key).replace(r"\{\}", ".+"), one) for one in keys)

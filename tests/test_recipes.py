@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from medvlp.config import compose, expand_grid, load_task
-from medvlp.config.compose import SHIPPED, list_options
+from medvlp.config import compose, expand_grid, list_options, load_task
+from medvlp.config.composition.search import SHIPPED
 
 RECIPES = sorted(list_options("recipes"))
 NEEDED = {"eval": ["checkpoints=[a.ckpt]"], "train": [], "prep": []}

@@ -19,8 +19,7 @@ KEYS = ("modality", "fields", "templates", "negated", "normal", "labels")
 def load_templates(name: str) -> Templates:
     """The templates of a name, or of a path that ends in .yaml. Raises PrepError: file, key and how to mend it."""
     path = _find(name)
-    from medvlp.config import ConfigError
-    from medvlp.config.yaml_files import read_text
+    from medvlp.config import ConfigError, read_text
 
     try:
         text = read_text(path)
@@ -33,7 +32,7 @@ def load_templates(name: str) -> Templates:
 
 
 def _find(name: str) -> Path:
-    from medvlp.config.compose import search_folders
+    from medvlp.config import search_folders
 
     if name.endswith(".yaml"):
         if not Path(name).is_file():

@@ -1,41 +1,33 @@
-"""Configuration: the schema, composition with Hydra, and the rules that join fields. Nothing here imports torch."""
+"""Configuration: one file a group with its fields and their rules, and composition with Hydra. Nothing here imports torch."""
 
-from medvlp.config.assistant import InstructConfig, LanguageConfig, LlavaConfig, WordsConfig
-from medvlp.config.checks import ConfigError, check, check_name, check_ranks, require_prepared, suggestion
-from medvlp.config.compose import (
-    as_dict,
-    compose,
-    expand_grid,
-    from_dict,
-    list_options,
-    load_task,
-    register,
-)
-from medvlp.config.help import describe
-from medvlp.config.inspection import CheckConfig
-from medvlp.config.overrides import value_of
-from medvlp.config.preparation import PrepConfig
-from medvlp.config.schema import (
-    AskConfig,
+from medvlp.config.base import ModelConfig, ObjectiveConfig
+from medvlp.config.clip import ClipConfig, ImageConfig, TextConfig, VisionConfig
+from medvlp.config.composition.compose import compose
+from medvlp.config.composition.grids import compose_stages, expand_grid
+from medvlp.config.composition.help import describe
+from medvlp.config.composition.overrides import value_of
+from medvlp.config.composition.search import list_options, search_folders
+from medvlp.config.composition.task_files import load_task
+from medvlp.config.composition.typed import as_dict, from_dict
+from medvlp.config.composition.yaml_files import read_text
+from medvlp.config.kinds import register
+from medvlp.config.llava import LanguageConfig, LlavaConfig, TowerConfig
+from medvlp.config.objectives import ContrastiveConfig, InstructConfig, WordsConfig
+from medvlp.config.prep import PrepConfig
+from medvlp.config.rules import ConfigError, check_name, suggestion
+from medvlp.config.tasks import TaskConfig
+from medvlp.config.train import (
     AugmentConfig,
-    ClipConfig,
-    ContrastiveConfig,
     DataConfig,
-    EvalConfig,
-    ExportConfig,
-    ImageConfig,
-    ModelConfig,
-    ObjectiveConfig,
     OptimConfig,
     PartConfig,
     SourceConfig,
-    TaskConfig,
-    TextConfig,
     TrainConfig,
     TrainerConfig,
-    VisionConfig,
+    check_ranks,
+    require_prepared,
 )
-from medvlp.config.stages import compose_stages
+from medvlp.config.verbs import AskConfig, CheckConfig, EvalConfig, ExportConfig
 
 __all__ = [
     "AskConfig",
@@ -59,12 +51,12 @@ __all__ = [
     "SourceConfig",
     "TaskConfig",
     "TextConfig",
+    "TowerConfig",
     "TrainConfig",
     "TrainerConfig",
     "VisionConfig",
     "WordsConfig",
     "as_dict",
-    "check",
     "check_name",
     "check_ranks",
     "compose",
@@ -74,8 +66,10 @@ __all__ = [
     "from_dict",
     "list_options",
     "load_task",
+    "read_text",
     "register",
     "require_prepared",
+    "search_folders",
     "suggestion",
     "value_of",
 ]

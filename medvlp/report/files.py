@@ -8,8 +8,7 @@ from pathlib import Path
 
 import yaml
 
-from medvlp.config import ConfigError
-from medvlp.config.yaml_files import read_text
+from medvlp.config import ConfigError, read_text
 from medvlp.errors import UserError
 from medvlp.jsonl import Row, read_rows, torn_bytes
 from medvlp.shards import ShardError

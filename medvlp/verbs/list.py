@@ -4,8 +4,8 @@ import sys
 from collections.abc import Sequence
 
 from medvlp.config import ConfigError, describe, list_options
-from medvlp.config.compose import SCHEMAS, search_folders
-from medvlp.config.yaml_files import read_mapping
+from medvlp.config.composition.search import read_recipe
+from medvlp.config.kinds import VERBS
 
 KINDS = {"recipes": "recipes", "tasks": "configs/task", "data": "configs/data", "models": "configs/model"}
 
@@ -52,14 +52,13 @@ def verb_help(verb: str) -> str:
         lines += [f"{group}=<option>: {options}" for group, options in groups.items()]
         lines += ["", "A grid: medvlp train -m recipes=<name> optim.lr=1e-4,1e-3", ""]
     lines.append("keys:")
-    for key, default, sentence in describe(SCHEMAS[verb]):
+    for key, default, sentence in describe(VERBS[verb].config):
         lines.append(f"  {key} = {default}" + (f"\n      {' '.join(sentence.split())}" if sentence else ""))
     return "\n".join(lines)
 
 
 def _verb_of(recipe: str) -> str:
-    paths = [root / "recipes" / f"{recipe}.yaml" for root in search_folders()]
     try:
-        return str(read_mapping(next(path for path in paths if path.is_file())).get("verb", ""))
+        return str(read_recipe(recipe).get("verb", ""))
     except ConfigError:
         return ""  # a damaged file is said by the verb that is to use it

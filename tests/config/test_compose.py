@@ -5,8 +5,7 @@ import time
 
 import pytest
 
-from medvlp.config import ConfigError, as_dict, compose, expand_grid, from_dict, load_task
-from medvlp.config.compose import list_options
+from medvlp.config import ConfigError, as_dict, compose, expand_grid, from_dict, list_options, load_task
 
 ROCO = "recipes=clip_rocov2"
 

@@ -4,9 +4,8 @@ import dataclasses
 
 import pytest
 
-from medvlp.config import ConfigError, check, compose, load_task
-from medvlp.config.names import fault_of
-from medvlp.config.schema import SourceConfig, TaskConfig
+from medvlp.config import ConfigError, SourceConfig, TaskConfig, compose, load_task
+from medvlp.config.rules import fault_of
 
 ESCAPES = ["../../esc", "a/b", "..", ".", "", " a", "a\\..\\b", "a\0b", "a\nb", ".hidden", "-rf", "é" * 80, "\ud800"]
 
@@ -35,7 +34,7 @@ def test_a_run_refuses_them(key, name):
     }[key]
     assert isinstance(source, SourceConfig)
     with pytest.raises(ConfigError, match=f"{key}=.* must be a plain folder name"):
-        check(dataclasses.replace(config, **changes))
+        dataclasses.replace(config, **changes).check()
 
 
 def test_a_task_refuses_them(tmp_path, monkeypatch):
@@ -45,7 +44,7 @@ def test_a_task_refuses_them(tmp_path, monkeypatch):
     with pytest.raises(ConfigError, match=r"a task's name='\.\./\.\./esc' must be a plain folder name"):
         load_task("mine")
     with pytest.raises(ConfigError):
-        check(TaskConfig(name="..", kind="retrieval", data="d"))
+        TaskConfig(name="..", kind="retrieval", data="d").check()
 
 
 def test_a_recipe_that_names_evals_folder_refuses_them():

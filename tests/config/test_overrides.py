@@ -3,8 +3,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medvlp.config import ConfigError, compose, expand_grid, value_of
-from medvlp.config.compose import KINDS, SCHEMAS, _parsed
-from medvlp.config.overrides import TEXT, TEXTS, elements, family, field_types, quoted, unquoted
+from medvlp.config.composition.keys import field_types, parse_override
+from medvlp.config.composition.overrides import TEXT, TEXTS, elements, family, quoted, unquoted
+from medvlp.config.kinds import VERBS
 from medvlp.verbs.ask import split_words
 
 ODD = [
@@ -29,7 +30,7 @@ ODD = [
 ]
 PATHS = [ODD[0], ODD[2], "null"]
 TEXT_KEYS = [
-    (verb, key) for verb in SCHEMAS for key, kind in field_types(SCHEMAS[verb], KINDS).items() if family(kind) == TEXT
+    (verb, key) for verb in VERBS for key, kind in field_types(VERBS[verb].config).items() if family(kind) == TEXT
 ]
 
 
@@ -38,15 +39,15 @@ def test_a_text_is_what_stands_behind_the_first_equals_sign_for_every_key_of_eve
     assert len(TEXT_KEYS) > 60
     for verb, key in TEXT_KEYS:
         wanted = None if text == "null" and key == "model.image.resize_mode" else text
-        assert _parsed(verb, f"{key}={text}").value() == wanted, (verb, key)
+        assert parse_override(verb, f"{key}={text}").value() == wanted, (verb, key)
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=12).filter(lambda text: "${" not in text))
 def test_a_text_in_quotes_or_without_them_arrives_as_it_is(text):
     assert unquoted(quoted(text)) == text
-    assert _parsed("prep", f"input={quoted(text)}").value() == text
+    assert parse_override("prep", f"input={quoted(text)}").value() == text
     if not (text[:1] in ("'", '"') and text[:1] == text[-1:]):
-        assert _parsed("prep", f"input={text}").value() == text
+        assert parse_override("prep", f"input={text}").value() == text
 
 
 @pytest.mark.parametrize(
@@ -66,10 +67,10 @@ def test_a_text_in_quotes_or_without_them_arrives_as_it_is(text):
 )
 def test_one_value_for_a_list_is_a_list_of_one(typed, texts):
     assert elements(typed) == texts
-    for verb in SCHEMAS:
-        for key, kind in field_types(SCHEMAS[verb], KINDS).items():
+    for verb in VERBS:
+        for key, kind in field_types(VERBS[verb].config).items():
             if family(kind) == TEXTS:
-                assert _parsed(verb, f"{key}={typed}").value() == texts, (verb, key)
+                assert parse_override(verb, f"{key}={typed}").value() == texts, (verb, key)
 
 
 @pytest.mark.parametrize("path", PATHS)

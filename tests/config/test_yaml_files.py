@@ -2,8 +2,7 @@ import time
 
 import pytest
 
-from medvlp.config import ConfigError, compose, expand_grid, load_task
-from medvlp.config.compose import list_options
+from medvlp.config import ConfigError, compose, expand_grid, list_options, load_task
 from medvlp.verbs.list import verb_help
 
 HEAD = "# @package _global_\nverb: train\n"

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from medvlp.builders.llava import build_assistant, chat_encoder
-from medvlp.config.assistant import LanguageConfig, LlavaConfig, TowerConfig
+from medvlp.config import LanguageConfig, LlavaConfig, TowerConfig
 from medvlp.models.llava.generate import Answerer, group, shared
 from medvlp.shards import Turn
 from tests.assistants import SIDE, tiny_language, tiny_tower

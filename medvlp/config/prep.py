@@ -1,9 +1,12 @@
-"""What can be configured of `medvlp prep`."""
+"""Options of `medvlp prep`."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
 from omegaconf import MISSING
+
+from medvlp.config.rules import ConfigError, one_of, share
 
 ENGINES = ("local", "ray", "slurm")
 PANELS = ("keep", "split")
@@ -93,3 +96,62 @@ class PrepConfig:
     """What makes a sample one of an evaluation split: id (article, group), bytes, picture, text."""
     contaminated: str = "drop"
     """What becomes of samples that an evaluation split has too: drop, or report."""
+
+    def check(self) -> None:
+        """Choices and limits, and that nothing is asked of stages that are switched off. Raises ConfigError."""
+        for key, choices in (
+            ("engine", ENGINES),
+            ("panels", PANELS),
+            ("deidentify", DEIDENTIFY),
+            ("duplicates", DUPLICATES),
+            ("split", SPLITS),
+            ("contaminated", CONTAMINATED),
+        ):
+            one_of(key, getattr(self, key), choices)
+        for key, choices in (("duplicates_in", SPLIT_NAMES), ("decontaminate_by", MATCHES)):
+            if not getattr(self, key):
+                raise ConfigError(f"{key} is empty; name at least one of {', '.join(choices)}, or leave it out")
+            for value in getattr(self, key):
+                one_of(key, value, choices)
+        for key in ("workers", "samples_per_shard", "max_pixels", "min_side", "max_aspect"):
+            if getattr(self, key) < 1:
+                raise ConfigError(f"{key} is {getattr(self, key)}, expected 1 or more")
+        if not self.max_aspect <= 50:
+            raise ConfigError(f"max_aspect is {self.max_aspect}, expected at most 50: training takes no narrower strips")
+        share("max_blacked", self.max_blacked)
+        limits = self.intensity
+        if limits and not (len(limits) == 2 and all(map(math.isfinite, limits)) and limits[0] < limits[1]):
+            raise ConfigError(
+                f"intensity={limits} should be the values shown black and white, such as intensity=[0,4095]"
+            )
+        if self.retries < 0 or not 0 <= self.duplicates_radius <= 32:
+            raise ConfigError(
+                f"retries={self.retries} must not be negative, duplicates_radius={self.duplicates_radius} from 0 to 32"
+            )
+        self._check_splits()
+        self._check_stages()
+
+    def _check_splits(self) -> None:
+        shares = self.fractions
+        if set(shares) - set(SPLIT_NAMES) or min(shares.values()) < 0 or abs(sum(shares.values()) - 1) > 1e-6:
+            raise ConfigError(f"fractions={shares} must be shares of train, valid and test that add up to 1")
+        if not 0 <= self.holdout < 1:
+            raise ConfigError(f"holdout={self.holdout} must be a share of train's groups, from 0 to below 1")
+        if self.holdout and self.split == "random":
+            raise ConfigError(
+                f"holdout={self.holdout} takes from a published train; with split=random, fractions.valid does"
+            )
+
+    def _check_stages(self) -> None:
+        stages = {
+            "licences": self.licences,
+            "languages": self.languages,
+            "panels": self.panels != "keep",
+            "deidentify": self.deidentify not in ("auto", "none"),
+            "duplicates": self.duplicates == "drop",
+            "decontaminate": self.decontaminate,
+            "intensity": self.intensity,
+        }
+        active = [name for name, value in stages.items() if value]
+        if not self.checks and active:
+            raise ConfigError(f"checks=false only packs files, but {', '.join(active)} needs them read; leave it out")

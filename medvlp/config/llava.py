@@ -1,8 +1,11 @@
-"""What can be configured of an assistant: its model, its objective, and what is cached. Plain dataclasses, as in `schema`."""
+"""Options of a LLaVA-style assistant."""
 
 from dataclasses import dataclass, field
 
-from medvlp.config.schema import ModelConfig, ObjectiveConfig
+from medvlp.config.base import ModelConfig
+from medvlp.config.rules import ConfigError, at_least, one_of
+
+ATTENTION = ("sdpa", "eager", "flex_attention", "flash_attention_2", "flash_attention_3")
 
 
 @dataclass(kw_only=True)
@@ -85,35 +88,22 @@ class LlavaConfig(ModelConfig):
     gradient_checkpointing: bool = False
     """Compute the language model's activations twice instead of keeping them."""
 
-
-@dataclass(kw_only=True)
-class InstructConfig(ObjectiveConfig):
-    """Next-token prediction of the assistant's words."""
-
-    kind: str = "instruct"
-    """Which objective this is; the option chosen for `objective` sets it."""
-    packing: str = "tree"
-    """tree: all questions of an image behind one shared image; sequence: several conversations in a row; none: each in a
-    row of its own. The loss is the same."""
-    max_length: int = 2048
-    """Tokens of a row, image tokens included."""
-    too_long: str = "split"
-    """A conversation longer than that is split at its turns, or dropped (split, drop). What is left out is counted."""
-    weighting: str = "token"
-    """token: every supervised token of a step counts the same; sample: every conversation does."""
-    feature_cache: str = ""
-    """Folder for the frozen tower's features, computed once; empty runs the tower at every step."""
-
-
-@dataclass(kw_only=True)
-class WordsConfig(ObjectiveConfig):
-    """An assistant's first stage without its language model: image tokens become like the words of the image's texts."""
-
-    kind: str = "words"
-    """Which objective this is; the option chosen for `objective` sets it."""
-    min_samples: int = 8
-    """Words of fewer samples are left out."""
-    max_share: float = 0.5
-    """Words of a larger share of the samples are left out."""
-    feature_cache: str = ""
-    """Folder for the frozen tower's features, computed once; empty runs the tower at every step."""
+    def check(self) -> None:
+        """What belongs together in an assistant."""
+        one_of("model.reduce.kind", self.reduce.kind, ("", "average_pool", "pixel_shuffle"))
+        one_of("model.language.quantization", self.language.quantization, ("", "nf4"))
+        one_of("model.language.attention", self.language.attention, ATTENTION)
+        one_of("model.language.thoughts", self.language.thoughts, ("", "dropped", "kept", "supervised"))
+        one_of("model.language.system", self.language.system, ("", "merge", "drop"))
+        if self.language.quantization and not self.lora.rank:
+            raise ConfigError(
+                f"model.language.quantization={self.language.quantization} cannot be trained by itself; set model.lora.rank"
+            )
+        at_least("model.lora.rank", self.lora.rank, 0)
+        at_least("model.reduce.factor", self.reduce.factor, 1)
+        is_timm = self.tower.source.startswith("timm:")
+        if not is_timm and (self.tower.weights or self.tower.size):
+            raise ConfigError(
+                f"model.tower.weights and .size belong to timm:<architecture>; model.tower.source={self.tower.source!r} "
+                f"brings its own"
+            )

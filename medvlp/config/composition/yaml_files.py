@@ -11,7 +11,7 @@ from hydra._internal.sources_registry import SourcesRegistry
 from hydra.plugins.config_source import ConfigResult
 from omegaconf import DictConfig, OmegaConf
 
-from medvlp.config.checks import ConfigError
+from medvlp.config.rules import ConfigError
 
 MAX_BYTES = 2**20
 MAX_NODES = 50_000
@@ -128,10 +128,10 @@ def _check_size(path: Path, text: str) -> None:
             if anchor:
                 sizes[anchor] = size
         elif isinstance(event, yaml.AliasEvent):
-            stated = sizes.get(event.anchor, 1)
-            if stated is None:
+            anchor_size = sizes.get(event.anchor, 1)
+            if anchor_size is None:
                 raise ConfigError(f"{path}, line {line}: *{event.anchor} stands inside of what it names")
-            size = stated
+            size = anchor_size
         elif isinstance(event, yaml.ScalarEvent):
             if event.anchor:
                 sizes[event.anchor] = 1
@@ -163,4 +163,4 @@ def _is_default(entry: Any) -> bool:
         return False
     name, option = next(iter(entry.items()))
     options: Sequence[Any] = option if isinstance(option, list) else [option]
-    return isinstance(name, str) and all(one is None or isinstance(one, str) for one in options)
+    return isinstance(name, str) and all(name is None or isinstance(name, str) for name in options)

@@ -8,7 +8,7 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from medvlp.config.compose import KINDS
+from medvlp.config.kinds import KINDS
 
 
 def describe(schema: type, prefix: str = "") -> Iterator[tuple[str, str, str]]:
@@ -38,16 +38,16 @@ def _default(item: "dataclasses.Field[Any]") -> str:
 
 
 def _sentences(schema: type) -> dict[str, str]:
-    found: dict[str, str] = {}
+    sentences: dict[str, str] = {}
     for ancestor in reversed(schema.__mro__[:-1]):
         body = ast.parse(inspect.cleandoc(inspect.getsource(ancestor))).body[0]
         assert isinstance(body, ast.ClassDef)
-        for before, after in zip(body.body, body.body[1:], strict=False):
+        for statement, sentence in zip(body.body, body.body[1:], strict=False):
             if (
-                isinstance(before, ast.AnnAssign)
-                and isinstance(before.target, ast.Name)
-                and isinstance(after, ast.Expr)
+                isinstance(statement, ast.AnnAssign)
+                and isinstance(statement.target, ast.Name)
+                and isinstance(sentence, ast.Expr)
             ):
-                assert isinstance(after.value, ast.Constant)
-                found[before.target.id] = str(after.value.value)
-    return found
+                assert isinstance(sentence.value, ast.Constant)
+                sentences[statement.target.id] = str(sentence.value.value)
+    return sentences

@@ -5,9 +5,8 @@ around all of it are taken off, for those who are used to Hydra's. Numbers, true
 field is no text. One value for a list is a list of one.
 """
 
-import dataclasses
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from types import NoneType, UnionType
 from typing import Any, get_args
 
@@ -15,7 +14,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.errors import HydraException
 
-from medvlp.config.checks import ConfigError
+from medvlp.config.rules import ConfigError
 
 TEXT, TEXTS, NUMBERS = "text", "texts", "numbers"
 """Families of field types that need more than Hydra's grammar."""
@@ -81,24 +80,11 @@ def _items(text: str) -> Iterator[re.Match[str]]:
         position = match.end()
 
 
-def field_types(schema: type, kinds: Mapping[str, Mapping[str, type]], prefix: str = "") -> dict[str, Any]:
-    """Key → the type of its field, for every key of a schema; `kinds` has the options of groups."""
-    types: dict[str, Any] = {}
-    for item in dataclasses.fields(schema):
-        key = prefix + item.name
-        types[key] = item.type
-        if dataclasses.is_dataclass(item.type):
-            options = kinds[item.name].values() if item.name in kinds and not prefix else [item.type]
-            for option in options:
-                types |= field_types(option, kinds, f"{key}.")  # type: ignore[arg-type]
-    return types
-
-
 def family(field_type: Any) -> Any:
     """TEXT, TEXTS or NUMBERS, or the type itself; what may be null too is as what may not."""
-    plain = next(one for one in get_args(field_type) if one is not NoneType) if is_optional(field_type) else field_type
+    plain = next(member for member in get_args(field_type) if member is not NoneType) if is_optional(field_type) else field_type
     families = {str: TEXT, list[str]: TEXTS, list[float]: NUMBERS, list[int]: NUMBERS}
-    return next((name for one, name in families.items() if plain == one), plain)
+    return next((name for member, name in families.items() if plain == member), plain)
 
 
 def is_optional(field_type: Any) -> bool:
@@ -140,11 +126,11 @@ def parsed(argument: str, field_type: Any, is_grid: bool = False, key: str = "")
     Raises:
         ConfigError: a value that the field's type cannot be.
     """
-    written = in_grammar(argument, field_type, is_grid)
+    text = in_grammar(argument, field_type, is_grid)
     if key:
-        written = f"{key}={written.partition('=')[2]}"
+        text = f"{key}={text.partition('=')[2]}"
     try:
-        return _parse(written)
+        return _parse(text)
     except HydraException as error:
         expected = EXPECTED.get(family(field_type))
         value = argument.partition("=")[2]

@@ -1,0 +1,92 @@
+"""Options of a CLIP model."""
+
+from dataclasses import dataclass, field, replace
+
+from medvlp.config.base import ModelConfig
+from medvlp.config.rules import ConfigError, one_of
+
+
+@dataclass(kw_only=True)
+class ImageConfig:
+    """From a decoded image to the tower's input."""
+
+    size: int | None = None
+    """Side of the square input in pixels; null is a named model's own, else 224."""
+    mean: list[float] | None = None
+    """Channel means on the 0–1 scale; null is a named model's own, else CLIP's."""
+    std: list[float] | None = None
+    """Channel deviations on the 0–1 scale; null is a named model's own, else CLIP's."""
+    resize_mode: str | None = None
+    """For evaluation: shortest (then centre crop), longest (then pad) or squash; null is a named model's own, else shortest."""
+
+
+@dataclass(kw_only=True)
+class VisionConfig:
+    """An image tower from timm, when `model.name` is empty."""
+
+    timm: str = "vit_base_patch16_224"
+    """Any timm architecture."""
+    weights: str = ""
+    """Empty (random), `timm` (its own pretrained ones), `package:<package>/<file>`, or a local file."""
+    pool: str = "avg"
+    """How timm pools: avg, token, map, abs_attn, rot_attn, or empty for its own default."""
+    proj: str = "linear"
+    """Projection into the shared space: linear, mlp or none."""
+
+
+@dataclass(kw_only=True)
+class TextConfig:
+    """A text tower from transformers, when `model.name` is empty."""
+
+    huggingface: str = "microsoft/BiomedNLP-BiomedBERT-base-uncased-abstract"
+    """Hub name, local folder, or `package:<package>/<folder>` of a tower that open_clip can take: BERT (BiomedBERT, MiniLM, ...),
+    RoBERTa, XLM-R, mT5 or M2M-100."""
+    pretrained: bool = True
+    """Load its weights, or only its architecture and tokenizer."""
+    pooler: str = "mean_pooler"
+    """mean_pooler, cls_pooler or cls_last_hidden_state_pooler: open_clip's names."""
+    proj: str = "linear"
+    """Projection into the shared space: linear or mlp."""
+    context_length: int | None = None
+    """Tokens a caption is cut to, at most the positions of the tower; null is a named model's own, else 128."""
+
+
+@dataclass(kw_only=True)
+class ClipConfig(ModelConfig):
+    """A CLIP model: one of open_clip's, or any timm image tower beside any transformers text tower."""
+
+    kind: str = "clip"
+    """Which model this is; the option chosen for `model` sets it."""
+    name: str = ""
+    """open_clip architecture (`ViT-B-16`) or a JSON file in its format, which `image` and `text.context_length` may change;
+    empty: `vision` beside `text`."""
+    pretrained: str = ""
+    """Weights for `name`: an open_clip tag, a local file, or `package:<package>/<file>`; empty is random."""
+    embed_dim: int = 512
+    """Width of the shared space of `vision` and `text`."""
+    temperature: float = 0.07
+    """Starting temperature of `vision` and `text`; the logit scale is its inverse."""
+    vision: VisionConfig = field(default_factory=VisionConfig)
+    text: TextConfig = field(default_factory=TextConfig)
+    image: ImageConfig = field(default_factory=ImageConfig)
+
+    def check(self) -> None:
+        """A named model brings its towers; what would be ignored is refused."""
+        if self.image.resize_mode is not None:
+            one_of("model.image.resize_mode", self.image.resize_mode, ("shortest", "longest", "squash"))
+        one_of("model.vision.proj", self.vision.proj, ("linear", "mlp", "none"))
+        one_of("model.text.proj", self.text.proj, ("linear", "mlp"))
+        one_of("model.text.pooler", self.text.pooler, ("mean_pooler", "cls_pooler", "cls_last_hidden_state_pooler"))
+        plain = ClipConfig()
+        if self.name:
+            changes = [key for key in ("embed_dim", "temperature", "vision") if getattr(self, key) != getattr(plain, key)]
+            changes += ["text"] if replace(self.text, context_length=None) != plain.text else []
+            if changes:
+                raise ConfigError(
+                    f"model.{changes[0]} has no effect beside model.name={self.name!r}, which brings its own; "
+                    f"leave model.name empty to put towers together, or write the change into a JSON file for model.name"
+                )
+        elif self.pretrained:
+            raise ConfigError(
+                "model.pretrained belongs to model.name; towers have model.vision.weights and model.text.pretrained"
+            )

@@ -1,0 +1,59 @@
+"""Several runs from one command: a grid's cells, and a recipe's stages."""
+
+import itertools
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from medvlp.config.composition.compose import compose, compose_node
+from medvlp.config.composition.keys import parse_override
+from medvlp.config.composition.overrides import value_of
+from medvlp.config.rules import ConfigError
+
+
+def expand_grid(verb: str, overrides: Sequence[str], multirun: bool) -> list[list[str]]:
+    """The cells of a grid as lists of overrides, each with a run_name of its own; one cell where there is no grid.
+
+    A grid is a recipe whose `hydra.sweeper.params` list values, or `--multirun` with `key=a,b` on the command line.
+    """
+    params: dict[str, Any] = {}
+    if not multirun:
+        # A grid's recipe turns multirun on itself; a cell of it, started by us, turns it off again.
+        _, hydra = compose_node(verb, overrides)
+        if hydra is None or "MULTIRUN" not in str(hydra.get("mode")):
+            return [list(overrides)]
+        params = OmegaConf.to_container(hydra.sweeper).get("params") or {}  # type: ignore[union-attr]
+    axes: dict[str, list[str]] = {}
+    single = []
+    for argument in [*(f"{key}={value}" for key, value in params.items()), *overrides]:
+        override = parse_override(verb, argument, is_grid=True)
+        if not override.is_sweep_override():
+            single.append(argument)
+        elif override.is_discrete_sweep():
+            axes[override.get_key_element()] = list(override.sweep_string_iterator())
+        else:
+            raise ConfigError(f"{argument}: a grid has cells; list its values, e.g. {override.get_key_element()}=1,2")
+    base = value_of(single, "run_name")
+    if base is None:
+        base = compose_node(verb, single)[0].get("run_name")
+    common = [argument for argument in single if not argument.startswith(("run_name=", "hydra."))]
+    cells = []
+    for values in itertools.product(*axes.values()):
+        names = [f"{key.split('.')[-1]}-{value}" for key, value in zip(axes, values, strict=True)]
+        suffix = "__".join(re.sub(r"[^\w.+-]+", "-", name.replace("'", "")) for name in names)
+        cell = [f"{key}={value}" for key, value in zip(axes, values, strict=True)]
+        cells.append([*common, *cell, f"run_name={base}__{suffix}", "hydra.mode=RUN"])
+    return cells
+
+
+def compose_stages(verb: str, stages: Mapping[str, Sequence[str]], overrides: Sequence[str]) -> dict[str, Any]:
+    """Stage → its configuration: the recipe, then the stage's overrides, then the command line's.
+
+    Raises:
+        ConfigError: a stage's overrides are wrong.
+    """
+    recipe = [argument for argument in overrides if argument.startswith("recipes=")]
+    own = [argument for argument in overrides if argument not in recipe]
+    return {name: compose(verb, [*recipe, *stage, *own]) for name, stage in stages.items()}

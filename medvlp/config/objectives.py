@@ -1,0 +1,142 @@
+"""Options of what training minimises."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from medvlp.config.base import ObjectiveConfig
+from medvlp.config.llava import LlavaConfig
+from medvlp.config.rules import ConfigError, one_of
+
+if TYPE_CHECKING:
+    from medvlp.config.train import TrainConfig
+
+
+@dataclass(kw_only=True)
+class ContrastiveConfig(ObjectiveConfig):
+    """InfoNCE over the global batch."""
+
+    kind: str = "contrastive"
+    """Which objective this is; the option chosen for `objective` sets it."""
+    max_logit_scale: float = 100.0
+    """The learned logit scale is held at or below this, as in CLIP."""
+    same_text: str = "negative"
+    """Pairs of one batch whose texts are identical: negative (CLIP); masked, left out of each other's loss; mil_nce, any of
+    their images may be found for the text; or apart, dealt out to different batches, as far as an epoch has batches, and
+    masked where they meet all the same."""
+    positives: str = ""
+    """What makes pairs right for each other although their texts differ: empty (nothing), group (one article, patient or
+    study), or label.<name>. Unknown values join nothing."""
+
+    def check(self, training: "TrainConfig") -> None:
+        """InfoNCE needs its whole batch at once."""
+        if self.same_text == "positive":
+            raise ConfigError(
+                "objective.same_text=positive would change nothing but rounding (and what a text tower's dropout makes of one "
+                "text): equal texts have equal embeddings, so a target spread over them gives InfoNCE itself, in both "
+                "directions. What acts: masked, mil_nce, apart, or objective.positives=label.<name> where texts differ "
+                "(docs/training.md)"
+            )
+        one_of("objective.same_text", self.same_text, ("negative", "masked", "mil_nce", "apart"))
+        if self.positives not in ("", "group") and not self.positives.startswith("label."):
+            raise ConfigError(f"objective.positives={self.positives!r}: expected group, or label.<name>")
+        if self.same_text == "apart" and training.data.shuffle_block:
+            raise ConfigError(
+                f"objective.same_text=apart deals out a whole epoch, which data.shuffle_block={training.data.shuffle_block} "
+                f"keeps in blocks; leave one of them out"
+            )
+        if training.trainer.accumulate > 1:
+            raise ConfigError(
+                f"trainer.accumulate={training.trainer.accumulate} does not enlarge a contrastive batch: each of the "
+                f"accumulated batches would be contrasted with itself only, so pairs lose their negatives. "
+                f"Set trainer.accumulate=1 and use more ranks or a smaller data.global_batch_size"
+            )
+        if training.trainer.precision == "bf16-true":
+            raise ConfigError(
+                "trainer.precision=bf16-true would freeze the temperature: near its start, bfloat16 steps by 2^-6, far more "
+                "than an update moves it. Use bf16-mixed"
+            )
+        if self.max_logit_scale < 1:
+            raise ConfigError(f"objective.max_logit_scale={self.max_logit_scale} must be at least 1")
+        if training.data.global_batch_size < 2:
+            raise ConfigError("data.global_batch_size=1 leaves a pair without negatives; use 2 or more")
+
+
+@dataclass(kw_only=True)
+class InstructConfig(ObjectiveConfig):
+    """Next-token prediction of the assistant's words."""
+
+    kind: str = "instruct"
+    """Which objective this is; the option chosen for `objective` sets it."""
+    packing: str = "tree"
+    """tree: all questions of an image behind one shared image; sequence: several conversations in a row; none: each in a
+    row of its own. The loss is the same."""
+    max_length: int = 2048
+    """Tokens of a row, image tokens included."""
+    too_long: str = "split"
+    """A conversation longer than that is split at its turns, or dropped (split, drop). What is left out is counted."""
+    weighting: str = "token"
+    """token: every supervised token of a step counts the same; sample: every conversation does."""
+    feature_cache: str = ""
+    """Folder for the frozen tower's features, computed once; empty runs the tower at every step."""
+
+    def check(self, training: "TrainConfig") -> None:
+        """Packing, and which attention can keep packed conversations apart."""
+        one_of("objective.packing", self.packing, ("tree", "sequence", "none"))
+        one_of("objective.too_long", self.too_long, ("split", "drop"))
+        one_of("objective.weighting", self.weighting, ("token", "sample"))
+        if self.max_length < 8:
+            raise ConfigError(f"objective.max_length={self.max_length} must be at least 8 tokens")
+        attention = _assistant(self, training).language.attention
+        if attention.startswith("flash") and self.packing == "tree":
+            raise ConfigError(
+                f"model.language.attention={attention} takes lengths of conversations and no tree; use "
+                f"objective.packing=sequence, or flex_attention"
+            )
+        _check_feature_cache(self.feature_cache, training)
+
+
+@dataclass(kw_only=True)
+class WordsConfig(ObjectiveConfig):
+    """An assistant's first stage without its language model: image tokens become like the words of the image's texts."""
+
+    kind: str = "words"
+    """Which objective this is; the option chosen for `objective` sets it."""
+    min_samples: int = 8
+    """Words of fewer samples are left out."""
+    max_share: float = 0.5
+    """Words of a larger share of the samples are left out."""
+    feature_cache: str = ""
+    """Folder for the frozen tower's features, computed once; empty runs the tower at every step."""
+
+    def check(self, training: "TrainConfig") -> None:
+        """An assistant's projector learns, and perhaps its tower; its language model does not run."""
+        _assistant(self, training)
+        language = training.optim.parts.get("language")
+        if not (language and language.freeze):
+            raise ConfigError(
+                f"objective={self.kind} does not run the language model; set optim.parts.language.freeze=true"
+            )
+        if self.min_samples < 1 or not 0 < self.max_share <= 1:
+            raise ConfigError(
+                f"objective.min_samples={self.min_samples} must be at least 1, and "
+                f"objective.max_share={self.max_share} a share from 0 to 1"
+            )
+        _check_feature_cache(self.feature_cache, training)
+
+
+def _assistant(objective: ObjectiveConfig, training: "TrainConfig") -> LlavaConfig:
+    if not isinstance(training.model, LlavaConfig):
+        raise ConfigError(
+            f"objective={objective.kind} trains an assistant, not model.kind={training.model.kind!r}; use model=llava"
+        )
+    return training.model
+
+
+def _check_feature_cache(folder: str, training: "TrainConfig") -> None:
+    """What is kept must not change."""
+    vision = training.optim.parts.get("vision")
+    if folder and not (vision and vision.freeze):
+        raise ConfigError(
+            "objective.feature_cache keeps what the tower gives, so the tower must not learn: set "
+            "optim.parts.vision.freeze=true"
+        )

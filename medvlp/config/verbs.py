@@ -1,0 +1,137 @@
+"""Options of the verbs that neither prepare nor train: eval, check, export, ask."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from omegaconf import MISSING
+
+from medvlp.config.base import ModelConfig
+from medvlp.config.llava import LlavaConfig
+from medvlp.config.objectives import ContrastiveConfig
+from medvlp.config.rules import ConfigError, at_least, one_of
+from medvlp.config.train import TrainConfig
+
+ACCELERATORS = ("auto", "cpu", "gpu")
+
+
+@dataclass(kw_only=True)
+class EvalConfig:
+    """medvlp eval"""
+
+    verb: str = "eval"
+    """The command that a recipe is for."""
+    checkpoints: list[str] = MISSING
+    """Checkpoints to compare, `[a.ckpt,b.ckpt]`."""
+    tasks: list[str] = MISSING
+    """Tasks to run; `medvlp list tasks` shows them."""
+    output: str = ""
+    """Folder of the results; default runs/eval/<recipe>."""
+    split: str = ""
+    """Score this split instead of the one that each task names."""
+    batch_size: int = 64
+    """Images (of a CLIP) or questions (to an assistant) at once."""
+    workers: int = 2
+    """Loader processes."""
+    resamples: int = 10_000
+    """Bootstrap resamples behind every interval."""
+    seed: int = 0
+    """Seeds the bootstrap, and which images are exchanged for which."""
+    accelerator: str = "auto"
+    """auto, cpu or gpu."""
+    max_pixels: int = 64_000_000
+    """Images with more pixels than this are bad samples."""
+
+    def check(self) -> None:
+        """Ranges, and that there is something to evaluate. Raises ConfigError."""
+        one_of("accelerator", self.accelerator, ACCELERATORS)
+        at_least("batch_size", self.batch_size, 1)
+        at_least("max_pixels", self.max_pixels, 1)
+        if self.workers < 0 or self.resamples < 0:
+            raise ConfigError(f"workers={self.workers} and resamples={self.resamples} must not be negative")
+        for key, value in (("checkpoints", self.checkpoints), ("tasks", self.tasks)):
+            if not value:
+                raise ConfigError(f"{key} is empty; give at least one, e.g. '{key}=[...]'")
+
+
+@dataclass(kw_only=True)
+class CheckConfig(TrainConfig):
+    """medvlp check"""
+
+    verb: str = "check"
+    """The command; recipes for `medvlp train` are taken."""
+    source: str = ""
+    """Look at a publisher's files through this reader instead of at prepared shards."""
+    input: str = ""
+    """With source: the folder (or file) as the publisher releases it."""
+    flag: str = ""
+    """With source: the reader's flag, as for `medvlp prep`."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """With source: the reader's own choices, as for `medvlp prep`: options.image=picture."""
+    output: str = ""
+    """Folder for findings.jsonl, which holds every finding; empty writes none."""
+    shown: int = 3
+    """Samples whose conversations are shown with their supervised tokens in colour."""
+    model: ModelConfig = field(default_factory=lambda: ModelConfig(kind=""))
+
+    def check(self) -> None:
+        """A publisher's files, or all that `medvlp train` asks of its data. Raises ConfigError."""
+        if self.shown < 0:
+            raise ConfigError(f"shown={self.shown} must not be negative")
+        if self.source:
+            if self.data.sources or self.model.kind:
+                raise ConfigError(
+                    f"source={self.source} is about a publisher's files, which no model reads: leave out data, model and recipes"
+                )
+            return
+        if self.input or self.flag or self.options:
+            raise ConfigError("input, flag and options belong to source=<name>; `medvlp list sources` shows the names")
+        super().check()
+        if isinstance(self.model, LlavaConfig) and isinstance(self.objective, ContrastiveConfig):
+            raise ConfigError(
+                f"objective={self.objective.kind} does not train model.kind={self.model.kind!r}; add objective=instruct"
+            )
+
+
+@dataclass(kw_only=True)
+class ExportConfig:
+    """medvlp export"""
+
+    verb: str = "export"
+    """The command that a recipe is for."""
+    checkpoint: str = MISSING
+    """A checkpoint of medvlp train."""
+    format: str = "open_clip"
+    """open_clip (CLIP models) or hf (assistants: a folder for transformers)."""
+    adapter: str = "merged"
+    """hf, of LoRA: merged into the language model, or separate, a folder for peft beside it."""
+    output: str = MISSING
+    """Folder to write."""
+
+    def check(self) -> None:
+        """Formats that there are. Raises ConfigError."""
+        one_of("format", self.format, ("open_clip", "hf"))
+        one_of("adapter", self.adapter, ("merged", "separate"))
+
+
+@dataclass(kw_only=True)
+class AskConfig:
+    """medvlp ask"""
+
+    verb: str = "ask"
+    """The command that a recipe is for."""
+    checkpoint: str = MISSING
+    """A checkpoint of an assistant."""
+    image: list[str] = field(default_factory=list)
+    """An image file, or several as `[a.png,b.png]`: JPEG, PNG or WebP."""
+    max_new_tokens: int = 256
+    """Tokens of an answer at most."""
+    accelerator: str = "auto"
+    """auto, cpu or gpu."""
+    max_pixels: int = 64_000_000
+    """Images with more pixels than this are refused."""
+
+    def check(self) -> None:
+        """Ranges. Raises ConfigError."""
+        one_of("accelerator", self.accelerator, ACCELERATORS)
+        at_least("max_new_tokens", self.max_new_tokens, 1)
+        at_least("max_pixels", self.max_pixels, 1)
