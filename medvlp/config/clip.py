@@ -79,7 +79,9 @@ class ClipConfig(ModelConfig):
         one_of("model.text.pooler", self.text.pooler, ("mean_pooler", "cls_pooler", "cls_last_hidden_state_pooler"))
         plain = ClipConfig()
         if self.name:
-            changes = [key for key in ("embed_dim", "temperature", "vision") if getattr(self, key) != getattr(plain, key)]
+            changes = [
+                key for key in ("embed_dim", "temperature", "vision") if getattr(self, key) != getattr(plain, key)
+            ]
             changes += ["text"] if replace(self.text, context_length=None) != plain.text else []
             if changes:
                 raise ConfigError(

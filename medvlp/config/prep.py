@@ -117,7 +117,9 @@ class PrepConfig:
             if getattr(self, key) < 1:
                 raise ConfigError(f"{key} is {getattr(self, key)}, expected 1 or more")
         if not self.max_aspect <= 50:
-            raise ConfigError(f"max_aspect is {self.max_aspect}, expected at most 50: training takes no narrower strips")
+            raise ConfigError(
+                f"max_aspect is {self.max_aspect}, expected at most 50: training takes no narrower strips"
+            )
         share("max_blacked", self.max_blacked)
         limits = self.intensity
         if limits and not (len(limits) == 2 and all(map(math.isfinite, limits)) and limits[0] < limits[1]):

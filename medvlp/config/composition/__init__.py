@@ -1,1 +1,1 @@
-"""Composition with Hydra: from arguments, recipes and options to typed, checked objects. Nothing else imports Hydra or OmegaConf."""
+"""Composition with Hydra: from arguments, recipes and options to typed, checked objects. Hydra and OmegaConf stay in here."""

@@ -82,7 +82,11 @@ def _items(text: str) -> Iterator[re.Match[str]]:
 
 def family(field_type: Any) -> Any:
     """TEXT, TEXTS or NUMBERS, or the type itself; what may be null too is as what may not."""
-    plain = next(member for member in get_args(field_type) if member is not NoneType) if is_optional(field_type) else field_type
+    plain = (
+        next(member for member in get_args(field_type) if member is not NoneType)
+        if is_optional(field_type)
+        else field_type
+    )
     families = {str: TEXT, list[str]: TEXTS, list[float]: NUMBERS, list[int]: NUMBERS}
     return next((name for member, name in families.items() if plain == member), plain)
 
