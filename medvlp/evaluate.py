@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     recipe = value_of(words, "recipes") or "eval"
     try:
         config: EvalConfig = compose("eval", words)
-        tasks = [load_task(name) for name in config.tasks]
+        configs = [load_task(name) for name in config.tasks]
         missing = [path for path in config.checkpoints if not Path(path).is_file()]
         if missing:
             hint = "; several are written '[a.ckpt,b.ckpt]'" if "," in missing[0] else ""
@@ -40,40 +40,39 @@ def main(argv: Sequence[str] | None = None) -> int:
     import torch
 
     from data_prep.dedup.trained import trained_on
-    from medvlp.builders.tasks import build_task, check_fit, load_measured
+    from medvlp.builders.tasks import build_task, check_fit, load_model
     from medvlp.builders.trained import training_splits
     from medvlp.data.workers import killed
     from medvlp.environment import settle
-    from medvlp.eval.embeddings import EmbeddingCache
-    from medvlp.eval.task import Bootstrap, write_outcome
+    from medvlp.eval.results import write_result
+    from medvlp.eval.task import Bootstrap, TaskSettings
     from medvlp.eval.trained import Trained
     from medvlp.report import results_table, write_run_report
     from medvlp.shards.atomic import remove_leftovers, write_text
 
     settle()
     try:
-        bootstrap = Bootstrap(config.resamples, config.seed)
-        check_fit(config.checkpoints, tasks)
-        evaluators = [build_task(task, bootstrap, config.split, config.batch_size) for task in tasks]
-        cache = EmbeddingCache(config.batch_size, config.workers, config.max_pixels)
+        check_fit(config.checkpoints, configs)
+        settings = TaskSettings(Bootstrap(config.resamples, config.seed), config.batch_size)
+        tasks = [build_task(task, settings, config.split) for task in configs]
         device = choose_device(config.accelerator, torch.cuda.is_available())
         rows: list[dict[str, Any]] = []
         with claim(folder, "eval"):
             remove_leftovers(folder)
             for path in config.checkpoints:
-                measured = load_measured(path, device, config, cache)
+                model = load_model(path, device, config)
                 train, unknown = training_splits(path)
-                for evaluator in evaluators:
-                    print(f"{path}: {evaluator.name}", flush=True)
-                    matches = trained_on(train, evaluator.dataset)
+                for task in tasks:
+                    print(f"{path}: {task.name}", flush=True)
+                    matches = trained_on(train, task.dataset)
                     trained = Trained(matches, [str(split.folder) for split in train], unknown)
-                    outcome = measured(replace(evaluator, trained=trained))
+                    result = replace(task, trained=trained).run(model)
                     if not rows:  # an evaluation that fails before its first result leaves no folder
                         write_text(folder / "config.yaml", yaml.safe_dump(as_dict(config), sort_keys=False))
-                    rows += write_outcome(folder, path, outcome)
+                    rows += write_result(folder, path, result)
             print(results_table(rows))
             print(f"results: {folder / 'results.jsonl'}\nreport: {write_run_report(folder)}")
-    except (UserError, ValueError, OSError) as error:
+    except (UserError, OSError) as error:
         print(f"medvlp eval: {killed(error) or error}", file=sys.stderr)
         return 1
     except Exception as error:

@@ -12,6 +12,7 @@ from medvlp.builders.objectives import Experiment, build_optimisation
 from medvlp.builders.pairs import pairs_plan
 from medvlp.config import ClipConfig, ConfigError, ContrastiveConfig, TrainConfig, from_dict
 from medvlp.data.pairs import CollatePairs, PreparePairs
+from medvlp.eval.embeddings import CachedEncoder
 from medvlp.models.clip.model import Clip, ClipEncoder, Tokenize, preprocess_settings
 from medvlp.models.clip.sources import architecture, composed, from_description, named
 from medvlp.models.clip.text_tower import text_files
@@ -19,6 +20,9 @@ from medvlp.models.clip.trial import longest_text, try_towers
 from medvlp.models.weights import DAMAGE, WeightsError, files_hash, first_line, resolve
 from medvlp.training.checkpoints import CheckpointError, load_checkpoint
 from medvlp.training.contrastive import Contrastive
+
+EVALUATED_AT_ONCE = 64
+"""Images, or texts, in a batch of an evaluation during training."""
 
 
 def build_clip(config: ClipConfig) -> Clip:
@@ -90,7 +94,9 @@ def contrastive(config: TrainConfig) -> Experiment:
         prepare,
         CollatePairs(pad_id),
         card,
-        lambda identity: ClipEncoder(clip, module.device, identity),
+        lambda identity: CachedEncoder(
+            ClipEncoder(clip, module.device, identity), EVALUATED_AT_ONCE, data.workers, data.max_pixels
+        ),
         plan=lambda order, sources: pairs_plan(config, order, sources),
         stretch=lambda batch: replace(batch, tokens_BL=longest.repeat(len(batch.tokens_BL), 1)),
     )

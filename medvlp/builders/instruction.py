@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from medvlp.builders.data import as_conversations
 from medvlp.builders.feature_cache import Album
-from medvlp.builders.llava import build_assistant, chat_encoder, encoder_identity, respondent
+from medvlp.builders.llava import build_assistant, chat_encoder, encoder_identity, vqa_model
 from medvlp.builders.objectives import Experiment, build_optimisation
 from medvlp.config import ConfigError, InstructConfig, LlavaConfig, SourceConfig, TrainConfig
 from medvlp.data.chat.encoder import ChatEncoder, self_test
@@ -60,7 +60,7 @@ def instruct(config: TrainConfig) -> Experiment:
         PrepareConversations(encoder, album.pictures),
         collate,
         card,
-        respondent=lambda identity: respondent(assistant, encoder, max_pixels, EVALUATED_AT_ONCE, identity),
+        evaluated=lambda identity: vqa_model(assistant, encoder, max_pixels, EVALUATED_AT_ONCE, identity),
         view=sources.view,
         plan=plan,
         replace=False,

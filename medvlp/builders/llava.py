@@ -12,8 +12,8 @@ from medvlp.config import ConfigError, LanguageConfig, LlavaConfig, TrainConfig,
 from medvlp.data.chat.encoder import ChatEncoder
 from medvlp.data.chat.images import Processed
 from medvlp.data.chat.templates import chat_template
-from medvlp.eval.vqa.questions import Respondent
-from medvlp.models.llava.generate import Answerer
+from medvlp.eval.vqa.model import VqaModel
+from medvlp.models.llava.generate import BatchedGenerator
 from medvlp.models.llava.language import load_language
 from medvlp.models.llava.model import Assistant, add_lora, assemble, from_card
 from medvlp.models.llava.tower import Reduce, load_tower, tower_from_clip
@@ -72,15 +72,13 @@ def encoder_identity(encoder: ChatEncoder) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
-def respondent(
-    assistant: Assistant, encoder: ChatEncoder, max_pixels: int, batch_size: int, identity: str
-) -> Respondent:
-    """The assistant as tasks ask it.
+def vqa_model(assistant: Assistant, encoder: ChatEncoder, max_pixels: int, batch_size: int, identity: str) -> VqaModel:
+    """The assistant as tasks of visual question answering use it.
 
     identity: hash of its weights.
     """
-    answerer = Answerer(assistant, encoder.ends(), batch_size)
-    return Respondent(answerer, encoder, Processed(assistant.processor, max_pixels), blank_shape(assistant), identity)
+    generator = BatchedGenerator(assistant, encoder.ends(), batch_size)
+    return VqaModel(generator, encoder, Processed(assistant.processor, max_pixels), blank_shape(assistant), identity)
 
 
 def blank_shape(assistant: Assistant) -> tuple[int, int, int, int]:

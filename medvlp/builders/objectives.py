@@ -11,8 +11,7 @@ from medvlp.data.dataset import Dataset, Prepare
 from medvlp.data.loader import Collate
 from medvlp.data.order import Order
 from medvlp.data.plan import Plan, SamplePlan
-from medvlp.eval.embeddings import Encoder
-from medvlp.eval.vqa.questions import Respondent
+from medvlp.eval.task import EvaluatedModel
 from medvlp.models.parts import Parts, part_of
 from medvlp.shards import ShardDataset
 from medvlp.training.checkpoints import CheckpointError, load_checkpoint
@@ -40,7 +39,7 @@ class Experiment:
     module: the objective with its model.
     prepare, collate: from sample to batch.
     card: what a checkpoint says of the model beside its weights; plain values.
-    encoder, respondent: identity → the present weights as tasks use them, where such tasks can be run during training.
+    evaluated: identity → the present weights as tasks use them, where tasks can be run during training.
     view: a source's shards as what is drawn from them.
     plan: how what is drawn becomes batches.
     replace: put another sample in a bad one's place.
@@ -52,8 +51,7 @@ class Experiment:
     prepare: Prepare
     collate: Collate
     card: dict[str, Any] = field(default_factory=dict)
-    encoder: Callable[[str], Encoder] | None = None
-    respondent: Callable[[str], Respondent] | None = None
+    evaluated: Callable[[str], EvaluatedModel] | None = None
     view: View = plain
     plan: MakePlan = sample_by_sample
     replace: bool = True

@@ -1,55 +1,82 @@
 """Evaluation tasks from their configuration, and models of checkpoints that they measure."""
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from medvlp.builders.clip import load_clip, model_kind
 from medvlp.builders.data import open_shards
-from medvlp.builders.llava import load_assistant, respondent
+from medvlp.builders.llava import load_assistant, vqa_model
 from medvlp.builders.objectives import Experiment
 from medvlp.config import ConfigError, EvalConfig, TaskConfig, TrainConfig, load_task
-from medvlp.eval.embeddings import EmbeddingCache, Encoder
-from medvlp.eval.retrieval import Retrieval
-from medvlp.eval.task import Bootstrap, Outcome, Task
-from medvlp.eval.vqa.questions import Choice, Respondent
-from medvlp.eval.vqa.task import Vqa
-from medvlp.eval.zero_shot import ZeroShot
+from medvlp.eval.embeddings import CachedEncoder
+from medvlp.eval.task import CAPABILITIES, Bootstrap, EvaluatedModel, Task, TaskSettings
+from medvlp.eval.vqa.model import VqaModel
 from medvlp.losses.gather import rank
 from medvlp.models.clip.model import ClipEncoder
 from medvlp.shards import ShardDataset, ShardError
 from medvlp.training.checkpoints import CheckpointError
 
-MEASURED_BY = {"clip": ("zero_shot", "retrieval"), "llava": ("vqa",)}
-"""Kind of model → kinds of tasks that can measure it."""
-NAMES = {"clip": "a CLIP model", "llava": "an assistant"}
+TASKS = {
+    "zero_shot": "medvlp.eval.zero_shot:ZeroShot",
+    "retrieval": "medvlp.eval.retrieval:Retrieval",
+    "vqa": "medvlp.eval.vqa.task:Vqa",
+}
 
 
-def build_task(
-    task: TaskConfig, bootstrap: Bootstrap, split: str = "", batch_size: int = 64
-) -> ZeroShot | Retrieval | Vqa:
-    """An evaluator over a split of the task's data: the named one, or the task's own.
+@dataclass(frozen=True)
+class ModelKind:
+    """A kind of model that tasks can measure.
+
+    title: what messages call it. offers: its capabilities. load: (checkpoint, device, configuration) → the model.
+    """
+
+    title: str
+    offers: tuple[str, ...]
+    load: Callable[[str, str, EvalConfig], EvaluatedModel]
+
+
+def load_cached_encoder(path: str, device: str, config: EvalConfig) -> CachedEncoder:
+    """A CLIP checkpoint's embeddings of images and texts."""
+    checkpoint = load_clip(path)
+    checkpoint.clip.model.to(device)
+    encoder = ClipEncoder(checkpoint.clip, device, checkpoint.weights_sha256)
+    return CachedEncoder(encoder, config.batch_size, config.workers, config.max_pixels)
+
+
+def load_vqa_model(path: str, device: str, config: EvalConfig) -> VqaModel:
+    """An assistant's checkpoint, ready to be asked."""
+    checkpoint = load_assistant(path)
+    checkpoint.assistant.model.to(device)
+    return vqa_model(
+        checkpoint.assistant, checkpoint.encoder, config.max_pixels, config.batch_size, checkpoint.weights_sha256
+    )
+
+
+MODELS = {
+    "clip": ModelKind("a CLIP model", CachedEncoder.offers, load_cached_encoder),
+    "llava": ModelKind("an assistant", VqaModel.offers, load_vqa_model),
+}
+"""`model.kind` of a checkpoint → how it is measured."""
+
+
+def task_class(kind: str) -> type[Task]:
+    """The class of a kind of task."""
+    module, _, name = TASKS[kind].partition(":")
+    task: type[Task] = getattr(import_module(module), name)
+    return task
+
+
+def build_task(config: TaskConfig, settings: TaskSettings, split: str = "") -> Task:
+    """A task over a split of its data: the named one, or the task's own.
 
     Raises:
-        ConfigError: data that is not there, with the command that prepares it, or settings that do not fit.
+        ConfigError: data that is not there, with the command that prepares it.
+        TaskError: settings that do not fit the data.
     """
-    dataset = open_split(task, split or task.split)
-    try:
-        if task.kind == "zero_shot":
-            zero_shot = ZeroShot(
-                task.name, dataset, task.label, task.classes, task.templates, bootstrap, tuple(task.exclude)
-            )
-            zero_shot.check()  # now, not when a model has been trained or all images encoded
-            return zero_shot
-        if task.kind == "retrieval":
-            return Retrieval(task.name, dataset, task.text, tuple(task.recall_at), bootstrap)
-    except ValueError as error:
-        raise ConfigError(str(error)) from None
-    return Vqa(task.name, dataset, choice_of(task), tuple(task.controls), bootstrap, batch_size=batch_size)
-
-
-def choice_of(task: TaskConfig) -> Choice:
-    """Which questions a vqa task asks, and how."""
-    return Choice(task.instruction, tuple(task.languages), tuple(task.answer_types), task.max_new_tokens)
+    return task_class(config.kind).from_config(config, open_split(config, split or config.split), settings)
 
 
 def open_split(task: TaskConfig, split: str) -> ShardDataset:
@@ -67,59 +94,48 @@ def open_split(task: TaskConfig, split: str) -> ShardDataset:
         ) from None
 
 
+def missing_capabilities(task: TaskConfig, offers: Sequence[str]) -> list[str]:
+    """What the task needs and a model with these capabilities lacks."""
+    return [capability for capability in task_class(task.kind).needs if capability not in offers]
+
+
 def check_fit(checkpoints: Sequence[str], tasks: Sequence[TaskConfig]) -> None:
-    """Every task can measure every checkpoint.
+    """Every checkpoint's model offers what every task needs.
 
     Raises:
         ConfigError: names a task and a checkpoint that do not fit.
         CheckpointError: not one of ours.
     """
     for path in checkpoints:
-        kind = measured_kind(path)
-        unfit = [task for task in tasks if task.kind not in MEASURED_BY[kind]]
+        model = kind_of_checkpoint(path)
+        unfit = [task for task in tasks if missing_capabilities(task, model.offers)]
         if unfit:
+            kinds = [kind for kind in TASKS if not set(task_class(kind).needs) - set(model.offers)]
             raise ConfigError(
-                f"task {unfit[0].name} (kind: {unfit[0].kind}) cannot measure {path}, which is {NAMES[kind]}; "
-                f"{NAMES[kind]} is measured by tasks of kind {' or '.join(MEASURED_BY[kind])}: `medvlp list tasks`"
+                f"task {unfit[0].name} (kind: {unfit[0].kind}) cannot measure {path}, which is {model.title}; "
+                f"{model.title} is measured by tasks of kind {' or '.join(kinds)}: `medvlp list tasks`"
             )
 
 
-def measured_kind(path: str) -> str:
-    """`model.kind` of a checkpoint.
+def kind_of_checkpoint(path: str) -> ModelKind:
+    """The kind of a checkpoint's model.
 
     Raises:
         CheckpointError: damaged, not one of ours, or a kind that no task can measure.
     """
     kind = model_kind(path)
-    if kind not in MEASURED_BY:
+    if kind not in MODELS:
         raise CheckpointError(f"checkpoint {path} holds model.kind={kind!r}, which no task can measure")
-    return kind
+    return MODELS[kind]
 
 
-def load_measured(path: str, device: str, config: EvalConfig, cache: EmbeddingCache) -> Callable[[Task | Vqa], Outcome]:
-    """A checkpoint's model on a device, as a function that runs a task on it.
+def load_model(path: str, device: str, config: EvalConfig) -> EvaluatedModel:
+    """A checkpoint's model on a device.
 
     Raises:
         CheckpointError: damaged, or not one of ours.
     """
-    if measured_kind(path) == "clip":
-        clip = load_clip(path)
-        clip.clip.model.to(device)
-        encoder = ClipEncoder(clip.clip, device, clip.weights_sha256)
-        return lambda task: run(task, encoder, cache, None)
-    loaded = load_assistant(path)
-    loaded.assistant.model.to(device)
-    asked = respondent(loaded.assistant, loaded.encoder, config.max_pixels, config.batch_size, loaded.weights_sha256)
-    return lambda task: run(task, None, cache, asked)
-
-
-def run(task: Task | Vqa, encoder: Encoder | None, cache: EmbeddingCache, asked: Respondent | None) -> Outcome:
-    """A task on the model that it is for."""
-    if isinstance(task, Vqa):
-        assert asked is not None
-        return task.run(asked)
-    assert encoder is not None
-    return task.run(encoder, cache)
+    return kind_of_checkpoint(path).load(path, device, config)
 
 
 def build_evaluation(
@@ -129,44 +145,48 @@ def build_evaluation(
 
     Raises:
         ConfigError: a task that cannot measure what the objective trains, or whose data are missing.
+        TaskError: a task whose settings do not fit the data.
     """
+    evaluated = experiment.evaluated
     if not config.tasks:
         return None
-    chosen = [load_task(name) for name in config.tasks]
-    tasks = [training_task(task, config, experiment) for task in chosen]
-    data = config.data
-    said: set[str] = set()
+    offers = evaluated(IN_TRAINING).offers if evaluated else ()
+    tasks = [training_task(load_task(name), config, offers) for name in config.tasks]
+    printed: set[str] = set()
 
     def evaluate() -> Iterable[tuple[str, str, float]]:
-        # A cache a run: the weights change between two runs without changing their name.
-        cache = EmbeddingCache(batch_size=64, workers=data.workers, max_pixels=data.max_pixels)
-        encoder = experiment.encoder("in training") if experiment.encoder else None
-        asked = experiment.respondent("in training") if experiment.respondent else None
+        assert evaluated is not None
+        model: Any = evaluated(IN_TRAINING)  # a new one each time: the weights change without changing their name
         for task in tasks:
-            outcome = run(task, encoder, cache, asked)
-            exclusions = [f"{task.name}: {line}" for line in outcome.protocol["exclusions"]]
-            if rank() == 0 and not said.issuperset(exclusions):
+            result = task.run(model)
+            exclusions = [f"{task.name}: {line}" for line in result.protocol["exclusions"]]
+            if rank() == 0 and not printed.issuperset(exclusions):
                 print("not in these scores:\n  " + "\n  ".join(exclusions), flush=True)
-                said.update(exclusions)
-            for metric in outcome.metrics:
+                printed.update(exclusions)
+            for metric in result.metrics:
                 yield task.name, metric.name, metric.value
-            left_out = outcome.protocol["excluded"], outcome.protocol["bad"]
-            if excluded := sum(count for counts in left_out for count in counts.values()):
+            counts = [*result.protocol["excluded"].values(), *result.protocol["bad"].values()]
+            if excluded := sum(counts):
                 yield task.name, "excluded", excluded
 
     return evaluate
 
 
-def training_task(task: TaskConfig, config: TrainConfig, experiment: Experiment) -> Task | Vqa:
+IN_TRAINING = "in training"
+"""Identity of weights that have not been saved."""
+
+
+def training_task(task: TaskConfig, config: TrainConfig, offers: Sequence[str]) -> Task:
     """A task without intervals and controls, on its `valid_split`.
+
+    offers: capabilities of what the objective trains.
 
     Raises:
         ConfigError: it cannot measure what the objective trains, its data are missing, or it would score the test split.
     """
-    needs, given = ("answers", experiment.respondent) if task.kind == "vqa" else ("embeddings", experiment.encoder)
-    if given is None:
+    if missing := missing_capabilities(task, offers):
         raise ConfigError(
-            f"tasks={config.tasks}: {task.name} (kind: {task.kind}) needs {needs}, which "
+            f"tasks={config.tasks}: {task.name} (kind: {task.kind}) needs {CAPABILITIES[missing[0]]}, which "
             f"objective={config.objective.kind} does not give"
         )
     if task.valid_split == task.split:
@@ -180,7 +200,4 @@ def training_task(task: TaskConfig, config: TrainConfig, experiment: Experiment)
             f"(VQA-RAD): train without tasks=[{task.name}] and score with `medvlp eval`, or prepare the data "
             f"with holdout=0.1, which makes valid of a tenth of train's groups"
         )
-    if task.kind != "vqa":
-        return build_task(task, Bootstrap(resamples=0), task.valid_split)
-    dataset = open_split(task, task.valid_split)
-    return Vqa(task.name, dataset, choice_of(task), (), Bootstrap(resamples=0), task.valid_limit)
+    return build_task(task, TaskSettings(Bootstrap(resamples=0), in_training=True), task.valid_split)

@@ -6,7 +6,7 @@ Legend: B batch, C channels, H height, W width, D embedding width, N items.
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import torch
 from PIL import Image
@@ -15,14 +15,15 @@ from torch import distributed as dist
 from torch.utils.data import DataLoader, Dataset
 
 from medvlp.data.images.decode import decode_image
-from medvlp.data.workers import batches as loaded
+from medvlp.data.workers import batches as loaded_batches
+from medvlp.eval.errors import TaskError
 from medvlp.shards import BadSample, ShardDataset
 
 Result = TypeVar("Result")
 
 
 class Encoder(Protocol):
-    """What a task needs of a model. Embeddings are unit vectors in float32, on the CPU."""
+    """A model that gives embeddings: unit vectors in float32, on the CPU."""
 
     @property
     def identity(self) -> str:
@@ -31,16 +32,16 @@ class Encoder(Protocol):
     def transform(self, image: Image.Image) -> Tensor:
         """An RGB image to pixels_CHW."""
 
-    def encode_images(self, pixels_BCHW: Tensor) -> Tensor:
+    def encode_image(self, pixels_BCHW: Tensor) -> Tensor:
         """embeddings_BD of one batch."""
 
-    def encode_texts(self, texts: list[str]) -> Tensor:
+    def encode_text(self, texts: list[str]) -> Tensor:
         """embeddings_BD of one batch."""
 
 
 @dataclass(frozen=True)
 class Item:
-    """What a task needs of a sample, beside its embedding."""
+    """What a task needs of a sample, apart from its embedding."""
 
     key: str
     group: str
@@ -65,77 +66,76 @@ class ImageEmbeddings:
         return dict(sorted(Counter(self.bad.values()).items()))
 
 
-class EmbeddingCache:
-    """Embeddings of the encoder at hand, in memory.
+class CachedEncoder:
+    """An encoder whose embeddings of a dataset's images and of texts are computed once, and kept in memory.
 
-    Images are read and decoded once for each (encoder, dataset manifest), however many tasks ask for them. Another
-    encoder's arrival clears the cache, so a sweep has the checkpoint in its outer loop and the tasks in its inner one.
-    Where torch.distributed runs, each rank encodes its share of the batches and all ranks get the whole result, in
-    the same order: every rank has to make the same calls. A sample of several images is represented by its first.
+    Images are read and decoded once for each dataset manifest, however many tasks ask for them. Where torch.distributed
+    runs, each rank encodes its share of the batches and all ranks get the whole result, in the same order: every rank has
+    to make the same calls. A sample of several images is represented by its first.
 
     Args:
+        encoder: the model. Its weights must not change: make another one for other weights.
         batch_size: images, or texts, encoded at once.
         workers: loader processes that read, decode and transform; 0 does it in this one.
         max_pixels: larger images are bad samples.
     """
 
-    def __init__(self, batch_size: int, workers: int, max_pixels: int) -> None:
+    offers: ClassVar[tuple[str, ...]] = ("encode_image", "encode_text")
+
+    def __init__(self, encoder: Encoder, batch_size: int, workers: int, max_pixels: int) -> None:
+        self.encoder = encoder
         self.batch_size, self.workers, self.max_pixels = batch_size, workers, max_pixels
-        self._identity = ""
         self._images: dict[str, ImageEmbeddings] = {}
         self._texts: dict[tuple[str, ...], Tensor] = {}
 
-    def images(self, encoder: Encoder, dataset: ShardDataset) -> ImageEmbeddings:
+    @property
+    def identity(self) -> str:
+        """The encoder's."""
+        return self.encoder.identity
+
+    def images(self, dataset: ShardDataset) -> ImageEmbeddings:
         """Embeddings of every readable image.
 
         Raises:
-            ValueError: no image of the dataset could be read.
+            TaskError: no image of the dataset could be read.
         """
-        self._hold(encoder)
         if dataset.manifest_hash not in self._images:
-            self._images[dataset.manifest_hash] = self._encode_images(encoder, dataset)
+            self._images[dataset.manifest_hash] = self._encode_dataset(dataset)
         return self._images[dataset.manifest_hash]
 
-    def texts(self, encoder: Encoder, texts: Sequence[str]) -> Tensor:
+    def texts(self, texts: Sequence[str]) -> Tensor:
         """embeddings_ND of texts, in their order."""
-        self._hold(encoder)
         key = tuple(texts)
         if key not in self._texts:
-            parts = _on_all_ranks(self._batches(len(key)), lambda rows: encoder.encode_texts([key[i] for i in rows]))
+            parts = on_all_ranks(self._batches(len(key)), lambda rows: self.encoder.encode_text([key[i] for i in rows]))
             self._texts[key] = torch.cat(parts)
         return self._texts[key]
-
-    def _hold(self, encoder: Encoder) -> None:
-        if encoder.identity != self._identity:
-            self._identity = encoder.identity
-            self._images.clear()
-            self._texts.clear()
 
     def _batches(self, count: int) -> list[range]:
         return [range(start, min(start + self.batch_size, count)) for start in range(0, count, self.batch_size)]
 
-    def _encode_images(self, encoder: Encoder, dataset: ShardDataset) -> ImageEmbeddings:
+    def _encode_dataset(self, dataset: ShardDataset) -> ImageEmbeddings:
         batches = self._batches(len(dataset))
         loader: DataLoader[Any] = DataLoader(
-            _Images(dataset, encoder.transform, self.max_pixels),
-            batch_sampler=[list(rows) for rows in _mine(batches)],
+            _Images(dataset, self.encoder.transform, self.max_pixels),
+            batch_sampler=[list(rows) for rows in _of_this_rank(batches)],
             num_workers=self.workers,
             collate_fn=_split_batch,
             # A loader draws its seed from the global generator, which would change a training run that evaluates.
             generator=torch.Generator(),
         )
-        stream: Iterator[_Batch] = loaded(loader)
+        stream: Iterator[_Batch] = loaded_batches(loader)
 
         def encode(rows: range) -> tuple[list[Item], list[Tensor], dict[str, str]]:
             items, pixels, bad = next(stream)
-            return items, [encoder.encode_images(torch.stack(pixels))] if pixels else [], bad
+            return items, [self.encoder.encode_image(torch.stack(pixels))] if pixels else [], bad
 
-        parts = _on_all_ranks(batches, encode)
+        parts = on_all_ranks(batches, encode)
         bad = {key: reason for part in parts for key, reason in part[2].items()}
         embeddings = [embeddings_BD for part in parts for embeddings_BD in part[1]]
         if not embeddings:
             reasons = dict(Counter(bad.values()))
-            raise ValueError(f"none of the {len(dataset)} samples has a readable image ({reasons}); check the dataset")
+            raise TaskError(f"none of the {len(dataset)} samples has a readable image ({reasons}); check the dataset")
         return ImageEmbeddings([item for part in parts for item in part[0]], torch.cat(embeddings), bad)
 
 
@@ -177,19 +177,19 @@ def _ranks() -> tuple[int, int]:
     return (dist.get_rank(), dist.get_world_size()) if distributed else (0, 1)
 
 
-def _mine(batches: Sequence[range]) -> Sequence[range]:
+def _of_this_rank(batches: Sequence[range]) -> Sequence[range]:
     """This rank's batches. Whole batches, so that the number of ranks changes no batch and therefore no rounding."""
     rank, world = _ranks()
     return batches[rank::world]
 
 
-def _on_all_ranks(batches: Sequence[range], encode: Callable[[range], Result]) -> list[Result]:
-    """The results of all batches, in order, on every rank."""
+def on_all_ranks(batches: Sequence[range], work: Callable[[range], Result]) -> list[Result]:
+    """The results of all batches, in order, on every rank; each rank works on its share of them."""
     with torch.no_grad():
-        mine = [encode(rows) for rows in _mine(batches)]
+        results = [work(rows) for rows in _of_this_rank(batches)]
     world = _ranks()[1]
     if world == 1:
-        return mine
-    gathered: list[list[Result]] = [[] for _ in range(world)]
-    dist.all_gather_object(gathered, mine)
-    return [gathered[number % world][number // world] for number in range(len(batches))]
+        return results
+    results_of_ranks: list[list[Result]] = [[] for _ in range(world)]
+    dist.all_gather_object(results_of_ranks, results)
+    return [results_of_ranks[number % world][number // world] for number in range(len(batches))]

@@ -14,6 +14,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from medvlp.eval.errors import TaskError
+
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
 Value = float | Array
@@ -31,7 +33,7 @@ def similarity(rows_ND: ArrayLike, columns_CD: ArrayLike) -> Array:
     """Dot products in float64, rounded so that equal vectors tie exactly whichever kernel of the BLAS computed them."""
     product_NC = np.asarray(rows_ND, np.float64) @ np.asarray(columns_CD, np.float64).T
     if not np.isfinite(product_NC).all():
-        raise ValueError("similarities are not finite: the encoder gave NaN or infinity; check the checkpoint")
+        raise TaskError("similarities are not finite: the encoder gave NaN or infinity; check the checkpoint")
     return np.round(product_NC, SCORE_DECIMALS, out=product_NC)
 
 

@@ -7,16 +7,18 @@ D embedding width.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from torch import Tensor
 
+from medvlp.config import TaskConfig
 from medvlp.eval import metrics
-from medvlp.eval.embeddings import EmbeddingCache, Encoder, Item
+from medvlp.eval.embeddings import CachedEncoder, Item
+from medvlp.eval.errors import TaskError
 from medvlp.eval.exclusions import exclusion_lines
 from medvlp.eval.metrics import Indices
-from medvlp.eval.task import Bootstrap, MetricValue, Outcome, protocol
+from medvlp.eval.task import Bootstrap, MetricValue, TaskResult, TaskSettings, task_protocol
 from medvlp.eval.trained import Trained
 from medvlp.shards import ShardDataset
 
@@ -30,8 +32,11 @@ class Retrieval:
     excluded and counted. Intervals resample queries by cluster; the gallery stays as it is.
 
     Raises:
-        ValueError: a k below 1.
+        TaskError: a k below 1.
     """
+
+    kind: ClassVar[str] = "retrieval"
+    needs: ClassVar[tuple[str, ...]] = ("encode_image", "encode_text")
 
     name: str
     dataset: ShardDataset
@@ -44,36 +49,41 @@ class Retrieval:
 
     def __post_init__(self) -> None:
         if not self.recall_at or min(self.recall_at) < 1:
-            raise ValueError(f"task {self.name}: recall_at={list(self.recall_at)}, expected ranks of 1 or more")
+            raise TaskError(f"task {self.name}: recall_at={list(self.recall_at)}, expected ranks of 1 or more")
 
-    def run(self, encoder: Encoder, cache: EmbeddingCache) -> Outcome:
+    @classmethod
+    def from_config(cls, config: TaskConfig, dataset: ShardDataset, settings: TaskSettings) -> "Retrieval":
+        """The task of a configuration."""
+        return cls(config.name, dataset, config.text, tuple(config.recall_at), settings.bootstrap)
+
+    def run(self, model: CachedEncoder) -> TaskResult:
         """Measure one model.
 
         Raises:
-            ValueError: no sample has any of the text fields.
+            TaskError: no sample has any of the text fields.
         """
-        images = cache.images(encoder, self.dataset)
+        images = model.images(self.dataset)
         fields = [self.text] if isinstance(self.text, str) else list(self.text)
-        found_I = [[item.texts.get(name, "").strip() for name in fields] for item in images.items]
-        texts_I = [[text for text in texts if text] for texts in found_I]
-        kept = [row for row, texts in enumerate(texts_I) if texts]
-        if not kept:
+        fields_I = [[item.texts.get(name, "").strip() for name in fields] for item in images.items]
+        texts_I = [[text for text in texts if text] for texts in fields_I]
+        rows = [row for row, texts in enumerate(texts_I) if texts]
+        if not rows:
             known = sorted({name for item in images.items for name in item.texts})
-            raise ValueError(f"task {self.name}: no sample of {self.dataset.folder} has text {fields}; fields: {known}")
-        items = [images.items[row] for row in kept]
-        excluded = {"(no text)": len(texts_I) - len(kept)} if len(kept) < len(texts_I) else {}
+            raise TaskError(f"task {self.name}: no sample of {self.dataset.folder} has text {fields}; fields: {known}")
+        items = [images.items[row] for row in rows]
+        excluded = {"(no text)": len(texts_I) - len(rows)} if len(rows) < len(texts_I) else {}
 
         unique: dict[str, int] = {}
-        pairs = {(i, unique.setdefault(text, len(unique))): None for i, row in enumerate(kept) for text in texts_I[row]}
+        pairs = {(i, unique.setdefault(text, len(unique))): None for i, row in enumerate(rows) for text in texts_I[row]}
         image_P, text_P = np.array(list(pairs)).T
-        image_ID, text_TD = images.embeddings_ND[kept], cache.texts(encoder, list(unique))
-        owner_T = [items[i] for i in image_P[np.unique(text_P, return_index=True)[1]]]
+        image_ID, text_TD = images.embeddings_ND[rows], model.texts(list(unique))
+        first_item_T = [items[i] for i in image_P[np.unique(text_P, return_index=True)[1]]]
 
-        card = protocol("retrieval", self.dataset, encoder, images, items, excluded, self.bootstrap, self.trained)
-        card["bootstrap"]["resampled"] = (
+        protocol = task_protocol(self.kind, self.dataset, model, images, items, excluded, self.bootstrap, self.trained)
+        protocol["bootstrap"]["resampled"] = (
             "queries, a text in the cluster of the first sample that has it; the gallery stays as it is"
         )
-        card |= {
+        protocol |= {
             "text": fields,
             "recall_at": list(self.recall_at),
             "unique_n": len(unique),
@@ -86,9 +96,9 @@ class Retrieval:
                 len(items),
             ),
         }
-        to_text = self._direction("image_to_text", image_ID, text_TD, image_P, text_P, items, owner_T)
-        to_image = self._direction("text_to_image", text_TD, image_ID, text_P, image_P, owner_T, items)
-        return Outcome(self.name, to_text[0] + to_image[0], to_text[1] + to_image[1], card)
+        to_text = self._direction("image_to_text", image_ID, text_TD, image_P, text_P, items, first_item_T)
+        to_image = self._direction("text_to_image", text_TD, image_ID, text_P, image_P, first_item_T, items)
+        return TaskResult(self.name, self.kind, to_text[0] + to_image[0], to_text[1] + to_image[1], protocol)
 
     def _direction(
         self,

@@ -1,24 +1,24 @@
-"""What a task leaves behind: metrics with intervals, one record an item, and the protocol that produced them.
+"""An evaluation task: what it needs of a model, and its result: metrics with intervals, a record an item, and the protocol."""
 
-`results.jsonl` holds an object a (checkpoint, task, split, metric), `samples/*.jsonl` the records behind it.
-"""
-
-import hashlib
-import math
-import re
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol, Self
 
 from medvlp.eval.bootstrap import LEVEL, bootstrap_intervals
-from medvlp.eval.embeddings import EmbeddingCache, Encoder, ImageEmbeddings, Item
+from medvlp.eval.embeddings import ImageEmbeddings, Item
 from medvlp.eval.metrics import TIE_RULE, Array, Value
 from medvlp.eval.trained import Trained, by_part
-from medvlp.jsonl import read_rows, write_rows
-from medvlp.shards import ShardDataset, ShardError
+from medvlp.shards import ShardDataset
 
 RESEARCH_USE = "research use only; not for clinical use"
+
+CAPABILITIES = {
+    "encode_image": "embeddings",
+    "encode_text": "embeddings",
+    "generate": "answers",
+    "loglikelihood": "answers",
+}
+"""What tasks need and models offer → what it gives, in words: `CachedEncoder` has the first two, `VqaModel` the others."""
 
 NAMED_BAD_SAMPLES = 20
 """Bad samples are all counted in a protocol; this many are named, so that a ruined dataset leaves readable results."""
@@ -37,10 +37,11 @@ class MetricValue:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TaskResult:
     """A task's result for one checkpoint."""
 
     task: str
+    kind: str
     metrics: list[MetricValue]
     records: list[dict[str, Any]]
     """One an item: id, group, prediction, target, score, and what the kind of task adds."""
@@ -48,8 +49,10 @@ class Outcome:
     """Everything that someone needs to reproduce the numbers, as JSON values."""
 
 
-class Identified(Protocol):
-    """A model by its weights."""
+class EvaluatedModel(Protocol):
+    """A model as tasks use it. What it can do is in `offers`; each capability is described at `CAPABILITIES`."""
+
+    offers: ClassVar[tuple[str, ...]]
 
     @property
     def identity(self) -> str:
@@ -57,19 +60,47 @@ class Identified(Protocol):
 
 
 class Task(Protocol):
-    """An evaluation of embeddings: `ZeroShot`, `Retrieval`."""
+    """An evaluation over one split: a frozen dataclass.
+
+    kind: as task files name it. needs: capabilities that a model must offer. trained: what of the split the model was
+    trained on, where that was looked for.
+    """
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+    kind: ClassVar[str]
+    needs: ClassVar[tuple[str, ...]]
+
+    @property
+    def trained(self) -> Trained | None:
+        """Which items were trained on; each metric is then over these and over the others too."""
 
     @property
     def name(self) -> str:
         """What results.jsonl calls it."""
 
-    def run(self, encoder: Encoder, cache: EmbeddingCache) -> Outcome:
-        """Measure one model."""
+    @property
+    def dataset(self) -> ShardDataset:
+        """The split."""
+
+    @classmethod
+    def from_config(cls, config: Any, dataset: ShardDataset, settings: "TaskSettings") -> Self:
+        """The task that a file of configs/task/ describes.
+
+        Raises:
+            TaskError: settings that do not fit the data.
+        """
+
+    def run(self, model: Any) -> TaskResult:
+        """Measure one model, which offers what the task needs.
+
+        Raises:
+            TaskError: the data, or the model, cannot be measured.
+        """
 
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """How intervals are drawn."""
+    """How intervals are made: resamples of clusters of items."""
 
     resamples: int = 10_000
     """0 leaves the intervals out, for a quick look during training."""
@@ -85,16 +116,16 @@ class Bootstrap:
 
         trained_N: (N,) bool, items that the model was trained on; each metric is given of these and of the others too.
         """
-        parts = by_part(metrics, trained_N)
+        by_name = by_part(metrics, trained_N)
         intervals = bootstrap_intervals(
-            {name: of for name, (of, _) in parts.items()}, groups, self.resamples, self.seed
+            {name: of for name, (of, _) in by_name.items()}, groups, self.resamples, self.seed
         )
         return [
             MetricValue(name, float(of(None)), *intervals[name], len(groups) if n is None else n)
-            for name, (of, n) in parts.items()
+            for name, (of, n) in by_name.items()
         ]
 
-    def card(self, used: Sequence[Item]) -> dict[str, Any]:
+    def metadata(self, used: Sequence[Item]) -> dict[str, Any]:
         """Its part of a protocol."""
         kinds = sorted({item.group_kind or "kind not stated" for item in used})
         return {
@@ -107,10 +138,22 @@ class Bootstrap:
         }
 
 
-def protocol(
+@dataclass(frozen=True)
+class TaskSettings:
+    """What a task is run with, whatever its kind.
+
+    in_training: without controls, and on the questions that the task allows a training run.
+    """
+
+    bootstrap: Bootstrap = field(default_factory=Bootstrap)
+    batch_size: int = 64
+    in_training: bool = False
+
+
+def task_protocol(
     kind: str,
     dataset: ShardDataset,
-    model: Identified,
+    model: EvaluatedModel,
     images: ImageEmbeddings,
     used: Sequence[Item],
     excluded: Mapping[str, int],
@@ -131,63 +174,9 @@ def protocol(
         "excluded": dict(sorted(excluded.items())),
         "bad": images.bad_counts(),
         "bad_keys": sorted(images.bad)[:NAMED_BAD_SAMPLES],
-        "in_train": trained.card([item.key for item in used]) if trained is not None else None,
+        "in_train": trained.metadata([item.key for item in used]) if trained is not None else None,
         "weights": model.identity,
         "tie_rule": TIE_RULE,
-        "bootstrap": bootstrap.card(used),
+        "bootstrap": bootstrap.metadata(used),
         "use": RESEARCH_USE,
     }
-
-
-def results_rows(checkpoint: str, outcome: Outcome) -> list[dict[str, Any]]:
-    """The rows of results.jsonl: fractions, and null where a value or a bound is not defined."""
-    return [
-        {
-            "checkpoint": checkpoint,
-            "task": outcome.task,
-            "metric": metric.name,
-            "value": _defined(metric.value),
-            "ci_low": _defined(metric.ci_low),
-            "ci_high": _defined(metric.ci_high),
-            "n": metric.n,
-            "protocol": outcome.protocol,
-        }
-        for metric in outcome.metrics
-    ]
-
-
-def write_outcome(folder: Path, checkpoint: str, outcome: Outcome) -> list[dict[str, Any]]:
-    """Add one outcome to `results.jsonl` and write its records to `samples/`; returns the rows.
-
-    Rows of the same checkpoint, task and split are replaced, so a repeated evaluation does not count twice. Two
-    checkpoints of one base name do not collide: the records' file, named in the protocol as `records`, carries a hash
-    of the path.
-    """
-    split = outcome.protocol["split"]
-    parts = (split, *Path(checkpoint).with_suffix("").parts[-3:])
-    stem = "-".join(re.sub(r"[^A-Za-z0-9_.-]+", "-", part) for part in parts)
-    digest = hashlib.sha256(checkpoint.encode()).hexdigest()[:8]
-    records = Path("samples") / f"{outcome.task}--{stem.strip('-')[-80:]}-{digest}.jsonl"
-    rows = results_rows(checkpoint, outcome)
-    for row in rows:
-        row["protocol"] = {**outcome.protocol, "records": records.as_posix()}
-    (folder / "samples").mkdir(parents=True, exist_ok=True)
-    write_rows(folder / records, outcome.records)
-    results = folder / "results.jsonl"
-    replaced = (checkpoint, outcome.task, split)
-    write_rows(results, [row for row in read_rows(results) if _scored(row, results) != replaced], rows)
-    return rows
-
-
-def _scored(row: Mapping[str, Any], path: Path) -> tuple[str, str, str]:
-    """What a row of results.jsonl is of: (checkpoint, task, split)."""
-    try:
-        return row["checkpoint"], row["task"], row["protocol"]["split"]
-    except (KeyError, TypeError) as error:
-        raise ShardError(
-            f"{path} has a row that is not a result ({type(error).__name__}: {error}); remove the row, or give another output"
-        ) from None
-
-
-def _defined(value: float) -> float | None:
-    return None if math.isnan(value) else value

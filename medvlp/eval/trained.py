@@ -35,13 +35,13 @@ class Trained:
         """(N,) bool: whether each item's sample was trained on."""
         return np.array([key in self.matches for key in keys], bool)
 
-    def card(self, keys: Sequence[str]) -> dict[str, Any]:
+    def metadata(self, keys: Sequence[str]) -> dict[str, Any]:
         """Its part of a protocol, by samples: keys may name one several times."""
-        found = [self.matches[key] for key in set(keys) if key in self.matches]
+        matches = [self.matches[key] for key in set(keys) if key in self.matches]
         return {
             "samples": len(set(keys)),
-            "same_bytes": found.count("bytes"),
-            "same_picture": found.count("picture"),
+            "same_bytes": matches.count("bytes"),
+            "same_picture": matches.count("picture"),
             "compared": list(self.compared),
             "unknown": list(self.unknown),
         }

@@ -7,15 +7,17 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
+from medvlp.config import TaskConfig
 from medvlp.eval import metrics
-from medvlp.eval.embeddings import EmbeddingCache, Encoder, Item
+from medvlp.eval.embeddings import CachedEncoder, Item
+from medvlp.eval.errors import TaskError
 from medvlp.eval.exclusions import exclusion_lines, fold, mistaken, slip
 from medvlp.eval.metrics import Array, Indices
-from medvlp.eval.task import Bootstrap, Outcome, protocol
+from medvlp.eval.task import Bootstrap, TaskResult, TaskSettings, task_protocol
 from medvlp.eval.trained import Trained
 from medvlp.shards import BadSample, ShardDataset
 
@@ -33,9 +35,12 @@ class ZeroShot:
     mean_per_class_recall and auroc (one-vs-rest macro, which for two classes is the usual one).
 
     Raises:
-        ValueError: fewer than two classes, or two that differ in case and punctuation only, a template without {}, a
+        TaskError: fewer than two classes, or two that differ in case and punctuation only, a template without {}, a
             class without names.
     """
+
+    kind: ClassVar[str] = "zero_shot"
+    needs: ClassVar[tuple[str, ...]] = ("encode_image", "encode_text")
 
     name: str
     dataset: ShardDataset
@@ -53,23 +58,37 @@ class ZeroShot:
 
     def __post_init__(self) -> None:
         if len({fold(value) for value in self.classes}) < max(len(self.classes), 2):
-            raise ValueError(
+            raise TaskError(
                 f"task {self.name}: classes={list(self.classes)}, expected two or more that differ in words"
             )
         nameless = [value for value, names in self.classes.items() if not names]
         if nameless:
-            raise ValueError(f"task {self.name}: classes {nameless} have no names; list at least one each")
+            raise TaskError(f"task {self.name}: classes {nameless} have no names; list at least one each")
         wrong = [template for template in self.templates if "{}" not in template]
         if wrong or not self.templates:
-            raise ValueError(
-                f"task {self.name}: templates need {{}} for the class name; found {wrong or 'none at all'}"
-            )
+            raise TaskError(f"task {self.name}: templates need {{}} for the class name; found {wrong or 'none at all'}")
+
+    @classmethod
+    def from_config(cls, config: TaskConfig, dataset: ShardDataset, settings: TaskSettings) -> "ZeroShot":
+        """The task of a configuration, its classes compared with the labels of all samples: now, not when a model has been
+        trained or all images encoded."""
+        task = cls(
+            config.name,
+            dataset,
+            config.label,
+            config.classes,
+            config.templates,
+            settings.bootstrap,
+            tuple(config.exclude),
+        )
+        task.check()
+        return task
 
     def check(self) -> None:
         """Compare the classes with the labels of all samples, without a model.
 
         Raises:
-            ValueError: a class that no sample has, beside a label that no class has.
+            TaskError: a class that no sample has, beside a label that no class has.
         """
         counts: Counter[str] = Counter()
         for row in range(len(self.dataset)):
@@ -79,29 +98,29 @@ class ZeroShot:
                 continue
         self._compare(counts)
 
-    def run(self, encoder: Encoder, cache: EmbeddingCache) -> Outcome:
+    def run(self, model: CachedEncoder) -> TaskResult:
         """Measure one model.
 
         Raises:
-            ValueError: no sample has a label among the classes, or a class without samples stands beside a label without
+            TaskError: no sample has a label among the classes, or a class without samples stands beside a label without
                 a class.
         """
-        images = cache.images(encoder, self.dataset)
+        images = model.images(self.dataset)
         order = {value: position for position, value in enumerate(self.classes)}
         values = [self._value(item.labels) for item in images.items]
-        kept = [row for row, value in enumerate(values) if value in order]
+        rows = [row for row, value in enumerate(values) if value in order]
         excluded = Counter(value for value in values if value not in order)
         self._compare(Counter(values))
-        if not kept:
+        if not rows:
             known = sorted({name for item in images.items for name in item.labels})
-            raise ValueError(
+            raise TaskError(
                 f"task {self.name}: no sample of {self.dataset.folder} has {self.label!r} among {list(order)}; "
                 f"found {dict(excluded.most_common(5))}; labels there: {known}"
             )
-        items = [images.items[row] for row in kept]
-        target_N = np.array([order[values[row]] for row in kept])
-        class_CD = self.class_embeddings(encoder, cache)
-        scores_NC = LOGIT_SCALE * metrics.similarity(images.embeddings_ND.numpy()[kept], class_CD)
+        items = [images.items[row] for row in rows]
+        target_N = np.array([order[values[row]] for row in rows])
+        class_CD = self.class_embeddings(model)
+        scores_NC = LOGIT_SCALE * metrics.similarity(images.embeddings_ND.numpy()[rows], class_CD)
         probability_NC = metrics.softmax(scores_NC)
 
         measures: dict[str, Any] = {"acc1": partial(metrics.accuracy, scores_NC, target_N, 1)}
@@ -109,8 +128,8 @@ class ZeroShot:
             measures["acc5"] = partial(metrics.accuracy, scores_NC, target_N, 5)
         measures["mean_per_class_recall"] = partial(metrics.mean_per_class_recall, scores_NC, target_N)
         measures["auroc"] = partial(metrics.auroc, probability_NC, target_N)
-        card = protocol("zero_shot", self.dataset, encoder, images, items, excluded, self.bootstrap, self.trained)
-        card |= {
+        protocol = task_protocol(self.kind, self.dataset, model, images, items, excluded, self.bootstrap, self.trained)
+        protocol |= {
             "label": self.label,
             "classes": self.classes,
             "exclude": list(self.exclude),
@@ -127,8 +146,9 @@ class ZeroShot:
             + [f"0 samples: class {value!r} has none here" for value in order if value not in values],
         }
         trained_N = self.trained.holds([item.key for item in items]) if self.trained else None
-        measured = self.bootstrap.measure(measures, [item.group for item in items], trained_N)
-        return Outcome(self.name, measured, self._records(items, target_N, scores_NC, probability_NC), card)
+        metric_values = self.bootstrap.measure(measures, [item.group for item in items], trained_N)
+        records = self._records(items, target_N, scores_NC, probability_NC)
+        return TaskResult(self.name, self.kind, metric_values, records, protocol)
 
     def _value(self, labels: dict[str, Any]) -> str:
         return str(labels[self.label]) if self.label in labels else NO_LABEL
@@ -136,32 +156,32 @@ class ZeroShot:
     def _reason(self, value: str) -> str:
         if value == NO_LABEL:
             return f"no label {self.label!r}"
-        chosen = " (the task's exclude names it)" if value in self.exclude else ""
-        return f"{self.label} {value!r} is no class of the task{chosen}"
+        note = " (the task's exclude names it)" if value in self.exclude else ""
+        return f"{self.label} {value!r} is no class of the task{note}"
 
     def _compare(self, counts: Counter[str]) -> None:
-        """Raises ValueError where a class is probably meant by a label that it does not equal."""
-        found = {value: count for value, count in counts.items() if value != NO_LABEL}
-        if not set(found) & set(self.classes) and not any(fold(v) in map(fold, self.classes) for v in found):
+        """Raises TaskError where a class is probably meant by a label that it does not equal."""
+        labels = {value: count for value, count in counts.items() if value != NO_LABEL}
+        if not set(labels) & set(self.classes) and not any(fold(v) in map(fold, self.classes) for v in labels):
             return  # another label, or other data altogether: said with what is there
-        pairs = mistaken(self.classes, found, self.exclude)
+        pairs = mistaken(self.classes, labels, self.exclude)
         if pairs:
-            said = [slip("class", name, found.get(name, 0), label, count) for name, label, count in pairs[:5]]
-            raise ValueError(
-                f"task {self.name}: {' '.join(said)} Samples whose {self.label} is no class are not scored. Write classes as the "
-                f"labels of {self.dataset.folder} are written; name labels that are left out on purpose under exclude"
+            slips = [slip("class", name, labels.get(name, 0), label, count) for name, label, count in pairs[:5]]
+            raise TaskError(
+                f"task {self.name}: {' '.join(slips)} Samples whose {self.label} is no class are not scored. Write classes as "
+                f"the labels of {self.dataset.folder} are written; name labels that are left out on purpose under exclude"
             )
 
-    def class_embeddings(self, encoder: Encoder, cache: EmbeddingCache) -> Array:
+    def class_embeddings(self, model: CachedEncoder) -> Array:
         """class_CD: unit vectors in float64."""
         prompts = [
             [template.replace("{}", name) for name in names for template in self.templates]
             for names in self.classes.values()
         ]
-        every_PD = cache.texts(encoder, [prompt for one_class in prompts for prompt in one_class]).double().numpy()
-        every_PD = every_PD / np.linalg.norm(every_PD, axis=1, keepdims=True)
-        bounds = np.cumsum([len(one_class) for one_class in prompts])[:-1]
-        mean_CD = np.stack([prompt_PD.mean(axis=0) for prompt_PD in np.split(every_PD, bounds)])
+        prompt_PD = model.texts([prompt for class_prompts in prompts for prompt in class_prompts]).double().numpy()
+        prompt_PD = prompt_PD / np.linalg.norm(prompt_PD, axis=1, keepdims=True)
+        bounds = np.cumsum([len(class_prompts) for class_prompts in prompts])[:-1]
+        mean_CD = np.stack([class_PD.mean(axis=0) for class_PD in np.split(prompt_PD, bounds)])
         return np.asarray(mean_CD / np.linalg.norm(mean_CD, axis=1, keepdims=True), np.float64)
 
     def _records(

@@ -20,7 +20,7 @@ from medvlp.data.chat.encoder import IMAGE, ChatEncoder, Encoded
 from medvlp.data.chat.packing import CollateConversations
 from medvlp.errors import UserError
 from medvlp.export.transformers import end_tokens
-from medvlp.models.llava.generate import Answerer
+from medvlp.models.llava.generate import BatchedGenerator
 from medvlp.models.llava.model import Assistant, tower_features
 from medvlp.models.llava.packed import last_hidden
 from medvlp.shards import BadSample, Turn
@@ -85,7 +85,7 @@ def answered(assistant: Assistant, encoder: ChatEncoder) -> dict[str, Answered]:
 
     Questions that the template refuses (a second one, where it knows but one) or that are too long are left out.
     """
-    answerer = Answerer(assistant, end_tokens(assistant, encoder))
+    generator = BatchedGenerator(assistant, end_tokens(assistant, encoder))
     found: dict[str, Answered] = {}
     for name, turns in QUESTIONS.items():
         images = sum(turn.text.count(IMAGE) for turn in turns)
@@ -93,13 +93,13 @@ def answered(assistant: Assistant, encoder: ChatEncoder) -> dict[str, Answered]:
             ids_L = encoder.prompt(turns, images)
         except BadSample:
             continue
-        if len(ids_L) + NEW_TOKENS > answerer.longest:
+        if len(ids_L) + NEW_TOKENS > generator.longest:
             continue
         pictures = [probe_image(number) for number in range(images)]
         pixels = assistant.processor(pictures, return_tensors="pt")["pixel_values"] if images else torch.empty(0)
         with torch.no_grad():
             logits_LV = prompt_logits(assistant.model, torch.from_numpy(ids_L), pixels if images else None)
-        (text,) = answerer.answers([(ids_L, pixels)], NEW_TOKENS)
+        (text,) = generator.generate([(ids_L, pixels)], NEW_TOKENS)
         found[name] = Answered(torch.from_numpy(ids_L), logits_LV.float(), text)
     return found
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from medvlp.data.chat.encoder import ChatEncoder
 from medvlp.errors import UserError
 from medvlp.export.chat_template import hub_template
-from medvlp.models.llava.generate import Answerer
+from medvlp.models.llava.generate import BatchedGenerator
 from medvlp.models.llava.model import Assistant
 
 ADAPTER = "adapter"
@@ -118,7 +118,7 @@ def greedy(assistant: Assistant, encoder: ChatEncoder) -> Any:
 
 def end_tokens(assistant: Assistant, encoder: ChatEncoder) -> list[int]:
     """Ids that end an answer: the one that the template writes after it, and the language model's own."""
-    return Answerer(assistant, encoder.ends()).stop_ids
+    return BatchedGenerator(assistant, encoder.ends()).stop_ids
 
 
 def adapted_layers(assistant: Assistant) -> list[tuple[str, Any]]:

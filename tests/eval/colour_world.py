@@ -66,10 +66,10 @@ class ColourEncoder:
     def transform(self, image):
         return torch.tensor(list(image.getdata()), dtype=torch.float32).T.reshape(3, *image.size[::-1]) / 255
 
-    def encode_images(self, pixels_BCHW):
+    def encode_image(self, pixels_BCHW):
         return torch.nn.functional.normalize(pixels_BCHW.mean(dim=(2, 3)), dim=1)
 
-    def encode_texts(self, texts):
+    def encode_text(self, texts):
         self.encoded_texts += texts
         sums = [sum(torch.tensor(COLOURS[c]) for c in COLOURS if c in text) + torch.zeros(3) for text in texts]
         return torch.nn.functional.normalize(torch.stack(sums), dim=1)

@@ -8,6 +8,7 @@ from hypothesis.extra.numpy import arrays
 from sklearn.metrics import average_precision_score, balanced_accuracy_score, roc_auc_score
 
 from medvlp.eval import metrics
+from medvlp.eval.errors import TaskError
 
 
 def slow_ranks(query, gallery, matches):
@@ -176,5 +177,5 @@ def test_wrong_input_is_named():
         metrics.accuracy([[np.nan, 1.0]], [0])
     with pytest.raises(ValueError, match=r"expected scores \(N, C\)"):
         metrics.accuracy([1.0, 2.0], [0, 1])
-    with pytest.raises(ValueError, match="check the checkpoint"):
+    with pytest.raises(TaskError, match="check the checkpoint"):
         metrics.similarity([[np.nan]], [[1.0]])

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 import yaml
 
-from medvlp.eval.embeddings import EmbeddingCache
+from medvlp.eval.embeddings import CachedEncoder
+from medvlp.eval.errors import TaskError
+from medvlp.eval.results import results_rows, write_result
 from medvlp.eval.retrieval import Retrieval
-from medvlp.eval.task import Bootstrap, MetricValue, Outcome, results_rows, write_outcome
+from medvlp.eval.task import Bootstrap, MetricValue, TaskResult
 from medvlp.eval.zero_shot import ZeroShot
 from medvlp.shards import BadSample
 from tests.eval.colour_world import ColourEncoder, FakeDataset, sample
@@ -19,11 +21,11 @@ QUICK = Bootstrap(resamples=200)
 
 
 def run(task):
-    return task.run(ColourEncoder(), EmbeddingCache(4, 0, 10_000))
+    return task.run(CachedEncoder(ColourEncoder(), 4, 0, 10_000))
 
 
-def values(outcome):
-    return {metric.name: metric.value for metric in outcome.metrics}
+def values(result):
+    return {metric.name: metric.value for metric in result.metrics}
 
 
 def zero_shot(rows, **changes):
@@ -33,7 +35,7 @@ def zero_shot(rows, **changes):
 
 
 def test_zero_shot_counts_what_it_leaves_out():
-    outcome = run(
+    result = run(
         zero_shot(
             [
                 sample("a", "red", "p1", hue="red"),
@@ -47,29 +49,33 @@ def test_zero_shot_counts_what_it_leaves_out():
             ]
         )
     )
-    assert values(outcome)["acc1"] == 0.6
-    assert values(outcome)["mean_per_class_recall"] == pytest.approx((1 / 2 + 1 / 2 + 1) / 3)
-    assert list(values(outcome)) == ["acc1", "mean_per_class_recall", "auroc"]
-    card = outcome.protocol
-    assert (card["n"], card["samples"], card["excluded"]) == (5, 8, {"(no label)": 1, "grey": 1})
-    assert (card["bad"], card["bad_keys"]) == ({"checksum_mismatch": 1}, ["bad7"])
-    assert card["exclusions"] == [
+    assert values(result)["acc1"] == 0.6
+    assert values(result)["mean_per_class_recall"] == pytest.approx((1 / 2 + 1 / 2 + 1) / 3)
+    assert list(values(result)) == ["acc1", "mean_per_class_recall", "auroc"]
+    protocol = result.protocol
+    assert (protocol["n"], protocol["samples"], protocol["excluded"]) == (5, 8, {"(no label)": 1, "grey": 1})
+    assert (protocol["bad"], protocol["bad_keys"]) == ({"checksum_mismatch": 1}, ["bad7"])
+    assert protocol["exclusions"] == [
         "1 of 8 samples: hue 'grey' is no class of the task",
         "1 of 8 samples: no label 'hue'",
         "1 of 8 samples: cannot be read (checksum mismatch)",
     ]
-    assert card["class_counts"] == {"red": 2, "green": 2, "3": 1}
-    assert (card["data"], card["split"], card["split_hash"]) == ("data/colours/test", "test", "hash-of-colours")
-    assert (card["weights"], card["bootstrap"]["clusters"]) == ("colour-encoder", 3)
-    assert card["unique_images"] == 4  # a and d are one picture; f, which equals e, is left out
-    assert card["auroc"] == "one-vs-rest, mean over the classes; ties count one half"
-    assert card["tie_rule"].startswith("in ranks and accuracy ties count against")
-    assert [r["prediction"] for r in outcome.records] == ["red", "green", "3", "red", None]
-    assert [r["target"] for r in outcome.records] == ["red", "green", "3", "green", "red"]
-    assert outcome.records[4]["score"] == pytest.approx(1 / 3)
-    assert outcome.records[0]["scores"]["green"] == pytest.approx(math.exp(-100))
-    accuracy = np.mean([r["prediction"] == r["target"] for r in outcome.records])
-    assert accuracy == values(outcome)["acc1"]
+    assert protocol["class_counts"] == {"red": 2, "green": 2, "3": 1}
+    assert (protocol["data"], protocol["split"], protocol["split_hash"]) == (
+        "data/colours/test",
+        "test",
+        "hash-of-colours",
+    )
+    assert (protocol["weights"], protocol["bootstrap"]["clusters"]) == ("colour-encoder", 3)
+    assert protocol["unique_images"] == 4  # a and d are one picture; f, which equals e, is left out
+    assert protocol["auroc"] == "one-vs-rest, mean over the classes; ties count one half"
+    assert protocol["tie_rule"].startswith("in ranks and accuracy ties count against")
+    assert [r["prediction"] for r in result.records] == ["red", "green", "3", "red", None]
+    assert [r["target"] for r in result.records] == ["red", "green", "3", "green", "red"]
+    assert result.records[4]["score"] == pytest.approx(1 / 3)
+    assert result.records[0]["scores"]["green"] == pytest.approx(math.exp(-100))
+    accuracy = np.mean([r["prediction"] == r["target"] for r in result.records])
+    assert accuracy == values(result)["acc1"]
 
 
 @pytest.mark.parametrize(
@@ -92,18 +98,18 @@ def test_a_class_without_samples_beside_a_label_without_a_class_is_an_error(clas
     rows = [sample("a", "red", hue="red"), sample("b", "green", hue="green"), sample("c", "green", hue="green")]
     rows += [sample("d", "blue", hue="light, blue")]
     task = zero_shot(rows, classes={name: [name] for name in classes})
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(TaskError, match=said):
         task.check()
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(TaskError, match=said):
         run(task)
 
 
 def test_labels_that_differ_in_case_only_are_not_left_out_unsaid():
     rows = [sample("a", "red", hue="red"), sample("b", "red", hue="Red"), sample("c", "green", hue="green")]
     classes = {"red": ["red"], "green": ["green"]}
-    with pytest.raises(ValueError, match=r"class 'red' has 1 sample; did you mean 'Red' \(1 sample, no class\)"):
+    with pytest.raises(TaskError, match=r"class 'red' has 1 sample; did you mean 'Red' \(1 sample, no class\)"):
         zero_shot(rows, classes=classes).check()
-    with pytest.raises(ValueError, match="two or more that differ in words"):
+    with pytest.raises(TaskError, match="two or more that differ in words"):
         zero_shot(rows, classes={"red": ["red"], "Red": ["red"]})
     chosen = zero_shot(rows, classes=classes, exclude=("Red",))
     chosen.check()
@@ -127,8 +133,8 @@ def test_what_retrieval_leaves_out_is_said():
 
 def test_split_is_the_manifest_s_whatever_the_folder_is_called():
     dataset = FakeDataset([sample("a", "red", caption="red")], folder="data/colours/renamed", split="valid")
-    card = run(Retrieval("captions", dataset, bootstrap=QUICK)).protocol
-    assert (card["data"], card["split"]) == ("data/colours/renamed", "valid")
+    protocol = run(Retrieval("captions", dataset, bootstrap=QUICK)).protocol
+    assert (protocol["data"], protocol["split"]) == ("data/colours/renamed", "valid")
 
 
 @pytest.mark.parametrize(
@@ -148,7 +154,7 @@ def test_clusters_are_of_the_kind_that_used_samples_state(kinds, cluster):
 
 def test_class_embedding_is_the_renormalised_mean_of_unit_prompts():
     task = zero_shot([], classes={"warm": ["red", "yellow"], "cold": ["blue"]}, templates=["{}"])
-    warm, cold = task.class_embeddings(ColourEncoder(), EmbeddingCache(4, 0, 10_000))
+    warm, cold = task.class_embeddings(CachedEncoder(ColourEncoder(), 4, 0, 10_000))
     mean = (np.array([1, 0, 0]) + np.array([1, 1, 0]) / math.sqrt(2)) / 2
     assert warm == pytest.approx(mean / np.linalg.norm(mean), abs=1e-7)
     assert cold == pytest.approx([0, 0, 1])
@@ -156,8 +162,8 @@ def test_class_embedding_is_the_renormalised_mean_of_unit_prompts():
 
 def test_acc5_appears_beyond_five_classes():
     classes = {str(i): [name] for i, name in enumerate(["red", "green", "blue", "yellow", "red yellow", "grey"])}
-    outcome = run(zero_shot([sample("a", "grey", hue=0), sample("b", "blue", hue=2)], classes=classes))
-    assert values(outcome)["acc5"] == 0.5
+    result = run(zero_shot([sample("a", "grey", hue=0), sample("b", "blue", hue=2)], classes=classes))
+    assert values(result)["acc5"] == 0.5
 
 
 @pytest.mark.parametrize(
@@ -170,13 +176,13 @@ def test_acc5_appears_beyond_five_classes():
     ],
 )
 def test_wrong_zero_shot_is_refused(changes, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(TaskError, match=message):
         zero_shot([], **changes)
 
 
 def test_labels_that_match_no_class_are_explained():
     message = r"no sample of data/colours/test has 'hue' among .*; found \{'pink': 1\}; labels there: \['hue', 'size'\]"
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(TaskError, match=message):
         run(zero_shot([sample("a", "red", hue="pink", size=3)]))
 
 
@@ -185,7 +191,7 @@ def retrieval(rows, **changes):
 
 
 def test_retrieval_pools_equal_captions():
-    outcome = run(
+    result = run(
         retrieval(
             [
                 sample("a", "red", "p1", "red"),
@@ -198,14 +204,14 @@ def test_retrieval_pools_equal_captions():
             recall_at=(1, 3, 4),
         )
     )
-    assert values(outcome)["image_to_text_recall@1"] == 3 / 5
-    assert values(outcome)["text_to_image_recall@1"] == 2 / 4
-    assert values(outcome)["image_to_text_recall@4"] == 1.0
-    assert {metric.n for metric in outcome.metrics} == {5, 4}
-    card = outcome.protocol
-    assert (card["n"], card["unique_n"], card["pairs"], card["excluded"]) == (5, 4, 5, {"(no text)": 1})
-    assert "gallery stays" in card["bootstrap"]["resampled"]
-    to_text, to_image = outcome.records[:5], outcome.records[5:]
+    assert values(result)["image_to_text_recall@1"] == 3 / 5
+    assert values(result)["text_to_image_recall@1"] == 2 / 4
+    assert values(result)["image_to_text_recall@4"] == 1.0
+    assert {metric.n for metric in result.metrics} == {5, 4}
+    protocol = result.protocol
+    assert (protocol["n"], protocol["unique_n"], protocol["pairs"], protocol["excluded"]) == (5, 4, 5, {"(no text)": 1})
+    assert "gallery stays" in protocol["bootstrap"]["resampled"]
+    to_text, to_image = result.records[:5], result.records[5:]
     assert to_text[1] | {"score": 1} == {
         "id": "b", "group": "p2", "prediction": "a", "target": ["a"],
         "score": 1, "direction": "image_to_text", "rank": 1,
@@ -217,9 +223,9 @@ def test_retrieval_pools_equal_captions():
 def test_several_text_fields_give_several_captions():
     rows = [sample("a", "red", "p1", "blue"), sample("b", "blue", "p2", "blue")]
     rows[0].texts["roi"] = "red"
-    outcome = run(retrieval(rows, text=["caption", "roi"], recall_at=[1]))
-    assert (outcome.protocol["unique_n"], outcome.protocol["pairs"]) == (2, 3)
-    assert values(outcome) == {"image_to_text_recall@1": 1.0, "text_to_image_recall@1": 1.0}
+    result = run(retrieval(rows, text=["caption", "roi"], recall_at=[1]))
+    assert (result.protocol["unique_n"], result.protocol["pairs"]) == (2, 3)
+    assert values(result) == {"image_to_text_recall@1": 1.0, "text_to_image_recall@1": 1.0}
 
 
 def test_a_collapsed_encoder_scores_nothing():
@@ -228,36 +234,41 @@ def test_a_collapsed_encoder_scores_nothing():
 
 
 def test_retrieval_without_texts_or_ranks_is_refused():
-    with pytest.raises(ValueError, match=r"has text \['report'\]; fields: \['caption'\]"):
+    with pytest.raises(TaskError, match=r"has text \['report'\]; fields: \['caption'\]"):
         run(retrieval([sample("a", "red", "p", "red")], text="report"))
-    with pytest.raises(ValueError, match=r"recall_at=\[0\]"):
+    with pytest.raises(TaskError, match=r"recall_at=\[0\]"):
         retrieval([], recall_at=[0])
 
 
 def test_records_name_the_competitor_on_a_tie():
     rows = [sample("a", "red", "p1", "red"), sample("b", "red", "p2", "a red patch"), sample("c", "blue", "p3", "blue")]
-    outcome = run(retrieval(rows, recall_at=[1]))
-    assert [record["rank"] for record in outcome.records] == [2, 2, 1] * 2
-    assert [record["prediction"] for record in outcome.records] == ["b", "a", "c"] * 2
-    hits = [record["prediction"] in record["target"] for record in outcome.records]
-    assert [np.mean(hits[:3]), np.mean(hits[3:])] == list(values(outcome).values())
+    result = run(retrieval(rows, recall_at=[1]))
+    assert [record["rank"] for record in result.records] == [2, 2, 1] * 2
+    assert [record["prediction"] for record in result.records] == ["b", "a", "c"] * 2
+    hits = [record["prediction"] in record["target"] for record in result.records]
+    assert [np.mean(hits[:3]), np.mean(hits[3:])] == list(values(result).values())
 
 
 def test_another_split_is_another_result(tmp_path):
     for split, value in (("valid", 0.5), ("test", 0.25), ("valid", 0.75)):
         metrics = [MetricValue("acc1", value, value, value, 8)]
-        write_outcome(tmp_path, "run/last.ckpt", Outcome("hues", metrics, [{"id": value}], {"split": split}))
+        write_result(
+            tmp_path, "run/last.ckpt", TaskResult("hues", "zero_shot", metrics, [{"id": value}], {"split": split})
+        )
     rows = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
     assert [(row["protocol"]["split"], row["value"]) for row in rows] == [("test", 0.25), ("valid", 0.75)]
-    assert [json.loads((tmp_path / row["protocol"]["records"]).read_text())["id"] for row in rows] == [0.25, 0.75]
+    records = [json.loads((tmp_path / row["protocol"]["records"]).read_text()) for row in rows]
+    assert records == [{"id": 0.25, "kind": "zero_shot"}, {"id": 0.75, "kind": "zero_shot"}]
 
 
 def test_results_are_written_once_per_checkpoint_and_task(tmp_path):
     metrics = [MetricValue("acc1", 0.5, 0.25, 0.75, 8), MetricValue("auroc", *[float("nan")] * 3, 8)]
-    outcome = Outcome("hues", metrics, [{"id": "a", "prediction": None}], {"kind": "zero_shot", "split": "test"})
-    assert results_rows("a.ckpt", outcome)[1]["value"] is None
+    result = TaskResult(
+        "hues", "zero_shot", metrics, [{"id": "a", "prediction": None}], {"kind": "zero_shot", "split": "test"}
+    )
+    assert results_rows("a.ckpt", result)[1]["value"] is None
     for checkpoint in ("x/run/checkpoints/last.ckpt", "y/run/checkpoints/last.ckpt", "x/run/checkpoints/last.ckpt"):
-        write_outcome(tmp_path, checkpoint, outcome)
+        write_result(tmp_path, checkpoint, result)
     rows = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
     assert [(row["checkpoint"][0], row["metric"]) for row in rows] == [(c, m) for c in "yx" for m in ("acc1", "auroc")]
     assert {key: rows[0][key] for key in ("value", "ci_low", "ci_high", "n")} == {
@@ -265,7 +276,7 @@ def test_results_are_written_once_per_checkpoint_and_task(tmp_path):
     }  # fmt: skip
     paths = {row["protocol"]["records"] for row in rows}
     assert len(paths) == 2  # one base name, two checkpoints, two files
-    assert all(json.loads((tmp_path / path).read_text()) == outcome.records[0] for path in paths)
+    assert all(json.loads((tmp_path / path).read_text()) == result.records[0] | {"kind": "zero_shot"} for path in paths)
 
 
 @pytest.mark.parametrize(

@@ -22,16 +22,16 @@ SIX = [
 
 
 def measured(trained):
-    outcome = run(replace(zero_shot(SIX), trained=trained))
-    return {metric.name: metric for metric in outcome.metrics}, outcome.protocol["in_train"]
+    result = run(replace(zero_shot(SIX), trained=trained))
+    return {metric.name: metric for metric in result.metrics}, result.protocol["in_train"]
 
 
 def test_a_row_for_each_part_beside_every_score():
-    metrics, card = measured(Trained({"a": "bytes", "b": "picture", "c": "bytes", "z": "bytes"}, ["made/train"]))
+    metrics, in_train = measured(Trained({"a": "bytes", "b": "picture", "c": "bytes", "z": "bytes"}, ["made/train"]))
     assert list(metrics)[:3] == ["acc1", "acc1_in_train", "acc1_not_in_train"]
     assert len(metrics) == 3 * 3
-    found = {name: (metrics[name].value, metrics[name].n) for name in list(metrics)[:3]}
-    assert found == {
+    scores = {name: (metrics[name].value, metrics[name].n) for name in list(metrics)[:3]}
+    assert scores == {
         "acc1": (pytest.approx(4 / 6), 6),
         "acc1_in_train": (1.0, 3),
         "acc1_not_in_train": (pytest.approx(1 / 3), 3),
@@ -39,26 +39,26 @@ def test_a_row_for_each_part_beside_every_score():
     # Over the classes that the part has: red and green.
     assert metrics["mean_per_class_recall_not_in_train"].value == pytest.approx((0 + 1 / 2) / 2)
     assert metrics["acc1_in_train"].ci_low == metrics["acc1_in_train"].ci_high == 1.0
-    assert card == {"samples": 6, "same_bytes": 2, "same_picture": 1, "compared": ["made/train"], "unknown": []}
+    assert in_train == {"samples": 6, "same_bytes": 2, "same_picture": 1, "compared": ["made/train"], "unknown": []}
 
 
 def test_the_scores_on_all_stay_as_they_were():
-    plain, card = measured(None)
-    assert card is None
+    plain, in_train = measured(None)
+    assert in_train is None
     apart, _ = measured(Trained({"a": "bytes"}))
     assert {name: metric for name, metric in apart.items() if name in plain} == plain
 
 
 def test_where_nothing_was_trained_on_no_row_is_added():
-    metrics, card = measured(Trained({}, ["made/train"], ["gone/train, which is not here"]))
+    metrics, in_train = measured(Trained({}, ["made/train"], ["gone/train, which is not here"]))
     assert list(metrics) == ["acc1", "mean_per_class_recall", "auroc"]
-    assert (card["same_bytes"], card["unknown"]) == (0, ["gone/train, which is not here"])
+    assert (in_train["same_bytes"], in_train["unknown"]) == (0, ["gone/train, which is not here"])
 
 
 def test_where_everything_was_trained_on_the_count_alone_says_so():
-    metrics, card = measured(Trained(dict.fromkeys("abcdef", "bytes")))
+    metrics, in_train = measured(Trained(dict.fromkeys("abcdef", "bytes")))
     assert list(metrics) == ["acc1", "mean_per_class_recall", "auroc"]
-    assert (card["samples"], card["same_bytes"]) == (6, 6)
+    assert (in_train["samples"], in_train["same_bytes"]) == (6, 6)
 
 
 def test_intervals_are_of_the_part_alone():
@@ -68,11 +68,11 @@ def test_intervals_are_of_the_part_alone():
     def share(weights):
         return float(hits.mean()) if weights is None else (weights @ hits) / weights.sum(1)
 
-    found = Bootstrap(200).measure({"share": share}, range(40), hits == 1)
-    assert [(m.name, m.value, m.n) for m in found] == [
+    values = Bootstrap(200).measure({"share": share}, range(40), hits == 1)
+    assert [(m.name, m.value, m.n) for m in values] == [
         ("share", 0.5, 40),
         ("share_in_train", 1.0, 20),
         ("share_not_in_train", 0.0, 20),
     ]
-    assert found[0].ci_high - found[0].ci_low > 0.2
-    assert [(m.ci_low, m.ci_high) for m in found[1:]] == [(1.0, 1.0), (0.0, 0.0)]
+    assert values[0].ci_high - values[0].ci_low > 0.2
+    assert [(m.ci_low, m.ci_high) for m in values[1:]] == [(1.0, 1.0), (0.0, 0.0)]

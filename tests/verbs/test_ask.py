@@ -12,7 +12,7 @@ from PIL import Image
 from medvlp.builders import load_assistant
 from medvlp.export.equality import probe_image
 from medvlp.export.transformers import end_tokens
-from medvlp.models.llava.generate import Answerer
+from medvlp.models.llava.generate import BatchedGenerator
 from medvlp.shards import Turn
 from medvlp.verbs.ask import NOTICE, harmless, main, printer, split_words
 from tests.assistants import assistant_words
@@ -36,14 +36,14 @@ def words(folder):
 
 
 def expected(folder, turns: list[Turn], *names: str) -> str:
-    """What evaluation's Answerer says."""
+    """What evaluation's generator says."""
     loaded = load_assistant(folder / "runs/tiny/checkpoints/last.ckpt")
     pictures = [Image.open(folder / name).convert("RGB") for name in names]
     pixels = torch.empty(0)
     if pictures:
         pixels = loaded.assistant.processor(pictures, return_tensors="pt")["pixel_values"]
-    answerer = Answerer(loaded.assistant, end_tokens(loaded.assistant, loaded.encoder))
-    return answerer.answers([(loaded.encoder.prompt(turns, len(names)), pixels)], 12)[0]
+    generator = BatchedGenerator(loaded.assistant, end_tokens(loaded.assistant, loaded.encoder))
+    return generator.generate([(loaded.encoder.prompt(turns, len(names)), pixels)], 12)[0]
 
 
 class Written(io.StringIO):

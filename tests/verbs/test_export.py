@@ -19,7 +19,7 @@ import medvlp
 from medvlp.builders import load_assistant
 from medvlp.export.equality import Disagreement, answered, probe_image, reload_and_compare
 from medvlp.export.transformers import end_tokens, hub_processor, write_assistant
-from medvlp.models.llava.generate import Answerer
+from medvlp.models.llava.generate import BatchedGenerator
 from medvlp.shards import Turn
 from medvlp.verbs.export import main as export
 from tests.assistants import assistant_words, tiny_clip_checkpoint
@@ -71,7 +71,9 @@ def test_stock_transformers_computes_the_checkpoints_logits(folder, images):
         ours = loaded.assistant.model(input_ids=torch.from_numpy(ids)[None], pixel_values=pixels).logits
         made = model.generate(**inputs, max_new_tokens=20)
     torch.testing.assert_close(theirs, ours, atol=1e-5, rtol=0)
-    (answer,) = Answerer(loaded.assistant, end_tokens(loaded.assistant, loaded.encoder)).answers([(ids, pixels)], 20)
+    (answer,) = BatchedGenerator(loaded.assistant, end_tokens(loaded.assistant, loaded.encoder)).generate(
+        [(ids, pixels)], 20
+    )
     assert processor.decode(made[0, len(ids) :], skip_special_tokens=True) == answer
 
 
@@ -261,7 +263,7 @@ def test_a_tokenizer_that_adds_tokens_adds_none_beside_the_template(folder):
 def test_load_gives_an_assistant_ready_for_use_one_by_one_or_in_batches(folder):
     model, processor, tokenizer = medvlp.load(checkpoint(folder, "plain"))
     loaded = load_assistant(checkpoint(folder, "plain"))
-    answerer = Answerer(loaded.assistant, end_tokens(loaded.assistant, loaded.encoder))
+    generator = BatchedGenerator(loaded.assistant, end_tokens(loaded.assistant, loaded.encoder))
     turns = [conversation(1), ([Turn("user", "<image>\nNo?")], [{"role": "user", "content": "<image>\nNo?"}])]
     pictures = [probe_image(number) for number in (3, 4)]
     texts = [processor.apply_chat_template(messages, add_generation_prompt=True) for _, messages in turns]
@@ -273,4 +275,4 @@ def test_load_gives_an_assistant_ready_for_use_one_by_one_or_in_batches(folder):
         for number, (own, _) in enumerate(turns)
     ]
     assert len(jobs[0][0]) != len(jobs[1][0])
-    assert tokenizer.batch_decode(made, skip_special_tokens=True) == answerer.answers(jobs, 12)
+    assert tokenizer.batch_decode(made, skip_special_tokens=True) == generator.generate(jobs, 12)

@@ -1,11 +1,10 @@
-"""Scores of a reply, and their means beside those of controls.
+"""Scores of a response, and their means next to those of controls.
 
 N: questions; K: clusters of questions; R: resamples.
 """
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -17,12 +16,13 @@ from medvlp.eval.metrics import Array, Value
 from medvlp.eval.task import Bootstrap, MetricValue
 from medvlp.eval.trained import IN_TRAIN, NOT_IN_TRAIN, is_divided
 from medvlp.eval.vqa import multiple_choice
-from medvlp.eval.vqa.llava_med import legacy_scores
+from medvlp.eval.vqa.llava_med import llava_med_scores
 from medvlp.eval.vqa.metrics import CLOSED, OPEN, best_constant, strict_scores
 from medvlp.eval.vqa.questions import MULTIPLE_CHOICE, Question
+from medvlp.eval.vqa.responses import Response
 
 Scores = dict[str, float | None]
-"""Metric → score of one item; None leaves the item out of that metric's mean."""
+"""Metric → score of one item; None: the item does not count in that metric's mean."""
 
 PICKS = (
     "letter_likelihood",
@@ -40,11 +40,11 @@ STRICT = (
     "open_rouge_l",
     "exact_match",
 )
-CHOSEN = tuple(f"{name}_accuracy" for name in PICKS)
-OWN_TYPES = {"closed_accuracy": {CLOSED}, "open_token_recall": {OPEN}, "exact_match": {CLOSED, OPEN}}
+CHOICE_METRICS = tuple(f"{name}_accuracy" for name in PICKS)
+ANSWER_TYPES_OF = {"closed_accuracy": {CLOSED}, "open_token_recall": {OPEN}, "exact_match": {CLOSED, OPEN}}
 """Main metrics of answers in free text, and the answer types that have them."""
-MAIN = (*OWN_TYPES, *CHOSEN)
-"""Metrics that stand beside their controls."""
+MAIN = (*ANSWER_TYPES_OF, *CHOICE_METRICS)
+"""Metrics that are compared with their controls."""
 
 SCORERS = {
     "closed_accuracy": "strict: the one whole word yes or no of the answer, or the exact text for other closed questions",
@@ -59,38 +59,26 @@ SCORERS = {
 }
 
 
-@dataclass(frozen=True)
-class Reply:
-    """What a model says to one question; letters and options have log-likelihoods for multiple choice only.
-
-    letters: letter → nats. options: letter → (nats, tokens) of the option's text.
-    """
-
-    text: str
-    letters: dict[str, float] = field(default_factory=dict)
-    options: dict[str, tuple[float, int]] = field(default_factory=dict)
-
-
-def score(question: Question, reply: Reply) -> Scores:
+def score(question: Question, response: Response) -> Scores:
     """Every metric that the question has."""
     if question.answer_type == MULTIPLE_CHOICE:
-        picked = picks(question, reply)
+        picked = picks(question, response)
         right = {f"{name}_accuracy": float(letter == question.letter) for name, letter in picked.items()}
         return {**right, "unparsed": float(picked["generated"] is None)}
-    strict = strict_scores(reply.text, question.target, question.answer_type, question.answers)
-    return {**strict, **legacy_scores(reply.text, question.target, question.answer_type)}
+    strict = strict_scores(response.text, question.target, question.answer_type, question.answers)
+    return {**strict, **llava_med_scores(response.text, question.target, question.answer_type)}
 
 
-def picks(question: Question, reply: Reply) -> dict[str, str | None]:
+def picks(question: Question, response: Response) -> dict[str, str | None]:
     """Multiple choice: the letter by each of `PICKS`; None where there is no single one."""
-    sums = {letter: total for letter, (total, _) in reply.options.items()}
-    counts = {letter: count for letter, (_, count) in reply.options.items()}
+    sums = {letter: total for letter, (total, _) in response.options.items()}
+    counts = {letter: count for letter, (_, count) in response.options.items()}
     return {
-        "letter_likelihood": multiple_choice.letter_pick(reply.letters),
+        "letter_likelihood": multiple_choice.letter_pick(response.letters),
         "mean_likelihood": multiple_choice.mean_likelihood_pick(sums, counts),
         "normalised_likelihood": multiple_choice.normalised_likelihood_pick(sums, question.options),
-        "generated": multiple_choice.match_option(reply.text, question.options),
-        "most_similar": multiple_choice.most_similar_pick(reply.text, question.options),
+        "generated": multiple_choice.match_option(response.text, question.options),
+        "most_similar": multiple_choice.most_similar_pick(response.text, question.options),
     }
 
 
@@ -101,8 +89,8 @@ def constant_scores(questions: Sequence[Question]) -> tuple[list[Scores], dict[s
     constants: dict[str, str] = {}
     free = [i for i, question in enumerate(questions) if question.answer_type != MULTIPLE_CHOICE]
     types = {questions[i].answer_type for i in free}
-    for metric, own in OWN_TYPES.items():
-        if not own & types:
+    for metric, answer_types in ANSWER_TYPES_OF.items():
+        if not answer_types & types:
             continue
         constants[metric], _ = best_constant(
             [questions[i].target for i in free],
@@ -111,33 +99,33 @@ def constant_scores(questions: Sequence[Question]) -> tuple[list[Scores], dict[s
             [questions[i].answers for i in free],
         )
         for i in free:
-            if questions[i].answer_type in own:
-                scores[i][metric] = score(questions[i], Reply(constants[metric]))[metric]
+            if questions[i].answer_type in answer_types:
+                scores[i][metric] = score(questions[i], Response(constants[metric]))[metric]
     letters = Counter(question.letter for question in questions if question.options)
-    for metric in CHOSEN if letters else ():
+    for metric in CHOICE_METRICS if letters else ():
         constants[metric] = min(letters, key=lambda letter: (-letters[letter], letter))
-        for found, question in zip(scores, questions, strict=True):
+        for item_scores, question in zip(scores, questions, strict=True):
             if question.options:
-                found[metric] = float(question.letter == constants[metric])
+                item_scores[metric] = float(question.letter == constants[metric])
     return scores, constants
 
 
 def columns(scores: Sequence[Scores], blind: Mapping[str, Sequence[Scores]]) -> dict[str, list[float | None]]:
     """Metric → its score of every item (None: not of that metric): strict ones first, the main ones with their controls
     and the paired differences from them, LLaVA-Med's last."""
-    known = {name for one in scores for name in one}
-    first = [name for name in (*STRICT, "unparsed", *CHOSEN) if name in known]
-    found: dict[str, list[float | None]] = {}
-    for metric in [*first, *sorted(known - set(first))]:
-        own = [one.get(metric) for one in scores]
-        found[metric] = own
-        for control, given in blind.items() if metric in MAIN else ():
-            other = [one.get(metric) for one in given]
-            found[f"{metric}/{control}"] = other
-            found[f"{metric}/minus_{control}"] = [
-                None if a is None or b is None else a - b for a, b in zip(own, other, strict=True)
+    names = {name for item_scores in scores for name in item_scores}
+    first = [name for name in (*STRICT, "unparsed", *CHOICE_METRICS) if name in names]
+    by_metric: dict[str, list[float | None]] = {}
+    for metric in [*first, *sorted(names - set(first))]:
+        column = [item_scores.get(metric) for item_scores in scores]
+        by_metric[metric] = column
+        for control, control_scores in blind.items() if metric in MAIN else ():
+            control_column = [item_scores.get(metric) for item_scores in control_scores]
+            by_metric[f"{metric}/{control}"] = control_column
+            by_metric[f"{metric}/minus_{control}"] = [
+                None if a is None or b is None else a - b for a, b in zip(column, control_column, strict=True)
             ]
-    return found
+    return by_metric
 
 
 def measure(
@@ -147,7 +135,7 @@ def measure(
     trained_N: Array | None = None,
 ) -> list[MetricValue]:
     """The mean of each column over the items that have it, with intervals clustered by group; all columns see the same
-    resamples. n: the items that have it. A column without any is left out. trained_N: as in `Bootstrap.measure`."""
+    resamples. n: the items that have it. A column without any is skipped. trained_N: as in `Bootstrap.measure`."""
     columns = _parted(columns, trained_N)
     clusters, cluster_N = np.unique(np.asarray(groups), return_inverse=True)
     means: dict[str, Callable[[Array | None], Value]] = {}
@@ -181,5 +169,5 @@ def _parted(
 def _ratio(sum_K: NDArray[Any], count_K: NDArray[Any], weights_RK: Array | None) -> Value:
     if weights_RK is None:
         return float(sum_K.sum() / count_K.sum())
-    total_R, drawn_R = weights_RK @ sum_K, weights_RK @ count_K
-    return np.divide(total_R, drawn_R, out=np.full(len(drawn_R), np.nan), where=drawn_R > 0)
+    total_R, items_R = weights_RK @ sum_K, weights_RK @ count_K
+    return np.divide(total_R, items_R, out=np.full(len(items_R), np.nan), where=items_R > 0)

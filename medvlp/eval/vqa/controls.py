@@ -7,23 +7,27 @@ import numpy as np
 BEST_CONSTANT, BLANK_IMAGE, SHUFFLED_IMAGES = "best_constant", "blank_image", "shuffled_images"
 CONTROLS = (BEST_CONSTANT, BLANK_IMAGE, SHUFFLED_IMAGES)
 
-Place = tuple[int, int]
-"""An image: (number of its case, its place there)."""
+ImageIndex = tuple[int, int]
+"""An image: (index of its sample, its position there)."""
 
 
-def derangement(images: Sequence[int], seed: int) -> list[list[Place]]:
-    """For every case the images that it is shown instead of its own: all images, each once, none in its own case.
+class NoDerangement(ValueError):
+    """One sample has more than half of the images."""
 
-    images: how many each case has. With one image each, the permutation is a cycle drawn uniformly at random.
+
+def derangement(images: Sequence[int], seed: int) -> list[list[ImageIndex]]:
+    """For every sample the images that it is shown instead of its own: all images, each once, none in its own sample.
+
+    images: how many each sample has. With one image each, the permutation is a cycle, uniformly at random.
 
     Raises:
-        ValueError: one case has more than half of the images.
+        NoDerangement: one sample has more than half of the images.
     """
     most, total = max(images, default=0), sum(images)
     if 2 * most > total:
-        raise ValueError(f"{total} images in {len(images)} cases cannot all change places: one case has {most}")
+        raise NoDerangement(f"{total} images in {len(images)} cases cannot all change places: one case has {most}")
     order = np.random.default_rng(seed).permutation(len(images))
-    places = [(int(case), place) for case in order for place in range(images[case])]
-    # A case's images stand together, so images that are `most` places apart belong to different cases.
-    other = dict(zip(places, [*places[most:], *places[:most]], strict=True))
-    return [[other[case, place] for place in range(count)] for case, count in enumerate(images)]
+    indices = [(int(sample), position) for sample in order for position in range(images[sample])]
+    # A sample's images stand together, so images that are `most` positions apart belong to different samples.
+    donors = dict(zip(indices, [*indices[most:], *indices[:most]], strict=True))
+    return [[donors[sample, position] for position in range(count)] for sample, count in enumerate(images)]

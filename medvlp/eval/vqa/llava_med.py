@@ -17,16 +17,16 @@ question, and a list of common words recalls most open answers. What to know whe
 import re
 import warnings
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import lru_cache
 
-from medvlp.eval.vqa.metrics import CLOSED, OPEN, Item, Score, best_of
+from medvlp.eval.vqa.metrics import CLOSED, OPEN, Score
 
 # The tables of the VQA challenge's evaluation (Antol 2015), from where LLaVA-Med has them.
 _NUMBERS = {"none": "0", "zero": "0", "one": "1", "two": "2", "three": "3", "four": "4", "five": "5", "six": "6"}
 _NUMBERS |= {"seven": "7", "eight": "8", "nine": "9", "ten": "10"}
 _ARTICLES = ("a", "an", "the")
-_MARKS = ';/[]"{}()=+\\_-><@`,?!'
+_PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
 _CONTRACTIONS_OF = """
     ain't aren't can't could've couldn't couldn't've didn't doesn't don't hadn't hadn't've hasn't haven't he'd he'd've
     he's how'd how'll how's isn't it'd it'd've it'll ma'am mightn't mightn't've might've mustn't must've needn't not've
@@ -41,10 +41,10 @@ _CONTRACTIONS_OF = """
 def _contractions() -> dict[str, str]:
     """A contraction that misses one of its apostrophes → the contraction. One entry of the original is the wrong way."""
     table = {}
-    for whole in _CONTRACTIONS_OF.split():
-        for place, mark in enumerate(whole):
-            if mark == "'":
-                table[whole[:place] + whole[place + 1 :]] = whole
+    for contraction in _CONTRACTIONS_OF.split():
+        for index, character in enumerate(contraction):
+            if character == "'":
+                table[contraction[:index] + contraction[index + 1 :]] = contraction
     return table | {"somebody'd": "somebodyd"}
 
 
@@ -59,12 +59,12 @@ _PERIODS_DROPPED = 32
 def normalize_word(text: str) -> str:
     """glossary.normalize_word: numbers as digits, no articles, contractions with their apostrophes, no punctuation.
 
-    A mark is dropped where it stands beside a space anywhere in the text, or where any digit,digit occurs; else it
+    A mark is dropped where it stands next to a space anywhere in the text, or where any digit,digit occurs; else it
     becomes a space.
     """
     has_thousands = _THOUSANDS.search(text) is not None
     cleaned = text
-    for mark in _MARKS:
+    for mark in _PUNCTUATION:
         dropped = has_thousands or f"{mark} " in text or f" {mark}" in text
         cleaned = cleaned.replace(mark, "" if dropped else " ")
     words = [_NUMBERS.get(word, word) for word in _PERIOD.sub("", cleaned, count=_PERIODS_DROPPED).lower().split()]
@@ -133,24 +133,11 @@ def bleu(prediction: str, target: str, weights: tuple[float, ...] = (0.25, 0.25,
         return float(sentence_bleu([_once(target).split()], _once(prediction).split(), weights=weights))
 
 
-def nearest_candidate_matches(prediction: str, target: str, candidates: Sequence[str | int]) -> float:
-    """run_eval, open questions: the candidate with the largest share of its words in the answer is the target.
-
-    The first of equals is taken, also where no word is shared. candidates: the training split's open answers.
-    """
-    if not candidates:
-        raise ValueError("no candidates given: expected the training split's open answers")
-    answer = _words(prediction).keys()
-    texts = [normalize_word(str(candidate)) for candidate in candidates]
-    shares = [len(answer & words) / len(words) if (words := set(text.split())) else 0.0 for text in texts]
-    return float(texts[shares.index(max(shares))] == normalize_word(_once(target)))
-
-
 # One item
 
 
 def _bleu_of_order(order: int) -> Callable[[str, str], float]:
-    weights = tuple(float(place == order) for place in range(1, 5))
+    weights = tuple(float(n == order) for n in range(1, 5))
     return lambda prediction, target: bleu(prediction, target, weights)
 
 
@@ -172,43 +159,12 @@ _METRICS: dict[str, dict[str, Score]] = {
         "llava_med/open_bleu_3": _bleu_of_order(3),
     },
 }
-_INSIDE_WORDS = (contains, gated_contains)
 
 
-def legacy_scores(
-    prediction: str, target: str, answer_type: str, candidates: Sequence[str | int] | None = None
-) -> dict[str, float | None]:
-    """Every score of LLaVA-Med's scripts for one item by name; the mean over items is theirs. None: left out of it.
+def llava_med_scores(prediction: str, target: str, answer_type: str) -> dict[str, float | None]:
+    """Every score of LLaVA-Med's scripts for one item by name; the mean over items is theirs. None: it does not count in it.
 
-    "closed" and "open" have different metrics; the scripts skip other answer types, so they give {}. `candidates`, the
-    training split's open answers, adds llava_med/run_eval/open.
+    "closed" and "open" have different metrics; the scripts skip other answer types, so they give {}. run_eval's open score,
+    which compares with the training split's answers, is not among them.
     """
-    scores = {name: metric(prediction, target) for name, metric in _METRICS.get(answer_type, {}).items()}
-    if answer_type == OPEN and candidates is not None:
-        scores["llava_med/run_eval/open"] = nearest_candidate_matches(prediction, target, candidates)
-    return scores
-
-
-def best_constant(targets: Sequence[str], answer_types: Sequence[str], metric: str) -> tuple[str, float]:
-    """As `answers.best_constant`, for a legacy metric; "yes no" is tried as well."""
-    scored = {kind: metrics[metric] for kind, metrics in _METRICS.items() if metric in metrics}
-    if not scored:
-        names = sorted(name for metrics in _METRICS.values() for name in metrics)
-        raise ValueError(f"no best constant for metric {metric!r}; expected one of {names}")
-    pairs = [(kind, target) for target, kind in zip(targets, answer_types, strict=True) if kind in scored]
-    items: Counter[Item] = Counter((kind, (target,)) for kind, target in pairs)
-    anywhere = any(score in _INSIDE_WORDS for score in scored.values())
-    return best_of(["yes", "no", "yes no"], items, scored, (lambda _: ("",)) if anywhere else _features)
-
-
-def _features(text: str) -> set[str]:
-    return {*_once(text).split(), *_words(text)}  # BLEU normalises once, the others twice
-
-
-def common_words(answers: Sequence[str], count: int = 50) -> str:
-    """An answer that games the recall: the commonest words of (say) the training split's open answers, joined.
-
-    Words are lower-cased and split at white space; of equally common ones the first met is taken.
-    """
-    words = Counter(word for answer in answers for word in answer.lower().split())
-    return " ".join(word for word, _ in words.most_common(count))
+    return {name: metric(prediction, target) for name, metric in _METRICS.get(answer_type, {}).items()}

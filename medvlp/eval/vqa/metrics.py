@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache, lru_cache
 from typing import Any
 
+from medvlp.eval.errors import TaskError
+
 CLOSED, OPEN = "closed", "open"
 
 _ARTICLES = ("a", "an", "the")
@@ -35,7 +37,7 @@ def normalize(text: str) -> str:
     """
     folded = _fold(text)
     words = _UNSPACED.sub(r" \1 ", _without_punctuation(folded)).split() or folded.split()
-    return " ".join(word for place, word in enumerate(words, 1) if word not in _ARTICLES or place == len(words))
+    return " ".join(word for number, word in enumerate(words, 1) if word not in _ARTICLES or number == len(words))
 
 
 def _fold(text: str) -> str:
@@ -64,8 +66,8 @@ def yes_no(text: str) -> str | None:
 
     "abnormal" and "noted" hold no "no"; "yes no" says nothing.
     """
-    found = set(_YES_NO.findall(_fold(text)))
-    return found.pop() if len(found) == 1 else None
+    words = set(_YES_NO.findall(_fold(text)))
+    return words.pop() if len(words) == 1 else None
 
 
 # One prediction against one reference
@@ -180,14 +182,14 @@ def _asks_yes_no(reference: str) -> bool:
 def _references(target: str, answers: Sequence[str] | None) -> tuple[str, ...]:
     references = tuple(dict.fromkeys(text for text in (target, *(answers or ())) if text.strip()))
     if not references:
-        raise ValueError("the target is blank: a question without an answer cannot be scored; leave the item out")
+        raise TaskError("the target is blank: a question without an answer cannot be scored; leave the item out")
     return references
 
 
 def _known(answer_type: str, metrics: Mapping[str, object]) -> str:
     if answer_type not in metrics:
         raise ValueError(
-            f"found answer type {answer_type!r}; expected one of {sorted(metrics)} (multiple choice: choices)"
+            f"found answer type {answer_type!r}; expected one of {sorted(metrics)} (multiple choice: vqa/multiple_choice.py)"
         )
     return answer_type
 
@@ -227,34 +229,34 @@ def _features(text: str) -> Iterable[str]:
 def best_of(
     more_candidates: Iterable[str],
     items: Mapping[Item, int],
-    scored: Mapping[str, Score],
+    scored: Mapping[str, Callable[[str, str], float]],
     features: Callable[[str], Iterable[str]],
 ) -> tuple[str, float]:
     """`best_constant` for any metric: `items` counts (answer type, references), `scored` has the metric by answer type.
 
     Two texts without a common feature must score 0, which is what makes thousands of items quick: a candidate is
     compared with the items it shares a feature with, and candidates that share too little to win are not compared at
-    all. A score of None leaves the item out of the mean (scripts that do so need one feature common to all texts).
+    all.
     """
     if not items:
         raise ValueError("no item has this metric: there is nothing to find a constant answer for")
     keys, counts = list(items), list(items.values())
     holders: dict[str, set[int]] = defaultdict(set)
-    for place, (_, references) in enumerate(keys):
+    for index, (_, references) in enumerate(keys):
         for feature in {f for text in references for f in features(text)}:
-            holders[feature].add(place)
+            holders[feature].add(index)
 
     def near(candidate: str) -> set[int]:
         return set().union(*(holders.get(feature, ()) for feature in features(candidate)))
 
     total = sum(counts)
     texts = {text for _, references in keys for text in references} | set(more_candidates)
-    reach = {text: sum(counts[place] for place in near(text)) / total for text in texts}
+    reach = {text: sum(counts[index] for index in near(text)) / total for text in texts}
     best, best_value = "", -1.0
     for candidate in sorted(texts, key=lambda text: (-reach[text], text)):
         if reach[candidate] <= best_value:  # no score is above 1, so neither this one nor any later one can win
             break
-        value = _mean(candidate, [(keys[place], counts[place]) for place in near(candidate)], scored, total)
+        value = _mean(candidate, [(keys[index], counts[index]) for index in near(candidate)], scored, total)
         if value > best_value + 1e-12:
             best, best_value = candidate, value
     return best, best_value
@@ -263,12 +265,10 @@ def best_of(
 def _mean(
     candidate: str,
     near: Sequence[tuple[Item, int]],
-    scored: Mapping[str, Score],
+    scored: Mapping[str, Callable[[str, str], float]],
     total: int,
 ) -> float:
-    gained, left_out = 0.0, 0
-    for (kind, references), count in near:
-        scores = [score for text in references if (score := scored[kind](candidate, text)) is not None]
-        gained += count * max(scores, default=0.0)
-        left_out += 0 if scores else count
-    return gained / (total - left_out) if total > left_out else 0.0
+    total_score = sum(
+        count * max(scored[kind](candidate, text) for text in references) for (kind, references), count in near
+    )
+    return total_score / total

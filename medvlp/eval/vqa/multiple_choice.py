@@ -15,6 +15,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from difflib import SequenceMatcher
 
+from medvlp.eval.errors import TaskError
 from medvlp.eval.vqa.metrics import normalize
 
 TIE_MARGIN = 1e-6
@@ -62,7 +63,7 @@ def _largest(scores: Mapping[str, float]) -> str | None:
     if not scores:
         raise ValueError("no options: expected one score a letter")
     if any(math.isnan(score) or score == math.inf for score in scores.values()):
-        raise ValueError(f"likelihoods hold NaN or +infinity: {dict(scores)}; check the checkpoint")
+        raise TaskError(f"likelihoods hold NaN or +infinity: {dict(scores)}; check the checkpoint")
     best, *others = sorted(scores, key=lambda letter: -scores[letter])
     if others and (scores[best] == scores[others[0]] or scores[best] - scores[others[0]] <= TIE_MARGIN):
         return None  # the equality is for two that are impossible, whose difference is NaN
@@ -87,15 +88,15 @@ def match_option(generated: str, options: Mapping[str, str]) -> str | None:
         raise ValueError("no options: expected a text a letter")
     generated = unicodedata.normalize("NFKC", generated)
     bare = re.sub(r"^\W+|\W+$", "", generated).casefold()
-    for found in (
+    for letters in (
         {letter for letter in options if letter.casefold() == bare},
         _lettered_text(generated, options),  # before the text alone, where the A of "A. no fracture" is an article
         _with_text(generated, options),
         _named(generated, options),
         _mentioned(generated, options),
     ):
-        if found:
-            return found.pop() if len(found) == 1 else None
+        if letters:
+            return letters.pop() if len(letters) == 1 else None
     return None
 
 
@@ -121,11 +122,11 @@ def _any_of(options: Mapping[str, str]) -> str:
 def _lettered_text(generated: str, options: Mapping[str, str]) -> set[str]:
     """A letter and then an option's text, nothing else: that letter, or all letters where the two disagree."""
     lead = _lead(generated, options)
-    said = _with_text(generated[lead.end() :], options) if lead else set()
-    if not lead or not said:
+    letters = _with_text(generated[lead.end() :], options) if lead else set()
+    if not lead or not letters:
         return set()
     letter = _letter(lead.group(1), options)
-    return {letter} if letter in said else said | {letter}
+    return {letter} if letter in letters else letters | {letter}
 
 
 def _letter(written: str, options: Mapping[str, str]) -> str:
@@ -135,16 +136,16 @@ def _letter(written: str, options: Mapping[str, str]) -> str:
 def _named(generated: str, options: Mapping[str, str]) -> set[str]:
     """The letters that an answer names as such: more than one where it wavers."""
     lead = _lead(generated, options)
-    named: set[str] = set()
+    letters: set[str] = set()
     end = 0
     for mention in re.finditer(rf"(?<![\w'’-])(?:{_any_of(options)})(?!\w|[-'’]\w)", generated, re.IGNORECASE):
         is_lead = lead is not None and lead.start(1) == mention.start()
         is_listed = lead is not None and re.match(r"[.:)\]]\s+\w", generated[mention.end() :]) is not None
-        is_joined = bool(named) and _JOINED.fullmatch(generated, end, mention.start()) is not None
+        is_joined = bool(letters) and _JOINED.fullmatch(generated, end, mention.start()) is not None
         if is_lead or is_listed or is_joined or _follows_cue(mention, generated):
-            named.add(_letter(mention.group(), options))
+            letters.add(_letter(mention.group(), options))
             end = mention.end()
-    return named
+    return letters
 
 
 def _follows_cue(mention: re.Match[str], generated: str) -> bool:
@@ -159,13 +160,13 @@ def _mentioned(generated: str, options: Mapping[str, str]) -> set[str]:
     by_text: dict[str, set[str]] = defaultdict(set)
     for letter, option in options.items():
         by_text[normalize(option)].add(letter)
-    found: set[str] = set()
-    rest = normalize(generated)
+    letters: set[str] = set()
+    remainder = normalize(generated)
     for text in sorted(by_text.keys() - {""}, key=len, reverse=True):
-        rest, times = re.subn(rf"(?<!\S){re.escape(text)}(?!\S)", "|", rest)
+        remainder, times = re.subn(rf"(?<!\S){re.escape(text)}(?!\S)", "|", remainder)
         if times:
-            found |= by_text[text]
-    return found
+            letters |= by_text[text]
+    return letters
 
 
 def most_similar_pick(generated: str, options: Mapping[str, str]) -> str | None:

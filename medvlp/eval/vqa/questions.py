@@ -1,19 +1,14 @@
-"""Questions about images as a task sees them, and the model that is asked. L: tokens of a prompt; S: side of an image."""
+"""Questions about images as a task sees them: which conversations of a sample are asked, and in what words."""
 
 import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
-import torch
-from torch import Tensor
-
-from medvlp.data.chat.encoder import IMAGE, ChatEncoder
-from medvlp.data.chat.images import Pictures
+from medvlp.data.chat.encoder import IMAGE
 from medvlp.data.chat.templates import split_thought
 from medvlp.eval.vqa.metrics import CLOSED, OPEN, normalize, yes_no
-from medvlp.models.llava.generate import Answerer, Ids
+from medvlp.eval.vqa.model import VqaModel
 from medvlp.shards import BadSample, Conversation, Sample, ShardDataset, Turn
 
 MULTIPLE_CHOICE = "multiple_choice"
@@ -26,52 +21,6 @@ REASONS = {
     "too_long": "too long for the model, with room for an answer",
 }
 """Why a question is not asked, in words."""
-
-
-@dataclass(frozen=True)
-class Respondent:
-    """An assistant that is asked.
-
-    answerer: prompts → texts and likelihoods.
-    encoder: conversations → prompts.
-    pictures: a sample's images as the assistant's tower wants them.
-    blank_shape: (1, 3, S, S), pixels of one image.
-    identity: hash of the weights.
-    """
-
-    answerer: Answerer
-    encoder: ChatEncoder
-    pictures: Pictures
-    blank_shape: tuple[int, ...]
-    identity: str
-
-    def continuation(self, turns: Sequence[Turn], answer: str, images: int) -> Ids:
-        """Tokens of an answer behind the prompt of `turns`, without the one that would end it.
-
-        Raises:
-            BadSample: as `ChatEncoder.encode`.
-        """
-        whole = self.encoder.encode([*turns, Turn("assistant", answer)], images).ids
-        own = whole[len(self.encoder.prompt(turns, images)) :]
-        return own[:-1] if own[-1] in self.answerer.stop_ids else own
-
-    def card(self) -> dict[str, Any]:
-        """What decides a prompt's tokens."""
-        return {
-            "template_sha256": hashlib.sha256(self.encoder.template.encode()).hexdigest(),
-            "image_tokens": self.encoder.image_tokens,
-        }
-
-    def shown(self, prompt: Ids) -> str:
-        """A prompt as text, the tokens of each image as one."""
-        ids = torch.from_numpy(prompt)
-        number = torch.cumsum(ids == self.encoder.image_id, 0) - 1
-        kept = ids[(ids != self.encoder.image_id) | (number % self.encoder.image_tokens == 0)]
-        return self.encoder.decode(kept.tolist())
-
-    def blank(self, images: int) -> Tensor:
-        """(images, 3, S, S): 0 after normalisation, which is the processor's mean colour; (0,) for no image."""
-        return torch.zeros(images, *self.blank_shape[1:]) if images else torch.empty(0)
 
 
 @dataclass(frozen=True)
@@ -100,23 +49,23 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Case:
-    """A sample with the questions that are asked about it; `row` is its place in the dataset."""
+class QuestionGroup:
+    """The questions about one sample; `row` is its index in the dataset."""
 
     row: int
     key: str
-    group: str
-    group_kind: str
+    cluster: str
+    cluster_kind: str
     images: int
     questions: tuple[Question, ...]
 
 
 @dataclass(frozen=True)
-class Choice:
-    """Which conversations are asked, and how.
+class QuestionFilter:
+    """Which conversations become questions, and how they are put.
 
     instruction: text appended to the question, on a line of its own.
-    languages, answer_types: those that are kept; empty keeps all.
+    languages, answer_types: those that are asked; empty asks all.
     max_new_tokens: of an answer.
     """
 
@@ -141,18 +90,20 @@ def rows_of(dataset: ShardDataset, limit: int) -> list[int]:
     return by_hash[:limit]
 
 
-def cut(cases: Sequence[Case], limit: int) -> list[Case]:
-    """The first `limit` questions; 0 keeps all."""
-    kept: list[Case] = []
-    left = limit or sum(len(case.questions) for case in cases)
-    for case in cases:
-        if left > 0 and case.questions:
-            kept.append(replace(case, questions=case.questions[:left]))
-            left -= len(case.questions)
-    return kept
+def cut(groups: Sequence[QuestionGroup], limit: int) -> list[QuestionGroup]:
+    """The first `limit` questions; 0 takes all."""
+    selected: list[QuestionGroup] = []
+    remaining = limit or sum(len(group.questions) for group in groups)
+    for group in groups:
+        if remaining > 0 and group.questions:
+            selected.append(replace(group, questions=group.questions[:remaining]))
+            remaining -= len(group.questions)
+    return selected
 
 
-def read_case(sample: Sample, row: int, choice: Choice, respondent: Respondent) -> tuple[Case, Counter[str]]:
+def read_group(
+    sample: Sample, row: int, question_filter: QuestionFilter, model: VqaModel
+) -> tuple[QuestionGroup, Counter[str]]:
     """The sample's questions that are asked, and a count of the others by reason (and of those whose answer type the
     data leave open, under `NO_MARK`)."""
     questions: list[Question] = []
@@ -160,19 +111,20 @@ def read_case(sample: Sample, row: int, choice: Choice, respondent: Respondent) 
     for number, conversation in enumerate(sample.conversations):
         name = f"{sample.key}#{conversation.id or number}"
         try:
-            question = question_of(name, conversation, choice)
-            _check_prompt(question, len(sample.images), choice, respondent)
+            question = question_of(name, conversation, question_filter)
+            _check_prompt(question, len(sample.images), question_filter, model)
         except BadSample as problem:
             excluded[problem.reason] += 1
             continue
         excluded[NO_MARK] += "answer_type" not in conversation.metadata
         questions.append(question)
     metadata = sample.metadata
-    group, kind = str(metadata.get("group") or sample.key), str(metadata.get("group_kind") or "")
-    return Case(row, sample.key, group, kind, len(sample.images), tuple(questions)), excluded
+    cluster, cluster_kind = str(metadata.get("group") or sample.key), str(metadata.get("group_kind") or "")
+    group = QuestionGroup(row, sample.key, cluster, cluster_kind, len(sample.images), tuple(questions))
+    return group, excluded
 
 
-def question_of(name: str, conversation: Conversation, choice: Choice) -> Question:
+def question_of(name: str, conversation: Conversation, question_filter: QuestionFilter) -> Question:
     """The conversation as an item.
 
     Where the data do not state an answer type, a target of yes or no is closed and any other open.
@@ -180,44 +132,44 @@ def question_of(name: str, conversation: Conversation, choice: Choice) -> Questi
     Raises:
         BadSample: `language <name>`, `answer_type <name>` (not asked for), `no_answer`, `no_options`.
     """
-    turns, stated = conversation.turns, conversation.metadata
-    language = str(stated.get("language", ""))
-    if choice.languages and language not in choice.languages:
+    turns, metadata = conversation.turns, conversation.metadata
+    language = str(metadata.get("language", ""))
+    if question_filter.languages and language not in question_filter.languages:
         raise BadSample(f"{LANGUAGE}{language or 'not stated'}")
     if len(turns) < 2 or turns[-1].role != "assistant" or not turns[-1].text.strip():
         raise BadSample("no_answer")
     target = split_thought(turns[-1].text)[1]
     closed = yes_no(target) is not None and yes_no(target) == normalize(target)
-    answer_type = str(stated.get("answer_type") or (CLOSED if closed else OPEN))
-    if answer_type not in (choice.answer_types or ANSWER_TYPES):
+    answer_type = str(metadata.get("answer_type") or (CLOSED if closed else OPEN))
+    if answer_type not in (question_filter.answer_types or ANSWER_TYPES):
         raise BadSample(f"answer_type {answer_type}")
     options: dict[str, str] = {}
     letter = ""
     if answer_type == MULTIPLE_CHOICE:
-        options = {str(name): str(text) for name, text in dict(stated.get("options") or {}).items()}
-        letter = str(stated.get("answer_letter") or "")
+        options = {str(name): str(text) for name, text in dict(metadata.get("options") or {}).items()}
+        letter = str(metadata.get("answer_letter") or "")
         if letter not in options or len(options) < 2 or not all(text.strip() for text in options.values()):
             raise BadSample("no_options")
-    asked = turns[-2].text
-    listed = [f"{name}. {text}" for name, text in options.items()]
-    more = [choice.instruction] if choice.instruction else []
+    prompt = turns[-2].text
+    option_lines = [f"{name}. {text}" for name, text in options.items()]
+    instruction = [question_filter.instruction] if question_filter.instruction else []
     return Question(
         id=name,
-        text=asked.replace(f"{IMAGE}\n", "").replace(IMAGE, "").strip(),
-        turns=(*turns[:-2], Turn("user", "\n".join([asked, *listed, *more]))),
-        unlisted=(*turns[:-2], Turn("user", asked)),
+        text=prompt.replace(f"{IMAGE}\n", "").replace(IMAGE, "").strip(),
+        turns=(*turns[:-2], Turn("user", "\n".join([prompt, *option_lines, *instruction]))),
+        unlisted=(*turns[:-2], Turn("user", prompt)),
         target=target,
-        answers=tuple(dict.fromkeys([target, *(str(text) for text in stated.get("answers") or [])])),
+        answers=tuple(dict.fromkeys([target, *(str(text) for text in metadata.get("answers") or [])])),
         answer_type=answer_type,
-        question_type=str(stated.get("question_type", "")),
+        question_type=str(metadata.get("question_type", "")),
         language=language,
         options=options,
         letter=letter,
     )
 
 
-def _check_prompt(question: Question, images: int, choice: Choice, respondent: Respondent) -> None:
-    room = respondent.answerer.longest - len(respondent.encoder.prompt(question.turns, images))
-    said = [len(respondent.continuation(question.unlisted, text, images)) for text in question.options.values()]
-    if room < max(choice.max_new_tokens, *said, 0):
+def _check_prompt(question: Question, images: int, question_filter: QuestionFilter, model: VqaModel) -> None:
+    if not model.fits(
+        question.turns, question.unlisted, images, question.options.values(), question_filter.max_new_tokens
+    ):
         raise BadSample("too_long")

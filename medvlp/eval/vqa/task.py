@@ -1,44 +1,40 @@
-"""Visual question answering: one generation log, several scorers over it, and controls that do not see the image.
-
-S: side of an image.
-"""
+"""Visual question answering: one log of responses, several scorers over it, and controls that do not see the image."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from medvlp.data.chat.templates import split_thought
-from medvlp.eval.embeddings import ImageEmbeddings, Item, _on_all_ranks
+from medvlp.config import TaskConfig
+from medvlp.eval.embeddings import ImageEmbeddings, Item, on_all_ranks
+from medvlp.eval.errors import TaskError
 from medvlp.eval.exclusions import exclusion_lines, mistaken, slip
-from medvlp.eval.task import Bootstrap, Outcome, protocol
+from medvlp.eval.task import Bootstrap, TaskResult, TaskSettings, task_protocol
 from medvlp.eval.trained import Trained
-from medvlp.eval.vqa.aggregate import (
-    MAIN,
-    SCORERS,
-    Reply,
-    Scores,
-    columns,
-    constant_scores,
-    measure,
-    picks,
-    score,
+from medvlp.eval.vqa.aggregate import MAIN, SCORERS, Scores, columns, constant_scores, measure, picks, score
+from medvlp.eval.vqa.controls import (
+    BEST_CONSTANT,
+    BLANK_IMAGE,
+    CONTROLS,
+    SHUFFLED_IMAGES,
+    NoDerangement,
+    derangement,
 )
-from medvlp.eval.vqa.controls import BEST_CONSTANT, BLANK_IMAGE, CONTROLS, SHUFFLED_IMAGES, derangement
+from medvlp.eval.vqa.model import VqaModel
 from medvlp.eval.vqa.questions import (
     LANGUAGE,
     NO_MARK,
-    Case,
-    Choice,
-    Respondent,
+    QuestionFilter,
+    QuestionGroup,
     cut,
-    read_case,
+    read_group,
     reason_in_words,
     rows_of,
 )
+from medvlp.eval.vqa.responses import Response, batches_of, responses_to
 from medvlp.shards import BadSample, ShardDataset, ShardError
 
 READ_AT_ONCE = 256
@@ -55,260 +51,251 @@ CONTROL_NOTES = {
 class Vqa:
     """Questions of a split, answered greedily in free text.
 
-    Scores of all questions of a type are averaged; an answer that cannot be read is wrong, never left out.
+    Scores of all questions of a type are averaged; an answer that cannot be read is wrong, never skipped.
 
     name: what results.jsonl calls it.
     dataset: the split.
-    choice: which questions, and how they are asked.
+    question_filter: which questions, and how they are put.
     controls: of `CONTROLS`.
-    bootstrap: intervals; its seed also draws which images are exchanged for which.
+    bootstrap: intervals; its seed also chooses which images are exchanged for which.
     limit: questions, spread over the split; 0 asks all.
     batch_size: questions in a batch.
     trained: what of the split the model was trained on, where that was looked for.
     """
 
+    kind: ClassVar[str] = "vqa"
+    needs: ClassVar[tuple[str, ...]] = ("generate", "loglikelihood")
+
     name: str
     dataset: ShardDataset
-    choice: Choice = field(default_factory=Choice)
+    question_filter: QuestionFilter = field(default_factory=QuestionFilter)
     controls: tuple[str, ...] = CONTROLS
     bootstrap: Bootstrap = field(default_factory=Bootstrap)
     limit: int = 0
     batch_size: int = 64
     trained: Trained | None = None
 
-    def run(self, respondent: Respondent) -> Outcome:
+    @classmethod
+    def from_config(cls, config: TaskConfig, dataset: ShardDataset, settings: TaskSettings) -> "Vqa":
+        """The task of a configuration; in training without controls, and with its `valid_limit`."""
+        question_filter = QuestionFilter(
+            config.instruction, tuple(config.languages), tuple(config.answer_types), config.max_new_tokens
+        )
+        controls, limit = ((), config.valid_limit) if settings.in_training else (tuple(config.controls), 0)
+        return cls(config.name, dataset, question_filter, controls, settings.bootstrap, limit, settings.batch_size)
+
+    def run(self, model: VqaModel) -> TaskResult:
         """Measure one model. Where torch.distributed runs, every rank answers its share and gets the whole result.
 
         Raises:
-            ValueError: no question is left to ask.
+            TaskError: no question can be asked, or a language that none is in beside one that is not named.
         """
-        cases, excluded, bad = self._cases(respondent)
-        replies = self._ask(respondent, cases, lambda case: self._pixels(respondent, cases[case]))
-        bad |= {cases[i].key: reply for i, reply in enumerate(replies) if isinstance(reply, str)}
-        answered = [(case, reply) for case, reply in zip(cases, replies, strict=True) if not isinstance(reply, str)]
-        self._check_filters(cases, excluded)
+        groups, excluded, bad = self._groups(model)
+        responses = self._respond(model, groups, lambda index: self._pixels(model, groups[index]))
+        bad |= {groups[i].key: reason for i, reason in enumerate(responses) if isinstance(reason, str)}
+        answered = [(group, row) for group, row in zip(groups, responses, strict=True) if not isinstance(row, str)]
+        self._check_filters(groups, excluded)
         if not answered:
-            raise ValueError(
+            raise TaskError(
                 f"task {self.name}: no question of {self.dataset.folder} can be asked; excluded: {dict(excluded)}, "
                 f"unreadable: {dict(Counter(bad.values()))}"
             )
-        cases = [case for case, _ in answered]
-        questions = [question for case in cases for question in case.questions]
-        own = [reply for _, replies in answered for reply in replies]
-        controls, notes = self._control_replies(respondent, cases)
-        scores = [score(question, reply) for question, reply in zip(questions, own, strict=True)]
+        return self._result(model, answered, excluded, bad)
+
+    def _result(
+        self,
+        model: VqaModel,
+        answered: Sequence[tuple[QuestionGroup, list[Response]]],
+        excluded: Counter[str],
+        bad: Mapping[str, str],
+    ) -> TaskResult:
+        groups = [group for group, _ in answered]
+        questions = [question for group in groups for question in group.questions]
+        responses = [response for _, row in answered for response in row]
+        controls, notes = self._control_responses(model, groups)
+        scores = [score(question, response) for question, response in zip(questions, responses, strict=True)]
         blind = {
-            name: [score(question, reply) for question, reply in zip(questions, given, strict=True)]
-            for name, given in controls.items()
+            name: [score(question, response) for question, response in zip(questions, of_control, strict=True)]
+            for name, of_control in controls.items()
         }
         if BEST_CONSTANT in self.controls:
             blind[BEST_CONSTANT], notes["constants"] = constant_scores(questions)
         blind = {name: blind[name] for name in CONTROLS if name in blind}
-        groups = [case.group for case in cases for _ in case.questions]
-        card = self._card(respondent, cases, excluded, bad)
-        card["controls"] = {name: CONTROL_NOTES[name] for name in blind} | notes
-        records = self._records(cases, own, scores, controls)
-        trained_N = self.trained.holds([case.key for case in cases for _ in case.questions]) if self.trained else None
-        measured = measure(columns(scores, blind), groups, self.bootstrap, trained_N)
-        return Outcome(self.name, measured, records, card)
+        protocol = self._protocol(model, groups, excluded, bad)
+        protocol["controls"] = {name: CONTROL_NOTES[name] for name in blind} | notes
+        records = self._records(groups, responses, scores, controls)
+        keys = [group.key for group in groups for _ in group.questions]
+        clusters = [group.cluster for group in groups for _ in group.questions]
+        trained_N = self.trained.holds(keys) if self.trained else None
+        metric_values = measure(columns(scores, blind), clusters, self.bootstrap, trained_N)
+        return TaskResult(self.name, self.kind, metric_values, records, protocol)
 
-    def _cases(self, respondent: Respondent) -> tuple[list[Case], Counter[str], dict[str, str]]:
+    def _groups(self, model: VqaModel) -> tuple[list[QuestionGroup], Counter[str], dict[str, str]]:
+        """Questions to ask; reason → excluded questions; key → reason of samples that cannot be read."""
         rows = rows_of(self.dataset, self.limit)
 
-        def read(places: range) -> tuple[list[Case], Counter[str], dict[str, str]]:
-            cases, excluded, bad = [], Counter[str](), {}
-            for row in (rows[place] for place in places):
+        def read(batch: range) -> tuple[list[QuestionGroup], Counter[str], dict[str, str]]:
+            groups, excluded, bad = [], Counter[str](), {}
+            for row in (rows[index] for index in batch):
                 try:
                     sample = self.dataset.read(row)
                 except BadSample as problem:
                     bad[self.dataset.key(row)] = problem.reason
                     continue
-                case, left_out = read_case(sample, row, self.choice, respondent)
-                cases.append(case)
-                excluded += left_out
-            return cases, excluded, bad
+                group, reasons = read_group(sample, row, self.question_filter, model)
+                groups.append(group)
+                excluded += reasons
+            return groups, excluded, bad
 
-        parts = _on_all_ranks(list(batched([1] * len(rows), READ_AT_ONCE)), read)
+        parts = on_all_ranks(list(batches_of([1] * len(rows), READ_AT_ONCE)), read)
         excluded = sum((part[1] for part in parts), Counter[str]())
         bad = {key: reason for part in parts for key, reason in part[2].items()}
-        return cut([case for part in parts for case in part[0]], self.limit), excluded, bad
+        return cut([group for part in parts for group in part[0]], self.limit), excluded, bad
 
-    def _pixels(self, respondent: Respondent, case: Case) -> Tensor:
-        return respondent.pictures(self.dataset.read(case.row))
+    def _pixels(self, model: VqaModel, group: QuestionGroup) -> Tensor:
+        return model.pictures(self.dataset.read(group.row))
 
-    def _control_replies(
-        self, respondent: Respondent, cases: Sequence[Case]
-    ) -> tuple[dict[str, list[Reply]], dict[str, Any]]:
-        """Replies to all questions by control, and what a protocol says of them."""
-        wanted = [name for name in (BLANK_IMAGE, SHUFFLED_IMAGES) if name in self.controls]
-        counts = [case.images for case in cases]
+    def _control_responses(
+        self, model: VqaModel, groups: Sequence[QuestionGroup]
+    ) -> tuple[dict[str, list[Response]], dict[str, Any]]:
+        """Responses to all questions by control, and what a protocol says of them."""
+        names = [name for name in (BLANK_IMAGE, SHUFFLED_IMAGES) if name in self.controls]
+        counts = [group.images for group in groups]
         if not sum(counts):
-            return {}, {"left out": f"{', '.join(wanted)}: no sample has an image"} if wanted else {}
-        found: dict[str, list[Reply]] = {}
+            return {}, {"skipped": f"{', '.join(names)}: no sample has an image"} if names else {}
+        responses: dict[str, list[Response]] = {}
         notes: dict[str, Any] = {}
-        if BLANK_IMAGE in wanted:
-            # One tensor for all cases of as many images: their questions share one beginning.
-            blanks = {count: respondent.blank(count) for count in set(counts)}
-            found[BLANK_IMAGE] = self._all(respondent, cases, lambda case: blanks[counts[case]])
-        if SHUFFLED_IMAGES in wanted:
+        if BLANK_IMAGE in names:
+            # One tensor for all groups of as many images: their questions share one prefix.
+            blanks = {count: model.blank(count) for count in set(counts)}
+            responses[BLANK_IMAGE] = self._respond_again(model, groups, lambda index: blanks[counts[index]])
+        if SHUFFLED_IMAGES in names:
             try:
-                other = derangement(counts, self.bootstrap.seed)
-            except ValueError as error:
-                return found, {"left out": f"{SHUFFLED_IMAGES}: {error}"}
+                donors = derangement(counts, self.bootstrap.seed)
+            except NoDerangement as error:
+                return responses, {"skipped": f"{SHUFFLED_IMAGES}: {error}"}
 
-            def exchanged(case: int) -> Tensor:
-                shown = [self._pixels(respondent, cases[donor])[place] for donor, place in other[case]]
-                return torch.stack(shown) if shown else torch.empty(0)
+            def exchanged(index: int) -> Tensor:
+                images = [self._pixels(model, groups[donor])[position] for donor, position in donors[index]]
+                return torch.stack(images) if images else torch.empty(0)
 
-            found[SHUFFLED_IMAGES] = self._all(respondent, cases, exchanged)
+            responses[SHUFFLED_IMAGES] = self._respond_again(model, groups, exchanged)
             hashes = self.dataset.column("sha256")
             notes["seed"] = self.bootstrap.seed
             notes["exchanged_for_an_equal_image"] = sum(
-                hashes[case.row] == hashes[cases[donor].row]
-                for case, places in zip(cases, other, strict=True)
-                for donor, _ in places
+                hashes[group.row] == hashes[groups[donor].row]
+                for group, images in zip(groups, donors, strict=True)
+                for donor, _ in images
             )
-        return found, notes
+        return responses, notes
 
-    def _all(self, respondent: Respondent, cases: Sequence[Case], pixels: Callable[[int], Tensor]) -> list[Reply]:
-        found: list[Reply] = []
-        for case, replies in zip(cases, self._ask(respondent, cases, pixels), strict=True):
-            if isinstance(replies, str):
-                raise ShardError(f"{case.key} was readable before, and is not any more: {replies}")
-            found += replies
-        return found
+    def _respond_again(
+        self, model: VqaModel, groups: Sequence[QuestionGroup], pixels: Callable[[int], Tensor]
+    ) -> list[Response]:
+        responses: list[Response] = []
+        for group, row in zip(groups, self._respond(model, groups, pixels), strict=True):
+            if isinstance(row, str):
+                raise ShardError(f"{group.key} was readable before, and is not any more: {row}")
+            responses += row
+        return responses
 
-    def _ask(
-        self, respondent: Respondent, cases: Sequence[Case], pixels: Callable[[int], Tensor]
-    ) -> list[list[Reply] | str]:
-        """For every case the replies to its questions, or why its images cannot be read."""
+    def _respond(
+        self, model: VqaModel, groups: Sequence[QuestionGroup], pixels: Callable[[int], Tensor]
+    ) -> list[list[Response] | str]:
+        """For every group the responses to its questions, or why its images cannot be read."""
 
-        def answer(places: range) -> list[list[Reply] | str]:
-            found: dict[int, Tensor | str] = {}
-            for place in places:
+        def respond(batch: range) -> list[list[Response] | str]:
+            pixels_or_reason: dict[int, Tensor | str] = {}
+            for index in batch:
                 try:
-                    found[place] = pixels(place)
+                    pixels_or_reason[index] = pixels(index)
                 except BadSample as problem:
-                    found[place] = problem.reason
-            seen = [(cases[place], shown) for place, shown in found.items() if isinstance(shown, Tensor)]
-            replies = iter(reply(respondent, seen, self.choice.max_new_tokens))
+                    pixels_or_reason[index] = problem.reason
+            readable = [(groups[i], images) for i, images in pixels_or_reason.items() if isinstance(images, Tensor)]
+            stream = iter(responses_to(model, readable, self.question_filter.max_new_tokens))
             return [
-                shown if isinstance(shown, str) else [next(replies) for _ in cases[place].questions]
-                for place, shown in found.items()
+                images if isinstance(images, str) else [next(stream) for _ in groups[index].questions]
+                for index, images in pixels_or_reason.items()
             ]
 
-        batches = list(batched([len(case.questions) for case in cases], self.batch_size))
-        return [one for part in _on_all_ranks(batches, answer) for one in part]
+        batches = list(batches_of([len(group.questions) for group in groups], self.batch_size))
+        return [row for part in on_all_ranks(batches, respond) for row in part]
 
-    def _card(
-        self, respondent: Respondent, cases: Sequence[Case], excluded: Counter[str], bad: Mapping[str, str]
+    def _protocol(
+        self,
+        model: VqaModel,
+        groups: Sequence[QuestionGroup],
+        excluded: Counter[str],
+        bad: Mapping[str, str],
     ) -> dict[str, Any]:
-        items = [Item(case.key, case.group, {}, {}, case.group_kind) for case in cases for _ in case.questions]
-        questions = [question for case in cases for question in case.questions]
+        items = [
+            Item(group.key, group.cluster, {}, {}, group.cluster_kind) for group in groups for _ in group.questions
+        ]
+        questions = [question for group in groups for question in group.questions]
         unmarked = excluded.pop(NO_MARK, 0)
         images = ImageEmbeddings([], torch.empty(0), dict(bad))
-        bad_counts = images.bad_counts()
-        card = protocol("vqa", self.dataset, respondent, images, items, excluded, self.bootstrap, self.trained)
-        first = respondent.encoder.prompt(questions[0].turns, cases[0].images)
-        return card | {
+        protocol = task_protocol(self.kind, self.dataset, model, images, items, excluded, self.bootstrap, self.trained)
+        return protocol | {
             "answer_types": dict(sorted(Counter(question.answer_type for question in questions).items())),
             "answer_types_inferred": unmarked,
             "exclusions": exclusion_lines(
                 {reason_in_words(reason): count for reason, count in excluded.items()},
-                bad_counts,
+                images.bad_counts(),
                 "question",
                 len(questions),
             ),
             "limit": self.limit or None,
-            "languages": list(self.choice.languages),
-            "instruction": self.choice.instruction,
-            "first_prompt": respondent.shown(first),
-            **respondent.card(),
-            "decoding": f"greedy, no penalties, at most {self.choice.max_new_tokens} tokens",
+            "languages": list(self.question_filter.languages),
+            "instruction": self.question_filter.instruction,
+            "first_prompt": model.prompt_text(questions[0].turns, groups[0].images),
+            **model.metadata(),
+            "decoding": f"greedy, no penalties, at most {self.question_filter.max_new_tokens} tokens",
             "scorers": SCORERS,
             "tie_rule": "multiple choice: where the best options tie, none is picked, which counts as wrong",
         }
 
-    def _check_filters(self, cases: Sequence[Case], excluded: Counter[str]) -> None:
-        """Raises ValueError for a language that no question is in, beside one that nobody asks for."""
-        found = Counter(question.language for case in cases for question in case.questions)
-        found += Counter({name.removeprefix(LANGUAGE): n for name, n in excluded.items() if name.startswith(LANGUAGE)})
-        pairs = mistaken(self.choice.languages, found) if any(found[name] for name in self.choice.languages) else []
+    def _check_filters(self, groups: Sequence[QuestionGroup], excluded: Counter[str]) -> None:
+        """Raises TaskError for a language that no question is in, beside one that is not named."""
+        languages = self.question_filter.languages
+        counts = Counter(question.language for group in groups for question in group.questions)
+        counts += Counter({name.removeprefix(LANGUAGE): n for name, n in excluded.items() if name.startswith(LANGUAGE)})
+        pairs = mistaken(languages, counts) if any(counts[name] for name in languages) else []
         if pairs:
-            said = slip("language", pairs[0][0], 0, *pairs[0][1:]).replace("sample", "question")
-            raise ValueError(f"task {self.name}: {said} languages lists those of {self.dataset.folder} that are asked")
+            sentence = slip("language", pairs[0][0], 0, *pairs[0][1:]).replace("sample", "question")
+            raise TaskError(
+                f"task {self.name}: {sentence} languages lists those of {self.dataset.folder} that are asked"
+            )
 
     def _records(
         self,
-        cases: Sequence[Case],
-        own: Sequence[Reply],
+        groups: Sequence[QuestionGroup],
+        responses: Sequence[Response],
         scores: Sequence[Scores],
-        controls: Mapping[str, Sequence[Reply]],
+        controls: Mapping[str, Sequence[Response]],
     ) -> list[dict[str, Any]]:
-        asked = [(case, question) for case in cases for question in case.questions]
+        questions = [(group, question) for group in groups for question in group.questions]
         records = []
-        for i, (case, question) in enumerate(asked):
+        for i, (group, question) in enumerate(questions):
             record: dict[str, Any] = {
                 "id": question.id,
-                "group": case.group,
+                "group": group.cluster,
                 "question": question.text,
-                "prediction": own[i].text,
+                "prediction": responses[i].text,
                 "target": question.target,
                 "score": next(scores[i][name] for name in (*MAIN[:2], "generated_accuracy") if name in scores[i]),
                 "answer_type": question.answer_type,
                 "question_type": question.question_type,
                 "language": question.language,
                 "scores": scores[i],
-                "controls": {name: replies[i].text for name, replies in controls.items()},
+                "controls": {name: of_control[i].text for name, of_control in controls.items()},
             }
             if question.options:
                 record |= {
                     "options": question.options,
                     "letter": question.letter,
-                    "picks": picks(question, own[i]),
-                    "letter_logprob": own[i].letters,
-                    "option_logprob": own[i].options,
+                    "picks": picks(question, responses[i]),
+                    "letter_logprob": responses[i].letters,
+                    "option_logprob": responses[i].options,
                 }
             records.append(record)
         return records
-
-
-def batched(sizes: Sequence[int], most: int) -> Iterator[range]:
-    """Neighbouring cases, so that a batch has at most so many questions, or one case."""
-    start, total = 0, 0
-    for place, size in enumerate(sizes):
-        if place > start and total + size > most:
-            yield range(start, place)
-            start, total = place, 0
-        total += size
-    if sizes:
-        yield range(start, len(sizes))
-
-
-def reply(respondent: Respondent, seen: Sequence[tuple[Case, Tensor]], max_new_tokens: int) -> list[Reply]:
-    """Replies to all questions of some cases, in order."""
-    asked = [(question, case.images, pixels) for case, pixels in seen for question in case.questions]
-    prompt, continuation = respondent.encoder.prompt, respondent.continuation
-    jobs = [(prompt(question.turns, images), pixels) for question, images, pixels in asked]
-    texts = [split_thought(text)[1].strip() for text in respondent.answerer.answers(jobs, max_new_tokens)]
-    choosing = [i for i, (question, _, _) in enumerate(asked) if question.options]
-    if not choosing:
-        return [Reply(text) for text in texts]
-    some = [asked[i] for i in choosing]
-    letters = respondent.answerer.option_loglikelihoods(
-        [jobs[i] for i in choosing],
-        [[continuation(question.turns, letter, images) for letter in question.options] for question, images, _ in some],
-    )
-    options = respondent.answerer.option_loglikelihoods(
-        [(prompt(question.unlisted, images), pixels) for question, images, pixels in some],
-        [
-            [continuation(question.unlisted, text, images) for text in question.options.values()]
-            for question, images, _ in some
-        ],
-    )
-    replies = [Reply(text) for text in texts]
-    for place, i in enumerate(choosing):
-        names = list(asked[i][0].options)
-        by_letter = {name: total for name, (total, _) in zip(names, letters[place], strict=True)}
-        replies[i] = Reply(texts[i], by_letter, dict(zip(names, options[place], strict=True)))
-    return replies

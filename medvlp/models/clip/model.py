@@ -99,7 +99,7 @@ class ClipEncoder:
         return float(self.clip.model.logit_scale.exp())  # type: ignore[operator]
 
     @torch.no_grad()
-    def encode_images(self, pixels_BCHW: Tensor) -> Tensor:
+    def encode_image(self, pixels_BCHW: Tensor) -> Tensor:
         """Normalised pixels → (B, D)."""
         parameter = next(self.clip.model.parameters())
         pixels_BCHW = pixels_BCHW.to(self.device, parameter.dtype, memory_format=torch.channels_last)
@@ -107,7 +107,7 @@ class ClipEncoder:
         return normalize(features.float(), dim=-1).cpu()
 
     @torch.no_grad()
-    def encode_texts(self, texts: Sequence[str]) -> Tensor:
+    def encode_text(self, texts: Sequence[str]) -> Tensor:
         """Texts → (B, D)."""
         tokens_BL = self.clip.tokenizer(list(texts)).to(self.device)
         pad_id, length = self.clip.padding

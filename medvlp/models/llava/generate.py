@@ -38,7 +38,7 @@ class _Tails:
     cache: Any
 
 
-class Answerer:
+class BatchedGenerator:
     """An assistant that answers many prompts at once.
 
     What the jobs about an image have in common is computed once, and its keys and values are handed to all of them; jobs
@@ -68,7 +68,7 @@ class Answerer:
         config = self.assistant.model.config.text_config
         return min(int(config.max_position_embeddings), sliding_window(self.assistant.model) or 2**31)
 
-    def answers(self, jobs: Sequence[Job], max_new_tokens: int) -> list[str]:
+    def generate(self, jobs: Sequence[Job], max_new_tokens: int) -> list[str]:
         """What the model says to each prompt: the likeliest token each time, until one of `stop_ids` or `max_new_tokens`.
         Special tokens are left out of the text.
 
@@ -87,9 +87,7 @@ class Answerer:
                     )
         return texts
 
-    def option_loglikelihoods(
-        self, jobs: Sequence[Job], options: Sequence[Sequence[Ids]]
-    ) -> list[list[tuple[float, int]]]:
+    def loglikelihood(self, jobs: Sequence[Job], options: Sequence[Sequence[Ids]]) -> list[list[tuple[float, int]]]:
         """For each job and each of its options, the log-probability of the option's tokens behind the prompt (their sum,
         in nats) and how many they are.
 

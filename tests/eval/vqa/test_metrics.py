@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from rouge_score.rouge_scorer import RougeScorer
 from torchmetrics.functional.text import squad
 
+from medvlp.eval.errors import TaskError
 from medvlp.eval.vqa import metrics
 
 OPEN_METRICS = ["open_exact_match", "open_token_f1", "open_token_recall", "open_bleu", "open_rouge_l"]
@@ -241,7 +242,7 @@ def test_the_best_of_several_answers_counts():
 
 
 def test_items_that_cannot_be_scored_are_named():
-    with pytest.raises(ValueError, match="blank"):
+    with pytest.raises(TaskError, match="blank"):
         metrics.strict_scores("lung", " ", "open")
     with pytest.raises(ValueError, match="'multiple_choice'; expected one of \\['closed', 'open'\\]"):
         metrics.strict_scores("A", "A", "multiple_choice")

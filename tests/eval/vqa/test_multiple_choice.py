@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from medvlp.eval.errors import TaskError
 from medvlp.eval.vqa import multiple_choice
 
 OPTIONS = {"A": "pneumonia", "B": "no fracture", "C": "left lung", "D": "lung"}
@@ -71,7 +72,7 @@ def is_clear(scores):
 
 
 def test_likelihoods_that_cannot_be_compared_are_named():
-    with pytest.raises(ValueError, match="NaN"):
+    with pytest.raises(TaskError, match="NaN"):
         multiple_choice.letter_pick({"A": math.nan, "B": -1.0})
     with pytest.raises(ValueError, match="no options"):
         multiple_choice.letter_pick({})

@@ -9,12 +9,15 @@ import torch
 
 from medvlp.data.chat.encoder import ChatEncoder
 from medvlp.data.chat.templates import chat_template
+from medvlp.eval.errors import TaskError
 from medvlp.eval.task import Bootstrap
 from medvlp.eval.trained import Trained
-from medvlp.eval.vqa.aggregate import Reply, columns, constant_scores, measure, picks, score
-from medvlp.eval.vqa.controls import derangement
-from medvlp.eval.vqa.questions import Choice, Respondent, question_of
-from medvlp.eval.vqa.task import Vqa, batched
+from medvlp.eval.vqa.aggregate import columns, constant_scores, measure, picks, score
+from medvlp.eval.vqa.controls import NoDerangement, derangement
+from medvlp.eval.vqa.model import VqaModel
+from medvlp.eval.vqa.questions import QuestionFilter, question_of
+from medvlp.eval.vqa.responses import Response, batches_of
+from medvlp.eval.vqa.task import Vqa
 from medvlp.shards import BadSample, Conversation, Sample, ShardDataset, Turn
 from tests.data.chat.tiny_tokenizer import tiny_tokenizer
 from tests.datasets import jpeg, write_split
@@ -38,11 +41,11 @@ class Oracle:
     def _number(self, pixels):
         return None if not pixels.numel() or not pixels.any() else int(pixels.flatten()[0])
 
-    def answers(self, jobs, max_new_tokens):
+    def generate(self, jobs, max_new_tokens):
         self.asked += [(self._words(ids), self._number(pixels)) for ids, pixels in jobs]
         return [self.says(self._words(ids), self._number(pixels)) for ids, pixels in jobs]
 
-    def option_loglikelihoods(self, jobs, options):
+    def loglikelihood(self, jobs, options):
         found = []
         for (ids, pixels), own in zip(jobs, options, strict=True):
             texts = [self.encoder.decode(option.tolist()) for option in own]
@@ -56,7 +59,7 @@ def encoder():
     return ChatEncoder(tokenizer, chat_template(tokenizer)[1], tokenizer.convert_tokens_to_ids("<image>"), 2)
 
 
-def respondent(encoder, says, likes=None, unreadable=()):
+def vqa_model(encoder, says, likes=None, unreadable=()):
     """The image of sample `made__3__0__0` is painted with a 3 + 1."""
 
     def pictures(sample):
@@ -65,9 +68,9 @@ def respondent(encoder, says, likes=None, unreadable=()):
         number = int(sample.key.split("__")[1]) + 1
         return torch.full((len(sample.images), 3, 2, 2), float(number)) if sample.images else torch.empty(0)
 
-    answerer = Oracle(encoder, says, likes)
-    answerer.stop_ids = tuple(encoder.tokenizer.all_special_ids)
-    return Respondent(answerer, encoder, pictures, (1, 3, 2, 2), "oracle")
+    generator = Oracle(encoder, says, likes)
+    generator.stop_ids = tuple(encoder.tokenizer.all_special_ids)
+    return VqaModel(generator, encoder, pictures, (1, 3, 2, 2), "oracle")
 
 
 def sample(number, asked, images=1, group=None):
@@ -113,14 +116,14 @@ def sees(question, number):
     return {1: "Yes, it is", 2: "no", 3: "yes", 4: "yes"}[number]
 
 
-def values(outcome):
-    return {metric.name: metric.value for metric in outcome.metrics}
+def values(result):
+    return {metric.name: metric.value for metric in result.metrics}
 
 
 def test_metrics_of_a_split_by_hand(tmp_path, encoder):
-    made = respondent(encoder, sees)
-    outcome = Vqa("made", dataset(tmp_path, FOUR), controls=(), bootstrap=NO_INTERVALS).run(made)
-    found = values(outcome)
+    made = vqa_model(encoder, sees)
+    result = Vqa("made", dataset(tmp_path, FOUR), controls=(), bootstrap=NO_INTERVALS).run(made)
+    found = values(result)
     assert found["closed_accuracy"] == pytest.approx(4 / 5)  # wrong about image 3
     assert found["open_token_recall"] == pytest.approx((1 + 0) / 2)
     assert found["open_token_f1"] == pytest.approx((1 + 0) / 2)
@@ -129,19 +132,19 @@ def test_metrics_of_a_split_by_hand(tmp_path, encoder):
     assert found["unparsed"] == 0
     assert found["llava_med/run_eval_batch/closed"] == pytest.approx(4 / 5)
     assert found["llava_med/open_recall"] == pytest.approx(1 / 2)
-    assert [metric.name for metric in outcome.metrics][:7] == [
+    assert [metric.name for metric in result.metrics][:7] == [
         "closed_accuracy", "open_token_recall", "open_token_f1", "open_exact_match", "open_bleu", "open_rouge_l", "exact_match",
     ]  # fmt: skip
-    counts = {metric.name: metric.n for metric in outcome.metrics}
+    counts = {metric.name: metric.n for metric in result.metrics}
     assert (counts["closed_accuracy"], counts["open_bleu"], counts["exact_match"], counts["unparsed"]) == (5, 2, 7, 7)
     # run_eval leaves an answer out that holds yes or no and misses the target, as image 3's "yes" for "no" does
     assert (counts["llava_med/run_eval/closed"], found["llava_med/run_eval/closed"]) == (4, pytest.approx(3 / 4))
 
 
 def test_a_record_holds_question_answers_and_every_score(tmp_path, encoder):
-    outcome = Vqa("made", dataset(tmp_path, FOUR), bootstrap=NO_INTERVALS).run(respondent(encoder, sees))
-    assert len(outcome.records) == 7
-    record = outcome.records[1]
+    result = Vqa("made", dataset(tmp_path, FOUR), bootstrap=NO_INTERVALS).run(vqa_model(encoder, sees))
+    assert len(result.records) == 7
+    record = result.records[1]
     assert {key: record[key] for key in ("id", "group", "question", "prediction", "target", "score")} == {
         "id": "made__0__0__0#1", "group": "image0", "question": "Where is it?", "prediction": "the left lung",
         "target": "left lung", "score": 1.0,
@@ -153,9 +156,9 @@ def test_a_record_holds_question_answers_and_every_score(tmp_path, encoder):
 
 
 def test_controls_and_paired_differences_by_hand(tmp_path, encoder):
-    made = respondent(encoder, sees)
-    outcome = Vqa("made", dataset(tmp_path, FOUR), bootstrap=Bootstrap(resamples=200, seed=4)).run(made)
-    found = values(outcome)
+    made = vqa_model(encoder, sees)
+    result = Vqa("made", dataset(tmp_path, FOUR), bootstrap=Bootstrap(resamples=200, seed=4)).run(made)
+    found = values(result)
     assert found["closed_accuracy/best_constant"] == pytest.approx(2 / 5)  # "no" and "yes" are equally good
     assert found["closed_accuracy/minus_best_constant"] == pytest.approx(2 / 5)
     assert found["closed_accuracy/blank_image"] == pytest.approx(1 / 5)  # "yes no" is nothing, "left" is right
@@ -167,33 +170,33 @@ def test_controls_and_paired_differences_by_hand(tmp_path, encoder):
     right = [said.lower().startswith(answer) for said, answer in zip(size, ("yes", "no", "yes", "no"), strict=True)]
     assert found["closed_accuracy/shuffled_images"] == pytest.approx((sum(right) + 1) / 5)
     assert found["closed_accuracy/minus_shuffled_images"] == pytest.approx((4 - sum(right) - 1) / 5)
-    controls = outcome.protocol["controls"]
+    controls = result.protocol["controls"]
     assert controls["seed"] == 4
     assert controls["exchanged_for_an_equal_image"] == 0
     assert controls["constants"]["closed_accuracy"] in ("yes", "no", "Yes", "No")
     with_controls = {name.split("/")[0] for name in found if "/minus_" in name}
     assert with_controls == {"closed_accuracy", "open_token_recall", "exact_match"}
-    for metric in outcome.metrics:
+    for metric in result.metrics:
         assert metric.ci_low <= metric.value <= metric.ci_high, metric
 
 
 def test_only_the_controls_that_are_named_are_run(tmp_path, encoder):
-    made = respondent(encoder, sees)
+    made = vqa_model(encoder, sees)
     test = dataset(tmp_path, FOUR)
     assert not [
         name for name in values(Vqa("made", test, controls=(), bootstrap=NO_INTERVALS).run(made)) if "/b" in name
     ]
-    assert len(made.answerer.asked) == 7
+    assert len(made.generator.asked) == 7
     names = values(Vqa("made", test, controls=("blank_image",), bootstrap=NO_INTERVALS).run(made))
     assert {name.split("/")[1] for name in names if name.startswith("exact_match/")} == {
         "blank_image", "minus_blank_image",
     }  # fmt: skip
-    assert len(made.answerer.asked) == 21
+    assert len(made.generator.asked) == 21
 
 
 def test_saying_yes_no_to_everything_scores_nothing(tmp_path, encoder):
     found = values(
-        Vqa("made", dataset(tmp_path, FOUR), bootstrap=NO_INTERVALS).run(respondent(encoder, lambda *_: "yes no"))
+        Vqa("made", dataset(tmp_path, FOUR), bootstrap=NO_INTERVALS).run(vqa_model(encoder, lambda *_: "yes no"))
     )
     assert found["closed_accuracy"] == 0
     assert found["closed_accuracy/minus_best_constant"] == pytest.approx(-2 / 5)
@@ -224,9 +227,9 @@ def test_multiple_choice_by_hand(tmp_path, encoder):
         # heart: 5 letters (tokens), lung: 4; a mean of -1 against -1.05 in image 1
         return {"heart": -5.25, "lung": -4.0}[text] if number == 1 else {"heart": -1.0, "lung": -9.0}[text]
 
-    made = respondent(encoder, says, likes)
-    outcome = Vqa("made", dataset(tmp_path, samples), Choice("One letter."), bootstrap=NO_INTERVALS).run(made)
-    found = values(outcome)
+    made = vqa_model(encoder, says, likes)
+    result = Vqa("made", dataset(tmp_path, samples), QuestionFilter("One letter."), bootstrap=NO_INTERVALS).run(made)
+    found = values(result)
     assert found["letter_likelihood_accuracy"] == 1
     assert found["mean_likelihood_accuracy"] == pytest.approx(2 / 3)
     assert found["normalised_likelihood_accuracy"] == pytest.approx(2 / 3)
@@ -237,8 +240,8 @@ def test_multiple_choice_by_hand(tmp_path, encoder):
     assert found["letter_likelihood_accuracy/blank_image"] == pytest.approx(2 / 3)
     assert "closed_accuracy" not in found
     assert "exact_match" not in found
-    assert outcome.protocol["controls"]["constants"]["generated_accuracy"] == "B"
-    record = outcome.records[1]
+    assert result.protocol["controls"]["constants"]["generated_accuracy"] == "B"
+    record = result.records[1]
     assert record["picks"] == {
         "letter_likelihood": "A", "mean_likelihood": "A", "normalised_likelihood": "A", "generated": None,
         "most_similar": "A",
@@ -249,8 +252,8 @@ def test_multiple_choice_by_hand(tmp_path, encoder):
 def test_options_that_tie_are_no_answer():
     question = question_of("x", Conversation([Turn("user", "?"), Turn("assistant", "a")], "1", CHOICE[0][3] | {
         "answer_type": "multiple_choice"
-    }), Choice())  # fmt: skip
-    tied = Reply("", {"A": -1.0, "B": -1.0}, {"A": (-5.0, 5), "B": (-4.0, 4)})
+    }), QuestionFilter())  # fmt: skip
+    tied = Response("", {"A": -1.0, "B": -1.0}, {"A": (-5.0, 5), "B": (-4.0, 4)})
     assert picks(question, tied) == dict.fromkeys(picks(question, tied))
     assert set(score(question, tied).values()) == {0.0, 1.0}
     assert score(question, tied)["unparsed"] == 1.0
@@ -265,46 +268,48 @@ def test_what_is_not_asked_is_counted_by_reason(tmp_path, encoder):
         sample(4, [("Is it?", "yes", "closed", {})]),
         replace(sample(5, []), conversations=[Conversation([Turn("user", "<image>\nIs it?")], "0")]),
     ]
-    made = respondent(encoder, lambda *_: "yes", unreadable=["made__4__0__0"])
-    made.answerer.longest = 300
-    outcome = Vqa("made", dataset(tmp_path, samples), Choice(languages=("en",)), (), NO_INTERVALS).run(made)
-    card = outcome.protocol
+    made = vqa_model(encoder, lambda *_: "yes", unreadable=["made__4__0__0"])
+    made.generator.longest = 300
+    result = Vqa("made", dataset(tmp_path, samples), QuestionFilter(languages=("en",)), (), NO_INTERVALS).run(made)
+    protocol = result.protocol
     # the last conversation states no language
-    assert card["excluded"] == {"language not stated": 1, "language zh": 1, "no_options": 1, "too_long": 1}
-    total = card["n"] + 4
-    assert sorted(line for line in card["exclusions"] if "question" in line) == [
+    assert protocol["excluded"] == {"language not stated": 1, "language zh": 1, "no_options": 1, "too_long": 1}
+    total = protocol["n"] + 4
+    assert sorted(line for line in protocol["exclusions"] if "question" in line) == [
         f"1 of {total} questions: fewer than two options, or no right one among them",
         f"1 of {total} questions: language not stated, which the task does not ask",
         f"1 of {total} questions: language zh, which the task does not ask",
         f"1 of {total} questions: too long for the model, with room for an answer",
     ]
     with pytest.raises(
-        ValueError, match=r"language 'zh_cn' has no questions; did you mean 'zh' \(1 question, no language\)"
+        TaskError, match=r"language 'zh_cn' has no questions; did you mean 'zh' \(1 question, no language\)"
     ):
-        Vqa("made", dataset(tmp_path / "again", samples), Choice(languages=("en", "zh_cn")), (), NO_INTERVALS).run(made)
-    assert card["bad"] == {"undecodable_image": 1}
-    assert card["bad_keys"] == ["made__4__0__0"]
-    assert (card["n"], card["unique_images"], card["answer_types_inferred"]) == (3, 2, 2)
-    assert card["answer_types"] == {"closed": 2, "open": 1}
-    assert [record["answer_type"] for record in outcome.records] == ["closed", "closed", "open"]
+        Vqa(
+            "made", dataset(tmp_path / "again", samples), QuestionFilter(languages=("en", "zh_cn")), (), NO_INTERVALS
+        ).run(made)
+    assert protocol["bad"] == {"undecodable_image": 1}
+    assert protocol["bad_keys"] == ["made__4__0__0"]
+    assert (protocol["n"], protocol["unique_images"], protocol["answer_types_inferred"]) == (3, 2, 2)
+    assert protocol["answer_types"] == {"closed": 2, "open": 1}
+    assert [record["answer_type"] for record in result.records] == ["closed", "closed", "open"]
 
 
 @pytest.mark.parametrize(
-    ("turns", "metadata", "choice", "reason"),
+    ("turns", "metadata", "question_filter", "reason"),
     [
-        ([Turn("user", "a")], {}, Choice(), "no_answer"),
-        ([Turn("user", "a"), Turn("assistant", " ")], {}, Choice(), "no_answer"),
-        ([Turn("user", "a"), Turn("assistant", "b")], {}, Choice(answer_types=("closed",)), "answer_type open"),
-        ([Turn("user", "a"), Turn("assistant", "b")], {"answer_type": "essay"}, Choice(), "answer_type essay"),
+        ([Turn("user", "a")], {}, QuestionFilter(), "no_answer"),
+        ([Turn("user", "a"), Turn("assistant", " ")], {}, QuestionFilter(), "no_answer"),
+        ([Turn("user", "a"), Turn("assistant", "b")], {}, QuestionFilter(answer_types=("closed",)), "answer_type open"),
+        ([Turn("user", "a"), Turn("assistant", "b")], {"answer_type": "essay"}, QuestionFilter(), "answer_type essay"),
         ([Turn("user", "a"), Turn("assistant", "b")], {"answer_type": "multiple_choice", "options": {"A": "b"},
-         "answer_letter": "A"}, Choice(), "no_options"),
+         "answer_letter": "A"}, QuestionFilter(), "no_options"),
         ([Turn("user", "a"), Turn("assistant", "b")], {"answer_type": "multiple_choice", "options": {"A": "b", "B": "c"},
-         "answer_letter": "C"}, Choice(), "no_options"),
+         "answer_letter": "C"}, QuestionFilter(), "no_options"),
     ],
 )  # fmt: skip
-def test_conversations_that_are_no_item(turns, metadata, choice, reason):
+def test_conversations_that_are_no_item(turns, metadata, question_filter, reason):
     with pytest.raises(BadSample) as caught:
-        question_of("x", Conversation(turns, "1", metadata), choice)
+        question_of("x", Conversation(turns, "1", metadata), question_filter)
     assert caught.value.reason == reason
 
 
@@ -315,38 +320,43 @@ def test_a_question_is_asked_with_its_earlier_turns_and_the_instruction():
         Turn("user", "Where?"),
         Turn("assistant", "left"),
     ]
-    made = question_of("x", Conversation(turns, "1", {"answers": ["on the left", "left"]}), Choice("Be brief."))
+    made = question_of("x", Conversation(turns, "1", {"answers": ["on the left", "left"]}), QuestionFilter("Be brief."))
     assert made.turns == (turns[0], turns[1], Turn("user", "Where?\nBe brief."))
     assert made.unlisted == tuple(turns[:3])
     assert (made.text, made.target, made.answers) == ("Where?", "left", ("left", "on the left"))
-    assert score(made, Reply("On the left."))["open_exact_match"] == 1.0
+    assert score(made, Response("On the left."))["open_exact_match"] == 1.0
 
 
 def test_the_protocol_says_what_was_asked_of_whom(tmp_path, encoder):
     test = dataset(tmp_path, FOUR)
     task = Vqa(
-        "made", test, Choice("Be brief."), (), NO_INTERVALS, trained=Trained({test.key(1): "bytes"}, ["made/train"])
+        "made",
+        test,
+        QuestionFilter("Be brief."),
+        (),
+        NO_INTERVALS,
+        trained=Trained({test.key(1): "bytes"}, ["made/train"]),
     )
-    card = task.run(respondent(encoder, sees_briefly)).protocol
-    assert card["first_prompt"].startswith("<|im_start|>user\n<image>\nIs it large?\nBe brief.<|im_end|>")
-    assert (card["instruction"], card["weights"], card["image_tokens"]) == ("Be brief.", "oracle", 2)
-    assert card["in_train"] == {
+    protocol = task.run(vqa_model(encoder, sees_briefly)).protocol
+    assert protocol["first_prompt"].startswith("<|im_start|>user\n<image>\nIs it large?\nBe brief.<|im_end|>")
+    assert (protocol["instruction"], protocol["weights"], protocol["image_tokens"]) == ("Be brief.", "oracle", 2)
+    assert protocol["in_train"] == {
         "samples": 4,
         "same_bytes": 1,
         "same_picture": 0,
         "compared": ["made/train"],
         "unknown": [],
     }
-    assert card["unique_images"] == 4
-    assert card["decoding"] == "greedy, no penalties, at most 64 tokens"
-    assert replace(task, trained=None).run(respondent(encoder, sees_briefly)).protocol["in_train"] is None
+    assert protocol["unique_images"] == 4
+    assert protocol["decoding"] == "greedy, no penalties, at most 64 tokens"
+    assert replace(task, trained=None).run(vqa_model(encoder, sees_briefly)).protocol["in_train"] is None
 
 
 def test_questions_about_images_that_were_trained_on_are_scored_apart(tmp_path, encoder):
     test = dataset(tmp_path, FOUR)
     task = Vqa("made", test, controls=(), bootstrap=NO_INTERVALS, trained=Trained({test.key(0): "picture"}))
-    plain = {metric.name: metric for metric in replace(task, trained=None).run(respondent(encoder, sees)).metrics}
-    parts = {metric.name: metric for metric in task.run(respondent(encoder, sees)).metrics}
+    plain = {metric.name: metric for metric in replace(task, trained=None).run(vqa_model(encoder, sees)).metrics}
+    parts = {metric.name: metric for metric in task.run(vqa_model(encoder, sees)).metrics}
     whole = [name for name in parts if not name.endswith("in_train")]
     assert [(name, parts[name].value, parts[name].n) for name in whole] == [
         (m.name, m.value, m.n) for m in plain.values()
@@ -367,21 +377,19 @@ def test_a_limit_takes_questions_from_all_over_the_split(tmp_path, encoder):
     samples = [sample(number, [("Is it?", "yes", "closed", {})] * 2) for number in range(40)]
     test = dataset(tmp_path, samples)
     task = Vqa("made", test, controls=(), bootstrap=NO_INTERVALS, limit=13)
-    records = task.run(respondent(encoder, lambda *_: "yes")).records
+    records = task.run(vqa_model(encoder, lambda *_: "yes")).records
     asked = [int(record["id"].split("__")[1]) for record in records]
     assert len(asked) == 13
     assert len(set(asked)) == 7
     assert max(asked) > 20
-    again = task.run(respondent(encoder, lambda *_: "yes")).records
+    again = task.run(vqa_model(encoder, lambda *_: "yes")).records
     assert records == again
 
 
 def test_nothing_to_ask_says_why(tmp_path, encoder):
-    task = Vqa("made", dataset(tmp_path, FOUR), Choice(languages=("zh",)))
-    with pytest.raises(
-        ValueError, match=r"task made: no question of .*test can be asked; excluded: {'language en': 7}"
-    ):
-        task.run(respondent(encoder, sees))
+    task = Vqa("made", dataset(tmp_path, FOUR), QuestionFilter(languages=("zh",)))
+    with pytest.raises(TaskError, match=r"task made: no question of .*test can be asked; excluded: {'language en': 7}"):
+        task.run(vqa_model(encoder, sees))
 
 
 def test_several_images_are_all_exchanged(tmp_path, encoder):
@@ -392,24 +400,24 @@ def test_several_images_are_all_exchanged(tmp_path, encoder):
         shown.append(number)
         return "yes"
 
-    outcome = Vqa("made", dataset(tmp_path, samples), bootstrap=NO_INTERVALS).run(respondent(encoder, says))
+    result = Vqa("made", dataset(tmp_path, samples), bootstrap=NO_INTERVALS).run(vqa_model(encoder, says))
     assert shown[:8] == [1, 2, 3, 4, None, None, None, None]
     assert len(shown) == 12
     assert all(own != other for own, other in zip(shown[:4], shown[8:], strict=True))
-    assert "shuffled_images" in outcome.records[0]["controls"]
+    assert "shuffled_images" in result.records[0]["controls"]
 
 
 def test_a_control_that_is_not_possible_is_named(tmp_path, encoder):
     one = dataset(tmp_path, FOUR[:1])
-    card = Vqa("made", one, bootstrap=NO_INTERVALS).run(respondent(encoder, sees)).protocol
-    assert card["controls"]["left out"].startswith("shuffled_images: 1 images in 1 cases cannot all change places")
+    protocol = Vqa("made", one, bootstrap=NO_INTERVALS).run(vqa_model(encoder, sees)).protocol
+    assert protocol["controls"]["skipped"].startswith("shuffled_images: 1 images in 1 cases cannot all change places")
     blind = replace(FOUR[1], images={}, conversations=[
         Conversation([Turn("user", "Is it large?"), Turn("assistant", "no")], "0", {"answer_type": "closed"})
     ])  # fmt: skip
     text = dataset(tmp_path / "text", [blind])
-    outcome = Vqa("made", text, bootstrap=NO_INTERVALS).run(respondent(encoder, lambda *_: "no"))
-    assert outcome.protocol["controls"]["left out"] == "blank_image, shuffled_images: no sample has an image"
-    assert values(outcome)["closed_accuracy"] == 1
+    result = Vqa("made", text, bootstrap=NO_INTERVALS).run(vqa_model(encoder, lambda *_: "no"))
+    assert result.protocol["controls"]["skipped"] == "blank_image, shuffled_images: no sample has an image"
+    assert values(result)["closed_accuracy"] == 1
 
 
 @pytest.mark.parametrize("images", [[1] * 5, [2, 1, 1], [3, 3], [1, 0, 2, 1, 3, 2]])
@@ -426,7 +434,7 @@ def test_a_derangement_shows_every_image_once_and_never_in_its_own_place(images,
 
 def test_derangements_differ_by_seed_and_some_are_not_possible():
     assert len({str(derangement([1] * 6, seed)) for seed in range(20)}) > 5
-    with pytest.raises(ValueError, match="one case has 3"):
+    with pytest.raises(NoDerangement, match="one case has 3"):
         derangement([3, 2], 0)
 
 
@@ -435,7 +443,7 @@ def test_derangements_differ_by_seed_and_some_are_not_possible():
     [([1, 1, 1], [(0, 2), (2, 3)]), ([5, 1], [(0, 1), (1, 2)]), ([1, 5], [(0, 1), (1, 2)]), ([2], [(0, 1)]), ([], [])],
 )
 def test_batches_hold_whole_cases(sizes, expected):
-    assert [(batch.start, batch.stop) for batch in batched(sizes, 2)] == expected
+    assert [(batch.start, batch.stop) for batch in batches_of(sizes, 2)] == expected
 
 
 def test_intervals_resample_clusters_and_count_what_a_metric_has():
@@ -465,7 +473,9 @@ def test_a_metric_stands_before_its_controls():
 def test_each_main_metric_has_its_own_constant():
     def item(name, answer, kind):
         return question_of(
-            name, Conversation([Turn("user", "?"), Turn("assistant", answer)], name, {"answer_type": kind}), Choice()
+            name,
+            Conversation([Turn("user", "?"), Turn("assistant", answer)], name, {"answer_type": kind}),
+            QuestionFilter(),
         )
 
     questions = [

@@ -46,7 +46,7 @@ def test_texts_with_the_padding_they_need_give_the_embeddings_that_open_clip_giv
     clip = request.getfixturevalue(which)
     with torch.no_grad():
         theirs = clip.model.encode_text(clip.tokenizer(TEXTS), normalize=True)
-        ours = ClipEncoder(clip).encode_texts(TEXTS)
+        ours = ClipEncoder(clip).encode_text(TEXTS)
         tokenize = Tokenize(clip.tokenizer, *clip.padding)
         alone = torch.cat([clip.model.encode_text(torch.tensor([tokenize(t)]), normalize=True) for t in TEXTS])
     assert torch.allclose(ours, theirs, atol=1e-6)

@@ -6,7 +6,7 @@ import torch
 
 from medvlp.builders.llava import build_assistant, chat_encoder
 from medvlp.config import LanguageConfig, LlavaConfig, TowerConfig
-from medvlp.models.llava.generate import Answerer, group, shared
+from medvlp.models.llava.generate import BatchedGenerator, group, shared
 from medvlp.shards import Turn
 from tests.assistants import SIDE, tiny_language, tiny_tower
 
@@ -77,9 +77,9 @@ def text_of(assistant, ids):
 
 @pytest.mark.parametrize("batch_size", [1, 3, 64])
 def test_answers_are_those_of_generate_on_each_prompt_alone(assistant, jobs, batch_size):
-    answerer = Answerer(assistant, batch_size=batch_size)
-    expected = [text_of(assistant, generated(assistant, job, answerer.stop_ids)) for job in jobs]
-    assert answerer.answers(jobs, NEW) == expected
+    generator = BatchedGenerator(assistant, batch_size=batch_size)
+    expected = [text_of(assistant, generated(assistant, job, generator.stop_ids)) for job in jobs]
+    assert generator.generate(jobs, NEW) == expected
     assert len(set(expected)) > 6  # the prompts matter, and so do the images
 
 
@@ -87,43 +87,45 @@ def test_answers_end_at_a_stop_token_while_others_go_on(assistant, jobs):
     free = [generated(assistant, job, []) for job in jobs]
     assert all(len(ids) == NEW for ids in free)
     stop = free[0][2]  # ends the first answer after two tokens, or before
-    answerer = Answerer(assistant, stop_ids=[stop])
+    generator = BatchedGenerator(assistant, stop_ids=[stop])
     lengths = [ids.index(stop) if stop in ids else NEW for ids in free]
     assert min(lengths) <= 2
     assert max(lengths) == NEW
     expected = [text_of(assistant, ids[:length]) for ids, length in zip(free, lengths, strict=True)]
-    assert answerer.answers(jobs, NEW) == expected
+    assert generator.generate(jobs, NEW) == expected
     for job, text in zip(jobs, expected, strict=True):
-        assert text_of(assistant, [t for t in generated(assistant, job, answerer.stop_ids) if t != stop]) == text
+        assert text_of(assistant, [t for t in generated(assistant, job, generator.stop_ids) if t != stop]) == text
 
 
 def test_a_repetition_penalty_of_the_language_model_is_not_applied(assistant, jobs, monkeypatch):
-    plain = Answerer(assistant).answers(jobs, NEW)
+    plain = BatchedGenerator(assistant).generate(jobs, NEW)
     monkeypatch.setattr(assistant.model.generation_config, "repetition_penalty", 1.5)
-    assert Answerer(assistant).answers(jobs, NEW) == plain
-    assert [text_of(assistant, generated(assistant, job, Answerer(assistant).stop_ids)) for job in jobs] != plain
+    assert BatchedGenerator(assistant).generate(jobs, NEW) == plain
+    assert [
+        text_of(assistant, generated(assistant, job, BatchedGenerator(assistant).stop_ids)) for job in jobs
+    ] != plain
 
 
 def test_an_image_is_looked_at_once_for_all_its_questions(assistant, jobs, monkeypatch):
     seen = []
     tower = assistant.model.model.vision_tower
     handle = tower.register_forward_pre_hook(lambda module, args: seen.append(len(args[0])))
-    Answerer(assistant).answers(jobs, 1)
+    BatchedGenerator(assistant).generate(jobs, 1)
     handle.remove()
     assert sum(seen) == sum(images for images, _ in CONVERSATIONS)
 
 
 def test_the_pixels_decide_what_is_seen(assistant, jobs):
-    answerer = Answerer(assistant)
+    generator = BatchedGenerator(assistant)
     other = [(ids, torch.randn(pixels.shape) if pixels.numel() else pixels) for ids, pixels in jobs]
-    changed = [a != b for a, b in zip(answerer.answers(jobs, NEW), answerer.answers(other, NEW), strict=True)]
+    changed = [a != b for a, b in zip(generator.generate(jobs, NEW), generator.generate(other, NEW), strict=True)]
     assert not any(change for change, (_, pixels) in zip(changed, jobs, strict=True) if not pixels.numel())
     assert any(changed)
 
 
 def test_likelihoods_are_those_of_a_full_forward(assistant, jobs):
     options = [[np.array(ids) for ids in ([7], [9, 30, 31], [12, 13])[: 1 + j % 3]] for j in range(len(jobs))]
-    found = Answerer(assistant, batch_size=5).option_loglikelihoods(jobs, options)
+    found = BatchedGenerator(assistant, batch_size=5).loglikelihood(jobs, options)
     for (ids, pixels), own, answers in zip(jobs, options, found, strict=True):
         for option, (total, count) in zip(own, answers, strict=True):
             whole = torch.from_numpy(np.concatenate([ids, option]))[None]
@@ -141,21 +143,21 @@ def test_every_module_gets_its_mode_back(assistant, jobs):
     model.model.vision_tower.eval()
     before = [module.training for module in model.modules()]
     try:
-        Answerer(assistant).answers(jobs[:1], 2)
+        BatchedGenerator(assistant).generate(jobs[:1], 2)
         assert [module.training for module in model.modules()] == before
     finally:
         model.eval()
 
 
 def test_what_does_not_fit_is_refused(assistant, jobs):
-    answerer = Answerer(assistant)
-    assert answerer.longest == 1024
+    generator = BatchedGenerator(assistant)
+    assert generator.longest == 1024
     with pytest.raises(ValueError, match=r"takes \d+ tokens; this language model was made for 1024"):
-        answerer.answers(jobs, 1000)
+        generator.generate(jobs, 1000)
     with pytest.raises(ValueError, match="no tokens"):
-        answerer.option_loglikelihoods(jobs[:1], [[np.array([], np.int64)]])
+        generator.loglikelihood(jobs[:1], [[np.array([], np.int64)]])
     with pytest.raises(ValueError, match="8 image tokens, its images give 4"):
-        answerer.answers([(jobs[8][0], jobs[0][1])], 1)
+        generator.generate([(jobs[8][0], jobs[0][1])], 1)
 
 
 @pytest.mark.parametrize(

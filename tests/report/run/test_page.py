@@ -5,9 +5,9 @@ import sys
 
 import pytest
 
-from medvlp.eval.embeddings import EmbeddingCache
+from medvlp.eval.embeddings import CachedEncoder
+from medvlp.eval.results import write_result
 from medvlp.eval.retrieval import Retrieval
-from medvlp.eval.task import write_outcome
 from medvlp.eval.zero_shot import ZeroShot
 from medvlp.jsonl import BrokenLine
 from medvlp.report import results_table, write_run_report
@@ -76,11 +76,11 @@ def test_evaluation_page_shows_numbers_pictures_and_protocols(evaluation):
 
 
 def test_page_of_what_the_evaluators_write(tmp_path, prepared):
-    dataset, cache = ShardDataset(prepared / "test"), EmbeddingCache(4, 0, 10**6)
+    dataset, model = ShardDataset(prepared / "test"), CachedEncoder(ColourEncoder(), 4, 0, 10**6)
     classes = {"CT": ["red"], "MRI": ["blue"]}
     tasks = [Retrieval("captions", dataset), ZeroShot("modality", dataset, "modality", classes, ["{}"])]
     for task in tasks:
-        write_outcome(tmp_path / "eval", "runs/a/checkpoints/last.ckpt", task.run(ColourEncoder(), cache))
+        write_result(tmp_path / "eval", "runs/a/checkpoints/last.ckpt", task.run(model))
     page = assert_safe(write_run_report(tmp_path / "eval"))
     for expected in (
         "Text to image: worst",
