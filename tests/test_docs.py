@@ -9,7 +9,7 @@ import pytest
 from data_prep.captions.template_files import load_templates
 from data_prep.source import SOURCES, _constructor, _options_of
 from medvlp.cli import VERBS
-from medvlp.config import TaskConfig, compose, kinds, list_options
+from medvlp.config import TASKS, compose, kinds, list_options
 from medvlp.config.composition.keys import field_types
 from medvlp.config.kinds import OPEN_MAPPINGS
 
@@ -45,7 +45,7 @@ KEY = re.compile(r"(?<![\w./<\[{-])([a-z][a-z0-9_]*(?:\.(?:[a-z][a-z0-9_]*|<\w+>
 
 
 def known_keys():
-    schemas = [*(verb.config for verb in kinds.VERBS.values()), TaskConfig]
+    schemas = [*(verb.config for verb in kinds.VERBS.values()), *(options for options, _ in TASKS.values())]
     return {key for schema in schemas for key in field_types(schema)} | {"recipes"}
 
 

@@ -148,13 +148,11 @@ def test_nodes_of_unequal_size_and_too_few_gpus_are_known_before_anything_is_bui
 
 
 def test_tasks_on_other_data_or_with_other_options_are_other_facts(folder):
-    from medvlp.config import TaskConfig
+    from medvlp.config import RetrievalConfig
     from medvlp.runs import task_fact
 
     def fact(data, **options):
-        return task_fact(
-            TaskConfig(name="made", kind="retrieval", data=str(folder / data), valid_split="train", **options)
-        )
+        return task_fact(RetrievalConfig(name="made", data=str(folder / data), valid_split="train", **options))
 
     compared, shown = fact("made")
     assert f"{folder}/made/train (manifest " in shown

@@ -10,7 +10,7 @@ from medvlp.builders.clip import load_clip, model_kind
 from medvlp.builders.data import open_shards
 from medvlp.builders.llava import load_assistant, vqa_model
 from medvlp.builders.objectives import Experiment
-from medvlp.config import ConfigError, EvalConfig, TaskConfig, TrainConfig, load_task
+from medvlp.config import TASKS, ConfigError, EvalConfig, TaskConfig, TrainConfig, load_task
 from medvlp.eval.embeddings import CachedEncoder
 from medvlp.eval.task import CAPABILITIES, Bootstrap, EvaluatedModel, Task, TaskSettings
 from medvlp.eval.vqa.model import VqaModel
@@ -18,12 +18,6 @@ from medvlp.losses.gather import rank
 from medvlp.models.clip.model import ClipEncoder
 from medvlp.shards import ShardDataset, ShardError
 from medvlp.training.checkpoints import CheckpointError
-
-TASKS = {
-    "zero_shot": "medvlp.eval.zero_shot:ZeroShot",
-    "retrieval": "medvlp.eval.retrieval:Retrieval",
-    "vqa": "medvlp.eval.vqa.task:Vqa",
-}
 
 
 @dataclass(frozen=True)
@@ -64,7 +58,7 @@ MODELS = {
 
 def task_class(kind: str) -> type[Task]:
     """The class of a kind of task."""
-    module, _, name = TASKS[kind].partition(":")
+    module, _, name = TASKS[kind][1].partition(":")
     task: type[Task] = getattr(import_module(module), name)
     return task
 

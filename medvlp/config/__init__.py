@@ -15,7 +15,7 @@ from medvlp.config.llava import LanguageConfig, LlavaConfig, TowerConfig
 from medvlp.config.objectives import ContrastiveConfig, InstructConfig, WordsConfig
 from medvlp.config.prep import PrepConfig
 from medvlp.config.rules import ConfigError, check_name, suggestion
-from medvlp.config.tasks import TaskConfig
+from medvlp.config.tasks import TASKS, RetrievalConfig, TaskConfig, VqaConfig, ZeroShotConfig
 from medvlp.config.train import (
     AugmentConfig,
     DataConfig,
@@ -30,6 +30,7 @@ from medvlp.config.train import (
 from medvlp.config.verbs import AskConfig, CheckConfig, EvalConfig, ExportConfig
 
 __all__ = [
+    "TASKS",
     "AskConfig",
     "AugmentConfig",
     "CheckConfig",
@@ -48,6 +49,7 @@ __all__ = [
     "OptimConfig",
     "PartConfig",
     "PrepConfig",
+    "RetrievalConfig",
     "SourceConfig",
     "TaskConfig",
     "TextConfig",
@@ -55,7 +57,9 @@ __all__ = [
     "TrainConfig",
     "TrainerConfig",
     "VisionConfig",
+    "VqaConfig",
     "WordsConfig",
+    "ZeroShotConfig",
     "as_dict",
     "check_name",
     "check_ranks",

@@ -23,6 +23,11 @@ def suggestion(name: str, choices: Sequence[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else "."
 
 
+def fold(name: str) -> str:
+    """A name without case, and with nothing but letters and digits: what two spellings of one name share."""
+    return "".join(character for character in name.casefold() if character.isalnum()) or name
+
+
 def one_of(key: str, value: str, choices: Sequence[str]) -> None:
     """Raise ConfigError unless a string is one of its choices."""
     if value not in choices:

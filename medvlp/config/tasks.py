@@ -1,19 +1,18 @@
-"""Options of evaluation tasks: the files of configs/task/."""
+"""Options of evaluation tasks, a dataclass a kind: the files of configs/task/."""
 
 from dataclasses import dataclass, field
 
 from omegaconf import MISSING
 
-from medvlp.config.rules import ConfigError, check_name, one_of
+from medvlp.config.rules import ConfigError, at_least, check_name, fold, one_of
 
-TASK_KINDS = ("zero_shot", "retrieval", "vqa")
 ANSWER_TYPES = ("closed", "open", "multiple_choice")
 CONTROLS = ("best_constant", "blank_image", "shuffled_images")
 
 
 @dataclass(kw_only=True)
 class TaskConfig:
-    """One evaluation task: a file of configs/task/."""
+    """What every evaluation task has."""
 
     name: str = MISSING
     """Name in results.jsonl."""
@@ -25,45 +24,93 @@ class TaskConfig:
     """Split that `medvlp eval` scores."""
     valid_split: str = "valid"
     """Split that is scored during training."""
-    valid_limit: int = 0
-    """vqa: questions asked during training, spread over the split; 0 asks all."""
-    label: str = ""
-    """zero_shot: the label that holds the class."""
-    classes: dict[str, list[str]] = field(default_factory=dict)
-    """zero_shot: label value → names that go into the templates."""
-    exclude: list[str] = field(default_factory=list)
-    """zero_shot: label values that are no class on purpose. A label that is neither, beside a class that no sample has, is
-    refused as a slip."""
-    templates: list[str] = field(default_factory=list)
-    """zero_shot: prompts with {} for the name."""
-    text: str = "caption"
-    """retrieval: the text field."""
-    recall_at: list[int] = field(default_factory=lambda: [1, 5, 10])
-    """retrieval: ranks k of recall@k."""
-    instruction: str = ""
-    """vqa: text appended to every question, on a line of its own; empty asks as trained."""
-    languages: list[str] = field(default_factory=list)
-    """vqa: languages of the questions that are asked, e.g. [en]; empty asks all."""
-    answer_types: list[str] = field(default_factory=list)
-    """vqa: of closed, open, multiple_choice; empty asks all."""
-    max_new_tokens: int = 64
-    """vqa: tokens of an answer at most."""
-    controls: list[str] = field(default_factory=lambda: ["best_constant", "blank_image", "shuffled_images"])
-    """vqa: what stands beside every main score in `medvlp eval`; the two with images answer all questions anew."""
 
     def check(self) -> None:
-        """The rules of an evaluation task. Raises ConfigError."""
+        """The rules of these options. Raises ConfigError."""
         check_name("a task's name", self.name)
+
+
+@dataclass(kw_only=True)
+class ZeroShotConfig(TaskConfig):
+    """Zero-shot classification: images by their similarity to described classes."""
+
+    kind: str = "zero_shot"
+    label: str = ""
+    """The label that holds the class."""
+    classes: dict[str, list[str]] = field(default_factory=dict)
+    """Label value → names that go into the templates."""
+    exclude: list[str] = field(default_factory=list)
+    """Label values that are no class on purpose. A label that is neither, next to a class that no sample has, is refused as
+    a slip."""
+    templates: list[str] = field(default_factory=list)
+    """Prompts with {} for the name."""
+
+    def check(self) -> None:
+        """Classes that can be told apart, and a prompt for each. Raises ConfigError."""
+        super().check()
         task = f"task {self.name}"
-        one_of(f"{task}: kind", self.kind, TASK_KINDS)
-        for key, values, choices in (
-            ("answer_types", self.answer_types, ANSWER_TYPES),
-            ("controls", self.controls, CONTROLS),
-        ):
-            for value in values:
-                one_of(f"{task}: {key}", value, choices)
-        if self.max_new_tokens < 1 or self.valid_limit < 0:
-            raise ConfigError(
-                f"{task}: max_new_tokens={self.max_new_tokens} must be at least 1 and valid_limit={self.valid_limit} "
-                f"not negative"
-            )
+        if not self.label:
+            raise ConfigError(f"{task}: label is empty; name the label that holds the class")
+        if len({fold(value) for value in self.classes}) < max(len(self.classes), 2):
+            raise ConfigError(f"{task}: classes={list(self.classes)}, expected two or more that differ in words")
+        nameless = [value for value, names in self.classes.items() if not names]
+        if nameless:
+            raise ConfigError(f"{task}: classes {nameless} have no names; list at least one each")
+        unfilled = [template for template in self.templates if "{}" not in template]
+        if unfilled or not self.templates:
+            raise ConfigError(f"{task}: templates need {{}} for the class name; found {unfilled or 'none at all'}")
+
+
+@dataclass(kw_only=True)
+class RetrievalConfig(TaskConfig):
+    """Retrieval between images and their texts, both ways."""
+
+    kind: str = "retrieval"
+    text: str = "caption"
+    """The text field."""
+    recall_at: list[int] = field(default_factory=lambda: [1, 5, 10])
+    """Ranks k of recall@k."""
+
+    def check(self) -> None:
+        """Ranks begin at 1. Raises ConfigError."""
+        super().check()
+        if not self.recall_at or min(self.recall_at) < 1:
+            raise ConfigError(f"task {self.name}: recall_at={self.recall_at}, expected ranks of 1 or more")
+
+
+@dataclass(kw_only=True)
+class VqaConfig(TaskConfig):
+    """Visual question answering: questions of conversations, answered in free text."""
+
+    kind: str = "vqa"
+    valid_limit: int = 0
+    """Questions asked during training, spread over the split; 0 asks all."""
+    instruction: str = ""
+    """Text appended to every question, on a line of its own; empty asks as trained."""
+    languages: list[str] = field(default_factory=list)
+    """Languages of the questions that are asked, e.g. [en]; empty asks all."""
+    answer_types: list[str] = field(default_factory=list)
+    """Of closed, open, multiple_choice; empty asks all."""
+    max_new_tokens: int = 64
+    """Tokens of an answer at most."""
+    controls: list[str] = field(default_factory=lambda: list(CONTROLS))
+    """What every main score is compared with in `medvlp eval`; the two with images ask all questions again."""
+
+    def check(self) -> None:
+        """Choices and limits. Raises ConfigError."""
+        super().check()
+        task = f"task {self.name}"
+        for value in self.answer_types:
+            one_of(f"{task}: answer_types", value, ANSWER_TYPES)
+        for value in self.controls:
+            one_of(f"{task}: controls", value, CONTROLS)
+        at_least(f"{task}: max_new_tokens", self.max_new_tokens, 1)
+        at_least(f"{task}: valid_limit", self.valid_limit, 0)
+
+
+TASKS: dict[str, tuple[type[TaskConfig], str]] = {
+    "zero_shot": (ZeroShotConfig, "medvlp.eval.zero_shot:ZeroShot"),
+    "retrieval": (RetrievalConfig, "medvlp.eval.retrieval:Retrieval"),
+    "vqa": (VqaConfig, "medvlp.eval.vqa.task:Vqa"),
+}
+"""Kind → its options, and the class that measures a model, imported when a task of the kind is built."""

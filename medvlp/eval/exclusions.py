@@ -4,6 +4,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 
+from medvlp.config.rules import fold
+
 NAMED = 10
 """Reasons with a line of their own, those with most items first."""
 
@@ -25,11 +27,6 @@ def exclusion_lines(excluded: Mapping[str, int], bad: Mapping[str, int], unit: s
     of_all = f" of {total}" if unit == "sample" else ""
     codes = Counter(bad).most_common()
     return lines + [f"{count}{of_all} samples: cannot be read ({code.replace('_', ' ')})" for code, count in codes]
-
-
-def fold(name: str) -> str:
-    """A name without case, and with nothing but letters and digits: what two spellings of one name share."""
-    return "".join(character for character in name.casefold() if character.isalnum()) or name
 
 
 def slip(kind: str, name: str, count: int, other: str, others: int) -> str:

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 from torch import Tensor
 
-from medvlp.config import TaskConfig
+from medvlp.config import RetrievalConfig
 from medvlp.eval import metrics
 from medvlp.eval.embeddings import CachedEncoder, Item
 from medvlp.eval.errors import TaskError
@@ -30,9 +30,6 @@ class Retrieval:
     A query is a hit if any match is among the k best. An image has as many texts as `text` names fields; texts that are
     equal strings are one candidate, and one query, which matches all of their images. Samples without any text are
     excluded and counted. Intervals resample queries by cluster; the gallery stays as it is.
-
-    Raises:
-        TaskError: a k below 1.
     """
 
     kind: ClassVar[str] = "retrieval"
@@ -47,12 +44,8 @@ class Retrieval:
     trained: Trained | None = None
     """What of the split the model was trained on, where that was looked for. A text was if the first sample with it was."""
 
-    def __post_init__(self) -> None:
-        if not self.recall_at or min(self.recall_at) < 1:
-            raise TaskError(f"task {self.name}: recall_at={list(self.recall_at)}, expected ranks of 1 or more")
-
     @classmethod
-    def from_config(cls, config: TaskConfig, dataset: ShardDataset, settings: TaskSettings) -> "Retrieval":
+    def from_config(cls, config: RetrievalConfig, dataset: ShardDataset, settings: TaskSettings) -> "Retrieval":
         """The task of a configuration."""
         return cls(config.name, dataset, config.text, tuple(config.recall_at), settings.bootstrap)
 

@@ -11,11 +11,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from medvlp.config import TaskConfig
+from medvlp.config import ZeroShotConfig
+from medvlp.config.rules import fold
 from medvlp.eval import metrics
 from medvlp.eval.embeddings import CachedEncoder, Item
 from medvlp.eval.errors import TaskError
-from medvlp.eval.exclusions import exclusion_lines, fold, mistaken, slip
+from medvlp.eval.exclusions import exclusion_lines, mistaken, slip
 from medvlp.eval.metrics import Array, Indices
 from medvlp.eval.task import Bootstrap, TaskResult, TaskSettings, task_protocol
 from medvlp.eval.trained import Trained
@@ -33,10 +34,6 @@ class ZeroShot:
     A class is the renormalised mean of the unit embeddings of all its prompts, every name in every template. Samples
     whose label is not among the classes are excluded, counted and said. Metrics: acc1, acc5 (beyond five classes),
     mean_per_class_recall and auroc (one-vs-rest macro, which for two classes is the usual one).
-
-    Raises:
-        TaskError: fewer than two classes, or two that differ in case and punctuation only, a template without {}, a
-            class without names.
     """
 
     kind: ClassVar[str] = "zero_shot"
@@ -56,20 +53,8 @@ class ZeroShot:
     trained: Trained | None = None
     """What of the split the model was trained on, where that was looked for."""
 
-    def __post_init__(self) -> None:
-        if len({fold(value) for value in self.classes}) < max(len(self.classes), 2):
-            raise TaskError(
-                f"task {self.name}: classes={list(self.classes)}, expected two or more that differ in words"
-            )
-        nameless = [value for value, names in self.classes.items() if not names]
-        if nameless:
-            raise TaskError(f"task {self.name}: classes {nameless} have no names; list at least one each")
-        wrong = [template for template in self.templates if "{}" not in template]
-        if wrong or not self.templates:
-            raise TaskError(f"task {self.name}: templates need {{}} for the class name; found {wrong or 'none at all'}")
-
     @classmethod
-    def from_config(cls, config: TaskConfig, dataset: ShardDataset, settings: TaskSettings) -> "ZeroShot":
+    def from_config(cls, config: ZeroShotConfig, dataset: ShardDataset, settings: TaskSettings) -> "ZeroShot":
         """The task of a configuration, its classes compared with the labels of all samples: now, not when a model has been
         trained or all images encoded."""
         task = cls(

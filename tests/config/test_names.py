@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from medvlp.config import ConfigError, SourceConfig, TaskConfig, compose, load_task
+from medvlp.config import ConfigError, RetrievalConfig, SourceConfig, compose, load_task
 from medvlp.config.rules import fault_of
 
 ESCAPES = ["../../esc", "a/b", "..", ".", "", " a", "a\\..\\b", "a\0b", "a\nb", ".hidden", "-rf", "é" * 80, "\ud800"]
@@ -44,7 +44,7 @@ def test_a_task_refuses_them(tmp_path, monkeypatch):
     with pytest.raises(ConfigError, match=r"a task's name='\.\./\.\./esc' must be a plain folder name"):
         load_task("mine")
     with pytest.raises(ConfigError):
-        TaskConfig(name="..", kind="retrieval", data="d").check()
+        RetrievalConfig(name="..", data="d").check()
 
 
 def test_a_recipe_that_names_evals_folder_refuses_them():

@@ -1,28 +1,61 @@
 """Evaluation tasks as files: configs/task/<name>.yaml."""
 
-from omegaconf import OmegaConf
+import dataclasses
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from medvlp.config.composition.messages import first_line
 from medvlp.config.composition.search import search_folders
 from medvlp.config.composition.typed import to_object
 from medvlp.config.composition.yaml_files import read_mapping
-from medvlp.config.rules import ConfigError, suggestion
-from medvlp.config.tasks import TaskConfig
+from medvlp.config.rules import ConfigError, one_of, suggestion
+from medvlp.config.tasks import TASKS, TaskConfig
 
 
 def load_task(name: str) -> TaskConfig:
-    """A task by name, from configs/task/ of the working folder or the shipped ones.
+    """A task by name, from configs/task/ of the working folder or the shipped ones, as its kind's dataclass.
 
     Raises:
-        ConfigError: unknown name (with the nearest), or a file that does not fit the schema or its rules (with the key).
+        ConfigError: unknown name (with the nearest), or a file that does not fit its kind's options or their rules (with the
+            key).
     """
     paths = {path.stem: path for root in reversed(search_folders()) for path in (root / "configs/task").glob("*.yaml")}
     if name not in paths:
         raise ConfigError(f"unknown task {name!r}{suggestion(name, list(paths))} Available: {', '.join(sorted(paths))}")
+    path = paths[name]
+    node = read_mapping(path)
+    schema = _schema_of(path, node)
     try:
-        task: TaskConfig = to_object(OmegaConf.merge(OmegaConf.structured(TaskConfig), read_mapping(paths[name])))
+        task: TaskConfig = to_object(OmegaConf.merge(OmegaConf.structured(schema), node))
     except OmegaConfBaseException as error:
-        raise ConfigError(f"{paths[name]}: {first_line(error)}") from None
+        raise ConfigError(f"{path}: {first_line(error)}") from None
     task.check()
     return task
+
+
+def _schema_of(path: Path, node: DictConfig) -> type[TaskConfig]:
+    """The dataclass of a file's kind. Raises ConfigError for a kind that does not exist, and for a key that it does not have."""
+    if "kind" not in node:
+        raise ConfigError(f"{path}: kind is not set; give one of {', '.join(TASKS)}")
+    kind = str(node.get("kind"))
+    one_of(f"task {node.get('name', path.stem)}: kind", kind, list(TASKS))
+    schema, _ = TASKS[kind]
+    keys = _keys(schema)
+    for key in map(str, node):
+        kinds_with_it = [other for other, (options, _) in TASKS.items() if key in _keys(options)]
+        if key not in keys and kinds_with_it:
+            raise ConfigError(
+                f"{path}: {key} is an option of kind: {' or '.join(kinds_with_it)}, and this task is of kind: {kind}, "
+                f"whose keys are {', '.join(keys)}"
+            )
+        if key not in keys:
+            raise ConfigError(
+                f"{path}: unknown key {key!r}{suggestion(key, keys)} Keys of kind: {kind}: {', '.join(keys)}"
+            )
+    return schema
+
+
+def _keys(schema: type[TaskConfig]) -> list[str]:
+    return [option.name for option in dataclasses.fields(schema)]

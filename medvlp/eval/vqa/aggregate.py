@@ -17,8 +17,8 @@ from medvlp.eval.task import Bootstrap, MetricValue
 from medvlp.eval.trained import IN_TRAIN, NOT_IN_TRAIN, is_divided
 from medvlp.eval.vqa import multiple_choice
 from medvlp.eval.vqa.llava_med import llava_med_scores
-from medvlp.eval.vqa.metrics import CLOSED, OPEN, best_constant, strict_scores
-from medvlp.eval.vqa.questions import MULTIPLE_CHOICE, Question
+from medvlp.eval.vqa.metrics import CLOSED, MULTIPLE_CHOICE, OPEN, best_constant, strict_scores
+from medvlp.eval.vqa.questions import Question
 from medvlp.eval.vqa.responses import Response
 
 Scores = dict[str, float | None]

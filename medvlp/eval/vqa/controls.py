@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-BEST_CONSTANT, BLANK_IMAGE, SHUFFLED_IMAGES = "best_constant", "blank_image", "shuffled_images"
-CONTROLS = (BEST_CONSTANT, BLANK_IMAGE, SHUFFLED_IMAGES)
+from medvlp.config.tasks import CONTROLS
+
+BEST_CONSTANT, BLANK_IMAGE, SHUFFLED_IMAGES = CONTROLS
 
 ImageIndex = tuple[int, int]
 """An image: (index of its sample, its position there)."""

@@ -13,8 +13,9 @@ from functools import cache, lru_cache
 from typing import Any
 
 from medvlp.eval.errors import TaskError
+from medvlp.shards.vocabulary import ANSWER_TYPES
 
-CLOSED, OPEN = "closed", "open"
+CLOSED, OPEN, MULTIPLE_CHOICE = ANSWER_TYPES
 
 _ARTICLES = ("a", "an", "the")
 _DASH = re.compile("[\u2010-\u2015\u2212]")

@@ -7,12 +7,11 @@ from dataclasses import dataclass, replace
 
 from medvlp.data.chat.encoder import IMAGE
 from medvlp.data.chat.templates import split_thought
-from medvlp.eval.vqa.metrics import CLOSED, OPEN, normalize, yes_no
+from medvlp.eval.vqa.metrics import CLOSED, MULTIPLE_CHOICE, OPEN, normalize, yes_no
 from medvlp.eval.vqa.model import VqaModel
 from medvlp.shards import BadSample, Conversation, Sample, ShardDataset, Turn
+from medvlp.shards.vocabulary import ANSWER_TYPES
 
-MULTIPLE_CHOICE = "multiple_choice"
-ANSWER_TYPES = (CLOSED, OPEN, MULTIPLE_CHOICE)
 NO_MARK = "answer type not stated"
 LANGUAGE = "language "
 REASONS = {

@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from medvlp.config import TaskConfig
+from medvlp.config import VqaConfig
+from medvlp.config.tasks import CONTROLS
 from medvlp.eval.embeddings import ImageEmbeddings, Item, on_all_ranks
 from medvlp.eval.errors import TaskError
 from medvlp.eval.exclusions import exclusion_lines, mistaken, slip
@@ -18,7 +19,6 @@ from medvlp.eval.vqa.aggregate import MAIN, SCORERS, Scores, columns, constant_s
 from medvlp.eval.vqa.controls import (
     BEST_CONSTANT,
     BLANK_IMAGE,
-    CONTROLS,
     SHUFFLED_IMAGES,
     NoDerangement,
     derangement,
@@ -76,7 +76,7 @@ class Vqa:
     trained: Trained | None = None
 
     @classmethod
-    def from_config(cls, config: TaskConfig, dataset: ShardDataset, settings: TaskSettings) -> "Vqa":
+    def from_config(cls, config: VqaConfig, dataset: ShardDataset, settings: TaskSettings) -> "Vqa":
         """The task of a configuration; in training without controls, and with its `valid_limit`."""
         question_filter = QuestionFilter(
             config.instruction, tuple(config.languages), tuple(config.answer_types), config.max_new_tokens
