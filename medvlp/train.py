@@ -271,7 +271,7 @@ def chosen(config: TrainConfig) -> str:
     return f"model.kind={config.model.kind} ({', '.join(str(name) for name in names if name)})"
 
 
-NAMED = (("vision", "timm"), ("text", "huggingface"), ("tower", "source"), ("language", "source"))
+NAMED = (("vision", "timm"), ("text", "huggingface"), ("vision", "source"), ("language", "source"))
 
 
 def write_left_out(path: Path, rows: list[dict[str, str]]) -> None:

@@ -140,7 +140,7 @@ def assistant_words(folder: Path, family: str = "llama", samples: int = 24) -> l
     return [
         "model=llava",
         "objective=instruct",
-        f"model.tower.source={folder}/tower",
+        f"model.vision.source={folder}/tower",
         f"model.language.source={folder}/{family}",
         f"data.sources.made.path={folder}/made/train",
         "objective.max_length=256",

@@ -59,7 +59,7 @@ def exported(folder):
 def stage(folder) -> list[str]:
     return [
         *assistant_words(folder),
-        f"model.tower.source={folder}/clip/runs/clip/checkpoints/last.ckpt",
+        f"model.vision.source={folder}/clip/runs/clip/checkpoints/last.ckpt",
         "optim.lr=1e-2",
         "optim.parts.vision.freeze=true",
     ]
@@ -69,7 +69,7 @@ def align(folder) -> list[str]:
     return [
         *[word for word in stage(folder) if not word.startswith("data.sources.")],
         f"data.sources.captions.path={folder}/captions/train",
-        "data.sources.captions.questions=[What does the image show?,Describe the image.]",
+        "data.sources.captions.caption_prompts=[What does the image show?,Describe the image.]",
         "optim.parts.language.freeze=true",
     ]
 

@@ -162,7 +162,7 @@ def test_files_of_your_own_as_the_document_shows_them(tmp_path, monkeypatch):
         "tf_efficientnet_lite0",
     )
     mine = config.data.sources["mine"]
-    assert (sorted(config.data.sources), mine.path, mine.weight, mine.texts) == (
+    assert (sorted(config.data.sources), mine.path, mine.weight, mine.text_fields) == (
         ["mine", "rocov2"],
         "data/mine/train",
         2,

@@ -154,8 +154,8 @@ def test_a_clips_description_is_data(kind, mark, data, tmp_path, capsys):
     for verb in (
         lambda: export([f"checkpoint={path}", f"output={tmp_path / 'out'}"]),
         lambda: evaluate([f"checkpoints=[{path}]", "tasks=[made_retrieval]", f"output={tmp_path / 'eval'}"]),
-        lambda: check([*CHAT, f"data.sources.made.path={data}/made/train", f"model.tower.source={path}"]),
-        lambda: run_here([*CHAT, *clip_words(data)[2:], f"model.tower.source={path}"]),
+        lambda: check([*CHAT, f"data.sources.made.path={data}/made/train", f"model.vision.source={path}"]),
+        lambda: run_here([*CHAT, *clip_words(data)[2:], f"model.vision.source={path}"]),
     ):
         assert verb() == 1
         error = capsys.readouterr().err

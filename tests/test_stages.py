@@ -22,7 +22,7 @@ objective: {{feature_cache: {folder}/features}}
 optim: {{parts: {{vision: {{freeze: true}}}}}}
 trainer: {{max_steps: 4}}
 stages:
-  align: [objective=words, data.global_batch_size=8, objective.min_samples=2, optim.parts.language.freeze=true]
+  align: [objective=bag_of_words, data.global_batch_size=8, objective.min_samples=2, optim.parts.language.freeze=true]
   answer: [trainer.max_steps=3]
 """
 
@@ -56,7 +56,7 @@ def test_stages_are_runs_named_after_them(folder, words, monkeypatch):
     align, answer = stages_of(compose("train", words), words)
     assert [run.run_name for run in (align, answer)] == ["two__align", "two"]
     assert [run.init_from for run in (align, answer)] == ["", f"{folder}/runs/two__align/checkpoints/last.ckpt"]
-    assert [run.objective.kind for run in (align, answer)] == ["words", "instruct"]
+    assert [run.objective.kind for run in (align, answer)] == ["bag_of_words", "instruct"]
     assert [run.trainer.max_steps for run in (align, answer)] == [4, 3]
     assert [run.stages for run in (align, answer)] == [{}, {}]
 

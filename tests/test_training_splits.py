@@ -41,7 +41,7 @@ def content(sources, manifests=None, words=CLIP):
 def test_earlier_stages_count_too(checkpoints, tmp_path):
     checkpoints["b.ckpt"] = content({"s": tmp_path / "second/train"}, words=[*CLIP, "init_from=a.ckpt"])
     checkpoints["a.ckpt"] = content(
-        {"s": tmp_path / "first/train"}, words=[*CHAT, "model.tower.source=clip.ckpt", "init_from=odd.ckpt"]
+        {"s": tmp_path / "first/train"}, words=[*CHAT, "model.vision.source=clip.ckpt", "init_from=odd.ckpt"]
     )
     checkpoints["odd.ckpt"] = {"medvlp": {"config": {"model": {"kind": "clip"}, "data": "x"}}}
     splits, unknown = training_splits("b.ckpt")

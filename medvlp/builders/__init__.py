@@ -36,7 +36,7 @@ __all__ = [
 OBJECTIVES: dict[str, Callable[[TrainConfig], Experiment]] = {
     "contrastive": contrastive,
     "instruct": instruct,
-    "words": words,
+    "bag_of_words": words,
 }
 
 

@@ -35,7 +35,7 @@ def encoder_of(config: LlavaConfig) -> ChatEncoder:
     Raises:
         ConfigError, WeightsError, CheckpointError: as in building the assistant.
     """
-    tower = config.tower
+    tower = config.vision
     if tower.source.endswith(".ckpt"):
         tokens = tower_from_clip(load_clip(tower.source).clip, tower.feature_layer).tokens
     else:
@@ -59,7 +59,7 @@ def look_at_sources(config: TrainConfig, watch: Watch) -> Iterator[Finding]:
     content = {"contrastive": "pairs", "instruct": "conversations"}.get(kind, "") if config.model.kind else ""
     for name, source in config.data.sources.items():
         dataset = open_shards(source.path)
-        rules = Rules(content, source.texts, bool(source.questions), config.data.max_pixels)
+        rules = Rules(content, source.text_fields, bool(source.caption_prompts), config.data.max_pixels)
         together = Together(content, {})
         for row, seen in enumerate(watch(name, len(dataset), look_at_shards(dataset, rules, config.data.workers))):
             shard, _ = dataset.locate(row)

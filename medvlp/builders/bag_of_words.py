@@ -8,7 +8,7 @@ from medvlp.builders.data import open_shards
 from medvlp.builders.feature_cache import Album
 from medvlp.builders.llava import build_assistant, chat_encoder
 from medvlp.builders.objectives import Experiment, build_optimisation
-from medvlp.config import ConfigError, LlavaConfig, TrainConfig, WordsConfig
+from medvlp.config import BagOfWordsConfig, ConfigError, LlavaConfig, TrainConfig
 from medvlp.data.bag_of_words import CollateWords, PrepareWords, WordsOf
 from medvlp.data.dataset import Dataset
 from medvlp.shards import BadSample, ShardDataset
@@ -17,13 +17,13 @@ from medvlp.training.bag_of_words import Words
 
 def words(config: TrainConfig) -> Experiment:
     """An assistant whose image tokens become like the words of its images' texts."""
-    assert isinstance(config.objective, WordsConfig)
+    assert isinstance(config.objective, BagOfWordsConfig)
     assert isinstance(config.model, LlavaConfig)
     objective = config.objective
     assistant = build_assistant(config.model)
     encoder = chat_encoder(assistant, config.model.language)
     album = Album(assistant, objective.feature_cache, config.data.max_pixels)
-    words_of = WordsOf(assistant.tokenizer, [source.texts for source in config.data.sources.values()])
+    words_of = WordsOf(assistant.tokenizer, [source.text_fields for source in config.data.sources.values()])
     shares = word_shares(config, words_of)
     known = {word: share for word, share in shares.items() if share <= objective.max_share}
     if not known:
@@ -52,7 +52,7 @@ def words(config: TrainConfig) -> Experiment:
 
 def word_shares(config: TrainConfig, words_of: WordsOf) -> dict[int, float]:
     """Word → share of the samples that have it, for words of at least `min_samples` samples, in the order of ids."""
-    assert isinstance(config.objective, WordsConfig)
+    assert isinstance(config.objective, BagOfWordsConfig)
     counts: Counter[int] = Counter()
     total = 0
     for number, source in enumerate(config.data.sources.values()):

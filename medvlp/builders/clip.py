@@ -73,7 +73,7 @@ def contrastive(config: TrainConfig) -> Experiment:
     )
     data = config.data
     prepare = PreparePairs(
-        [source.texts for source in data.sources.values()],
+        [source.text_fields for source in data.sources.values()],
         Tokenize(clip.tokenizer, pad_id, length),
         clip.size,
         data.augment.scale,

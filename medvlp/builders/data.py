@@ -44,8 +44,11 @@ def build_data(config: TrainConfig, experiment: Experiment) -> TrainingData:
 
 def as_conversations(dataset: ShardDataset, source: SourceConfig) -> Conversations:
     """A source's samples with the conversations that its configuration makes of their texts, in its wording."""
-    shown: Conversations = Asked(dataset, source.texts, source.questions) if source.questions else dataset
-    return Worded(shown, source.question, source.answer) if source.question or source.answer else shown
+    shown: Conversations = (
+        Asked(dataset, source.text_fields, source.caption_prompts) if source.caption_prompts else dataset
+    )
+    templates = source.question_template, source.answer_template
+    return Worded(shown, *templates) if any(templates) else shown
 
 
 def open_shards(path: str) -> ShardDataset:

@@ -26,7 +26,7 @@ def build_assistant(config: LlavaConfig) -> Assistant:
     Raises:
         WeightsError, CheckpointError: a part that is missing or does not fit.
     """
-    tower = config.tower
+    tower = config.vision
     if tower.source.endswith(".ckpt"):
         eye = tower_from_clip(load_clip(tower.source).clip, tower.feature_layer)
     else:

@@ -27,7 +27,7 @@ def pairs_plan(config: TrainConfig, order: Order, sources: Sequence[Dataset]) ->
         check_positives(objective.positives, sources)
     if objective.same_text != "apart":
         return SamplePlan(order)
-    texts = [source.texts for source in config.data.sources.values()]
+    texts = [source.text_fields for source in config.data.sources.values()]
     plan = ApartPlan(order, components(sources, texts), batch)
     repeats = plan.repeats() if len(order) >= batch else 0
     if repeats and os.environ.get("RANK", "0") == "0":

@@ -22,7 +22,7 @@ def run_differences(before: TrainConfig, now: TrainConfig) -> list[str]:
     for group, names in WATCHED.items():
         one, other = (getattr(config, group) if group else config for config in (before, now))
         differing += [f"{group}.{n}" if group else n for n in names if getattr(one, n) != getattr(other, n)]
-    blends = [{name: (s.weight, s.texts) for name, s in config.data.sources.items()} for config in (before, now)]
+    blends = [{name: (s.weight, s.text_fields) for name, s in config.data.sources.items()} for config in (before, now)]
     return differing + (["data.sources"] if blends[0] != blends[1] else [])
 
 

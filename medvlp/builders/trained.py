@@ -61,5 +61,5 @@ def _manifests(content: dict[str, Any]) -> dict[str, str]:
 
 def earlier(config: TrainConfig) -> list[str]:
     """Checkpoints that a run began with: all of it, or a vision tower."""
-    named = [config.init_from, config.model.tower.source if isinstance(config.model, LlavaConfig) else ""]
+    named = [config.init_from, config.model.vision.source if isinstance(config.model, LlavaConfig) else ""]
     return [name for name in named if name.endswith(".ckpt")]

@@ -12,7 +12,7 @@ from medvlp.config.composition.typed import as_dict, from_dict
 from medvlp.config.composition.yaml_files import read_text
 from medvlp.config.kinds import register
 from medvlp.config.llava import LanguageConfig, LlavaConfig, TowerConfig
-from medvlp.config.objectives import ContrastiveConfig, InstructConfig, WordsConfig
+from medvlp.config.objectives import BagOfWordsConfig, ContrastiveConfig, InstructConfig
 from medvlp.config.prep import PrepConfig
 from medvlp.config.rules import ConfigError, check_name, suggestion
 from medvlp.config.tasks import TASKS, RetrievalConfig, TaskConfig, VqaConfig, ZeroShotConfig
@@ -33,6 +33,7 @@ __all__ = [
     "TASKS",
     "AskConfig",
     "AugmentConfig",
+    "BagOfWordsConfig",
     "CheckConfig",
     "ClipConfig",
     "ConfigError",
@@ -58,7 +59,6 @@ __all__ = [
     "TrainerConfig",
     "VisionConfig",
     "VqaConfig",
-    "WordsConfig",
     "ZeroShotConfig",
     "as_dict",
     "check_name",

@@ -7,8 +7,9 @@ from hydra.core.config_store import ConfigStore
 
 from medvlp.config.base import ModelConfig, ObjectiveConfig
 from medvlp.config.clip import ClipConfig
+from medvlp.config.composition.renamed import RENAMED_OPTIONS
 from medvlp.config.llava import LlavaConfig
-from medvlp.config.objectives import ContrastiveConfig, InstructConfig, WordsConfig
+from medvlp.config.objectives import BagOfWordsConfig, ContrastiveConfig, InstructConfig
 from medvlp.config.prep import PrepConfig
 from medvlp.config.train import PartConfig, SourceConfig, TrainConfig
 from medvlp.config.verbs import AskConfig, CheckConfig, EvalConfig, ExportConfig
@@ -17,7 +18,7 @@ MODELS: dict[str, type[ModelConfig]] = {"clip": ClipConfig, "llava": LlavaConfig
 OBJECTIVES: dict[str, type[ObjectiveConfig]] = {
     "contrastive": ContrastiveConfig,
     "instruct": InstructConfig,
-    "words": WordsConfig,
+    "bag_of_words": BagOfWordsConfig,
 }
 KINDS: dict[str, dict[str, Any]] = {"model": MODELS, "objective": OBJECTIVES}
 """Group → kind → its dataclass."""
@@ -60,5 +61,7 @@ def register(group: str, kind: str, schema: type) -> None:
 for group, schemas in KINDS.items():
     for kind, schema in schemas.items():
         ConfigStore.instance().store(group=group, name=f"{kind}_schema", node=schema)
+    for old, kind in RENAMED_OPTIONS.get(group, {}).items():
+        ConfigStore.instance().store(group=group, name=f"{old}_schema", node=schemas[kind])
 for verb, verb_schema in VERBS.items():
     ConfigStore.instance().store(name=f"{verb}_schema", node=verb_schema.config)

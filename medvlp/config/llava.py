@@ -81,7 +81,7 @@ class LlavaConfig(ModelConfig):
 
     kind: str = "llava"
     """Which model this is; the option chosen for `model` sets it."""
-    tower: TowerConfig = field(default_factory=TowerConfig)
+    vision: TowerConfig = field(default_factory=TowerConfig)
     language: LanguageConfig = field(default_factory=LanguageConfig)
     lora: LoraConfig = field(default_factory=LoraConfig)
     reduce: ReduceConfig = field(default_factory=ReduceConfig)
@@ -101,9 +101,9 @@ class LlavaConfig(ModelConfig):
             )
         at_least("model.lora.rank", self.lora.rank, 0)
         at_least("model.reduce.factor", self.reduce.factor, 1)
-        is_timm = self.tower.source.startswith("timm:")
-        if not is_timm and (self.tower.weights or self.tower.size):
+        is_timm = self.vision.source.startswith("timm:")
+        if not is_timm and (self.vision.weights or self.vision.size):
             raise ConfigError(
-                f"model.tower.weights and .size belong to timm:<architecture>; model.tower.source={self.tower.source!r} "
+                f"model.vision.weights and .size belong to timm:<architecture>; model.vision.source={self.vision.source!r} "
                 f"brings its own"
             )

@@ -96,15 +96,15 @@ class InstructConfig(ObjectiveConfig):
 
 
 @dataclass(kw_only=True)
-class WordsConfig(ObjectiveConfig):
+class BagOfWordsConfig(ObjectiveConfig):
     """An assistant's first stage without its language model: image tokens become like the words of the image's texts."""
 
-    kind: str = "words"
+    kind: str = "bag_of_words"
     """Which objective this is; the option chosen for `objective` sets it."""
     min_samples: int = 8
-    """Words of fewer samples are left out."""
+    """Words of fewer samples are ignored."""
     max_share: float = 0.5
-    """Words of a larger share of the samples are left out."""
+    """Words of a larger share of the samples are ignored."""
     feature_cache: str = ""
     """Folder for the frozen tower's features, computed once; empty runs the tower at every step."""
 

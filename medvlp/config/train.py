@@ -21,24 +21,24 @@ class SourceConfig:
     """Folder of one split, as `medvlp prep` writes it: the one that holds manifest.json."""
     weight: float = 1.0
     """Passes over this source in one epoch: 2 shows every sample twice, 0.5 another half each epoch."""
-    texts: list[str] = field(default_factory=lambda: ["caption*"])
+    text_fields: list[str] = field(default_factory=lambda: ["caption*"])
     """Text fields to train on; `caption*` is all captions of a sample (`caption`, `caption_1`, …), `caption` the first alone.
-    Of several that a sample has one is drawn each time, by seed, epoch and position; instruct asks for each."""
-    questions: list[str] = field(default_factory=list)
-    """instruct: for samples without conversations, what their texts answer; one question is chosen by the sample's key."""
-    question: str = ""
-    """instruct: other words for each last question, e.g. `{question} Look at the region {box}.`; `{name}` is a field of the
+    Of several that a sample has, one is sampled by seed, epoch and position; instruct asks for each."""
+    caption_prompts: list[str] = field(default_factory=list)
+    """instruct: for samples without conversations, questions that their texts answer; the sample's key chooses one."""
+    question_template: str = ""
+    """instruct: what each last question becomes, e.g. `{question} Look at the region {box}.`; `{name}` is a field of the
     conversation's metadata."""
-    answer: str = ""
-    """instruct: other words for each last answer, e.g. `{rationale} The answer: {answer}`."""
+    answer_template: str = ""
+    """instruct: what each last answer becomes, e.g. `{rationale} The answer: {answer}`."""
 
     def check(self, name: str) -> None:
         """Rules of one source, known by its name in the blend. Raises ConfigError."""
         check_name("data.sources", name)
         if not self.weight > 0:
             raise ConfigError(f"data.sources.{name}.weight={self.weight} must be above 0; drop the source instead")
-        if not self.texts:
-            raise ConfigError(f"data.sources.{name}.texts is empty; name a text field, e.g. [caption]")
+        if not self.text_fields:
+            raise ConfigError(f"data.sources.{name}.text_fields is empty; name a text field, e.g. [caption]")
 
 
 @dataclass(kw_only=True)

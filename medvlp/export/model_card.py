@@ -56,7 +56,7 @@ def assistant_card(
     """
     model = lineage.runs[0].model
     assert isinstance(model, LlavaConfig)
-    base = [name for name in (model.language.source, model.tower.source) if is_hub_name(name)]
+    base = [name for name in (model.language.source, model.vision.source) if is_hub_name(name)]
     header = [
         "library_name: transformers",
         "pipeline_tag: image-text-to-text",
@@ -67,7 +67,7 @@ def assistant_card(
     ]
     parts = {
         "Language model": origin(model.language.source),
-        "Vision tower": origin(model.tower.source),
+        "Vision tower": origin(model.vision.source),
         "Tokens an image": str(assistant.image_tokens),
         "Tokenizer sha256": assistant.names["language"]["sha256"],
         "Weights sha256": f"{weights_sha256} (of the checkpoint: names, types, shapes, bytes)",

@@ -112,7 +112,7 @@ def lineage(config: TrainConfig) -> "Lineage":
 
     found, seen = Lineage([config], []), set()
     for run in found.runs:  # grows on the way
-        tower = run.model.tower.source if isinstance(run.model, LlavaConfig) else ""
+        tower = run.model.vision.source if isinstance(run.model, LlavaConfig) else ""
         for path in (run.init_from, tower if tower.endswith(".ckpt") else ""):
             if path and path not in seen:
                 seen.add(path)

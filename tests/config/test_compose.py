@@ -168,3 +168,19 @@ def test_prepared_data_is_looked_for_under_medvlp_data(monkeypatch):
 def test_an_unknown_task_names_the_nearest():
     with pytest.raises(ConfigError, match=r"did you mean 'rocov2_retrieval'\?"):
         load_task("roco_retrieval")
+
+
+def test_a_source_that_is_prepared_needs_no_file(tmp_path, monkeypatch):
+    monkeypatch.setenv("MEDVLP_DATA", str(tmp_path))
+    with pytest.raises(ConfigError, match=rf"data=mine: no such option.* there is no {tmp_path}/mine/train"):
+        compose("train", [ROCO, "data=mine"])
+    (tmp_path / "mine/train").mkdir(parents=True)
+    (tmp_path / "rocov2/train").mkdir(parents=True)
+    config = compose("train", [ROCO, "data=[mine,rocov2_captions]", "data.sources.mine.weight=2"])
+    assert {name: source.path for name, source in config.data.sources.items()} == {
+        "mine": f"{tmp_path}/mine/train",
+        "rocov2": f"{tmp_path}/rocov2/train",
+    }
+    assert config.data.sources["rocov2"].caption_prompts  # of the file, which comes before the folder
+    with pytest.raises(ConfigError, match="no such option"):
+        compose("train", [ROCO, "data=../mine"])

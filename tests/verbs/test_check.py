@@ -338,14 +338,16 @@ def test_captions_as_answers(tmp_path, parts):
     words = words_of(parts, tmp_path)
     code, found = findings(tmp_path, *words)
     assert (code, [row["problem"] for row in found]) == (1, ["no_conversation"] * 6 + ["nothing_left"])
-    assert findings(tmp_path, *words, "data.sources.made.questions=[What is shown?]") == (0, [])
+    assert findings(tmp_path, *words, "data.sources.made.caption_prompts=[What is shown?]") == (0, [])
 
 
 def test_other_words_need_their_fields(tmp_path, parts):
     samples = vqa_samples(4)
     del samples[2].conversations[0].metadata["question_type"]
     folder = write_split(tmp_path / "made/train", samples)
-    code, found = findings(tmp_path, *words_of(parts, tmp_path), "data.sources.made.answer='{question_type}: {answer}'")
+    code, found = findings(
+        tmp_path, *words_of(parts, tmp_path), "data.sources.made.answer_template='{question_type}: {answer}'"
+    )
     (row,) = found
     assert (code, row["problem"], row["key"]) == (1, "missing_field", "made__i0002__0__0")
     assert row["file"] == str(folder / "000000.tar")
@@ -359,7 +361,7 @@ def test_each_stage_of_a_recipe_is_looked_at(tmp_path, parts, monkeypatch, capsy
     write_split(tmp_path / "made/train", questions)
     (tmp_path / "recipes").mkdir()
     (tmp_path / "configs/data").mkdir(parents=True)
-    source = {"path": f"{tmp_path}/captions/train", "questions": ["What is shown?"]}
+    source = {"path": f"{tmp_path}/captions/train", "caption_prompts": ["What is shown?"]}
     (tmp_path / "configs/data/captions.yaml").write_text(json.dumps({"sources": {"captions": source}}))
     made = {"path": f"{tmp_path}/made/train"}
     (tmp_path / "configs/data/made.yaml").write_text(json.dumps({"sources": {"made": made}}))
@@ -390,7 +392,7 @@ def test_the_encoder_without_weights_is_the_assistants(tmp_path, parts, family, 
 
     words = [*assistant_words(parts, family), *([change] if "=" in change else [])]
     if change == "clip":
-        words.append(f"model.tower.source={tiny_clip_checkpoint(tmp_path)}")
+        words.append(f"model.vision.source={tiny_clip_checkpoint(tmp_path)}")
     model = compose("train", words).model
     expected = chat_encoder(build_assistant(model), model.language)
     found = encoder_of(model)

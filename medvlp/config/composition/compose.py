@@ -11,6 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 from medvlp.config.composition.keys import parse_override, set_in_mapping
 from medvlp.config.composition.messages import missing_option, readable
 from medvlp.config.composition.overrides import value_of
+from medvlp.config.composition.renamed import renamed_argument
 from medvlp.config.composition.search import hydra_search, read_recipe, recipe_path
 from medvlp.config.composition.typed import to_object
 from medvlp.config.kinds import OPEN_MAPPINGS, VERBS
@@ -38,6 +39,7 @@ def compose_node(verb: str, overrides: Sequence[str]) -> tuple[DictConfig, DictC
     Raises:
         ConfigError: an argument, a recipe or an option is wrong.
     """
+    overrides = [renamed_argument(argument) for argument in overrides]
     for argument in overrides:
         _check_form(verb, argument)
     recipe = value_of(overrides, "recipes")

@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 from medvlp.config.composition.compose import compose, compose_node
 from medvlp.config.composition.keys import parse_override
 from medvlp.config.composition.overrides import value_of
+from medvlp.config.composition.renamed import renamed_argument
 from medvlp.config.rules import ConfigError
 
 
@@ -27,7 +28,7 @@ def expand_grid(verb: str, overrides: Sequence[str], multirun: bool) -> list[lis
         params = OmegaConf.to_container(hydra.sweeper).get("params") or {}  # type: ignore[union-attr]
     axes: dict[str, list[str]] = {}
     single = []
-    for argument in [*(f"{key}={value}" for key, value in params.items()), *overrides]:
+    for argument in map(renamed_argument, [*(f"{key}={value}" for key, value in params.items()), *overrides]):
         override = parse_override(verb, argument, is_grid=True)
         if not override.is_sweep_override():
             single.append(argument)

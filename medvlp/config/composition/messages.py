@@ -7,6 +7,7 @@ from hydra.errors import MissingConfigException
 
 from medvlp.config.composition.keys import keys_of, unknown_key
 from medvlp.config.composition.overrides import value_of
+from medvlp.config.composition.prepared import prepared_folder
 from medvlp.config.composition.search import list_options
 from medvlp.config.rules import suggestion
 
@@ -18,7 +19,10 @@ def missing_option(error: MissingConfigException) -> str:
     if group.startswith("recipes/"):
         return f"a recipe says `override /{group.removeprefix('recipes/')}: {option}` in its defaults, with the slash"
     options = sorted(list_options("recipes" if group == "recipes" else f"configs/{group}"))
-    return f"{group}={option}: no such option{suggestion(option, options)} Available: {', '.join(options)}"
+    message = f"{group}={option}: no such option{suggestion(option, options)} Available: {', '.join(options)}"
+    if group == "data":
+        message += f"; or any source that is prepared, but there is no {prepared_folder(option)}"
+    return message
 
 
 def readable(verb: str, error: Exception, overrides: Sequence[str]) -> str:

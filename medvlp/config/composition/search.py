@@ -10,6 +10,7 @@ from hydra._internal.utils import create_config_search_path
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 
+from medvlp.config.composition.prepared import PreparedData
 from medvlp.config.composition.yaml_files import CheckedSource, check_recipe, first_comment
 from medvlp.config.rules import ConfigError, check_name, suggestion
 
@@ -56,7 +57,7 @@ def recipe_path(name: str) -> Path:
 
 @contextmanager
 def hydra_search() -> Iterator[None]:
-    """Hydra looking through every search folder, the working folder first.
+    """Hydra looking through every search folder, the working folder first, and then through what is prepared.
 
     `hydra.searchpath` would not do: it comes after the main folder, so a shipped option would hide one's own.
     """
@@ -66,6 +67,7 @@ def hydra_search() -> Iterator[None]:
     schema = search.get_path().pop()  # Hydra insists on its being the last
     for path in later:
         search.append("medvlp", f"{CheckedSource.scheme()}://{path}")
+    search.append("medvlp", f"{PreparedData.scheme()}://")
     search.get_path().append(schema)
     with initialize_config_dir(str(SHIPPED / "configs"), version_base="1.3"):
         GlobalHydra.instance().clear()

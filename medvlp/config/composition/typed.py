@@ -7,6 +7,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from medvlp.config.composition.messages import first_line
+from medvlp.config.composition.renamed import renamed_values
 from medvlp.config.composition.search import list_options
 from medvlp.config.kinds import KINDS
 from medvlp.config.rules import ConfigError
@@ -38,6 +39,7 @@ def from_dict(values: dict[str, Any]) -> TrainConfig:
         ConfigError: an unknown key, kind or value.
     """
     try:
+        values = renamed_values(values)
         node = OmegaConf.structured(TrainConfig)
         for group, kinds in KINDS.items():
             kind = values[group]["kind"]

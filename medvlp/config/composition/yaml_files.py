@@ -11,6 +11,7 @@ from hydra._internal.sources_registry import SourcesRegistry
 from hydra.plugins.config_source import ConfigResult
 from omegaconf import DictConfig, OmegaConf
 
+from medvlp.config.composition.renamed import RENAMED_OPTIONS, renamed_option, renamed_values
 from medvlp.config.rules import ConfigError
 
 MAX_BYTES = 2**20
@@ -80,18 +81,37 @@ def check_recipe(path: Path) -> DictConfig:
 
 
 class CheckedSource(FileConfigSource):
-    """Hydra's folder of YAML files, each read by `read_mapping`."""
+    """Hydra's folder of YAML files, each read by `read_mapping`, with options and keys under their present names."""
 
     @staticmethod
     def scheme() -> str:
         return "checked"
 
     def load_config(self, config_path: str) -> ConfigResult:
-        path = Path(os.path.join(self.path, self._normalize_file_name(config_path)))
+        config_path = self._present(config_path)
+        path = self._file(config_path)
         if path.is_file():
             read_mapping(path)
         result: ConfigResult = super().load_config(config_path)
+        package = [] if result.header["package"] == "_global_" else config_path.split("/")[:-1]
+        values = OmegaConf.to_container(result.config, resolve=False)
+        renamed = renamed_values(values, package)
+        if renamed != values:
+            result.config = OmegaConf.create(renamed)
         return result
+
+    def is_config(self, config_path: str) -> bool:
+        return bool(super().is_config(self._present(config_path)))
+
+    def _present(self, config_path: str) -> str:
+        """The path of an option under its present name, where the old one is no file here."""
+        group, _, option = config_path.removesuffix(".yaml").rpartition("/")
+        if option not in RENAMED_OPTIONS.get(group, {}) or self._file(config_path).is_file():
+            return config_path
+        return f"{group}/{renamed_option(group, option)}"
+
+    def _file(self, config_path: str) -> Path:
+        return Path(os.path.join(self.path, self._normalize_file_name(config_path)))
 
 
 def environment(name: str, default: str | None = None) -> str | None:

@@ -89,7 +89,7 @@ def load_tower(
     if reference.startswith(TIMM):
         return _from_timm(reference, size, mean, std, feature_layer, weights, weights_file)
     if weights_file:
-        raise WeightsError(f"{reference}: model.tower.weights={weights_file!r} is for timm:<architecture> towers only")
+        raise WeightsError(f"{reference}: model.vision.weights={weights_file!r} is for timm:<architecture> towers only")
     return _from_huggingface(reference, size, mean, std, feature_layer, weights)
 
 
@@ -208,7 +208,7 @@ def _llava_tower(
     layers = config.num_hidden_layers
     if not -layers - 1 <= feature_layer <= layers or feature_layer == 0:  # stock Llava takes a 0 for no hidden states
         raise WeightsError(
-            f"model.tower.feature_layer={feature_layer}: {name} has hidden states {-layers - 1} to -1 and 1 to {layers}"
+            f"model.vision.feature_layer={feature_layer}: {name} has hidden states {-layers - 1} to -1 and 1 to {layers}"
         )
     has_class_token = config.model_type in ("clip_vision_model", "vit")
     return Tower(

@@ -17,7 +17,7 @@ NEW = 24
 def assistant(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("generate")
     tower, language = tiny_tower(folder / "tower"), tiny_language(folder / "language", request.param)
-    config = LlavaConfig(tower=TowerConfig(source=str(tower)), language=LanguageConfig(source=str(language)))
+    config = LlavaConfig(vision=TowerConfig(source=str(tower)), language=LanguageConfig(source=str(language)))
     torch.manual_seed(3)
     made = build_assistant(config)
     made.model.eval()

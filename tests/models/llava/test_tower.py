@@ -167,7 +167,7 @@ def test_what_is_no_tower_is_refused_with_what_to_do(folders, tmp_path):
     for layer in (0, 4, -5):
         with pytest.raises(WeightsError, match=r"feature_layer=(0|4|-5): .* has hidden states -4 to -1 and 1 to 3"):
             load_tower(str(root / "clip"), feature_layer=layer)
-    with pytest.raises(WeightsError, match=r"model.tower.weights='x.pth' is for timm"):
+    with pytest.raises(WeightsError, match=r"model.vision.weights='x.pth' is for timm"):
         load_tower(str(root / "clip"), weights_file="x.pth")
     with pytest.raises(WeightsError, match="Give a local folder"):
         load_tower(str(tmp_path / "absent"))
