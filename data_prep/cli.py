@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import sys
-import traceback
+from collections.abc import Sequence
 
 from data_prep.errors import PrepError
 from data_prep.ledger.summary import empty_splits, summary
-from data_prep.pipeline import UnitsFailed, run_preparation
+from data_prep.pipeline import run_preparation
 from data_prep.sources import descriptions, source_help
-from medvlp import process
-from medvlp.errors import UserError
+from medvlp.cli import run_verb
+from medvlp.config import PrepConfig, compose, value_of
+from medvlp.errors import UsageError
+from medvlp.process import tell
+from medvlp.verbs.list import verb_help
 
 INTRODUCTION = """Turns a publisher's files into shards: <output>/<split>/ with a manifest each; above them ledger.json,
 dropped.jsonl, copies.jsonl, leakage.jsonl, conflicts.jsonl, README.md, croissant.json, ATTRIBUTION.md, SHA256SUMS, run.json and
@@ -18,52 +21,50 @@ report.html. The same command goes on where a killed one stopped. `medvlp prep s
 options."""
 
 
-def main(argv: list[str]) -> int:
-    """Entry point; argv without the program's name. Returns the exit code: 0, 1 (input), 2 (usage), 70 (our fault)."""
-    if any(argument in ("-h", "--help") for argument in argv):
-        named = [argument.removeprefix("source=") for argument in argv if argument.startswith("source=")]
-        print(source_help(named[0]) if named and named[0] in descriptions() else usage())
-        return 0
-    wrong = [argument for argument in argv if "=" not in argument]
-    if not argv or wrong:
-        print(f"medvlp prep takes key=value, not {wrong[0]!r}\n" if wrong else "", usage(), sep="", file=sys.stderr)
-        return 2
-    from medvlp.config import compose
-    from medvlp.report import write_prep_report
-
-    try:
-        config = compose("prep", argv)
-        result = run_preparation(config, argv)
-        if result.ledger is None:
-            print(result.message)
-            return 0
-        empty = empty_splits(result.output, result.ledger)
-        if not result.ledger["out"]:
-            raise PrepError(empty)
-        write_prep_report(result.output)
-    except (UserError, OSError) as error:
-        print(f"medvlp prep: {error}", file=sys.stderr)
-        return 1
-    except UnitsFailed as error:
-        print(f"medvlp prep: {error}", file=sys.stderr)
-        return 70
-    except Exception:
-        traceback.print_exc()
-        return 70
-    print(summary(result.output, result.ledger, result.was_done))
-    if empty:
-        print(f"medvlp prep: {empty}", file=sys.stderr)
-    return 1 if empty else 0
+def main(argv: Sequence[str] | None = None) -> int:
+    """`medvlp prep`; returns the exit code."""
+    return run_verb("prep", argv)
 
 
-def usage() -> str:
-    """Sources and keys."""
-    from medvlp.verbs.list import verb_help
-
+def usage(args: Sequence[str] = ()) -> str:
+    """What `--help` prints: sources and keys, or one source and its options, where it is named."""
+    named = value_of(args, "source")
+    if named in descriptions():
+        return source_help(named)
     head, _, keys = verb_help("prep").partition("\n")
     sources = "\n".join(f"  {name:<12} {line}" for name, line in descriptions().items())
     return f"{head}\n\n{INTRODUCTION}\n\nsources:\n{sources}\n{keys}"
 
 
+def parse(args: list[str]) -> tuple[PrepConfig, list[str]]:
+    """The configuration, and the arguments that it is made of.
+
+    Raises:
+        UsageError: no arguments, or one that is not key=value.
+        ConfigError: an unknown key or a wrong value.
+    """
+    wrong = [arg for arg in args if "=" not in arg]
+    if wrong or not args:
+        raise UsageError((f"medvlp prep takes key=value, not {wrong[0]!r}\n" if wrong else "") + usage())
+    return compose("prep", args), args
+
+
+def work(settings: tuple[PrepConfig, list[str]]) -> int:
+    """Prepare one source, and say what came of it; 1 where a split is empty."""
+    from medvlp.report import write_prep_report  # matplotlib takes its time
+
+    config, args = settings
+    result = run_preparation(config, args)
+    if result.ledger is None:
+        print(result.message)
+        return 0
+    empty = empty_splits(result.output, result.ledger)
+    if not result.ledger["out"]:
+        raise PrepError(empty)
+    write_prep_report(result.output)
+    print(summary(result.output, result.ledger, result.was_done))
+    return tell("prep", PrepError(empty)) if empty else 0
+
+
 if __name__ == "__main__":
-    sys.exit(process.command("prep", lambda: main(sys.argv[1:])))
+    sys.exit(main())

@@ -34,6 +34,7 @@ from data_prep.plan import Plan, make_plan
 from data_prep.sources import Unit
 from data_prep.workspace import agree, claim, parts_folder, read_object
 from medvlp.config import ConfigError, PrepConfig
+from medvlp.errors import Fault
 from medvlp.jsonl import encode_json
 from medvlp.shards import ShardError, read_manifest
 from medvlp.shards.manifest import LEDGER, MANIFEST, PARTS
@@ -42,7 +43,7 @@ from medvlp.shards.sums import SUMS, write_sums
 DESCRIPTIONS = ("README.md", "croissant.json", "ATTRIBUTION.md", "attribution.csv")
 
 
-class UnitsFailed(Exception):
+class UnitsFailed(Fault):
     """Some units ended in an error that is not the person's; the message names units and causes."""
 
 

@@ -1,34 +1,57 @@
-"""`medvlp <verb>`: nothing heavy is imported before a verb is chosen."""
+"""`medvlp <verb>`: the table of verbs, and the frame that every verb runs in. Nothing heavy is imported before one is chosen."""
 
 import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from types import ModuleType
 
 from medvlp import process
+from medvlp.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Verb:
+    """One verb. Its module has `usage(args) -> str`, `parse(args) -> config` and `work(config) -> exit code`."""
+
+    name: str
+    module: str
+    line: str
+    """Its line in `medvlp --help`."""
+
+    def load(self) -> ModuleType:
+        """The module."""
+        return importlib.import_module(self.module)
+
 
 VERBS = {
-    "prep": ("data_prep.cli", "publisher's files → shards: source=<name> input=<dir> output=<dir>"),
-    "verify": ("medvlp.verbs.verify", "check a shard folder byte by byte: <shard dir>"),
-    "check": (
-        "medvlp.verbs.check",
-        "look at data before training: data=<option> [model=...], or source=<name> input=<dir>",
-    ),
-    "train": ("medvlp.train", "shards → checkpoint: recipes=<name> [key=value ...]"),
-    "eval": ("medvlp.evaluate", "checkpoints → results: recipes=<name> checkpoints=[...] tasks=[...]"),
-    "report": ("medvlp.verbs.report", "runs → report.html: <run folder ...>"),
-    "export": (
-        "medvlp.verbs.export",
-        "checkpoint → folder for open_clip or transformers: checkpoint=<ckpt> format=<format> output=<dir>",
-    ),
-    "ask": ("medvlp.verbs.ask", 'ask an assistant about images: checkpoint=<ckpt> image=<file> "question"'),
-    "list": ("medvlp.verbs.list", "what there is: [recipes|tasks|sources|models|data]"),
-    "demo": ("medvlp.verbs.demo", "all of it, small, on data that a wheel carries"),
+    verb.name: verb
+    for verb in (
+        Verb("prep", "data_prep.cli", "publisher's files → shards: source=<name> input=<dir> output=<dir>"),
+        Verb("verify", "medvlp.verbs.verify", "check a shard folder byte by byte: <shard dir>"),
+        Verb(
+            "check",
+            "medvlp.verbs.check",
+            "look at data before training: data=<option> [model=...], or source=<name> input=<dir>",
+        ),
+        Verb("train", "medvlp.train", "shards → checkpoint: recipes=<name> [key=value ...]"),
+        Verb("eval", "medvlp.evaluate", "checkpoints → results: recipes=<name> checkpoints=[...] tasks=[...]"),
+        Verb("report", "medvlp.verbs.report", "runs → report.html: <run folder ...>"),
+        Verb(
+            "export",
+            "medvlp.verbs.export",
+            "checkpoint → folder for open_clip or transformers: checkpoint=<ckpt> format=<format> output=<dir>",
+        ),
+        Verb("ask", "medvlp.verbs.ask", 'ask an assistant about images: checkpoint=<ckpt> image=<file> "question"'),
+        Verb("list", "medvlp.verbs.list", "what there is: [recipes|tasks|sources|models|data]"),
+        Verb("demo", "medvlp.verbs.demo", "all of it, small, on data that a wheel carries"),
+    )
 }
 
 
 def usage() -> str:
     """The text of `medvlp --help`."""
-    rows = "\n".join(f"  {verb:<8}{text}" for verb, (_, text) in VERBS.items())
+    rows = "\n".join(f"  {verb.name:<8}{verb.line}" for verb in VERBS.values())
     return (
         f"medvlp: from medical figures and reports to a published, comparable model\n\n"
         f"usage: medvlp <verb> [arguments]\n\n{rows}\n\n"
@@ -37,27 +60,54 @@ def usage() -> str:
     )
 
 
+def run_verb(name: str, argv: Sequence[str] | None = None) -> int:
+    """Run one verb: help, arguments, work, and how it ends.
+
+    Args:
+        argv: the verb's arguments; None for those of this process, which then is this command and nothing else.
+    Returns: 0 done, 1 the user's input is wrong, 2 usage, 3 stopped by a signal, 70 a fault of ours (after its traceback).
+    """
+    args = list(sys.argv[1:] if argv is None else argv)
+    return _run(process.command if argv is None else process.run, name, args)
+
+
+def _run(begin: Callable[[str, Callable[[], int]], int], name: str, args: list[str]) -> int:
+    return begin(name, lambda: _parse_and_work(VERBS[name].load(), args))
+
+
+def _parse_and_work(verb: ModuleType, args: list[str]) -> int:
+    if "-h" in args or "--help" in args:
+        print(verb.usage(args))
+        return 0
+    try:
+        config = verb.parse(args)
+    except UsageError as error:
+        print(error if error.args else verb.usage(args), file=sys.stderr if error.args else sys.stdout)
+        return process.USAGE
+    code: int = verb.work(config)
+    return code
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one verb; the exit code is 0 done, 1 wrong input, 2 usage, 3 stopped by a signal, 70 a fault of ours."""
-    words = list(sys.argv[1:] if argv is None else argv)
-    if not words or words[0] in ("-h", "--help", "help"):
+    """`medvlp`; returns the exit code, as `run_verb`."""
+    args = list(sys.argv[1:] if argv is None else argv)
+    if not args or args[0] in ("-h", "--help", "help"):
         print(usage())
-        return 0 if words else 2
-    if words[0] == "--version":
+        return 0 if args else process.USAGE
+    if args[0] == "--version":
         from importlib.metadata import version
 
         print(version("medvlp"))
         return 0
-    verb = words[0]
-    if verb not in VERBS:
+    name = args[0]
+    if name not in VERBS:
         from difflib import get_close_matches
 
-        close = get_close_matches(verb, VERBS, n=1)
+        close = get_close_matches(name, VERBS, n=1)
         hint = f"; did you mean {close[0]!r}?" if close else ""
-        print(f"medvlp: unknown verb {verb!r}{hint} Verbs: {', '.join(VERBS)}", file=sys.stderr)
-        return 2
-    begin = process.command if argv is None else process.run
-    return begin(verb, lambda: importlib.import_module(VERBS[verb][0]).main(words[1:]))
+        print(f"medvlp: unknown verb {name!r}{hint} Verbs: {', '.join(VERBS)}", file=sys.stderr)
+        return process.USAGE
+    return _run(process.command if argv is None else process.run, name, args[1:])
 
 
 if __name__ == "__main__":

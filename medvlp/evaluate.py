@@ -8,41 +8,47 @@ from typing import Any
 
 import yaml
 
-from medvlp import process
 from medvlp.claims import claim, refuse_other_kinds
+from medvlp.cli import run_verb
 from medvlp.config import ConfigError, EvalConfig, as_dict, compose, load_task, value_of
-from medvlp.errors import UserError
 from medvlp.verbs.list import verb_help
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Evaluate every checkpoint on every task; see `medvlp eval --help`."""
-    words = list(sys.argv[1:] if argv is None else argv)
-    if "--help" in words or "-h" in words:
-        print(verb_help("eval"))
-        return 0
-    recipe = value_of(words, "recipes") or "eval"
-    try:
-        config: EvalConfig = compose("eval", words)
-        configs = [load_task(name) for name in config.tasks]
-        missing = [path for path in config.checkpoints if not Path(path).is_file()]
-        if missing:
-            hint = "; several are written '[a.ckpt,b.ckpt]'" if "," in missing[0] else ""
-            raise ConfigError(f"checkpoints: {missing[0]}: no such file{hint}")
-        folder = Path(config.output or f"runs/eval/{recipe}")
-        refuse_other_kinds(folder, "eval", "output")
-    except UserError as error:
-        print(f"medvlp eval: {error}", file=sys.stderr)
-        return 1
+    """`medvlp eval`; returns the exit code."""
+    return run_verb("eval", argv)
 
-    import traceback
+
+def usage(args: list[str]) -> str:
+    """What `--help` prints."""
+    return verb_help("eval")
+
+
+def parse(args: list[str]) -> tuple[EvalConfig, Path]:
+    """The configuration, and the folder of the results. Raises ConfigError."""
+    config: EvalConfig = compose("eval", args)
+    return config, Path(config.output or f"runs/eval/{value_of(args, 'recipes') or 'eval'}")
+
+
+def work(parsed: tuple[EvalConfig, Path]) -> int:
+    """Evaluate every checkpoint on every task.
+
+    Raises:
+        ConfigError and others: checkpoints, tasks or data that cannot be evaluated.
+    """
+    config, folder = parsed
+    configs = [load_task(name) for name in config.tasks]
+    missing = [path for path in config.checkpoints if not Path(path).is_file()]
+    if missing:
+        hint = "; several are written '[a.ckpt,b.ckpt]'" if "," in missing[0] else ""
+        raise ConfigError(f"checkpoints: {missing[0]}: no such file{hint}")
+    refuse_other_kinds(folder, "eval", "output")
 
     import torch
 
     from data_prep.dedup.trained import trained_on
     from medvlp.builders.tasks import build_task, check_fit, load_model
     from medvlp.builders.trained import training_splits
-    from medvlp.data.workers import killed
     from medvlp.environment import settle
     from medvlp.eval.results import write_result
     from medvlp.eval.task import Bootstrap, TaskSettings
@@ -51,36 +57,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     from medvlp.shards.atomic import remove_leftovers, write_text
 
     settle()
-    try:
-        check_fit(config.checkpoints, configs)
-        settings = TaskSettings(Bootstrap(config.resamples, config.seed), config.batch_size)
-        tasks = [build_task(task, settings, config.split) for task in configs]
-        device = choose_device(config.accelerator, torch.cuda.is_available())
-        rows: list[dict[str, Any]] = []
-        with claim(folder, "eval"):
-            remove_leftovers(folder)
-            for path in config.checkpoints:
-                model = load_model(path, device, config)
-                train, unknown = training_splits(path)
-                for task in tasks:
-                    print(f"{path}: {task.name}", flush=True)
-                    matches = trained_on(train, task.dataset)
-                    trained = Trained(matches, [str(split.folder) for split in train], unknown)
-                    result = replace(task, trained=trained).run(model)
-                    if not rows:  # an evaluation that fails before its first result leaves no folder
-                        write_text(folder / "config.yaml", yaml.safe_dump(as_dict(config), sort_keys=False))
-                    rows += write_result(folder, path, result)
-            print(results_table(rows))
-            print(f"results: {folder / 'results.jsonl'}\nreport: {write_run_report(folder)}")
-    except (UserError, OSError) as error:
-        print(f"medvlp eval: {killed(error) or error}", file=sys.stderr)
-        return 1
-    except Exception as error:
-        if told := killed(error):
-            print(f"medvlp eval: {told}", file=sys.stderr)
-            return 1
-        traceback.print_exc()
-        return 70
+    check_fit(config.checkpoints, configs)
+    settings = TaskSettings(Bootstrap(config.resamples, config.seed), config.batch_size)
+    tasks = [build_task(task, settings, config.split) for task in configs]
+    device = choose_device(config.accelerator, torch.cuda.is_available())
+    rows: list[dict[str, Any]] = []
+    with claim(folder, "eval"):
+        remove_leftovers(folder)
+        for path in config.checkpoints:
+            model = load_model(path, device, config)
+            train, unknown = training_splits(path)
+            for task in tasks:
+                print(f"{path}: {task.name}", flush=True)
+                matches = trained_on(train, task.dataset)
+                trained = Trained(matches, [str(split.folder) for split in train], unknown)
+                result = replace(task, trained=trained).run(model)
+                if not rows:  # an evaluation that fails before its first result leaves no folder
+                    write_text(folder / "config.yaml", yaml.safe_dump(as_dict(config), sort_keys=False))
+                rows += write_result(folder, path, result)
+        print(results_table(rows))
+        print(f"results: {folder / 'results.jsonl'}\nreport: {write_run_report(folder)}")
     return 0
 
 
@@ -96,4 +92,4 @@ def choose_device(accelerator: str, has_gpu: bool) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(process.command("eval", main))
+    sys.exit(main())

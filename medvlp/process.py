@@ -11,22 +11,34 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
-STOPPED, FAULT = 3, 70
-"""Exit codes: stopped by a signal; a fault of ours."""
+from medvlp.errors import Fault, UserError
+
+WRONG_INPUT, USAGE, STOPPED, FAULT = 1, 2, 3, 70
+"""Exit codes: the user's input is wrong; arguments that the verb does not take; stopped by a signal; a fault of ours."""
 GRACE = 20.0
 """Seconds that a process has to end in once it was told to; torchrun kills after 30."""
 IMPATIENCE = 1.0
 """Seconds after which another SIGINT is a person's second Ctrl-C, and no longer the first one's echo from a launcher."""
 WATCHED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+TOLD: dict[int, str] = {
+    signal.SIGKILL: "a loader worker was ended by the system (SIGKILL). Most likely the machine ran out of memory (`dmesg` "
+    "says so): use fewer workers (data.workers; workers in medvlp eval) or smaller batches, or give the job more memory",
+    signal.SIGBUS: "a loader worker was ended by the system (SIGBUS). Most likely shared memory (/dev/shm) is full, of which "
+    "containers have little: docker run --shm-size=16g, or no workers (data.workers=0; workers=0 in medvlp eval)",
+}
 
 
 class Stopped(BaseException):
     """The process was told to end. Not an Exception, as KeyboardInterrupt is none: no handler of errors may swallow it."""
+
+
+class WorkerKilled(UserError):
+    """The system ended a loader worker, for want of memory."""
 
 
 class Interruption:
@@ -161,6 +173,37 @@ def end_children(children: set[Any] | None = None) -> None:
     _children.difference_update(ending)
 
 
+def killed(error: BaseException, workers: Iterable[Any] | None = None) -> WorkerKilled | None:
+    """What an error comes from, if it comes from the end of a worker that the system killed.
+
+    PyTorch raises "DataLoader worker is killed" wherever the main thread happens to be; a pipe that breaks first is told as
+    "Connection reset".
+
+    Args:
+        workers: those that it may come from; None for all there are.
+    """
+    if "DataLoader worker" in str(error):
+        return next(
+            (WorkerKilled(TOLD[n]) for n in TOLD if f"signal: {signal.strsignal(n)}" in str(error)), None
+        ) or _died(workers)
+    if isinstance(error, OSError | EOFError):
+        return _died(workers, patience=1.0 if isinstance(error, ConnectionError | EOFError) else 0.0)
+    return None
+
+
+def _died(workers: Iterable[Any] | None, patience: float = 0.0) -> WorkerKilled | None:
+    suspects = list(_children if workers is None else workers)
+    end = time.monotonic() + patience  # a pipe breaks a moment before its process has an exit code
+    while suspects:
+        for worker in suspects:
+            if (number := -(worker.exitcode or 0)) in TOLD:
+                return WorkerKilled(TOLD[number])
+        if time.monotonic() > end:
+            break
+        time.sleep(0.05)
+    return None
+
+
 @contextmanager
 def holding_signals() -> Iterator[set[Any]]:
     """Start processes that no signal of a terminal or a launcher reaches: what is blocked here stays blocked in them.
@@ -180,8 +223,7 @@ def holding_signals() -> Iterator[set[Any]]:
 
 
 def run(verb: str, work: Callable[[], int]) -> int:
-    """A command's work, and its exit code: what it returns, STOPPED after a signal, FAULT (and a traceback) after an
-    error that it did not foresee."""
+    """A command's work, and its exit code: what it returns, STOPPED after a signal, or what `tell` says of an error."""
     with interruption.listen():
         try:
             code = work()
@@ -189,15 +231,49 @@ def run(verb: str, work: Callable[[], int]) -> int:
             return code
         except BrokenPipeError:  # who read our output has left, as `| head` does
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 1
+            return WRONG_INPUT
         except (Stopped, KeyboardInterrupt) as stop:
             print(f"medvlp {verb}: stopped by {str(stop) or 'SIGINT'}", file=sys.stderr, flush=True)
             return interruption.code
-        except Exception:
-            traceback.print_exc()
-            return FAULT
+        except Exception as error:
+            return tell(verb, error)
         finally:
             end_children()
+
+
+def attempt(verb: str, work: Callable[[], int]) -> int:
+    """One of several pieces of a command's work: what the user can fix in it is told, and leaves the others to be done."""
+    try:
+        return work()
+    except BrokenPipeError:
+        raise
+    except (UserError, OSError) as error:
+        return tell(verb, error)
+
+
+def tell(verb: str, error: Exception) -> int:
+    """Say on stderr what ended a command: one message where the user can fix it, a traceback otherwise.
+
+    Returns: the exit code.
+    """
+    error = killed(error) or error
+    code = exit_code(error)
+    if code == FAULT and not isinstance(error, Fault):
+        traceback.print_exception(error)
+    else:
+        message = "\n".join(map(printable, str(error).split("\n")))
+        print(f"medvlp {verb}: {message}", file=sys.stderr, flush=True)
+    return code
+
+
+def exit_code(error: Exception) -> int:
+    """WRONG_INPUT for what the user can fix (errors of the system on their paths included), FAULT for everything else."""
+    return WRONG_INPUT if isinstance(error, UserError | OSError) else FAULT
+
+
+def printable(text: str) -> str:
+    """A line whose control characters are escapes: names of files and keys in it are the data's, and steer no terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def command(verb: str, work: Callable[[], int]) -> int:

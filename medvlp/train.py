@@ -14,6 +14,7 @@ import yaml
 
 from medvlp import process
 from medvlp.claims import claim
+from medvlp.cli import run_verb
 from medvlp.config import ConfigError, TrainConfig, as_dict, expand_grid, load_task
 from medvlp.errors import UserError
 from medvlp.process import FAULT, STOPPED
@@ -30,13 +31,18 @@ RANK, WORLD_SIZE = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_S
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Train one run, or every cell of a grid; see `medvlp train --help`."""
-    words = list(sys.argv[1:] if argv is None else argv)
-    if "--help" in words or "-h" in words:
-        print(verb_help("train"))
-        return 0
-    begin = process.command if argv is None else process.run
-    return begin("train", lambda: work(words))
+    """`medvlp train`; returns the exit code."""
+    return run_verb("train", argv)
+
+
+def usage(args: list[str]) -> str:
+    """What `--help` prints."""
+    return verb_help("train")
+
+
+def parse(args: list[str]) -> list[str]:
+    """The arguments as they are: what is wrong with them is a matter of all ranks."""
+    return args
 
 
 def work(words: list[str]) -> int:
@@ -54,7 +60,7 @@ def work(words: list[str]) -> int:
         told = facts(runs) if WORLD_SIZE > 1 else {}
     except (UserError, OSError) as error:
         if WORLD_SIZE == 1:
-            return say(error)  # before torch is imported
+            raise  # before torch is imported
         refusal = str(error)
     from medvlp.training.agreement import Peers, Refusal, Refused
 
@@ -162,16 +168,14 @@ def leave_status(status: "Status", reason: str, code: int) -> None:
 
 
 def explained(error: Exception) -> tuple[str, int]:
-    """What to tell the person of an error, and the exit code: 1 for what they can mend, 70 for a fault of ours."""
-    from medvlp.data.workers import killed
+    """What to tell the person of an error, and the exit code: 1 for what they can fix, 70 for a fault of ours."""
     from medvlp.training.agreement import LOST, lost_rank
 
-    error = killed(error) or error
-    if isinstance(error, UserError | OSError):
-        return str(error), 1
-    if WORLD_SIZE > 1 and lost_rank(error):
+    error = process.killed(error) or error
+    code = process.exit_code(error)
+    if code == FAULT and WORLD_SIZE > 1 and lost_rank(error):
         return LOST, 1
-    return f"{type(error).__name__}: {error}", FAULT
+    return f"{type(error).__name__}: {error}" if code == FAULT else str(error), code
 
 
 class Ready:
@@ -344,12 +348,6 @@ def tell(refused: "Refused") -> int:
     if refused.ours:
         print(f"medvlp train: {refused}", file=sys.stderr, flush=True)
     return refused.code
-
-
-def say(error: Exception) -> int:
-    """A user's mistake: the message, no traceback."""
-    print(f"medvlp train: {error}", file=sys.stderr, flush=True)
-    return 1
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from rich.table import Table
 from rich.text import Text
 
 from medvlp.data.audit.problems import Tally, rank
+from medvlp.process import printable
 
 SHOWN_DETAIL = 300
 """Characters of a detail in the table; findings.jsonl has all."""
@@ -12,7 +13,7 @@ STYLES = {"error": "bold red", "warning": "yellow"}
 
 def visible(text: str, style: str = "") -> Text:
     """For a terminal: markup is shown as it is, control characters escaped, so that data cannot steer the terminal."""
-    return Text("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text), style)
+    return Text(printable(text), style)
 
 
 def findings_table(tally: Tally) -> Table:

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from medvlp import process
+from medvlp.cli import run_verb
 from medvlp.config import AskConfig, ConfigError, compose
-from medvlp.errors import UserError
-from medvlp.process import FAULT, STOPPED
+from medvlp.errors import UsageError, UserError
+from medvlp.process import STOPPED, Stopped
 from medvlp.verbs.list import verb_help
 
 if TYPE_CHECKING:
@@ -29,44 +29,47 @@ MAX_FILE_BYTES = 2**28
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Ask one question, or many in a terminal; see `medvlp ask --help`."""
-    words = list(sys.argv[1:] if argv is None else argv)
-    if "--help" in words or "-h" in words:
-        print('usage: medvlp ask checkpoint=<ckpt> image=<file> "question"\n')
-        print("Without a question, in a terminal: a conversation, until an empty line.\n")
-        print(verb_help("ask").split("\n", 2)[2])
-        return 0
-    keys, question = split_words(words)
+    """`medvlp ask`; returns the exit code."""
+    return run_verb("ask", argv)
+
+
+def usage(args: list[str]) -> str:
+    """What `--help` prints."""
+    keys = verb_help("ask").split("\n", 2)[2]
+    return (
+        'usage: medvlp ask checkpoint=<ckpt> image=<file> "question"\n\n'
+        f"Without a question, in a terminal: a conversation, until an empty line.\n\n{keys}"
+    )
+
+
+def parse(args: list[str]) -> tuple[AskConfig, str]:
+    """The configuration, and the question: "" for a conversation in the terminal.
+
+    Raises:
+        UsageError: no question, and no terminal to ask for one.
+        ConfigError: an unknown key or a wrong value.
+    """
+    overrides, question = split_words(args)
     if not question and not sys.stdin.isatty():
-        print('medvlp ask: no question; medvlp ask checkpoint=<ckpt> image=<file> "question"', file=sys.stderr)
-        return 2
-    try:
-        config: AskConfig = compose("ask", keys)
-    except ConfigError as error:
-        print(f"medvlp ask: {error}", file=sys.stderr)
-        return 1
+        raise UsageError('medvlp ask: no question; medvlp ask checkpoint=<ckpt> image=<file> "question"')
+    return compose("ask", overrides), question
 
-    import traceback
 
+def work(settings: tuple[AskConfig, str]) -> int:
+    """Answer the question, or those that are typed."""
     from medvlp.environment import settle
-    from medvlp.shards import BadSample
 
     settle()
+    config, question = settings
     try:
         conversation = Conversation(config)
         if question:
             conversation.ask(question, sys.stdout)
         else:
             talk(conversation)
-    except (BadSample, UserError, OSError) as error:
-        print(f"medvlp ask: {error}", file=sys.stderr)
-        return 1
-    except (KeyboardInterrupt, process.Stopped):
+    except (KeyboardInterrupt, Stopped):  # how a conversation ends, too
         print(f"\n{NOTICE}")
         return STOPPED
-    except Exception:
-        traceback.print_exc()
-        return FAULT
     print(NOTICE)
     return 0
 
@@ -81,6 +84,10 @@ def split_words(words: Sequence[str]) -> tuple[list[str], str]:
         else:
             keys.append(word)
     return keys, " ".join(question).strip()
+
+
+class BadQuestion(UserError):
+    """A question that cannot be asked: control tokens or placeholders in it, or one that the template refuses."""
 
 
 class Conversation:
@@ -116,7 +123,7 @@ class Conversation:
         """Write the answer as it comes; it is part of the conversation from then on.
 
         Raises:
-            BadSample: a question with control tokens or placeholders, or one that the template refuses.
+            BadQuestion: it cannot be asked.
             ConfigError: no room for an answer is left.
         """
         import torch
@@ -127,7 +134,10 @@ class Conversation:
         assistant, encoder = self.loaded.assistant, self.loaded.encoder
         words = question if self.turns or "<image>" in question else "<image>\n" * self.images + question
         asked = [*self.turns, Turn("user", words)]
-        ids_L = torch.from_numpy(encoder.prompt(asked, self.images)).to(self.device)
+        try:
+            ids_L = torch.from_numpy(encoder.prompt(asked, self.images)).to(self.device)
+        except BadSample as error:
+            raise BadQuestion(str(error)) from None
         room = assistant.model.config.text_config.max_position_embeddings - len(ids_L)
         if room < 1:
             raise ConfigError(f"the conversation has {len(ids_L)} tokens: no room is left for an answer; begin anew")
@@ -152,13 +162,11 @@ class Conversation:
 
 def talk(conversation: Conversation) -> None:
     """Ask what is typed, until an empty line; what cannot be asked is said, and the conversation goes on."""
-    from medvlp.shards import BadSample
-
     print(f"{NOTICE} An empty line ends.")
     while question := read_line():
         try:
             conversation.ask(question, sys.stdout)
-        except BadSample as error:
+        except BadQuestion as error:
             print(f"medvlp ask: {error}")
 
 
@@ -226,7 +234,3 @@ def harmless(text: str) -> str:
 def is_control(character: str) -> bool:
     """Whether a character moves, hides or turns others."""
     return unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") or character in DIRECTION_MARKS
-
-
-if __name__ == "__main__":
-    sys.exit(process.command("ask", main))

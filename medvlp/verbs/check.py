@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import sys
-import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from medvlp import process
 from medvlp.claims import refuse_other_kinds
+from medvlp.cli import run_verb
 from medvlp.config import (
     CheckConfig,
-    ConfigError,
     InstructConfig,
     LlavaConfig,
     PrepConfig,
@@ -23,7 +21,7 @@ from medvlp.config import (
     require_prepared,
 )
 from medvlp.data.audit.problems import Finding, Problem, Tally
-from medvlp.errors import UserError
+from medvlp.errors import UsageError
 from medvlp.report.findings import counted, findings_table, visible
 
 if TYPE_CHECKING:
@@ -57,52 +55,50 @@ PIPE_WIDTH = 160
 """Columns of the tables where the output is no terminal."""
 
 
-def main(argv: Sequence[str]) -> int:
-    """Entry point; argv without the program's name. Returns the exit code."""
-    words = list(argv)
-    if not words or "--help" in words or "-h" in words:
-        print(USAGE)
-        return 0 if words else 2
-    try:
-        config: CheckConfig = compose("check", words)
-        runs = compose_stages("check", config.stages, words) or {"": config}
-        for run in runs.values():
-            if not run.source:
-                require_prepared(run)
-    except ConfigError as error:
-        return say(error)
+def main(argv: Sequence[str] | None = None) -> int:
+    """`medvlp check`; returns the exit code."""
+    return run_verb("check", argv)
+
+
+def usage(args: list[str]) -> str:
+    """What `--help` prints."""
+    return USAGE
+
+
+def parse(args: list[str]) -> tuple[dict[str, CheckConfig], str]:
+    """Stage → configuration ("" without stages), and the folder for the findings.
+
+    Raises:
+        UsageError: no arguments.
+        ConfigError: an unknown key or a wrong value, or data that is not prepared.
+    """
+    if not args:
+        raise UsageError
+    config: CheckConfig = compose("check", args)
+    runs = compose_stages("check", config.stages, args) or {"": config}
+    for run in runs.values():
+        if not run.source:
+            require_prepared(run)
+    return runs, config.output
+
+
+def work(settings: tuple[dict[str, CheckConfig], str]) -> int:
+    """Look, and say what was found; 1 where something has to be fixed."""
+    from rich.console import Console
 
     from medvlp.environment import settle
 
     settle()
-    try:
-        return check(runs, config.output)
-    except (UserError, OSError) as error:
-        return say(error)
-    except Exception:
-        traceback.print_exc()
-        return 70
-
-
-def say(error: Exception) -> int:
-    """A user's mistake: the message, no traceback."""
-    print(f"medvlp check: {error}", file=sys.stderr, flush=True)
-    return 1
-
-
-def check(runs: dict[str, CheckConfig], output: str) -> int:
-    """Look, and say what was found; returns the exit code."""
-    from rich.console import Console
-
+    runs, output = settings
     console = Console() if sys.stdout.isatty() else Console(width=PIPE_WIDTH)
     errors = 0
     with findings_file(output) as write:
-        for name, config in runs.items():
+        for name, run in runs.items():
             tally = Tally(write)
             if name:
                 console.rule(visible(f"stage {name}"))
-            look = check_files if config.source else check_shards
-            look(config, tally, console)
+            look = check_files if run.source else check_shards
+            look(run, tally, console)
             errors += tally.total("error")
     if output:
         console.print(visible(f"every one: {Path(output) / 'findings.jsonl'}"))
@@ -296,7 +292,3 @@ def print_samples(console: Console, config: CheckConfig, source: Measured, encod
             console.print(coloured(encoder, encoder.encode(conversation.turns, len(sample.images))))
         if len(sample.conversations) > SHOWN_TURNS:
             console.print(f"and {counted(len(sample.conversations) - SHOWN_TURNS, 'conversation')} more")
-
-
-if __name__ == "__main__":
-    sys.exit(process.command("check", lambda: main(sys.argv[1:])))

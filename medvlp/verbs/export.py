@@ -1,54 +1,48 @@
 """`medvlp export`: a checkpoint → a folder that open_clip or transformers opens, refused unless they compute the same."""
 
-import sys
 import tempfile
-import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from medvlp import process
+from medvlp.cli import run_verb
 from medvlp.config import ConfigError, ExportConfig, LlavaConfig, TrainConfig, compose, from_dict
-from medvlp.errors import UserError
 from medvlp.verbs.list import verb_help
 
 if TYPE_CHECKING:
     from medvlp.export.equality import Agreement
     from medvlp.export.model_card import Lineage
 
-FAULT = 70
-
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Export one checkpoint; see `medvlp export --help`."""
-    words = list(sys.argv[1:] if argv is None else argv)
-    if "--help" in words or "-h" in words:
-        print(verb_help("export"))
-        return 0
-    try:
-        config: ExportConfig = compose("export", words)
-        output = Path(config.output)
-        if output.exists():
-            raise ConfigError(f"output={output} exists; name a new folder")
-    except ConfigError as error:
-        print(f"medvlp export: {error}", file=sys.stderr)
-        return 1
+    """`medvlp export`; returns the exit code."""
+    return run_verb("export", argv)
+
+
+def usage(args: list[str]) -> str:
+    """What `--help` prints."""
+    return verb_help("export")
+
+
+def parse(args: list[str]) -> ExportConfig:
+    """The configuration. Raises ConfigError."""
+    config: ExportConfig = compose("export", args)
+    if Path(config.output).exists():
+        raise ConfigError(f"output={config.output} exists; name a new folder")
+    return config
+
+
+def work(config: ExportConfig) -> int:
+    """Export one checkpoint."""
     from medvlp.environment import settle
 
     settle()
-    expected = (UserError, OSError)
-    try:
-        check_format(config)
-        if config.format == "hf":
-            report_hf(output, export_hf(config.checkpoint, output, config.adapter))
-        else:
-            report_open_clip(output, export_open_clip(config.checkpoint, output))
-    except expected as error:
-        print(f"medvlp export: {error}", file=sys.stderr)
-        return 1
-    except Exception:
-        traceback.print_exc()
-        return FAULT
+    output = Path(config.output)
+    check_format(config)
+    if config.format == "hf":
+        report_hf(output, export_hf(config.checkpoint, output, config.adapter))
+    else:
+        report_open_clip(output, export_open_clip(config.checkpoint, output))
     return 0
 
 
@@ -161,7 +155,3 @@ def report_open_clip(output: Path, difference: float) -> None:
         f"largest difference of an embedding's element, in a new process with stock open_clip, moved and offline: "
         f"{difference:.1e}"
     )
-
-
-if __name__ == "__main__":
-    sys.exit(process.command("export", main))

@@ -1,12 +1,14 @@
 """`medvlp list`, and the help of verbs that take `key=value`."""
 
-import sys
 from collections.abc import Sequence
 
+from medvlp.cli import run_verb
 from medvlp.config import ConfigError, describe, list_options
 from medvlp.config.composition.search import read_recipe
 from medvlp.config.kinds import VERBS
+from medvlp.errors import UsageError
 
+SUBJECTS = ["recipes", "tasks", "sources", "models", "data"]
 KINDS = {"recipes": "recipes", "tasks": "configs/task", "data": "configs/data", "models": "configs/model"}
 
 
@@ -19,23 +21,34 @@ def entries(kind: str) -> dict[str, str]:
     return list_options(KINDS[kind])
 
 
-def main(argv: Sequence[str]) -> int:
-    """`medvlp list [kind]`."""
-    kinds = ["recipes", "tasks", "sources", "models", "data"]
-    chosen = [word for word in argv if not word.startswith("-")]
-    if "--help" in argv or "-h" in argv:
-        print(f"usage: medvlp list [{'|'.join(kinds)}]")
-        return 0
-    if len(chosen) > 1 or any(word not in kinds for word in chosen):
-        print(f"medvlp list: {' '.join(chosen)!r} is not one of {', '.join(kinds)}", file=sys.stderr)
-        return 2
-    for kind in chosen or kinds:
-        rows = entries(kind)
+def main(argv: Sequence[str] | None = None) -> int:
+    """`medvlp list`; returns the exit code."""
+    return run_verb("list", argv)
+
+
+def usage(args: list[str]) -> str:
+    """What `--help` prints."""
+    return f"usage: medvlp list [{'|'.join(SUBJECTS)}]"
+
+
+def parse(args: list[str]) -> list[str]:
+    """What to list: one subject, or all of them. Raises UsageError."""
+    named = [arg for arg in args if not arg.startswith("-")]
+    if len(named) > 1 or any(name not in SUBJECTS for name in named):
+        raise UsageError(f"medvlp list: {' '.join(named)!r} is not one of {', '.join(SUBJECTS)}")
+    return named or SUBJECTS
+
+
+def work(subjects: list[str]) -> int:
+    """Print a line for each entry of each subject."""
+    is_single = len(subjects) == 1
+    for subject in subjects:
+        rows = entries(subject)
         width = max(map(len, rows), default=0)
-        if not chosen:
-            print(f"{kind}:")
+        if not is_single:
+            print(f"{subject}:")
         for name, text in sorted(rows.items()):
-            print(f"{'' if chosen else '  '}{name:<{width}}  {text}".rstrip())
+            print(f"{'' if is_single else '  '}{name:<{width}}  {text}".rstrip())
     return 0
 
 

@@ -1,10 +1,12 @@
 """`medvlp report <folder ...>`: one self-contained page for a run, an evaluation or a prepared source."""
 
-import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
-from medvlp.errors import UserError
+from medvlp.cli import run_verb
+from medvlp.errors import UsageError
+from medvlp.process import attempt
 from medvlp.report import results_table, write_prep_report, write_run_report
 from medvlp.report.files import explained, read_jsonl
 
@@ -16,20 +18,36 @@ Research use only; not for clinical use."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit code 0; 1 where a folder is no run or cannot be written (the others still are); 2 without folders."""
-    words = list(sys.argv[1:] if argv is None else argv)
-    if not words or {"-h", "--help"} & set(words):
-        print(USAGE)
-        return 0 if words else 2
-    code = 0
-    for folder in map(Path, words):
-        try:
-            prepared = (folder / "ledger.json").is_file()
-            print(write_prep_report(folder) if prepared else write_run_report(folder))
-            if (folder / "results.jsonl").is_file():
-                with explained(folder / "results.jsonl"):
-                    print(results_table(read_jsonl(folder / "results.jsonl").rows))
-        except (UserError, OSError) as error:
-            print(f"medvlp report: {error}", file=sys.stderr)
-            code = 1
-    return code
+    """`medvlp report`; returns the exit code."""
+    return run_verb("report", argv)
+
+
+def usage(args: list[str]) -> str:
+    """What `--help` prints."""
+    return USAGE
+
+
+def parse(args: list[str]) -> list[Path]:
+    """The folders. Raises UsageError without any."""
+    if not args:
+        raise UsageError
+    return list(map(Path, args))
+
+
+def work(folders: list[Path]) -> int:
+    """Write every folder's page; 1 where one is no run or cannot be written (the others still are)."""
+    return max(attempt("report", partial(write_page, folder)) for folder in folders)
+
+
+def write_page(folder: Path) -> int:
+    """Write one folder's page.
+
+    Raises:
+        NotARun: the folder is no run, or its files cannot be read.
+    """
+    prepared = (folder / "ledger.json").is_file()
+    print(write_prep_report(folder) if prepared else write_run_report(folder))
+    if (folder / "results.jsonl").is_file():
+        with explained(folder / "results.jsonl"):
+            print(results_table(read_jsonl(folder / "results.jsonl").rows))
+    return 0

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from medvlp import process
-from medvlp.shards import Finding, ShardError, read_manifest, verify
+from medvlp.cli import run_verb
+from medvlp.errors import UsageError
+from medvlp.process import printable
+from medvlp.shards import Finding, read_manifest, verify
 from medvlp.shards.manifest import MANIFEST, find_splits
 
 USAGE = """usage: medvlp verify <shard dir>
@@ -15,20 +17,26 @@ Reads every byte of a split (a folder with a manifest.json), or of a folder of s
 what is wrong, file by file. Exit code 0: all is well; 1: something is wrong; 2: usage."""
 
 
-def main(argv: list[str]) -> int:
-    """Entry point; argv without the program's name. Returns the exit code."""
-    if argv in (["-h"], ["--help"]):
-        print(USAGE)
-        return 0
-    if len(argv) != 1 or not argv[0] or argv[0].startswith("-"):
-        print(f"medvlp verify takes one folder, not {' '.join(argv)!r}\n{USAGE}", file=sys.stderr)
-        return 2
-    folder = Path(argv[0])
-    try:
-        findings = verify(folder)
-    except ShardError as error:
-        print(visible(str(error)), file=sys.stderr)
-        return 1
+def main(argv: Sequence[str] | None = None) -> int:
+    """`medvlp verify`; returns the exit code."""
+    return run_verb("verify", argv)
+
+
+def usage(args: list[str]) -> str:
+    """What `--help` prints."""
+    return USAGE
+
+
+def parse(args: list[str]) -> Path:
+    """The folder. Raises UsageError."""
+    if len(args) != 1 or not args[0] or args[0].startswith("-"):
+        raise UsageError(f"medvlp verify takes one folder, not {' '.join(args)!r}\n{USAGE}")
+    return Path(args[0])
+
+
+def work(folder: Path) -> int:
+    """Verify a folder and print the findings; 1 if there are any."""
+    findings = verify(folder)
     if findings:
         _print_table(findings)
         files = len({finding.file for finding in findings})
@@ -45,13 +53,4 @@ def _print_table(findings: list[Finding]) -> None:
     width = max(len(finding.file) for finding in findings)
     kind = max(len(finding.problem) for finding in findings)
     for finding in findings:
-        print(visible(f"{finding.file:<{width}}  {finding.problem:<{kind}}  {finding.detail}"))
-
-
-def visible(text: str) -> str:
-    """Text with what could steer a terminal as escapes: file names and keys are the data's."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
-
-
-if __name__ == "__main__":
-    sys.exit(process.command("verify", lambda: main(sys.argv[1:])))
+        print(printable(f"{finding.file:<{width}}  {finding.problem:<{kind}}  {finding.detail}"))

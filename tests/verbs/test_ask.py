@@ -116,7 +116,7 @@ def test_wrong_input_is_named_in_a_sentence(folder, words, image, more, said, ca
 
 
 def test_no_question_and_no_terminal_is_a_usage_error(words):
-    command = [sys.executable, "-m", "medvlp.verbs.ask", *words]
+    command = [sys.executable, "-m", "medvlp.cli", "ask", *words]
     run = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     assert run.returncode == 2
     assert "no question" in run.stderr
