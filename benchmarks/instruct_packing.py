@@ -32,7 +32,7 @@ from torch import Tensor
 
 from benchmarks.instruct_ways import BATCH, MAX_LENGTH, Batches, Questions, packs, padded_batches, train, ways
 from benchmarks.measure import interleaved, report
-from data_prep.conversations.questions import QuestionFolder
+from data_prep.conversations.questions import QuestionSource
 from data_prep.errors import PrepError
 from data_prep.source import Dropped
 from data_prep.sources.questions.slake import Slake
@@ -107,7 +107,7 @@ def compared(
     return rows, values | {f"cpu_ms_{place}": {way: round(value, 3) for way, value in cpu_ms.items()}}
 
 
-def train_set(reader: QuestionFolder) -> Questions:
+def train_set(reader: QuestionSource) -> Questions:
     """The train set, its images not read. Rows without an answer are dropped (SLAKE has one)."""
     reader.image = lambda split, name: ("jpg", b"stub")  # type: ignore[method-assign]
     read = (item for unit in reader.units() if unit.split == "train" for item in reader.read(unit))

@@ -102,7 +102,7 @@ def finish(
     write_rows(output / CONFLICTS, settled.conflicts)
     write_whole(output / PAIRS, encode_json(settled.pairs) + b"\n")
     write_whole(output / RUN, encode_json(run, indent=1) + b"\n")
-    ledger["checksums"] = SUMS
+    ledger |= {"checksums": SUMS, "source": plan.facts}
     write_whole(output / LEDGER, encode_json(ledger, indent=1) + b"\n")
     return ledger
 

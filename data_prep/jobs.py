@@ -22,7 +22,8 @@ from typing import Any
 from data_prep.draft import Counts, Draft, Drop
 from data_prep.ledger import classes
 from data_prep.ledger.balance import nested, worst
-from data_prep.sources import Dropped, Source, Unit, open_source
+from data_prep.source import Dropped, Source, Unit
+from data_prep.sources import open_source
 from data_prep.stages import Stage, apply_stages, build_stages
 from medvlp.jsonl import encode_json, read_rows, write_rows
 from medvlp.shards import FileMark, Row, Sample, ShardWriter, read_members
@@ -147,11 +148,11 @@ def run_unit(job: Job) -> Part:
                 shares = left.sample.metadata.get("blacked", {})
                 blacked += [{"share": share, "key": left.sample.key, "image": name} for name, share in shares.items()]
                 marks += [left.marks] if left.marks is not None else []
-    counts.update(getattr(source, "counts", {}))
+    counts.update(source.counts)
     if marks:
         _write_marks(path.with_suffix(".marks.parquet"), marks)
     pages = {"in": classes.page_of(entered), "out": classes.page_of(left_over)} if entered else {}
-    if getattr(source, "private", False) or any(entry["stage"] == "pseudonymise" for entry in job.stages):
+    if source.private or any(entry["stage"] == "pseudonymise" for entry in job.stages):
         pages = {}  # a label can hold anything, such as a person's name
     return _finish_part(job, job.unit.split, writer, rows, panels, drops, counts, pages, worst(blacked))
 

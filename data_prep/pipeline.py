@@ -31,7 +31,7 @@ from data_prep.finalize import finish, lay_out
 from data_prep.jobs import CopyJob, Job, Part, SourceSpec, forget_source, read_part, run_job
 from data_prep.ledger.classes import vanished
 from data_prep.plan import Plan, make_plan
-from data_prep.sources import Unit
+from data_prep.source import Unit
 from data_prep.workspace import agree, claim, parts_folder, read_object
 from medvlp.config import ConfigError, PrepConfig
 from medvlp.errors import Fault
@@ -101,12 +101,12 @@ def run_preparation(config: PrepConfig, words: Sequence[str] = ()) -> Result:
         if (output / LEDGER).exists():
             ledger = _finished(output)
             if not all((output / name).exists() for name in DESCRIPTIONS):
-                _describe(output, ledger)
+                _describe(output, ledger, plan.facts)
             if not (output / SUMS).exists():
                 write_sums(output)
             return Result(output, ledger, was_done=True)
         units = reader.units()
-        planned = Counter({("read", what): number for what, number in getattr(reader, "planned", {}).items()})
+        planned = Counter({("read", what): number for what, number in reader.input_counts.items()})
         del reader  # tables of the source are read anew where units are done, and should not be there twice
         for split in {unit.split for unit in units}:
             (output / split).mkdir(exist_ok=True)
@@ -120,17 +120,17 @@ def run_preparation(config: PrepConfig, words: Sequence[str] = ()) -> Result:
                 return Result(output, None, message=slurm.write_scripts(output, words, config.workers))
             ledger = _do_and_finish(config, output, folder, plan, jobs, planned)
         shutil.rmtree(output / PARTS, ignore_errors=True)
-        _describe(output, ledger)
+        _describe(output, ledger, plan.facts)
         write_sums(output)
     return Result(output, ledger)
 
 
-def _describe(output: Path, ledger: dict[str, Any]) -> None:
+def _describe(output: Path, ledger: dict[str, Any], source: dict[str, Any]) -> None:
     """The card, the Croissant description and the attribution of what is there."""
     from medvlp.report import write_provenance  # matplotlib takes its time
 
     if ledger["out"]:
-        write_provenance(output)
+        write_provenance(output, source)
 
 
 def _do_and_finish(

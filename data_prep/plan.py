@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from data_prep.dedup.similarity import SIDE
 from data_prep.errors import PrepError
-from data_prep.sources import Source, Unit
+from data_prep.source import Source, Unit
 from data_prep.stages import TOOLS
 from data_prep.stages.language import LANGUAGES
 from data_prep.vocabulary.licences import check_allow
@@ -39,6 +39,8 @@ class Plan:
     settling: list[Entry]
     """What is decided over all samples together."""
     tools: dict[str, str]
+    facts: dict[str, Any] = field(default_factory=dict)
+    """Of the source, for the ledger; they decide no bytes of a sample."""
 
     @property
     def hides(self) -> bool:
@@ -51,7 +53,9 @@ class Plan:
 
     def digest(self, unit: Unit) -> str:
         """What identifies a unit's outcome. A unit that marks its own part of the input ignores what happens elsewhere."""
-        return digest_of([self.read, unit.mark or self.input, unit.split, unit.what, self.stages, self.tools])
+        return digest_of(
+            [self.read, unit.fingerprint or self.input, unit.split, unit.selection, self.stages, self.tools]
+        )
 
 
 def digest_of(content: Any) -> str:
@@ -72,6 +76,7 @@ def make_plan(config: PrepConfig, reader: Source) -> Plan:
         stages=stages,
         settling=settling_stages(config),
         tools={name: _version(name) for name in sorted(set(names))},
+        facts=reader.facts(),
     )
 
 
@@ -102,7 +107,7 @@ def unit_stages(config: PrepConfig, reader: Source) -> list[Entry]:
         if unknown := sorted(set(config.languages) - set(LANGUAGES)):
             raise PrepError(f"languages: {', '.join(unknown)} cannot be told; known are {', '.join(LANGUAGES)}")
         stages.append({"stage": "language", "keep": config.languages})
-    if hidden and not _is_private(reader):
+    if hidden and not reader.private:
         from data_prep.deidentify.pseudonym import key_id, load_key
 
         stages.append({"stage": "pseudonymise", "key_id": key_id(load_key(None))})
@@ -118,18 +123,14 @@ def unit_stages(config: PrepConfig, reader: Source) -> list[Entry]:
 
 def hidden_parts(deidentify: str, reader: Source) -> tuple[str, ...]:
     """What of a sample is de-identified: of text and pixels, none, one or both."""
-    if _is_private(reader) and deidentify not in ("auto", "all"):
+    if reader.private and deidentify not in ("auto", "all"):
         raise PrepError(
             f"deidentify={deidentify}: {reader.name} comes from patients' records, of which nothing identifying may "
             "leave; leave deidentify out"
         )
     if deidentify == "auto":
-        deidentify = "all" if _is_private(reader) else "none"
+        deidentify = "all" if reader.private else "none"
     return {"none": (), "all": ("text", "pixels")}.get(deidentify, (deidentify,))
-
-
-def _is_private(reader: Source) -> bool:
-    return bool(getattr(reader, "private", False))
 
 
 def settling_stages(config: PrepConfig) -> list[Entry]:

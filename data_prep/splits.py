@@ -12,6 +12,13 @@ import numpy as np
 
 from medvlp.shards.vocabulary import SPLITS
 
+SPLIT_NAMES = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("valid", "val", "validation", "dev"), "valid"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+"""What people call splits, in lower case → our name."""
+
 
 def group_hashes(groups: Iterable[str]) -> np.ndarray:
     """(N,) uint64: equal for equal groups; two of a hundred million share one with probability below 10⁻³."""

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from data_prep.captions.template_files import load_templates
-from data_prep.source import SOURCES, _constructor, _options_of
+from data_prep.sources import SOURCES, option_names
 from medvlp.cli import VERBS
 from medvlp.config import TASKS, compose, kinds, list_options
 from medvlp.config.composition.keys import field_types
@@ -61,7 +61,7 @@ def is_known(key, keys):
     )
 
 
-OPTIONS = {option for source in SOURCES for option in _options_of(_constructor(source))}
+OPTIONS = {option for source in SOURCES for option in option_names(source)}
 
 
 def texts_of(path):

@@ -16,7 +16,8 @@ import torch
 from safetensors.torch import save_file
 
 from data_prep.errors import PrepError
-from data_prep.sources import Dropped, open_source
+from data_prep.source import Dropped
+from data_prep.sources import open_source
 from medvlp.data.chat.feature_cache import CARD, FEATURES, CachedFeatures
 from medvlp.models.weights import WeightsError, load_tensors
 from medvlp.shards import BadSample, ShardDataset, ShardError, verify

@@ -15,26 +15,20 @@ from data_prep.captions.template_files import load_templates
 from data_prep.captions.templates import Templates
 from data_prep.deidentify.pseudonym import key_id, load_key, pseudonym
 from data_prep.errors import BadRow, PrepError
-from data_prep.readers.files import check_utf8, size_of
-from data_prep.source import Dropped, Unit, chunks
+from data_prep.readers.fields import check_utf8
+from data_prep.readers.guarded import size_of
+from data_prep.source import Dropped, Options, Source, Unit, chunks
+from data_prep.splits import SPLIT_NAMES
 from data_prep.vocabulary.licences import UNKNOWN, normalise
 from data_prep.vocabulary.text import numbered_captions
 from medvlp.shards import Sample, make_key
 from medvlp.shards.vocabulary import SPLITS
 
-SPLIT_NAMES = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("valid", "val", "validation", "dev"), "valid"),
-    **dict.fromkeys(("test", "testing"), "test"),
-}
-"""What people call splits, in lower case → our name."""
-
-
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class CaptionedFile:
     """A file below the source's folder, and what is said of it."""
 
     path: str
@@ -61,37 +55,54 @@ class Row:
     """Rows of the table that are about this file."""
 
 
-class CaptionedFiles:
-    """A reader of files below a folder; a subclass says which there are (`rows`) and how one is read (`media`).
+@dataclass(frozen=True)
+class CaptionedFileOptions(Options):
+    """Options of every source of single files."""
 
-    Set `private` where files come from patients' records: keys, groups, original names and the names of drops are then
+    templates: str = ""
+    """Sentences for labels: a name under configs/templates, or a .yaml file."""
+    licence: str = ""
+    """An id, such as CC-BY-4.0."""
+    modality: str = ""
+    """Of the images, where the templates name none."""
+    group: str = ""
+    """A regular expression on paths, whose named group `group` is the patient, as (?P<group>person[0-9]+)_ is for
+    train/NORMAL/person1_2.jpeg."""
+    private: bool = False
+    """Files come from patients' records: nothing that identifies a person goes into the samples."""
+
+
+class CaptionedFileSource(Source):
+    """A source of files below a folder; a subclass says which there are (`rows`) and how one is read (`media`).
+
+    Where files come from patients' records (`private`), keys, groups, original names and the names of drops are
     pseudonyms, and drops give no details, because these quote names. What the captions say is left to stages.
     """
 
-    name: str
-    tools: tuple[str, ...] = ()
+    option_type = CaptionedFileOptions
+    choices: CaptionedFileOptions
 
-    def __init__(self, folder: Path, samples_per_shard: int, templates: str, licence: str, private: bool) -> None:
-        if not isinstance(private, bool):
-            raise PrepError(f"options.private is {private!r}, expected true or false")
-        self.folder = folder
-        self.samples_per_shard = samples_per_shard
-        self.private = private
-        self.templates: Templates | None = load_templates(templates) if templates else None
+    def __init__(self, input: str, samples_per_shard: int = 1000, **options: Any) -> None:
+        super().__init__(input, samples_per_shard, **options)
+        self.folder = Path(input)
+        self.private = self.choices.private
+        self.templates: Templates | None = None
+        self._key = load_key() if self.private else None
+
+    def load_captions(self, templates: str, licence: str) -> None:
+        """The templates by name, and the licence of all samples that state none. Raises PrepError."""
+        self.templates = load_templates(templates) if templates else None
         self.licence = known_licence(licence)
-        self._key = load_key() if private else None
-        self.planned: dict[str, int] = {}
-        """What was passed by in the input as a whole → how often, once its rows have been listed."""
 
-    def rows(self) -> Iterable[tuple[str, Row | Dropped]]:
+    def rows(self) -> Iterable[tuple[str, CaptionedFile | Dropped]]:
         """(split, row) of all that the source holds, in its order."""
         raise NotImplementedError
 
-    def media(self, row: Row) -> tuple[dict[str, bytes], dict[str, Any]]:
+    def media(self, row: CaptionedFile) -> tuple[dict[str, bytes], dict[str, Any]]:
         """(images by member name, metadata) of a row's file. Raises BadRow."""
         raise NotImplementedError
 
-    def shared_options(self) -> dict[str, Any]:
+    def options(self) -> dict[str, Any]:
         """What shapes the samples of every such source."""
         options: dict[str, Any] = {"samples_per_shard": self.samples_per_shard, "private": self.private}
         if self.templates is not None:
@@ -112,18 +123,20 @@ class CaptionedFiles:
         digest = hashlib.sha256()
         for split in SPLITS:
             for row, size in zip(self._rows[split], self._sizes[split], strict=True):
-                digest.update(f"{row.path if isinstance(row, Row) else ''}\t{size}\n".encode("utf-8", "surrogatepass"))
+                digest.update(
+                    f"{row.path if isinstance(row, CaptionedFile) else ''}\t{size}\n".encode("utf-8", "surrogatepass")
+                )
         return digest.hexdigest()
 
     def units(self) -> list[Unit]:
         """Consecutive rows, in the source's order. A unit stays done while its rows and the sizes of their files do."""
         return [
-            replace(unit, mark=self._mark(split, *unit.what))
+            replace(unit, fingerprint=self._fingerprint(split, *unit.selection))
             for split in SPLITS
             for unit in chunks(split, len(self._rows[split]), self.samples_per_shard)
         ]
 
-    def _mark(self, split: str, start: int, stop: int) -> str:
+    def _fingerprint(self, split: str, start: int, stop: int) -> str:
         rows, sizes = self._rows[split][start:stop], self._sizes[split][start:stop]
         listing = "\n".join(f"{size}\t{row!r}" for size, row in zip(sizes, rows, strict=True))
         return hashlib.sha256(listing.encode("utf-8", "surrogatepass")).hexdigest()
@@ -133,31 +146,31 @@ class CaptionedFiles:
         """Bytes of each row's file; -1 where there is none."""
         return {split: array("q", map(self._size, rows)) for split, rows in self._rows.items()}
 
-    def _size(self, row: Row | Dropped) -> int:
-        size = size_of(self.folder, row.path) if isinstance(row, Row) else None
+    def _size(self, row: CaptionedFile | Dropped) -> int:
+        size = size_of(self.folder, row.path) if isinstance(row, CaptionedFile) else None
         return -1 if size is None else size
 
     def read(self, unit: Unit) -> Iterator[Sample | Dropped]:
         """Every row, as a sample or as a drop."""
-        start, stop = unit.what
+        start, stop = unit.selection
         for row in self._rows[unit.split][start:stop]:
             try:
                 yield self._hidden(row) if isinstance(row, Dropped) else self._sample(row)
             except BadRow as bad:
-                name, labels = (row.path, row.labels) if isinstance(row, Row) else (row.name, ())
+                name, labels = (row.path, row.labels) if isinstance(row, CaptionedFile) else (row.name, ())
                 yield self._hidden(Dropped(name, bad.reason, bad.detail, labels=_label_name(labels)))
 
     @cached_property
-    def _rows(self) -> dict[str, list[Row | Dropped]]:
+    def _rows(self) -> dict[str, list[CaptionedFile | Dropped]]:
         # A process reads many units: files are listed and tables parsed once for all of them.
-        rows: dict[str, list[Row | Dropped]] = {split: [] for split in SPLITS}
+        rows: dict[str, list[CaptionedFile | Dropped]] = {split: [] for split in SPLITS}
         for split, row in self.rows():
             rows[split].append(row)
         if not any(rows.values()):
             raise PrepError(f"{self.folder} holds nothing for source {self.name}: no file, or a table without rows")
         return rows
 
-    def _sample(self, row: Row) -> Sample:
+    def _sample(self, row: CaptionedFile) -> Sample:
         check_utf8(row.path, "the file's name")
         images, described = self.media(row)
         key = self.key_of(row)
@@ -186,7 +199,7 @@ class CaptionedFiles:
             },
         )
 
-    def key_of(self, row: Row) -> str:
+    def key_of(self, row: CaptionedFile) -> str:
         """The sample's key: of its id if it has one, else of its path, whose ending stays because names may share it."""
         if self._key is not None:
             group = self._alias("group", row.group) if row.group else "0"
@@ -235,13 +248,3 @@ def split_of(word: str) -> str:
     if split is None:
         raise BadRow("bad_split", f"the split is {word[:80]!r}, expected one of {', '.join(SPLIT_NAMES)}")
     return split
-
-
-def names_of(option: str, value: Any) -> list[str]:
-    """An option that lists names; one name may stand alone. Raises PrepError."""
-    names = [value] if isinstance(value, str) and value else list(value) if isinstance(value, list | tuple) else None
-    if value in ("", None):
-        return []
-    if names is None or not all(isinstance(name, str) and name for name in names):
-        raise PrepError(f"options.{option} is {value!r}, expected names: options.{option}=[first,second]")
-    return names

@@ -8,8 +8,7 @@ from typing import Any
 
 from data_prep.conversations.questions import choose
 from data_prep.errors import BadRow
-from data_prep.readers.fields import Entry, says_something
-from data_prep.readers.files import as_text, check_utf8
+from data_prep.readers.fields import Entry, as_text, check_utf8, says_something
 
 OPTIONS = ("options", "choices")
 """Keys of {letter: text}, [text, ...] or one text with a line for each."""

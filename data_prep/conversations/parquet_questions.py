@@ -11,11 +11,12 @@ from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data_prep.conversations.questions import Asked, QuestionFolder, parse_rows
+from data_prep.conversations.questions import QuestionRow, QuestionSource, parse_rows
 from data_prep.errors import BadRow, PrepError
-from data_prep.readers.files import MAX_IMAGE_BYTES, check_format
+from data_prep.readers.guarded import digest_file, readable
+from data_prep.readers.image_files import MAX_IMAGE_BYTES, check_format
 from data_prep.readers.tables.parquet import ADVICE, open_parquet, parquet_rows
-from data_prep.source import Dropped, digest_file, readable
+from data_prep.source import Dropped
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -24,23 +25,23 @@ MAX_DICTIONARY_BYTES = 2**30
 """Of the images in a row group, as they stand in the file, that are read as a dictionary."""
 
 
-class ParquetQuestions(QuestionFolder):
-    """As QuestionFolder, with images from the tables: of rows that name one image, the first row's is taken.
+class ParquetQuestionSource(QuestionSource):
+    """As QuestionSource, with images from the tables: of rows that name one image, the first row's is taken.
 
     Images are looked up a row group at a time, and samples stand in the order of first rows, so a unit reads each row
     group at most once.
     """
 
-    def __init__(self, input: str, samples_per_shard: int = 1000, flag: str = "") -> None:
-        super().__init__(input, samples_per_shard, flag)
+    def __init__(self, input: str, samples_per_shard: int = 1000, **options: Any) -> None:
+        super().__init__(input, samples_per_shard, **options)
         self._places: dict[tuple[str, str], tuple[Path, int]] = {}
         """(split, image) → file and row of its first occurrence."""
         self._starts = lru_cache(maxsize=None)(_group_starts)
         self._images = lru_cache(maxsize=1)(_group_images)
 
     def parquet_rows(
-        self, split: str, paths: list[Path], columns: list[str], parse: Callable[[str, dict[str, Any]], Asked]
-    ) -> Iterator[Asked | Dropped]:
+        self, split: str, paths: list[Path], columns: list[str], parse: Callable[[str, dict[str, Any]], QuestionRow]
+    ) -> Iterator[QuestionRow | Dropped]:
         """Rows of a split's files. parse gets the columns, "index" (row in the split) and "row" (in the file), from 0.
 
         columns may have "image"; its value is then the sha256 of the bytes, since nothing needs all images at once.
@@ -51,11 +52,16 @@ class ParquetQuestions(QuestionFolder):
             first += self._starts(path)[-1]
 
     def _file_rows(
-        self, split: str, path: Path, first: int, columns: list[str], parse: Callable[[str, dict[str, Any]], Asked]
-    ) -> Iterator[Asked | Dropped]:
+        self,
+        split: str,
+        path: Path,
+        first: int,
+        columns: list[str],
+        parse: Callable[[str, dict[str, Any]], QuestionRow],
+    ) -> Iterator[QuestionRow | Dropped]:
         unread = tuple(name for name in open_parquet(path).schema_arrow.names if name not in (*columns, "image"))
 
-        def parse_and_place(name: str, entry: dict[str, Any]) -> Asked:
+        def parse_and_place(name: str, entry: dict[str, Any]) -> QuestionRow:
             row = parse(name, entry)
             self._places.setdefault((split, row.images[0]), (path, entry["row"]))
             return replace(row, ignored=unread) if unread else row

@@ -1,6 +1,6 @@
 """What question-answering sets share: rows that each hold a conversation, gathered into one sample an image.
 
-A reader of such a set yields `Asked` rows; `QuestionFolder` gathers them, reads the images, and makes the samples.
+A reader of such a set yields `QuestionRow` rows; `QuestionSource` gathers them, reads the images, and makes the samples.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from data_prep.draft import Counts
 from data_prep.errors import BadRow
-from data_prep.readers.fields import Entry, count_ignored
-from data_prep.readers.files import read_image, size_of, text_of
-from data_prep.readers.tables.text import TextTable
+from data_prep.readers.fields import Entry, count_ignored, short_texts, text_of
+from data_prep.readers.guarded import digest_file, size_of
+from data_prep.readers.image_files import read_image
+from data_prep.readers.tables.text_tables import TextTable
 from data_prep.readers.unlisted_images import pictures_without_rows
-from data_prep.source import Dropped, Unit, chunks, digest_file, refuse_flag
+from data_prep.source import Dropped, Source, Unit, chunks
 from medvlp.shards import Conversation, Sample, Turn, make_key
 from medvlp.shards.vocabulary import IMAGE_TOKEN
 
 
 @dataclass(frozen=True)
-class Asked:
+class QuestionRow:
     """One row of the publisher's: a question, or a dialogue, about an image, several, or none."""
 
     name: str
@@ -46,7 +46,7 @@ class Asked:
     """The table's name, of sources in which it is part of keys."""
 
 
-Gathered = list[Asked]
+QuestionRows = list[QuestionRow]
 """All rows about the same images, in the publisher's order."""
 
 
@@ -93,10 +93,10 @@ def choose(options: dict[str, str], letter: str, answer: str) -> tuple[str, dict
     return options[fitting[0]], metadata
 
 
-def gather(rows: Iterable[Asked | Dropped]) -> list[Gathered | Dropped]:
+def gather(rows: Iterable[QuestionRow | Dropped]) -> list[QuestionRows | Dropped]:
     """Rows by images, which stand at their first row. Rows without images stay apart; drops stay where they are."""
-    gathered: list[Gathered | Dropped] = []
-    by_images: dict[tuple[str, ...], Gathered] = {}
+    gathered: list[QuestionRows | Dropped] = []
+    by_images: dict[tuple[str, ...], QuestionRows] = {}
     for row in rows:
         if isinstance(row, Dropped):
             gathered.append(row)
@@ -114,9 +114,9 @@ def parse_rows(
     path: Path,
     entries: Iterable[tuple[int, Any]],
     id_key: str,
-    parse: Callable[[str, dict[str, Any]], Asked | None],
+    parse: Callable[[str, dict[str, Any]], QuestionRow | None],
     unit: str = "entry",
-) -> Iterator[Asked | Dropped]:
+) -> Iterator[QuestionRow | Dropped]:
     """What `parse(name, entry)` makes of each (number, entry) of a file; None leaves it out: it is of another split.
 
     An entry that is no object, or for which parse raises BadRow, becomes a drop with file, number and id. A BadRow may
@@ -141,13 +141,6 @@ def parse_rows(
                 yield replace(row, ignored=row.ignored + entry.ignored())
 
 
-def short_texts(entry: Any) -> tuple[str, ...]:
-    """Texts of an entry, or of the cells of a row that cannot be read, that could name a file."""
-    values = entry.values() if isinstance(entry, dict) else entry.cells if isinstance(entry, BadRow) else ()
-    texts = [item for value in values for item in (value if isinstance(value, list) else [value])]
-    return tuple(text for text in texts if isinstance(text, str) and len(text) <= 300)
-
-
 def numbered_rows(table: TextTable) -> Iterator[tuple[int, Any]]:
     """(line, entry) of a table for `parse_rows`, with "index": the row's number from 0, unless a column is called so."""
     for index, row in enumerate(table.rows()):
@@ -162,27 +155,19 @@ def member_names(extensions: list[str]) -> list[str]:
     return [f"{number:0{digits}}.{extension}" for number, extension in enumerate(extensions)]
 
 
-class QuestionFolder:
-    """A reader of tables of questions beside a folder of images; a subclass says where they are and what a row means.
+class QuestionSource(Source):
+    """A source of tables of questions next to a folder of images; a subclass says where they are and what a row means.
 
     Every row comes out as part of a sample or as a Dropped of its own, so the ledger counts images and lost rows.
     """
 
-    name: str
-    licence: str
     splits: tuple[str, ...]
-    tools: tuple[str, ...] = ()
     images: Path
     """Folder of the images."""
 
-    def __init__(self, input: str, samples_per_shard: int = 1000, flag: str = "") -> None:
-        refuse_flag(self.name, flag)
+    def __init__(self, input: str, samples_per_shard: int = 1000, **options: Any) -> None:
+        super().__init__(input, samples_per_shard, **options)
         self.folder = Path(input)
-        self.samples_per_shard = samples_per_shard
-        self.counts: Counts = Counter()
-        """(stage, what) → how often, of the unit that was read last."""
-        self.planned: dict[str, int] = {}
-        """What was passed by when files were looked for, and how often."""
         # A process reads many units: the tables are parsed once for all of them.
         self._gathered = lru_cache(maxsize=None)(lambda split: gather(self.rows(split)))
 
@@ -190,17 +175,13 @@ class QuestionFolder:
         """The files that hold the questions."""
         raise NotImplementedError
 
-    def rows(self, split: str) -> Iterator[Asked | Dropped]:
+    def rows(self, split: str) -> Iterator[QuestionRow | Dropped]:
         """The rows of a split in the publisher's order."""
         raise NotImplementedError
 
-    def options(self) -> dict[str, Any]:
-        """Nothing to choose but the size of shards."""
-        return {"samples_per_shard": self.samples_per_shard}
-
     def units(self) -> list[Unit]:
         """Images (and rows that cannot become part of one) in the order of their first question."""
-        self.planned |= self._unnamed()
+        self.input_counts |= self._unnamed()
         return [u for split in self.splits for u in chunks(split, len(self._gathered(split)), self.samples_per_shard)]
 
     def _unnamed(self) -> dict[str, int]:
@@ -210,13 +191,13 @@ class QuestionFolder:
             return {}
         items = [item for split in self.splits for item in self._gathered(split)]
         images = {name for item in items if not isinstance(item, Dropped) for name in item[0].images}
-        words = {word for item in items if isinstance(item, Dropped) for word in item.words}
+        words = {word for item in items if isinstance(item, Dropped) for word in item.texts}
         return pictures_without_rows(folder, images, folder not in {path.parent for path in self.tables()}, words)
 
     def read(self, unit: Unit) -> Iterator[Sample | Dropped]:
         """A sample for each image; where the image cannot be read, a drop for each of its rows."""
         self.counts = Counter()
-        start, stop = unit.what
+        start, stop = unit.selection
         for item in self._gathered(unit.split)[start:stop]:
             if isinstance(item, Dropped):
                 yield item
@@ -235,7 +216,7 @@ class QuestionFolder:
         """(extension, bytes) of an image that a row of the split names. Raises BadRow."""
         return read_image(self.images, name)
 
-    def sample(self, split: str, rows: Gathered, images: dict[str, bytes]) -> Sample:
+    def sample(self, split: str, rows: QuestionRows, images: dict[str, bytes]) -> Sample:
         """The sample. Its key names the split: some publishers ask about one image in train and in test."""
         first = rows[0]
         return Sample(

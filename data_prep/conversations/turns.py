@@ -16,8 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from data_prep.errors import BadRow
-from data_prep.readers.fields import Entry, says_something
-from data_prep.readers.files import MAX_TEXT, as_text, check_utf8, described
+from data_prep.readers.fields import MAX_TEXT, Entry, as_text, check_utf8, kind_of, says_something
 from data_prep.readers.image_fields import PATH_KEYS as IMAGE_KEYS
 from data_prep.readers.image_fields import image_name
 from medvlp.shards import Turn
@@ -117,7 +116,7 @@ def _text(value: Any, where: str, role: str, found: Turns) -> str:
     is_parts = isinstance(value, list) and value and all(isinstance(part, dict) for part in value)
     text = _joined(value, where, found) if is_parts else as_text(value)
     if text is None:
-        raise BadRow("bad_value", f"{where} is {described(value)}, expected a text")
+        raise BadRow("bad_value", f"{where} is {kind_of(value)}, expected a text")
     if len(text) > MAX_TEXT:
         raise BadRow("long_value", f"{where} has {len(text)} characters, at most {MAX_TEXT} are read")
     if not isinstance(value, str) and not is_parts and "numbers" not in found.mended:
@@ -145,7 +144,7 @@ def _joined(parts: list[dict[str, Any]], where: str, found: Turns) -> str:
         if kind in TEXT_PARTS:
             text = as_text(part.get("text"))
             if text is None:
-                raise BadRow("bad_value", f"{at}.text is {described(part.get('text'))}, expected a text")
+                raise BadRow("bad_value", f"{at}.text is {kind_of(part.get('text'))}, expected a text")
             texts.append(text)
         elif kind in IMAGE_PARTS:
             held = {name: value for name, value in part.items() if name != "type" and says_something(value)}

@@ -18,8 +18,8 @@ from typing import IO, Any, Protocol
 
 from data_prep.errors import BadRow, NotAFile
 from data_prep.readers.clutter import is_clutter
-from data_prep.readers.files import MAX_IMAGE_BYTES, resolve_below
-from data_prep.source import regular_only
+from data_prep.readers.guarded import regular_only, resolve_below
+from data_prep.readers.image_files import MAX_IMAGE_BYTES
 
 MAX_MEMBERS = 20_000
 MAX_UNPACKED = 8 * 2**30

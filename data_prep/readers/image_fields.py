@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.errors import BadRow
-from data_prep.readers.fields import Entry, says_something
-from data_prep.readers.files import check_utf8
+from data_prep.readers.fields import Entry, check_utf8, says_something
 
 MAX_IMAGES = 64
 """Of an entry: all are in memory at once. The longest studies in such files have about ten."""

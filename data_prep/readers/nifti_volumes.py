@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, Literal
 import numpy as np
 
 from data_prep.errors import BadRow
-from data_prep.readers.files import spelled_below
+from data_prep.readers.guarded import spelled_below
 
 MAX_FILE_BYTES = 2**30
 """Of a file as it is stored: a sample is in memory as a whole."""

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from data_prep.readers.clutter import is_clutter
-from data_prep.readers.files import ENDINGS
+from data_prep.readers.image_files import ENDINGS
 
 COUNTED = "pictures without a row"
 

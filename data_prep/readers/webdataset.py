@@ -6,6 +6,7 @@ extension is what stands after the last one, where the library takes all from th
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import tarfile
@@ -16,13 +17,16 @@ from functools import cache
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
+from typing import Any
 
 from data_prep.draft import Counts
 from data_prep.errors import BadRow, NotAFile, PrepError
 from data_prep.readers.clutter import COUNTED, is_clutter
-from data_prep.readers.fields import count_ignored
-from data_prep.readers.files import MAX_IMAGE_BYTES, check_utf8
-from data_prep.source import readable, regular_only
+from data_prep.readers.fields import check_utf8, count_ignored
+from data_prep.readers.guarded import readable, regular_only, resolve_below, size_of
+from data_prep.readers.image_files import MAX_IMAGE_BYTES
+from data_prep.source import Dropped, Source, Unit
+from medvlp.shards import Sample
 
 IMAGES = ("jpg", "jpeg", "png", "webp", "gif", "tif", "tiff", "bmp")
 """Extensions of members that are a sample's image; what is in them, their first bytes tell."""
@@ -183,3 +187,47 @@ def _read(archive: tarfile.TarFile, member: tarfile.TarInfo, kind: str, path: Pa
     if len(data) != member.size:
         raise PrepError(f"{path} is cut off inside {member.name}; {ADVICE}")
     return data
+
+
+class TarSource(Source):
+    """What sources of tars share: `tars` are paths below `folder`; a subclass makes samples of what is in them."""
+
+    texts: tuple[str, ...]
+    """Extensions of the members that are read besides the image."""
+
+    def __init__(self, input: str, samples_per_shard: int = 1000, **options: Any) -> None:
+        super().__init__(input, samples_per_shard, **options)
+        self.folder = Path(input)
+        self.tars, self.input_counts = find_tars(self.folder) if input else ([], {})
+
+    def options(self) -> dict[str, Any]:
+        """Nothing to choose: a unit is a tar, whatever samples_per_shard says."""
+        return {}
+
+    def sample(self, found: TarSample, tar: str) -> Sample:
+        """The sample of a tar's members. Raises BadRow."""
+        raise NotImplementedError
+
+    def fingerprint(self) -> dict[str, str]:
+        """The tars by names and sizes: they are terabytes."""
+        listing = "\n".join(map(self._fingerprint, self.tars))
+        return {"*.tar": hashlib.sha256(listing.encode("utf-8", "surrogateescape")).hexdigest()}
+
+    def units(self) -> list[Unit]:
+        """A unit for each tar, by name; it stays done when others come."""
+        return [Unit("train", number, tar, self._fingerprint(tar)) for number, tar in enumerate(self.tars)]
+
+    def _fingerprint(self, tar: str) -> str:
+        return f"{tar}\t{size_of(self.folder, tar)}"
+
+    def read(self, unit: Unit) -> Iterator[Sample | Dropped]:
+        """Samples, or drops: those of `tar_samples`, of `sample`, and bad_path of a tar that is no file of the folder."""
+        self.counts = Counter()
+        try:
+            for found in tar_samples(resolve_below(self.folder, unit.selection), self.texts, self.counts):
+                try:
+                    yield self.sample(found, unit.selection)
+                except BadRow as bad:
+                    yield Dropped(f"{unit.selection}: {found.key}", bad.reason, bad.detail)
+        except BadRow as bad:  # a link that leaves the folder, a pipe, a device
+            yield Dropped(unit.selection, bad.reason, bad.detail)

@@ -176,7 +176,8 @@ def look_at_files(config: CheckConfig) -> Iterator[Finding]:
     from data_prep.errors import PrepError
     from data_prep.plan import unit_stages
     from data_prep.readers.fields import fields_ignored
-    from data_prep.sources import Dropped, open_source
+    from data_prep.source import Dropped
+    from data_prep.sources import open_source
     from data_prep.stages import apply_stages, build_stages
     from medvlp.data.audit.rules import Rules, Together, look
 
@@ -206,7 +207,7 @@ def look_at_files(config: CheckConfig) -> Iterator[Finding]:
                         continue
                     for problem in splits[unit.split].problems(look(left.sample, rules)):
                         yield found(problem, item.key)
-            ignored.update(fields_ignored(getattr(reader, "counts", {})))
+            ignored.update(fields_ignored(reader.counts))
     except PrepError as error:
         yield found(Problem("unreadable_input", "", str(error)), "")
     if ignored:

@@ -2,14 +2,15 @@
 
 import hashlib
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from data_prep import finalize, source
+from data_prep import finalize, sources
 from data_prep.errors import PrepError
 from data_prep.pipeline import prepare
-from data_prep.sources import Unit
+from data_prep.source import Options, Source, Unit
 from medvlp.shards import Sample, ShardDataset, ShardError, make_key, verify
 from medvlp.shards.vocabulary import SPLITS
 from tests.data_prep.folders import digests, jpeg
@@ -21,14 +22,21 @@ ROWS = [
 """(published split, article) of each figure: b and c stand on two sides."""
 
 
-class Figures:
+@dataclass(frozen=True)
+class FigureOptions(Options):
+    style: str = "plain"
+
+
+class Figures(Source):
     """A source that can grow: its table says split and article of each figure, a unit is two figures."""
 
     name = "figures"
-    tools = ()
+    description = "figures of a table"
+    option_type = FigureOptions
 
-    def __init__(self, input, samples_per_shard=1000, flag="", *, style="plain"):
-        self.folder, self.style = Path(input), style
+    def __init__(self, input, samples_per_shard=1000, **options):
+        super().__init__(input, samples_per_shard, **options)
+        self.folder, self.style = Path(input), self.choices.style
         self.rows = [tuple(row) for row in json.loads((self.folder / "rows.json").read_text())]
 
     def options(self):
@@ -42,13 +50,13 @@ class Figures:
         for split in dict.fromkeys(split for split, _ in self.rows):
             its = [[n, article] for n, (where, article) in enumerate(self.rows) if where == split]
             pairs = [its[start : start + 2] for start in range(0, len(its), 2)]
-            units += [Unit(split, n, pair, mark=str(pair)) for n, pair in enumerate(pairs)]
+            units += [Unit(split, n, pair, fingerprint=str(pair)) for n, pair in enumerate(pairs)]
         return units
 
     def read(self, unit):
         with open(self.folder / "read.txt", "a") as log:
             log.write(f"{unit.split}{unit.number} ")
-        for number, article in unit.what:
+        for number, article in unit.selection:
             yield Sample(
                 make_key(self.name, article, str(number)),
                 {"jpg": picture(number)},
@@ -66,7 +74,7 @@ def caption(style, number):
 
 @pytest.fixture
 def figures(tmp_path, monkeypatch):
-    monkeypatch.setitem(source.SOURCES, "figures", (__name__, "Figures", ""))
+    monkeypatch.setitem(sources.SOURCES, "figures", f"{__name__}:Figures")
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "rows.json").write_text(json.dumps(ROWS))
     return tmp_path / "in"

@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from data_prep import source
+from data_prep import sources
 from data_prep.dataset_stages import Rows, Settled, settle
 from data_prep.errors import PrepError
 from data_prep.finalize import _place, lay_out
@@ -218,7 +218,7 @@ def test_samples_without_a_group_are_spread_at_random(tmp_path):
 @pytest.fixture
 def figures(tmp_path, monkeypatch):
     """Writes the table of the source that tests/data_prep/test_dataset_stages.py has: (published split, article) a figure."""
-    monkeypatch.setitem(source.SOURCES, "figures", (FIGURES, "Figures", ""))
+    monkeypatch.setitem(sources.SOURCES, "figures", f"{FIGURES}:Figures")
     (tmp_path / "in").mkdir()
 
     def write(*rows, pictures=None, captions=None):

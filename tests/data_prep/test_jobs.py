@@ -7,11 +7,11 @@ from dataclasses import asdict, replace
 import pyarrow.parquet as pq
 import pytest
 
-from data_prep import source
+from data_prep import sources
 from data_prep.draft import Draft, Drop
 from data_prep.jobs import CopyJob, Job, SourceSpec, forget_source, read_part, run_job
 from data_prep.pipeline import prepare
-from data_prep.sources import Dropped, Unit
+from data_prep.source import Dropped, Source, Unit
 from data_prep.stages import apply_stages
 from medvlp.shards import FileMark, Sample, ShardDataset, read_members
 from medvlp.shards.writer import mark_file
@@ -20,14 +20,11 @@ from tests.data_prep.folders import digests, jpeg
 FILES = (".tar", ".idx", ".parquet", ".marks.parquet", ".drops.jsonl")
 
 
-class Rows:
+class Rows(Source):
     """A source of as many samples as its unit says, followed by one row that is none."""
 
     name = "rows"
-    tools = ()
-
-    def __init__(self, input, samples_per_shard=1000, flag=""):
-        self.counts = Counter()
+    description = "as many samples as a unit says"
 
     def options(self):
         return {}
@@ -39,8 +36,8 @@ class Rows:
         return [Unit("train", 0, 3), Unit("test", 0, 2)]
 
     def read(self, unit):
-        self.counts = Counter({("read", "lines passed by"): unit.what})
-        for n in range(unit.what):
+        self.counts = Counter({("read", "lines passed by"): unit.selection})
+        for n in range(unit.selection):
             yield Sample(
                 f"rows__{unit.split}__{n}__0",
                 {"jpg": jpeg(n + 10 * (unit.split == "test"))},
@@ -62,7 +59,7 @@ STAGES = [
 @pytest.fixture
 def job(tmp_path, monkeypatch):
     """Three samples, of which one has no caption, and a row that is none."""
-    monkeypatch.setitem(source.SOURCES, "rows", (__name__, "Rows", ""))
+    monkeypatch.setitem(sources.SOURCES, "rows", f"{__name__}:Rows")
     forget_source()
     (tmp_path / "parts").mkdir()
     yield Job(SourceSpec("rows", "", 3, "", "{}"), STAGES, tmp_path / "parts", Unit("train", 0, 3), "digest")

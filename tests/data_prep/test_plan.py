@@ -11,7 +11,7 @@ import pytest
 from data_prep.deidentify.pseudonym import key_id
 from data_prep.errors import PrepError
 from data_prep.plan import BASE_TOOLS, Plan, digest_of, make_plan, settling_stages, unit_stages
-from data_prep.sources import Unit
+from data_prep.source import Source, Unit
 from medvlp.config import PrepConfig
 from medvlp.shards import Manifest, ShardError, hash_config, write_manifest
 
@@ -21,12 +21,13 @@ WRITTEN = {"stage": "write", "samples_per_shard": 1000}
 KEY = b"a secret of thirty-two bytes now"
 
 
-class Reader:
+class Reader(Source):
     """A source as far as plans look at it."""
 
     name = "reader"
 
     def __init__(self, private=None, tools=()):
+        super().__init__("in")
         self.tools = tools
         if private is not None:
             self.private = private
@@ -36,6 +37,12 @@ class Reader:
 
     def fingerprint(self):
         return {"DOE_JANE.csv": "1234"}
+
+    def units(self):
+        return []
+
+    def read(self, unit):
+        return iter(())
 
 
 def config(**choices):
@@ -205,7 +212,7 @@ PLAN = Plan(
     tools={"numpy": "2.0", "pillow": "11.0"},
 )
 UNIT = Unit("train", 0, [0, 1000])
-MARKED = Unit("train", 0, [0, 1000], mark="rows 0 to 1000")
+MARKED = Unit("train", 0, [0, 1000], fingerprint="rows 0 to 1000")
 
 
 @pytest.mark.parametrize("unit", [UNIT, MARKED])
@@ -228,7 +235,13 @@ def test_only_a_unit_without_a_mark_depends_on_the_whole_input():
     grown = replace(PLAN, input={"table.csv": "5678"})
     assert grown.digest(UNIT) != PLAN.digest(UNIT)
     assert grown.digest(MARKED) == PLAN.digest(MARKED)
-    units = [UNIT, MARKED, replace(MARKED, mark="others"), replace(UNIT, split="test"), replace(UNIT, what=[0, 999])]
+    units = [
+        UNIT,
+        MARKED,
+        replace(MARKED, fingerprint="others"),
+        replace(UNIT, split="test"),
+        replace(UNIT, selection=[0, 999]),
+    ]
     assert len({PLAN.digest(unit) for unit in units}) == 5
     # Where a unit stands among others says nothing of what it holds.
     assert PLAN.digest(replace(UNIT, number=7)) == PLAN.digest(UNIT)

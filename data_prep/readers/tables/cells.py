@@ -8,7 +8,7 @@ import re
 from typing import Any
 
 from data_prep.errors import BadRow
-from data_prep.readers.files import MAX_TEXT, as_text, check_utf8, described, plain
+from data_prep.readers.fields import MAX_TEXT, as_text, check_utf8, kind_of, plain
 from data_prep.vocabulary.text import NO_VALUE
 
 _QUOTED = re.compile(r"""'[^'\\]*'|"[^"\\]*\"""")
@@ -33,7 +33,7 @@ def text_of_cell(entry: dict[str, Any], column: str) -> str:
         return ""
     text = str(value).lower() if isinstance(value, bool) else as_text(value)
     if text is None:
-        raise BadRow(f"bad_{suffix(column)}", f"{column} is {described(value)}, expected a text or a number")
+        raise BadRow(f"bad_{suffix(column)}", f"{column} is {kind_of(value)}, expected a text or a number")
     if len(text) > MAX_TEXT:
         raise BadRow(f"long_{suffix(column)}", f"{column} has {len(text)} characters, at most {MAX_TEXT} are read")
     return check_utf8(text, column).strip()

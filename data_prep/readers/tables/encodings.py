@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from data_prep.errors import PrepError
-from data_prep.readers.files import MAX_LINE_BYTES
+from data_prep.readers.guarded import MAX_LINE_BYTES
 
 SAMPLE_BYTES = 2**20
 """Of a file that decide what it is."""

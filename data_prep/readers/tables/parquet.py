@@ -7,7 +7,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data_prep.source import readable
+from data_prep.readers.guarded import readable
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -19,17 +19,18 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from data_prep.errors import BadRow, PrepError
-from data_prep.readers.fields import Entry, count_ignored
-from data_prep.readers.files import picture_of, plain, text_of
-from data_prep.readers.webdataset import TarSample
-from data_prep.readers.webdataset_folder import TarFolder
-from data_prep.source import refuse_flag
+from data_prep.readers.fields import Entry, count_ignored, plain, text_of
+from data_prep.readers.image_files import shard_image
+from data_prep.readers.webdataset import TarSample, TarSource
+from data_prep.source import Options
 from data_prep.vocabulary.licences import normalise
 from medvlp.shards import Sample, make_key
+from medvlp.shards.publication import Publication
 
 NO_CAPTION = ("", "none", "nan", "no caption found")
 MODALITIES = {
@@ -65,24 +66,39 @@ _ARTICLE = re.compile(r"PMC\d+")
 _TAGS = re.compile(r"</?(?:xref|p)(?:\s[^<>]*)?/?>")
 
 
-class Biomedica(TarFolder):
-    """Reader of BIOMEDICA's tars, or of any folder of them. Raises PrepError if there are none.
+@dataclass(frozen=True)
+class BiomedicaOptions(Options):
+    """Options of the source biomedica."""
 
-    subsets: those of the folders commercial, noncommercial and other that are wanted, all by default.
-    """
+    subsets: tuple[str, ...] = ()
+    """Of the folders commercial, noncommercial and other; empty: all."""
+
+
+class Biomedica(TarSource):
+    """Reader of BIOMEDICA's tars, or of any folder of them. Raises PrepError if there are none."""
 
     name = "biomedica"
+    description = "BIOMEDICA: figures of PubMed Central in webdataset tars"
+    publication = Publication(
+        title=(
+            "BIOMEDICA: An Open Biomedical Image-Caption Archive, Dataset, and Vision-Language Models Derived from "
+            "Scientific Literature"
+        ),
+        authors="Lozano A. et al.",
+        venue="CVPR",
+        year=2025,
+        url="https://arxiv.org/abs/2501.07171",
+    )
     texts = ("txt", "json")
+    option_type = BiomedicaOptions
+    choices: BiomedicaOptions
 
-    def __init__(
-        self, input: str, samples_per_shard: int = 1000, flag: str = "", *, subsets: list[str] | str = ""
-    ) -> None:
-        refuse_flag(self.name, flag)
-        super().__init__(input)
-        self.subsets = sorted([subsets] if isinstance(subsets, str) and subsets else subsets)
-        found = self.tars
-        self.tars = [tar for tar in found if not self.subsets or tar.partition("/")[0] in self.subsets]
-        lacking = [name for name in self.subsets if not any(tar.startswith(f"{name}/") for tar in found)]
+    def __init__(self, input: str, samples_per_shard: int = 1000, **options: Any) -> None:
+        super().__init__(input, samples_per_shard, **options)
+        self.subsets = sorted(self.choices.subsets)
+        tars = self.tars
+        self.tars = [tar for tar in tars if not self.subsets or tar.partition("/")[0] in self.subsets]
+        lacking = [name for name in self.subsets if not any(tar.startswith(f"{name}/") for tar in tars)]
         if not self.tars or lacking:
             where = f"{', '.join(lacking)} of {input}" if lacking else f"input={input or '(not given)'}"
             raise PrepError(
@@ -98,7 +114,7 @@ class Biomedica(TarFolder):
 
         image_format, broken_image.
         """
-        picture = picture_of(found.key, found.member("image"))
+        picture = shard_image(found.key, found.member("image"))
         caption = caption_of(found.member("txt"))
         entry = Entry(_object(found.member("json")))
         article = plain(entry.get("article_accession_id"))
@@ -120,7 +136,7 @@ class Biomedica(TarFolder):
                 "modality": modality_of(entry.get("image_secondary_label")),
                 "subset": tar.rpartition("/")[0] or "unknown",
                 **_about(entry, article),
-                **picture.described,
+                **picture.metadata,
             },
         )
         count_ignored(self.counts, entry.ignored())

@@ -27,14 +27,15 @@ from data_prep.draft import Counts
 from data_prep.errors import BadRow, PrepError
 from data_prep.readers.archives import Archive, Folder, Package
 from data_prep.readers.clutter import COUNTED
-from data_prep.readers.fields import count_ignored
-from data_prep.readers.files import MAX_TEXT, Picture, picture_of
-from data_prep.source import Dropped, Unit, refuse_flag
+from data_prep.readers.fields import MAX_TEXT, count_ignored
+from data_prep.readers.image_files import ShardImage, shard_image
+from data_prep.source import Dropped, Source, Unit
 from data_prep.sources.figures.pmc_articles.article import Article, Figure, parse_article
 from data_prep.sources.figures.pmc_articles.context import Context, checked, context_of
 from data_prep.sources.figures.pmc_articles.layout import Layout, Place, find_articles
 from data_prep.vocabulary.licences import UNKNOWN, family_of, normalise, strictest
 from medvlp.shards import Sample, make_key
+from medvlp.shards.publication import Publication
 
 FIGURES_AN_ARTICLE = 5
 """About the mean of the Open Access subset: a unit takes so many fewer articles than a shard should have samples."""
@@ -54,30 +55,29 @@ PASSED_BY = {
 """What `counts` calls files that no sample comes from, by their extensions."""
 
 
-class Pmc:
+class Pmc(Source):
     """Reader of a folder of articles, old layout and new. Raises PrepError if there is none."""
 
     name = "pmc"
-    tools: tuple[str, ...] = ("lxml",)
+    description = "PubMed Central open access: articles → figures, captions, references"
+    publication = Publication(
+        title="PMC Open Access Subset",
+        authors="National Library of Medicine (US).",
+        venue="Bethesda (MD)",
+        year=2003,
+        url="https://pmc.ncbi.nlm.nih.gov/tools/openftlist/",
+    )
+    tools = ("lxml",)
 
-    def __init__(self, input: str, samples_per_shard: int = 1000, flag: str = "") -> None:
-        refuse_flag(self.name, flag)
+    def __init__(self, input: str, samples_per_shard: int = 1000) -> None:
+        super().__init__(input, samples_per_shard)
         self.folder = Path(input)
-        self.samples_per_shard = samples_per_shard
-        self.counts: Counts = Counter()
-        """What the unit that was read last passed by, as (stage, what) → how often."""
-        self.planned: dict[str, int] = {}
-        """What was passed by when articles were looked for, and how often."""
         if not input or not self.folder.is_dir():
             raise PrepError(f"input={input or '(not given)'} is not a folder; give the one that holds the articles")
 
     @cached_property
     def _layout(self) -> Layout:
         return find_articles(self.folder)
-
-    def options(self) -> dict[str, Any]:
-        """Nothing to choose but the size of shards."""
-        return {"samples_per_shard": self.samples_per_shard}
 
     def fingerprint(self) -> dict[str, str]:
         """File lists by content; articles and their metadata by names and sizes."""
@@ -86,7 +86,7 @@ class Pmc:
     def units(self) -> list[Unit]:
         """Articles by PMCID, each with the copies of it that are not read; what else was found goes with the first."""
         layout = self._layout
-        self.planned = layout.passed_by
+        self.input_counts = layout.passed_by
         superseded: dict[Place, list[str]] = {}
         for old, chosen in layout.superseded:
             superseded.setdefault(chosen, []).append(old.path)
@@ -109,8 +109,8 @@ class Pmc:
         """A sample or a drop for each graphic of a figure; a drop for each article that gives none."""
         self.counts = Counter()
         beside: dict[Path, Folder] = {}
-        yield from (Dropped(*note) for note in unit.what["notes"])
-        for kind, path, number, version, says, superseded in unit.what["articles"]:
+        yield from (Dropped(*note) for note in unit.selection["notes"])
+        for kind, path, number, version, says, superseded in unit.selection["articles"]:
             for old in superseded:
                 yield Dropped(
                     old, "older_version", f"{path} is the newest of the article, or the first of equal copies"
@@ -195,7 +195,7 @@ class _ArticleReader:
             "figure_id": figure.id,
             "figure_label": figure.label,
             "reference_sections": figure.sections,
-            **picture.described,
+            **picture.metadata,
         }
         if figure.rights:
             metadata["figure_rights"] = figure.rights
@@ -210,14 +210,14 @@ class _ArticleReader:
             metadata=metadata,
         )
 
-    def _picture(self, hrefs: list[str]) -> tuple[str, Picture]:
+    def _picture(self, hrefs: list[str]) -> tuple[str, ShardImage]:
         """(file, image) of the first of the alternatives that is there, those that need no conversion first."""
         files = [file for href in hrefs if (file := self._find(href))]
         if not files:
             raise BadRow("missing_image", f"{hrefs[0][:100]} is not among the article's files")
         self.used.update(files)
         files.sort(key=lambda file: next((i for i, e in enumerate(EXTENSIONS) if file.lower().endswith(e)), 99))
-        return files[0], picture_of(files[0], checked(files[0], self.package.read(files[0]), self.context))
+        return files[0], shard_image(files[0], checked(files[0], self.package.read(files[0]), self.context))
 
     def _find(self, href: str) -> str | None:
         """The file that a graphic names: as it is, in another case, or with an extension added or exchanged."""

@@ -19,16 +19,20 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from data_prep.errors import BadRow, PrepError
-from data_prep.readers.files import Picture, plain, text_of
-from data_prep.readers.tables.indexed import ImageTables, JsonLines, Row, Rows
-from data_prep.readers.tables.text import TextTable
-from data_prep.source import digest_file
+from data_prep.readers.fields import plain, text_of
+from data_prep.readers.guarded import digest_file
+from data_prep.readers.image_files import ShardImage
+from data_prep.readers.tables.indexed_tables import ImageRows, ImageTableSource, JsonLines, TableRow
+from data_prep.readers.tables.text_tables import TextTable
+from data_prep.source import Options
 from data_prep.vocabulary.licences import normalise
 from medvlp.shards import Sample, make_key
+from medvlp.shards.publication import Publication
 
 RELEASES = {
     "pmc_oa": {"pmc_oa.jsonl": "train"},
@@ -45,44 +49,61 @@ _ACCESSION = ("Accession ID", "AccessionID")
 _CITATION = ("Article Citation", "Citation")
 
 
-class PmcOa(ImageTables):
-    """Reader of a PMC-OA folder. Raises PrepError if it lacks a table or the images.
+@dataclass(frozen=True)
+class PmcOaOptions(Options):
+    """Options of the source pmc_oa."""
 
-    release: pmc_oa, pmc_oa_beta or splits, where the folder holds several. licences: path of PubMed Central's file list.
-    """
+    release: str = ""
+    """pmc_oa, pmc_oa_beta or splits, where the folder holds several."""
+    licences: str = ""
+    """Path of PubMed Central's list of files, oa_file_list.csv."""
+
+
+class PmcOa(ImageTableSource):
+    """Reader of a PMC-OA folder. Raises PrepError if it lacks a table or the images."""
 
     name = "pmc_oa"
+    description = "PMC-OA (PMC-CLIP's release): figures or subfigures with captions"
+    publication = Publication(
+        title="PMC-CLIP: Contrastive Language-Image Pre-training using Biomedical Documents",
+        authors="Lin W. et al.",
+        venue="MICCAI",
+        year=2023,
+        url="https://arxiv.org/abs/2303.07240",
+    )
+    licence = "unknown"
 
-    def __init__(
-        self, input: str, samples_per_shard: int = 1000, flag: str = "", *, release: str = "", licences: str = ""
-    ) -> None:
-        super().__init__(input, samples_per_shard, flag)
-        self.release = release or self._only_release()
+    option_type = PmcOaOptions
+    choices: PmcOaOptions
+
+    def __init__(self, input: str, samples_per_shard: int = 1000, **options: Any) -> None:
+        super().__init__(input, samples_per_shard, **options)
+        self.release = self.choices.release or self._only_release()
         if self.release not in RELEASES:
-            raise PrepError(f"options.release={release} is not one of {', '.join(RELEASES)}")
+            raise PrepError(f"options.release={self.release} is not one of {', '.join(RELEASES)}")
         lacking = [name for name in RELEASES[self.release] if not (self.folder / name).is_file()]
-        there = [self.folder / name for name in IMAGE_FOLDERS if (self.folder / name).is_dir()]
-        if not input or lacking or not there:
-            lacking += [] if there else ["images/"]
+        folders = [self.folder / name for name in IMAGE_FOLDERS if (self.folder / name).is_dir()]
+        if not input or lacking or not folders:
+            lacking += [] if folders else ["images/"]
             raise PrepError(
                 f"input={input or '(not given)'} is not a PMC-OA folder of release {self.release}: it lacks "
                 f"{', '.join(lacking)}; unpack images.zip beside the publisher's .jsonl"
             )
         self.tables = [JsonLines(self.folder / name) for name in RELEASES[self.release]]
         self.table_splits = list(RELEASES[self.release].values())
-        self.images = there[0]
-        self.licences = Path(licences) if licences else None
-        self._listed: dict[str, dict[str, Any]] = {}
+        self.images = folders[0]
+        self.licences = Path(self.choices.licences) if self.choices.licences else None
+        self._articles: dict[str, dict[str, Any]] = {}
         if self.licences and not self.licences.is_file():
-            raise PrepError(f"options.licences={licences} is not a file; give PubMed Central's oa_file_list.csv")
+            raise PrepError(f"options.licences={self.licences} is not a file; give PubMed Central's oa_file_list.csv")
 
     def _only_release(self) -> str:
-        there = [name for name, tables in RELEASES.items() if any((self.folder / table).is_file() for table in tables)]
-        if len(there) > 1:
+        names = [name for name, tables in RELEASES.items() if any((self.folder / table).is_file() for table in tables)]
+        if len(names) > 1:
             raise PrepError(
-                f"{self.folder} holds the releases {', '.join(there)}; say which with options.release={there[0]}"
+                f"{self.folder} holds the releases {', '.join(names)}; say which with options.release={names[0]}"
             )
-        return there[0] if there else "pmc_oa"
+        return names[0] if names else "pmc_oa"
 
     def options(self) -> dict[str, Any]:
         """The release, and whether licences are looked up; the list itself is in the fingerprint."""
@@ -104,23 +125,23 @@ class PmcOa(ImageTables):
         """Raises BadRow: missing_caption, empty_caption, bad_caption, long_caption, not_utf8."""
         text_of(entry, "caption")
 
-    def about(self, gathered: list[Rows]) -> dict[str, Any]:
+    def about(self, gathered: list[ImageRows]) -> dict[str, Any]:
         """Article → what the list of licences says of it; the list has millions of rows, a unit needs a few hundred."""
         if self.licences is None:
             return {}
         articles = {match["article"] for rows in gathered if (match := _NAME.fullmatch(rows.image))}
-        return {article: self._listed[article] for article in sorted(articles & self._listed.keys())}
+        return {article: self._articles[article] for article in sorted(articles & self._articles.keys())}
 
-    def gather(self) -> list[Rows]:
+    def gather(self) -> list[ImageRows]:
         """As of all tables; then the list of licences is read, for the articles that occur."""
         gathered = super().gather()
         articles = {match["article"] for rows in gathered if (match := _NAME.fullmatch(rows.image))}
         counts: Counter[str] = Counter()
-        self._listed = dict(read_licences(self.licences, articles, counts)) if self.licences else {}
-        self.planned |= counts
+        self._articles = dict(read_licences(self.licences, articles, counts)) if self.licences else {}
+        self.input_counts |= counts
         return gathered
 
-    def sample(self, rows: list[Row], picture: Picture, about: dict[str, Any]) -> Sample:
+    def sample(self, rows: list[TableRow], picture: ShardImage, about: dict[str, Any]) -> Sample:
         """The group is the article where the name tells it, else the image."""
         image = self.image_of(rows[0].entry)
         captions = list(dict.fromkeys(text_of(row.entry, "caption") for row in rows))
@@ -128,7 +149,7 @@ class PmcOa(ImageTables):
         article = name["article"] if name else ""
         metadata: dict[str, Any] = {
             "source": self.name,
-            "licence": "unknown",
+            "licence": self.licence,
             "group": article or image,
             "group_kind": "article" if article else "image",
             "original_name": image,
@@ -137,7 +158,7 @@ class PmcOa(ImageTables):
             **({"panel": int(name["panel"])} if name and name["panel"] else {}),  # no further to be split
             **about.get(article, {}),
             **({"published_split": self.table_splits[rows[0].table]} if self.release == "splits" else {}),
-            **picture.described,
+            **picture.metadata,
         }
         # A panel's number can be 0, so a figure that was not cut is no panel 0.
         parts = (article, name["figure"], name["panel"] or "whole") if name else ("", image)

@@ -18,16 +18,20 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from data_prep.errors import BadRow, PrepError
-from data_prep.readers.files import Picture, plain, text_of
+from data_prep.readers.fields import plain, text_of
+from data_prep.readers.image_files import ShardImage
 from data_prep.readers.tables.cells import list_in
-from data_prep.readers.tables.indexed import ImageTables, Row
-from data_prep.readers.tables.text import TextTable
+from data_prep.readers.tables.indexed_tables import ImageTableSource, TableRow
+from data_prep.readers.tables.text_tables import TextTable
+from data_prep.source import Options
 from data_prep.vocabulary.text import NO_VALUE, says_nothing
 from medvlp.shards import Sample, make_key
+from medvlp.shards.publication import Publication
 
 TABLE = "quilt_1M_lookup.csv"
 COLUMNS = ("caption", "image_path", "subset", "split")
@@ -43,45 +47,55 @@ _ARTICLE = re.compile(r"PMC\d+")
 _CUI = re.compile(r"C\d{7}")
 
 
-class Quilt(ImageTables):
-    """Reader of a Quilt-1M folder. Raises PrepError if it lacks the table or the images.
+@dataclass(frozen=True)
+class QuiltOptions(Options):
+    """Options of the source quilt."""
 
-    images: folder of the images below the input, where it has another name. not_histology: keep (default), with a
-    label that says so, or drop the images that the publisher found to be something else.
-    """
+    images: str = ""
+    """The folder of the images below the input, where it has another name."""
+    not_histology: str = "keep"
+    """What becomes of images that the publisher found to be no histology: keep, with a label that says so, or drop."""
+
+
+class Quilt(ImageTableSource):
+    """Reader of a Quilt-1M folder. Raises PrepError if it lacks the table or the images."""
 
     name = "quilt"
+    description = "Quilt-1M: histopathology with several texts an image"
+    publication = Publication(
+        title="Quilt-1M: One Million Image-Text Pairs for Histopathology",
+        authors="Ikezogwo W. O. et al.",
+        venue="NeurIPS Datasets and Benchmarks",
+        year=2023,
+        url="https://arxiv.org/abs/2306.11207",
+    )
+    licence = "unknown"
 
-    def __init__(
-        self,
-        input: str,
-        samples_per_shard: int = 1000,
-        flag: str = "",
-        *,
-        images: str = "",
-        not_histology: str = "keep",
-    ) -> None:
-        super().__init__(input, samples_per_shard, flag)
-        if not_histology not in ("keep", "drop"):
-            raise PrepError(f"options.not_histology={not_histology} should be keep or drop")
+    option_type = QuiltOptions
+    choices: QuiltOptions
+
+    def __init__(self, input: str, samples_per_shard: int = 1000, **options: Any) -> None:
+        super().__init__(input, samples_per_shard, **options)
+        images = self.choices.images
+        if self.choices.not_histology not in ("keep", "drop"):
+            raise PrepError(f"options.not_histology={self.choices.not_histology} should be keep or drop")
         if ".." in Path(images).parts or Path(images).is_absolute():
             raise PrepError(f"options.images={images} is not a folder below the input; give its path from there")
-        self.not_histology = not_histology
-        wanted = (images,) if images else IMAGE_FOLDERS
-        there = [self.folder / name for name in wanted if (self.folder / name).is_dir()]
+        names = (images,) if images else IMAGE_FOLDERS
+        folders = [self.folder / name for name in names if (self.folder / name).is_dir()]
         lacking = [] if (self.folder / TABLE).is_file() else [TABLE]
-        lacking += [] if there else [f"{wanted[0]}/"]
+        lacking += [] if folders else [f"{names[0]}/"]
         if not input or lacking:
             raise PrepError(
                 f"input={input or '(not given)'} is not a Quilt-1M folder: it lacks {', '.join(lacking)}; unpack the "
                 f"publisher's images_part_*.zip beside {TABLE}"
             )
         self.tables = [TextTable(self.folder / TABLE, COLUMNS)]
-        self.images = there[0]
+        self.images = folders[0]
 
     def options(self) -> dict[str, Any]:
         """What becomes of images that are no histology."""
-        return {**super().options(), "not_histology": self.not_histology}
+        return {**super().options(), "not_histology": self.choices.not_histology}
 
     def image_of(self, entry: dict[str, Any]) -> str:
         """Raises BadRow: empty_image_path, not_utf8."""
@@ -99,10 +113,10 @@ class Quilt(ImageTables):
         if says_nothing(entry["caption"]):
             raise BadRow("missing_caption", f"caption is {entry['caption'].strip()[:40] or 'empty'}")
         text_of(entry, "caption")
-        if self.not_histology == "drop" and number_of(entry.get("not_histology", "")):
+        if self.choices.not_histology == "drop" and number_of(entry.get("not_histology", "")):
             raise BadRow("not_histology", "the publisher found that the image is no histology")
 
-    def sample(self, rows: list[Row], picture: Picture, about: dict[str, Any]) -> Sample:
+    def sample(self, rows: list[TableRow], picture: ShardImage, about: dict[str, Any]) -> Sample:
         """All rows of an image; labels that are single values are the first row's."""
         entries = [row.entry for row in rows]
         first = entries[0]
@@ -128,7 +142,7 @@ class Quilt(ImageTables):
             labels={name: value for name, value in labels.items() if value != []},
             metadata={
                 "source": self.name,
-                "licence": "unknown",
+                "licence": self.licence,
                 "group": group,
                 "group_kind": kind,
                 "original_name": image,
@@ -137,7 +151,7 @@ class Quilt(ImageTables):
                 "published_split": "+".join(dict.fromkeys(entry["split"].strip() for entry in entries)),
                 **({"article": article[0]} if article else {}),
                 **({"url": f"https://www.youtube.com/watch?v={group}"} if frame else {}),
-                **picture.described,
+                **picture.metadata,
             },
         )
 

@@ -27,11 +27,14 @@ from typing import Any
 
 from data_prep.errors import BadRow, PrepError
 from data_prep.readers.clutter import LEFT_BEHIND, is_clutter
-from data_prep.readers.files import MAX_LINE_BYTES, check_utf8, digest_listing, plain, read_picture, text_of
-from data_prep.readers.tables.text import TextTable
-from data_prep.source import Dropped, Unit, chunks, digest_file, refuse_flag, regular_only
+from data_prep.readers.fields import check_utf8, plain, text_of
+from data_prep.readers.guarded import MAX_LINE_BYTES, digest_file, digest_listing, regular_only
+from data_prep.readers.image_files import read_shard_image
+from data_prep.readers.tables.text_tables import TextTable
+from data_prep.source import Dropped, Options, Source, Unit, chunks
 from data_prep.vocabulary.licences import UNKNOWN, normalise
 from medvlp.shards import Sample, make_key
+from medvlp.shards.publication import Publication
 
 FOLDERS = {"train": "train", "valid": "validation", "test": "test"}
 KINDS = {"radiology": ("radiology",), "all": ("radiology", "non-radiology")}
@@ -61,25 +64,35 @@ class Figure:
     """cuis, keywords: lists; semtypes: code → name."""
 
 
-class Roco:
-    """Reader of a ROCO v1 folder. Raises PrepError if it lacks any of its files.
+@dataclass(frozen=True)
+class RocoOptions(Options):
+    """Options of the source roco."""
 
-    kind: radiology (default), or all, which takes the figures that are no radiology too.
-    """
+    kind: str = "radiology"
+    """radiology, or all, which takes the figures that are no radiology too."""
+
+
+class Roco(Source):
+    """Reader of a ROCO v1 folder. Raises PrepError if it lacks any of its files."""
 
     name = "roco"
-    tools: tuple[str, ...] = ()
+    description = "ROCO: figures of articles with captions, keywords and UMLS concepts"
+    publication = Publication(
+        title="Radiology Objects in COntext (ROCO): A Multimodal Image Dataset",
+        authors="Pelka O. et al.",
+        venue="LABELS, MICCAI workshop",
+        year=2018,
+        url="https://doi.org/10.1007/978-3-030-01364-6_20",
+    )
+    option_type = RocoOptions
+    choices: RocoOptions
 
-    def __init__(self, input: str, samples_per_shard: int = 1000, flag: str = "", *, kind: str = "radiology") -> None:
-        refuse_flag(self.name, flag)
-        if kind not in KINDS:
-            raise PrepError(f"options.kind={kind} is not one of {', '.join(KINDS)}")
-        self.kind = kind
+    def __init__(self, input: str, samples_per_shard: int = 1000, **options: Any) -> None:
+        super().__init__(input, samples_per_shard, **options)
+        if self.choices.kind not in KINDS:
+            raise PrepError(f"options.kind={self.choices.kind} is not one of {', '.join(KINDS)}")
         self.folder = Path(input) / "data" if (Path(input) / "data" / "train").is_dir() else Path(input)
-        self.samples_per_shard = samples_per_shard
         self._counts: Counter[str] = Counter()
-        self.planned: dict[str, int] = {}
-        """What the tables hold that cannot be read → how often."""
         # A process reads many units of a split: the tables are parsed once for all of them.
         self._rows = lru_cache(maxsize=2)(
             lambda split: [row for folder in self._folders(split) for row in _figures(folder, self._counts)]
@@ -95,11 +108,11 @@ class Roco:
             )
 
     def _folders(self, split: str) -> list[Path]:
-        return [self.folder / FOLDERS[split] / kind for kind in KINDS[self.kind]]
+        return [self.folder / FOLDERS[split] / kind for kind in KINDS[self.choices.kind]]
 
     def options(self) -> dict[str, Any]:
         """The kinds of figures."""
-        return {"samples_per_shard": self.samples_per_shard, "kind": self.kind}
+        return {**super().options(), "kind": self.choices.kind}
 
     def fingerprint(self) -> dict[str, str]:
         """The tables by content, the images by names and sizes."""
@@ -113,7 +126,7 @@ class Roco:
     def units(self) -> list[Unit]:
         """Captions in the publisher's order; then ids and images without a caption, which will be drops by name."""
         units = [unit for split in FOLDERS for unit in chunks(split, len(self._rows(split)), self.samples_per_shard)]
-        self.planned = dict(self._counts)
+        self.input_counts = dict(self._counts)
         return units
 
     def read(self, unit: Unit) -> Iterator[Sample | Dropped]:
@@ -122,14 +135,14 @@ class Roco:
         bad_row, repeated_id, missing_caption, empty_caption, long_caption, not_utf8, no_image_name, no_caption_row; and
         from reading images: bad_path, missing_image, image_too_large, image_format, broken_image.
         """
-        start, stop = unit.what
+        start, stop = unit.selection
         for row in self._rows(unit.split)[start:stop]:
             if isinstance(row, Dropped):
                 yield row
                 continue
             folder = self.folder / FOLDERS[unit.split] / row.kind / "images"
             try:
-                picture = read_picture(folder, row.file)
+                picture = read_shard_image(folder, row.file)
             except BadRow as bad:
                 yield Dropped(f"{row.id} ({row.file})", bad.reason, bad.detail)
                 continue
@@ -150,7 +163,7 @@ class Roco:
                     "modality": "unknown",
                     "published_split": FOLDERS[unit.split],
                     **({"url": row.url} if row.url else {}),
-                    **picture.described,
+                    **picture.metadata,
                 },
             )
 

@@ -18,38 +18,44 @@ from collections import Counter
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 from data_prep.errors import BadRow, PrepError
 from data_prep.readers.clutter import LEFT_BEHIND, is_clutter
-from data_prep.readers.files import check_utf8, read_below
-from data_prep.readers.tables.text import TextTable
-from data_prep.source import Dropped, Unit, chunks, digest_file, refuse_flag
+from data_prep.readers.fields import check_utf8
+from data_prep.readers.guarded import digest_file
+from data_prep.readers.image_files import read_below
+from data_prep.readers.tables.text_tables import TextTable
+from data_prep.source import Dropped, Source, Unit, chunks
 from data_prep.vocabulary.modalities import modality_of_concepts
 from medvlp.shards import Sample, make_key
+from medvlp.shards.publication import Publication
 from medvlp.shards.vocabulary import SPLITS
 
 COLUMNS = {"captions": ("ID", "Caption"), "concepts": ("ID", "CUIs"), "concepts_manual": ("ID", "CUIs")}
 TABLES = tuple(COLUMNS)
-LICENCE = "CC-BY-NC-SA-4.0"
 IMAGES = ("jpg", "jpeg", "png")
 """Extensions, in any case, of files that somebody may take for a sample; the publisher's are all .jpg."""
 
 _ID = re.compile(r"[A-Za-z0-9._-]+")
 
 
-class Rocov2:
+class Rocov2(Source):
     """Reader of a ROCOv2 folder. Raises PrepError if the folder lacks any of its files."""
 
     name = "rocov2"
-    tools: tuple[str, ...] = ()
+    description = "ROCOv2: radiology figures, captions and UMLS concepts"
+    publication = Publication(
+        title="ROCOv2: Radiology Objects in COntext Version 2, an Updated Multimodal Image Dataset",
+        authors="Rückert J. et al.",
+        venue="Scientific Data",
+        year=2024,
+        url="https://doi.org/10.1038/s41597-024-03496-6",
+    )
+    licence = "CC-BY-NC-SA-4.0"
 
-    def __init__(self, input: str, samples_per_shard: int = 1000, flag: str = "") -> None:
-        refuse_flag(self.name, flag)
+    def __init__(self, input: str, samples_per_shard: int = 1000) -> None:
+        super().__init__(input, samples_per_shard)
         self.folder = Path(input)
-        self.samples_per_shard = samples_per_shard
-        self.planned: dict[str, int] = {}
-        """Columns that are not read → rows that have them."""
         # A process reads many units of a split: the tables are parsed once for all of them.
         self._rows = lru_cache(maxsize=2)(lambda split: _caption_rows(self.folder, split))
         self._concepts = lru_cache(maxsize=2)(lambda table: _concepts(self.folder / table))
@@ -60,10 +66,6 @@ class Rocov2:
                 f"input={input or '(not given)'} is not a ROCOv2 folder: it lacks {', '.join(lacking or expected)}; "
                 "unpack the publisher's archives so that images are at <split>/<ID>.jpg beside the csv files"
             )
-
-    def options(self) -> dict[str, Any]:
-        """Nothing to choose but the size of shards."""
-        return {"samples_per_shard": self.samples_per_shard}
 
     def fingerprint(self) -> dict[str, str]:
         """The tables by content, the images of a split by names and sizes: hashing 80,000 files twice is too slow."""
@@ -79,12 +81,12 @@ class Rocov2:
         unread: Counter[str] = Counter()
         for name, columns in ((f"{split}_{table}.csv", COLUMNS[table]) for split in SPLITS for table in TABLES):
             unread.update(TextTable(self.folder / name, columns).unread(columns))
-        self.planned = dict(unread)
+        self.input_counts = dict(unread)
         return [unit for split in SPLITS for unit in chunks(split, len(self._rows(split)), self.samples_per_shard)]
 
     def read(self, unit: Unit) -> Iterator[Sample | Dropped]:
         """Samples, or drops: bad_row, not_utf8, bad_id, bad_path, missing_image, image_too_large, no_caption_row."""
-        start, stop = unit.what
+        start, stop = unit.selection
         concepts = self._concepts(f"{unit.split}_concepts.csv")
         manual = self._concepts(f"{unit.split}_concepts_manual.csv")
         for row in self._rows(unit.split)[start:stop]:
@@ -110,7 +112,7 @@ class Rocov2:
                 metadata={
                     "group": name,
                     "group_kind": "figure",
-                    "licence": LICENCE,
+                    "licence": self.licence,
                     "source": self.name,
                     "original_name": f"{name}.jpg",
                     "modality": modality,

@@ -19,14 +19,12 @@ splits of this source cannot be kept apart by patient. Licences are those of the
 
 from __future__ import annotations
 
-from typing import Any
-
 from data_prep.errors import BadRow, PrepError
-from data_prep.readers.files import picture_of, text_of
-from data_prep.readers.webdataset import TarSample
-from data_prep.readers.webdataset_folder import TarFolder
-from data_prep.source import refuse_flag
+from data_prep.readers.fields import text_of
+from data_prep.readers.image_files import shard_image
+from data_prep.readers.webdataset import TarSample, TarSource
 from medvlp.shards import Sample, make_key
+from medvlp.shards.publication import Publication
 
 MARKERS = {
     "_radimagenet_": "template",
@@ -54,28 +52,32 @@ MODALITIES = {
 """Word in the name of a part → modality; the other parts mix several."""
 
 
-class UniMed(TarFolder):
+class UniMed(TarSource):
     """Reader of a folder of parts, or of one part. Raises PrepError if there are no tars."""
 
     name = "unimed"
+    description = "UniMed: the tars that its scripts write, several captions an image"
+    publication = Publication(
+        title="UniMed-CLIP: Towards a Unified Image-Text Pretraining Paradigm for Diverse Medical Imaging Modalities",
+        authors="Khattak M. U. et al.",
+        venue="arXiv",
+        year=2024,
+        url="https://arxiv.org/abs/2412.10372",
+    )
+    licence = "unknown"
     texts = ("txt",)
 
-    def __init__(self, input: str, samples_per_shard: int = 1000, flag: str = "") -> None:
-        refuse_flag(self.name, flag)
-        super().__init__(input)
+    def __init__(self, input: str, samples_per_shard: int = 1000) -> None:
+        super().__init__(input, samples_per_shard)
         if not self.tars:
             raise PrepError(
                 f"input={input or '(not given)'} holds no .tar; give the folder that UniMed's scripts wrote their "
                 "..._webdataset/ folders into"
             )
 
-    def options(self) -> dict[str, Any]:
-        """Nothing to choose: a unit is a tar."""
-        return {}
-
     def sample(self, found: TarSample, tar: str) -> Sample:
         """Raises BadRow: missing_image, missing_txt, empty_caption, long_caption, not_utf8, image_format, broken_image."""
-        picture = picture_of(found.key, found.member("image"))
+        picture = shard_image(found.key, found.member("image"))
         captions, origin = captions_of(_text(found.member("txt")))
         part = tar.rpartition("/")[0] or self.folder.resolve().name
         tar_name = tar.rpartition("/")[2].removesuffix(".tar")
@@ -85,14 +87,14 @@ class UniMed(TarFolder):
             texts={f"caption_{number}" if number else "caption": text for number, text in enumerate(captions)},
             metadata={
                 "source": self.name,
-                "licence": "unknown",
+                "licence": self.licence,
                 "group": f"{part}/{tar_name}/{found.key}",
                 "group_kind": "image",
                 "original_name": f"{part}/{tar_name}/{found.key}",
                 "modality": next((name for word, name in MODALITIES.items() if word in part.lower()), "unknown"),
                 "subset": part,
                 "caption_from": origin,
-                **picture.described,
+                **picture.metadata,
             },
         )
 

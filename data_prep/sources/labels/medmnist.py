@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import zipfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import IO, Any
@@ -19,26 +20,46 @@ import numpy as np
 from data_prep.errors import PrepError
 from data_prep.png import encode_png
 from data_prep.readers.clutter import glob
-from data_prep.source import Dropped, Unit, chunks, digest_file, readable
+from data_prep.readers.guarded import digest_file, readable
+from data_prep.source import Dropped, Options, Source, Unit, chunks
 from data_prep.sources.labels.medmnist_tables import FLAVOURS, TEMPLATES
 from medvlp.shards import Sample, make_key
+from medvlp.shards.publication import Publication
 
 SPLITS = {"train": "train", "valid": "val", "test": "test"}
 """Our name → the publisher's."""
 ADVICE = "a MedMNIST npz is expected; download it again"
 
 
-class MedMnist:
-    """Reader of one MedMNIST npz file, given itself or by the folder that it is in (`flag` chooses among several)."""
+@dataclass(frozen=True)
+class MedMnistOptions(Options):
+    """Options of the source medmnist."""
+
+    set: str = ""
+    """Which set, such as breastmnist, where the file's name does not say it or the folder holds several."""
+
+
+class MedMnist(Source):
+    """One MedMNIST npz file, given itself or by the folder that it is in."""
 
     name = "medmnist"
-    tools: tuple[str, ...] = ()
+    description = "a 2D MedMNIST npz, captions made from its labels"
+    publication = Publication(
+        title="MedMNIST v2: A large-scale lightweight benchmark for 2D and 3D biomedical image classification",
+        authors="Yang J. et al.",
+        venue="Scientific Data",
+        year=2023,
+        url="https://doi.org/10.1038/s41597-022-01721-8",
+    )
+    option_type = MedMnistOptions
+    flag_option = "set"
+    choices: MedMnistOptions
 
-    def __init__(self, input: str, samples_per_shard: int = 1000, flag: str = "") -> None:
-        self.samples_per_shard = samples_per_shard
-        self.path = find_npz(input, flag)
-        self.flag = flag or infer_flag(self.path)
-        self.flavour = FLAVOURS[self.flag]
+    def __init__(self, input: str, samples_per_shard: int = 1000, **options: Any) -> None:
+        super().__init__(input, samples_per_shard, **options)
+        self.path = find_npz(input, self.choices.set)
+        self.set = self.choices.set or infer_set(self.path)
+        self.flavour = FLAVOURS[self.set]
         with readable(self.path, ADVICE), zipfile.ZipFile(self.path) as archive:
             names = [name.removesuffix(".npy") for name in archive.namelist()]
         lacking = [k for s in SPLITS.values() for k in (f"{s}_images", f"{s}_labels") if k not in names]
@@ -52,7 +73,7 @@ class MedMnist:
 
     def options(self) -> dict[str, Any]:
         """Which set, and the size of shards."""
-        return {"flag": self.flag, "samples_per_shard": self.samples_per_shard}
+        return {"flag": self.set, **super().options()}
 
     def fingerprint(self) -> dict[str, str]:
         """The file's content."""
@@ -64,16 +85,16 @@ class MedMnist:
 
     def read(self, unit: Unit) -> Iterator[Sample | Dropped]:
         """Every row as a sample, or as a drop where its label is none of the set's."""
-        start, stop = unit.what
+        start, stop = unit.selection
         classes = len(self.flavour.labels)
         for row, pixels in enumerate(self._images[unit.split].rows(start, stop), start):
             numbers = np.atleast_1d(self.labels[unit.split][row]).tolist()
             original = f"{unit.split}_{row:06d}"
             bad = [n for n in numbers if not 0 <= n < (classes if len(numbers) == 1 else 2)]
             if bad:
-                yield Dropped(original, "unknown_label", f"label {bad[0]} is none of the {classes} of {self.flag}")
+                yield Dropped(original, "unknown_label", f"label {bad[0]} is none of the {classes} of {self.set}")
                 continue
-            key = make_key(self.flag, unit.split, f"{row:06d}")
+            key = make_key(self.set, unit.split, f"{row:06d}")
             yield Sample(
                 key=key,
                 images={"png": encode_png(pixels)},
@@ -84,7 +105,7 @@ class MedMnist:
                     "group_kind": "row",
                     "licence": self.flavour.licence,
                     "source": self.name,
-                    "flag": self.flag,
+                    "flag": self.set,
                     "original_name": original,
                     "modality": self.flavour.modality,
                     "templated": ["caption"],
@@ -115,7 +136,7 @@ class MedMnist:
             raise PrepError(
                 f"{self.path}: {split} labels are {labels.dtype} {labels.shape} for {images[0]} images; expected "
                 f"integers of shape ({images[0]}, {several}){'' if several > 1 else f' or ({images[0]},)'} "
-                f"for {self.flag}"
+                f"for {self.set}"
             )
 
 
@@ -163,30 +184,32 @@ class ImageStream:
                 yield np.frombuffer(data, np.uint8).reshape(self.shape[1:])
 
 
-def infer_flag(path: Path) -> str:
+def infer_set(path: Path) -> str:
     """The set that a file's name begins with: breastmnist.npz, pathmnist_224.npz, pneumoniamnist_3882.npz."""
-    for flag in sorted(FLAVOURS, key=len, reverse=True):
-        if path.stem.lower().startswith(flag):
-            return flag
-    raise PrepError(f"{path.name} does not begin with the name of a set; say which with flag=<{'|'.join(FLAVOURS)}>")
+    for name in sorted(FLAVOURS, key=len, reverse=True):
+        if path.stem.lower().startswith(name):
+            return name
+    raise PrepError(
+        f"{path.name} does not begin with the name of a set; say which with options.set=<{'|'.join(FLAVOURS)}>"
+    )
 
 
-def find_npz(input: str, flag: str) -> Path:
-    """The one file that input and flag mean."""
-    if flag and flag not in FLAVOURS:
-        close = get_close_matches(flag, FLAVOURS, n=1)
+def find_npz(input: str, name: str) -> Path:
+    """The one file that input and the set's name mean."""
+    if name and name not in FLAVOURS:
+        close = get_close_matches(name, FLAVOURS, n=1)
         hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise PrepError(f"unknown flag {flag!r}{hint} available: {', '.join(FLAVOURS)}")
+        raise PrepError(f"unknown options.set={name}{hint} available: {', '.join(FLAVOURS)}")
     path = Path(input)
     if input and path.is_file():
         return path
     if not input or not path.is_dir():
         raise PrepError(f"input={input or '(not given)'} should be a MedMNIST npz file, or a folder that holds one")
-    found = [file for file in glob(path, "*.npz", {}) if file.stem.lower().startswith(flag)]
-    if len(found) == 1:
-        return found[0]
-    names = ", ".join(file.name for file in found) or "none"
+    files = [file for file in glob(path, "*.npz", {}) if file.stem.lower().startswith(name)]
+    if len(files) == 1:
+        return files[0]
+    names = ", ".join(file.name for file in files) or "none"
     raise PrepError(
-        f"{path} should hold one npz file{f' whose name begins with {flag}' if flag else ''}, it holds {names}; "
-        "give the file itself as input, or choose with flag=<set>"
+        f"{path} should hold one npz file{f' whose name begins with {name}' if name else ''}, it holds {names}; "
+        "give the file itself as input, or choose with options.set=<name>"
     )

@@ -27,8 +27,10 @@ import numpy as np
 
 from data_prep.errors import PrepError
 from data_prep.png import encode_png
-from data_prep.source import Dropped, Unit, chunks, digest_file, readable, refuse_flag
+from data_prep.readers.guarded import digest_file, readable
+from data_prep.source import Dropped, Source, Unit, chunks
 from medvlp.shards import Sample, make_key
+from medvlp.shards.publication import Publication
 
 FILES = {
     "T1": "mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz",
@@ -37,7 +39,6 @@ FILES = {
 }
 """Contrast → file. Intensities are 0 to 255; of the tissue maps, 255 is probability 1."""
 ADVICE = "reinstall nilearn"
-LICENCE = "LicenseRef-MNI-ICBM152"
 PLANES = ("sagittal", "coronal", "axial")
 """By the axis that a plane cuts, in RAS order: left→right, posterior→anterior, inferior→superior."""
 BLOCKS = (
@@ -76,16 +77,24 @@ def block_of(position: int) -> tuple[str, int]:
     raise AssertionError("a remainder is smaller than the period")
 
 
-class Mni152:
+class Mni152(Source):
     """Reader of the template. `input` is optional: a folder with the three files, instead of nilearn's."""
 
     name = "mni152"
+    description = "brain MRI slices of the MNI152 template in nilearn's wheel"
+    publication = Publication(
+        title="Unbiased average age-appropriate atlases for pediatric studies",
+        authors="Fonov V. et al.",
+        venue="NeuroImage",
+        year=2011,
+        url="https://doi.org/10.1016/j.neuroimage.2010.07.033",
+    )
+    licence = "LicenseRef-MNI-ICBM152"
     tools = ("nibabel",)
 
-    def __init__(self, input: str = "", samples_per_shard: int = 1000, flag: str = "") -> None:
-        refuse_flag(self.name, flag)
+    def __init__(self, input: str = "", samples_per_shard: int = 1000) -> None:
+        super().__init__(input, samples_per_shard)
         self.folder = Path(input) if input else _nilearn_data()
-        self.samples_per_shard = samples_per_shard
         lacking = [file for file in FILES.values() if not (self.folder / file).is_file()]
         if lacking:
             advice = "leave input out to use nilearn's copy" if input else "pip install --upgrade 'medvlp[offline]'"
@@ -93,11 +102,7 @@ class Mni152:
 
     def options(self) -> dict[str, Any]:
         """How slices are chosen."""
-        return {
-            "samples_per_shard": self.samples_per_shard,
-            "blocks": [list(block) for block in BLOCKS],
-            "min_brain": MIN_BRAIN,
-        }
+        return {**super().options(), "blocks": [list(block) for block in BLOCKS], "min_brain": MIN_BRAIN}
 
     def fingerprint(self) -> dict[str, str]:
         """The three files' content."""
@@ -113,7 +118,7 @@ class Mni152:
 
     def read(self, unit: Unit) -> Iterator[Sample | Dropped]:
         """Samples, or drops: between_blocks, little_brain."""
-        start, stop = unit.what
+        start, stop = unit.selection
         for contrast, axis, index in self._slices[unit.split][start:stop]:
             original = f"{contrast} {PLANES[axis]} {index}"
             if self._block(axis, index)[0] == "margin":
@@ -155,7 +160,7 @@ class Mni152:
             metadata={
                 "group": f"{plane}_block_{self._block(axis, index)[1]:02d}",
                 "group_kind": "block",
-                "licence": LICENCE,
+                "licence": self.licence,
                 "source": self.name,
                 "original_name": original,
                 "modality": "MRI",

@@ -8,65 +8,61 @@ Captions are made from the labels by templates; `label_name` is the folder's nam
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data_prep.captions.captioned_files import CaptionedFiles, Row
+from data_prep.captions.captioned_files import CaptionedFile, CaptionedFileOptions, CaptionedFileSource
+from data_prep.captions.labelled_folders import group_pattern, labelled_rows
 from data_prep.errors import PrepError
-from data_prep.readers.files import ENDINGS, digest_listing, read_picture
-from data_prep.readers.image_tree import group_pattern, labelled_rows
-from data_prep.source import Dropped, refuse_flag
+from data_prep.readers.guarded import digest_listing
+from data_prep.readers.image_files import ENDINGS, read_shard_image
+from data_prep.source import Dropped
 
 
-class ImageFolder(CaptionedFiles):
-    """Reader of a folder of labelled images; JPEG, PNG and WebP keep their bytes, TIFF, BMP and GIF become PNG.
+@dataclass(frozen=True)
+class ImageFolderOptions(CaptionedFileOptions):
+    """Options of the source image_folder."""
 
-    Options: templates (a name under configs/templates or a .yaml file; default generic), licence (an id), modality (if the
-    templates name none), group (a regular expression on paths like train/NORMAL/person1_2.jpeg whose named group `group`
-    is the patient, as (?P<group>person[0-9]+)_), private (true for images from patients' records).
-    """
+    templates: str = "generic"
+    """Sentences for labels: a name under configs/templates, or a .yaml file."""
+
+
+class ImageFolder(CaptionedFileSource):
+    """A folder of labelled images; JPEG, PNG and WebP keep their bytes, TIFF, BMP and GIF become PNG."""
 
     name = "image_folder"
+    description = "<label>/<image>, captions made from labels"
+    option_type = ImageFolderOptions
+    choices: ImageFolderOptions
 
-    def __init__(
-        self,
-        input: str,
-        samples_per_shard: int = 1000,
-        flag: str = "",
-        *,
-        templates: str = "generic",
-        licence: str = "",
-        modality: str = "",
-        group: str = "",
-        private: bool = False,
-    ) -> None:
-        refuse_flag(self.name, flag)
+    def __init__(self, input: str, samples_per_shard: int = 1000, **options: Any) -> None:
+        super().__init__(input, samples_per_shard, **options)
         if not input or not Path(input).is_dir():
             raise PrepError(
                 f"input={input or '(not given)'} should be a folder with a folder for each label, or "
                 "train/, valid/ and test/ with these"
             )
-        super().__init__(Path(input), samples_per_shard, templates, licence, private)
-        self.modality = modality
-        self.group = group_pattern(group)
+        self.load_captions(self.choices.templates, self.choices.licence)
+        self.group = group_pattern(self.choices.group)
         if self.templates is None:
             raise PrepError("options.templates is empty; without templates, labels make no captions")
         self.gaps(())
 
     def options(self) -> dict[str, Any]:
         """Templates and what else was chosen."""
-        group = self.group.pattern if self.group else ""
-        return {**self.shared_options(), "licence": self.licence, "modality": self.modality, "group": group}
+        choices = {"licence": self.licence, "modality": self.choices.modality, "group": self.choices.group}
+        return {**super().options(), **choices}
 
     def fingerprint(self) -> dict[str, str]:
         """Names and sizes of all files."""
         return {"files": digest_listing(self.folder)}
 
-    def rows(self) -> Iterable[tuple[str, Row | Dropped]]:
+    def rows(self) -> Iterable[tuple[str, CaptionedFile | Dropped]]:
         """Every file of the folder, sorted by path; see `labelled_rows` for what is dropped."""
-        return labelled_rows(self.folder, ENDINGS, self.group, self.modality)
+        return labelled_rows(self.folder, ENDINGS, self.group, self.choices.modality)
 
-    def media(self, row: Row) -> tuple[dict[str, bytes], dict[str, Any]]:
-        """The image, and what it was before, if it had to be encoded anew."""
-        picture = read_picture(self.folder, row.path)
-        return {picture.extension: picture.data}, picture.described
+    def media(self, row: CaptionedFile) -> tuple[dict[str, bytes], dict[str, Any]]:
+        """The image, and what it was before, if it had to be encoded again."""
+        picture = read_shard_image(self.folder, row.path)
+        return {picture.extension: picture.data}, picture.metadata

@@ -7,7 +7,7 @@ and in the other forms that people write: see `chat_turns` for the turns, `image
 input is a .json file with a list of such entries, a .jsonl file with one a line, or a folder with several: those in it,
 or in its folders train/, valid/ and test/; `options.files=[a.json,b.jsonl]` takes some only. A file's name tells the split
 (`val.json`, `slake_test.jsonl`), else its folder's; without such a word it is train. Images are named relative to the
-folder (of the file), or to `flag=<folder>` (`options.images`): a path below that folder, or an absolute one.
+folder (of the file), or to `options.images`: a path below that folder, or an absolute one.
 
 What publishers do differently is mended, and the conversation's metadata says so under "mended":
 
@@ -27,21 +27,21 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from data_prep.captions.captioned_files import SPLIT_NAMES, names_of
 from data_prep.conversations.multiple_choice import choice_of
-from data_prep.conversations.questions import Asked, Gathered, QuestionFolder, parse_rows
+from data_prep.conversations.questions import QuestionRow, QuestionRows, QuestionSource, parse_rows
 from data_prep.conversations.turns import KEYS, PAIRS, place_images, read_turns
 from data_prep.errors import BadRow, PrepError
 from data_prep.readers.clutter import glob
-from data_prep.readers.fields import Entry
-from data_prep.readers.files import check_utf8, read_json_lines, read_json_list, size_of, text_of
+from data_prep.readers.fields import Entry, check_utf8, text_of
+from data_prep.readers.guarded import read_json_lines, read_json_list, size_of
 from data_prep.readers.image_fields import image_names, in_image_folder, located
-from data_prep.source import Dropped
+from data_prep.source import Dropped, Options
+from data_prep.splits import SPLIT_NAMES
 from medvlp.shards import Conversation, Sample, make_key
 
 FILES = (".json", ".jsonl")
@@ -63,26 +63,30 @@ KEPT = ("question_type", "answer_type", "language", "pair_id", "rationale")
 NOT_IMAGES = frozenset((*KEYS, *(name for pair in PAIRS for name in pair), *KEPT, "id", "question_id", "options"))
 
 
-class LlavaJson(QuestionFolder):
-    """Reader of one or several LLaVA-style files. Raises PrepError if there are none, or no image folder.
+@dataclass(frozen=True)
+class LlavaJsonOptions(Options):
+    """Options of the source llava_json."""
 
-    Options: files (names of files in the folder that is the input; default all), images (the folder of images, as flag).
-    """
+    files: tuple[str, ...] = ()
+    """Names of files in the folder that is the input; empty: all."""
+    images: str = ""
+    """The folder of images, as a path from the files' folder; empty: that folder."""
+
+
+class LlavaJson(QuestionSource):
+    """Reader of one or several LLaVA-style files. Raises PrepError if there are none, or no image folder."""
 
     name = "llava_json"
+    description = "conversations in LLaVA's JSON or JSON lines"
     licence = "unknown"
     """The form has no place for it."""
 
-    def __init__(
-        self,
-        input: str,
-        samples_per_shard: int = 1000,
-        flag: str = "",
-        *,
-        files: list[str] | str = "",
-        images: str = "",
-    ) -> None:
-        super().__init__(input, samples_per_shard)
+    option_type = LlavaJsonOptions
+    flag_option = "images"
+    choices: LlavaJsonOptions
+
+    def __init__(self, input: str, samples_per_shard: int = 1000, **options: Any) -> None:
+        super().__init__(input, samples_per_shard, **options)
         path = Path(input)
         is_file = path.suffix in FILES and path.is_file()
         if not input or not (is_file or path.is_dir()):
@@ -91,32 +95,29 @@ class LlavaJson(QuestionFolder):
                 "holds the conversations"
             )
         self.folder = path.parent if is_file else path
-        if flag and images and flag != images:
-            raise PrepError(f"flag={flag} and options.images={images} are two image folders; give one of them")
-        flag = flag or images
-        self.images = self.folder / flag
-        if not self.images.is_dir() or ".." in Path(flag).parts:
+        images, files = self.choices.images, self.choices.files
+        self.images = self.folder / images
+        if not self.images.is_dir() or ".." in Path(images).parts:
             raise PrepError(
-                f"flag={flag} is not a folder below {self.folder}; give the image folder as a path below the file's "
+                f"options.images={images} is not a folder below {self.folder}; give the image folder as a path below the file's "
                 "folder, or as an absolute path"
             )
-        chosen = names_of("files", files)
-        if is_file and chosen:
+        if is_file and files:
             raise PrepError(f"options.files chooses among the files of a folder, but input={input} is a file")
-        self._files = {self.folder / path.name: split_of(path.stem)} if is_file else self._found(chosen)
+        self._files = {self.folder / path.name: split_of(path.stem)} if is_file else self._paths(files)
         self.splits = tuple(split for split in ("train", "valid", "test") if split in self._files.values())
 
-    def _found(self, chosen: list[str]) -> dict[Path, str]:
+    def _paths(self, names: tuple[str, ...]) -> dict[Path, str]:
         """File → split, of a folder."""
-        for name in chosen:
+        for name in names:
             if Path(name).suffix not in FILES or ".." in Path(name).parts or not (self.folder / name).is_file():
                 raise PrepError(f"options.files: {name} is not a .json or .jsonl file below {self.folder}")
-        paths = [self.folder / name for name in sorted(set(chosen))]
+        paths = [self.folder / name for name in sorted(set(names))]
         if not paths:
-            paths = [p for p in glob(self.folder, "*", self.planned) if p.suffix in FILES and p.is_file()]
+            paths = [p for p in glob(self.folder, "*", self.input_counts) if p.suffix in FILES and p.is_file()]
         if not paths:
             folders = [p for p in sorted(self.folder.iterdir()) if p.is_dir() and p.name.lower() in SPLIT_NAMES]
-            paths = [p for f in folders for p in glob(f, "*", self.planned) if p.suffix in FILES and p.is_file()]
+            paths = [p for f in folders for p in glob(f, "*", self.input_counts) if p.suffix in FILES and p.is_file()]
         if not paths:
             raise PrepError(
                 f"{self.folder} holds no .json or .jsonl file, nor do folders in it that are called train, valid or test"
@@ -127,7 +128,7 @@ class LlavaJson(QuestionFolder):
         """The files."""
         return list(self._files)
 
-    def rows(self, split: str) -> Iterator[Asked | Dropped]:
+    def rows(self, split: str) -> Iterator[QuestionRow | Dropped]:
         """Drops, whose detail names the key.
 
         bad_row, bad_json, line_too_long, not_utf8, bad_id; those of `chat_turns.read_turns` and `place_images`, of
@@ -158,14 +159,16 @@ class LlavaJson(QuestionFolder):
             near = [folder for folder in self._beside if size_of(folder, name) is not None]
             if bad.reason != "missing_image" or not near:
                 raise
-            raise BadRow(bad.reason, f"{bad.detail}, but in {near[0].name}/: give flag={near[0].name}") from None
+            raise BadRow(
+                bad.reason, f"{bad.detail}, but in {near[0].name}/: give options.images={near[0].name}"
+            ) from None
 
     @cached_property
     def _beside(self) -> list[Path]:
         """Folders beside the entries, the first few."""
         return [path for path in sorted(self.folder.iterdir()) if path.is_dir()][:MAX_FOLDERS]
 
-    def sample(self, split: str, rows: Gathered, images: dict[str, bytes]) -> Sample:
+    def sample(self, split: str, rows: QuestionRows, images: dict[str, bytes]) -> Sample:
         """As of the other sets, but many data sets come in this form: the key names the file too."""
         sample = super().sample(split, rows, images)
         first = rows[0]
@@ -188,7 +191,7 @@ def split_of(stem: str, otherwise: str = "train") -> str:
     return next((SPLIT_NAMES[word] for word in words if word in SPLIT_NAMES), otherwise)
 
 
-def _row(name: str, entry: dict[str, Any], images: Path, folder: Path) -> Asked:
+def _row(name: str, entry: dict[str, Any], images: Path, folder: Path) -> QuestionRow:
     assert isinstance(entry, Entry)
     found = read_turns(entry)
     key, names = image_names(entry, NOT_IMAGES)
@@ -211,7 +214,7 @@ def _row(name: str, entry: dict[str, Any], images: Path, folder: Path) -> Asked:
     if "image_key" in found.mended:
         known["image_key"] = key
     about = {"modality": _modality(entry), "organ": _text_or_none(entry, "body_part")}
-    return Asked(
+    return QuestionRow(
         name,
         tuple(names),
         "+".join(names) or name,

@@ -14,26 +14,36 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from data_prep.conversations.questions import Asked, QuestionFolder, ask, choose, parse_rows
+from data_prep.conversations.questions import QuestionRow, QuestionSource, ask, choose, parse_rows
 from data_prep.errors import PrepError
 from data_prep.readers.clutter import glob
-from data_prep.readers.files import read_json_list, text_of
+from data_prep.readers.fields import text_of
+from data_prep.readers.guarded import read_json_list
 from data_prep.source import Dropped
+from medvlp.shards.publication import Publication
 
 LETTERS = "ABCD"
 
 
-class OmniMedVqa(QuestionFolder):
+class OmniMedVqa(QuestionSource):
     """Reader of an OmniMedVQA folder. Raises PrepError if it has no open-access questions."""
 
     name = "omnimedvqa"
+    description = "OmniMedVQA: multiple choice, open-access part"
+    publication = Publication(
+        title="OmniMedVQA: A New Large-Scale Comprehensive Evaluation Benchmark for Medical LVLM",
+        authors="Hu Y. et al.",
+        venue="CVPR",
+        year=2024,
+        url="https://arxiv.org/abs/2402.09181",
+    )
     licence = "unknown"
     splits = ("test",)
 
-    def __init__(self, input: str, samples_per_shard: int = 1000, flag: str = "") -> None:
-        super().__init__(input, samples_per_shard, flag)
+    def __init__(self, input: str, samples_per_shard: int = 1000) -> None:
+        super().__init__(input, samples_per_shard)
         self.images = self.folder
-        self._tables = glob(self.folder / "QA_information" / "Open-access", "*.json", self.planned)
+        self._tables = glob(self.folder / "QA_information" / "Open-access", "*.json", self.input_counts)
         if not input or not self.tables():
             raise PrepError(
                 f"input={input or '(not given)'} is not an OmniMedVQA folder: it has no QA_information/Open-access/*.json; "
@@ -44,13 +54,13 @@ class OmniMedVqa(QuestionFolder):
         """One file for each data set that questions were made from."""
         return self._tables
 
-    def rows(self, split: str) -> Iterator[Asked | Dropped]:
+    def rows(self, split: str) -> Iterator[QuestionRow | Dropped]:
         """Drops: bad_row, answer_mismatch, missing_, empty_ or bad_<key>, placeholder_count, not_utf8."""
         for path in self.tables():
             yield from parse_rows(path, read_json_list(path), "question_id", _row)
 
 
-def _row(name: str, entry: dict[str, Any]) -> Asked:
+def _row(name: str, entry: dict[str, Any]) -> QuestionRow:
     image = text_of(entry, "image_path")
     keys = {letter: f"option_{letter}" for letter in LETTERS}
     options = {letter: text_of(entry, key) for letter, key in keys.items() if entry.get(key) is not None}
@@ -59,4 +69,4 @@ def _row(name: str, entry: dict[str, Any]) -> Asked:
     conversation = ask(text_of(entry, "question"), text, text_of(entry, "question_id"), kinds)
     modality = text_of(entry, "modality_type" if "modality_type" in entry else "modality")
     about = {"modality": modality, "collection": text_of(entry, "dataset")}
-    return Asked(name, (image,), image.removeprefix("Images/").rpartition(".")[0] or image, conversation, about)
+    return QuestionRow(name, (image,), image.removeprefix("Images/").rpartition(".")[0] or image, conversation, about)

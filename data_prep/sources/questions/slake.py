@@ -5,7 +5,7 @@
                                                answer_type, base_type, content_type, triple, qid
 
 The publisher splits each language by image, but not both alike: 142 of the 586 images of train are images of test in
-the other language. Whoever trains on both has seen them; `flag=en` or `flag=zh` prepares one language, whose splits
+the other language. Whoever trains on both has seen them; `options.language=en` or `zh` prepares one language, whose splits
 share no image. `location` becomes the sample's organ; questions that need the publisher's knowledge graph have base_type
 kvqa and a triple other than ["vhead", "_", "_"].
 """
@@ -13,30 +13,56 @@ kvqa and a triple other than ["vhead", "_", "_"].
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data_prep.conversations.questions import Asked, QuestionFolder, answer_type_of, ask, parse_rows
+from data_prep.conversations.questions import QuestionRow, QuestionSource, answer_type_of, ask, parse_rows
 from data_prep.errors import BadRow, PrepError
-from data_prep.readers.files import read_json_list, text_of
-from data_prep.source import Dropped
+from data_prep.readers.fields import text_of
+from data_prep.readers.guarded import read_json_list
+from data_prep.source import Dropped, Options
+from medvlp.shards.publication import Publication
 
 LANGUAGES = ("en", "zh")
 SETS = {"train": "train.json", "valid": "validate.json", "test": "test.json"}
 
 
-class Slake(QuestionFolder):
+@dataclass(frozen=True)
+class SlakeOptions(Options):
+    """Options of the source slake."""
+
+    language: str = ""
+    """en or zh; empty: both."""
+
+
+class Slake(QuestionSource):
     """Reader of a SLAKE folder. Raises PrepError if it lacks a set of questions; images are missed one by one."""
 
     name = "slake"
+    description = "SLAKE: questions in English and Chinese about CT, MRI and X-ray"
+    publication = Publication(
+        title="SLAKE: A Semantically-Labeled Knowledge-Enhanced Dataset for Medical Visual Question Answering",
+        authors="Liu B. et al.",
+        venue="ISBI",
+        year=2021,
+        url="https://arxiv.org/abs/2102.09542",
+    )
     licence = "CC-BY-4.0"
     splits = tuple(SETS)
+    option_type = SlakeOptions
+    flag_option = "language"
+    choices: SlakeOptions
 
-    def __init__(self, input: str, samples_per_shard: int = 1000, flag: str = "") -> None:
-        super().__init__(input, samples_per_shard)
-        if flag not in ("", *LANGUAGES):
-            raise PrepError(f"flag={flag} is not a language of SLAKE; give {' or '.join(LANGUAGES)}, or none for both")
-        self.languages = (flag,) if flag else LANGUAGES
+    def __init__(self, input: str, samples_per_shard: int = 1000, **options: Any) -> None:
+        super().__init__(input, samples_per_shard, **options)
+        language = self.choices.language
+        if language not in ("", *LANGUAGES):
+            languages = " or ".join(LANGUAGES)
+            raise PrepError(
+                f"options.language={language} is not a language of SLAKE; give {languages}, or none for both"
+            )
+        self.languages = (language,) if language else LANGUAGES
         self.images = self.folder / "imgs"
         lacking = [path.name for path in self.tables() if not path.is_file()]
         if not input or lacking:
@@ -49,11 +75,11 @@ class Slake(QuestionFolder):
         """The three sets."""
         return [self.folder / name for name in SETS.values()]
 
-    def rows(self, split: str) -> Iterator[Asked | Dropped]:
+    def rows(self, split: str) -> Iterator[QuestionRow | Dropped]:
         """Drops: bad_row, bad_q_lang, missing_, empty_ or bad_<key>, bad_answer_type, placeholder_count, not_utf8."""
         path = self.folder / SETS[split]
 
-        def parse(name: str, entry: dict[str, Any]) -> Asked | None:
+        def parse(name: str, entry: dict[str, Any]) -> QuestionRow | None:
             language = text_of(entry, "q_lang")
             if language not in LANGUAGES:
                 raise BadRow("bad_q_lang", f"q_lang is {language!r}, expected {' or '.join(LANGUAGES)}")
@@ -66,7 +92,7 @@ class Slake(QuestionFolder):
         return {**super().options(), "languages": list(self.languages)}
 
 
-def _row(name: str, entry: dict[str, Any], language: str) -> Asked:
+def _row(name: str, entry: dict[str, Any], language: str) -> QuestionRow:
     triple = entry.get("triple")
     is_plain = isinstance(triple, list) and all(isinstance(part, str) for part in triple)
     kinds = {
@@ -78,4 +104,4 @@ def _row(name: str, entry: dict[str, Any], language: str) -> Asked:
     }
     conversation = ask(text_of(entry, "question"), text_of(entry, "answer"), text_of(entry, "qid"), kinds)
     about = {"modality": text_of(entry, "modality"), "organ": text_of(entry, "location")}
-    return Asked(name, (text_of(entry, "img_name"),), text_of(entry, "img_id"), conversation, about)
+    return QuestionRow(name, (text_of(entry, "img_name"),), text_of(entry, "img_id"), conversation, about)

@@ -15,24 +15,34 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from data_prep.conversations.questions import Asked, QuestionFolder, answer_type_of, ask, parse_rows
+from data_prep.conversations.questions import QuestionRow, QuestionSource, answer_type_of, ask, parse_rows
 from data_prep.errors import PrepError
-from data_prep.readers.files import read_json_list, text_of
+from data_prep.readers.fields import text_of
+from data_prep.readers.guarded import read_json_list
 from data_prep.source import Dropped
+from medvlp.shards.publication import Publication
 
 SETS = {"train": "trainset.json", "test": "testset.json"}
 RELEASE = "VQA_RAD_Dataset_Public.json"
 
 
-class VqaRad(QuestionFolder):
+class VqaRad(QuestionSource):
     """Reader of a VQA-RAD folder. Raises PrepError if it lacks the images or has neither form of the questions."""
 
     name = "vqa_rad"
+    description = "VQA-RAD: clinicians' questions about radiology images"
+    publication = Publication(
+        title="A dataset of clinically generated visual questions and answers about radiology images",
+        authors="Lau J. J. et al.",
+        venue="Scientific Data",
+        year=2018,
+        url="https://doi.org/10.1038/sdata.2018.251",
+    )
     licence = "CC0-1.0"
     splits = ("train", "test")
 
-    def __init__(self, input: str, samples_per_shard: int = 1000, flag: str = "") -> None:
-        super().__init__(input, samples_per_shard, flag)
+    def __init__(self, input: str, samples_per_shard: int = 1000) -> None:
+        super().__init__(input, samples_per_shard)
         self.images = self.folder / "images"
         there = [name for name in (*SETS.values(), RELEASE) if (self.folder / name).is_file()]
         self.is_release = there == [RELEASE]
@@ -46,11 +56,11 @@ class VqaRad(QuestionFolder):
         """The two sets, or the release."""
         return [self.folder / name for name in ([RELEASE] if self.is_release else SETS.values())]
 
-    def rows(self, split: str) -> Iterator[Asked | Dropped]:
+    def rows(self, split: str) -> Iterator[QuestionRow | Dropped]:
         """Drops: bad_row, missing_, empty_ or bad_<key>, bad_answer_type, placeholder_count, not_utf8."""
         path = self.folder / (RELEASE if self.is_release else SETS[split])
 
-        def parse(name: str, entry: dict[str, Any]) -> Asked | None:
+        def parse(name: str, entry: dict[str, Any]) -> QuestionRow | None:
             return None if self.is_release and _split_of(entry) != split else _row(name, entry)
 
         return parse_rows(path, read_json_list(path), "qid", parse)
@@ -60,7 +70,7 @@ def _split_of(entry: dict[str, Any]) -> str:
     return "test" if "test" in str(entry.get("phrase_type")) else "train"
 
 
-def _row(name: str, entry: dict[str, Any]) -> Asked:
+def _row(name: str, entry: dict[str, Any]) -> QuestionRow:
     image = text_of(entry, "image_name")
     kinds = {
         "question_type": text_of(entry, "question_type"),
@@ -69,6 +79,6 @@ def _row(name: str, entry: dict[str, Any]) -> Asked:
         "phrase_type": text_of(entry, "phrase_type"),
     }
     conversation = ask(text_of(entry, "question"), text_of(entry, "answer"), text_of(entry, "qid"), kinds)
-    return Asked(
+    return QuestionRow(
         name, (image,), image.rpartition(".")[0] or image, conversation, {"organ": text_of(entry, "image_organ")}
     )

@@ -13,14 +13,13 @@ from pathlib import Path
 from medvlp.report.dataset.citations import CHANGES, Work, Works
 from medvlp.report.dataset.contents import Contents
 from medvlp.report.dataset.licences import licence_address
-from medvlp.report.dataset.publishers import PUBLICATIONS
 from medvlp.report.dataset.stages import changes_to_all
 from medvlp.report.markdown import link, plain, table
 from medvlp.shards.atomic import whole_file, write_whole
 
 TABLE = "attribution.csv"
 PAGE = "ATTRIBUTION.md"
-NAMED = 200
+LISTED_WORKS = 200
 """Works that the page names one by one."""
 
 COLUMNS = (
@@ -43,21 +42,21 @@ def write_attribution(contents: Contents, works: Works) -> list[Path]:
 def read_attribution(folder: Path) -> list[tuple[str, str, int, int]]:
     """(source, licence, works, samples) from the table, read row by row; nothing where there is no table."""
     path = folder / TABLE
-    found: dict[tuple[str, str], list[int]] = {}
+    counts: dict[tuple[str, str], list[int]] = {}
     if path.is_file():
         with open(path, encoding="utf-8", newline="") as file:
             for row in csv.DictReader(file):
-                sums = found.setdefault((row["source"], row["licence"]), [0, 0])
+                sums = counts.setdefault((row["source"], row["licence"]), [0, 0])
                 sums[0] += 1
                 sums[1] += int(row["samples"])
-    return [(*key, works, samples) for key, (works, samples) in sorted(found.items())]
+    return [(*key, works, samples) for key, (works, samples) in sorted(counts.items())]
 
 
 def _lines(works: Works, general: list[str]) -> Iterator[bytes]:
     yield _line(COLUMNS)
     for work, samples, changes in works:
-        about = [_cell(getattr(work, column)) for column in COLUMNS[:-2]]
-        yield _line([*about, samples, "; ".join([*_changes(changes), *general])])
+        cells = [_cell(getattr(work, column)) for column in COLUMNS[:-2]]
+        yield _line([*cells, samples, "; ".join([*_changes(changes), *general])])
 
 
 def _line(cells: Iterable[object]) -> bytes:
@@ -87,21 +86,20 @@ def _page(contents: Contents, works: Works, general: list[str]) -> Iterator[str]
     yield from table(["Source", "Licence", "Works", "Samples"], rows, numbers=(2, 3))
     sources = list(dict.fromkeys(source for source, *_ in works.summary()))
     for source in sources:
-        if source in PUBLICATIONS:
-            publication = PUBLICATIONS[source]
+        if publication := contents.publications.get(source):
             yield from ["", f"{plain(source)}: {link(publication.citation, publication.url)}"]
     yield from ["", "## Changes", ""]
     yield f"To every sample, where it applied: {'; '.join(general)}." if general else "No stage changed every sample."
-    if some := _changes(works.changes()):
-        yield f"To some samples, as {TABLE} says of each work: {'; '.join(some)}."
+    if changes := _changes(works.changes()):
+        yield f"To some samples, as {TABLE} says of each work: {'; '.join(changes)}."
     yield from ["", "## Works", "", f"{TABLE} has a row for each work and licence, with {', '.join(COLUMNS)}."]
     yield "A work is an article, or whatever else has an address, authors or a citation of its own; other samples are one row"
     yield "a source."
     yield "An apostrophe before = + - @ at a cell's beginning keeps spreadsheets from computing it."
-    if len(works) > NAMED:
-        yield f"The first {NAMED} of {len(works)}:"
+    if len(works) > LISTED_WORKS:
+        yield f"The first {LISTED_WORKS} of {len(works)}:"
     yield ""
-    yield from (f"- {_sentence(work, samples, changes)}" for work, samples, changes in islice(works, NAMED))
+    yield from (f"- {_sentence(work, samples, changes)}" for work, samples, changes in islice(works, LISTED_WORKS))
     yield ""
 
 
@@ -111,11 +109,13 @@ def _sentence(work: Work, samples: int, changes: int) -> str:
     issue = " ".join(filter(None, (work.journal, work.year)))
     licence = link(work.licence, work.licence_url)
     authors = work.authors.removesuffix(".")
-    made = [
+    parts = [
         authors and f"{plain(authors)}.",
         link(title.removesuffix("."), work.url) + ".",
         issue and f"{plain(issue)}.",
         f"{plain(cited.removesuffix('.'))}." if cited != title and cited else "",
     ]
-    said = f"{' '.join(filter(None, made))} Licence: {licence}. {samples} {'sample' if samples == 1 else 'samples'}"
-    return f"{said}; {'; '.join(_changes(changes))}." if changes else f"{said}."
+    sentence = (
+        f"{' '.join(filter(None, parts))} Licence: {licence}. {samples} {'sample' if samples == 1 else 'samples'}"
+    )
+    return f"{sentence}; {'; '.join(_changes(changes))}." if changes else f"{sentence}."

@@ -9,7 +9,7 @@ import os
 import sqlite3
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import reduce
@@ -17,13 +17,13 @@ from operator import or_
 from typing import Any
 
 from medvlp.report.dataset.licences import licence_address
-from medvlp.report.dataset.publishers import PUBLICATIONS
 from medvlp.report.files import Row
 from medvlp.report.markdown import one_line
 from medvlp.shards import ShardDataset, ShardError
 from medvlp.shards.index import open_index
+from medvlp.shards.publication import Publication
 
-AT_ONCE = 1_000
+MAX_IN_MEMORY = 1_000
 """Works gathered in memory before they go to the file; the samples of an article stand together."""
 
 CUT, REENCODED, RENDERED = 1, 2, 4
@@ -82,8 +82,10 @@ def metadata_rows(dataset: ShardDataset) -> Iterator[Row]:
             raise ShardError(f"{tar} cannot be read: {error}; `medvlp verify` says what is wrong") from None
 
 
-def work_of(metadata: Row) -> Work:
-    """The work that a sample was taken from, as its metadata name it; without one, the publisher's data set."""
+def work_of(metadata: Row, publications: Mapping[str, Publication]) -> Work:
+    """The work that a sample was taken from, as its metadata name it; without one, the publisher's data set.
+
+    publications: source → that of its data set."""
     text = {name: _text(metadata.get(name)) for name in _FIELDS}
     article = text["article"]
     licence = text["licence"] or "unknown"
@@ -91,10 +93,16 @@ def work_of(metadata: Row) -> Work:
         url = f"https://pmc.ncbi.nlm.nih.gov/articles/{article}/"
     else:
         url = f"https://doi.org/{text['article_doi']}" if text["article_doi"] else text["url"]
-    named = article or url or any(text[name] for name in ("citation", "authors", "article_title"))
-    known = None if named else PUBLICATIONS.get(text["source"])
-    published = (known.title, known.authors, known.venue, str(known.year), known.url) if known else None
-    title, authors, journal, year, url = published or (*(text[name] for name in _PUBLISHED), url)
+    title, authors, journal, year = (text[name] for name in ("article_title", "authors", "journal", "year"))
+    has_work = article or url or text["citation"] or authors or title
+    if not has_work and (dataset := publications.get(text["source"])):
+        title, authors, journal, year, url = (
+            dataset.title,
+            dataset.authors,
+            dataset.venue,
+            str(dataset.year),
+            dataset.url,
+        )
     return Work(
         source=text["source"],
         article=article,
@@ -111,7 +119,6 @@ def work_of(metadata: Row) -> Work:
     )
 
 
-_PUBLISHED = ("article_title", "authors", "journal", "year")
 _FIELDS = (
     *("source", "article", "article_version", "article_title", "article_doi", "authors", "journal", "year"),
     *("citation", "licence", "licence_url", "url"),
@@ -120,23 +127,28 @@ _FIELDS = (
 
 def changes_of(metadata: Row) -> int:
     """Bits of `CHANGES`."""
-    done = {CUT: "panel_box" in metadata, REENCODED: metadata.get("reencoded_from"), RENDERED: metadata.get("rendered")}
-    return sum(bit for bit, is_done in done.items() if is_done)
+    changes = {
+        CUT: "panel_box" in metadata,
+        REENCODED: metadata.get("reencoded_from"),
+        RENDERED: metadata.get("rendered"),
+    }
+    return sum(bit for bit, is_done in changes.items() if is_done)
 
 
 def removed_by_source(metadata: Row) -> dict[str, int]:
     """What the source's reader took out of a sample's files, by kind, such as private tags of DICOM."""
-    found = metadata.get("deidentified")
-    kinds = found.items() if isinstance(found, dict) else ()
+    counts = metadata.get("deidentified")
+    kinds = counts.items() if isinstance(counts, dict) else ()
     return {one_line(str(kind)).replace("_", " "): count for kind, count in kinds if isinstance(count, int) and count}
 
 
 class Works:
     """The works by (source, work, licence), in that order, with their numbers of samples and what was changed."""
 
-    def __init__(self, database: sqlite3.Connection) -> None:
+    def __init__(self, database: sqlite3.Connection, publications: Mapping[str, Publication]) -> None:
         self._database = database
-        self.removed: Counter[str] = Counter()
+        self._publications = publications
+        self.removed_counts: Counter[str] = Counter()
         """What the source's reader took out of files, over all samples, by kind."""
 
     def __iter__(self) -> Iterator[tuple[Work, int, int]]:
@@ -155,37 +167,37 @@ class Works:
 
     def changes(self) -> int:
         """Bits of `CHANGES` that any work has."""
-        found = self._database.execute("SELECT DISTINCT changes FROM works").fetchall()
-        return reduce(or_, (bits for (bits,) in found), 0)
+        rows = self._database.execute("SELECT DISTINCT changes FROM works").fetchall()
+        return reduce(or_, (bits for (bits,) in rows), 0)
 
-    def _add(self, gathered: dict[tuple[str, str, str], list[Any]]) -> None:
-        rows = ((*key, *row) for key, row in gathered.items())
+    def _add(self, works: dict[tuple[str, str, str], list[Any]]) -> None:
+        rows = ((*key, *row) for key, row in works.items())
         self._database.executemany(
             "INSERT INTO works VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (source, work, licence) DO UPDATE SET "
             "samples = samples + excluded.samples, changes = changes | excluded.changes",
             rows,
         )
-        gathered.clear()
+        works.clear()
 
     def gather(self, dataset: ShardDataset) -> None:
         """Add the works of a split. What the first sample of a work says of it holds."""
-        gathered: dict[tuple[str, str, str], list[Any]] = {}
+        works: dict[tuple[str, str, str], list[Any]] = {}
         for metadata in metadata_rows(dataset):
-            work = work_of(metadata)
+            work = work_of(metadata, self._publications)
             key = work.source, work.name, work.licence
-            if key not in gathered:
-                if len(gathered) >= AT_ONCE:
-                    self._add(gathered)
-                gathered[key] = [json.dumps(work.__dict__), 0, 0]
-            self.removed.update(removed_by_source(metadata))
-            gathered[key][1] += 1
-            gathered[key][2] |= changes_of(metadata)
-        self._add(gathered)
+            if key not in works:
+                if len(works) >= MAX_IN_MEMORY:
+                    self._add(works)
+                works[key] = [json.dumps(work.__dict__), 0, 0]
+            self.removed_counts.update(removed_by_source(metadata))
+            works[key][1] += 1
+            works[key][2] |= changes_of(metadata)
+        self._add(works)
 
 
 @contextmanager
-def gathered_works(datasets: list[ShardDataset]) -> Iterator[Works]:
-    """The works of all splits; they are gone when the block ends.
+def gathered_works(datasets: list[ShardDataset], publications: Mapping[str, Publication]) -> Iterator[Works]:
+    """The works of all splits; they are gone when the block ends. publications: source → that of its data set.
 
     Raises:
         ShardError: a tar cannot be read, or the disk for temporary files is full.
@@ -197,7 +209,7 @@ def gathered_works(datasets: list[ShardDataset]) -> Iterator[Works]:
                 "CREATE TABLE works (source TEXT, work TEXT, licence TEXT, content TEXT, samples INTEGER, "
                 "changes INTEGER, PRIMARY KEY (source, work, licence)) WITHOUT ROWID"
             )
-            works = Works(database)
+            works = Works(database, publications)
             for dataset in datasets:
                 works.gather(dataset)
             yield works

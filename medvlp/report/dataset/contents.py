@@ -13,6 +13,7 @@ from medvlp.report.dataset.ledger import Drops, dropped
 from medvlp.report.files import NotARun, Row, explained, read_json
 from medvlp.shards import ShardDataset, ShardError
 from medvlp.shards.manifest import LEDGER, MANIFEST, SAMPLES
+from medvlp.shards.publication import Publication
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -50,6 +51,12 @@ class Contents:
     def source(self) -> str:
         """The name of the source; the folder's own name is the user's, and no part of the data."""
         return str(self.stages[0].get("source") or "unnamed") if self.stages else "unnamed"
+
+    @property
+    def publications(self) -> dict[str, Publication]:
+        """Source → the publication that its ledger states; empty for files that anyone may have, such as a folder's."""
+        facts = self.ledger.get("source", {})
+        return {facts["name"]: Publication(**facts["publication"])} if "publication" in facts else {}
 
     @property
     def tools(self) -> dict[str, str]:
@@ -144,14 +151,16 @@ class Contents:
         return Split(name, dataset.manifest_hash, len(dataset), len(groups), page.get("in"), dropped(page))
 
 
-def read_contents(folder: str | Path) -> Contents:
-    """Open what `medvlp prep` left.
+def read_contents(folder: str | Path, source: Row | None = None) -> Contents:
+    """Open what `medvlp prep` left. source: its facts, for a ledger that was written before ledgers said it.
 
     Raises:
         NotARun: no finished split is there, or a file is damaged.
     """
     folder = Path(folder)
     ledger = read_json(folder / LEDGER)
+    if ledger and source:
+        ledger = {"source": source, **ledger}
     manifests = sorted(folder.glob(f"*/{MANIFEST}"))
     if not ledger or not manifests:
         raise NotARun(f"{folder}: expected ledger.json and at least one finished split, as `medvlp prep` leaves them")
@@ -162,7 +171,14 @@ def read_contents(folder: str | Path) -> Contents:
     with explained(folder / LEDGER):
         if int(ledger["in"]) < int(ledger["out"]) or not isinstance(ledger["splits"], dict):
             raise ValueError("more samples went out than came in")
-        _ = contents.drops, contents.stage_counts, contents.moved, contents.blacked, contents.splits
+        _ = (
+            contents.publications,
+            contents.drops,
+            contents.stage_counts,
+            contents.moved,
+            contents.blacked,
+            contents.splits,
+        )
     return contents
 
 

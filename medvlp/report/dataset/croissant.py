@@ -12,7 +12,6 @@ from typing import Any
 
 from medvlp.report.dataset.contents import Contents
 from medvlp.report.dataset.licences import licence_address
-from medvlp.report.dataset.publishers import PUBLICATIONS
 from medvlp.report.dataset.stages import SENTENCES, deidentification, how_split, removed_by_stages
 from medvlp.shards import ShardDataset
 from medvlp.shards.atomic import write_whole
@@ -84,7 +83,7 @@ def croissant(contents: Contents, removed: Mapping[str, int]) -> Node:
     """The description as JSON-LD. Of the data alone, so it has no date."""
     marks = "".join(dataset.manifest_hash for dataset in contents.datasets)
     licences = [licence_address(licence) or licence for licence, _ in contents.counts("licence")]
-    publication = PUBLICATIONS.get(contents.source)
+    publication = contents.publications.get(contents.source)
     return {
         "@context": CONTEXT,
         "@type": "sc:Dataset",

@@ -12,7 +12,6 @@ from medvlp.report.dataset.croissant import BIASES, description
 from medvlp.report.dataset.duplicates import conflicts, copy_counts
 from medvlp.report.dataset.leakage import conflict_line, leakage_lines
 from medvlp.report.dataset.licences import hub_licence, licence_address
-from medvlp.report.dataset.publishers import PUBLICATIONS
 from medvlp.report.dataset.stages import SENTENCES, deidentification, how_split, removed_by_stages
 from medvlp.report.markdown import code, link, plain, table
 from medvlp.report.wording import in_words
@@ -20,8 +19,8 @@ from medvlp.shards.atomic import write_whole
 
 FILE = "README.md"
 SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M"))
-SHOWN_CONFLICTS = 20
-SHOWN_SETTING = 80
+MAX_CONFLICTS = 20
+MAX_SETTING = 80
 """Characters of a setting in the table of stages; manifests have it whole."""
 
 
@@ -55,7 +54,7 @@ def _body(contents: Contents, works: Works) -> Iterator[str]:
     yield "## Sources\n"
     names = list(dict.fromkeys([contents.source, *(source for source, *_ in works.summary() if source)]))
     for name in names:
-        publication = PUBLICATIONS.get(name)
+        publication = contents.publications.get(name)
         yield f"- {plain(name)}" + (f": {link(publication.citation, publication.url)}" if publication else "")
     yield "\nWho made each work, and where it stands, is in [ATTRIBUTION.md](ATTRIBUTION.md) and attribution.csv."
     yield from _licences(contents)
@@ -63,7 +62,7 @@ def _body(contents: Contents, works: Works) -> Iterator[str]:
     yield "\n## Modalities\n"
     yield from table(["Modality", "Samples"], [(plain(m), n) for m, n in contents.counts("modality")], numbers=(1,))
     yield from _filters(contents)
-    yield from _deidentification(contents, works.removed)
+    yield from _deidentification(contents, works.removed_counts)
     yield from _copies(contents)
     yield from _limits()
     yield from _loading(contents)
@@ -124,27 +123,27 @@ def _filters(contents: Contents) -> Iterator[str]:
 
 
 def _settings(entry: dict[str, Any]) -> str:
-    shown = []
+    settings = []
     for name, value in entry.items():
         if name == "stage" or value in ("", None, [], {}):
             continue
         text = f"{len(value)} files, named in the manifests" if name == "input" else str(value)
-        shown.append(f"{name}: {text if len(text) <= SHOWN_SETTING else text[:SHOWN_SETTING] + '…'}")
-    return plain("; ".join(shown))
+        settings.append(f"{name}: {text if len(text) <= MAX_SETTING else text[:MAX_SETTING] + '…'}")
+    return plain("; ".join(settings))
 
 
 def _deidentification(contents: Contents, by_source: Mapping[str, int]) -> Iterator[str]:
     yield "\n## De-identification\n"
     sentences = deidentification(contents)
-    removed = [(code("read"), plain(what), n) for what, n in sorted(by_source.items())]
-    removed += [(code(stage), plain(what), n) for stage, what, n in removed_by_stages(contents)]
-    if not sentences and not removed:
+    rows = [(code("read"), plain(kind), n) for kind, n in sorted(by_source.items())]
+    rows += [(code(stage), plain(kind), n) for stage, kind, n in removed_by_stages(contents)]
+    if not sentences and not rows:
         yield "No stage was applied: what the publisher removed is removed, and nothing more."
         return
     yield " ".join(sentences)
-    if removed:
+    if rows:
         yield "\nFound and removed, by kind (what it was is written nowhere):\n"
-        yield from table(["Stage", "Kind", "Count"], removed, numbers=(2,))
+        yield from table(["Stage", "Kind", "Count"], rows, numbers=(2,))
     yield "\nNo automatic method finds everything. What was missed cannot be counted here: measure the leak rate on a"
     yield "sample that a person has read before anything derived from patients' records leaves your institution."
 
@@ -176,7 +175,7 @@ def _conflicts(contents: Contents) -> Iterator[str]:
     if not found:
         return
     yield f"\n**{plain(conflict_line(len(found)))}** lists all of them"
-    yield f"{', the first are here:' if len(found) > SHOWN_CONFLICTS else ':'}\n"
+    yield f"{', the first are here:' if len(found) > MAX_CONFLICTS else ':'}\n"
     rows = [
         (
             plain(f"{pair.key} ({pair.split})"),
@@ -184,7 +183,7 @@ def _conflicts(contents: Contents) -> Iterator[str]:
             pair.match,
             plain(pair.labels),
         )
-        for pair in found[:SHOWN_CONFLICTS]
+        for pair in found[:MAX_CONFLICTS]
     ]
     yield from table(["Sample", "Sample of the same picture", "Same", "Labels"], rows)
 

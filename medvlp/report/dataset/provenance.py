@@ -7,18 +7,20 @@ from medvlp.report.dataset.citations import gathered_works
 from medvlp.report.dataset.contents import read_contents
 from medvlp.report.dataset.croissant import write_croissant
 from medvlp.report.dataset.dataset_card import write_card
+from medvlp.report.files import Row
 
 
-def write_provenance(folder: str | Path) -> list[Path]:
+def write_provenance(folder: str | Path, source: Row | None = None) -> list[Path]:
     """Write README.md (the card), croissant.json, ATTRIBUTION.md and attribution.csv beside ledger.json.
 
     Nothing of engine, workers, time or the folder's name is in them. Memory does not grow with the number of works.
+    source: as `read_contents` takes it.
 
     Raises:
         NotARun: no finished split is there, or a file is damaged.
         ShardError: a tar or table is not what was written, or the disk refuses.
     """
-    contents = read_contents(folder)
-    with gathered_works(contents.datasets) as works:
+    contents = read_contents(folder, source)
+    with gathered_works(contents.datasets, contents.publications) as works:
         attribution = write_attribution(contents, works)
-        return [write_card(contents, works), write_croissant(contents, works.removed), *attribution]
+        return [write_card(contents, works), write_croissant(contents, works.removed_counts), *attribution]

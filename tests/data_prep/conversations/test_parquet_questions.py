@@ -10,7 +10,8 @@ import pytest
 from data_prep.conversations import parquet_questions as parquet_module
 from data_prep.errors import PrepError
 from data_prep.pipeline import prepare
-from data_prep.sources import Dropped, open_source
+from data_prep.source import Dropped
+from data_prep.sources import open_source
 from medvlp.shards import ShardDataset, verify
 from tests.data_prep.folders import jpeg
 

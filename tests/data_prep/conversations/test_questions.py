@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_prep.conversations.questions import (
-    Asked,
+    QuestionRow,
     answer_type_of,
     ask,
     choose,
@@ -12,8 +12,9 @@ from data_prep.conversations.questions import (
     yes_no_is_closed,
 )
 from data_prep.errors import BadRow
-from data_prep.readers.files import image_format, text_of
-from data_prep.sources import Dropped
+from data_prep.readers.fields import text_of
+from data_prep.readers.image_files import image_format
+from data_prep.source import Dropped
 from medvlp.shards import Conversation, Turn
 
 NAMES = st.sampled_from([(), ("a",), ("b",), ("a", "b"), ("b", "a")])
@@ -23,7 +24,7 @@ NAMES = st.sampled_from([(), ("a",), ("b",), ("a", "b"), ("b", "a")])
 def test_gathering(plan):
     """Nothing is lost or doubled; groups stand at their first row, and rows in a group keep their order."""
     rows = [
-        Dropped(str(n), "bad", "") if names is None else Asked(str(n), names, "", Conversation([]))
+        Dropped(str(n), "bad", "") if names is None else QuestionRow(str(n), names, "", Conversation([]))
         for n, names in enumerate(plan)
     ]
     gathered = gather(rows)

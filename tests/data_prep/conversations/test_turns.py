@@ -10,7 +10,8 @@ from data_prep.errors import BadRow, PrepError
 from data_prep.pipeline import prepare
 from data_prep.readers.fields import Entry
 from data_prep.readers.image_fields import image_names, located
-from data_prep.sources import Dropped, open_source
+from data_prep.source import Dropped
+from data_prep.sources import open_source
 from tests.data_prep.folders import jpeg
 from tests.data_prep.sources.questions.test_llava_json import items_of, write
 
@@ -220,7 +221,7 @@ def test_a_folder_for_each_split(tmp_path):
     [
         ({"files": ["no.json"]}, r"options\.files: no\.json is not a \.json or \.jsonl file below"),
         ({"files": ["../train.json"]}, r"is not a \.json or \.jsonl file below"),
-        ({"images": "elsewhere"}, r"flag=elsewhere is not a folder below"),
+        ({"images": "elsewhere"}, r"options.images=elsewhere is not a folder below"),
     ],
 )
 def test_files_that_are_not_there(tmp_path, options, complaint):

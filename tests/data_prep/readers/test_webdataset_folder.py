@@ -12,11 +12,11 @@ def test_a_unit_stays_what_it_was_when_others_come(tmp_path):
     (alone,), fingerprint = source.units(), source.fingerprint()
     write_part(tmp_path, (jpeg(2), "b"), tar="a.tar")
     source = UniMed(str(tmp_path))
-    assert [(unit.what, unit.number) for unit in source.units()] == [("a.tar", 0), ("b.tar", 1)]
-    assert source.units()[1].mark == alone.mark
+    assert [(unit.selection, unit.number) for unit in source.units()] == [("a.tar", 0), ("b.tar", 1)]
+    assert source.units()[1].fingerprint == alone.fingerprint
     assert source.fingerprint() != fingerprint
     write_part(tmp_path, *[(jpeg(n), "a") for n in range(20)], tar="b.tar")
-    assert UniMed(str(tmp_path)).units()[1].mark != alone.mark
+    assert UniMed(str(tmp_path)).units()[1].fingerprint != alone.fingerprint
 
 
 def test_tars_that_are_no_files_of_the_folder(tmp_path):

@@ -9,7 +9,8 @@ import pytest
 
 import data_prep
 from data_prep.errors import PrepError
-from data_prep.sources import Dropped, open_source
+from data_prep.source import Dropped
+from data_prep.sources import open_source
 from data_prep.sources.own_files.dicom_studies.reports import read_report, read_table, unread_columns
 from tests.data_prep.folders import jpeg
 
@@ -69,7 +70,7 @@ def open_with(request, tmp_path):
         source = open_source(name, str(input), options=options | more)
         items = []
         units = source.units()
-        counts = Counter(source.planned)
+        counts = Counter(source.input_counts)
         for unit in units:
             items += [item for item in source.read(unit) if unit.split == "train"]
             counts.update({what: n for (_, what), n in getattr(source, "counts", {}).items()})
@@ -124,7 +125,7 @@ def test_tables_are_read_in_one_place():
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Import) and any(name.name == "csv" for name in node.names)
     }
-    assert importers == {"readers/tables/text.py"}
+    assert importers == {"readers/tables/text_tables.py"}
 
 
 def test_reports_in_other_encodings(tmp_path):

@@ -14,7 +14,7 @@ from data_prep.draft import Draft, Drop
 from data_prep.errors import BadRow
 from data_prep.pipeline import prepare
 from data_prep.png import encode_png
-from data_prep.readers.files import picture_of
+from data_prep.readers.image_files import shard_image
 from data_prep.stages.images import check_images, measure, png_names
 from medvlp.data.images.decode import decode_image, open_image
 from medvlp.shards import Sample, ShardDataset
@@ -228,7 +228,7 @@ def tiff(values, **options):
 )
 def test_tiff_of_any_depth(data, said):
     """Floats, signed and 32 bits, which PNG does not hold: the ramp is shown as a ramp, and the record is in its own values."""
-    read = picture_of("a.tif", data)
+    read = shard_image("a.tif", data)
     assert (read.extension, read.reencoded_from) == ("png", "tif")
     draft = checked({"png": read.data}, metadata=read.described)
     after, changes = only(draft)
@@ -243,12 +243,12 @@ def test_tiff_of_any_depth(data, said):
 
 def test_tiff_in_which_zero_is_white():
     data = tiff((RAMP * 4095).astype(np.uint16), tiffinfo={262: 0})
-    shown = np.asarray(open_image(picture_of("a.tif", data).data, 10_000))
+    shown = np.asarray(open_image(shard_image("a.tif", data).data, 10_000))
     assert (shown[0, 0], shown[-1, -1]) == (255, 0)
 
 
 def test_a_tiff_that_is_turned():
-    read = picture_of("a.tif", encoded(picture(), "TIFF", tiffinfo={0x0112: 6}))
+    read = shard_image("a.tif", encoded(picture(), "TIFF", tiffinfo={0x0112: 6}))
     assert Image.open(io.BytesIO(read.data)).size == (40, 48)
 
 
@@ -312,7 +312,7 @@ def test_colour_tiff_that_pillow_cannot_read():
     place = data.index(struct.pack("<HHIH", 262, 3, 1, 1))  # min is black → a kind that there is not
     data[place + 8 : place + 10] = struct.pack("<H", 99)
     with pytest.raises(BadRow) as bad:
-        picture_of("a.tif", bytes(data))
+        shard_image("a.tif", bytes(data))
     assert (bad.value.reason, "save it as PNG" in bad.value.detail) == ("broken_image", True)
 
 

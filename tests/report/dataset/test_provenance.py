@@ -7,12 +7,12 @@ import shutil
 import pytest
 import yaml
 
-from data_prep.source import SOURCES
+from data_prep.sources.figures.pmc import Pmc
+from data_prep.sources.figures.rocov2 import Rocov2
 from data_prep.stages import STAGES
 from medvlp.report import NotARun, write_prep_report, write_provenance
 from medvlp.report.dataset.citations import gathered_works
 from medvlp.report.dataset.croissant import COLUMNS
-from medvlp.report.dataset.publishers import PUBLICATIONS
 from medvlp.report.dataset.stages import SENTENCES
 from medvlp.shards import Sample, ShardDataset, ShardError
 from medvlp.shards.writer import table_schema
@@ -65,7 +65,7 @@ def articles(tmp_path):
     ledger = {
         "in": 9, "out": 6, "rows": 7, "panels": 2, "drops": drops,
         "counts": {"deidentify_text": {"date": 12, "name": 3}, "split_panels": {"panels": 2}},
-        "moved": {"train→test": 2},
+        "moved": {"train→test": 2}, "source": Pmc.facts(),
         "splits": {"train": {"in": 6, "out": 3, "drops": drops}, "test": {"in": 3, "out": 3, "drops": {}}},
     }  # fmt: skip
     (folder / "ledger.json").write_text(json.dumps(ledger))
@@ -123,14 +123,14 @@ def test_a_licence_apart_makes_a_row_apart(articles):
     [
         ({"source": "quilt", "url": "https://www.youtube.com/watch?v=a"}, "", "https://www.youtube.com/watch?v=a"),
         ({"source": "csv"}, "", ""),
-        ({"source": "rocov2"}, PUBLICATIONS["rocov2"].title, "https://doi.org/10.1038/s41597-024-03496-6"),
+        ({"source": "rocov2"}, Rocov2.publication.title, "https://doi.org/10.1038/s41597-024-03496-6"),
         ({"source": "biomedica", "article": "x", "article_doi": "10.1/z"}, "", "https://doi.org/10.1/z"),
     ],
 )
 def test_works_without_articles(tmp_path, metadata, title, url):
     """A video is a work of its own; what has no address is credited to the data set that it was published in."""
     write_split(tmp_path, "train", [Sample(f"s__{i}", texts={"caption": "c"}, metadata=metadata) for i in range(3)])
-    with gathered_works([ShardDataset(tmp_path / "train")]) as works:
+    with gathered_works([ShardDataset(tmp_path / "train")], {"rocov2": Rocov2.publication}) as works:
         [(work, samples, changes)] = works
         assert (work.title, work.url, work.licence, samples, changes) == (title, url, "unknown", 3, 0)
 
@@ -138,7 +138,7 @@ def test_works_without_articles(tmp_path, metadata, title, url):
 def test_gathering_in_small_pieces_changes_nothing(articles, monkeypatch):
     write_provenance(articles)
     whole = (articles / "attribution.csv").read_bytes()
-    monkeypatch.setattr("medvlp.report.dataset.citations.AT_ONCE", 1)
+    monkeypatch.setattr("medvlp.report.dataset.citations.MAX_IN_MEMORY", 1)
     write_provenance(articles)
     assert (articles / "attribution.csv").read_bytes() == whole
 
@@ -168,7 +168,7 @@ def test_the_page_names_works_and_lets_no_text_become_markup(articles):
 
 
 def test_a_long_list_of_works_is_left_to_the_table(articles, monkeypatch):
-    monkeypatch.setattr("medvlp.report.dataset.attribution.NAMED", 2)
+    monkeypatch.setattr("medvlp.report.dataset.attribution.LISTED_WORKS", 2)
     write_provenance(articles)
     text = (articles / "ATTRIBUTION.md").read_text(encoding="utf-8")
     assert "The first 2 of 3:" in text
@@ -285,5 +285,19 @@ def test_a_damaged_tar_is_named(articles):
 
 def test_descriptions_keep_up_with_what_there_is():
     assert set(STAGES) <= set(SENTENCES)
-    assert set(PUBLICATIONS) <= set(SOURCES)
     assert list(COLUMNS) == table_schema().names
+
+
+def test_the_publication_of_a_source_reaches_every_description_through_the_ledger(articles):
+    """A ledger of before says nothing of the source: whoever prepares gives its facts, and without them only its name is
+    said."""
+    address = Pmc.publication.url
+    pages = {path.name: path.read_bytes() for path in write_provenance(articles)}
+    assert all(address in pages[name].decode() for name in ("README.md", "ATTRIBUTION.md", "croissant.json"))
+    assert address in write_prep_report(articles).read_text()
+    ledger = json.loads((articles / "ledger.json").read_text())
+    del ledger["source"]
+    (articles / "ledger.json").write_text(json.dumps(ledger))
+    assert address not in write_prep_report(articles).read_text()
+    assert {path.name: path.read_bytes() for path in write_provenance(articles, Pmc.facts())} == pages
+    assert not any(address in path.read_text() for path in write_provenance(articles))

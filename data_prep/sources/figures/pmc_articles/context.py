@@ -13,7 +13,7 @@ from urllib.parse import unquote
 
 from data_prep.errors import BadRow, NotAFile
 from data_prep.readers.fields import Entry
-from data_prep.source import regular_only
+from data_prep.readers.guarded import regular_only
 from data_prep.vocabulary.licences import NO_CC, UNKNOWN, normalise
 
 MAX_METADATA_BYTES = 4 * 2**20

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from data_prep.errors import BadRow
-from data_prep.readers.files import MAX_TEXT
+from data_prep.readers.fields import MAX_TEXT
 from data_prep.sources.figures.pmc_articles.rights import HREF, licence_of
 from data_prep.sources.figures.pmc_articles.text import Words, first_text, flow, text_of
 from data_prep.vocabulary.licences import NO_CC, UNKNOWN, normalise

@@ -20,8 +20,9 @@ from pathlib import Path
 
 from data_prep.errors import BadRow, PrepError
 from data_prep.readers.clutter import COUNTED, is_clutter
-from data_prep.readers.tables.text import TextTable
-from data_prep.source import Dropped, digest_file, regular_only
+from data_prep.readers.guarded import digest_file, regular_only
+from data_prep.readers.tables.text_tables import TextTable
+from data_prep.source import Dropped
 from data_prep.vocabulary.licences import normalise, strictest
 
 _ARCHIVE = re.compile(r"PMC(\d{1,12})\.(?:tar\.gz|tgz|tar)")

@@ -10,7 +10,7 @@ from typing import Any
 from lxml import etree
 
 from data_prep.captions.sentences import sentences
-from data_prep.readers.files import MAX_TEXT
+from data_prep.readers.fields import MAX_TEXT
 from data_prep.sources.figures.pmc_articles.figures import OTHER_ARTICLES, Figure
 from data_prep.sources.figures.pmc_articles.text import Words, first_text, flow
 from data_prep.vocabulary.text import tidy

@@ -20,8 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from data_prep.errors import BadRow, PrepError
 from data_prep.readers.clutter import LEFT_BEHIND, is_clutter
-from data_prep.readers.files import resolve_below
-from data_prep.source import regular_only
+from data_prep.readers.guarded import regular_only, resolve_below
 
 if TYPE_CHECKING:
     from pydicom import Dataset

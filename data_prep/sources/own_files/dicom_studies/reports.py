@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from data_prep.errors import BadRow, PrepError
 from data_prep.readers.tables.encodings import SAVE, detect
-from data_prep.readers.tables.text import Dialect, TextTable
+from data_prep.readers.tables.text_tables import Dialect, TextTable
 from data_prep.sources.own_files.dicom_studies.files import checked_path, guarded
 
 if TYPE_CHECKING:

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from data_prep.deidentify.dicom_tags import described, remove_identity
 from data_prep.deidentify.known import Known
@@ -23,6 +22,7 @@ from data_prep.sources.own_files.dicom_studies.files import (
     has_assumed_syntax,
     open_dicom,
 )
+from data_prep.sources.own_files.dicom_studies.options import DicomOptions
 from data_prep.sources.own_files.dicom_studies.pixels import WINDOWS, frames_of, render
 from data_prep.sources.own_files.dicom_studies.reports import caption_of, read_report, structured_text
 from medvlp.shards import Sample, make_key
@@ -52,7 +52,7 @@ class Study:
     """Reads the study's images and reports; `choices` are the source's options, `table` its table of reports."""
 
     def __init__(
-        self, folder: Path, key: bytes, choices: dict[str, Any], rows: Entry, table: dict[str, str], report: str
+        self, folder: Path, key: bytes, choices: DicomOptions, rows: Entry, table: dict[str, str], report: str
     ) -> None:
         self.folder = folder
         self.key = key
@@ -80,7 +80,7 @@ class Study:
             else:
                 seen.add(row.instance)
                 rows.append(row)
-        yield from self._whole(rows) if self.choices["sample"] == "study" else self._single(rows)
+        yield from self._whole(rows) if self.choices.sample == "study" else self._single(rows)
 
     def _single(self, rows: Entry) -> Iterator[Sample | Dropped]:
         for row in rows:
@@ -94,7 +94,7 @@ class Study:
                 yield self._dropped(row, fault)
 
     def _whole(self, rows: Entry) -> Iterator[Sample | Dropped]:
-        most = self.choices["max_images"]
+        most = self.choices.max_images
         chosen = [rows[i * len(rows) // most] for i in range(most)] if len(rows) > most else rows
         self.counts["read", "images of a study beyond options.max_images"] += len(rows) - len(chosen)
         images: list[Image] = []
@@ -123,8 +123,8 @@ class Study:
             facts = described(dataset)
         count = frames_of(dataset)
         wanted = {"all": range(count), "first": range(1), "middle": range(count // 2, count // 2 + 1)}
-        for frame in wanted[self.choices["frames"]]:
-            pixels, how = render(dataset, frame, self.choices["window"], self.choices["depth"])
+        for frame in wanted[self.choices.frames]:
+            pixels, how = render(dataset, frame, self.choices.window, self.choices.depth)
             number = str(frame + 1) if count > 1 else "0"
             yield Image(encode_png(pixels), number, {**facts, "window": how}, gone)
             gone = {}
@@ -141,7 +141,7 @@ class Study:
         if text:
             text, gone["words"] = self._known.strike(text)
             caption, sections = caption_of(text)
-        elif self.choices["without_report"] == "drop":
+        elif self.choices.without_report == "drop":
             raise BadRow("no_report", "no report was found, and options.without_report is drop")
         else:
             caption, sections = template_caption(facts), {}
@@ -151,7 +151,7 @@ class Study:
             texts={"caption": caption, **sections},
             metadata={
                 "source": "dicom",
-                "licence": self.choices["licence"],
+                "licence": self.choices.licence,
                 "group": self.group,
                 "group_kind": self.group_kind,
                 "study": self.study,
@@ -170,7 +170,7 @@ class Study:
             if found := self.table.get(row.study) or self.table.get(row.accession):
                 return found
         own = [name for row in rows for name in beside(row.path) if (self.folder / name).is_file()]
-        encoding = self.choices.get("encoding", "")
+        encoding = self.choices.encoding
         if own:
             return "\n".join(dict.fromkeys(read_report(self.folder, name, encoding) for name in own)).strip()
         if self.report:

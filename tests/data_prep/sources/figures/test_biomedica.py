@@ -112,7 +112,7 @@ def test_a_figure_with_all_that_is_said_of_it(folder):
 
 def test_a_unit_is_a_tar(folder):
     units = Biomedica(str(folder), samples_per_shard=1).units()
-    assert [(u.split, u.number, u.what) for u in units] == [
+    assert [(u.split, u.number, u.selection) for u in units] == [
         ("train", 0, "commercial/0_2000000001.tar"),
         ("train", 1, "other/0_2000000000.tar"),
     ]

@@ -12,12 +12,12 @@ from collections import Counter
 import pytest
 from PIL import Image
 
-from data_prep import source
+from data_prep import sources
 from data_prep.draft import Draft, Drop
 from data_prep.errors import PrepError
 from data_prep.pipeline import prepare
 from data_prep.readers import archives
-from data_prep.sources import Dropped
+from data_prep.source import Dropped
 from data_prep.sources.figures.pmc import Pmc
 from data_prep.sources.figures.pmc_articles.article import parse_article
 from data_prep.stages.licence import licence_gate
@@ -40,7 +40,7 @@ def items_of(folder, **parameters):
     samples, drops, counts = [], {}, Counter()
     for unit in source.units():
         assert unit.split == "train"
-        assert json.loads(json.dumps(unit.what)) == unit.what
+        assert json.loads(json.dumps(unit.selection)) == unit.selection
         for item in source.read(unit):
             if isinstance(item, Dropped):
                 drops[item.name] = item.reason
@@ -162,7 +162,7 @@ def test_the_policy_on_the_real_articles(test_data, tmp_path):
 
 
 def test_a_whole_preparation(tmp_path, monkeypatch):
-    monkeypatch.setitem(source.SOURCES, "pmc", ("data_prep.sources.figures.pmc", "Pmc", "PubMed Central"))
+    monkeypatch.setitem(sources.SOURCES, "pmc", "data_prep.sources.figures.pmc:Pmc")
     caption = "<p>Chest\u202e CT, 5<sup>th</sup> day.</p>"
     for number in range(1, 8):
         body = figure("F1", f"p{number}", caption) + '<p>See <xref rid="F1">it\u2066</xref>.</p>'
@@ -180,7 +180,7 @@ def test_units_are_marked_by_their_own_part_of_the_input(tmp_path):
     for number in (3, 1, 2):
         write_old(tmp_path, number, article_xml(number, figure()), {"f1.jpg": jpeg(number)})
     before = Pmc(str(tmp_path), samples_per_shard=5).units()
-    assert [[place[1][-11:] for place in unit.what["articles"]] for unit in before] == [
+    assert [[place[1][-11:] for place in unit.selection["articles"]] for unit in before] == [
         ["PMC1.tar.gz"],
         ["PMC2.tar.gz"],
         ["PMC3.tar.gz"],
@@ -188,7 +188,7 @@ def test_units_are_marked_by_their_own_part_of_the_input(tmp_path):
     write_old(tmp_path, 2, article_xml(2, figure() + "<p>longer</p>" * 100), {"f1.jpg": jpeg(7)})
     write_old(tmp_path, 4, article_xml(4, figure()), {"f1.jpg": jpeg(4)})
     after = Pmc(str(tmp_path), samples_per_shard=5).units()
-    assert [a.mark == b.mark for a, b in zip(before, after, strict=False)] == [True, False, True]
+    assert [a.fingerprint == b.fingerprint for a, b in zip(before, after, strict=False)] == [True, False, True]
     assert Pmc(str(tmp_path)).fingerprint() == Pmc(str(tmp_path)).fingerprint()
 
 
@@ -360,7 +360,7 @@ def test_lists(tmp_path):
     (sample,), drops, _ = items_of(tmp_path)
     assert sample.metadata["licence"] == "CC-BY-NC-SA"
     (unit,) = Pmc(str(tmp_path)).units()
-    assert sorted(note[1:] for note in unit.what["notes"]) == [
+    assert sorted(note[1:] for note in unit.selection["notes"]) == [
         ["bad_row", "2 of 4 rows have no Accession ID, or fields too many"],
         ["not_there", "1 of 4 listed articles are not in the folder"],
     ]
@@ -498,7 +498,9 @@ def test_archives_that_are_too_large_to_hold(tmp_path, monkeypatch):
         assert items_of(tmp_path) == held
     assert [s.images["jpg"] for s in held[0]] == [jpeg(n) for n in range(4)]
     monkeypatch.setattr(archives, "MAX_IMAGE_BYTES", 100)
-    assert items_of(tmp_path)[1] == {next(iter(Pmc(str(tmp_path)).units()[0].what["articles"]))[1]: "image_too_large"}
+    assert items_of(tmp_path)[1] == {
+        next(iter(Pmc(str(tmp_path)).units()[0].selection["articles"]))[1]: "image_too_large"
+    }
 
 
 def test_captions_without_end(tmp_path):
@@ -621,7 +623,7 @@ def test_what_systems_leave_behind_is_no_part_of_an_article(tmp_path):
     (sample,) = source.read(unit)
     assert sample.texts["caption"] == "One."
     assert source.counts["read", "files passed by: left by a system"] == 3
-    assert source.planned == {"files passed by: left by a system": 1}
+    assert source.input_counts == {"files passed by: left by a system": 1}
 
 
 def test_fields_of_the_metadata_that_nothing_reads_are_counted(tmp_path):

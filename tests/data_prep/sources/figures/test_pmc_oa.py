@@ -4,6 +4,7 @@ import pytest
 
 from data_prep.errors import PrepError
 from data_prep.source import Dropped
+from data_prep.sources import open_source
 from data_prep.sources.figures.pmc_oa import LONG_FOLDER, PmcOa
 from tests.data_prep.folders import jpeg
 
@@ -122,8 +123,8 @@ def test_licences_by_article(tmp_path):
     (tmp_path / "list.csv").write_text(LIST)
     source = PmcOa(str(folder), licences=str(tmp_path / "list.csv"), samples_per_shard=3)
     units = source.units()
-    assert [sorted(unit.what["about"]) for unit in units] == [["PMC212319"], ["PMC8253797"]]
-    json.dumps([unit.what for unit in units])
+    assert [sorted(unit.selection["about"]) for unit in units] == [["PMC212319"], ["PMC8253797"]]
+    json.dumps([unit.selection for unit in units])
     other_process = PmcOa(str(folder), licences=str(tmp_path / "list.csv"), samples_per_shard=3)
     samples = [sample for unit in units for sample in other_process.read(unit)]
     keys = ("licence", "citation", "retracted")
@@ -192,4 +193,4 @@ def test_folders_that_are_not_pmc_oa(tmp_path):
     with pytest.raises(PrepError, match=r"input=\(not given\)"):
         PmcOa("")
     with pytest.raises(PrepError, match="has no flags"):
-        PmcOa(str(write_pmc_oa(tmp_path / "in")), flag="beta")
+        open_source("pmc_oa", str(write_pmc_oa(tmp_path / "in")), flag="beta")

@@ -123,7 +123,7 @@ def test_units_are_plain_and_read_in_another_process(tmp_path):
     folder = write_quilt(tmp_path)
     units = Quilt(str(folder), 2).units()
     assert [(unit.split, unit.number) for unit in units] == [("train", 0), ("train", 1), ("valid", 0)]
-    again = [type(unit)(unit.split, unit.number, json.loads(json.dumps(unit.what))) for unit in units]
+    again = [type(unit)(unit.split, unit.number, json.loads(json.dumps(unit.selection))) for unit in units]
     other = Quilt(str(folder), 2)
     names = [sample.metadata["original_name"] for unit in again for sample in other.read(unit)]
     assert names == [VIDEO, PUBMED, OTHER, TWEET]

@@ -5,8 +5,9 @@ import pytest
 
 from data_prep.errors import PrepError
 from data_prep.pipeline import prepare
-from data_prep.readers import files
-from data_prep.sources import Dropped, open_source
+from data_prep.readers import image_files
+from data_prep.source import Dropped
+from data_prep.sources import open_source
 from data_prep.vocabulary.modalities import modality_of_concepts
 from medvlp.shards import ShardDataset, verify
 
@@ -138,7 +139,7 @@ def test_what_is_no_image_file_of_the_folder(rocov2, tmp_path, monkeypatch):
     inside.symlink_to(f"{names[9]}.jpg")
     circle.symlink_to(circle.name)
     (rocov2 / "train" / f"{names[8]}.jpg").write_bytes(bytes(10_001))
-    monkeypatch.setattr(files, "MAX_IMAGE_BYTES", 10_000)
+    monkeypatch.setattr(image_files, "MAX_IMAGE_BYTES", 10_000)
     count, drops = drops_of(rocov2)
     bad = dict.fromkeys([*names[:4], names[6]], "bad_path")
     assert (count, drops) == (18, {**bad, names[4]: "missing_image", names[8]: "image_too_large"})

@@ -37,7 +37,7 @@ def test_parts_whose_keys_restart(tmp_path):
     write_part(tmp_path / "quilt_webdataset", (jpeg(3), "Mitoses."), tar="dataset-000002.tar")
     write_part(tmp_path / "openi_webdataset", (png(4), "No effusion._openi_A clear chest._openi_"))
     source = UniMed(str(tmp_path))
-    assert [(unit.split, unit.number, unit.what) for unit in source.units()] == [
+    assert [(unit.split, unit.number, unit.selection) for unit in source.units()] == [
         ("train", 0, "chexpert_webdataset/dataset-000001.tar"),
         ("train", 1, "openi_webdataset/dataset-000001.tar"),
         ("train", 2, "quilt_webdataset/dataset-000001.tar"),

@@ -5,8 +5,9 @@ import pytest
 from PIL import Image
 
 from data_prep.errors import PrepError
-from data_prep.sources import Dropped, open_source
-from data_prep.sources.labels.medmnist import ImageStream, find_npz, infer_flag
+from data_prep.source import Dropped
+from data_prep.sources import open_source
+from data_prep.sources.labels.medmnist import ImageStream, find_npz, infer_set
 from data_prep.sources.labels.medmnist_tables import FLAVOURS
 
 
@@ -125,7 +126,7 @@ def test_which_file_is_meant(tmp_path):
     for name in ("breastmnist.npz", "pathmnist.npz", "pathmnist_224.npz"):
         (tmp_path / name).touch()
     assert find_npz(str(tmp_path), "breastmnist").name == "breastmnist.npz"
-    assert infer_flag(tmp_path / "pathmnist_224.npz") == "pathmnist"
+    assert infer_set(tmp_path / "pathmnist_224.npz") == "pathmnist"
     for flag, complaint in [
         ("", "it holds breastmnist.npz, pathmnist.npz"),
         ("pathmnist", "pathmnist_224"),
@@ -135,7 +136,7 @@ def test_which_file_is_meant(tmp_path):
         with pytest.raises(PrepError, match=complaint):
             find_npz(str(tmp_path), flag)
     with pytest.raises(PrepError, match="does not begin with the name of a set"):
-        infer_flag(tmp_path / "scans.npz")
+        infer_set(tmp_path / "scans.npz")
 
 
 def test_tables_are_complete():

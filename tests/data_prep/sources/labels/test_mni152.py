@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from data_prep.errors import PrepError
-from data_prep.sources import Dropped, open_source
+from data_prep.source import Dropped
+from data_prep.sources import open_source
 from data_prep.sources.labels.mni152 import FILES, _nilearn_data, block_of, caption, display
 from medvlp.shards import Sample
 

@@ -12,14 +12,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from data_prep import cli
+from data_prep.captions.caption_tables import relative
 from data_prep.deidentify.pseudonym import pseudonym
 from data_prep.errors import PrepError
 from data_prep.pipeline import prepare
 from data_prep.readers.tables import parquet as parquet_rows_module
 from data_prep.readers.tables.parquet import parquet_rows
-from data_prep.readers.tables.user import relative
-from data_prep.sources import Dropped, open_source
-from data_prep.sources.own_files.csv_table import CsvTable
+from data_prep.source import Dropped
+from data_prep.sources import open_source
+from data_prep.sources.own_files.csv_table import Csv
 from medvlp.config import compose
 from medvlp.shards import ShardDataset, verify
 from medvlp.shards.schema import to_members
@@ -56,7 +57,7 @@ def drops(source):
 
 def test_the_table_of_open_clip_needs_no_options(write, tmp_path):
     path = write('filepath\ttitle\nimages/a.jpg\tA mass, 3 cm\nimages/b.jpg\t"quoted ""text"""\n')
-    first, second = samples(CsvTable(path))
+    first, second = samples(Csv(path))
     assert first.key == "csv__images__a__jpg"
     assert first.images == {"jpg": (tmp_path / "images" / "a.jpg").read_bytes()}
     assert first.texts == {"caption": "A mass, 3 cm"}
@@ -84,7 +85,7 @@ def test_the_table_of_open_clip_needs_no_options(write, tmp_path):
     ],
 )
 def test_forms_of_tables(write, name, text):
-    (sample,) = samples(CsvTable(write(text, name)))
+    (sample,) = samples(Csv(write(text, name)))
     assert (sample.key, sample.texts) == ("csv__images__a__jpg", {"caption": "one; two"})
 
 
@@ -96,7 +97,7 @@ def test_parquet(write, tmp_path):
         "unused": [b"\0", b"\0", b"\0"],
     }
     pq.write_table(pa.table(columns), tmp_path / "t.parquet")
-    source = CsvTable(str(tmp_path / "t.parquet"), label="finding", labels=["age"], templates="chest_xray")
+    source = Csv(str(tmp_path / "t.parquet"), label="finding", labels=["age"], templates="chest_xray")
     (sample,) = samples(source)
     assert sample.labels == {"label_name": ["mass", "edema"], "age": "61.0"}
     assert drops(source) == {"images/b.jpg": "empty_finding", "t.parquet row 2": "empty_filepath"}
@@ -133,7 +134,7 @@ def test_a_small_parquet_of_many_long_cells_stays_small_in_memory(write, tmp_pat
     pq.write_table(pa.table({"filepath": names, "title": cells}), tmp_path / "t.parquet", compression="zstd")
     assert (tmp_path / "t.parquet").stat().st_size < 2000
     script = (  # resource's ru_maxrss would include what the parent had at the fork
-        "import collections, re, sys; from data_prep.sources.own_files.csv_table import CsvTable; s = CsvTable(sys.argv[1]);"
+        "import collections, re, sys; from data_prep.sources.own_files.csv_table import Csv; s = Csv(sys.argv[1]);"
         "print(*collections.Counter(i.reason for u in s.units() for i in s.read(u)).items(),"
         " int(re.search('VmHWM: *\\t*([0-9 ]+)', open('/proc/self/status').read())[1]) < 600 * 1024)"
     )
@@ -151,7 +152,7 @@ def test_all_roles(write):
     )
     roles = {"image": "img", "caption": "text", "key": "study", "group": "patient", "split": "part"}
     more = {"licence": "rights", "modality": "kind", "texts": "note", "labels": ["sex", "age"]}
-    source = CsvTable(path, images="images", **roles, **more)
+    source = Csv(path, images="images", **roles, **more)
     found = items(source)
     assert [split for split, _ in found] == ["train", "valid", "test"]
     first, second, third = (item for _, item in found)
@@ -175,14 +176,14 @@ def test_all_roles(write):
 
 def test_images_may_stand_elsewhere(write, tmp_path):
     path = write(f"filepath,title\na.jpg,One.\n{tmp_path}/images/b.jpg,Two.\n")
-    source = CsvTable(path, images=str(tmp_path / "images"))
+    source = Csv(path, images=str(tmp_path / "images"))
     assert [sample.key for sample in samples(source)] == ["csv__a__jpg__0", "csv__b__jpg__0"]
     assert str(tmp_path) not in json.dumps(source.options())
 
 
 def test_constants_for_all_rows(write):
     path = write("filepath,title\nimages/a.jpg,One.\n")
-    source = CsvTable(path, split="test", licence="cc-by-nc 4.0", modality="endoscopy")
+    source = Csv(path, split="test", licence="cc-by-nc 4.0", modality="endoscopy")
     ((split, sample),) = items(source)
     assert split == "test"
     assert (sample.metadata["licence"], sample.metadata["modality"]) == ("CC-BY-NC-4.0", "endoscopy")
@@ -194,7 +195,7 @@ def test_captions_from_labels_and_columns(write, tmp_path):
         "fields: {sex: patient}\ntemplates: ['{label} in {a sex}', '{label} at {age}', '{a sex}: {label}']\n"
     )
     path = write("filepath,finding,sex,age\nimages/a.jpg,Mass|Edema| Mass,woman,60\nimages/b.jpg,Mass,,None\n")
-    source = CsvTable(path, label="finding", label_separator="|", templates=str(tmp_path / "mine.yaml"))
+    source = Csv(path, label="finding", label_separator="|", templates=str(tmp_path / "mine.yaml"))
     first, second = samples(source)
     assert first.texts == {
         "caption": "Mass and Edema in a woman",
@@ -208,11 +209,11 @@ def test_captions_from_labels_and_columns(write, tmp_path):
 
 def test_a_label_without_templates_takes_generic_ones_and_never_a_title(write):
     path = write("filepath,title,label\nimages/a.jpg,not asked for,fracture\n")
-    (sample,) = samples(CsvTable(path, label="label"))
+    (sample,) = samples(Csv(path, label="label"))
     assert sample.texts["caption"] == "a medical image showing a fracture"
-    (sample,) = samples(CsvTable(path, label="label", caption="title"))
+    (sample,) = samples(Csv(path, label="label", caption="title"))
     assert (sample.texts, sample.labels) == ({"caption": "not asked for"}, {"label_name": "fracture"})
-    (sample,) = samples(CsvTable(path, label="label", caption="title", templates="generic"))
+    (sample,) = samples(Csv(path, label="label", caption="title", templates="generic"))
     assert list(sample.texts.values())[:2] == ["not asked for", "a medical image showing a fracture"]
 
 
@@ -225,7 +226,7 @@ def test_rows_about_one_image_become_one_sample(write):
         "images/a.jpg,First.,mass,train,\n"
         "images/b.jpg,Other.,mass,test,\n"
     )
-    source = CsvTable(path, caption="title", label="finding", split="split", texts=["note"])
+    source = Csv(path, caption="title", label="finding", split="split", texts=["note"])
     first, second = samples(source)
     assert first.texts == {"caption": "First.", "caption_1": "Second.", "note": "kept"}
     assert first.labels == {"label_name": ["mass", "edema"]}
@@ -256,7 +257,7 @@ def test_rows_that_cannot_become_samples(write, tmp_path):
         b"images/d.jpg,kept,train",
     ]
     path = write(b"filepath,title,part\n" + b"\n".join(rows))
-    source = CsvTable(path, split="part")
+    source = Csv(path, split="part")
     found = [item for _, item in items(source)]
     assert len(found) == 14
     assert [(i.name, i.reason) if isinstance(i, Dropped) else i.texts["caption"] for i in found] == [
@@ -288,7 +289,7 @@ def test_lines_of_json_that_cannot_become_samples(write):
         '{"filepath": "images/d.jpg", "title": 7}',
         '{"filepath": "images/\\ud800.jpg", "title": "x"}',
     ]
-    source = CsvTable(write("\n".join(lines), "t.jsonl"))
+    source = Csv(write("\n".join(lines), "t.jsonl"))
     found = [item for _, item in items(source)]
     assert [(i.name, i.reason) if isinstance(i, Dropped) else i.texts for i in found] == [
         ("images/a.jpg", "bad_title"),
@@ -304,17 +305,17 @@ def test_lines_of_json_that_cannot_become_samples(write):
 
 def test_only_an_empty_cell_is_no_label(write):
     path = write("filepath,grade,sex\nimages/a.jpg,None,NA\nimages/b.jpg,NA,\nimages/c.jpg,,nan\nimages/d.jpg,nan,F\n")
-    source = CsvTable(path, label="grade", labels=["sex"])
+    source = Csv(path, label="grade", labels=["sex"])
     assert [sample.labels for sample in samples(source)] == [
         *({"label_name": "None", "sex": "NA"}, {"label_name": "NA"}, {"label_name": "nan", "sex": "F"})
     ]
     assert drops(source) == {"images/c.jpg": "empty_grade"}
-    assert source.planned["rows labelled 'None': a class, and not a missing value"] == 1
+    assert source.input_counts["rows labelled 'None': a class, and not a missing value"] == 1
 
 
 def test_captions_without_words_are_drops(write):
     path = write("filepath,title\n" + "".join(f"images/{n}.jpg,{t}\n" for n, t in zip("abcd", "-.…7", strict=True)))
-    source = CsvTable(path)
+    source = Csv(path)
     assert drops(source) == {f"images/{n}.jpg": "wordless_title" for n in "abc"}
     assert [sample.texts for sample in samples(source)] == [{"caption": "7"}]
 
@@ -324,14 +325,14 @@ def test_an_empty_optional_cell_is_unknown_and_counted(write):
         "filepath,title,rights,kind,patient,study\nimages/a.jpg,One,,,,\nimages/b.jpg,Two,CC0,CT,p1,s1\n"
         "images/c.jpg,Three,nan,None,NaN,s2\n"
     )
-    source = CsvTable(path, licence="rights", modality="kind", group="patient", key="study")
+    source = Csv(path, licence="rights", modality="kind", group="patient", key="study")
     first, second, third = samples(source)
     about = ("licence", "modality", "group", "group_kind")
     assert [first.metadata[name] for name in about] == ["unknown", "unknown", "images/a.jpg", "image"]
     assert [second.metadata[name] for name in about] == ["CC0-1.0", "CT", "p1", "patient"]
     assert [third.metadata[name] for name in about] == ["unknown", "unknown", "images/c.jpg", "image"]
     assert [sample.key for sample in (first, second)] == ["csv__images__a__jpg", "csv__s1__0__0"]
-    assert source.planned == {
+    assert source.input_counts == {
         "rows without study: the path is the key": 1,
         "rows without patient: each image is a group of its own": 2,
         "rows without rights: the licence is unknown": 2,
@@ -345,11 +346,11 @@ def test_a_column_without_a_name_means_nothing(write, header):
     """pandas writes its index so: every option that was not given used to name that column."""
     cells = {"": "", "filepath": "images/{}.jpg", "title": "Text {}"}
     rows = [",".join(cells[name].format(n, n) for name in header.split(",")) for n in "abcd"]
-    source = CsvTable(write("\n".join([header, *rows])))
+    source = Csv(write("\n".join([header, *rows])))
     assert drops(source) == {}
     assert [sample.metadata["licence"] for sample in samples(source)] == ["unknown"] * 4
     assert [sample.metadata["group"] for sample in samples(source)][:2] == ["images/a.jpg", "images/b.jpg"]
-    assert source.planned == {}
+    assert source.input_counts == {}
 
 
 def test_cells_that_are_lists(write):
@@ -360,7 +361,7 @@ def test_cells_that_are_lists(write):
         "images/c.jpg;mass|Mass|edema;;\n"
         "images/d.jpg;[];[];[]\n"
     )
-    source = CsvTable(path, label="finding", label_separator="|", labels=["box"], texts=["note"])
+    source = Csv(path, label="finding", label_separator="|", labels=["box"], texts=["note"])
     first, second, third = samples(source)
     assert first.labels == {"label_name": ["pleural effusion", "nodule"], "box": [10, 20.5]}
     assert first.texts["caption"] == "a medical image showing pleural effusion and a nodule"
@@ -372,7 +373,7 @@ def test_cells_that_are_lists(write):
 
 def test_a_list_of_captions_is_several_captions(write):
     path = write("filepath;title\nimages/a.jpg;\"['First, with a comma', 'Second', 'None']\"\n")
-    (sample,) = samples(CsvTable(path))
+    (sample,) = samples(Csv(path))
     assert sample.texts == {"caption": "First, with a comma", "caption_1": "Second"}
 
 
@@ -384,7 +385,7 @@ def test_columns_about_the_work_reach_the_metadata_and_attribution(write, tmp_pa
         "images/c.jpg,Three,,,,,=Anon. Atlas\n"
     )
     roles = {"title": "paper", "author": "who", "doi": "id", "url": "where", "attribution": "credit"}
-    first, second, _ = samples(CsvTable(path, **roles))
+    first, second, _ = samples(Csv(path, **roles))
     work = ("article_title", "authors", "article_doi", "url", "citation")
     assert [first.metadata.get(name) for name in work] == ["A title", "Doe J; Roe R", "10.1000/x", None, None]
     assert [second.metadata.get(name) for name in work] == [
@@ -399,21 +400,21 @@ def test_columns_about_the_work_reach_the_metadata_and_attribution(write, tmp_pa
     assert len(rows) == 4
     assert "'=Anon. Atlas" in rows[-1] + rows[1]
     with pytest.raises(PrepError, match=r"options\.author is for published works, and would name people"):
-        CsvTable(path, author="who", private=True)
+        Csv(path, author="who", private=True)
 
 
 def test_columns_that_nothing_reads_are_counted(write, tmp_path):
     content = (
         "filepath,title,age,sex\nimages/a.jpg,One,7,\nimages/b.jpg,Two,8,F\nimages/c.jpg,Three,9,\nimages/d.jpg,4a,1,\n"
     )
-    source = CsvTable(write(content), labels="sex")
+    source = Csv(write(content), labels="sex")
     source.units()
-    assert source.planned == {"fields ignored: age": 4}
+    assert source.input_counts == {"fields ignored: age": 4}
     names = [f"images/{n}.jpg" for n in "abcd"]
     pq.write_table(pa.table({"filepath": names, "title": names, "age": [1, 2, 3, 4]}), tmp_path / "t.parquet")
-    source = CsvTable(str(tmp_path / "t.parquet"))
+    source = Csv(str(tmp_path / "t.parquet"))
     source.units()
-    assert source.planned == {"fields ignored: age": 4}
+    assert source.input_counts == {"fields ignored: age": 4}
 
 
 def test_pictures_without_a_row_are_counted_but_not_those_of_rows_that_are_drops(write, tmp_path):
@@ -422,12 +423,12 @@ def test_pictures_without_a_row_are_counted_but_not_those_of_rows_that_are_drops
     (tmp_path / "images" / "notes.txt").write_bytes(b"x")
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "e.jpg").write_bytes(b"x")
-    source = CsvTable(path)
+    source = Csv(path)
     assert drops(source) == {"images/b.jpg": "empty_title", "pairs.csv line 4": "open_quote"}
-    assert source.planned == {"pictures without a row": 1}
-    source = CsvTable(write("filepath,title\na.jpg,One\n"), images="images")
+    assert source.input_counts == {"pictures without a row": 1}
+    source = Csv(write("filepath,title\na.jpg,One\n"), images="images")
     source.units()
-    assert source.planned == {"pictures without a row": 3}
+    assert source.input_counts == {"pictures without a row": 3}
 
 
 def test_paths_in_other_spellings(write, tmp_path):
@@ -436,13 +437,13 @@ def test_paths_in_other_spellings(write, tmp_path):
     (folder / unicodedata.normalize("NFD", "Knöchel.jpg")).write_bytes(jpeg(5))
     (folder / "Fuß.jpg".encode("cp1252").decode("utf-8", "surrogateescape")).write_bytes(jpeg(6))
     path = write("filepath,title\nimages/Knöchel.jpg,One\nimages/Fuß.jpg,Two\nimages\\a.jpg,Three\n")
-    source = CsvTable(path)
+    source = Csv(path)
     assert [sample.images["jpg"] for sample in samples(source)] == [jpeg(5), jpeg(6), jpeg(0)]
-    assert source.planned == {"pictures without a row": 3}
+    assert source.input_counts == {"pictures without a row": 3}
 
 
 def test_names_without_endings_are_told_so(write):
-    source = CsvTable(write("filepath,title\nimages/a,One\nimages/x,Two\n"))
+    source = Csv(write("filepath,title\nimages/a,One\nimages/x,Two\n"))
     assert [item.detail for _, item in items(source)] == [
         f"images/a is not in the image folder {source.folder.name}/; images/a.jpg is: write names with their endings",
         f"images/x is not in the image folder {source.folder.name}/",
@@ -451,16 +452,16 @@ def test_names_without_endings_are_told_so(write):
 
 def test_options_of_the_text(write):
     path = write("filepath;title\nimages/a.jpg;Fraktur des Knöchels\n".encode("cp1252"))
-    (sample,) = samples(source := CsvTable(path, encoding="cp1252"))
+    (sample,) = samples(source := Csv(path, encoding="cp1252"))
     assert sample.texts == {"caption": "Fraktur des Knöchels"}
     assert source.options()["encoding"] == "cp1252"
-    assert source.planned["tables read as CP1252"] == 1
-    (dropped,) = [item for _, item in items(CsvTable(path)) if isinstance(item, Dropped)]
+    assert source.input_counts["tables read as CP1252"] == 1
+    (dropped,) = [item for _, item in items(Csv(path)) if isinstance(item, Dropped)]
     assert (dropped.reason, dropped.detail) == (
         *("not_utf8",),
         "title: byte 0xf6 is not UTF-8, in cp1252 'ö'; save the file as UTF-8, or say options.encoding=<what it was saved in>",
     )
-    (sample,) = samples(CsvTable(write('filepath\ttitle\nimages/a.jpg\t"Ground-glass" x\n'), quotes="none"))
+    (sample,) = samples(Csv(write('filepath\ttitle\nimages/a.jpg\t"Ground-glass" x\n'), quotes="none"))
     assert sample.texts == {"caption": '"Ground-glass" x'}
 
 
@@ -501,24 +502,28 @@ def test_a_class_that_goes_by_duplicates_is_said(write, tmp_path):
         ("filepath,title\n", {"split": "part"}, "options.split=part is neither a split"),
         ("filepath,title\n", {"licence": "rights"}, "options.licence=rights is neither a column nor a licence"),
         ("filepath,title\n", {"images": "nowhere"}, "options.images=nowhere"),
-        ("filepath,title\n", {"labels": 3}, "options.labels is 3, expected names: options.labels=[first,second]"),
+        (
+            "filepath,title\n",
+            {"labels": {"a": 1}},
+            "options.labels is {'a': 1}, expected names: options.labels=[first,second]",
+        ),
         ("filepath,title,title\n", {}, "the header has 'title' more than once"),
         ("", {}, "has no column 'filepath'; it has none"),
     ],
 )
 def test_tables_and_options_that_are_refused(write, text, options, complaint):
     with pytest.raises(PrepError, match=re.escape(complaint)):
-        CsvTable(write(text), **options)
+        Csv(write(text), **options)
 
 
 def test_inputs_that_are_no_tables(write, tmp_path):
     with pytest.raises(PrepError, match="should be a table"):
-        CsvTable(str(tmp_path))
+        Csv(str(tmp_path))
     with pytest.raises(PrepError, match=r"t.parquet cannot be read \(ArrowInvalid"):
-        CsvTable(write("no parquet", "t.parquet"))
+        Csv(write("no parquet", "t.parquet"))
     with pytest.raises(PrepError, match="holds nothing for source csv"):
-        CsvTable(write("filepath,title\n")).units()
-    source = CsvTable(write("filepath,title\nimages/a.jpg," + "x" * (17 * 2**20)))
+        Csv(write("filepath,title\n")).units()
+    source = Csv(write("filepath,title\nimages/a.jpg," + "x" * (17 * 2**20)))
     assert drops(source) == {"pairs.csv line 2": "line_too_long"}
 
 
@@ -544,7 +549,7 @@ def test_private_tables_give_away_no_names(write, tmp_path, monkeypatch):
         "filepath,title,mrn,accession\n"
         "images/a.jpg,First.,MRN0001,ACC1\nimages/b.jpg,Second.,MRN0001,ACC2\nimages/Doe_John.jpg,Third.,MRN0002,ACC3\n"
     )
-    source = CsvTable(path, group="mrn", key="accession", private=True)
+    source = Csv(path, group="mrn", key="accession", private=True)
     first, second = samples(source)
     group = pseudonym(SECRET, "group:MRN0001")
     assert first.metadata["group"] == second.metadata["group"] == group

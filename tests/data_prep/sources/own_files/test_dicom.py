@@ -19,7 +19,7 @@ from data_prep.deidentify.dicom_tags import described, keyed_uid, remove_identit
 from data_prep.deidentify.known import Known
 from data_prep.deidentify.pseudonym import pseudonym
 from data_prep.errors import BadRow, PrepError
-from data_prep.sources import Dropped
+from data_prep.source import Dropped
 from data_prep.sources.own_files.dicom import Dicom
 from data_prep.sources.own_files.dicom_studies.pixels import frames_of, render
 from data_prep.sources.own_files.dicom_studies.reports import caption_of
@@ -439,7 +439,7 @@ def test_units_hold_whole_studies_in_an_order_that_no_key_decides(tmp_path, monk
         for number in range(3):
             save(phantom(person(seed), anatomy(seed, 16), number), tmp_path / f"{seed}-{number}.dcm")
     first = Dicom(str(tmp_path), samples_per_shard=4)
-    assert [unit.what for unit in first.units()] == [[0, 2], [2, 4], [4, 5]]
+    assert [unit.selection for unit in first.units()] == [[0, 2], [2, 4], [4, 5]]
     monkeypatch.setattr("data_prep.sources.own_files.dicom.load_key", lambda path=None: b"y" * 32)
     second = Dicom(str(tmp_path), samples_per_shard=4)
     assert second.units() == first.units()

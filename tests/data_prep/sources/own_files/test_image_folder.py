@@ -10,7 +10,7 @@ from PIL import GifImagePlugin, Image, TiffImagePlugin
 from data_prep.deidentify.pseudonym import key_id, pseudonym
 from data_prep.errors import PrepError
 from data_prep.pipeline import prepare
-from data_prep.sources import Dropped
+from data_prep.source import Dropped
 from data_prep.sources.own_files.image_folder import ImageFolder
 from medvlp.shards import ShardDataset, verify
 from tests.data_prep.folders import jpeg
@@ -228,7 +228,7 @@ def test_private_names_are_pseudonyms_everywhere(folder, key_file):
     ]
     assert source.options()["key_id"] == key_id(SECRET)
     said = json.dumps([item.__dict__ for item in samples], default=lambda data: "") + json.dumps(source.fingerprint())
-    assert not re.search(r"IM-0001|person\d|Doe", said + json.dumps([u.what for u in source.units()]))
+    assert not re.search(r"IM-0001|person\d|Doe", said + json.dumps([u.selection for u in source.units()]))
     assert source.private
 
 
@@ -271,11 +271,11 @@ def test_templates_of_ones_own_that_name_a_column_are_refused(folder, tmp_path):
 
 def test_units_know_their_own_part_of_the_input(folder):
     before = ImageFolder(str(folder), samples_per_shard=1)
-    marks = {(unit.split, unit.number): unit.mark for unit in before.units()}
+    marks = {(unit.split, unit.number): unit.fingerprint for unit in before.units()}
     whole = before.fingerprint()
     write(folder, {"train/PNEUMONIA/person9.jpeg": jpeg(99), "val/NORMAL/IM-0001.jpeg": jpeg(98, side=64)})
     after = ImageFolder(str(folder), samples_per_shard=1)
-    changed = [(u.split, u.number) for u in after.units() if marks.get((u.split, u.number)) != u.mark]
+    changed = [(u.split, u.number) for u in after.units() if marks.get((u.split, u.number)) != u.fingerprint]
     assert changed == [("train", 3), ("valid", 0)]
     assert whole != after.fingerprint()
 

@@ -14,7 +14,7 @@ from data_prep.errors import BadRow, PrepError
 from data_prep.pipeline import prepare
 from data_prep.readers import nifti_volumes as volumes_module
 from data_prep.readers.nifti_volumes import read_volume
-from data_prep.sources import Dropped
+from data_prep.source import Dropped
 from data_prep.sources.own_files.nifti import Nifti
 from medvlp.shards import ShardDataset, verify
 

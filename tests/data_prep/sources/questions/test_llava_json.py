@@ -5,8 +5,9 @@ import pytest
 
 from data_prep.errors import PrepError
 from data_prep.pipeline import prepare
-from data_prep.readers import files as files_module
-from data_prep.sources import Dropped, open_source
+from data_prep.readers import guarded, image_files
+from data_prep.source import Dropped
+from data_prep.sources import open_source
 from data_prep.sources.questions.llava_json import split_of
 from medvlp.shards import ShardDataset, verify
 from tests.data_prep.folders import jpeg
@@ -133,7 +134,7 @@ def test_quilt_instruct(tmp_path):
     assert lost == Dropped(
         "quilt_instruct_107k.json entry 1 (id 0Jmqj5nNT7I_roi_5c3a)",
         "missing_image",
-        f"quilt/0Jmqj5nNT7I_1.jpg is not in the image folder {file.parent.name}/, but in media/: give flag=media",
+        f"quilt/0Jmqj5nNT7I_1.jpg is not in the image folder {file.parent.name}/, but in media/: give options.images=media",
     )
     for flag in ("media", str(tmp_path / "media")):
         (sample,) = items_of(file, flag=flag)
@@ -298,7 +299,7 @@ HUMAN, GPT = {"from": "human", "value": "<image>\nWhat?"}, {"from": "gpt", "valu
 )
 @pytest.mark.parametrize("suffix", [".json", ".jsonl"])
 def test_entries_that_cannot_become_samples(tmp_path, monkeypatch, bad, reason, detail, suffix):
-    monkeypatch.setattr(files_module, "MAX_IMAGE_BYTES", 5000)
+    monkeypatch.setattr(image_files, "MAX_IMAGE_BYTES", 5000)
     folder = tmp_path / "in"
     file = write(folder / f"x{suffix}", [entry(id="good"), bad], ["a.jpg"])
     (tmp_path / "secret.jpg").write_bytes(jpeg(5))
@@ -320,7 +321,7 @@ def test_entries_that_cannot_become_samples(tmp_path, monkeypatch, bad, reason, 
 
 
 def test_lines_that_cannot_be_read(tmp_path, monkeypatch):
-    monkeypatch.setattr(files_module, "MAX_LINE_BYTES", 20_000)
+    monkeypatch.setattr(guarded, "MAX_LINE_BYTES", 20_000)
     good = json.dumps(entry(None, "What?")).encode()
     lines = [
         b"\xef\xbb\xbf" + good,

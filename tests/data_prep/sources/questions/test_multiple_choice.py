@@ -7,7 +7,8 @@ import pytest
 
 from data_prep.errors import PrepError
 from data_prep.pipeline import prepare
-from data_prep.sources import Dropped, open_source
+from data_prep.source import Dropped
+from data_prep.sources import open_source
 from data_prep.sources.questions.pmc_vqa import without_letter
 from medvlp.shards import verify
 from tests.data_prep.folders import jpeg
@@ -123,7 +124,7 @@ def test_folders_that_are_not_pmc_vqa(tmp_path):
         open_source("pmc_vqa", str(folder)).units()
     with pytest.raises(PrepError, match=r"it lacks train_2\.csv, test_2\.csv, images_2;"):
         open_source("pmc_vqa", str(folder), flag="2")
-    with pytest.raises(PrepError, match="flag=3 is not a version of PMC-VQA"):
+    with pytest.raises(PrepError, match=r"options\.version=3 is not a version of PMC-VQA"):
         open_source("pmc_vqa", str(folder), flag="3")
 
 

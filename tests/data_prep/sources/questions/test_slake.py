@@ -5,7 +5,8 @@ import pytest
 
 from data_prep.errors import PrepError
 from data_prep.pipeline import prepare
-from data_prep.sources import Dropped, open_source
+from data_prep.source import Dropped
+from data_prep.sources import open_source
 from medvlp.shards import ShardDataset, verify
 from tests.data_prep.folders import jpeg
 
@@ -139,7 +140,7 @@ def test_a_folder_that_lacks_a_set(tmp_path):
 
 def test_languages_that_are_not_slakes(tmp_path):
     folder = write(tmp_path / "in", [ROW, {**ROW, "qid": 2, "q_lang": "fr"}])
-    with pytest.raises(PrepError, match="flag=fr is not a language of SLAKE; give en or zh"):
+    with pytest.raises(PrepError, match=r"options\.language=fr is not a language of SLAKE; give en or zh"):
         open_source("slake", str(folder), flag="fr")
     assert [type(item).__name__ for item in items_of(folder, flag="zh")["train"]] == ["Dropped"]
     assert open_source("slake", str(folder), flag="zh").options() == {"samples_per_shard": 1000, "languages": ["zh"]}

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_prep.errors import BadRow, PrepError
-from data_prep.readers import files
+from data_prep.readers import fields
 from data_prep.readers.tables import encodings
-from data_prep.readers.tables.text import Dialect, TextTable, dialect_of
+from data_prep.readers.tables.text_tables import Dialect, TextTable, dialect_of
 
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)
 
@@ -145,9 +145,9 @@ def test_lines_beyond_all_measure_are_faults_of_their_own(write, monkeypatch):
 def test_a_field_beyond_the_modules_own_limit_is_one_rows_fault(write):
     rows = [row.entry for row in TextTable(write(f"a,b\n1,{'x' * 200_000}\n2,y\n"), ["b"]).rows()]
     with pytest.raises(BadRow, match="long_b") as caught:
-        files.text_of(rows[0], "b")
+        fields.text_of(rows[0], "b")
     assert caught.value.detail == "b has 200000 characters, at most 100000 are read"
-    assert files.text_of(rows[1], "b") == "y"
+    assert fields.text_of(rows[1], "b") == "y"
 
 
 WORDS = "filepath;title\r\nKnöchel.jpg;Ø 5 µm, ±2 °C\r\nb.jpg;Röntgenbild – Außenknöchel\r\nc.jpg;plain\r\n"
@@ -179,7 +179,7 @@ def test_damage_in_a_table_is_the_fault_of_its_rows(write):
     content = WORDS.encode() + b"d.jpg;caf\xe9\r\n"
     assert read(write(content))[3] == (5, {"filepath": "d.jpg", "title": "caf\udce9"})
     with pytest.raises(BadRow, match="byte 0xe9 is not UTF-8, in cp1252 'é'"):
-        files.check_utf8("caf\udce9", "title")
+        fields.check_utf8("caf\udce9", "title")
 
 
 def test_an_encoding_that_is_not_that_of_the_file_is_refused(write):

@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from data_prep.errors import BadRow, PrepError
-from data_prep.readers.fields import IGNORED
-from data_prep.readers.files import MAX_LINE_BYTES, MAX_TEXT
+from data_prep.readers.fields import IGNORED, MAX_TEXT
+from data_prep.readers.guarded import MAX_LINE_BYTES, regular_only
 from data_prep.readers.tables.encodings import Lines, TooLong, check_encoding, detect
-from data_prep.source import regular_only
 
 SEPARATORS = ("\t", ",", ";", "|")
 QUOTES: dict[str, dict[str, Any]] = {

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.errors import BadRow, PrepError
-from data_prep.readers.files import read_json_lines, read_json_list
+from data_prep.readers.guarded import read_json_lines, read_json_list
 from data_prep.readers.tables.parquet import open_parquet, parquet_rows
-from data_prep.readers.tables.text import Dialect, TextTable
+from data_prep.readers.tables.text_tables import Dialect, TextTable
 
 
-class Table:
+class TableFile:
     """A table by its ending: .parquet, .jsonl, .json (a list of objects), or text with a header."""
 
     def __init__(self, path: Path, dialect: Dialect | None = None) -> None:
@@ -32,7 +32,7 @@ class Table:
             self.text = TextTable(path, dialect=dialect or Dialect())
             self.columns = self.text.columns
 
-    def described(self) -> dict[str, str]:
+    def text_form(self) -> dict[str, str]:
         """For the manifest: how the text was read, where it is not UTF-8 or its quotes mean nothing."""
         if self.text is None:
             return {}

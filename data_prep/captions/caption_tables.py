@@ -6,16 +6,15 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from data_prep.captions.captioned_files import NOTHING, SPLIT_NAMES, Row, split_of
+from data_prep.captions.captioned_files import NOTHING, CaptionedFile, CaptionedFileOptions, split_of
 from data_prep.draft import Counts
 from data_prep.errors import BadRow, PrepError
-from data_prep.readers.fields import count_ignored, says_something
-from data_prep.readers.files import described
+from data_prep.readers.fields import count_ignored, kind_of, says_something
 from data_prep.readers.tables.cells import (
     doi_of,
     items_of_cell,
@@ -25,70 +24,108 @@ from data_prep.readers.tables.cells import (
     text_of_cell,
     value_of_cell,
 )
-from data_prep.readers.tables.named import Table
+from data_prep.readers.tables.table_files import TableFile
+from data_prep.readers.tables.text_tables import Dialect, dialect_of
 from data_prep.readers.unlisted_images import printable
 from data_prep.source import Dropped
+from data_prep.splits import SPLIT_NAMES
 from data_prep.vocabulary.text import CAPTIONS, NO_VALUE, says_nothing
 
 WORK = {"attribution": "citation", "author": "authors", "title": "article_title", "doi": "article_doi", "url": "url"}
-"""Role of a column that says where an image is from → the sample's metadata."""
+"""Option that names a column about the work that an image is from → the sample's metadata."""
+
+ROLES = ("caption", "label", "label_separator", "group", "key", "split", "licence", "modality")
+"""Options that say what columns mean, as manifests have them, after the image's and before those of the work."""
 
 
 @dataclass(frozen=True)
-class Roles:
-    """Which columns mean what; "" where none does."""
+class TableOptions(CaptionedFileOptions):
+    """Which columns of a table mean what ("" where none does), and how the table is written."""
 
-    image: str
+    image_option: ClassVar[str] = "image"
+    """The option that names the column of the file's path."""
+
     caption: str = ""
+    """Column of the caption."""
     label: str = ""
+    """Column of the label that templates make captions of. A label is missing only where its cell is empty: None and NA
+    are classes."""
     label_separator: str = ""
     """Between several labels in a cell."""
+    templates: str = ""
+    """Sentences for labels: a name under configs/templates, or a .yaml file. By default generic where only labels are
+    given."""
     group: str = ""
+    """Column of the patient, whose samples stay in one split."""
     key: str = ""
+    """Column of an id that is unique, which the sample's key is made of instead of the path."""
     split: str = ""
+    """Column of the split, or one split for all rows."""
     licence: str = ""
+    """Column of the licence, or one licence for all rows."""
     modality: str = ""
-    """The last three: a column, or one value for all rows."""
-    attribution: str = ""
-    author: str = ""
-    title: str = ""
-    doi: str = ""
-    url: str = ""
-    """The last five: of the work that an image is from."""
+    """Column of the modality, or one modality for all rows."""
     texts: tuple[str, ...] = ()
+    """Columns that become texts of the sample under their names."""
     labels: tuple[str, ...] = ()
+    """Columns that become labels of the sample under their names."""
+    attribution: str = ""
+    """Column of the citation of the work that an image is from, for ATTRIBUTION.md."""
+    author: str = ""
+    """Column of that work's authors."""
+    title: str = ""
+    """Column of that work's title."""
+    doi: str = ""
+    """Column of that work's DOI."""
+    url: str = ""
+    """Column of that work's address."""
+    encoding: str = ""
+    """Of a text table, such as cp1252; empty: as the mark at its beginning says, else UTF-8."""
+    separator: str = ""
+    """Between the cells of a text table; empty: as the header shows."""
+    quotes: str = "double"
+    """Of a text table: double, backslash, or none, where a quote is a character as any other."""
+
+    @property
+    def image_column(self) -> str:
+        """The column of the file's path."""
+        return str(getattr(self, self.image_option))
 
     def work(self) -> dict[str, str]:
-        """Role → column, of those that say where an image is from."""
-        return {role: column for role in WORK if (column := getattr(self, role))}
+        """Option → column, of those that say where an image is from."""
+        return {option: column for option in WORK if (column := getattr(self, option))}
 
-    def described(self) -> dict[str, Any]:
-        """For the manifest."""
-        roles = {**asdict(self), "texts": list(self.texts), "labels": list(self.labels)}
-        return {role: column for role, column in roles.items() if column or role not in WORK}
+    def roles(self) -> dict[str, Any]:
+        """What the columns mean, for the manifest."""
+        roles = {"image": self.image_column, **{role: getattr(self, role) for role in ROLES}, **self.work()}
+        return {**roles, "texts": list(self.texts), "labels": list(self.labels)}
+
+    def dialect(self) -> Dialect:
+        """How a text table is written. Raises PrepError."""
+        return dialect_of(self.encoding, self.separator, self.quotes)
+
+    def refuse_people(self) -> None:
+        """Raises PrepError where columns name the people behind private images."""
+        if self.private and self.work():
+            raise PrepError(
+                f"options.{next(iter(self.work()))} is for published works, and would name people; with "
+                "options.private=true remove it"
+            )
 
 
-def refuse_work(roles: Roles, private: bool) -> None:
-    """Raises PrepError where columns name the people behind private images."""
-    if private and roles.work():
-        raise PrepError(
-            f"options.{next(iter(roles.work()))} is for published works, and would name people; with options.private=true "
-            "leave it out"
-        )
-
-
-class TableRows:
+class CaptionTable:
     """Rows of a table as the roles of its columns say. Raises PrepError if a column is not there."""
 
-    def __init__(self, table: Table, roles: Roles, options: dict[str, str], gaps: Sequence[str]) -> None:
-        """options: role → the option's name where it differs. gaps: columns that templates ask for."""
+    def __init__(self, table: TableFile, roles: TableOptions, gaps: Sequence[str]) -> None:
+        """gaps: columns that templates ask for."""
         self.table, self.roles = table, roles
         self.counts: Counts = Counter()
         """("read", what) → how often, of the rows so far: columns that nothing reads, cells that are empty."""
         self.images: set[str] = set()
         """Images of all rows so far, of those that cannot be used too."""
-        named = {role: getattr(roles, role) for role in ("image", "caption", "label", "group", "key")} | roles.work()
-        self.required = {options.get(role, role): column for role, column in named.items() if column}
+        columns = {role: getattr(roles, role) for role in ("caption", "label", "group", "key")} | roles.work()
+        columns = {roles.image_option: roles.image_column, **columns}
+        self.required = {option: column for option, column in columns.items() if column}
         table.require(self.required)
         for option in ("texts", "labels"):
             for column in getattr(roles, option):
@@ -112,13 +149,13 @@ class TableRows:
         return value != "" and value in self.table.columns
 
     @property
-    def planned(self) -> dict[str, int]:
+    def input_counts(self) -> dict[str, int]:
         """What was passed by or is unknown over the whole table → how often."""
-        encoding = self.table.described().get("encoding")
+        encoding = self.table.text_form().get("encoding")
         told = {f"tables read as {encoding.upper()}": 1} if encoding else {}
         return {**told, **{what: number for (_, what), number in self.counts.items()}}
 
-    def rows(self, folder: Path) -> Iterator[tuple[str, Row | Dropped]]:
+    def rows(self, folder: Path) -> Iterator[tuple[str, CaptionedFile | Dropped]]:
         """(split, row) of each image at its first row; drops by the image's path, or by file and line.
 
         Of rows about one image, captions and labels are gathered, and all else is the first row's. Drops: bad_row,
@@ -126,22 +163,22 @@ class TableRows:
         not_utf8, bad_split, other_split (its image is in another split by an earlier row).
         """
         gathered: dict[tuple[str, str], int] = {}
-        rows: list[Row | Dropped] = []
+        rows: list[CaptionedFile | Dropped] = []
         self.counts = Counter()
         for row in self._parsed(folder):
-            position = gathered.get((row.id, row.path)) if isinstance(row, Row) else None
+            position = gathered.get((row.id, row.path)) if isinstance(row, CaptionedFile) else None
             if isinstance(row, Dropped) or position is None:
-                if isinstance(row, Row):
+                if isinstance(row, CaptionedFile):
                     gathered[row.id, row.path] = len(rows)
                 rows.append(row)
                 continue
             rows[position] = merged = _merge(rows[position], row)
-            if isinstance(merged, Row) and row.split != merged.split:
+            if isinstance(merged, CaptionedFile) and row.split != merged.split:
                 detail = f"it is in {row.split}, an earlier row about its image in {merged.split}"
                 rows.append(Dropped(row.path, "other_split", detail))
-        return ((row.split if isinstance(row, Row) else "train", row) for row in rows)
+        return ((row.split if isinstance(row, CaptionedFile) else "train", row) for row in rows)
 
-    def _parsed(self, folder: Path) -> Iterable[Row | Dropped]:
+    def _parsed(self, folder: Path) -> Iterable[CaptionedFile | Dropped]:
         roles = self.roles
         wanted = {*self.required.values(), *roles.texts, *roles.labels, *self.gaps}
         wanted |= {value for value in (roles.split, roles.licence, roles.modality) if value}
@@ -151,13 +188,13 @@ class TableRows:
             name = f"{self.table.path.name} {where}"
             try:
                 if isinstance(entry, BadRow):
-                    self.images.add(relative(self.table.image_of(entry, roles.image), folder))
+                    self.images.add(relative(self.table.image_of(entry, roles.image_column), folder))
                     raise entry
                 if not isinstance(entry, dict):
-                    raise BadRow("bad_row", f"the entry is {described(entry)}, expected an object")
+                    raise BadRow("bad_row", f"the entry is {kind_of(entry)}, expected an object")
                 if unread := [column for column in entry.keys() - wanted if says_something(entry[column])]:
                     count_ignored(self.counts, unread)
-                name = path = relative(_path_of(entry, roles.image), folder)
+                name = path = relative(_path_of(entry, roles.image_column), folder)
                 self.images.add(path)
                 yield self._row(entry, path)
             except BadRow as bad:
@@ -169,7 +206,7 @@ class TableRows:
     def _dropped(self, name: str, entry: Any, bad: BadRow, folder: Path) -> Dropped:
         detail, labels = bad.detail, tuple[str, ...]()
         if isinstance(entry, dict):
-            image = entry.get(self.roles.image)
+            image = entry.get(self.roles.image_column)
             if isinstance(image, str):
                 self.images.add(relative(printable(image), folder))
             with suppress(BadRow):
@@ -178,14 +215,14 @@ class TableRows:
             detail += ", or say options.encoding=<what it was saved in>"
         return Dropped(name, bad.reason, detail, labels={"label_name": list(labels)} if labels else {})
 
-    def _row(self, entry: dict[str, Any], path: str) -> Row:
+    def _row(self, entry: dict[str, Any], path: str) -> CaptionedFile:
         roles = self.roles
         captions, labels = self._captions(entry), self._labels(entry)
         for label in labels:
             if label.lower() in NO_VALUE:
                 self.counts["read", f"rows labelled {label!r}: a class, and not a missing value"] += 1
         published = needed_text(entry, roles.split) if self.is_column(roles.split) else roles.split or "train"
-        return Row(
+        return CaptionedFile(
             path=path,
             split=split_of(published),
             published_split=published if self.is_column(roles.split) else "",
@@ -248,8 +285,8 @@ def _path_of(entry: dict[str, Any], column: str) -> str:
     return path
 
 
-def _merge(first: Row | Dropped, row: Row) -> Row:
-    assert isinstance(first, Row)
+def _merge(first: CaptionedFile | Dropped, row: CaptionedFile) -> CaptionedFile:
+    assert isinstance(first, CaptionedFile)
     if row.split != first.split:
         return first
     captions = tuple(dict.fromkeys((*first.captions, *row.captions)))

@@ -6,14 +6,16 @@ import pytest
 from PIL import Image
 
 from data_prep.errors import BadRow, PrepError
-from data_prep.readers import files
-from data_prep.readers.files import check_format, picture_of, plain, read_json_lines, read_json_list
-from data_prep.readers.tables.indexed import JsonLines
+from data_prep.readers import guarded
+from data_prep.readers.fields import plain
+from data_prep.readers.guarded import read_json_lines, read_json_list
+from data_prep.readers.image_files import check_format, shard_image
+from data_prep.readers.tables.indexed_tables import JsonLines
 from tests.data_prep.folders import jpeg
 
 
 def test_json_lines_are_found_again(tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "MAX_LINE_BYTES", 12)
+    monkeypatch.setattr(guarded, "MAX_LINE_BYTES", 12)
     path = tmp_path / "rows.jsonl"
     path.write_bytes(b'{"a": 1}\n\n["too long for it"]\n{"a": 2}\n{\n{"a": 3}')
     table = JsonLines(path)
@@ -53,7 +55,7 @@ def encoded(mode, format, **options):
 )
 def test_formats_that_become_png_keep_their_pixels(mode, format, name):
     image, data = encoded(mode, format)
-    picture = picture_of("a.img", data)
+    picture = shard_image("a.img", data)
     assert (picture.extension, picture.reencoded_from) == ("png", name)
     assert check_format("a.img", picture.data) == "png"
     again = Image.open(io.BytesIO(picture.data))
@@ -64,7 +66,7 @@ def test_formats_that_become_png_keep_their_pixels(mode, format, name):
 
 
 def test_formats_of_shards_stay_as_they_are():
-    assert picture_of("a.tif", jpeg(1)) == ("jpg", jpeg(1), "", (1.0, 0.0))
+    assert shard_image("a.tif", jpeg(1)) == ("jpg", jpeg(1), "", (1.0, 0.0))
 
 
 def animation():
@@ -88,7 +90,7 @@ def animation():
 )
 def test_images_that_cannot_become_png(data, reason):
     with pytest.raises(BadRow, match=reason):
-        picture_of("a", data)
+        shard_image("a", data)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """Tables that are too large to hold: a unit names its rows by their places in the file, and reads them there.
 
-A table is gone through once, by the process that plans; what stays of a row is three numbers. Rows that name one image
+A table is gone through once, by the process that plans; what stays of a row is three numbers. ImageRows that name one image
 become one sample, wherever they stand, since an image belongs to one sample.
 """
 
@@ -13,17 +13,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from data_prep.conversations.questions import short_texts
-from data_prep.draft import Counts
 from data_prep.errors import BadRow
-from data_prep.readers.fields import Entry, count_ignored
-from data_prep.readers.files import Picture, digest_listing, json_lines, read_picture
-from data_prep.readers.tables.text import TextTable
+from data_prep.readers.fields import Entry, count_ignored, short_texts
+from data_prep.readers.guarded import digest_file, digest_listing, json_lines
+from data_prep.readers.image_files import ShardImage, read_shard_image
+from data_prep.readers.tables.text_tables import TextTable
 from data_prep.readers.unlisted_images import pictures_without_rows
-from data_prep.source import Dropped, Unit, digest_file, refuse_flag
+from data_prep.source import Dropped, Source, Unit
 from medvlp.shards import Sample
 
-Place = list[int]
+RowPosition = list[int]
 """[table, line, byte offset], in JSON's types."""
 
 
@@ -48,17 +47,17 @@ Table = JsonLines | TextTable
 
 
 @dataclass(slots=True)
-class Rows:
+class ImageRows:
     """The rows of one image, or one row that names none."""
 
     image: str
     """As the table names it; empty for a row that cannot be used."""
     split: str
-    places: list[Place] = field(default_factory=list)
+    places: list[RowPosition] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
-class Row:
+class TableRow:
     """One row, as `parse` gave it."""
 
     name: str
@@ -67,27 +66,20 @@ class Row:
     table: int
 
 
-class ImageTables:
-    """A reader of tables beside a folder of images: one sample an image. A subclass says what a row means.
+class ImageTableSource(Source):
+    """A source of tables next to a folder of images: one sample an image. A subclass says what a row means.
 
     Every row comes out as part of a sample or as a Dropped of its own, so the ledger counts images and lost rows.
     """
 
-    name: str
     splits: tuple[str, ...] = ("train", "valid", "test")
-    tools: tuple[str, ...] = ()
     tables: list[Table]
     images: Path
     """Folder of the images."""
 
-    def __init__(self, input: str, samples_per_shard: int = 1000, flag: str = "") -> None:
-        refuse_flag(self.name, flag)
+    def __init__(self, input: str, samples_per_shard: int = 1000, **options: Any) -> None:
+        super().__init__(input, samples_per_shard, **options)
         self.folder = Path(input)
-        self.samples_per_shard = samples_per_shard
-        self.counts: Counts = Counter()
-        """(stage, what) → how often, of the unit that was read last."""
-        self.planned: dict[str, int] = {}
-        """What was passed by in the input as a whole → how often, once rows are gathered."""
 
     def image_of(self, entry: dict[str, Any]) -> str:
         """The image that a row names. Raises BadRow."""
@@ -101,43 +93,39 @@ class ImageTables:
         """Raises BadRow for a row that says nothing usable of its image."""
         raise NotImplementedError
 
-    def sample(self, rows: list[Row], picture: Picture, about: dict[str, Any]) -> Sample:
+    def sample(self, rows: list[TableRow], picture: ShardImage, about: dict[str, Any]) -> Sample:
         """The sample of an image. about: what `about` said of the unit."""
         raise NotImplementedError
 
-    def about(self, gathered: list[Rows]) -> dict[str, Any]:
+    def about(self, gathered: list[ImageRows]) -> dict[str, Any]:
         """What else a unit with these images has to know, in plain JSON."""
         return {}
-
-    def options(self) -> dict[str, Any]:
-        """The size of shards."""
-        return {"samples_per_shard": self.samples_per_shard}
 
     def fingerprint(self) -> dict[str, str]:
         """The tables by content, the images by names and sizes."""
         marks = {table.path.relative_to(self.folder).as_posix(): digest_file(table.path) for table in self.tables}
         return marks | {f"{self.images.relative_to(self.folder).as_posix()}/": digest_listing(self.images)}
 
-    def gather(self) -> list[Rows]:
+    def gather(self) -> list[ImageRows]:
         """The rows by image, in the order of first rows. The first row decides the split."""
-        gathered: list[Rows] = []
-        by_image: dict[str, Rows] = {}
+        gathered: list[ImageRows] = []
+        by_image: dict[str, ImageRows] = {}
         words: set[str] = set()
         for table, reader in enumerate(self.tables):
             for number, offset, entry in reader.rows():
                 place = [table, number, offset]
                 try:
                     image = self.image_of(_usable(entry))
-                    rows = by_image.get(image) or Rows(image, self.split_of(table, entry))
+                    rows = by_image.get(image) or ImageRows(image, self.split_of(table, entry))
                 except BadRow:
                     words.update(short_texts(entry))
-                    gathered.append(Rows("", self.splits[0], [place]))
+                    gathered.append(ImageRows("", self.splits[0], [place]))
                     continue
                 if not rows.places:
                     by_image[image] = rows
                     gathered.append(rows)
                 rows.places.append(place)
-        self.planned = pictures_without_rows(self.images, by_image.keys(), True, words)
+        self.input_counts = pictures_without_rows(self.images, by_image.keys(), True, words)
         return gathered
 
     def units(self) -> list[Unit]:
@@ -158,11 +146,11 @@ class ImageTables:
         self.counts = Counter()
         with ExitStack() as opened:
             files = [opened.enter_context(open(table.path, "rb")) for table in self.tables]
-            for places in unit.what["places"]:
-                yield from self._read_image(files, places, unit.what["about"])
+            for places in unit.selection["places"]:
+                yield from self._read_image(files, places, unit.selection["about"])
 
     def _read_image(
-        self, files: Sequence[BinaryIO], places: list[Place], about: dict[str, Any]
+        self, files: Sequence[BinaryIO], places: list[RowPosition], about: dict[str, Any]
     ) -> Iterator[Sample | Dropped]:
         rows = []
         for table, number, offset in places:
@@ -172,13 +160,13 @@ class ImageTables:
                 name += f" ({self.image_of(entry)[:120]})"
                 self.split_of(table, entry)
                 self.check(entry)
-                rows.append(Row(name, entry, table))
+                rows.append(TableRow(name, entry, table))
             except BadRow as bad:
                 yield Dropped(name, bad.reason, bad.detail)
         if not rows:
             return
         try:
-            picture = read_picture(self.images, self.image_of(rows[0].entry))
+            picture = read_shard_image(self.images, self.image_of(rows[0].entry))
         except BadRow as bad:
             yield from (Dropped(row.name, bad.reason, bad.detail) for row in rows)
             return
