@@ -6,6 +6,8 @@ import os
 import sys
 import warnings
 
+from medvlp.config import ConfigError
+
 
 def settle() -> None:
     """Quiet libraries that speak of themselves, and keep freed memory for the next step."""
@@ -20,6 +22,20 @@ def settle() -> None:
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module=r"lightning\..*")
     keep_freed_memory()
+
+
+def choose_device(accelerator: str) -> str:
+    """cuda or cpu.
+
+    Raises:
+        ConfigError: a GPU is asked for and there is none.
+    """
+    import torch
+
+    has_gpu = torch.cuda.is_available()
+    if accelerator == "gpu" and not has_gpu:
+        raise ConfigError("accelerator=gpu, but PyTorch finds no GPU here; use accelerator=auto or cpu")
+    return "cuda" if has_gpu and accelerator != "cpu" else "cpu"
 
 
 def keep_freed_memory() -> None:

@@ -44,12 +44,10 @@ def work(parsed: tuple[EvalConfig, Path]) -> int:
         raise ConfigError(f"checkpoints: {missing[0]}: no such file{hint}")
     refuse_other_kinds(folder, "eval", "output")
 
-    import torch
-
     from data_prep.dedup.trained import trained_on
     from medvlp.builders.tasks import build_task, check_fit, load_model
     from medvlp.builders.trained import training_splits
-    from medvlp.environment import settle
+    from medvlp.environment import choose_device, settle
     from medvlp.eval.results import write_result
     from medvlp.eval.task import Bootstrap, TaskSettings
     from medvlp.eval.trained import Trained
@@ -60,7 +58,7 @@ def work(parsed: tuple[EvalConfig, Path]) -> int:
     check_fit(config.checkpoints, configs)
     settings = TaskSettings(Bootstrap(config.resamples, config.seed), config.batch_size)
     tasks = [build_task(task, settings, config.split) for task in configs]
-    device = choose_device(config.accelerator, torch.cuda.is_available())
+    device = choose_device(config.accelerator)
     rows: list[dict[str, Any]] = []
     with claim(folder, "eval"):
         remove_leftovers(folder)
@@ -78,17 +76,6 @@ def work(parsed: tuple[EvalConfig, Path]) -> int:
         print(results_table(rows))
         print(f"results: {folder / 'results.jsonl'}\nreport: {write_run_report(folder)}")
     return 0
-
-
-def choose_device(accelerator: str, has_gpu: bool) -> str:
-    """cuda or cpu.
-
-    Raises:
-        ConfigError: a GPU is asked for and there is none.
-    """
-    if accelerator == "gpu" and not has_gpu:
-        raise ConfigError("accelerator=gpu, but PyTorch finds no GPU here; use accelerator=auto or cpu")
-    return "cuda" if has_gpu and accelerator != "cpu" else "cpu"
 
 
 if __name__ == "__main__":

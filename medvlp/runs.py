@@ -3,7 +3,6 @@
 import dataclasses
 import hashlib
 import itertools
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,8 +25,9 @@ from medvlp.config import (
     read_text,
     require_prepared,
 )
+from medvlp.distributed import launched_local_world_size, launched_rank, launched_world_size
 
-RANK, WORLD_SIZE = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+RANK, WORLD_SIZE = launched_rank(), launched_world_size()
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def runs_of(words: Sequence[str]) -> list[Run]:
     config = compose("train", words)
     runs = []
     for stage in stages_of(config, words) if config.stages else [config]:
-        check_ranks(stage, WORLD_SIZE, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+        check_ranks(stage, WORLD_SIZE, launched_local_world_size())
         require_prepared(stage)
         folder = Path(stage.run_root) / stage.run_name
         done = stage.resume == "auto" and bool(config.stages) and is_done(folder, stage)

@@ -2,7 +2,6 @@
 
 import contextlib
 import hashlib
-import os
 import subprocess
 import sys
 import traceback
@@ -16,6 +15,7 @@ from medvlp import process
 from medvlp.claims import claim
 from medvlp.cli import run_verb
 from medvlp.config import ConfigError, TrainConfig, as_dict, expand_grid, load_task
+from medvlp.distributed import launched_local_world_size, launched_rank, launched_world_size
 from medvlp.errors import UserError
 from medvlp.process import FAULT, STOPPED
 from medvlp.runs import Run, check_same_run, check_unchanged, facts, runs_of
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from medvlp.training.agreement import Peers, Refused
     from medvlp.training.run_folder import Status
 
-RANK, WORLD_SIZE = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+RANK, WORLD_SIZE = launched_rank(), launched_world_size()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -192,7 +192,7 @@ class Ready:
         from medvlp.training.trainer import build_trainer, check_devices
         from medvlp.training.trial import longest_batch, try_longest
 
-        check_devices(config.trainer.accelerator, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+        check_devices(config.trainer.accelerator, launched_local_world_size())
         self.config, self.folder, self.checkpoint, self.status = config, folder, checkpoint, status
         self.experiment = build_experiment(config, resuming=checkpoint is not None)
         self.data = build_data(config, self.experiment)

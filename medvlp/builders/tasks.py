@@ -11,10 +11,10 @@ from medvlp.builders.data import open_shards
 from medvlp.builders.llava import load_assistant, vqa_model
 from medvlp.builders.objectives import Experiment
 from medvlp.config import TASKS, ConfigError, EvalConfig, TaskConfig, TrainConfig, load_task
+from medvlp.distributed import rank
 from medvlp.eval.embeddings import CachedEncoder
 from medvlp.eval.task import CAPABILITIES, Bootstrap, EvaluatedModel, Task, TaskSettings
 from medvlp.eval.vqa.model import VqaModel
-from medvlp.losses.gather import rank
 from medvlp.models.clip.model import ClipEncoder
 from medvlp.shards import ShardDataset, ShardError
 from medvlp.training.checkpoints import CheckpointError

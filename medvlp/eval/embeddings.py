@@ -11,11 +11,11 @@ from typing import Any, ClassVar, Protocol, TypeVar
 import torch
 from PIL import Image
 from torch import Tensor
-from torch import distributed as dist
 from torch.utils.data import DataLoader, Dataset
 
 from medvlp.data.images.decode import decode_image
 from medvlp.data.workers import batches as loaded_batches
+from medvlp.distributed import of_this_rank, on_all_ranks
 from medvlp.eval.errors import TaskError
 from medvlp.shards import BadSample, ShardDataset
 
@@ -118,7 +118,7 @@ class CachedEncoder:
         batches = self._batches(len(dataset))
         loader: DataLoader[Any] = DataLoader(
             _Images(dataset, self.encoder.transform, self.max_pixels),
-            batch_sampler=[list(rows) for rows in _of_this_rank(batches)],
+            batch_sampler=[list(rows) for rows in of_this_rank(batches)],
             num_workers=self.workers,
             collate_fn=_split_batch,
             # A loader draws its seed from the global generator, which would change a training run that evaluates.
@@ -170,26 +170,3 @@ def _split_batch(rows: list[tuple[Item, Tensor] | tuple[str, str]]) -> _Batch:
         else:
             bad[str(first)] = str(second)
     return items, pixels, bad
-
-
-def _ranks() -> tuple[int, int]:
-    distributed = dist.is_available() and dist.is_initialized()
-    return (dist.get_rank(), dist.get_world_size()) if distributed else (0, 1)
-
-
-def _of_this_rank(batches: Sequence[range]) -> Sequence[range]:
-    """This rank's batches. Whole batches, so that the number of ranks changes no batch and therefore no rounding."""
-    rank, world = _ranks()
-    return batches[rank::world]
-
-
-def on_all_ranks(batches: Sequence[range], work: Callable[[range], Result]) -> list[Result]:
-    """The results of all batches, in order, on every rank; each rank works on its share of them."""
-    with torch.no_grad():
-        results = [work(rows) for rows in _of_this_rank(batches)]
-    world = _ranks()[1]
-    if world == 1:
-        return results
-    results_of_ranks: list[list[Result]] = [[] for _ in range(world)]
-    dist.all_gather_object(results_of_ranks, results)
-    return [results_of_ranks[number % world][number // world] for number in range(len(batches))]

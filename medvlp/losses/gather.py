@@ -9,15 +9,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-
-def world_size() -> int:
-    """Ranks in the default group, or 1."""
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
-
-
-def rank() -> int:
-    """This process in the default group, or 0."""
-    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+from medvlp.distributed import world_size
 
 
 class _Gather(torch.autograd.Function):

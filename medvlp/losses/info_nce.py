@@ -4,7 +4,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import log_softmax
 
-from medvlp.losses.gather import gather, rank
+from medvlp.distributed import rank
+from medvlp.losses.gather import gather
 
 SAME_TEXT = ("negative", "masked", "mil_nce")
 

@@ -22,6 +22,8 @@ from typing import Any
 
 import torch.distributed as dist
 
+from medvlp.distributed import launched_rank, launched_world_size
+
 PATIENCE = 600.0
 """Seconds that ranks wait for the last one to come to an agreement."""
 POLL = 1.0
@@ -88,14 +90,14 @@ class Peers:
         Raises:
             Refused: their store cannot be reached.
         """
-        size = int(os.environ.get("WORLD_SIZE", "1"))
+        size = launched_world_size()
         if size == 1:
             return cls()
         try:
             store, rank, size = next(dist.rendezvous("env://", timeout=timedelta(seconds=patience)))
         except (dist.DistError, RuntimeError, ValueError) as error:
             reason = str(error).splitlines()[0]
-            raise Refused(f"rank {os.environ.get('RANK')} cannot reach the other ranks: {reason}", 1, True) from None
+            raise Refused(f"rank {launched_rank()} cannot reach the other ranks: {reason}", 1, True) from None
         return cls(dist.PrefixStore(f"medvlp/{next(cls.joined)}", store), rank, size, patience)
 
     def agree(self, subject: str, facts: Mapping[str, Fact], refusal: Refusal | None = None) -> None:

@@ -5,14 +5,15 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from medvlp.distributed import world_size
+
 
 class Ranks:
     """All ranks of a run. Every method is collective: each rank must call it at the same step."""
 
     def __init__(self) -> None:
-        several = dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
-        self.size = dist.get_world_size() if several else 1
-        self.group: Any = dist.new_group(backend="gloo") if several else None
+        self.size = world_size()
+        self.group: Any = dist.new_group(backend="gloo") if self.size > 1 else None
 
     def any(self, flag: bool) -> bool:
         """Whether any rank says so."""

@@ -1,6 +1,5 @@
 """Lightning's trainer and loggers from a run's configuration."""
 
-import os
 import secrets
 import traceback
 from collections.abc import Iterator
@@ -13,11 +12,12 @@ import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from medvlp.config import ConfigError, TrainConfig, as_dict, check_name
+from medvlp.distributed import launched_local_world_size, launched_rank, launched_world_size
 from medvlp.models.weights import first_line
 from medvlp.shards.atomic import write_text
 from medvlp.training.checkpoints import CheckpointError, WholeCheckpoints, load_checkpoint
 
-RANK, WORLD_SIZE = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+RANK, WORLD_SIZE = launched_rank(), launched_world_size()
 
 
 @contextmanager
@@ -51,7 +51,7 @@ def build_trainer(config: TrainConfig, folder: Path, checkpoint: Path | None, ca
     Raises:
         ConfigError: an accelerator, a precision or a number of devices that this machine does not have.
     """
-    options, devices = config.trainer, int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    options, devices = config.trainer, launched_local_world_size()
     try:
         return pl.Trainer(
             accelerator=options.accelerator,

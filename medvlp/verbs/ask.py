@@ -101,11 +101,10 @@ class Conversation:
     """
 
     def __init__(self, config: AskConfig) -> None:
-        import torch
 
-        from medvlp.evaluate import choose_device
+        from medvlp.environment import choose_device
 
-        device = choose_device(config.accelerator, torch.cuda.is_available())
+        device = choose_device(config.accelerator)
         pictures = [read_image(path, config.max_pixels) for path in config.image]
         from medvlp.builders import load_assistant
 

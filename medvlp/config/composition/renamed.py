@@ -1,12 +1,12 @@
 """Renamed keys: old names are taken for one release wherever a configuration comes from, and the new one is said once."""
 
-import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from medvlp.config.rules import ConfigError
+from medvlp.distributed import launched_rank
 
 RENAMED_KEYS = {
     "model.tower": "model.vision",
@@ -82,6 +82,6 @@ def _renamed_path(path: Sequence[Any]) -> list[Any]:
 
 def _say(old: str, new: str) -> None:
     """Tell whoever started this command, once."""
-    if old not in _said and os.environ.get("RANK", "0") == "0":
+    if old not in _said and launched_rank() == 0:
         print(f"medvlp: {old} is now {new}; the old name is taken until the next release", file=sys.stderr, flush=True)
     _said.add(old)

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from medvlp.config import VqaConfig
 from medvlp.config.tasks import CONTROLS
-from medvlp.eval.embeddings import ImageEmbeddings, Item, on_all_ranks
+from medvlp.distributed import on_all_ranks
+from medvlp.eval.embeddings import ImageEmbeddings, Item
 from medvlp.eval.errors import TaskError
 from medvlp.eval.exclusions import exclusion_lines, mistaken, slip
 from medvlp.eval.task import Bootstrap, TaskResult, TaskSettings, task_protocol
