@@ -10,10 +10,9 @@ from data_prep.ledger.summary import empty_splits, summary
 from data_prep.pipeline import run_preparation
 from data_prep.sources import descriptions, source_help
 from medvlp.cli import run_verb
-from medvlp.config import PrepConfig, compose, value_of
+from medvlp.config import PrepConfig, compose, value_of, verb_help
 from medvlp.errors import UsageError
 from medvlp.process import tell
-from medvlp.verbs.list import verb_help
 
 INTRODUCTION = """Turns a publisher's files into shards: <output>/<split>/ with a manifest each; above them ledger.json,
 dropped.jsonl, copies.jsonl, leakage.jsonl, conflicts.jsonl, README.md, croissant.json, ATTRIBUTION.md, SHA256SUMS, run.json and

@@ -10,8 +10,7 @@ import yaml
 
 from medvlp.claims import claim, refuse_other_kinds
 from medvlp.cli import run_verb
-from medvlp.config import ConfigError, EvalConfig, as_dict, compose, load_task, value_of
-from medvlp.verbs.list import verb_help
+from medvlp.config import ConfigError, EvalConfig, as_dict, compose, load_task, value_of, verb_help
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -14,12 +14,11 @@ import yaml
 from medvlp import process
 from medvlp.claims import claim
 from medvlp.cli import run_verb
-from medvlp.config import ConfigError, TrainConfig, as_dict, expand_grid, load_task
+from medvlp.config import ConfigError, TrainConfig, as_dict, expand_grid, load_task, verb_help
 from medvlp.distributed import launched_local_world_size, launched_rank, launched_world_size
 from medvlp.errors import UserError
 from medvlp.process import FAULT, STOPPED
 from medvlp.runs import Run, check_same_run, check_unchanged, facts, runs_of
-from medvlp.verbs.list import verb_help
 
 if TYPE_CHECKING:
     from medvlp.builders import Experiment

@@ -1,7 +1,11 @@
 """What docs, help and messages name is there: keys, files, recipes, options."""
 
 import ast
+import copy
+import dataclasses
+import functools
 import re
+import tokenize
 from pathlib import Path
 
 import pytest
@@ -9,12 +13,16 @@ import pytest
 from data_prep.captions.template_files import load_templates
 from data_prep.sources import SOURCES, option_names
 from medvlp.cli import VERBS
-from medvlp.config import TASKS, compose, kinds, list_options
+from medvlp.config import TASKS, ConfigError, PrepConfig, TrainerConfig, compose, kinds, list_options
 from medvlp.config.composition.keys import field_types
+from medvlp.config.composition.renamed import RENAMED_KEYS, RENAMED_OPTIONS
 from medvlp.config.kinds import OPEN_MAPPINGS
 
 ROOT = Path(__file__).parents[1]
 DOCS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+OPTION_FILES = [path for folder in ("configs", "recipes") for path in sorted((ROOT / folder).rglob("*.yaml"))]
+RENAMED = "## Keys with new names"
+"""The section of docs/configuration.md with old names."""
 PROSE = [path for path in DOCS if path.parent.name != "decisions"]  # decisions tell of what was, too
 SOURCE_FILES = [path for package in ("medvlp", "data_prep") for path in sorted((ROOT / package).rglob("*.py"))]
 NO_KEYS = (
@@ -41,6 +49,25 @@ CODE = re.compile(r"from_pretrained\(|torch\.load\(|namespace\(|apply_chat_templ
 PATH = re.compile(
     r"(?<![\w/.>])((?:medvlp|data_prep|configs|recipes|launch|docs|tests|benchmarks)/[\w./<>{}*-]*[\w>}*])"
 )
+DOTTED = re.compile(r"(?<![\w./'<\[{-])((?:data|model|objective|optim|trainer)(?:\.[a-z_*<>{}]+)+)(?![\w(/])")
+"""A key without a value, as in `set model.lora.rank`."""
+NO_DOTTED = ("model.vision_tower", "model.multi_modal_projector", "model.language_model", "data.**")
+"""Names of tensors, and the end of a bold sentence."""
+FILE_ENDINGS = (".md", ".py", ".safetensors", ".safetensors.index.json", ".json", ".jsonl", ".yaml")
+MODULE = re.compile(r"(?<![\w./])((?:medvlp|data_prep|tests|benchmarks)(?:\.[a-z_]+)+)\b(?!\.)")
+NO_MODULE = ("medvlp.config.model.kind",)
+"""Keys of a checkpoint."""
+FILE_NAME = re.compile(r"(?<![\w<>{}*./-])((?:[\w-]+/)*[\w-]+\.(?:py|md|sh))\b")
+OF_OTHERS = (
+    "ATTRIBUTION.md",
+    "submit.sh",
+    "fetch.py",
+    "langid.py",
+    "run_eval.py",
+    "run_eval_batch.py",
+    "checkpoint_connector.py",
+)
+"""Files that a preparation writes, and files of publishers and libraries."""
 KEY = re.compile(r"(?<![\w./<\[{-])([a-z][a-z0-9_]*(?:\.(?:[a-z][a-z0-9_]*|<\w+>|\{\}|\*))*)=(?![=\s])")
 
 
@@ -80,25 +107,45 @@ def texts_of(path):
             yield node.lineno, node.value
 
 
+def comments_of(path):
+    """(line, text) of every comment of a Python file."""
+    with tokenize.open(path) as file:
+        for token in tokenize.generate_tokens(file.readline):
+            if token.type == tokenize.COMMENT:
+                yield token.start[0], token.string
+
+
 def prose_lines(path):
-    """(number, line) of a document, without its Python code."""
+    """(number, line) of a document, without its Python code and its old names."""
     is_python = False
     for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
+        if line == RENAMED:
+            return
         if line.startswith("```"):
             is_python = line.startswith("```python")
         elif not is_python:
             yield number, line
 
 
+@functools.cache
 def everything_said():
+    """(where, text) of documents, strings, docstrings, comments, recipes and options."""
+    return list(_everything_said())
+
+
+def _everything_said():
     for path in PROSE:
         yield from ((f"{path.relative_to(ROOT)}:{number}", line) for number, line in prose_lines(path))
     for path in SOURCE_FILES:
         if path.stem in ("histogram_svg", "charts"):
             continue  # drawings: their attributes look like keys
-        for number, text in texts_of(path):
-            if not CODE.search(text):
+        for number, text in [*texts_of(path), *comments_of(path)]:
+            if not CODE.search(text) and path.stem != "renamed":
                 yield f"{path.relative_to(ROOT)}:{number}", text
+    for path in OPTION_FILES:
+        for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
+            if "#" in line:
+                yield f"{path.relative_to(ROOT)}:{number}", line.partition("#")[2]
 
 
 def test_every_key_that_is_named_exists():
@@ -113,6 +160,92 @@ def test_every_file_that_is_named_exists():
     assert len(said) > 40
     missing = [f"{place} {path}" for place, path in said if not list(ROOT.glob(re.sub(r"<\w+>|\{\}", "*", path)))]
     assert [line for line in missing if not line.endswith(OF_YOUR_OWN)] == []
+
+
+def test_every_key_that_is_named_without_a_value_exists():
+    keys = known_keys()
+    groups = {key.rsplit(".", count)[0] for key in keys for count in range(1, 4)}
+    said = [(place, key.rstrip(".")) for place, text in everything_said() for key in DOTTED.findall(text)]
+    said = [(place, key) for place, key in said if key not in NO_DOTTED and not key.endswith(FILE_ENDINGS)]
+    assert len(said) > 150
+    assert [line for line in said if line[1] not in groups and not is_known(line[1], keys)] == []
+
+
+def test_every_module_that_is_named_exists():
+    said = [(place, module) for place, text in everything_said() for module in MODULE.findall(text)]
+    assert len(said) > 20
+
+    def exists(module):
+        path = ROOT / module.replace(".", "/")
+        return any(p.is_dir() or p.with_suffix(".py").is_file() for p in (path, path.parent))
+
+    assert [line for line in said if line[1] not in NO_MODULE and not exists(line[1])] == []
+
+
+def test_every_file_that_is_named_without_its_folder_exists():
+    paths = [path.relative_to(ROOT).as_posix() for suffix in ("py", "md", "sh") for path in ROOT.rglob(f"*.{suffix}")]
+    said = [(place, name) for place, text in everything_said() for name in FILE_NAME.findall(text)]
+    assert len(said) > 20
+    missing = [line for line in said if not any(f"/{path}".endswith(f"/{line[1]}") for path in paths)]
+    assert [line for line in missing if not line[1].endswith(OF_OTHERS)] == []
+
+
+@functools.cache
+def a_training():
+    return compose("train", ["recipes=clip_rocov2", "data.sources.x.path=y"])
+
+
+def configs_with(key):
+    """Small configurations that have a key, each with the object and the field that hold it."""
+    train = copy.deepcopy(a_training())
+    configs = [PrepConfig(source="x", input="a", output="b"), *(kind() for kind in kinds.MODELS.values())]
+    for config in [*configs, train.optim, TrainerConfig(max_steps=1)]:
+        prefix = {"OptimConfig": "optim.", "TrainerConfig": "trainer."}.get(type(config).__name__, "")
+        prefix = "model." if hasattr(config, "kind") else prefix
+        *groups, field = key.removeprefix(prefix).split(".")
+        holder = config
+        for group in groups:
+            holder = getattr(holder, group, None)
+        if key.startswith(prefix) and dataclasses.is_dataclass(holder) and hasattr(holder, field):
+            yield config, holder, field
+    for kind in kinds.OBJECTIVES.values():
+        if key.startswith("objective.") and hasattr(kind(), field := key.partition(".")[2]):
+            objective = kind()
+            yield dataclasses.replace(train, objective=objective), objective, field
+
+
+def test_every_choice_that_is_named_is_one():
+    said = {
+        (key, value): place
+        for place, text in everything_said()
+        for key, value in re.findall(r"(?<![\w./<\[{-])([a-z][a-z0-9_.]*)=([a-z][a-z0-9_-]*)(?![\w<{./:*])", text)
+    }
+    refusals, choices = {}, set()
+    for (key, value), place in said.items():
+        messages = []
+        for config, holder, field in configs_with(key):
+            if not isinstance(getattr(holder, field), str):
+                continue
+            setattr(holder, field, value)
+            try:
+                config.check()
+                messages.append("")
+            except ConfigError as error:
+                messages.append(str(error))
+            choices.add((key, value))
+        if messages and all(f"{key}={value!r} is not a choice" in message for message in messages):
+            refusals[place] = messages[0]
+    assert len(choices) > 25
+    assert refusals == {}
+
+
+def test_the_table_of_renamed_keys_is_complete():
+    table = (ROOT / "docs/configuration.md").read_text("utf-8").partition(RENAMED)[2]
+    options = {
+        f"{group}={old}": f"{group}={new}" for group, all_ in RENAMED_OPTIONS.items() for old, new in all_.items()
+    }
+    keys = {old.replace("*", "<name>"): new.replace("*", "<name>") for old, new in RENAMED_KEYS.items()}
+    assert dict(re.findall(r"\| `([^`]+)` \| `([^`]+)` \|", table)) == options | keys
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ CROWD = 16
 
 @dataclass(frozen=True)
 class Copy:
-    """A sample that is a copy of another: `distance` in bits of the hash, `likeness` as in likeness.py."""
+    """A sample that is a copy of another: `distance` in bits of the hash, `likeness` as in similarity.py."""
 
     row: int
     other: int

@@ -4,7 +4,7 @@ from medvlp.config.base import ModelConfig, ObjectiveConfig
 from medvlp.config.clip import ClipConfig, ImageConfig, TextConfig, VisionConfig
 from medvlp.config.composition.compose import compose
 from medvlp.config.composition.grids import compose_stages, expand_grid
-from medvlp.config.composition.help import describe
+from medvlp.config.composition.help import describe, verb_help
 from medvlp.config.composition.overrides import value_of
 from medvlp.config.composition.search import list_options, search_folders
 from medvlp.config.composition.task_files import load_task
@@ -76,4 +76,5 @@ __all__ = [
     "search_folders",
     "suggestion",
     "value_of",
+    "verb_help",
 ]

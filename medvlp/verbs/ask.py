@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from medvlp.cli import run_verb
-from medvlp.config import AskConfig, ConfigError, compose
+from medvlp.config import AskConfig, ConfigError, compose, verb_help
 from medvlp.errors import UsageError, UserError
 from medvlp.process import STOPPED, Stopped
-from medvlp.verbs.list import verb_help
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medvlp.cli import run_verb
-from medvlp.config import ConfigError, ExportConfig, LlavaConfig, TrainConfig, compose, from_dict
-from medvlp.verbs.list import verb_help
+from medvlp.config import ConfigError, ExportConfig, LlavaConfig, TrainConfig, compose, from_dict, verb_help
 
 if TYPE_CHECKING:
     from medvlp.export.equality import Agreement

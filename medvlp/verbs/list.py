@@ -1,11 +1,9 @@
-"""`medvlp list`, and the help of verbs that take `key=value`."""
+"""`medvlp list`: recipes, tasks, sources, models and data, a line each."""
 
 from collections.abc import Sequence
 
 from medvlp.cli import run_verb
-from medvlp.config import ConfigError, describe, list_options
-from medvlp.config.composition.search import read_recipe
-from medvlp.config.kinds import VERBS
+from medvlp.config import list_options
 from medvlp.errors import UsageError
 
 SUBJECTS = ["recipes", "tasks", "sources", "models", "data"]
@@ -50,28 +48,3 @@ def work(subjects: list[str]) -> int:
         for name, text in sorted(rows.items()):
             print(f"{'' if is_single else '  '}{name:<{width}}  {text}".rstrip())
     return 0
-
-
-def verb_help(verb: str) -> str:
-    """Usage of a verb: its options, recipes, and every key with default and meaning."""
-    lines = [f"usage: medvlp {verb} [recipes=<name>] [key=value ...]", ""]
-    recipes = [name for name in list_options("recipes") if _verb_of(name) == verb]
-    if recipes:
-        lines += [f"recipes: {', '.join(sorted(recipes))}", ""]
-    if verb == "train":
-        groups = {
-            group: ", ".join(sorted(list_options(f"configs/{group}"))) for group in ("data", "model", "objective")
-        }
-        lines += [f"{group}=<option>: {options}" for group, options in groups.items()]
-        lines += ["", "A grid: medvlp train -m recipes=<name> optim.lr=1e-4,1e-3", ""]
-    lines.append("keys:")
-    for key, default, sentence in describe(VERBS[verb].config):
-        lines.append(f"  {key} = {default}" + (f"\n      {' '.join(sentence.split())}" if sentence else ""))
-    return "\n".join(lines)
-
-
-def _verb_of(recipe: str) -> str:
-    try:
-        return str(read_recipe(recipe).get("verb", ""))
-    except ConfigError:
-        return ""  # a damaged file is said by the verb that is to use it

@@ -2,8 +2,7 @@ import time
 
 import pytest
 
-from medvlp.config import ConfigError, compose, expand_grid, list_options, load_task
-from medvlp.verbs.list import verb_help
+from medvlp.config import ConfigError, compose, expand_grid, list_options, load_task, verb_help
 
 HEAD = "# @package _global_\nverb: train\n"
 MINE = f"{HEAD}defaults: [clip_rocov2]\n"
