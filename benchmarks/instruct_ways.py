@@ -20,9 +20,9 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from medvlp.data.chat.encoder import ChatEncoder, Encoded
 from medvlp.data.chat.examples import Examples
-from medvlp.data.chat.lengths import Lengths, measure
+from medvlp.data.chat.lengths import Lengths, measure_lengths
 from medvlp.data.chat.pack_plan import PackPlan
-from medvlp.data.chat.packing import CollateConversations, PrepareConversations, shared_prefix
+from medvlp.data.chat.packing import CollateConversations, PrepareConversations
 from medvlp.data.dataset import Units
 from medvlp.data.order import Order, OrderedSource
 from medvlp.data.plan import Pack, Request
@@ -159,7 +159,7 @@ def train(model: nn.Module, batches: Batches) -> float:
 
 def ways(dataset: Questions, tokenizer: Any, encoder: ChatEncoder) -> tuple[Any, dict[str, Batches], int]:
     """The model, three ways to train it on all questions of the dataset, and how many these are."""
-    lengths = measure(dataset, encoder, MAX_LENGTH, "split", shared_prefix)  # type: ignore[arg-type]
+    lengths = measure_lengths(dataset, encoder, MAX_LENGTH, "split")  # type: ignore[arg-type]
     prepare = PrepareConversations(encoder, lambda sample: features(sample, encoder.image_tokens))
     prepared = [prepare(sample, 0, np.random.default_rng(0)) for sample in dataset.samples]
     items = [(encoded, item["images"]) for item in prepared for encoded in item["conversations"]]

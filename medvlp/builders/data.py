@@ -4,7 +4,7 @@ from pathlib import Path
 
 from medvlp.builders.objectives import Experiment
 from medvlp.config import ConfigError, SourceConfig, TrainConfig
-from medvlp.data.chat.examples import Asked, Conversations, Worded
+from medvlp.data.chat.rewriting import CaptionQuestions, ConversationDataset, RewordedConversations
 from medvlp.data.datamodule import TrainingData
 from medvlp.data.dataset import Units
 from medvlp.data.order import Order, OrderedSource
@@ -42,13 +42,14 @@ def build_data(config: TrainConfig, experiment: Experiment) -> TrainingData:
         raise ConfigError(str(error)) from None
 
 
-def as_conversations(dataset: ShardDataset, source: SourceConfig) -> Conversations:
+def as_conversations(dataset: ShardDataset, source: SourceConfig) -> ConversationDataset:
     """A source's samples with the conversations that its configuration makes of their texts, in its wording."""
-    shown: Conversations = (
-        Asked(dataset, source.text_fields, source.caption_prompts) if source.caption_prompts else dataset
-    )
-    templates = source.question_template, source.answer_template
-    return Worded(shown, *templates) if any(templates) else shown
+    conversations: ConversationDataset = dataset
+    if source.caption_prompts:
+        conversations = CaptionQuestions(dataset, source.text_fields, source.caption_prompts)
+    if source.question_template or source.answer_template:
+        conversations = RewordedConversations(conversations, source.question_template, source.answer_template)
+    return conversations
 
 
 def open_shards(path: str) -> ShardDataset:

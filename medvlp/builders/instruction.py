@@ -7,11 +7,12 @@ from medvlp.builders.feature_cache import Album
 from medvlp.builders.llava import build_assistant, chat_encoder, encoder_identity, vqa_model
 from medvlp.builders.objectives import Experiment, build_optimisation
 from medvlp.config import ConfigError, InstructConfig, LlavaConfig, SourceConfig, TrainConfig
-from medvlp.data.chat.encoder import ChatEncoder, self_test
+from medvlp.data.chat.encoder import ChatEncoder
 from medvlp.data.chat.examples import Examples
-from medvlp.data.chat.lengths import measured
+from medvlp.data.chat.lengths import cached_lengths
 from medvlp.data.chat.pack_plan import PackPlan
-from medvlp.data.chat.packing import CollateConversations, PrepareConversations, shared_prefix
+from medvlp.data.chat.packing import CollateConversations, PrepareConversations
+from medvlp.data.chat.supervision import CHECKED_SAMPLES, WrongSupervision, check_supervision
 from medvlp.data.dataset import Dataset
 from medvlp.data.order import Order
 from medvlp.models.llava.language import sliding_window
@@ -19,8 +20,6 @@ from medvlp.models.llava.model import Assistant
 from medvlp.shards import ShardDataset
 from medvlp.training.instruction import Instruction
 
-SELF_TESTED = 32
-"""Samples of each source whose supervised tokens are decoded and compared before a run."""
 NAMED_FAULTS = 5
 EVALUATED_AT_ONCE = 64
 """Questions in a batch of an evaluation during training."""
@@ -118,7 +117,7 @@ class Sources:
         objective = self.objective
         self.album.add(name, dataset)
         shown = as_conversations(dataset, self.configs[name])
-        lengths = measured(shown, self.encoder, objective.max_length, objective.too_long, shared_prefix, self.identity)
+        lengths = cached_lengths(shown, self.encoder, objective.max_length, objective.too_long, self.identity)
         faults = [f"{one.key}, conversation {one.conversation}: {one.reason} ({one.detail})" for one in lengths.faults]
         if faults:
             more = f"\n  and {len(faults) - NAMED_FAULTS} more" if len(faults) > NAMED_FAULTS else ""
@@ -127,15 +126,15 @@ class Sources:
                 + "\n  ".join(faults[:NAMED_FAULTS])
                 + more
             )
-        self.left_out.extend({"source": name, **vars(one)} for one in lengths.left_out)
+        self.left_out.extend({"source": name, **vars(one)} for one in lengths.skipped)
         check_positions(self.album.assistant, name, int(max(lengths.tokens, default=0)))
         examples = Examples(shown, lengths, self.encoder, objective.max_length, objective.packing == "tree")
         if not len(examples):
             raise ConfigError(
-                f"data.sources.{name}: nothing is left to train on; {len(lengths.left_out)} entries were left out"
+                f"data.sources.{name}: nothing is left to train on; {len(lengths.skipped)} entries were left out"
             )
         try:
-            self_test(self.encoder, [examples.read(i) for i in range(min(SELF_TESTED, len(examples)))])
-        except ValueError as error:
+            check_supervision(self.encoder, [examples.read(i) for i in range(min(CHECKED_SAMPLES, len(examples)))])
+        except WrongSupervision as error:
             raise ConfigError(f"data.sources.{name}: {error}") from None
         return examples

@@ -11,7 +11,7 @@ from medvlp.builders.clip import description_of, fill, load_clip
 from medvlp.config import ConfigError, LanguageConfig, LlavaConfig, TrainConfig, from_dict
 from medvlp.data.chat.encoder import ChatEncoder
 from medvlp.data.chat.images import Processed
-from medvlp.data.chat.templates import chat_template
+from medvlp.data.chat.templates import ChatTemplateError, chat_template
 from medvlp.eval.vqa.model import VqaModel
 from medvlp.models.llava.generate import BatchedGenerator
 from medvlp.models.llava.language import load_language
@@ -60,7 +60,7 @@ def encoder_for(tokenizer: Any, image_id: int, image_tokens: int, language: Lang
     """As `chat_encoder`, of the parts of an assistant."""
     try:
         _, text = chat_template(tokenizer, language.template, language.thoughts, language.system)
-    except ValueError as error:
+    except ChatTemplateError as error:
         raise ConfigError(f"model.language.template: {error}") from None
     return ChatEncoder(tokenizer, text, image_id, image_tokens, language.thoughts)
 

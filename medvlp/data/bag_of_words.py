@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from medvlp.data.batch import Batch, sample_fields
-from medvlp.data.chat.encoder import IMAGE
 from medvlp.data.chat.images import Pictures
 from medvlp.data.texts import texts_of
 from medvlp.shards import BadSample, Sample
+from medvlp.shards.vocabulary import IMAGE_TOKEN
 
 
 @dataclass(kw_only=True)
@@ -41,7 +41,7 @@ class WordsOf:
 
     def __call__(self, sample: Sample, source: int) -> set[int]:
         texts = list(texts_of(sample, self.fields[source]).values())
-        texts += [turn.text.replace(IMAGE, "") for one in sample.conversations for turn in one.turns]
+        texts += [turn.text.replace(IMAGE_TOKEN, "") for one in sample.conversations for turn in one.turns]
         # Behind a blank: many tokenizers know a word twice, at the beginning of a text and inside.
         lower = [" " + text.strip().lower() for text in texts if text.strip()]
         return {word for text in lower for word in self.tokenizer(text, add_special_tokens=False)["input_ids"]}

@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from medvlp.data.chat.encoder import IMAGE, ChatEncoder, Encoded
+from medvlp.data.chat.encoder import ChatEncoder, Encoded
 from medvlp.data.chat.packing import CollateConversations
 from medvlp.errors import UserError
 from medvlp.export.transformers import end_tokens
@@ -24,6 +24,7 @@ from medvlp.models.llava.generate import BatchedGenerator
 from medvlp.models.llava.model import Assistant, tower_features
 from medvlp.models.llava.packed import last_hidden
 from medvlp.shards import BadSample, Turn
+from medvlp.shards.vocabulary import IMAGE_TOKEN
 
 TOLERANCE = 1e-4
 """Largest difference allowed between a logit of ours and of the reloaded folder, computed in single precision."""
@@ -88,7 +89,7 @@ def answered(assistant: Assistant, encoder: ChatEncoder) -> dict[str, Answered]:
     generator = BatchedGenerator(assistant, end_tokens(assistant, encoder))
     found: dict[str, Answered] = {}
     for name, turns in QUESTIONS.items():
-        images = sum(turn.text.count(IMAGE) for turn in turns)
+        images = sum(turn.text.count(IMAGE_TOKEN) for turn in turns)
         try:
             ids_L = encoder.prompt(turns, images)
         except BadSample:
@@ -196,9 +197,9 @@ def messages(turns: list[Turn], aside: Path) -> list[dict[str, Any]]:
     """Turns as the hub's tools write them: lists of parts, images by path, in the first place."""
     made = []
     for turn in turns:
-        count = turn.text.count(IMAGE)
+        count = turn.text.count(IMAGE_TOKEN)
         images = [{"type": "image", "path": str((aside / f"{n}.png").resolve())} for n in range(count)]
-        text = turn.text.replace(f"{IMAGE}\n", "")
+        text = turn.text.replace(f"{IMAGE_TOKEN}\n", "")
         made.append({"role": turn.role, "content": [*images, {"type": "text", "text": text}]})
     return made
 

@@ -6,11 +6,12 @@ import pytest
 from PIL import Image
 from transformers import AutoProcessor, CLIPImageProcessorPil
 
-from medvlp.data.chat.encoder import IMAGE, ChatEncoder
+from medvlp.data.chat.encoder import ChatEncoder
 from medvlp.data.chat.template_families import FAMILIES
 from medvlp.export.transformers import end_tokens, hub_processor
 from medvlp.models.llava.model import Assistant
 from medvlp.shards import BadSample, Turn
+from medvlp.shards.vocabulary import IMAGE_TOKEN
 from tests.data.chat.tiny_tokenizer import PUBLISHED, tiny_tokenizer
 
 SQUARE = {"height": 32, "width": 32}
@@ -37,12 +38,12 @@ def tiny_assistant(tokenizer) -> Assistant:
 @pytest.mark.parametrize("family", sorted(PUBLISHED))
 def test_prompts_have_the_tokens_of_training(family, tmp_path):
     tokenizer = tiny_tokenizer(family)
-    encoder = ChatEncoder(tokenizer, FAMILIES[family], tokenizer.convert_tokens_to_ids(IMAGE), 4)
+    encoder = ChatEncoder(tokenizer, FAMILIES[family], tokenizer.convert_tokens_to_ids(IMAGE_TOKEN), 4)
     hub_processor(tiny_assistant(tokenizer), encoder).save_pretrained(tmp_path)
     processor = AutoProcessor.from_pretrained(tmp_path)
     accepted = []
     for name, turns in CONVERSATIONS.items():
-        images = [Image.new("RGB", (40, 50))] * sum(turn.text.count(IMAGE) for turn in turns)
+        images = [Image.new("RGB", (40, 50))] * sum(turn.text.count(IMAGE_TOKEN) for turn in turns)
         try:
             expected = encoder.prompt(turns, len(images)).tolist()
         except BadSample:
@@ -57,7 +58,7 @@ def test_prompts_have_the_tokens_of_training(family, tmp_path):
 @pytest.mark.parametrize("family", sorted(PUBLISHED))
 def test_answers_end_at_the_templates_token(family):
     tokenizer = tiny_tokenizer(family)
-    encoder = ChatEncoder(tokenizer, FAMILIES[family], tokenizer.convert_tokens_to_ids(IMAGE), 4)
+    encoder = ChatEncoder(tokenizer, FAMILIES[family], tokenizer.convert_tokens_to_ids(IMAGE_TOKEN), 4)
     last = {"gemma": "<end_of_turn>", "gemma-3": "<end_of_turn>", "phi-3": "<|end|>", "phi-4-mini": "<|end|>"}
     ends = {tokenizer.eos_token, last.get(family, tokenizer.eos_token)}
     assert set(tokenizer.convert_ids_to_tokens(end_tokens(tiny_assistant(tokenizer), encoder))) == ends

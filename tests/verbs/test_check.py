@@ -7,8 +7,11 @@ from rich.console import Console
 from data_prep.pipeline import prepare
 from medvlp.cli import main as medvlp
 from medvlp.config import compose
+from medvlp.data.audit.terminal import print_samples
+from medvlp.data.audit.token_costs import MeasuredSource
+from medvlp.data.chat.lengths import measure_lengths
 from medvlp.shards import Conversation, Sample, Turn, schema
-from medvlp.verbs.check import main, print_samples
+from medvlp.verbs.check import main
 from tests.assistants import assistant_words, tiny_clip_checkpoint, vqa_samples
 from tests.data_prep.folders import jpeg as other_jpeg
 from tests.datasets import jpeg, pairs, write_split
@@ -387,7 +390,7 @@ def test_each_stage_of_a_recipe_is_looked_at(tmp_path, parts, monkeypatch, capsy
     [("llama", "", 4), ("qwen2", "", 4), ("llama", "model.reduce.kind=average_pool", 1), ("qwen2", "clip", 16)],
 )
 def test_the_encoder_without_weights_is_the_assistants(tmp_path, parts, family, change, image_tokens):
-    from medvlp.builders.audit import encoder_of
+    from medvlp.builders.audit import encoder_without_weights
     from medvlp.builders.llava import build_assistant, chat_encoder, encoder_identity
 
     words = [*assistant_words(parts, family), *([change] if "=" in change else [])]
@@ -395,7 +398,7 @@ def test_the_encoder_without_weights_is_the_assistants(tmp_path, parts, family, 
         words.append(f"model.vision.source={tiny_clip_checkpoint(tmp_path)}")
     model = compose("train", words).model
     expected = chat_encoder(build_assistant(model), model.language)
-    found = encoder_of(model)
+    found = encoder_without_weights(model)
     assert found.image_tokens == expected.image_tokens == image_tokens
     assert encoder_identity(found) == encoder_identity(expected)
 
@@ -485,14 +488,16 @@ def test_data_cannot_steer_the_terminal(tmp_path, parts, capsys):
 
 
 def test_supervised_tokens_are_green_on_a_terminal(tmp_path, parts):
-    from medvlp.builders.audit import encoder_of, measure_sources
+    from medvlp.builders.audit import conversation_sources, encoder_without_weights
 
     write_split(tmp_path / "made/train", vqa_samples(1))
     config = compose("check", words_of(parts, tmp_path))
-    encoder = encoder_of(config.model)
+    encoder = encoder_without_weights(config.model)
+    ((name, weight, dataset),) = conversation_sources(config)
+    source = MeasuredSource(name, weight, dataset, measure_lengths(dataset, encoder, 500, "split"))
     console = Console(record=True, width=120, force_terminal=True, color_system="standard")
     with console.capture() as captured:
-        print_samples(console, config, measure_sources(config, encoder)[0], encoder)
+        print_samples(console, source, encoder, 500, samples=1)
     green = re.findall(r"\x1b\[1;32m([^\x1b]*)\x1b", captured.get())
     assert green == ["green", "no<|im_end|>", "0<|im_end|>"]
 

@@ -1,39 +1,39 @@
-"""The words for what can be wrong with data, how grave each is, and how to mend it."""
+"""What can be wrong with data: the names, how grave each is, and how to fix it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-_AGAIN = "mend what the sample was made from, and prepare it again"
+_PREPARE_AGAIN = "fix what the sample was made from, and prepare it again"
 _DAMAGED = "`medvlp verify` says what is damaged; restore the file, or prepare the data again"
 
 ERRORS = {
     "bad_roles": "user and assistant take turns, after at most one system turn; the assistant has the last word",
     "broken_index": _DAMAGED,
-    "broken_json": _AGAIN,
-    "broken_text": _AGAIN,
+    "broken_json": _PREPARE_AGAIN,
+    "broken_text": _PREPARE_AGAIN,
     "checksum_mismatch": _DAMAGED,
     "deep_colour": "scale the image to 8 bits a colour; what reads it as it is sees black",
-    "empty_answer": "give the answer, or leave the conversation out",
-    "empty_caption": "data.sources.<name>.text_fields names the fields to train on; leave samples without any out",
+    "empty_answer": "give the answer, or take the conversation away",
+    "empty_caption": "data.sources.<name>.text_fields names the fields to train on; skip samples without any",
     "extreme_aspect": "crop or tile the strip; towers resize its shorter side to hundreds of pixels",
     "missing_field": "give the conversation's metadata what data.sources.<name>.question_template or .answer_template names",
-    "missing_image": "put the file where the entry says, or leave the entry out",
-    "missing_member": _AGAIN,
+    "missing_image": "put the file where the entry says, or take the entry away",
+    "missing_member": _PREPARE_AGAIN,
     "missing_shard": _DAMAGED,
-    "no_conversation": "set data.sources.<name>.caption_prompts to train on captions, or leave these samples out",
+    "no_conversation": "set data.sources.<name>.caption_prompts to train on captions, or take these samples away",
     "no_system_turn": "set model.language.system=merge (it goes before the first question) or drop",
     "not_one_image": "train on these with objective=instruct, or prepare one image a sample",
-    "nothing_left": "raise objective.max_length, or mend the data",
+    "nothing_left": "raise objective.max_length, or fix the data",
     "nothing_said": "prepare the data with a caption or a conversation for each sample",
-    "nothing_supervised": "give the answer, or leave the conversation out",
+    "nothing_supervised": "give the answer, or take the conversation away",
     "placeholder_count": "write <image> once for each image into the user's turns, and nowhere else",
     "several_frames": "give each frame a file of its own",
     "special_token_in_text": "take it out of the text; it would steer the model",
     "thoughts_not_chosen": "set model.language.thoughts=dropped, kept (read, not trained on) or supervised",
     "too_many_pixels": "make the image smaller; or raise data.max_pixels, if you know where it comes from",
     "truncated_shard": _DAMAGED,
-    "undecodable_image": "get the publisher's file anew; JPEG, PNG and WebP are read",
-    "unreadable_input": "mend the file where the message says",
+    "undecodable_image": "get the publisher's file again; JPEG, PNG and WebP are read",
+    "unreadable_input": "fix the file where the message says",
     "volume": "prepare its slices as images; training takes no volumes",
     "wrong_supervision": "choose another model.language.template",
 }
@@ -46,7 +46,7 @@ WARNINGS = {
     "ignored_fields": "nothing reads them; rename one that should count (the source's help names what is read)",
     "repeated_text": "they are negatives of each other, as in CLIP; objective.same_text=masked, mil_nce or apart changes that",
     "repeated_image": "two pairs of one image in a batch count as negatives of each other; keep one of them",
-    "too_long": "raise objective.max_length, or accept that these answers are left out",
+    "too_long": "raise objective.max_length, or accept that these answers are skipped",
     "incomplete_options": "give options {letter: text} and answer_letter; multiple choice cannot be scored without",
     "unknown_answer_type": "use open, closed or multiple_choice, by which answers are scored",
     "option_mismatch": "look which of the two is right",
@@ -54,7 +54,7 @@ WARNINGS = {
     "empty_question": "ask something, unless the answer is a caption",
     "yes_no_under_open": "probably closed; open answers are scored by their words",
     "missing_answer_type": "give answer_type (open, closed, multiple_choice), by which answers are scored",
-    "mended_image_folder": "nothing to do; the images are in images/ beside the file",
+    "mended_image_folder": "nothing to do; the images are in images/ next to the file",
     "mended_image_key": "nothing to do, if the field named is the image's",
     "mended_placeholders": "nothing to do; one <image> for each image went before the first question",
     "mended_conversatons": "nothing to do; the publisher's key is misspelt",
@@ -65,72 +65,73 @@ WARNINGS = {
 
 
 def rank(name: str) -> int:
-    """Place of a problem in a list: errors have 0, warnings count from what matters most."""
+    """Position of a problem in a list: errors have 0, warnings count from what matters most."""
     return list(WARNINGS).index(name) + 1 if name in WARNINGS else 0
 
 
-DROPPED = "mend the entry; `medvlp prep` leaves it out"
+FIX_ENTRY = "fix the entry; `medvlp prep` drops it"
 """Advice for whatever else a reader of a publisher's files refuses."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Something wrong with a sample. `conversation`: its id, or its number in the sample; empty for all of it."""
+    """Something wrong with a sample, by one of the names above or a reader's own.
+
+    conversation: its id, or its number in the sample; empty for all of it. source: the name in data.sources, or of a reader.
+    file: the shard, or what was read. key: of the sample. A rule knows name, conversation and detail only.
+    """
 
     name: str
     conversation: str
     detail: str
+    source: str = ""
+    file: str = ""
+    key: str = ""
 
-
-@dataclass(frozen=True)
-class Finding:
-    """A problem and where it is. source: the name in data.sources, or of a reader; file: the shard, or what was read."""
-
-    problem: Problem
-    source: str
-    file: str
-    key: str
+    def at(self, source: str, file: str, key: str) -> "Problem":
+        """The problem with its place."""
+        return replace(self, source=source, file=file, key=key)
 
     @property
     def severity(self) -> str:
         """error or warning."""
-        return "warning" if self.problem.name in WARNINGS else "error"
+        return "warning" if self.name in WARNINGS else "error"
 
     @property
     def advice(self) -> str:
-        """How to mend it."""
-        return WARNINGS.get(self.problem.name) or ERRORS.get(self.problem.name) or DROPPED
+        """How to fix it."""
+        return WARNINGS.get(self.name) or ERRORS.get(self.name) or FIX_ENTRY
 
     @property
-    def place(self) -> tuple[str, str, str]:
+    def location(self) -> tuple[str, str, str]:
         """Which conversation of which sample of which source."""
-        return self.source, self.key, self.problem.conversation
+        return self.source, self.key, self.conversation
 
     def row(self) -> dict[str, str]:
         """As a line of findings.jsonl."""
-        where = {"source": self.source, "file": self.file, "key": self.key, "conversation": self.problem.conversation}
-        return {"severity": self.severity, "problem": self.problem.name, **where, "detail": self.problem.detail}
+        location = {"source": self.source, "file": self.file, "key": self.key, "conversation": self.conversation}
+        return {"severity": self.severity, "problem": self.name, **location, "detail": self.detail}
 
 
 @dataclass
-class Tally:
-    """Findings by severity and problem, each with the first; every one goes to `write`."""
+class ProblemCounts:
+    """Problems by severity and name, each with the first; every one goes to `write`."""
 
     write: Callable[[dict[str, str]], None]
-    first: dict[tuple[str, str], Finding] = field(default_factory=dict)
+    first: dict[tuple[str, str], Problem] = field(default_factory=dict)
     counts: dict[tuple[str, str], int] = field(default_factory=dict)
-    faulty: set[tuple[str, str, str]] = field(default_factory=set)
-    """The place of every error."""
+    errors: set[tuple[str, str, str]] = field(default_factory=set)
+    """The location of every error."""
 
-    def add(self, finding: Finding) -> None:
+    def add(self, problem: Problem) -> None:
         """Count it."""
-        kind = (finding.severity, finding.problem.name)
-        self.first.setdefault(kind, finding)
+        kind = (problem.severity, problem.name)
+        self.first.setdefault(kind, problem)
         self.counts[kind] = self.counts.get(kind, 0) + 1
-        if finding.severity == "error":
-            self.faulty.add(finding.place)
-        self.write(finding.row())
+        if problem.severity == "error":
+            self.errors.add(problem.location)
+        self.write(problem.row())
 
     def total(self, severity: str) -> int:
-        """Findings of one severity."""
+        """Problems of one severity."""
         return sum(count for (kind, _), count in self.counts.items() if kind == severity)

@@ -1,19 +1,18 @@
-"""What is wrong with data, seen before anything is trained on them. No tokenizer is needed here."""
+"""Rules that samples have to meet before anything is trained on them. No tokenizer is needed here."""
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
 from medvlp.data.audit.problems import WARNINGS, Problem
-from medvlp.data.chat.encoder import IMAGE
 from medvlp.data.chat.templates import split_thought
 from medvlp.data.images.decode import open_image
 from medvlp.data.texts import text_id, texts_of
 from medvlp.shards import BadSample, Conversation, Sample, ShardDataset
+from medvlp.shards.vocabulary import ANSWER_TYPES, IMAGE_TOKEN
 
-ANSWER_TYPES = ("open", "closed", "multiple_choice")
 UNKNOWN_LICENCES = ("", "unknown")
 BLOCK = 256
 """Samples handed to the threads at once, so that results do not pile up."""
@@ -21,7 +20,7 @@ BLOCK = 256
 
 @dataclass(frozen=True)
 class Rules:
-    """What samples are for.
+    """What samples are for, which decides the rules that apply.
 
     content: "pairs" of an image and a caption, "conversations", or empty where it was not said what is trained on.
     texts: fields that captions are taken from.
@@ -36,8 +35,8 @@ class Rules:
 
 
 @dataclass
-class Seen:
-    """What one sample showed.
+class SampleAudit:
+    """The problems of one sample by itself, and what is compared with other samples.
 
     images: sha256 of each. ids: of its conversations, where they have any. texts: numbers of its captions, equal for
     equal ones.
@@ -50,7 +49,7 @@ class Seen:
     texts: list[int] = field(default_factory=list)
 
 
-def look(sample: Sample, rules: Rules) -> Seen:
+def audit_sample(sample: Sample, rules: Rules) -> SampleAudit:
     """All that a sample shows by itself."""
     captions = list(texts_of(sample, rules.texts).values())
     problems = [*_images(sample, rules), *_words(sample, rules, bool(captions))]
@@ -62,7 +61,7 @@ def look(sample: Sample, rules: Rules) -> Seen:
         problems += [Problem(kind, name, detail) for kind, detail in _conversation(conversation, len(sample.images))]
         ids += [conversation.id] if conversation.id else []
     hashes = [hashlib.sha256(data).hexdigest() for _, data in sorted(sample.images.items())]
-    return Seen(sample.key, problems, hashes, ids, [text_id(text) for text in captions])
+    return SampleAudit(sample.key, problems, hashes, ids, [text_id(text) for text in captions])
 
 
 def _images(sample: Sample, rules: Rules) -> Iterator[Problem]:
@@ -86,37 +85,39 @@ def _words(sample: Sample, rules: Rules, has_caption: bool) -> Iterator[Problem]
         if not has_caption:
             yield Problem("empty_caption", "", f"no text in {fields}")
     elif not sample.conversations and not (has_caption and (rules.questions or not rules.content)):
-        found = "no conversation" if has_caption else f"neither a conversation nor a text in {fields}"
-        yield Problem("no_conversation" if rules.content else "nothing_said", "", found)
+        detail = "no conversation" if has_caption else f"neither a conversation nor a text in {fields}"
+        yield Problem("no_conversation" if rules.content else "nothing_said", "", detail)
 
 
 def placeholders(conversation: Conversation) -> int:
     """How often a conversation says that an image stands there."""
-    return sum(turn.text.count(IMAGE) for turn in conversation.turns)
+    return sum(turn.text.count(IMAGE_TOKEN) for turn in conversation.turns)
 
 
 def _conversation(conversation: Conversation, images: int) -> Iterator[tuple[str, str]]:
     """(problem, detail): roles, placeholders, empty turns, then what is said of the answer."""
     roles = [turn.role for turn in conversation.turns]
-    asked = roles[1:] if roles[:1] == ["system"] else roles
-    if not asked or len(asked) % 2 or asked != ["user", "assistant"] * (len(asked) // 2):
+    dialogue = roles[1:] if roles[:1] == ["system"] else roles
+    if not dialogue or len(dialogue) % 2 or dialogue != ["user", "assistant"] * (len(dialogue) // 2):
         yield "bad_roles", f"roles are {', '.join(roles) or 'none'}"
-    found = placeholders(conversation)
-    misplaced = [str(n) for n, turn in enumerate(conversation.turns) if turn.role != "user" and IMAGE in turn.text]
+    count = placeholders(conversation)
+    misplaced = [
+        str(n) for n, turn in enumerate(conversation.turns) if turn.role != "user" and IMAGE_TOKEN in turn.text
+    ]
     if misplaced:
-        yield "placeholder_count", f"{IMAGE} stands in turn {', '.join(misplaced)}, which is not the user's"
-    elif found != images:
-        yield "placeholder_count", f"{found} × {IMAGE} for {images} images"
+        yield "placeholder_count", f"{IMAGE_TOKEN} stands in turn {', '.join(misplaced)}, which is not the user's"
+    elif count != images:
+        yield "placeholder_count", f"{count} × {IMAGE_TOKEN} for {images} images"
     for number, turn in enumerate(conversation.turns):
         if turn.role == "assistant" and not turn.text.strip():
             yield "empty_answer", f"turn {number} is empty"
-        elif turn.role == "user" and not turn.text.replace(IMAGE, "").strip():
+        elif turn.role == "user" and not turn.text.replace(IMAGE_TOKEN, "").strip():
             yield "empty_question", f"turn {number} is empty"
     mended = conversation.metadata.get("mended")
-    for what in mended if isinstance(mended, list) else []:
-        if f"mended_{what}" in WARNINGS:
-            yield f"mended_{what}", "the preparation mended it"
-    if asked == ["user", "assistant"]:
+    for field_name in mended if isinstance(mended, list) else []:
+        if f"mended_{field_name}" in WARNINGS:
+            yield f"mended_{field_name}", "the preparation fixed it"
+    if dialogue == ["user", "assistant"]:
         _, answer = split_thought(conversation.turns[-1].text)
         yield from _answer(answer.strip(), conversation.metadata)
 
@@ -139,12 +140,12 @@ def _answer(answer: str, metadata: Mapping[str, Any]) -> Iterator[tuple[str, str
             yield "option_mismatch", f"the answer is {answer!r}, option {letter} is {options[letter]!r}"
 
 
-class Together:
-    """What samples of one source share, with each other and with images that are held out.
+class SourceAudit:
+    """Compares the samples of one source with each other, and with images that are held out.
 
     Args:
         content: as in `Rules`.
-        held_out: sha256 of an image → (where it is, key of its sample).
+        held_out: sha256 of an image → (split that holds it, key of its sample).
     """
 
     def __init__(self, content: str, held_out: Mapping[str, tuple[str, str]]) -> None:
@@ -153,43 +154,60 @@ class Together:
         self.ids: dict[str, str] = {}
         self.texts: dict[int, str] = {}
 
-    def problems(self, seen: Seen) -> Iterator[Problem]:
-        """Problems of the sample and of it beside those before it. Of an image that occurs again, it is held against the
-        first alone that others hold it too, so that images are counted."""
-        yield from seen.problems
-        for image in seen.images:
+    def problems(self, sample: SampleAudit) -> Iterator[Problem]:
+        """Problems of the sample by itself, and of it with the samples before it. Of an image that occurs again, the first
+        alone is compared with those that are held out, so that images are counted."""
+        yield from sample.problems
+        for image in sample.images:
             if image not in self.images and image in self.held_out:
-                place, key = self.held_out[image]
-                yield Problem("shared_image", "", f"also in {place}: {key}")
+                split, key = self.held_out[image]
+                yield Problem("shared_image", "", f"also in {split}: {key}")
             if self.content == "pairs" and image in self.images:
                 yield Problem("repeated_image", "", f"also in {self.images[image]}")
-            self.images.setdefault(image, seen.key)
-        for name in seen.ids:
+            self.images.setdefault(image, sample.key)
+        for name in sample.ids:
             if name in self.ids:
                 yield Problem("duplicate_id", name, f"also in {self.ids[name]}")
-            self.ids.setdefault(name, seen.key)
-        for text in seen.texts if self.content == "pairs" else []:
+            self.ids.setdefault(name, sample.key)
+        for text in sample.texts if self.content == "pairs" else []:
             if text in self.texts:
                 yield Problem("repeated_text", "", f"as of {self.texts[text]}")
-            self.texts.setdefault(text, seen.key)
+            self.texts.setdefault(text, sample.key)
 
 
-def look_at_shards(dataset: ShardDataset, rules: Rules, workers: int = 0) -> Iterator[Seen]:
+def audit_shards(dataset: ShardDataset, rules: Rules, workers: int = 0) -> Iterator[SampleAudit]:
     """Every sample, in order; a sample that cannot be read is a problem by itself.
 
     Args:
         workers: threads (decoders let others run); 0 works in the caller's.
     """
 
-    def one(row: int) -> Seen:
+    def audit_row(row: int) -> SampleAudit:
         try:
-            return look(dataset.read(row), rules)
+            return audit_sample(dataset.read(row), rules)
         except BadSample as bad:
-            return Seen(dataset.key(row), [Problem(bad.reason, "", bad.detail)])
+            return SampleAudit(dataset.key(row), [Problem(bad.reason, "", bad.detail)])
 
     if not workers:
-        yield from map(one, range(len(dataset)))
+        yield from map(audit_row, range(len(dataset)))
         return
     with ThreadPoolExecutor(workers) as pool:
         for start in range(0, len(dataset), BLOCK):
-            yield from pool.map(one, range(start, min(start + BLOCK, len(dataset))))
+            yield from pool.map(audit_row, range(start, min(start + BLOCK, len(dataset))))
+
+
+Watch = Callable[[str, int, Iterable[SampleAudit]], Iterable[SampleAudit]]
+"""(source, its samples, their audits) → the audits, while a person sees how far it is."""
+
+
+def audit_source(name: str, dataset: ShardDataset, rules: Rules, workers: int, watch: Watch) -> Iterator[Problem]:
+    """Problems of a source's samples, by themselves and together.
+
+    Raises:
+        ShardError: a folder that cannot be read.
+    """
+    audit = SourceAudit(rules.content, {})
+    for row, sample in enumerate(watch(name, len(dataset), audit_shards(dataset, rules, workers))):
+        shard, _ = dataset.locate(row)
+        for problem in audit.problems(sample):
+            yield problem.at(name, str(dataset.folder / shard), sample.key)

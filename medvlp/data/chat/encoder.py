@@ -1,24 +1,19 @@
-"""From conversations to supervised tokens. L: tokens of one conversation, image tokens included."""
-
-from __future__ import annotations
+"""ChatEncoder: conversations as tokens, of which the assistant's are supervised. L: tokens of one conversation, image
+tokens included."""
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from medvlp.data.chat.templates import render, split_thought
-from medvlp.shards import BadSample, Sample, Turn
+from medvlp.shards import BadSample, Turn
+from medvlp.shards.vocabulary import IMAGE_TOKEN
 
-if TYPE_CHECKING:
-    from rich.text import Text
-
-IMAGE = "<image>"
-"""Stands in a user turn for an image of the sample."""
 _SURROGATE = re.compile("[\ud800-\udfff]")  # JSON can escape one; no tokenizer takes it
 
 
@@ -45,7 +40,7 @@ class ChatEncoder:
         template: Jinja text with generation markers, from `chat_template`.
         image_id: the id of `<image>`.
         image_tokens: tokens that one image takes.
-        thoughts: of `templates.THOUGHTS`: what becomes of thoughts (`<think>` … `</think>`) at the beginning of an answer;
+        thoughts: of `templates.THOUGHTS`: what becomes of thoughts (`<think>` … `</think>`) before an answer;
             "" refuses answers that have them.
     """
 
@@ -59,15 +54,15 @@ class ChatEncoder:
     _newline: list[int] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        if self._tokenize(IMAGE)[-1:] != [self.image_id]:
+        if self._tokenize(IMAGE_TOKEN)[-1:] != [self.image_id]:
             raise ValueError(
-                f"the tokenizer gives {self._tokenize(IMAGE)} for {IMAGE}, expected the one token {self.image_id}; add it "
-                f"with tokenizer.add_tokens(['{IMAGE}'], special_tokens=True)"
+                f"the tokenizer gives {self._tokenize(IMAGE_TOKEN)} for {IMAGE_TOKEN}, expected the one token {self.image_id}; "
+                f"add it with tokenizer.add_tokens(['{IMAGE_TOKEN}'], special_tokens=True)"
             )
         # Tokens that the template writes are control tokens, special or not; white space is ordinary text all the same.
         added = self.tokenizer.added_tokens_decoder
         self._special_ids = frozenset(number for number, token in added.items() if token.special)
-        control = {t.content for t in added.values() if t.special or t.content in self.template} - {IMAGE}
+        control = {t.content for t in added.values() if t.special or t.content in self.template} - {IMAGE_TOKEN}
         longest_first = sorted((token for token in control if token.strip()), key=len, reverse=True)
         self._control = re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
         self._newline = self._tokenize("\n")
@@ -92,8 +87,8 @@ class ChatEncoder:
         return Encoded(ids, supervised.repeat(repeats))
 
     def prompt(self, turns: Sequence[Turn], images: int) -> NDArray[np.int64]:
-        """(L,): tokens from which the model answers the last turn, a user's. The beginning of what `encode` gives for
-        the same turns and any answer.
+        """(L,): tokens from which the model answers the last turn, a user's. A prefix of what `encode` gives for the same
+        turns and any answer.
 
         Raises:
             BadSample: as `encode`.
@@ -126,16 +121,18 @@ class ChatEncoder:
         placeholders = 0
         for number, turn in enumerate(turns):
             if turn.role == "user":
-                placeholders += turn.text.count(IMAGE)
-            elif IMAGE in turn.text:
-                raise BadSample("placeholder_count", detail=f"turn {number}: {IMAGE} stands in the {turn.role}'s words")
+                placeholders += turn.text.count(IMAGE_TOKEN)
+            elif IMAGE_TOKEN in turn.text:
+                raise BadSample(
+                    "placeholder_count", detail=f"turn {number}: {IMAGE_TOKEN} stands in the {turn.role}'s words"
+                )
             if broken := _SURROGATE.search(turn.text):
                 raise BadSample("broken_text", detail=f"turn {number}: character {broken.start()} is half of a pair")
             thought, words = split_thought(turn.text) if turn.role == "assistant" else ("", turn.text)
-            if found := self._control.search(thought) or self._control.search(words):
+            if token := self._control.search(thought) or self._control.search(words):
                 raise BadSample(
                     "special_token_in_text",
-                    detail=f"turn {number}: {found[0]!r} would be read as a control token; take it out of the text",
+                    detail=f"turn {number}: {token[0]!r} would be read as a control token; take it out of the text",
                 )
             if thought and not self.thoughts:
                 raise BadSample(
@@ -146,7 +143,7 @@ class ChatEncoder:
             if turn.role == "assistant" and not words.strip():
                 raise BadSample("nothing_supervised", detail=f"turn {number}: the answer is empty")
         if placeholders != images:
-            raise BadSample("placeholder_count", detail=f"{placeholders} × {IMAGE} for {images} images")
+            raise BadSample("placeholder_count", detail=f"{placeholders} × {IMAGE_TOKEN} for {images} images")
 
     def _render(self, turns: Sequence[Turn], add_generation_prompt: bool = False) -> tuple[str, list[tuple[int, int]]]:
         from jinja2 import TemplateError
@@ -186,13 +183,13 @@ class ChatEncoder:
 
     def _pieces(self, text: str, cuts: Sequence[int]) -> list[list[int]]:
         """Tokens between neighbouring cuts. What a piece's tokens are depends on what stands before it, never on what
-        comes after: hence the law that prompts are beginnings."""
-        pieces, before = [], self._tokenize("")
+        comes after: hence the law that prompts are prefixes."""
+        pieces, prefix = [], self._tokenize("")
         for begin, end in pairwise(cuts):
             longer = self._tokenize(text[:end])
-            clean = longer[: len(before)] == before
-            pieces.append(longer[len(before) :] if clean else self._tokenize_alone(text[begin:end]))
-            before = longer
+            is_clean = longer[: len(prefix)] == prefix
+            pieces.append(longer[len(prefix) :] if is_clean else self._tokenize_alone(text[begin:end]))
+            prefix = longer
         return pieces
 
     def _tokenize(self, text: str) -> list[int]:
@@ -215,9 +212,9 @@ class ChatEncoder:
 
 def _check_roles(turns: Sequence[Turn], last: str) -> None:
     roles = [turn.role for turn in turns]
-    asked = roles[1:] if roles[:1] == ["system"] else roles
-    alternate = all(role == ("user", "assistant")[i % 2] for i, role in enumerate(asked))
-    if not asked or not alternate or asked[-1] != last:
+    dialogue = roles[1:] if roles[:1] == ["system"] else roles
+    alternate = all(role == ("user", "assistant")[i % 2] for i, role in enumerate(dialogue))
+    if not dialogue or not alternate or dialogue[-1] != last:
         raise BadSample(
             "bad_roles",
             detail=f"roles are {', '.join(roles) or 'none'}; expected user and assistant in turn, after at most one "
@@ -229,109 +226,3 @@ def _runs(flags: NDArray[np.bool_]) -> list[tuple[int, int]]:
     """[start, stop) of every run of true."""
     edges = np.flatnonzero(np.diff(flags, prepend=False, append=False))
     return [(int(start), int(stop)) for start, stop in edges.reshape(-1, 2)]
-
-
-def self_test(encoder: ChatEncoder, samples: Sequence[Sample]) -> None:
-    """Decode what is supervised in some samples and compare it with the assistant's turns, but for white space at their
-    edges, which many templates trim.
-
-    Raises:
-        ValueError: they differ, or none of the samples could be encoded.
-    """
-    tested, problem = 0, "there are no conversations"
-    trained = encoder.thoughts == "supervised"
-    for sample in samples:
-        for number, conversation in enumerate(sample.conversations):
-            place = f"{sample.key}, conversation {conversation.id or number}"
-            try:
-                encoded = encoder.encode(conversation.turns, len(sample.images))
-            except BadSample as error:  # loading counts and replaces it
-                problem = f"the last of them, {place}: {error}"
-                continue
-            said = [split_thought(turn.text) for turn in conversation.turns if turn.role == "assistant"]
-            expected = [part for thought, answer in said for part in (thought if trained else "", answer) if part]
-            found = [part.strip() for text in encoder.answers(encoded) for part in split_thought(text) if part]
-            if [_plain(encoder, text) for text in expected] != found:
-                raise ValueError(
-                    f"{place}: the supervised tokens are not the assistant's turns, so training would learn something else. "
-                    f"Expected {expected}, found {found}. Check model.language.template; medvlp check shows the tokens in colour"
-                )
-            tested += 1
-    if not tested:
-        raise ValueError(f"no conversation of {len(samples)} samples can be trained on; {problem}")
-
-
-def _plain(encoder: ChatEncoder, text: str) -> str:
-    """The text after the tokenizer's own losses: some compose Unicode characters, or know no emoji."""
-    ids = encoder.tokenizer(text.strip(), add_special_tokens=False, verbose=False)["input_ids"]
-    return encoder.decode(ids).strip()
-
-
-def split_long(
-    turns: Sequence[Turn], images: int, encoder: ChatEncoder, max_length: int
-) -> tuple[list[list[Turn]], int]:
-    """Pieces of a conversation that fit into `max_length` tokens, and how many question–answer pairs fit into none.
-
-    Each piece is a stretch of consecutive pairs behind the system turn and has every image: where a piece's first
-    question does not hold them all, their placeholders are moved there. Nothing is truncated. A pair that is too long
-    even alone is dropped, and what follows it starts a new piece.
-
-    Raises:
-        BadSample: as `ChatEncoder.encode`.
-    """
-
-    def fits(piece: Sequence[Turn]) -> bool:
-        return len(encoder.encode(piece, images).ids) <= max_length
-
-    if fits(turns):
-        return [list(turns)], 0
-    system, asked = (turns[:1], turns[1:]) if turns[0].role == "system" else ([], turns)
-    pieces: list[list[Turn]] = []
-    open_piece, dropped = False, 0
-    for begin in range(0, len(asked), 2):
-        pair = asked[begin : begin + 2]
-        if open_piece and fits([*pieces[-1], *_without_images(pair)]):
-            pieces[-1] += _without_images(pair)
-            continue
-        alone = [*system, *_with_images(pair, images)]
-        open_piece = fits(alone)
-        if open_piece:
-            pieces.append(alone)
-        else:
-            dropped += 1
-    return pieces, dropped
-
-
-def _without_images(turns: Sequence[Turn]) -> list[Turn]:
-    return [Turn(turn.role, re.sub(rf"{IMAGE}\n?", "", turn.text)) for turn in turns]
-
-
-def _with_images(pair: Sequence[Turn], images: int) -> list[Turn]:
-    question, answer = pair
-    if question.text.count(IMAGE) == images:
-        return [question, answer]
-    (words,) = _without_images([question])
-    return [Turn("user", f"{IMAGE}\n" * images + words.text), answer]
-
-
-def coloured(encoder: ChatEncoder, encoded: Encoded) -> Text:
-    """For a terminal: supervised tokens in green, the rest dim, an image's tokens folded to `<image>×576`. Control
-    characters of the text are shown escaped, so that data cannot steer the terminal."""
-    from rich.text import Text
-
-    shown = Text()
-    is_image = encoded.ids == encoder.image_id
-    kind = np.where(is_image, 2, encoded.supervised)
-    cuts = [0, *(np.flatnonzero(np.diff(kind)) + 1), len(kind)]
-    for start, stop in pairwise(map(int, cuts)):
-        if is_image[start]:
-            for _ in range((stop - start) // encoder.image_tokens):
-                shown.append(f"{IMAGE}×{encoder.image_tokens}", style="cyan")
-        else:
-            text = encoder.decode(encoded.ids[start:stop].tolist())
-            shown.append(_visible(text), style="bold green" if encoded.supervised[start] else "dim")
-    return shown
-
-
-def _visible(text: str) -> str:
-    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)

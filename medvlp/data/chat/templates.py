@@ -15,6 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from medvlp.data.chat.template_families import DEFAULT_SYSTEM, FAMILIES, RECOGNISED
+from medvlp.errors import UserError
+
+
+class ChatTemplateError(UserError):
+    """A tokenizer has no template that says which words are the assistant's, or the chosen one does not."""
+
 
 Message = dict[str, str]
 Span = tuple[int, int]
@@ -26,7 +32,7 @@ DATE = "26 Jul 2024"
 rendering, and token counts, hence packing, would change from day to day."""
 
 THOUGHTS = ("dropped", "kept", "supervised")
-"""What becomes of thoughts, `<think>` … `</think>` at the beginning of an answer: left out, read, or trained on too."""
+"""What becomes of thoughts, `<think>` … `</think>` before an answer: dropped, read, or trained on too."""
 
 SYSTEM_TURNS = {
     "": "",
@@ -111,7 +117,7 @@ def chat_template(tokenizer: Any, choice: str = "", thoughts: str = "", system: 
         system: "merge" puts a system turn before the first question, "drop" leaves it out; see `SYSTEM_TURNS`.
 
     Raises:
-        ValueError: no template, an unknown one, or one whose markers are not around the answers.
+        ChatTemplateError: no template, an unknown one, or one whose markers are not around the answers.
     """
     thinking = thoughts in ("kept", "supervised")
     name, template = _choose(tokenizer, choice, thinking)
@@ -134,15 +140,15 @@ def _choose(tokenizer: Any, choice: str, thinking: bool) -> tuple[str, str]:
     if choice.endswith(".jinja"):
         return Path(choice).name, _dated(_read(Path(choice)))
     if choice:
-        raise ValueError(f"model.language.template={choice} is not known; {_CHOICES}")
+        raise ChatTemplateError(f"model.language.template={choice} is not known; {_CHOICES}")
     if not own:
-        raise ValueError(f"the tokenizer {tokenizer.name_or_path!r} has no chat template; {_CHOICES}")
-    misplaced: ValueError | None = None
+        raise ChatTemplateError(f"the tokenizer {tokenizer.name_or_path!r} has no chat template; {_CHOICES}")
+    misplaced: ChatTemplateError | None = None
     if _spans(tokenizer, own):
         try:
             _check_markers(tokenizer, "own", _thinking(own, thinking))
             return "own", own
-        except ValueError as error:  # SmolLM3's enclose the header of an answer, too
+        except ChatTemplateError as error:  # SmolLM3's enclose the header of an answer, too
             misplaced = error
     expected = _rendered_probes(tokenizer, own)
     for name, template in FAMILIES.items():
@@ -151,7 +157,7 @@ def _choose(tokenizer: Any, choice: str, thinking: bool) -> tuple[str, str]:
             return name, _with_default(tokenizer, name, own, thinking) + template
     if misplaced:
         raise misplaced
-    raise ValueError(
+    raise ChatTemplateError(
         f"the chat template of the tokenizer {tokenizer.name_or_path!r} has no {{% generation %}} markers, and no known "
         f"family renders the same text; {_CHOICES}"
     )
@@ -180,15 +186,15 @@ def _with_default(tokenizer: Any, family: str, own: str, thinking: bool | None =
 
 def _read(path: Path) -> str:
     if not path.is_file():
-        raise ValueError(f"model.language.template={path}: there is no such file")
+        raise ChatTemplateError(f"model.language.template={path}: there is no such file")
     if path.stat().st_size > MAX_TEMPLATE_BYTES:
-        raise ValueError(
+        raise ChatTemplateError(
             f"model.language.template={path} has more than {MAX_TEMPLATE_BYTES} bytes; a chat template has a few hundred"
         )
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise ValueError(f"model.language.template={path} is not UTF-8 (byte {error.start})") from None
+        raise ChatTemplateError(f"model.language.template={path} is not UTF-8 (byte {error.start})") from None
 
 
 def _spans(tokenizer: Any, template: str) -> list[Span]:
@@ -223,24 +229,24 @@ def _check_markers(tokenizer: Any, name: str, template: str) -> None:
         text, spans = render(tokenizer, template, turns)
         prompts = [render(tokenizer, template, turns[:count], add_generation_prompt=True)[0] for count in (1, 3)]
     except TemplateError as error:
-        raise ValueError(f"model.language.template={name} cannot be used: {error}") from None
+        raise ChatTemplateError(f"model.language.template={name} cannot be used: {error}") from None
     marked = [split_thought(text[begin:end])[1] for begin, end in spans]
     answers = [_LEFT["content"], _YES["content"].strip()]
     if len(marked) != 2 or any(not m.strip().startswith(a) for m, a in zip(marked, answers, strict=True)):
-        raise ValueError(
+        raise ChatTemplateError(
             f"model.language.template={name}: its {{% generation %}} markers should enclose the answers {answers}, but "
             f"enclose {marked}"
         )
     for (begin, _), prompt in zip(spans, prompts, strict=True):
         if text[:begin] != prompt:
-            raise ValueError(
+            raise ChatTemplateError(
                 f"model.language.template={name}: what precedes an answer in training, {text[:begin]!r}, is not the prompt that "
                 f"generation starts from, {prompt!r}; move the {{% generation %}} marker"
             )
     special = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
     for words in marked:
         if not words.rstrip().endswith(tuple(special)):
-            raise ValueError(
+            raise ChatTemplateError(
                 f"model.language.template={name} ends an answer with {words[-12:]!r}, in which the tokenizer "
                 f"{tokenizer.name_or_path!r} knows no special token, so generation would not stop; choose the template "
                 f"of the tokenizer's family, or put the end token inside the markers. Its special tokens: {sorted(special)}"

@@ -5,12 +5,11 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from medvlp.data.chat.encoder import IMAGE
 from medvlp.data.chat.templates import split_thought
 from medvlp.eval.vqa.metrics import CLOSED, MULTIPLE_CHOICE, OPEN, normalize, yes_no
 from medvlp.eval.vqa.model import VqaModel
 from medvlp.shards import BadSample, Conversation, Sample, ShardDataset, Turn
-from medvlp.shards.vocabulary import ANSWER_TYPES
+from medvlp.shards.vocabulary import ANSWER_TYPES, IMAGE_TOKEN
 
 NO_MARK = "answer type not stated"
 LANGUAGE = "language "
@@ -154,7 +153,7 @@ def question_of(name: str, conversation: Conversation, question_filter: Question
     instruction = [question_filter.instruction] if question_filter.instruction else []
     return Question(
         id=name,
-        text=prompt.replace(f"{IMAGE}\n", "").replace(IMAGE, "").strip(),
+        text=prompt.replace(f"{IMAGE_TOKEN}\n", "").replace(IMAGE_TOKEN, "").strip(),
         turns=(*turns[:-2], Turn("user", "\n".join([prompt, *option_lines, *instruction]))),
         unlisted=(*turns[:-2], Turn("user", prompt)),
         target=target,

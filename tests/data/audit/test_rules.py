@@ -2,25 +2,12 @@ import struct
 import zlib
 from dataclasses import replace
 
-import numpy as np
 import pytest
-import torch
 
-from medvlp.data.audit.problems import ERRORS, WARNINGS, Finding, Problem, Tally
-from medvlp.data.audit.rules import Rules, Together, look, look_at_shards
-from medvlp.data.audit.token_costs import LAYOUTS, Measured, epoch_tokens
-from medvlp.data.chat.encoder import ChatEncoder
-from medvlp.data.chat.examples import Examples
-from medvlp.data.chat.lengths import measure
-from medvlp.data.chat.pack_plan import PackPlan
-from medvlp.data.chat.packing import CollateConversations, PrepareConversations, shared_prefix
-from medvlp.data.chat.templates import chat_template
-from medvlp.data.dataset import Units
-from medvlp.data.order import Order, OrderedSource
-from medvlp.data.plan import Request
+from medvlp.data.audit.problems import ERRORS, WARNINGS, Problem, ProblemCounts
+from medvlp.data.audit.rules import Rules, SourceAudit, audit_sample, audit_shards
 from medvlp.shards import Conversation, Sample, ShardDataset, Turn
 from tests.assistants import vqa_samples
-from tests.data.chat.tiny_tokenizer import tiny_tokenizer
 from tests.datasets import jpeg, write_split
 
 INSTRUCT = Rules("conversations", ["caption"], questions=False, max_pixels=10_000)
@@ -78,7 +65,7 @@ CLEAN = {
 @pytest.mark.parametrize("name", sorted(CLEAN))
 def test_what_is_right_has_no_problems(name):
     one, rules = CLEAN[name]
-    assert look(one, rules).problems == []
+    assert audit_sample(one, rules).problems == []
 
 
 WRONG = {
@@ -142,12 +129,12 @@ WRONG = {
     "an unknown answer type": (
         sample(asked(answer_type="CLOSED")),
         INSTRUCT,
-        [("unknown_answer_type", "q1", "answer_type is 'CLOSED'; known are open, closed, multiple_choice")],
+        [("unknown_answer_type", "q1", "answer_type is 'CLOSED'; known are closed, open, multiple_choice")],
     ),
     "an answer type that is a list": (
         sample(asked(answer_type=["open"])),
         INSTRUCT,
-        [("unknown_answer_type", "q1", "answer_type is ['open']; known are open, closed, multiple_choice")],
+        [("unknown_answer_type", "q1", "answer_type is ['open']; known are closed, open, multiple_choice")],
     ),
     "no answer type": (
         sample(asked(answer_type=None)),
@@ -178,8 +165,8 @@ WRONG = {
         sample(asked(mended=["conversatons", "numbers"])),
         INSTRUCT,
         [
-            ("mended_conversatons", "q1", "the preparation mended it"),
-            ("mended_numbers", "q1", "the preparation mended it"),
+            ("mended_conversatons", "q1", "the preparation fixed it"),
+            ("mended_numbers", "q1", "the preparation fixed it"),
         ],
     ),
     "no image, no placeholder": (
@@ -209,16 +196,16 @@ WRONG = {
 @pytest.mark.parametrize("name", sorted(WRONG))
 def test_what_is_wrong_has_a_name_and_a_place(name):
     one, rules, expected = WRONG[name]
-    assert look(one, rules).problems == [Problem(*found) for found in expected]
+    assert audit_sample(one, rules).problems == [Problem(*found) for found in expected]
 
 
 def test_each_image_that_cannot_be_decoded_is_named():
     whole = jpeg(3, side=80)
     images = {"0.jpg": whole[: len(whole) // 2], "1.jpg": whole, "2.jpg": b"GIF89a"}
-    found = look(sample(asked("<image><image><image>"), images=images), replace(INSTRUCT, content="")).problems
+    found = audit_sample(sample(asked("<image><image><image>"), images=images), replace(INSTRUCT, content="")).problems
     broken = [(problem.name, problem.detail[:6]) for problem in found if problem.name != "empty_question"]
     assert broken == [("undecodable_image", "0.jpg:"), ("undecodable_image", "2.jpg:")]
-    assert look(sample(asked(), images={"jpg": b"GIF89a"}), replace(INSTRUCT, max_pixels=0)).problems == []
+    assert audit_sample(sample(asked(), images={"jpg": b"GIF89a"}), replace(INSTRUCT, max_pixels=0)).problems == []
 
 
 def test_every_problem_has_a_severity_and_advice():
@@ -226,18 +213,18 @@ def test_every_problem_has_a_severity_and_advice():
     assert named <= ERRORS.keys() | WARNINGS.keys()
     assert not ERRORS.keys() & WARNINGS.keys()
     for name, severity in {"empty_answer": "error", "missing_licence": "warning", "turn_order": "error"}.items():
-        finding = Finding(Problem(name, "", ""), "made", "000000.tar", "k")
-        assert finding.severity == severity
-        assert len(finding.advice) > 10
+        problem = Problem(name, "", "")
+        assert problem.severity == severity
+        assert len(problem.advice) > 10
 
 
-def names(together: Together, *samples: Sample, rules: Rules = INSTRUCT) -> list[list[tuple[str, str]]]:
-    return [[(p.name, p.detail) for p in together.problems(look(one, rules))] for one in samples]
+def names(audit: SourceAudit, *samples: Sample, rules: Rules = INSTRUCT) -> list[list[tuple[str, str]]]:
+    return [[(p.name, p.detail) for p in audit.problems(audit_sample(one, rules))] for one in samples]
 
 
 def test_questions_that_share_an_id():
     one, other = sample(asked(), asked()), replace(sample(asked(), asked(id=None)), key="made__2__0__0")
-    found = names(Together("conversations", {}), one, other)
+    found = names(SourceAudit("conversations", {}), one, other)
     assert found == [[("duplicate_id", "also in made__1__0__0")], [("duplicate_id", "also in made__1__0__0")]]
 
 
@@ -250,17 +237,17 @@ def test_pairs_that_share_an_image_or_a_text():
         [("repeated_text", "as of made__1__0__0")],
         [("repeated_image", "also in made__1__0__0")],
     ]
-    assert names(Together("pairs", {}), first, same_text, same_image, rules=CONTRASTIVE) == expected
+    assert names(SourceAudit("pairs", {}), first, same_text, same_image, rules=CONTRASTIVE) == expected
     questions = [replace(one, conversations=[asked(id=None)]) for one in (first, same_text, same_image)]
-    assert names(Together("conversations", {}), *questions) == [[], [], []]
+    assert names(SourceAudit("conversations", {}), *questions) == [[], [], []]
 
 
 def test_an_image_that_is_held_out_is_counted_once():
     images = {"0.jpg": jpeg(1), "1.jpg": jpeg(2)}
     pair = sample(asked("<image>\n<image>\nWhich?"), images=images)
     again = replace(sample(asked(id="q2")), key="made__2__0__0")
-    held_out = {image: ("made/test", f"t{n}") for n, image in enumerate(look(pair, INSTRUCT).images)}
-    found = names(Together("conversations", held_out), pair, again)
+    held_out = {image: ("made/test", f"t{n}") for n, image in enumerate(audit_sample(pair, INSTRUCT).images)}
+    found = names(SourceAudit("conversations", held_out), pair, again)
     assert found == [[("shared_image", "also in made/test: t0"), ("shared_image", "also in made/test: t1")], []]
 
 
@@ -277,22 +264,22 @@ def test_shards_are_looked_at_in_order_and_damage_is_named(tmp_path, workers):
     data = bytearray(tar.read_bytes())
     data[data.index(samples[9].images["jpg"]) + 20] ^= 1
     tar.write_bytes(data)
-    seen = list(look_at_shards(dataset, PLAIN, workers))
+    seen = list(audit_shards(dataset, PLAIN, workers))
     assert [one.key for one in seen] == [one.key for one in samples]
     assert [problem.name for problem in seen[9].problems] == ["checksum_mismatch"]
     assert all(not one.problems for n, one in enumerate(seen) if n != 9)
 
 
-def test_a_tally_keeps_the_first_of_each_kind():
+def test_counts_keep_the_first_of_each_kind():
     written: list[dict[str, str]] = []
-    tally = Tally(written.append)
+    problems = ProblemCounts(written.append)
     kinds = [("empty_answer", "1"), ("missing_licence", ""), ("empty_answer", "2"), ("empty_answer", "1")]
     for number, (name, conversation) in enumerate(kinds):
-        tally.add(Finding(Problem(name, conversation, "why"), "made", "000000.tar", f"k{number % 3}"))
-    assert tally.counts == {("error", "empty_answer"): 3, ("warning", "missing_licence"): 1}
-    assert tally.first["error", "empty_answer"].key == "k0"
-    assert (tally.total("error"), tally.total("warning")) == (3, 1)
-    assert tally.faulty == {("made", "k0", "1"), ("made", "k2", "2")}
+        problems.add(Problem(name, conversation, "why").at("made", "000000.tar", f"k{number % 3}"))
+    assert problems.counts == {("error", "empty_answer"): 3, ("warning", "missing_licence"): 1}
+    assert problems.first["error", "empty_answer"].key == "k0"
+    assert (problems.total("error"), problems.total("warning")) == (3, 1)
+    assert problems.errors == {("made", "k0", "1"), ("made", "k2", "2")}
     assert written[1] == {
         "severity": "warning",
         "problem": "missing_licence",
@@ -303,52 +290,3 @@ def test_a_tally_keeps_the_first_of_each_kind():
         "detail": "why",
     }
     assert len(written) == 4
-
-
-def encoder(image_tokens: int) -> ChatEncoder:
-    tokenizer = tiny_tokenizer("chatml")
-    _, template = chat_template(tokenizer)
-    return ChatEncoder(tokenizer, template, tokenizer.convert_tokens_to_ids("<image>"), image_tokens)
-
-
-@pytest.mark.parametrize("packing", sorted(LAYOUTS))
-@pytest.mark.parametrize(("size", "accumulate"), [(8, 1), (8, 2), (1000, 1)])
-def test_tokens_of_an_epoch_are_those_that_batches_hold(tmp_path, packing, size, accumulate):
-    chat = encoder(16)
-    sources = []
-    for name, count, images in (("one", 13, 1), ("more", 9, 2)):
-        dataset = ShardDataset(write_split(tmp_path / name, vqa_samples(count, images=images, source=name)))
-        sources.append(Measured(name, 1.0, dataset, measure(dataset, chat, 160, "split", shared_prefix)))
-    counted = epoch_tokens(sources, chat, 160, packing, size, accumulate, seed=3)
-
-    grouped, packed = LAYOUTS[packing]
-    views = [Examples(one.dataset, one.lengths, chat, 160, grouped) for one in sources]
-    order = Order([OrderedSource(s.name, len(v), 1.0, v.manifest_hash) for s, v in zip(sources, views, strict=True)], 3)
-    plan = PackPlan(order, views, 160, packed, "token")
-    prepare = PrepareConversations(chat, lambda one: torch.zeros(len(one.images), 16, 4))
-    units = Units([(s.name, v) for s, v in zip(sources, views, strict=True)], prepare, seed=3)
-    collate = CollateConversations(0, chat.image_id, 16, packing == "tree", "token")
-    held, numbers = 0, plan.epoch(0)
-    for begin in range(0, len(numbers), size):
-        chosen = numbers[begin : begin + size]
-        for packs in plan.divide(chosen, accumulate):
-            requests = [Request(0, pack, tuple(int(chosen[place]) for place in pack)) for pack in packs]
-            held += collate([units[request] for request in requests])["ids"].numel()
-    assert counted == held
-
-
-def test_summary_of_lengths(tmp_path):
-    dataset = ShardDataset(write_split(tmp_path / "train", vqa_samples(4, questions=2)))
-    lengths = measure(dataset, encoder(4), 200, "split", shared_prefix)
-    summary = Measured("made", 1.0, dataset, lengths).summary()
-    assert summary["conversations"] == 6
-    assert summary["split"] == 0
-    assert summary["an_image"] == 1.5
-    assert summary["tokens_most"] == max(lengths.tokens)
-    assert summary["supervised_median"] == np.median(lengths.supervised)
-    assert summary["supervised_share"] == pytest.approx(sum(lengths.supervised) / sum(lengths.tokens))
-    dialogue = int(lengths.tokens[0])  # the only conversation of two questions
-    short = measure(dataset, encoder(4), dialogue - 1, "split", shared_prefix)
-    assert Measured("made", 1.0, dataset, short).summary()["split"] == 1
-    nothing = measure(dataset, encoder(4), 8, "drop", shared_prefix)
-    assert Measured("made", 1.0, dataset, nothing).summary() == {}

@@ -10,9 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medvlp.data.chat.encoder import IMAGE, ChatEncoder, coloured, self_test, split_long
+from medvlp.data.chat.encoder import ChatEncoder
+from medvlp.data.chat.supervision import check_supervision
 from medvlp.data.chat.templates import chat_template
 from medvlp.shards import BadSample, Conversation, Sample, Turn
+from medvlp.shards.vocabulary import IMAGE_TOKEN
 from tests.data.chat.tiny_tokenizer import PUBLISHED, tiny_tokenizer
 
 LAW_FAMILIES = ("chatml", "qwen2", "llama-2", "llama-3", "vicuna_v1", "mistral", "zephyr")
@@ -21,7 +23,7 @@ LAW_FAMILIES = ("chatml", "qwen2", "llama-2", "llama-3", "vicuna_v1", "mistral",
 def make_encoder(family: str = "chatml", image_tokens: int = 3) -> ChatEncoder:
     tokenizer = tiny_tokenizer(family)
     _, template = chat_template(tokenizer)
-    return ChatEncoder(tokenizer, template, tokenizer.convert_tokens_to_ids(IMAGE), image_tokens)
+    return ChatEncoder(tokenizer, template, tokenizer.convert_tokens_to_ids(IMAGE_TOKEN), image_tokens)
 
 
 ENCODERS = {family: make_encoder(family) for family in PUBLISHED}
@@ -49,7 +51,7 @@ def conversations(draw, images: int = 2, pairs: int = 4) -> tuple[list[Turn], in
     count = draw(st.integers(0, images))
     for _ in range(count):
         place = draw(st.integers(0, len(questions) - 1))
-        questions[place] = f"{IMAGE}\n{questions[place]}"
+        questions[place] = f"{IMAGE_TOKEN}\n{questions[place]}"
     texts = [text for question in questions for text in (question, draw(ANSWERS))]
     return dialogue(*texts), count
 
@@ -68,7 +70,7 @@ def conversations(draw, images: int = 2, pairs: int = 4) -> tuple[list[Turn], in
 )
 def test_supervised_are_the_answers_and_the_tokens_that_end_them(family, expected):
     encoder = ENCODERS[family]
-    encoded = encoder.encode(dialogue(f"{IMAGE}\nIs it big?", "Yes, it is.", "Where?", "On the left 😀."), 1)
+    encoded = encoder.encode(dialogue(f"{IMAGE_TOKEN}\nIs it big?", "Yes, it is.", "Where?", "On the left 😀."), 1)
     flags = encoded.supervised
     starts = np.flatnonzero(flags & ~np.append(False, flags[:-1]))
     stops = np.flatnonzero(flags & ~np.append(flags[1:], False)) + 1
@@ -109,7 +111,7 @@ def test_a_prompt_is_the_beginning_of_what_is_trained_on(family, drawn):
     turns, _ = drawn
     encoder = ENCODERS[family]
     for count in range(2, len(turns) + 1, 2):
-        seen = sum(turn.text.count(IMAGE) for turn in turns[:count])
+        seen = sum(turn.text.count(IMAGE_TOKEN) for turn in turns[:count])
         encoded = encoder.encode(turns[:count], seen)
         prompt = encoder.prompt(turns[: count - 1], seen)
         assert encoded.ids[: len(prompt)].tolist() == prompt.tolist()
@@ -128,7 +130,7 @@ def test_answers_come_back(family, drawn):
     assert (encoded.ids == encoder.image_id).sum() == 3 * images
     assert not encoded.supervised[encoded.ids == encoder.image_id].any()
     assert (encoded.ids.dtype, encoded.supervised.dtype) == (np.int64, np.bool_)
-    self_test(encoder, [Sample("s", {str(i): b"" for i in range(images)}, conversations=[Conversation(turns)])])
+    check_supervision(encoder, [Sample("s", {str(i): b"" for i in range(images)}, conversations=[Conversation(turns)])])
 
 
 @pytest.mark.parametrize(
@@ -161,7 +163,7 @@ def test_the_tokens_spell_what_the_template_renders(family, drawn):
 @pytest.mark.parametrize(("image_tokens", "images"), [(1, 1), (5, 1), (576, 2)])
 def test_placeholders_become_so_many_tokens(image_tokens, images):
     encoder = replace(CHATML, image_tokens=image_tokens)
-    turns = dialogue(f"{IMAGE}\n" * images + "Is it big?", "Yes.")
+    turns = dialogue(f"{IMAGE_TOKEN}\n" * images + "Is it big?", "Yes.")
     short, long = replace(CHATML, image_tokens=1).encode(turns, images), encoder.encode(turns, images)
     assert len(long.ids) == len(short.ids) + images * (image_tokens - 1)
     assert long.ids[long.ids != encoder.image_id].tolist() == short.ids[short.ids != encoder.image_id].tolist()
@@ -223,7 +225,7 @@ def test_a_prompt_ends_with_a_question():
     with pytest.raises(BadSample, match=r"roles are user, assistant; expected .* user last"):
         CHATML.prompt(PAIR, 0)
     with pytest.raises(BadSample, match="1 × <image> for 2 images"):
-        CHATML.prompt(dialogue(f"{IMAGE} Is it?"), 2)
+        CHATML.prompt(dialogue(f"{IMAGE_TOKEN} Is it?"), 2)
 
 
 def test_a_template_that_marks_nothing():
@@ -253,90 +255,6 @@ def test_encoders_travel_to_workers():
         copy.encode(dialogue("<pad>", "Yes"), 0)
 
 
-def samples(*many: list[Turn]) -> list[Sample]:
-    return [Sample(f"s-{i}", conversations=[Conversation(turns, id=f"q{i}")]) for i, turns in enumerate(many)]
-
-
-def test_the_self_test_names_what_differs():
-    asks = "<|im_start|>{{ m.role }}\n"
-    wrong = (
-        "{% for m in messages %}{% if m.role == 'user' %}"
-        + asks
-        + "{% generation %}{{ m.content }}<|im_end|>{% endgeneration %}\n{% else %}"
-        + asks
-        + "{{ m.content }}<|im_end|>\n{% endif %}{% endfor %}"
-    )
-    with pytest.raises(
-        ValueError,
-        match=r"s-0, conversation q0: .*Expected \['Yes.'\], found \['Is it big\?'\]. Check model.language.template",
-    ):
-        self_test(replace(CHATML, template=wrong), samples(PAIR))
-
-
-def test_the_self_test_leaves_bad_samples_to_loading_unless_all_are_bad():
-    bad = dialogue("Is it?", "")
-    self_test(CHATML, samples(bad, PAIR))
-    with pytest.raises(ValueError, match=r"no conversation of 2 samples .* s-1, conversation q1: nothing_supervised"):
-        self_test(CHATML, samples(bad, bad))
-    with pytest.raises(ValueError, match="no conversation of 1 samples can be trained on; there are no conversations"):
-        self_test(CHATML, [Sample("empty")])
-
-
-def test_what_fits_is_not_split():
-    turns = dialogue(f"{IMAGE}\nIs it?", "Yes.", "Where?", "Left.")
-    assert split_long(turns, 1, CHATML, length(turns, 1)) == ([turns], 0)
-
-
-def test_pieces_keep_the_system_turn_and_every_image():
-    turns = dialogue(f"Look: {IMAGE}\nIs it?", "Yes.", f"And {IMAGE}here?", "No.", "Sure?", "Yes.", system="Be brief.")
-    pieces, dropped = split_long(turns, 2, CHATML, length(turns, 2) - 1)
-    both = f"{IMAGE}\n{IMAGE}\n"
-    assert pieces == [
-        dialogue(f"{both}Look: Is it?", "Yes.", "And here?", "No.", system="Be brief."),
-        dialogue(f"{both}Sure?", "Yes.", system="Be brief."),
-    ]
-    assert dropped == 0
-
-
-def test_a_pair_that_is_too_long_alone_is_dropped_and_counted():
-    turns = dialogue("A?", "1.", "B?", "very long " * 40, "C?", "3.", "D?", "4.")
-    assert split_long(turns, 0, CHATML, 60) == ([dialogue("A?", "1."), dialogue("C?", "3.", "D?", "4.")], 1)
-    assert split_long(turns, 0, CHATML, 3) == ([], 4)
-
-
-@settings(max_examples=30, deadline=None)
-@given(drawn=conversations(pairs=5), max_length=st.integers(10, 120))
-def test_splitting_loses_only_what_it_counts(drawn, max_length):
-    turns, images = drawn
-    pieces, dropped = split_long(turns, images, CHATML, max_length)
-    assert all(length(piece, images) <= max_length for piece in pieces)  # which also checks the placeholders
-    answers = [turn.text for piece in pieces for turn in piece[1::2]]
-    assert len(answers) + dropped == len(turns) // 2
-    expected = iter(turn.text for turn in turns[1::2])
-    assert all(answer in expected for answer in answers)  # in the same order
-    too_long = 0
-    for question, answer in zip(turns[0::2], turns[1::2], strict=True):
-        words = question.text.replace(f"{IMAGE}\n", "")
-        too_long += length(dialogue(f"{IMAGE}\n" * images + words, answer.text), images) > max_length
-    assert dropped == too_long
-
-
-def test_tokens_in_colour():
-    encoder = make_encoder(image_tokens=576)
-    text = coloured(encoder, encoder.encode(dialogue(f"{IMAGE}{IMAGE}\n[red]Is it\x1b[2J?", "Yes [b]é"), 2))
-    assert text.plain == (
-        "<|im_start|>user\n<image>×576<image>×576\n[red]Is it\\x1b[2J?<|im_end|>\n<|im_start|>assistant\nYes [b]é<|im_end|>"
-    )
-    styles = [(text.plain[span.start : span.end], span.style) for span in text.spans]
-    assert styles == [
-        ("<|im_start|>user\n", "dim"),
-        ("<image>×576", "cyan"),
-        ("<image>×576", "cyan"),
-        ("\n[red]Is it\\x1b[2J?<|im_end|>\n<|im_start|>assistant\n", "dim"),
-        ("Yes [b]é<|im_end|>", "bold green"),
-    ]
-
-
 def test_a_conversation_is_the_tokens_of_its_text():
     ids = CHATML.tokenizer("<|im_start|>user\nIs it big?<|im_end|>\n<|im_start|>assistant\nYes.<|im_end|>")["input_ids"]
     answer = CHATML.tokenizer("Yes.<|im_end|>")["input_ids"]
@@ -357,11 +275,11 @@ def smollm2():
 
 
 def test_a_real_tokenizer(smollm2):
-    smollm2.add_tokens([IMAGE], special_tokens=True)
+    smollm2.add_tokens([IMAGE_TOKEN], special_tokens=True)
     name, template = chat_template(smollm2)
     assert name == "smollm2"
-    encoder = ChatEncoder(smollm2, template, smollm2.convert_tokens_to_ids(IMAGE), 2)
-    turns = dialogue(f"{IMAGE}\nIs the heart enlarged?", "Yes, mildly.", "Where?", " 3 cm\n\nleft 😀")
+    encoder = ChatEncoder(smollm2, template, smollm2.convert_tokens_to_ids(IMAGE_TOKEN), 2)
+    turns = dialogue(f"{IMAGE_TOKEN}\nIs the heart enlarged?", "Yes, mildly.", "Where?", " 3 cm\n\nleft 😀")
     encoded = encoder.encode(turns, 1)
     assert smollm2.convert_ids_to_tokens(encoded.ids[encoded.supervised][:5].tolist()) == [
         "Yes",

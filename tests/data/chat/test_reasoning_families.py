@@ -5,9 +5,11 @@ In the expected strings « and » enclose what is trained on.
 
 import pytest
 
-from medvlp.data.chat.encoder import IMAGE, ChatEncoder, self_test
+from medvlp.data.chat.encoder import ChatEncoder
+from medvlp.data.chat.supervision import check_supervision
 from medvlp.data.chat.templates import chat_template, render, split_thought
 from medvlp.shards import BadSample, Conversation, Sample, Turn
+from medvlp.shards.vocabulary import IMAGE_TOKEN
 from tests.data.chat.tiny_tokenizer import tiny_tokenizer
 
 PLAIN = [Turn("user", "Is it big?"), Turn("assistant", "Yes."), Turn("user", "Where?"), Turn("assistant", "Left.")]
@@ -19,7 +21,7 @@ SYSTEM = Turn("system", "Be brief.")
 def encoder_of(family: str, thoughts: str = "", system: str = "", choice: str = "") -> ChatEncoder:
     tokenizer = tiny_tokenizer(family)
     _, template = chat_template(tokenizer, choice, thoughts, system)
-    return ChatEncoder(tokenizer, template, tokenizer.convert_tokens_to_ids(IMAGE), 2, thoughts)
+    return ChatEncoder(tokenizer, template, tokenizer.convert_tokens_to_ids(IMAGE_TOKEN), 2, thoughts)
 
 
 def marked(encoder: ChatEncoder, turns: list[Turn]) -> str:
@@ -138,7 +140,7 @@ def test_mistrals_answers_begin_with_a_blank(family):
 def test_thoughts(family, thoughts, first):
     encoder = encoder_of(family, thoughts)
     assert first in marked(encoder, THOUGHTFUL)
-    self_test(encoder, [Sample("s", conversations=[Conversation(THOUGHTFUL)])])
+    check_supervision(encoder, [Sample("s", conversations=[Conversation(THOUGHTFUL)])])
 
 
 @pytest.mark.parametrize("family", ["qwen3", "qwen3-thinking", "smollm3", "deepseek-r1", "chatml", "llama-4"])

@@ -1,8 +1,12 @@
+"""Captions as answers, questions and answers in other words."""
+
 import pytest
 
-from medvlp.data.chat.examples import Worded
+from medvlp.data.chat.lengths import cached_lengths
+from medvlp.data.chat.rewriting import CaptionQuestions, RewordedConversations
 from medvlp.shards import BadSample, Conversation, Sample, ShardDataset, Turn
-from tests.datasets import jpeg, write_split
+from tests.data.chat.dialogues import talk
+from tests.datasets import jpeg, pairs, write_split
 
 CASES = [
     ("", "{rationale} The answer: {answer}", "<image>\nQ?", "It is blunted. The answer: yes"),
@@ -14,9 +18,9 @@ CASES = [
 
 def worded(tmp_path, question, answer, turns=None, metadata=None):
     turns = turns or [Turn("user", "<image>\nQ?"), Turn("assistant", "yes")]
-    known = {"rationale": "It is blunted.", "box": [0.1, 0.25, 0.5, 1.0]} if metadata is None else metadata
-    sample = Sample("made__a", images={"jpg": jpeg(1)}, conversations=[Conversation(turns, "7", known)])
-    return Worded(ShardDataset(write_split(tmp_path / "train", [sample])), question, answer)
+    fields = {"rationale": "It is blunted.", "box": [0.1, 0.25, 0.5, 1.0]} if metadata is None else metadata
+    sample = Sample("made__a", images={"jpg": jpeg(1)}, conversations=[Conversation(turns, "7", fields)])
+    return RewordedConversations(ShardDataset(write_split(tmp_path / "train", [sample])), question, answer)
 
 
 @pytest.mark.parametrize(("question", "answer", "asked", "answered"), CASES)
@@ -40,3 +44,51 @@ def test_another_wording_is_another_dataset(tmp_path):
     one, other = worded(tmp_path / "a", "", "{answer}."), worded(tmp_path / "b", "", "{answer}!")
     assert one.manifest_hash != other.manifest_hash
     assert one.manifest_hash == worded(tmp_path / "c", "", "{answer}.").manifest_hash
+
+
+QUESTIONS = ["What does the image show?", "Describe it.", "What is seen?"]
+
+
+def asked(folder, samples, fields=("caption",), questions=QUESTIONS):
+    return CaptionQuestions(ShardDataset(write_split(folder / "train", samples)), fields, questions)
+
+
+def test_captions_become_answers_to_a_question_that_stays(tmp_path):
+    many = asked(tmp_path / "many", pairs(40))
+    few = asked(tmp_path / "few", pairs(12)[4:])
+    said = {}
+    for i in range(len(many)):
+        sample = many.read(i)
+        (made,) = sample.conversations
+        question, answer = made.turns
+        assert (question.role, answer.role, answer.text) == ("user", "assistant", sample.texts["caption"])
+        assert question.text.startswith("<image>\n")
+        said[sample.key] = question.text.removeprefix("<image>\n")
+    assert set(said.values()) == set(QUESTIONS)
+    for i in range(len(few)):  # in whatever company
+        assert few.read(i).conversations[0].turns[0].text == "<image>\n" + said[few.key(i)]
+    assert said["made__a0000__f1__0"] == QUESTIONS[0]  # and in every version of the package
+
+
+def test_several_texts_are_asked_for_one_by_one_and_conversations_are_left_alone(tmp_path):
+    first, second, third = pairs(3)
+    first.texts |= {"findings": " a nodule\n", "impression": "  "}
+    second.conversations = [Conversation(talk("Is it large?", "yes"), "own")]
+    third.texts, third.images = {}, {}
+    data = asked(tmp_path, [first, second, third], ("findings", "impression", "caption"))
+    assert [(one.id, one.turns[1].text) for one in data.read(0).conversations] == [
+        ("findings", "a nodule"),
+        ("caption", first.texts["caption"]),
+    ]
+    assert data.read(1).conversations == second.conversations
+    assert data.read(2).conversations == []
+
+
+def test_another_question_is_other_data(tmp_path, encoder):
+    shards = ShardDataset(write_split(tmp_path / "train", pairs(6)))
+    one = CaptionQuestions(shards, ["caption"], QUESTIONS)
+    other = CaptionQuestions(shards, ["caption"], [*QUESTIONS, "Why?"])
+    assert len({shards.manifest_hash, one.manifest_hash, other.manifest_hash}) == 3
+    for data in (one, other):
+        cached_lengths(data, encoder, 500, "split", "a")
+    assert len(list((tmp_path / "train").glob(".lengths-*.npz"))) == 2

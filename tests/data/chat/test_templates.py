@@ -8,7 +8,7 @@ from jinja2 import TemplateError
 from medvlp.data.chat import templates as module
 from medvlp.data.chat.reasoning_families import REASONING
 from medvlp.data.chat.template_families import DEFAULT_SYSTEM, FAMILIES, RECOGNISED
-from medvlp.data.chat.templates import DATE, chat_template, render
+from medvlp.data.chat.templates import DATE, ChatTemplateError, chat_template, render
 from tests.data.chat.tiny_tokenizer import PUBLISHED, tiny_tokenizer
 
 TOKENIZERS = {family: tiny_tokenizer(family) for family in PUBLISHED}
@@ -169,7 +169,8 @@ def test_a_marker_that_marks_nothing_is_none():
 )
 def test_what_looks_like_a_family_but_renders_otherwise_is_not_guessed(template):
     with pytest.raises(
-        ValueError, match=r"no known family renders the same text.*model.language.template=<family>, one of chatml"
+        ChatTemplateError,
+        match=r"no known family renders the same text.*model.language.template=<family>, one of chatml",
     ):
         chat_template(tokenizer_with(template))
 
@@ -213,7 +214,7 @@ def test_what_looks_like_a_family_but_renders_otherwise_is_not_guessed(template)
     ],
 )
 def test_templates_that_cannot_be_trained_with(template, choice, complaint):
-    with pytest.raises(ValueError, match=complaint):
+    with pytest.raises(ChatTemplateError, match=complaint):
         chat_template(tokenizer_with(template), choice)
 
 
@@ -240,5 +241,5 @@ def test_a_file(tmp_path):
 def test_files_that_are_no_templates(tmp_path, content, complaint):
     path = tmp_path / "bad.jinja"
     path.write_bytes(content)
-    with pytest.raises(ValueError, match=complaint):
+    with pytest.raises(ChatTemplateError, match=complaint):
         chat_template(TOKENIZERS["chatml"], str(path))
