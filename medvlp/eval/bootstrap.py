@@ -25,8 +25,8 @@ def bootstrap_intervals(
 ) -> dict[str, Interval]:
     """Percentile bootstrap intervals at 95% (Efron 1979), clustered.
 
-    Items of one patient or article are not independent, so whole clusters are drawn with replacement: `clusters` names
-    the cluster of each of the N items, and each metric maps weights_RN, how often an item was drawn, to R values. All
+    Items of one patient or article are not independent, so whole clusters are sampled with replacement: `clusters` names
+    the cluster of each of the N items, and each metric maps weights_RN, how often an item was sampled, to R values. All
     metrics see the same resamples. A resample in which a metric is not defined (NaN) does not count for it. With fewer
     than two clusters there is nothing to resample, and the bounds are NaN. A metric that is 0 (or 1) on every item is
     so on every resample: its interval has no width, which is a limit of the bootstrap and no certainty.
@@ -40,9 +40,9 @@ def bootstrap_intervals(
     values: dict[str, list[Array]] = {name: [] for name in metrics}
     for start in range(0, resamples, step):
         rows = min(step, resamples - start)
-        drawn_RK = generator.integers(0, count, size=(rows, count))
-        drawn_RK += count * np.arange(rows)[:, None]  # one bincount for all rows: each counts in its own stretch
-        times_RK = np.bincount(drawn_RK.ravel(), minlength=rows * count).reshape(rows, count)
+        cluster_RK = generator.integers(0, count, size=(rows, count))
+        cluster_RK += count * np.arange(rows)[:, None]  # one bincount for all rows: each counts in its own stretch
+        times_RK = np.bincount(cluster_RK.ravel(), minlength=rows * count).reshape(rows, count)
         weights_RN = times_RK.astype(np.float64)[:, cluster_N]
         for name, metric in metrics.items():
             values[name].append(np.asarray(metric(weights_RN)))

@@ -1,4 +1,4 @@
-"""What a score leaves out, in words: a number that grew because items fell away must not look like a better model."""
+"""What a score is not over, in words: a number that grew because items fell away must not look like a better model."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -6,7 +6,7 @@ from difflib import get_close_matches
 
 from medvlp.config.rules import fold
 
-NAMED = 10
+MAX_REASONS = 10
 """Reasons with a line of their own, those with most items first."""
 
 
@@ -21,44 +21,44 @@ def exclusion_lines(excluded: Mapping[str, int], bad: Mapping[str, int], unit: s
     """
     total = used + sum(excluded.values()) + (sum(bad.values()) if unit == "sample" else 0)
     ordered = Counter(excluded).most_common()
-    lines = [f"{count} of {total} {unit}s: {reason}" for reason, count in ordered[:NAMED]]
-    if rest := ordered[NAMED:]:
-        lines.append(f"{sum(count for _, count in rest)} of {total} {unit}s: for {len(rest)} other reasons")
+    lines = [f"{count} of {total} {unit}s: {reason}" for reason, count in ordered[:MAX_REASONS]]
+    if rare := ordered[MAX_REASONS:]:
+        lines.append(f"{sum(count for _, count in rare)} of {total} {unit}s: for {len(rare)} other reasons")
     of_all = f" of {total}" if unit == "sample" else ""
     codes = Counter(bad).most_common()
     return lines + [f"{count}{of_all} samples: cannot be read ({code.replace('_', ' ')})" for code, count in codes]
 
 
-def slip(kind: str, name: str, count: int, other: str, others: int) -> str:
-    """What to say of one of `mistaken`'s pairs; `kind`: what the wanted name is, such as class."""
-    has = f"{kind} {name!r} has {count or 'no'} {'sample' if count == 1 else 'samples'}"
-    samples = f"{others} sample{'s' if others > 1 else ''}"
-    if get_close_matches(fold(name), [fold(other)], cutoff=0.5):
-        return f"{has}; did you mean {other!r} ({samples}, no {kind})?"
-    return f"{has}, and {other!r} ({samples}) is no {kind}."
+def slip(unit: str, name: str, count: int, data_name: str, data_count: int) -> str:
+    """The sentence about one of `mistaken`'s pairs; `unit`: what the task's name is of, such as class."""
+    sentence = f"{unit} {name!r} has {count or 'no'} {'sample' if count == 1 else 'samples'}"
+    samples = f"{data_count} sample{'s' if data_count > 1 else ''}"
+    if get_close_matches(fold(name), [fold(data_name)], cutoff=0.5):
+        return f"{sentence}; did you mean {data_name!r} ({samples}, no {unit})?"
+    return f"{sentence}, and {data_name!r} ({samples}) is no {unit}."
 
 
 def mistaken(
-    wanted: Iterable[str], found: Mapping[str, int], ignored: Iterable[str] = ()
+    names: Iterable[str], counts: Mapping[str, int], ignored: Iterable[str] = ()
 ) -> list[tuple[str, str, int]]:
-    """(wanted name, name that the data have, its items) where one is probably meant by the other.
+    """(name of the task, name in the data, its items) where one is probably meant by the other.
 
-    A wanted name that no item has, beside a name that nobody wants, is one of them: its nearest. So is a name in the
-    data that differs from a wanted one in case, blanks or punctuation only.
+    A name that no item has, while the data have a name that the task does not state, is one of them: its nearest. So is a
+    name in the data that differs from one of the task's in case, blanks or punctuation only.
 
     Args:
-        wanted: names that a task states.
-        found: names that the data have → items.
-        ignored: names in the data that are left out on purpose.
+        names: names that a task states.
+        counts: names that the data have → items.
+        ignored: names in the data that are no item of the task on purpose.
     """
-    wanted = list(wanted)
-    strangers = {name: count for name, count in found.items() if name not in wanted and name not in set(ignored)}
+    names = list(names)
+    strangers = {name: count for name, count in counts.items() if name not in names and name not in set(ignored)}
     pairs = []
-    for name in wanted:
+    for name in names:
         same = [stranger for stranger in strangers if fold(stranger) == fold(name)]
-        if not same and not found.get(name) and strangers:
+        if not same and not counts.get(name) and strangers:
             folded = {fold(stranger): stranger for stranger in strangers}
             near = get_close_matches(fold(name), folded, n=1, cutoff=0.0)
-            same = [folded[near[0]]] if near else [max(strangers, key=lambda one: strangers[one])]
+            same = [folded[near[0]]] if near else [max(strangers, key=lambda stranger: strangers[stranger])]
         pairs += [(name, stranger, strangers[stranger]) for stranger in same]
     return pairs

@@ -52,8 +52,8 @@ def target_ranks(scores_NC: ArrayLike, target_N: ArrayLike) -> Indices:
         raise ValueError(f"expected scores (N, C) and targets (N,), found {scores_NC.shape} and {target_N.shape}")
     if not np.isfinite(scores_NC).all():
         raise ValueError("scores hold NaN or infinity, which have no rank")
-    own_N1 = np.take_along_axis(scores_NC, target_N[:, None], axis=1)
-    return np.asarray((scores_NC >= own_N1).sum(axis=1), np.int64)  # the class itself is the 1 that ranks begin with
+    target_N1 = np.take_along_axis(scores_NC, target_N[:, None], axis=1)
+    return np.asarray((scores_NC >= target_N1).sum(axis=1), np.int64)  # the class itself is the 1 that ranks begin with
 
 
 def accuracy(scores_NC: ArrayLike, target_N: ArrayLike, k: int = 1, weights_RN: Array | None = None) -> Value:
@@ -82,7 +82,7 @@ def auroc(scores: ArrayLike, target: ArrayLike, weights_RN: Array | None = None)
 def mean_average_precision(scores_NL: ArrayLike, target_NL: ArrayLike, weights_RN: Array | None = None) -> Value:
     """Mean over labels of average precision, Σ (recall_u − recall_{u−1})·precision_u over the distinct scores u.
 
-    The uninterpolated form that scikit-learn computes. Labels without positives are left out of the mean.
+    The uninterpolated form that scikit-learn computes. Labels without positives do not count in the mean.
     """
     return _over_columns(_average_precision_of_column, scores_NL, target_NL, weights_RN)
 
@@ -108,18 +108,20 @@ def _over_columns(
 def _auroc_of_column(score_N: Array, positive_N: Array, weights_RN: Array) -> Array:
     order_N = np.argsort(score_N, kind="stable")
     positive_RU, negative_RU = _sums_by_score(score_N[order_N], positive_N[order_N], weights_RN[:, order_N])
-    below_RU = np.cumsum(negative_RU, axis=1) - negative_RU
-    won_R = (positive_RU * (below_RU + negative_RU / 2)).sum(axis=1)
+    negatives_below_RU = np.cumsum(negative_RU, axis=1) - negative_RU
+    won_R = (positive_RU * (negatives_below_RU + negative_RU / 2)).sum(axis=1)
     return _divide(won_R, positive_RU.sum(axis=1) * negative_RU.sum(axis=1))
 
 
 def _average_precision_of_column(score_N: Array, positive_N: Array, weights_RN: Array) -> Array:
     order_N = np.argsort(-score_N, kind="stable")
     positive_RU, negative_RU = _sums_by_score(score_N[order_N], positive_N[order_N], weights_RN[:, order_N])
-    found_RU = np.cumsum(positive_RU, axis=1)
-    drawn_RU = found_RU + np.cumsum(negative_RU, axis=1)
-    precision_RU = np.divide(found_RU, drawn_RU, out=np.zeros_like(found_RU), where=drawn_RU > 0)
-    return _divide((positive_RU * precision_RU).sum(axis=1), found_RU[:, -1])
+    positives_above_RU = np.cumsum(positive_RU, axis=1)
+    items_above_RU = positives_above_RU + np.cumsum(negative_RU, axis=1)
+    precision_RU = np.divide(
+        positives_above_RU, items_above_RU, out=np.zeros_like(positives_above_RU), where=items_above_RU > 0
+    )
+    return _divide((positive_RU * precision_RU).sum(axis=1), positives_above_RU[:, -1])
 
 
 def _sums_by_score(sorted_N: Array, positive_N: Array, weights_RN: Array) -> tuple[Array, Array]:

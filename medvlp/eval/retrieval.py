@@ -61,8 +61,8 @@ class Retrieval:
         texts_I = [[text for text in texts if text] for texts in fields_I]
         rows = [row for row, texts in enumerate(texts_I) if texts]
         if not rows:
-            known = sorted({name for item in images.items for name in item.texts})
-            raise TaskError(f"task {self.name}: no sample of {self.dataset.folder} has text {fields}; fields: {known}")
+            names = sorted({name for item in images.items for name in item.texts})
+            raise TaskError(f"task {self.name}: no sample of {self.dataset.folder} has text {fields}; fields: {names}")
         items = [images.items[row] for row in rows]
         excluded = {"(no text)": len(texts_I) - len(rows)} if len(rows) < len(texts_I) else {}
 

@@ -118,11 +118,11 @@ class Bootstrap:
         """
         by_name = by_part(metrics, trained_N)
         intervals = bootstrap_intervals(
-            {name: of for name, (of, _) in by_name.items()}, groups, self.resamples, self.seed
+            {name: metric for name, (metric, _) in by_name.items()}, groups, self.resamples, self.seed
         )
         return [
-            MetricValue(name, float(of(None)), *intervals[name], len(groups) if n is None else n)
-            for name, (of, n) in by_name.items()
+            MetricValue(name, float(metric(None)), *intervals[name], len(groups) if n is None else n)
+            for name, (metric, n) in by_name.items()
         ]
 
     def metadata(self, used: Sequence[Item]) -> dict[str, Any]:

@@ -73,7 +73,7 @@ class ZeroShot:
         """Compare the classes with the labels of all samples, without a model.
 
         Raises:
-            TaskError: a class that no sample has, beside a label that no class has.
+            TaskError: a class that no sample has, next to a label that no class has.
         """
         counts: Counter[str] = Counter()
         for row in range(len(self.dataset)):
@@ -87,7 +87,7 @@ class ZeroShot:
         """Measure one model.
 
         Raises:
-            TaskError: no sample has a label among the classes, or a class without samples stands beside a label without
+            TaskError: no sample has a label among the classes, or a class without samples stands next to a label without
                 a class.
         """
         images = model.images(self.dataset)
@@ -97,10 +97,10 @@ class ZeroShot:
         excluded = Counter(value for value in values if value not in order)
         self._compare(Counter(values))
         if not rows:
-            known = sorted({name for item in images.items for name in item.labels})
+            names = sorted({name for item in images.items for name in item.labels})
             raise TaskError(
                 f"task {self.name}: no sample of {self.dataset.folder} has {self.label!r} among {list(order)}; "
-                f"found {dict(excluded.most_common(5))}; labels there: {known}"
+                f"found {dict(excluded.most_common(5))}; labels there: {names}"
             )
         items = [images.items[row] for row in rows]
         target_N = np.array([order[values[row]] for row in rows])
@@ -154,7 +154,7 @@ class ZeroShot:
             slips = [slip("class", name, labels.get(name, 0), label, count) for name, label, count in pairs[:5]]
             raise TaskError(
                 f"task {self.name}: {' '.join(slips)} Samples whose {self.label} is no class are not scored. Write classes as "
-                f"the labels of {self.dataset.folder} are written; name labels that are left out on purpose under exclude"
+                f"the labels of {self.dataset.folder} are written; name labels that are ignored on purpose under exclude"
             )
 
     def class_embeddings(self, model: CachedEncoder) -> Array:

@@ -44,7 +44,7 @@ def read_jsonl(path: Path) -> JsonLines:
     Raises:
         BrokenLine: a broken line elsewhere, with its number.
     """
-    torn = f"The last line of {path.name} is incomplete, as a killed run leaves it; it is left out."
+    torn = f"The last line of {path.name} is incomplete, as a killed run leaves it; it is ignored."
     return JsonLines(list(read_rows(path)), torn if torn_bytes(path) else "")
 
 

@@ -4,8 +4,8 @@ import numpy as np
 from markupsafe import Markup
 
 BINS = 40
-WIDTH, HEIGHT, LEFT, BOTTOM = 460, 230, 52, 36
-"""Of the drawing, and the margins of its axes."""
+WIDTH, HEIGHT, Y_AXIS, X_AXIS = 460, 230, 52, 36
+"""Size of the drawing, width of its y axis, and height of its x axis."""
 
 
 def histogram(title: str, values_N: np.ndarray, x_label: str) -> Markup:
@@ -17,23 +17,23 @@ def histogram(title: str, values_N: np.ndarray, x_label: str) -> Markup:
     counts, _ = np.histogram(np.minimum(values_N, high), bins=BINS, range=(low, high))
     x_label = x_label if largest <= high else f"{x_label} (last bin: up to {largest:g})"
     most = int(counts.max())
-    across, up = WIDTH - LEFT - 8, HEIGHT - BOTTOM - 10
-    step = across / BINS
-    heights = [up * int(count) / most for count in counts]
+    plot_width, plot_height = WIDTH - Y_AXIS - 8, HEIGHT - X_AXIS - 10
+    step = plot_width / BINS
+    heights = [plot_height * int(count) / most for count in counts]
     bars = [
-        f'<rect class="bar" x="{LEFT + n * step:.1f}" y="{10 + up - height:.1f}" width="{step - 1:.1f}" '
+        f'<rect class="bar" x="{Y_AXIS + n * step:.1f}" y="{10 + plot_height - height:.1f}" width="{step - 1:.1f}" '
         f'height="{height:.1f}"></rect>'
         for n, height in enumerate(heights)
         if height
     ]
     ticks = [
-        _text(LEFT + across * share, 10 + up + 14, _number(low + (high - low) * share), anchor)
+        _text(Y_AXIS + plot_width * share, 10 + plot_height + 14, _number(low + (high - low) * share), anchor)
         for share, anchor in ((0, "start"), (0.25, "middle"), (0.5, "middle"), (0.75, "middle"), (1, "end"))
     ]
-    marks = [_text(LEFT - 6, 14, f"{most}", "end"), _text(LEFT - 6, 10 + up, "0", "end")]
-    axis = f'<line class="axis" x1="{LEFT}" y1="{10 + up}" x2="{LEFT + across}" y2="{10 + up}"></line>'
-    label = _text(LEFT + across / 2, HEIGHT - 5, x_label, "middle")
-    body = "".join([*bars, axis, *ticks, *marks, label])
+    counts_axis = [_text(Y_AXIS - 6, 14, f"{most}", "end"), _text(Y_AXIS - 6, 10 + plot_height, "0", "end")]
+    axis = f'<line class="axis" x1="{Y_AXIS}" y1="{10 + plot_height}" x2="{Y_AXIS + plot_width}" y2="{10 + plot_height}"></line>'
+    label = _text(Y_AXIS + plot_width / 2, HEIGHT - 5, x_label, "middle")
+    body = "".join([*bars, axis, *ticks, *counts_axis, label])
     name = Markup.escape(title)
     return Markup(f'<svg role="img" aria-label="{name}" viewBox="0 0 {WIDTH} {HEIGHT}">{body}</svg>')
 

@@ -11,8 +11,8 @@ _MARKUP = re.compile(r"([\\`*_\[\]#|~$!])")
 
 def one_line(text: str) -> str:
     """Text without line ends, controls and marks of direction."""
-    shown = _INVISIBLE.sub(" ", text.encode("utf-8", "replace").decode("utf-8"))
-    return " ".join(shown.split())
+    visible = _INVISIBLE.sub(" ", text.encode("utf-8", "replace").decode("utf-8"))
+    return " ".join(visible.split())
 
 
 def plain(value: object) -> str:

@@ -1,4 +1,4 @@
-"""Samples of a dataset as small pictures and captions that a page can hold."""
+"""Samples of a dataset as small images and captions that a page can hold."""
 
 import base64
 import io
@@ -14,18 +14,18 @@ MAX_PIXELS = 64_000_000
 
 
 @dataclass(frozen=True)
-class Picture:
-    """What a page shows of a sample."""
+class Thumbnail:
+    """A sample as a page shows it."""
 
     key: str
     image: str
-    """data: URI of a JPEG; empty where there is no picture, and `problem` says why."""
+    """data: URI of a JPEG; empty where there is no image, and `problem` says why."""
     caption: str
     problem: str = ""
 
 
-class Album:
-    """Pictures of one dataset by key, read when asked for.
+class Thumbnails:
+    """Thumbnails of one dataset by key, read when needed.
 
     Args:
         folder: the shard folder.
@@ -36,37 +36,37 @@ class Album:
     def __init__(self, folder: str, manifest_hash: str, fields: Sequence[str] | None) -> None:
         self.fields = fields
         self.problem = ""
-        """Why there are no pictures; empty if there are."""
+        """Why there are no thumbnails; empty if there are."""
         try:
             self.dataset = ShardDataset(folder)
         except ShardError as error:
-            self.problem = f"Images and captions are left out: {error}."
+            self.problem = f"Images and captions are missing: {error}."
             return
         if self.dataset.manifest_hash != manifest_hash:
-            self.problem = f"Images and captions are left out: {folder} has changed since the evaluation."
+            self.problem = f"Images and captions are missing: {folder} has changed since the evaluation."
             return
         self.rows = {str(key): row for row, key in enumerate(self.dataset.column("key"))}
 
-    def picture(self, key: str) -> Picture:
-        """One sample; a key that the dataset lacks is an empty picture with its problem named."""
+    def of(self, key: str) -> Thumbnail:
+        """One sample; a key that the dataset lacks is an empty thumbnail with its problem named."""
         if key not in self.rows:
-            return Picture(key, "", "", "not in the dataset")
-        return picture(self.dataset, self.rows[key], self.fields)
+            return Thumbnail(key, "", "", "not in the dataset")
+        return thumbnail_of(self.dataset, self.rows[key], self.fields)
 
 
-def picture(dataset: ShardDataset, row: int, fields: Sequence[str] | None = None) -> Picture:
+def thumbnail_of(dataset: ShardDataset, row: int, fields: Sequence[str] | None = None) -> Thumbnail:
     """The first image of a sample, small, with its texts."""
     try:
         sample = dataset.read(row)
     except BadSample as error:
-        return Picture(str(dataset.key(row)), "", "", error.reason)
+        return Thumbnail(str(dataset.key(row)), "", "", error.reason)
     caption = "\n".join(text for name, text in sample.texts.items() if fields is None or name in fields)
     if not sample.images:
-        return Picture(sample.key, "", caption, "no image")
+        return Thumbnail(sample.key, "", caption, "no image")
     try:
-        return Picture(sample.key, thumbnail(sample.images[min(sample.images)]), caption)
+        return Thumbnail(sample.key, thumbnail(sample.images[min(sample.images)]), caption)
     except BadSample as error:
-        return Picture(sample.key, "", caption, error.reason)
+        return Thumbnail(sample.key, "", caption, error.reason)
 
 
 def thumbnail(data: bytes) -> str:

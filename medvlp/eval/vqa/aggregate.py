@@ -141,13 +141,16 @@ def measure(
     means: dict[str, Callable[[Array | None], Value]] = {}
     counts: dict[str, int] = {}
     for name, column in columns.items():
-        has_N = np.array([value is not None for value in column])
-        if not has_N.any():
+        defined_N = np.array([value is not None for value in column])
+        if not defined_N.any():
             continue
         value_N = np.array([value or 0.0 for value in column])
-        sum_K, count_K = np.bincount(cluster_N, value_N, len(clusters)), np.bincount(cluster_N, has_N, len(clusters))
+        sum_K, count_K = (
+            np.bincount(cluster_N, value_N, len(clusters)),
+            np.bincount(cluster_N, defined_N, len(clusters)),
+        )
         means[name] = partial(_ratio, sum_K, count_K)
-        counts[name] = int(has_N.sum())
+        counts[name] = int(defined_N.sum())
     intervals = bootstrap_intervals(means, clusters.tolist(), bootstrap.resamples, bootstrap.seed)
     return [MetricValue(name, float(mean(None)), *intervals[name], counts[name]) for name, mean in means.items()]
 

@@ -59,14 +59,14 @@ _PERIODS_DROPPED = 32
 def normalize_word(text: str) -> str:
     """glossary.normalize_word: numbers as digits, no articles, contractions with their apostrophes, no punctuation.
 
-    A mark is dropped where it stands next to a space anywhere in the text, or where any digit,digit occurs; else it
+    Punctuation is dropped where it stands next to a space anywhere in the text, or where any digit,digit occurs; else it
     becomes a space.
     """
     has_thousands = _THOUSANDS.search(text) is not None
     cleaned = text
-    for mark in _PUNCTUATION:
-        dropped = has_thousands or f"{mark} " in text or f" {mark}" in text
-        cleaned = cleaned.replace(mark, "" if dropped else " ")
+    for character in _PUNCTUATION:
+        is_dropped = has_thousands or f"{character} " in text or f" {character}" in text
+        cleaned = cleaned.replace(character, "" if is_dropped else " ")
     words = [_NUMBERS.get(word, word) for word in _PERIOD.sub("", cleaned, count=_PERIODS_DROPPED).lower().split()]
     return " ".join(_CONTRACTIONS.get(word, word) for word in words if word not in _ARTICLES)
 
@@ -104,14 +104,14 @@ def exact_match(prediction: str, target: str) -> float:
 
 def recall(prediction: str, target: str) -> float:
     """The open score of the paper. A shared word counts as often as the answer has it, in denominator and numerator."""
-    shared, answer, gold = _shared(prediction, target)
+    overlap, answer, gold = _overlap(prediction, target)
     missed = sum(count for word, count in gold.items() if word not in answer)
-    return shared / (shared + missed) if shared else 0.0
+    return overlap / (overlap + missed) if overlap else 0.0
 
 
 def precision(prediction: str, target: str) -> float:
-    shared, answer, _ = _shared(prediction, target)
-    return shared / answer.total() if shared else 0.0
+    overlap, answer, _ = _overlap(prediction, target)
+    return overlap / answer.total() if overlap else 0.0
 
 
 def f1(prediction: str, target: str) -> float:
@@ -119,7 +119,7 @@ def f1(prediction: str, target: str) -> float:
     return 2 * p * r / (p + r) if p else 0.0
 
 
-def _shared(prediction: str, target: str) -> tuple[int, Counter[str], Counter[str]]:
+def _overlap(prediction: str, target: str) -> tuple[int, Counter[str], Counter[str]]:
     answer, gold = _words(prediction), _words(target)
     return sum(count for word, count in answer.items() if word in gold), answer, gold
 

@@ -108,7 +108,7 @@ def _overlap(prediction: str, reference: str) -> int:
 def bleu(prediction: str, reference: str) -> float:
     """Sentence BLEU by sacrebleu (Post 2018) on our tokens: up to 4-grams, exponential smoothing, effective order.
 
-    Orders longer than the prediction are left out, so a right answer of one word scores 1.0. No shared token: 0.0.
+    Orders longer than the prediction do not count, so a right answer of one word scores 1.0. No shared token: 0.0.
     """
     score = _sacrebleu().sentence_score(normalize(prediction), [normalize(reference)]).score / 100
     return min(1.0, float(score))  # sacrebleu's exp(log(1)) overshoots by a rounding error
@@ -165,7 +165,7 @@ def strict_scores(
     """Every strict metric of one item by name.
 
     answer_type: "closed" gives closed_accuracy, "open" gives open_exact_match, open_token_f1, open_token_recall,
-    open_bleu and open_rouge_l; both give exact_match and unparsed. `answers` are further right answers beside `target`;
+    open_bleu and open_rouge_l; both give exact_match and unparsed. `answers` are further right answers next to `target`;
     each metric takes the best. unparsed is 1.0 for a yes/no question where `yes_no` finds nothing, and for any other
     where the prediction is blank. Multiple choice is scored by `medvlp.eval.vqa.multiple_choice`.
     """
@@ -195,7 +195,7 @@ def _known(answer_type: str, metrics: Mapping[str, object]) -> str:
     return answer_type
 
 
-# The best answer that looks at nothing
+# The best answer that sees no image
 
 
 def best_constant(
@@ -215,8 +215,8 @@ def best_constant(
         names = sorted({name for metrics in _METRICS.values() for name in metrics})
         raise ValueError(f"no best constant for metric {metric!r}; expected one of {names}")
     items = Counter(
-        (kind, _references(target, more))
-        for target, kind, more in zip(targets, answer_types, extra, strict=True)
+        (kind, _references(target, further))
+        for target, kind, further in zip(targets, answer_types, extra, strict=True)
         if _known(kind, _METRICS) in scored
     )
     return best_of(["yes", "no"], items, scored, _features)

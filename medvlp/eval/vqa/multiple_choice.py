@@ -64,8 +64,8 @@ def _largest(scores: Mapping[str, float]) -> str | None:
         raise ValueError("no options: expected one score a letter")
     if any(math.isnan(score) or score == math.inf for score in scores.values()):
         raise TaskError(f"likelihoods hold NaN or +infinity: {dict(scores)}; check the checkpoint")
-    best, *others = sorted(scores, key=lambda letter: -scores[letter])
-    if others and (scores[best] == scores[others[0]] or scores[best] - scores[others[0]] <= TIE_MARGIN):
+    best, *lower = sorted(scores, key=lambda letter: -scores[letter])
+    if lower and (scores[best] == scores[lower[0]] or scores[best] - scores[lower[0]] <= TIE_MARGIN):
         return None  # the equality is for two that are impossible, whose difference is NaN
     return best
 
@@ -107,7 +107,7 @@ def _with_text(text: str, options: Mapping[str, str]) -> set[str]:
 
 _CUE = re.compile(r"\b(?:answer|option|choice)(?:\s+is)?[\s:*\"'(\[]*$", re.IGNORECASE)
 _SET_OFF = r"\s*(?:[.,:)\]*]+(?=\W|$|[^\W\d_]{2})|-\s)"  # "B.", "B)", "B:no fracture", "**B**", but not "a.m."
-_JOINED = re.compile(r"[\s,/&()\[\]]*(?:\b(?:or|and)\b)?[\s()\[\]]*", re.IGNORECASE)
+_CONJUNCTION = re.compile(r"[\s,/&()\[\]]*(?:\b(?:or|and)\b)?[\s()\[\]]*", re.IGNORECASE)
 
 
 def _lead(generated: str, options: Mapping[str, str]) -> re.Match[str] | None:
@@ -129,8 +129,8 @@ def _lettered_text(generated: str, options: Mapping[str, str]) -> set[str]:
     return {letter} if letter in letters else letters | {letter}
 
 
-def _letter(written: str, options: Mapping[str, str]) -> str:
-    return next(letter for letter in options if letter.casefold() == written.casefold())
+def _letter(spelling: str, options: Mapping[str, str]) -> str:
+    return next(letter for letter in options if letter.casefold() == spelling.casefold())
 
 
 def _named(generated: str, options: Mapping[str, str]) -> set[str]:
@@ -141,7 +141,7 @@ def _named(generated: str, options: Mapping[str, str]) -> set[str]:
     for mention in re.finditer(rf"(?<![\w'’-])(?:{_any_of(options)})(?!\w|[-'’]\w)", generated, re.IGNORECASE):
         is_lead = lead is not None and lead.start(1) == mention.start()
         is_listed = lead is not None and re.match(r"[.:)\]]\s+\w", generated[mention.end() :]) is not None
-        is_joined = bool(letters) and _JOINED.fullmatch(generated, end, mention.start()) is not None
+        is_joined = bool(letters) and _CONJUNCTION.fullmatch(generated, end, mention.start()) is not None
         if is_lead or is_listed or is_joined or _follows_cue(mention, generated):
             letters.add(_letter(mention.group(), options))
             end = mention.end()
@@ -173,7 +173,7 @@ def most_similar_pick(generated: str, options: Mapping[str, str]) -> str | None:
     """OmniMedVQA's question-answering score (Hu 2024): the option most similar to the generated text.
 
     Similarity is difflib's ratio on the raw characters. As in its script the first of equals is picked, and none where
-    no character is shared. Nearly every answer picks something, so read it beside `match_option`'s unparsed rate.
+    no character is shared. Nearly every answer picks something, so read it next to `match_option`'s unparsed rate.
     """
     ratios = {letter: SequenceMatcher(None, option, generated).ratio() for letter, option in options.items()}
     best = max(ratios, key=lambda letter: ratios[letter])

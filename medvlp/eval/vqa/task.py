@@ -89,7 +89,7 @@ class Vqa:
         """Measure one model. Where torch.distributed runs, every rank answers its share and gets the whole result.
 
         Raises:
-            TaskError: no question can be asked, or a language that none is in beside one that is not named.
+            TaskError: no question can be asked, or a language that none is in next to one that is not named.
         """
         groups, excluded, bad = self._groups(model)
         responses = self._respond(model, groups, lambda index: self._pixels(model, groups[index]))
@@ -256,7 +256,7 @@ class Vqa:
         }
 
     def _check_filters(self, groups: Sequence[QuestionGroup], excluded: Counter[str]) -> None:
-        """Raises TaskError for a language that no question is in, beside one that is not named."""
+        """Raises TaskError for a language that no question is in, next to one that is not named."""
         languages = self.question_filter.languages
         counts = Counter(question.language for group in groups for question in group.questions)
         counts += Counter({name.removeprefix(LANGUAGE): n for name, n in excluded.items() if name.startswith(LANGUAGE)})

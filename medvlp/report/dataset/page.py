@@ -15,7 +15,7 @@ from medvlp.report.dataset.summary import evenly, glance
 from medvlp.report.files import explained, read_json
 from medvlp.report.histogram_svg import histogram
 from medvlp.report.page import write_page
-from medvlp.report.thumbnails import Picture, picture
+from medvlp.report.thumbnails import Thumbnail, thumbnail_of
 
 SHOWN = 24
 """Samples in the grid, evenly spaced over all splits."""
@@ -71,21 +71,21 @@ def write_prep_report(folder: str | Path) -> Path:
             removed=[*(("read", what, count) for what, count in seen.removed), *removed_by_stages(contents)],
             blacked=blacked_pictures(contents),
             attribution=attribution,
-            pictures=[picture(dataset, row) for dataset, row in evenly(contents.datasets, SHOWN)],
+            pictures=[thumbnail_of(dataset, row) for dataset, row in evenly(contents.datasets, SHOWN)],
             stages=[(str(entry.get("stage", "")), _settings(entry)) for entry in contents.stages],
             sentences=SENTENCES,
             run=read_json(contents.folder / "run.json"),
         )
 
 
-def blacked_pictures(contents: Contents) -> list[tuple[float, Picture]]:
+def blacked_pictures(contents: Contents) -> list[tuple[float, Thumbnail]]:
     """The images of which most is black for de-identification, as they are now, with their shares; the worst first."""
     found = []
     wanted = contents.blacked
     for dataset in contents.datasets if wanted else []:
         for row, key in enumerate(dataset.column("key")):
             if key in wanted:
-                found.append((wanted[key], picture(dataset, row)))
+                found.append((wanted[key], thumbnail_of(dataset, row)))
     return sorted(found, key=lambda pair: (-pair[0], pair[1].key))
 
 

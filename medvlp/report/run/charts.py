@@ -12,9 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 POINTS = 400
-"""Points drawn of a curve; longer ones are averaged over stretches, with their range shaded."""
-
-BINS = 40
+"""Points of a curve in a chart; longer ones are averaged over stretches, with their range shaded."""
 
 COLOURS = ("#0b5cad", "#c2410c", "#15803d", "#7c3aed", "#a16207", "#be185d", "#0e7490", "#4b5563")
 
@@ -64,18 +62,6 @@ def line_chart(title: str, curves: Mapping[str, Curve]) -> Markup:
         return _svg(figure, title)
 
 
-def histogram(title: str, values: Sequence[float], x_label: str) -> Markup:
-    """Counts of values; the last bin holds what is beyond the 99th percentile, so that a few giants hide nothing."""
-    ordered = sorted(values)
-    top = ordered[min(len(ordered) - 1, int(0.99 * len(ordered)))]
-    with matplotlib.rc_context(_STYLE):
-        figure, axes = _axes(title)
-        axes.hist([min(value, top) for value in ordered], bins=BINS, color=COLOURS[0])
-        axes.set_xlabel(x_label if ordered[-1] <= top else f"{x_label} (last bin: up to {ordered[-1]:g})")
-        axes.set_ylabel("samples")
-        return _svg(figure, title)
-
-
 def _axes(title: str) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(4.6, 2.7), layout="constrained")
     axes = figure.subplots()
@@ -87,9 +73,9 @@ def _axes(title: str) -> tuple[Figure, Axes]:
 
 
 def _svg(figure: Figure, title: str) -> Markup:
-    drawn = io.StringIO()
-    figure.savefig(drawn, format="svg", metadata=_NO_METADATA, transparent=True)
-    text = drawn.getvalue()
+    svg = io.StringIO()
+    figure.savefig(svg, format="svg", metadata=_NO_METADATA, transparent=True)
+    text = svg.getvalue()
     text = text[text.index("<svg") :]  # the XML declaration and the DTD's address do not belong inside HTML
     label = Markup.escape(title)  # matplotlib escapes the texts inside by itself
     return Markup(text.replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1))

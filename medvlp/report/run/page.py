@@ -10,7 +10,7 @@ from medvlp.report.dataset.ledger import data_counts
 from medvlp.report.files import JsonLines, NotARun, Row, explained, read_json, read_jsonl, read_yaml
 from medvlp.report.page import write_page
 from medvlp.report.run.charts import COLOURS, Curve, line_chart
-from medvlp.report.run.examples import TaskDetails, task_details
+from medvlp.report.run.details import TaskDetails, task_details
 from medvlp.report.run.tables import (
     checkpoint_names,
     exclusion_lines,
@@ -28,9 +28,9 @@ TRAINING_CHARTS = {
     "grad_norm": "Gradient norm",
     "logit_scale": "Logit scale",
 }
-"""Columns of metrics.jsonl that are drawn first, and what they are; any others follow under their own names."""
+"""Columns of metrics.jsonl with the first charts, and their titles; any others follow under their own names."""
 
-NOT_DRAWN = ("step", "epoch", "split", "task", "excluded")
+NOT_CURVES = ("step", "epoch", "split", "task", "excluded")
 
 RUN_FILES = ("metrics.jsonl", "results.jsonl", "status.json")
 
@@ -51,8 +51,10 @@ def write_run_report(folder: str | Path) -> Path:
     """
     folder = Path(folder)
     if not any((folder / name).is_file() for name in RUN_FILES):
-        found = "does not exist" if not folder.is_dir() else f"holds none of {', '.join(RUN_FILES)}"
-        raise NotARun(f"{folder} {found}: expected the folder of a run, such as runs/<run_name> or runs/eval/<recipe>")
+        problem = "does not exist" if not folder.is_dir() else f"holds none of {', '.join(RUN_FILES)}"
+        raise NotARun(
+            f"{folder} {problem}: expected the folder of a run, such as runs/<run_name> or runs/eval/<recipe>"
+        )
     logged, results = read_jsonl(folder / "metrics.jsonl"), read_jsonl(folder / "results.jsonl")
     bad = read_jsonl(folder / "bad_samples.jsonl")
     config = folder / "config.yaml"
@@ -111,7 +113,7 @@ def _columns(rows: list[Row]) -> dict[str, Curve]:
     columns: dict[str, list[tuple[float, float]]] = {}
     for row in rows:
         for name, value in row.items():
-            if name not in NOT_DRAWN and isinstance(value, int | float) and isinstance(row.get("step"), int | float):
+            if name not in NOT_CURVES and isinstance(value, int | float) and isinstance(row.get("step"), int | float):
                 columns.setdefault(name, []).append((row["step"], value))
     return dict(columns)
 

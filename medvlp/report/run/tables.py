@@ -22,7 +22,7 @@ class ResultLine:
     metric: str
     n: str
     excluded: str
-    """Items that the scores leave out; empty where there are none."""
+    """Items that the scores are not over; empty where there are none."""
     cells: list[str]
     """For each checkpoint the value with its interval; empty where the checkpoint has none."""
 
@@ -46,8 +46,8 @@ def split_of(row: Row) -> str:
 def task_names(rows: Sequence[Row]) -> dict[tuple[str, str], str]:
     """(task, split) → the task, with the split where it is not the only one."""
     pairs = dict.fromkeys((row["task"], split_of(row)) for row in rows)
-    several = len({split for _, split in pairs}) > 1
-    return {(task, split): f"{task} · {split}" if several and split else task for task, split in pairs}
+    has_splits = len({split for _, split in pairs}) > 1
+    return {(task, split): f"{task} · {split}" if has_splits and split else task for task, split in pairs}
 
 
 def cell(row: Row) -> str:
@@ -65,13 +65,13 @@ def result_lines(rows: Sequence[Row]) -> list[ResultLine]:
     lines: dict[tuple[str, str], dict[str, Row]] = {}
     for row in rows:
         lines.setdefault((tasks[row["task"], split_of(row)], row["metric"]), {})[str(row["checkpoint"])] = row
-    found = []
+    all_lines = []
     for (task, metric), by_checkpoint in lines.items():
         n = _range([row["n"] for row in by_checkpoint.values()])
         excluded = _range([excluded_items(row) for row in by_checkpoint.values()])
         cells = [cell(by_checkpoint[name]) if name in by_checkpoint else "" for name in checkpoints]
-        found.append(ResultLine(task, metric, n, "" if excluded == "0" else excluded, cells))
-    return found
+        all_lines.append(ResultLine(task, metric, n, "" if excluded == "0" else excluded, cells))
+    return all_lines
 
 
 def _range(counts: Sequence[int]) -> str:
@@ -94,7 +94,7 @@ def exclusion_lines(rows: Sequence[Row]) -> list[str]:
         older = [
             f"{count} {reason}" for name in ("excluded", "bad") for reason, count in (protocol.get(name) or {}).items()
         ]
-        lines += [f"{tasks[row['task'], split_of(row)]}: {said}" for said in protocol.get("exclusions", older)]
+        lines += [f"{tasks[row['task'], split_of(row)]}: {sentence}" for sentence in protocol.get("exclusions", older)]
     return list(dict.fromkeys(lines))
 
 
@@ -107,10 +107,10 @@ def leakage_notes(rows: Sequence[Row]) -> list[str]:
         if not counts:
             continue
         name = f"{tasks[row['task'], split_of(row)]}, {checkpoints[str(row['checkpoint'])]}: "
-        leakage = Leakage(split_of(row), *(int(counts[what]) for what in ("samples", "same_bytes", "same_picture")))
+        leakage = Leakage(split_of(row), *(int(counts[key]) for key in ("samples", "same_bytes", "same_picture")))
         if counts.get("compared"):
             lines.append(name + leakage.sentence)
-        lines += [f"{name}not compared with {what}" for what in counts.get("unknown", [])]
+        lines += [f"{name}not compared with {folder}" for folder in counts.get("unknown", [])]
     return list(dict.fromkeys(lines))
 
 
@@ -132,9 +132,9 @@ def results_table(rows: Sequence[Row]) -> str:
         previous = line.task
     # Without a terminal Rich would take 80 columns and fold every cell of a log.
     console = Console(width=None if sys.stdout.isatty() else 160)
-    with console.capture() as drawn:
+    with console.capture() as capture:
         console.print(table)
-    text = [drawn.get().rstrip("\n")]
+    text = [capture.get().rstrip("\n")]
     for title, lines in (("not in these scores:", exclusion_lines(rows)), ("in train:", leakage_notes(rows))):
-        text += [title, *(f"  {said}" for said in lines)] if lines else []
+        text += [title, *(f"  {line}" for line in lines)] if lines else []
     return "\n".join(text)

@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from medvlp.config import TASKS
 from medvlp.eval.embeddings import CachedEncoder
 from medvlp.eval.results import write_result
 from medvlp.eval.retrieval import Retrieval
@@ -13,6 +14,8 @@ from medvlp.jsonl import BrokenLine
 from medvlp.report import results_table, write_run_report
 from medvlp.report.files import NotARun, read_jsonl
 from medvlp.report.run.charts import POINTS, line_chart, thin
+from medvlp.report.run.details import EXAMPLES, task_details
+from medvlp.report.run.galleries import Examples
 from medvlp.report.run.tables import cell, checkpoint_names, result_lines
 from medvlp.shards import ShardDataset
 from medvlp.verbs.report import main
@@ -33,13 +36,15 @@ def evaluation(tmp_path, prepared):
     keys = [f"figures__a{i}" for i in range(6)]
     ranked = [
         {"id": keys[i], "group": f"a{i}", "prediction": keys[(i + shift) % 6], "target": [keys[i]],
-         "score": 0.9 - i / 10, "direction": direction, "rank": 1 + shift * (i + 1)}
+         "score": 0.9 - i / 10, "direction": direction, "rank": 1 + shift * (i + 1),
+         "kind": "retrieval"}
         for direction in ("image_to_text", "text_to_image") for i, shift in enumerate([0, 1, 0, 1, 0, 1])
     ]  # fmt: skip
     classified = [
-        {"id": keys[i], "group": f"a{i}", "prediction": found, "target": target, "score": 0.5 + i / 10}
-        for i, (target, found) in enumerate([("CT", "CT"), ("CT", "MRI"), ("CT", None), ("MRI", "MRI")])
-    ]
+        {"id": keys[i], "group": f"a{i}", "prediction": prediction, "target": target, "score": 0.5 + i / 10,
+         "kind": "zero_shot"}
+        for i, (target, prediction) in enumerate([("CT", "CT"), ("CT", "MRI"), ("CT", None), ("MRI", "MRI")])
+    ]  # fmt: skip
     jsonl(folder / "samples/retrieval.jsonl", ranked)
     jsonl(folder / "samples/modality.jsonl", classified, tail='{"id": "figu')
     data = {"data": str(prepared / "test"), "split_hash": ShardDataset(prepared / "test").manifest_hash, "samples": 6}
@@ -107,7 +112,7 @@ def test_data_that_is_gone_or_changed_is_said(evaluation, prepared):
     assert "has changed since the evaluation" in Page(write_run_report(evaluation)).text
     shutil.rmtree(prepared)
     page = assert_safe(write_run_report(evaluation))
-    assert "Images and captions are left out:" in page.text
+    assert "Images and captions are missing:" in page.text
     assert "test does not exist" in page.text
     assert "img" not in page.tags
 
@@ -161,9 +166,9 @@ def test_curves_are_thinned_and_keep_their_range():
 )
 def test_jsonl_of_a_killed_run(tmp_path, content, rows, note):
     (tmp_path / "m.jsonl").write_text(content, "utf-8", "surrogateescape")
-    found = read_jsonl(tmp_path / "m.jsonl")
-    assert found.rows == rows
-    assert note in found.note
+    lines = read_jsonl(tmp_path / "m.jsonl")
+    assert lines.rows == rows
+    assert note in lines.note
 
 
 def test_damage_elsewhere_is_an_error(tmp_path):
@@ -181,6 +186,22 @@ def test_files_of_another_shape_are_named(tmp_path, name, text, capsys):
     assert main([str(tmp_path)]) == (0 if torn else 1)
     error = capsys.readouterr().err
     assert torn or error.startswith(f"medvlp report: {tmp_path / name}")
+
+
+def test_examples_are_those_of_the_kind_that_records_carry(tmp_path):
+    """Whatever fields they have: a classification whose records have a rank is no retrieval."""
+    record = {"id": "a", "target": "CT", "prediction": "CT", "score": 1.0, "rank": 1, "direction": "image_to_text"}
+
+    def examples(fields, **protocol):
+        jsonl(tmp_path / "records.jsonl", [record | fields])
+        return task_details(
+            tmp_path, "c", "t", {"records": "records.jsonl", "classes": {"CT": []}, **protocol}
+        ).examples
+
+    assert examples({"kind": "zero_shot"}, kind="retrieval").confusion is not None
+    assert examples({}, kind="zero_shot").confusion is not None  # records of older versions carry none
+    assert examples({"kind": "counting"}) == Examples()
+    assert set(EXAMPLES) == set(TASKS)
 
 
 def test_tables():
@@ -269,7 +290,7 @@ def test_rows_that_lack_a_field_are_explained(tmp_path):
 def test_a_malformed_run_is_named_and_the_next_one_is_made(tmp_path, training, capsys, change, error):
     folder = tmp_path / "malformed"
     folder.mkdir()
-    jsonl(folder / "records.jsonl", [{"id": "a", "target": "CT", "prediction": ["CT"]}])
+    jsonl(folder / "records.jsonl", [{"id": "a", "target": "CT", "prediction": ["CT"], "kind": "zero_shot"}])
     jsonl(folder / "results.jsonl", [result("a.ckpt", "t", "acc1", 0.5, {}) | change])
     assert main([str(folder), str(training)]) == 1
     printed = capsys.readouterr()
@@ -281,8 +302,8 @@ def test_records_outside_of_the_folder_are_not_read(tmp_path):
     jsonl(tmp_path / "others.jsonl", [{"id": "a", "target": "CT", "prediction": "MRI", "score": 1.0}])
     folder = tmp_path / "eval"
     folder.mkdir()
-    for place in ("../others.jsonl", f"{tmp_path}/others.jsonl"):
-        jsonl(folder / "results.jsonl", [result("a.ckpt", "t", "acc1", 0.5, {"records": place})])
+    for path in ("../others.jsonl", f"{tmp_path}/others.jsonl"):
+        jsonl(folder / "results.jsonl", [result("a.ckpt", "t", "acc1", 0.5, {"records": path})])
         with pytest.raises(NotARun, match="outside of the folder"):
             write_run_report(folder)
 

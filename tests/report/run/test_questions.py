@@ -6,7 +6,7 @@ from medvlp.report import write_run_report
 from medvlp.report.files import NotARun
 from medvlp.report.run.page import evaluation_charts
 from medvlp.report.run.questions import TYPES, question_galleries, type_table
-from medvlp.report.thumbnails import Album
+from medvlp.report.thumbnails import Thumbnails
 from medvlp.shards import ShardDataset
 from tests.report.dataset.small_folders import HOSTILE, jsonl
 from tests.report.html_page import Page, assert_safe
@@ -38,26 +38,26 @@ def test_means_by_type():
         ("question type", "(not stated)", 1, ["–", "1.000", "0.250"]),
         ("question type", "organ", 1, ["1.000", "0.000", "–"]),
     ]
-    assert table.left_out == 0
+    assert table.skipped == 0
 
 
 def test_types_that_nobody_states_take_no_rows_and_rare_ones_are_counted():
     assert [row[0] for row in type_table([record("a", 1, 1.0)]).rows] == ["answer type"]
     many = type_table([record("a", n, 1.0, question_type=f"type {n:03d}") for n in range(TYPES + 5)])
     assert len(many.rows) == 1 + TYPES
-    assert many.left_out == 5
+    assert many.skipped == 5
 
 
 def test_an_image_is_shown_once_for_right_and_once_for_wrong(prepared):
     test = ShardDataset(prepared / "test")
-    album = Album(str(prepared / "test"), test.manifest_hash, None)
+    thumbnails = Thumbnails(str(prepared / "test"), test.manifest_hash, None)
     records = [record("figures__a1", n, 1.0) for n in range(5)] + [record("figures__a2", n, 0.0) for n in range(3)]
     records += [record("figures__a3", 0, 0.5)]
-    (right, shown), (wrong, others) = question_galleries(records, album)
+    (right, hits), (wrong, misses) = question_galleries(records, thumbnails)
     assert (right, wrong) == ("Answered right", "Answered wrong")
-    assert [one.picture.key for one in shown] == ["figures__a1"]
-    assert [one.picture.key for one in others] == ["figures__a2"]
-    assert shown[0].picture.image.startswith("data:image/jpeg")
+    assert [example.thumbnail.key for example in hits] == ["figures__a1"]
+    assert [example.thumbnail.key for example in misses] == ["figures__a2"]
+    assert hits[0].thumbnail.image.startswith("data:image/jpeg")
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ def test_the_page_shows_questions_answers_and_controls(evaluation):
 def test_questions_without_their_dataset_keep_the_table(evaluation, prepared):
     (prepared / "test/manifest.json").unlink()
     text = Page(write_run_report(evaluation)).text
-    assert "Images and captions are left out" in text
+    assert "Images and captions are missing" in text
     assert "question type" in text
     assert "Answered right" not in text
 
