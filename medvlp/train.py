@@ -18,7 +18,8 @@ from medvlp.config import ConfigError, TrainConfig, as_dict, expand_grid, load_t
 from medvlp.distributed import launched_local_world_size, launched_rank, launched_world_size
 from medvlp.errors import UserError
 from medvlp.process import FAULT, STOPPED
-from medvlp.runs import Run, check_same_run, check_unchanged, facts, runs_of
+from medvlp.resuming import check_same_run
+from medvlp.runs import Run, check_unchanged, facts, runs_of
 
 if TYPE_CHECKING:
     from medvlp.builders import Experiment
@@ -72,7 +73,7 @@ def work(words: list[str]) -> int:
     except Refused as refused:
         return tell(refused)
     for run in runs:
-        if run.done:
+        if run.is_done:
             print(f"{run.folder}: done before", flush=True)
         elif code := train(run.config, run.folder, run.checkpoint, peers):
             return code

@@ -245,7 +245,7 @@ def test_the_table_of_renamed_keys_is_complete():
         f"{group}={old}": f"{group}={new}" for group, all_ in RENAMED_OPTIONS.items() for old, new in all_.items()
     }
     keys = {old.replace("*", "<name>"): new.replace("*", "<name>") for old, new in RENAMED_KEYS.items()}
-    assert dict(re.findall(r"\| `([^`]+)` \| `([^`]+)` \|", table)) == options | keys
+    assert dict(re.findall(r"\| `([^`]+)`(?: \(.*\))? \| `([^`]+)` \|", table)) == options | keys
 
 
 @pytest.mark.parametrize(

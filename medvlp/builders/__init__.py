@@ -10,7 +10,6 @@ from medvlp.builders.data import build_data
 from medvlp.builders.instruction import instruct
 from medvlp.builders.llava import load_assistant
 from medvlp.builders.objectives import Experiment, build_optimisation, init_from
-from medvlp.builders.resuming import run_changes, run_differences
 from medvlp.builders.tasks import build_evaluation, build_task
 from medvlp.config import ConfigError, TrainConfig, as_dict
 from medvlp.training.optim import unknown_parts
@@ -29,8 +28,6 @@ __all__ = [
     "load_assistant",
     "load_clip",
     "model_kind",
-    "run_changes",
-    "run_differences",
 ]
 
 OBJECTIVES: dict[str, Callable[[TrainConfig], Experiment]] = {

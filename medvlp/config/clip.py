@@ -53,13 +53,13 @@ class TextConfig:
 
 @dataclass(kw_only=True)
 class ClipConfig(ModelConfig):
-    """A CLIP model: one of open_clip's, or any timm image tower beside any transformers text tower."""
+    """A CLIP model: one of open_clip's, or any timm image tower with any transformers text tower."""
 
     kind: str = "clip"
     """Which model this is; the option chosen for `model` sets it."""
     name: str = ""
     """open_clip architecture (`ViT-B-16`) or a JSON file in its format, which `image` and `text.context_length` may change;
-    empty: `vision` beside `text`."""
+    empty: `vision` with `text`."""
     pretrained: str = ""
     """Weights for `name`: an open_clip tag, a local file, or `package:<package>/<file>`; empty is random."""
     embed_dim: int = 512
@@ -85,7 +85,7 @@ class ClipConfig(ModelConfig):
             changes += ["text"] if replace(self.text, context_length=None) != plain.text else []
             if changes:
                 raise ConfigError(
-                    f"model.{changes[0]} has no effect beside model.name={self.name!r}, which brings its own; "
+                    f"model.{changes[0]} has no effect with model.name={self.name!r}, which brings its own; "
                     f"leave model.name empty to put towers together, or write the change into a JSON file for model.name"
                 )
         elif self.pretrained:

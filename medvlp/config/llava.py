@@ -10,7 +10,7 @@ ATTENTION = ("sdpa", "eager", "flex_attention", "flash_attention_2", "flash_atte
 
 @dataclass(kw_only=True)
 class TowerConfig:
-    """The assistant's eye."""
+    """The assistant's vision tower."""
 
     source: str = "openai/clip-vit-large-patch14-336"
     """A CLIP or SigLIP by hub name, local folder or `package:<package>/<folder>`; `timm:<architecture>` for a convolutional
@@ -39,7 +39,7 @@ class LanguageConfig:
     """Chat template: empty is the tokenizer's own (or its family's, where its own has no generation markers), else a
     family's name or the path of a .jinja file."""
     thoughts: str = ""
-    """Thoughts at the beginning of answers, `<think>` … `</think>`: dropped, kept (read, not trained on) or supervised; empty
+    """Thoughts at the start of answers, `<think>` … `</think>`: dropped, kept (read, not trained on) or supervised; empty
     refuses conversations that have them. With the last two, the model's own answers begin with thoughts."""
     system: str = ""
     """System turns: merge (before the first question) or drop; empty leaves them to the template, which may know none."""

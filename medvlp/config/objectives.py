@@ -20,7 +20,7 @@ class ContrastiveConfig(ObjectiveConfig):
     max_logit_scale: float = 100.0
     """The learned logit scale is held at or below this, as in CLIP."""
     same_text: str = "negative"
-    """Pairs of one batch whose texts are identical: negative (CLIP); masked, left out of each other's loss; mil_nce, any of
+    """Pairs of one batch whose texts are identical: negative (CLIP); masked, ignored in each other's loss; mil_nce, any of
     their images may be found for the text; or apart, dealt out to different batches, as far as an epoch has batches, and
     masked where they meet all the same."""
     positives: str = ""
@@ -73,7 +73,7 @@ class InstructConfig(ObjectiveConfig):
     max_length: int = 2048
     """Tokens of a row, image tokens included."""
     too_long: str = "split"
-    """A conversation longer than that is split at its turns, or dropped (split, drop). What is left out is counted."""
+    """A conversation longer than that is split at its turns, or dropped (split, drop). What is dropped is counted."""
     weighting: str = "token"
     """token: every supervised token of a step counts the same; sample: every conversation does."""
     feature_cache: str = ""

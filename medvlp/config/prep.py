@@ -61,13 +61,13 @@ class PrepConfig:
     """Values shown black and white of grey images of more than 8 bits, as [0,4095]; empty: by the file's header, else by
     the values in use, as docs/data.md says."""
     licences: list[str] = field(default_factory=list)
-    """Licences that are let through, such as [CC0,CC-BY]; empty lets all through."""
+    """Licences that are allowed, such as [CC0,CC-BY]; empty allows all."""
     retracted: bool = False
     """Keep retracted articles."""
     modality: bool = True
     """Find a modality by concepts, DICOM or the caption where the source names none."""
     languages: list[str] = field(default_factory=list)
-    """Languages that are let through, such as [en]; empty lets all through, undetected."""
+    """Languages that are allowed, such as [en]; empty allows all, undetected."""
     panels: str = "keep"
     """Compound figures: keep, or split where panels and the labels in the caption agree."""
     deidentify: str = "auto"

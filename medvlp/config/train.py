@@ -169,7 +169,7 @@ class TrainerConfig:
     monitor: str = ""
     """`<task>/<metric>` that chooses best.ckpt, e.g. rocov2_retrieval/text_to_image_recall@10."""
     loggers: list[str] = field(default_factory=list)
-    """Beside metrics.jsonl: tensorboard, wandb, wandb-offline."""
+    """Besides metrics.jsonl: tensorboard, wandb, wandb-offline."""
 
     def check(self) -> None:
         """A run has an end, and Lightning knows the names. Raises ConfigError."""

@@ -69,14 +69,14 @@ class CheckConfig(TrainConfig):
     """With source: the reader's own choices, as for `medvlp prep`: options.image=picture."""
     output: str = ""
     """Folder for findings.jsonl, which holds every finding; empty writes none."""
-    shown: int = 3
-    """Samples whose conversations are shown with their supervised tokens in colour."""
+    examples: int = 3
+    """Samples whose conversations are printed, with their supervised tokens in colour."""
     model: ModelConfig = field(default_factory=lambda: ModelConfig(kind=""))
 
     def check(self) -> None:
         """A publisher's files, or all that `medvlp train` asks of its data. Raises ConfigError."""
-        if self.shown < 0:
-            raise ConfigError(f"shown={self.shown} must not be negative")
+        if self.examples < 0:
+            raise ConfigError(f"examples={self.examples} must not be negative")
         if self.source:
             if self.data.sources or self.model.kind:
                 raise ConfigError(
@@ -103,7 +103,7 @@ class ExportConfig:
     format: str = "open_clip"
     """open_clip (CLIP models) or hf (assistants: a folder for transformers)."""
     adapter: str = "merged"
-    """hf, of LoRA: merged into the language model, or separate, a folder for peft beside it."""
+    """hf, of LoRA: merged into the language model, or separate, a folder for peft next to it."""
     output: str = MISSING
     """Folder to write."""
 

@@ -37,7 +37,7 @@ keys: those of `medvlp train`, and
   source, input, flag, options.<name>
                         look at a publisher's files instead of at shards, as `medvlp prep` would read them
   output=<folder>       write every problem to findings.jsonl there; the table shows the first of each kind
-  shown=3               samples whose conversations are shown, their supervised tokens in colour
+  examples=3            samples whose conversations are printed, their supervised tokens in colour
 
 Exit code 0: nothing has to be fixed (warnings may be shown); 1: something has to; 2: usage."""
 
@@ -172,7 +172,7 @@ def check_tokens(config: CheckConfig, problems: ProblemCounts, console: Console)
             for packing in LAYOUTS
         }
         print_costs(console, sources, tokens, objective.packing, encoder.image_tokens)
-        print_samples(console, sources[0], encoder, objective.max_length, config.shown)
+        print_samples(console, sources[0], encoder, objective.max_length, config.examples)
 
 
 if __name__ == "__main__":

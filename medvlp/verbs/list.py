@@ -31,10 +31,10 @@ def usage(args: list[str]) -> str:
 
 def parse(args: list[str]) -> list[str]:
     """What to list: one subject, or all of them. Raises UsageError."""
-    named = [arg for arg in args if not arg.startswith("-")]
-    if len(named) > 1 or any(name not in SUBJECTS for name in named):
-        raise UsageError(f"medvlp list: {' '.join(named)!r} is not one of {', '.join(SUBJECTS)}")
-    return named or SUBJECTS
+    subjects = [arg for arg in args if not arg.startswith("-")]
+    if len(subjects) > 1 or any(name not in SUBJECTS for name in subjects):
+        raise UsageError(f"medvlp list: {' '.join(subjects)!r} is not one of {', '.join(SUBJECTS)}")
+    return subjects or SUBJECTS
 
 
 def work(subjects: list[str]) -> int:

@@ -18,8 +18,8 @@ OLD = {
 
 
 @pytest.fixture(autouse=True)
-def nothing_said(monkeypatch):
-    monkeypatch.setattr(renamed, "_said", set())
+def no_notices(monkeypatch):
+    monkeypatch.setattr(renamed, "_notices", set())
 
 
 def value_at(config, key):
@@ -34,7 +34,8 @@ def notices(capsys):
 
 def test_every_old_name_is_tried_here():
     assert {renamed.renamed_key(old) for old in OLD} == {new for new, _ in OLD.values()}
-    assert len(renamed._said) == len(RENAMED_KEYS)
+    assert compose("check", ["data=vqa_rad", "shown=5"]).examples == 5
+    assert len(renamed._notices) == len(RENAMED_KEYS)
     assert RENAMED_OPTIONS == {"objective": {"words": "bag_of_words"}}
 
 

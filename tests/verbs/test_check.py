@@ -304,7 +304,7 @@ def test_malformed_shards_are_named_and_training_refuses_to_start(tmp_path, part
 
 def test_clean_shards_with_a_model(tmp_path, parts, capsys):
     write_split(tmp_path / "made/train", vqa_samples(12), per_shard=4)
-    code, found = findings(tmp_path, *words_of(parts, tmp_path), "shown=1")
+    code, found = findings(tmp_path, *words_of(parts, tmp_path), "examples=1")
     said = capsys.readouterr().out
     assert (code, found) == (0, [])
     assert "0 errors, 0 warnings" in said
@@ -373,7 +373,7 @@ def test_each_stage_of_a_recipe_is_looked_at(tmp_path, parts, monkeypatch, capsy
     (tmp_path / "recipes/staged.yaml").write_text("# @package _global_\n" + json.dumps(recipe))
     monkeypatch.chdir(tmp_path)
     words = [word for word in words_of(parts, tmp_path) if not word.startswith("data.sources")]
-    code, found = findings(tmp_path, "recipes=staged", *words, "shown=1")
+    code, found = findings(tmp_path, "recipes=staged", *words, "examples=1")
     assert code == 1
     assert [(row["source"], row["problem"], row["key"]) for row in found] == [
         ("made", "empty_answer", "made__i0001__0__0")
@@ -458,8 +458,8 @@ def test_what_cannot_be_looked_at_without_a_model_is_said(tmp_path, capsys):
         (["recipes=eval_rocov2"], "is for `medvlp eval`"),
         (["source=vqa_rad", "data=vqa_rad"], "leave out data, model and recipes"),
         (["input=here"], "belong to source=<name>"),
-        (["data=vqa_rad", "shwon=1"], "did you mean 'shown'?"),
-        (["data=vqa_rad", "shown=-1"], "must not be negative"),
+        (["data=vqa_rad", "exmaples=1"], "did you mean 'examples'?"),
+        (["data=vqa_rad", "examples=-1"], "must not be negative"),
     ],
 )
 def test_a_wrong_command_says_what_to_change(words, said, capsys):
@@ -476,7 +476,7 @@ def test_data_cannot_steer_the_terminal(tmp_path, parts, capsys):
     samples = [Sample("made__1__0__0", {"jpg": jpeg(1)}, {}, {}, conversations, metadata)]
     samples += [Sample("made__2__0__0", {"jpg": jpeg(2)}, {}, {}, [Conversation([Turn("user", "?")], evil)], metadata)]
     write_split(tmp_path / "made/train", samples)
-    assert main([*words_of(parts, tmp_path), "shown=2"]) == 1
+    assert main([*words_of(parts, tmp_path), "examples=2"]) == 1
     said = capsys.readouterr().out
     assert "\x1b" not in said
     assert "\x07" not in said

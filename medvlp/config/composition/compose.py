@@ -100,7 +100,7 @@ def _check_verb(verb: str, recipe: str) -> None:
 def _replace_length(node: DictConfig, overrides: Sequence[str]) -> None:
     """A length on the command line replaces the recipe's, whichever of the two that states."""
     limits = ["trainer.max_steps", "trainer.max_epochs"]
-    stated = [key for key in limits if any(argument.startswith(f"{key}=") for argument in overrides)]
-    if len(stated) == 1 and OmegaConf.select(node, stated[0]) is not None:
-        limits.remove(stated[0])
+    typed = [key for key in limits if any(argument.startswith(f"{key}=") for argument in overrides)]
+    if len(typed) == 1 and OmegaConf.select(node, typed[0]) is not None:
+        limits.remove(typed[0])
         OmegaConf.update(node, limits[0], None)

@@ -56,5 +56,5 @@ def compose_stages(verb: str, stages: Mapping[str, Sequence[str]], overrides: Se
         ConfigError: a stage's overrides are wrong.
     """
     recipe = [argument for argument in overrides if argument.startswith("recipes=")]
-    own = [argument for argument in overrides if argument not in recipe]
-    return {name: compose(verb, [*recipe, *stage, *own]) for name, stage in stages.items()}
+    changes = [argument for argument in overrides if argument not in recipe]
+    return {name: compose(verb, [*recipe, *stage, *changes]) for name, stage in stages.items()}

@@ -14,13 +14,14 @@ RENAMED_KEYS = {
     "data.sources.*.questions": "data.sources.*.caption_prompts",
     "data.sources.*.question": "data.sources.*.question_template",
     "data.sources.*.answer": "data.sources.*.answer_template",
+    "shown": "examples",
 }
 """Old key → new key, on the command line, in YAML files, and in the configurations inside checkpoints. `*` is any name."""
 
 RENAMED_OPTIONS = {"objective": {"words": "bag_of_words"}}
 """Group → old option (and kind) → new option."""
 
-_said: set[str] = set()
+_notices: set[str] = set()
 
 
 def renamed_argument(argument: str) -> str:
@@ -41,7 +42,7 @@ def renamed_option(group: str, option: str) -> str:
     new = RENAMED_OPTIONS.get(group, {}).get(option)
     if new is None:
         return option
-    _say(f"{group}={option}", f"{group}={new}")
+    _notify(f"{group}={option}", f"{group}={new}")
     return new
 
 
@@ -75,13 +76,13 @@ def _renamed_path(path: Sequence[Any]) -> list[Any]:
         if len(start) == len(old_parts) and all(
             part in ("*", name) for part, name in zip(old_parts, start, strict=True)
         ):
-            _say(old, new)
+            _notify(old, new)
             return [name if part == "*" else part for part, name in zip(new_parts, start, strict=True)] + list(end)
     return list(path)
 
 
-def _say(old: str, new: str) -> None:
-    """Tell whoever started this command, once."""
-    if old not in _said and launched_rank() == 0:
+def _notify(old: str, new: str) -> None:
+    """Tell the person who started this command, once."""
+    if old not in _notices and launched_rank() == 0:
         print(f"medvlp: {old} is now {new}; the old name is taken until the next release", file=sys.stderr, flush=True)
-    _said.add(old)
+    _notices.add(old)
