@@ -47,11 +47,11 @@ def here(folder, monkeypatch):
 
 
 def test_tasks_run_during_training_and_choose_the_best_checkpoint(folder):
-    found = [row for row in rows(folder / "runs/a/metrics.jsonl") if row["split"] == "valid"]
-    assert [(row["step"], row["task"]) for row in found] == [
+    rows_of_valid = [row for row in rows(folder / "runs/a/metrics.jsonl") if row["split"] == "valid"]
+    assert [(row["step"], row["task"]) for row in rows_of_valid] == [
         (step, task) for step in (4, 8, 10) for task in ("made_retrieval", "made_kind")
     ]
-    values = {row["step"]: row["image_to_text_recall@10"] for row in found if row["task"] == "made_retrieval"}
+    values = {row["step"]: row["image_to_text_recall@10"] for row in rows_of_valid if row["task"] == "made_retrieval"}
     best = max(values, key=lambda step: (values[step], -step))
     checkpoint = torch.load(folder / "runs/a/checkpoints/best.ckpt", weights_only=True)
     assert checkpoint["global_step"] == best
@@ -62,12 +62,12 @@ def test_two_ranks_evaluate_as_one_during_training(folder):
     assert run_here([*words, "run_name=one"]) == 0
     code, output = finish(start([*words, "run_name=two"], ranks=2, folder=folder))
     assert code == 0, output
-    one, two = (
+    of_one, of_two = (
         [row for row in rows(folder / f"runs/{run}/metrics.jsonl") if row["split"] == "valid"] for run in ("one", "two")
     )
-    assert [row["step"] for row in one] == [2, 2, 3, 3]
-    for left, right in zip(one, two, strict=True):
-        assert right == pytest.approx(left, abs=0.05)  # rounding may turn a near tie
+    assert [row["step"] for row in of_one] == [2, 2, 3, 3]
+    for row_of_one, row_of_two in zip(of_one, of_two, strict=True):
+        assert row_of_two == pytest.approx(row_of_one, abs=0.05)  # rounding may turn a near tie
 
 
 def test_a_metric_that_does_not_exist_costs_a_message_and_not_the_run(folder, capsys):
@@ -89,23 +89,23 @@ def test_every_checkpoint_is_scored_on_every_task(folder):
     paths = [f"runs/{run}/checkpoints/last.ckpt" for run in "ab"]
     words = [f"checkpoints=[{','.join(paths)}]", "tasks=[made_kind,made_retrieval]", "output=out", "resamples=200"]
     assert evaluate(words) == 0
-    found = rows(folder / "out/results.jsonl")
-    metrics = {(row["checkpoint"], row["task"]): [] for row in found}
-    for row in found:
+    results = rows(folder / "out/results.jsonl")
+    metrics = {(row["checkpoint"], row["task"]): [] for row in results}
+    for row in results:
         metrics[row["checkpoint"], row["task"]].append(row["metric"])
     assert list(metrics) == [(path, task) for path in paths for task in ("made_kind", "made_retrieval")]
     assert metrics[paths[0], "made_kind"] == ["acc1", "mean_per_class_recall", "auroc"]
     assert "text_to_image_recall@10" in metrics[paths[1], "made_retrieval"]
-    for row in found:
+    for row in results:
         assert set(row) == {"checkpoint", "task", "metric", "value", "ci_low", "ci_high", "n", "protocol"}
         assert 0 <= row["ci_low"] <= row["value"] <= row["ci_high"] <= 1
         records = rows(folder / "out" / row["protocol"]["records"])
         assert {"id", "group", "prediction", "target", "score"} <= set(records[0])
-    accuracy = next(row for row in found if row["metric"] == "acc1")
+    accuracy = next(row for row in results if row["metric"] == "acc1")
     records = rows(folder / "out" / accuracy["protocol"]["records"])
     assert accuracy["value"] == pytest.approx(sum(r["prediction"] == r["target"] for r in records) / len(records))
     assert (folder / "out/report.html").exists()
-    again = json.dumps(found)
+    again = json.dumps(results)
     assert evaluate(words) == 0
     assert json.dumps(rows(folder / "out/results.jsonl")) == again
 

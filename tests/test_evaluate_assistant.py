@@ -58,11 +58,11 @@ def results(folder):
 
 
 def test_training_asks_the_valid_split_and_goes_on_as_if_it_had_not(folder):
-    found = [row for row in rows(folder / "runs/a/metrics.jsonl") if row["split"] == "valid"]
-    assert [(row["step"], row["task"]) for row in found] == [
+    rows_of_valid = [row for row in rows(folder / "runs/a/metrics.jsonl") if row["split"] == "valid"]
+    assert [(row["step"], row["task"]) for row in rows_of_valid] == [
         (step, task) for step in (2, 3) for task in ("made_vqa", "some_vqa")
     ]
-    assert all("open_token_recall" in row and not any("blank" in name for name in row) for row in found)
+    assert all("open_token_recall" in row and not any("blank" in name for name in row) for row in rows_of_valid)
     assert (folder / "runs/a/checkpoints/best.ckpt").is_file()
     assert equal(weights(folder / "runs/a"), weights(folder / "runs/alone"))
 

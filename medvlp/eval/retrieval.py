@@ -72,7 +72,7 @@ class Retrieval:
         image_ID, text_TD = images.embeddings_ND[rows], model.texts(list(unique))
         first_item_T = [items[i] for i in image_P[np.unique(text_P, return_index=True)[1]]]
 
-        protocol = task_protocol(self.kind, self.dataset, model, images, items, excluded, self.bootstrap, self.trained)
+        protocol = task_protocol(self, model, images, items, excluded)
         protocol["bootstrap"]["resampled"] = (
             "queries, a text in the cluster of the first sample that has it; the gallery stays as it is"
         )

@@ -71,6 +71,10 @@ class Task(Protocol):
     needs: ClassVar[tuple[str, ...]]
 
     @property
+    def bootstrap(self) -> "Bootstrap":
+        """How its intervals are made."""
+
+    @property
     def trained(self) -> Trained | None:
         """Which items were trained on; each metric is then over these and over the others too."""
 
@@ -151,20 +155,14 @@ class TaskSettings:
 
 
 def task_protocol(
-    kind: str,
-    dataset: ShardDataset,
-    model: EvaluatedModel,
-    images: ImageEmbeddings,
-    used: Sequence[Item],
-    excluded: Mapping[str, int],
-    bootstrap: Bootstrap,
-    trained: Trained | None = None,
+    task: Task, model: EvaluatedModel, images: ImageEmbeddings, used: Sequence[Item], excluded: Mapping[str, int]
 ) -> dict[str, Any]:
     """What every task states about its data, its model and its statistics."""
+    dataset, trained = task.dataset, task.trained
     keys = {item.key for item in used}
     hashes = zip(dataset.column("key"), dataset.column("sha256"), strict=True)
     return {
-        "kind": kind,
+        "kind": task.kind,
         "data": str(dataset.folder),
         "split": dataset.manifest.split,
         "split_hash": dataset.manifest_hash,
@@ -177,6 +175,6 @@ def task_protocol(
         "in_train": trained.metadata([item.key for item in used]) if trained is not None else None,
         "weights": model.identity,
         "tie_rule": TIE_RULE,
-        "bootstrap": bootstrap.metadata(used),
+        "bootstrap": task.bootstrap.metadata(used),
         "use": RESEARCH_USE,
     }

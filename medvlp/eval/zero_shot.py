@@ -113,7 +113,7 @@ class ZeroShot:
             measures["acc5"] = partial(metrics.accuracy, scores_NC, target_N, 5)
         measures["mean_per_class_recall"] = partial(metrics.mean_per_class_recall, scores_NC, target_N)
         measures["auroc"] = partial(metrics.auroc, probability_NC, target_N)
-        protocol = task_protocol(self.kind, self.dataset, model, images, items, excluded, self.bootstrap, self.trained)
+        protocol = task_protocol(self, model, images, items, excluded)
         protocol |= {
             "label": self.label,
             "classes": self.classes,

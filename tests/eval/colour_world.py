@@ -47,7 +47,7 @@ class FakeDataset:
             return [self.key(row) for row in range(len(self))]
         assert name == "sha256"
         images = [getattr(sample, "images", {}) for sample in self.samples]
-        return [hashlib.sha256(found[min(found)]).hexdigest() if found else "" for found in images]
+        return [hashlib.sha256(members[min(members)]).hexdigest() if members else "" for members in images]
 
     def read(self, row):
         self.reads += 1

@@ -34,12 +34,12 @@ def test_interval_equals_a_plain_loop_over_resampled_items():
     names, group_of = np.unique(groups, return_inverse=True)
     draws = np.random.default_rng(7).integers(0, len(names), size=(300, len(names)))
     values = []
-    for drawn in draws:
-        rows = np.concatenate([np.flatnonzero(group_of == k) for k in drawn])
+    for sample in draws:
+        rows = np.concatenate([np.flatnonzero(group_of == k) for k in sample])
         values.append(auroc(scores[rows], target[rows]))
     expected = np.nanquantile(values, [0.025, 0.975])
-    found = bootstrap_intervals({"auroc": lambda w: auroc(scores, target, w)}, [f"{g:02}" for g in groups], 300, 7)
-    assert found["auroc"] == pytest.approx(expected, abs=1e-12)
+    intervals = bootstrap_intervals({"auroc": lambda w: auroc(scores, target, w)}, [f"{g:02}" for g in groups], 300, 7)
+    assert intervals["auroc"] == pytest.approx(expected, abs=1e-12)
 
 
 def test_result_depends_on_the_seed_and_not_on_the_block(monkeypatch):

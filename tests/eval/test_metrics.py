@@ -16,8 +16,8 @@ def slow_ranks(query, gallery, matches):
     ranks = []
     for q, row in zip(query, matches, strict=True):
         scores = [round(float(np.dot(q, g)), 9) for g in gallery]
-        placed = sorted(range(len(gallery)), key=lambda g: (-scores[g], g in row))
-        ranks.append(1 + next(place for place, g in enumerate(placed) if g in row))
+        ranked = sorted(range(len(gallery)), key=lambda g: (-scores[g], g in row))
+        ranks.append(1 + next(position for position, g in enumerate(ranked) if g in row))
     return ranks
 
 
@@ -102,7 +102,7 @@ def test_retrieval_ranks_equal_sorting(seed, monkeypatch):
     rank, top, score = metrics.retrieval_ranks(query, gallery, *shuffled)
     assert rank.tolist() == slow_ranks(query, gallery, matches)
     products = query @ gallery.T
-    mismatching = np.array([[item not in found for item in range(19)] for found in matches])
+    mismatching = np.array([[item not in row for item in range(19)] for row in matches])
     assert top.tolist() == (2 * products + mismatching).argmax(1).tolist()  # on a tie a competitor
     assert score.tolist() == products.max(1).tolist()
 
@@ -132,10 +132,10 @@ def test_retrieval_laws(seed, queries, gallery_size):
     rank = metrics.retrieval_ranks(query, gallery, *pairs_of(matches))[0]
     assert metrics.recall_at_k(rank, gallery_size) == 1.0
     order, order_gallery = rng.permutation(queries), rng.permutation(gallery_size)
-    place = np.argsort(order_gallery)
-    moved = [{int(place[g]) for g in matches[q]} for q in order]
+    position = np.argsort(order_gallery)
+    permuted = [{int(position[g]) for g in matches[q]} for q in order]
     assert np.array_equal(
-        metrics.retrieval_ranks(query[order], gallery[order_gallery], *pairs_of(moved))[0], rank[order]
+        metrics.retrieval_ranks(query[order], gallery[order_gallery], *pairs_of(permuted))[0], rank[order]
     )
 
 

@@ -67,7 +67,7 @@ def test_zero_shot_counts_what_it_leaves_out():
         "hash-of-colours",
     )
     assert (protocol["weights"], protocol["bootstrap"]["clusters"]) == ("colour-encoder", 3)
-    assert protocol["unique_images"] == 4  # a and d are one picture; f, which equals e, is left out
+    assert protocol["unique_images"] == 4  # a and d are one picture; f, which equals e, is excluded
     assert protocol["auroc"] == "one-vs-rest, mean over the classes; ties count one half"
     assert protocol["tie_rule"].startswith("in ranks and accuracy ties count against")
     assert [r["prediction"] for r in result.records] == ["red", "green", "3", "red", None]
@@ -94,7 +94,7 @@ def test_zero_shot_counts_what_it_leaves_out():
         ),
     ],
 )
-def test_a_class_without_samples_beside_a_label_without_a_class_is_an_error(classes, said):
+def test_a_class_without_samples_next_to_a_label_without_a_class_is_an_error(classes, said):
     rows = [sample("a", "red", hue="red"), sample("b", "green", hue="green"), sample("c", "green", hue="green")]
     rows += [sample("d", "blue", hue="light, blue")]
     task = zero_shot(rows, classes={name: [name] for name in classes})
@@ -104,7 +104,7 @@ def test_a_class_without_samples_beside_a_label_without_a_class_is_an_error(clas
         run(task)
 
 
-def test_labels_that_differ_in_case_only_are_not_left_out_unsaid():
+def test_labels_that_differ_in_case_only_are_not_ignored_unsaid():
     rows = [sample("a", "red", hue="red"), sample("b", "red", hue="Red"), sample("c", "green", hue="green")]
     classes = {"red": ["red"], "green": ["green"]}
     with pytest.raises(TaskError, match=r"class 'red' has 1 sample; did you mean 'Red' \(1 sample, no class\)"):
@@ -116,7 +116,7 @@ def test_labels_that_differ_in_case_only_are_not_left_out_unsaid():
     ]
 
 
-def test_a_class_that_nobody_has_is_said_where_no_label_is_left_out():
+def test_a_class_that_nobody_has_is_said_where_no_label_is_ignored():
     rows = [sample("a", "red", hue="red"), sample("b", "green", hue="green")]
     assert run(zero_shot(rows)).protocol["exclusions"] == ["0 samples: class '3' has none here"]
 

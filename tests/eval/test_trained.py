@@ -1,4 +1,4 @@
-"""Scores on items that were trained on, and on the others, beside the scores on all."""
+"""Scores on items that were trained on, and on the others, next to the scores on all."""
 
 from dataclasses import replace
 
@@ -26,7 +26,7 @@ def measured(trained):
     return {metric.name: metric for metric in result.metrics}, result.protocol["in_train"]
 
 
-def test_a_row_for_each_part_beside_every_score():
+def test_a_row_for_each_part_after_every_score():
     metrics, in_train = measured(Trained({"a": "bytes", "b": "picture", "c": "bytes", "z": "bytes"}, ["made/train"]))
     assert list(metrics)[:3] == ["acc1", "acc1_in_train", "acc1_not_in_train"]
     assert len(metrics) == 3 * 3

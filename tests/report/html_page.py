@@ -37,9 +37,9 @@ class Page(HTMLParser):
 
     def loads(self):
         """Whatever a browser would fetch: data: URIs and places on the page itself are not fetched."""
-        wanted = ("src", "href", "xlink:href", "srcset", "poster", "data", "action", "background")
-        found = [value for _, name, value in self.attributes if name in wanted]
-        return [value for value in found if not value.startswith(("data:image/jpeg;base64,", "#"))]
+        loading = ("src", "href", "xlink:href", "srcset", "poster", "data", "action", "background")
+        addresses = [value for _, name, value in self.attributes if name in loading]
+        return [value for value in addresses if not value.startswith(("data:image/jpeg;base64,", "#"))]
 
 
 def assert_safe(path):

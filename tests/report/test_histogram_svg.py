@@ -7,7 +7,9 @@ from medvlp.report.histogram_svg import BINS, HEIGHT, histogram
 
 
 def bars(chart):
-    return [tuple(map(float, found)) for found in re.findall(r'class="bar" x="([\d.]+)".*?height="([\d.]+)"', chart)]
+    return [
+        tuple(map(float, numbers)) for numbers in re.findall(r'class="bar" x="([\d.]+)".*?height="([\d.]+)"', chart)
+    ]
 
 
 def test_bars_are_as_high_as_the_counts_say():

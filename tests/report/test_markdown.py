@@ -25,8 +25,8 @@ def test_text_stays_text(text, expected):
 
 @given(st.text())
 def test_no_text_leaves_its_line_or_opens_a_tag(text):
-    for shown in (plain(text), code(text)):
-        assert len(shown.splitlines()) <= 1
+    for line in (plain(text), code(text)):
+        assert len(line.splitlines()) <= 1
     assert "<" not in plain(text)
     assert "`" not in code(text)[1:-1]
 

@@ -235,7 +235,7 @@ class Vqa:
         questions = [question for group in groups for question in group.questions]
         unmarked = excluded.pop(NO_MARK, 0)
         images = ImageEmbeddings([], torch.empty(0), dict(bad))
-        protocol = task_protocol(self.kind, self.dataset, model, images, items, excluded, self.bootstrap, self.trained)
+        protocol = task_protocol(self, model, images, items, excluded)
         return protocol | {
             "answer_types": dict(sorted(Counter(question.answer_type for question in questions).items())),
             "answer_types_inferred": unmarked,

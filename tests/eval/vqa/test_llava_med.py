@@ -38,7 +38,7 @@ NORMALIZED = [
     ("İ no", "i̇ no"),
 ]
 
-# prediction, target: run_eval's closed score (None: left out of its mean), run_eval_batch's, its closed recall
+# prediction, target: run_eval's closed score (None: not in its mean), run_eval_batch's, its closed recall
 CLOSED = [
     ("yes", "yes", 1, 1, 1),
     ("Yes.", "yes", 1, 1, 1),

@@ -46,11 +46,13 @@ class Oracle:
         return [self.says(self._words(ids), self._number(pixels)) for ids, pixels in jobs]
 
     def loglikelihood(self, jobs, options):
-        found = []
-        for (ids, pixels), own in zip(jobs, options, strict=True):
-            texts = [self.encoder.decode(option.tolist()) for option in own]
-            found.append([(self.likes(self._words(ids), text, self._number(pixels)), len(text)) for text in texts])
-        return found
+        likelihoods = []
+        for (ids, pixels), texts in zip(jobs, options, strict=True):
+            decoded = [self.encoder.decode(option.tolist()) for option in texts]
+            likelihoods.append(
+                [(self.likes(self._words(ids), text, self._number(pixels)), len(text)) for text in decoded]
+            )
+        return likelihoods
 
 
 @pytest.fixture(scope="module")
@@ -78,15 +80,15 @@ def sample(number, asked, images=1, group=None):
     conversations = [
         Conversation(
             [Turn("user", "<image>\n" * images + question), Turn("assistant", answer)],
-            str(place),
+            str(index),
             {"answer_type": kind, "language": "en", **more} if kind else more,
         )
-        for place, (question, answer, kind, more) in enumerate(asked)
+        for index, (question, answer, kind, more) in enumerate(asked)
     ]
-    names = ["jpg"] if images == 1 else [f"{place}.jpg" for place in range(images)]
+    names = ["jpg"] if images == 1 else [f"{index}.jpg" for index in range(images)]
     return Sample(
         f"made__{number}__0__0",
-        {name: jpeg(number * 10 + place) for place, name in enumerate(names)},
+        {name: jpeg(number * 10 + index) for index, name in enumerate(names)},
         conversations=conversations,
         metadata={"group": group or f"image{number}", "group_kind": "image"},
     )
@@ -123,22 +125,22 @@ def values(result):
 def test_metrics_of_a_split_by_hand(tmp_path, encoder):
     made = vqa_model(encoder, sees)
     result = Vqa("made", dataset(tmp_path, FOUR), controls=(), bootstrap=NO_INTERVALS).run(made)
-    found = values(result)
-    assert found["closed_accuracy"] == pytest.approx(4 / 5)  # wrong about image 3
-    assert found["open_token_recall"] == pytest.approx((1 + 0) / 2)
-    assert found["open_token_f1"] == pytest.approx((1 + 0) / 2)
-    assert found["open_exact_match"] == pytest.approx(1 / 2)  # an article does not count
-    assert found["exact_match"] == pytest.approx((3 + 1) / 7)  # "Yes, it is" is not "Yes"
-    assert found["unparsed"] == 0
-    assert found["llava_med/run_eval_batch/closed"] == pytest.approx(4 / 5)
-    assert found["llava_med/open_recall"] == pytest.approx(1 / 2)
+    scores = values(result)
+    assert scores["closed_accuracy"] == pytest.approx(4 / 5)  # wrong about image 3
+    assert scores["open_token_recall"] == pytest.approx((1 + 0) / 2)
+    assert scores["open_token_f1"] == pytest.approx((1 + 0) / 2)
+    assert scores["open_exact_match"] == pytest.approx(1 / 2)  # an article does not count
+    assert scores["exact_match"] == pytest.approx((3 + 1) / 7)  # "Yes, it is" is not "Yes"
+    assert scores["unparsed"] == 0
+    assert scores["llava_med/run_eval_batch/closed"] == pytest.approx(4 / 5)
+    assert scores["llava_med/open_recall"] == pytest.approx(1 / 2)
     assert [metric.name for metric in result.metrics][:7] == [
         "closed_accuracy", "open_token_recall", "open_token_f1", "open_exact_match", "open_bleu", "open_rouge_l", "exact_match",
     ]  # fmt: skip
     counts = {metric.name: metric.n for metric in result.metrics}
     assert (counts["closed_accuracy"], counts["open_bleu"], counts["exact_match"], counts["unparsed"]) == (5, 2, 7, 7)
     # run_eval leaves an answer out that holds yes or no and misses the target, as image 3's "yes" for "no" does
-    assert (counts["llava_med/run_eval/closed"], found["llava_med/run_eval/closed"]) == (4, pytest.approx(3 / 4))
+    assert (counts["llava_med/run_eval/closed"], scores["llava_med/run_eval/closed"]) == (4, pytest.approx(3 / 4))
 
 
 def test_a_record_holds_question_answers_and_every_score(tmp_path, encoder):
@@ -158,23 +160,23 @@ def test_a_record_holds_question_answers_and_every_score(tmp_path, encoder):
 def test_controls_and_paired_differences_by_hand(tmp_path, encoder):
     made = vqa_model(encoder, sees)
     result = Vqa("made", dataset(tmp_path, FOUR), bootstrap=Bootstrap(resamples=200, seed=4)).run(made)
-    found = values(result)
-    assert found["closed_accuracy/best_constant"] == pytest.approx(2 / 5)  # "no" and "yes" are equally good
-    assert found["closed_accuracy/minus_best_constant"] == pytest.approx(2 / 5)
-    assert found["closed_accuracy/blank_image"] == pytest.approx(1 / 5)  # "yes no" is nothing, "left" is right
-    assert found["closed_accuracy/minus_blank_image"] == pytest.approx(3 / 5)
-    assert found["open_token_recall/best_constant"] == pytest.approx(1 / 2)
-    assert found["open_token_recall/minus_blank_image"] == pytest.approx(1 / 2)
+    scores = values(result)
+    assert scores["closed_accuracy/best_constant"] == pytest.approx(2 / 5)  # "no" and "yes" are equally good
+    assert scores["closed_accuracy/minus_best_constant"] == pytest.approx(2 / 5)
+    assert scores["closed_accuracy/blank_image"] == pytest.approx(1 / 5)  # "yes no" is nothing, "left" is right
+    assert scores["closed_accuracy/minus_blank_image"] == pytest.approx(3 / 5)
+    assert scores["open_token_recall/best_constant"] == pytest.approx(1 / 2)
+    assert scores["open_token_recall/minus_blank_image"] == pytest.approx(1 / 2)
     other = derangement([1, 1, 1, 1], seed=4)
     size = [sees("Is it large?", other[image][0][0] + 1) for image in range(4)]
     right = [said.lower().startswith(answer) for said, answer in zip(size, ("yes", "no", "yes", "no"), strict=True)]
-    assert found["closed_accuracy/shuffled_images"] == pytest.approx((sum(right) + 1) / 5)
-    assert found["closed_accuracy/minus_shuffled_images"] == pytest.approx((4 - sum(right) - 1) / 5)
+    assert scores["closed_accuracy/shuffled_images"] == pytest.approx((sum(right) + 1) / 5)
+    assert scores["closed_accuracy/minus_shuffled_images"] == pytest.approx((4 - sum(right) - 1) / 5)
     controls = result.protocol["controls"]
     assert controls["seed"] == 4
     assert controls["exchanged_for_an_equal_image"] == 0
     assert controls["constants"]["closed_accuracy"] in ("yes", "no", "Yes", "No")
-    with_controls = {name.split("/")[0] for name in found if "/minus_" in name}
+    with_controls = {name.split("/")[0] for name in scores if "/minus_" in name}
     assert with_controls == {"closed_accuracy", "open_token_recall", "exact_match"}
     for metric in result.metrics:
         assert metric.ci_low <= metric.value <= metric.ci_high, metric
@@ -195,13 +197,13 @@ def test_only_the_controls_that_are_named_are_run(tmp_path, encoder):
 
 
 def test_saying_yes_no_to_everything_scores_nothing(tmp_path, encoder):
-    found = values(
+    scores = values(
         Vqa("made", dataset(tmp_path, FOUR), bootstrap=NO_INTERVALS).run(vqa_model(encoder, lambda *_: "yes no"))
     )
-    assert found["closed_accuracy"] == 0
-    assert found["closed_accuracy/minus_best_constant"] == pytest.approx(-2 / 5)
-    assert found["unparsed"] == pytest.approx(4 / 7)  # "left or right?" and the open ones were answered, wrongly
-    assert found["llava_med/run_eval_batch/closed"] == pytest.approx(4 / 5)  # as the published script would have it
+    assert scores["closed_accuracy"] == 0
+    assert scores["closed_accuracy/minus_best_constant"] == pytest.approx(-2 / 5)
+    assert scores["unparsed"] == pytest.approx(4 / 7)  # "left or right?" and the open ones were answered, wrongly
+    assert scores["llava_med/run_eval_batch/closed"] == pytest.approx(4 / 5)  # as the published script would have it
 
 
 CHOICE = [("Which organ?", "lung", "multiple_choice", {"options": {"A": "heart", "B": "lung"}, "answer_letter": "B"})]
@@ -229,17 +231,17 @@ def test_multiple_choice_by_hand(tmp_path, encoder):
 
     made = vqa_model(encoder, says, likes)
     result = Vqa("made", dataset(tmp_path, samples), QuestionFilter("One letter."), bootstrap=NO_INTERVALS).run(made)
-    found = values(result)
-    assert found["letter_likelihood_accuracy"] == 1
-    assert found["mean_likelihood_accuracy"] == pytest.approx(2 / 3)
-    assert found["normalised_likelihood_accuracy"] == pytest.approx(2 / 3)
-    assert found["generated_accuracy"] == pytest.approx(1 / 3)
-    assert found["unparsed"] == pytest.approx(1 / 3)
-    assert found["generated_accuracy/best_constant"] == pytest.approx(2 / 3)
-    assert found["generated_accuracy/minus_best_constant"] == pytest.approx(-1 / 3)
-    assert found["letter_likelihood_accuracy/blank_image"] == pytest.approx(2 / 3)
-    assert "closed_accuracy" not in found
-    assert "exact_match" not in found
+    scores = values(result)
+    assert scores["letter_likelihood_accuracy"] == 1
+    assert scores["mean_likelihood_accuracy"] == pytest.approx(2 / 3)
+    assert scores["normalised_likelihood_accuracy"] == pytest.approx(2 / 3)
+    assert scores["generated_accuracy"] == pytest.approx(1 / 3)
+    assert scores["unparsed"] == pytest.approx(1 / 3)
+    assert scores["generated_accuracy/best_constant"] == pytest.approx(2 / 3)
+    assert scores["generated_accuracy/minus_best_constant"] == pytest.approx(-1 / 3)
+    assert scores["letter_likelihood_accuracy/blank_image"] == pytest.approx(2 / 3)
+    assert "closed_accuracy" not in scores
+    assert "exact_match" not in scores
     assert result.protocol["controls"]["constants"]["generated_accuracy"] == "B"
     record = result.records[1]
     assert record["picks"] == {
@@ -362,10 +364,12 @@ def test_questions_about_images_that_were_trained_on_are_scored_apart(tmp_path, 
         (m.name, m.value, m.n) for m in plain.values()
     ]
     for name, metric in plain.items():
-        some, others = (parts.get(f"{name}_{part}") for part in ("in_train", "not_in_train"))
-        found = [each for each in (some, others) if each is not None]
-        assert sum(each.n for each in found) == metric.n
-        assert sum(each.n * each.value for each in found) == pytest.approx(metric.n * metric.value)
+        in_train, not_in_train = (parts.get(f"{name}_{part}") for part in ("in_train", "not_in_train"))
+        parted = [part_metric for part_metric in (in_train, not_in_train) if part_metric is not None]
+        assert sum(part_metric.n for part_metric in parted) == metric.n
+        assert sum(part_metric.n * part_metric.value for part_metric in parted) == pytest.approx(
+            metric.n * metric.value
+        )
     assert any(name.endswith("_not_in_train") for name in parts)
 
 
@@ -394,22 +398,22 @@ def test_nothing_to_ask_says_why(tmp_path, encoder):
 
 def test_several_images_are_all_exchanged(tmp_path, encoder):
     samples = [sample(number, [("Same?", "yes", "closed", {})], images) for number, images in enumerate((1, 2, 2, 3))]
-    shown = []
+    numbers = []
 
     def says(question, number):
-        shown.append(number)
+        numbers.append(number)
         return "yes"
 
     result = Vqa("made", dataset(tmp_path, samples), bootstrap=NO_INTERVALS).run(vqa_model(encoder, says))
-    assert shown[:8] == [1, 2, 3, 4, None, None, None, None]
-    assert len(shown) == 12
-    assert all(own != other for own, other in zip(shown[:4], shown[8:], strict=True))
+    assert numbers[:8] == [1, 2, 3, 4, None, None, None, None]
+    assert len(numbers) == 12
+    assert all(before != after for before, after in zip(numbers[:4], numbers[8:], strict=True))
     assert "shuffled_images" in result.records[0]["controls"]
 
 
 def test_a_control_that_is_not_possible_is_named(tmp_path, encoder):
-    one = dataset(tmp_path, FOUR[:1])
-    protocol = Vqa("made", one, bootstrap=NO_INTERVALS).run(vqa_model(encoder, sees)).protocol
+    single = dataset(tmp_path, FOUR[:1])
+    protocol = Vqa("made", single, bootstrap=NO_INTERVALS).run(vqa_model(encoder, sees)).protocol
     assert protocol["controls"]["skipped"].startswith("shuffled_images: 1 images in 1 cases cannot all change places")
     blind = replace(FOUR[1], images={}, conversations=[
         Conversation([Turn("user", "Is it large?"), Turn("assistant", "no")], "0", {"answer_type": "closed"})
@@ -423,13 +427,13 @@ def test_a_control_that_is_not_possible_is_named(tmp_path, encoder):
 @pytest.mark.parametrize("images", [[1] * 5, [2, 1, 1], [3, 3], [1, 0, 2, 1, 3, 2]])
 @pytest.mark.parametrize("seed", range(5))
 def test_a_derangement_shows_every_image_once_and_never_in_its_own_place(images, seed):
-    other = derangement(images, seed)
-    assert [len(places) for places in other] == images
-    assert Counter(place for places in other for place in places) == Counter(
-        (case, place) for case, count in enumerate(images) for place in range(count)
+    donors = derangement(images, seed)
+    assert [len(images_of) for images_of in donors] == images
+    assert Counter(position for images_of in donors for position in images_of) == Counter(
+        (case, position) for case, count in enumerate(images) for position in range(count)
     )
-    assert all(case != donor for case, places in enumerate(other) for donor, _ in places)
-    assert other == derangement(images, seed)
+    assert all(case != donor for case, images_of in enumerate(donors) for donor, _ in images_of)
+    assert donors == derangement(images, seed)
 
 
 def test_derangements_differ_by_seed_and_some_are_not_possible():
@@ -448,21 +452,27 @@ def test_batches_hold_whole_cases(sizes, expected):
 
 def test_intervals_resample_clusters_and_count_what_a_metric_has():
     groups = ["a", "a", "b", "c", "c", "c"]
-    given = {"all": [1.0, 0.0, 1.0, 0.0, 0.0, 1.0], "some": [None, 1.0, None, 0.0, None, None], "none": [None] * 6}
-    found = {metric.name: metric for metric in measure(given, groups, Bootstrap(resamples=3000, seed=1))}
-    assert set(found) == {"all", "some"}
-    assert (found["all"].value, found["all"].n) == (0.5, 6)
-    assert (found["some"].value, found["some"].n) == (0.5, 2)
-    draw = np.random.default_rng(1).integers(0, 3, (3000, 3))  # the reference: clusters drawn and joined one by one
+    score_columns = {
+        "all": [1.0, 0.0, 1.0, 0.0, 0.0, 1.0],
+        "some": [None, 1.0, None, 0.0, None, None],
+        "none": [None] * 6,
+    }
+    metrics = {metric.name: metric for metric in measure(score_columns, groups, Bootstrap(resamples=3000, seed=1))}
+    assert set(metrics) == {"all", "some"}
+    assert (metrics["all"].value, metrics["all"].n) == (0.5, 6)
+    assert (metrics["some"].value, metrics["some"].n) == (0.5, 2)
+    sample_RK = np.random.default_rng(1).integers(
+        0, 3, (3000, 3)
+    )  # the reference: clusters sampled and joined one by one
     clusters = [[1.0, 0.0], [1.0], [0.0, 0.0, 1.0]]
-    means = [np.mean([value for k in row for value in clusters[k]]) for row in draw]
-    assert (found["all"].ci_low, found["all"].ci_high) == pytest.approx(tuple(np.quantile(means, [0.025, 0.975])))
+    means = [np.mean([value for k in row for value in clusters[k]]) for row in sample_RK]
+    assert (metrics["all"].ci_low, metrics["all"].ci_high) == pytest.approx(tuple(np.quantile(means, [0.025, 0.975])))
 
 
 def test_a_metric_stands_before_its_controls():
-    own = [{"exact_match": 1.0, "llava_med/x": None}, {"exact_match": 0.0, "llava_med/x": 0.5}]
-    found = columns(own, {"blank_image": [{"exact_match": 0.0}, {"exact_match": 1.0}]})
-    assert found == {
+    scores = [{"exact_match": 1.0, "llava_med/x": None}, {"exact_match": 0.0, "llava_med/x": 0.5}]
+    table = columns(scores, {"blank_image": [{"exact_match": 0.0}, {"exact_match": 1.0}]})
+    assert table == {
         "exact_match": [1.0, 0.0],
         "exact_match/blank_image": [0.0, 1.0],
         "exact_match/minus_blank_image": [1.0, -1.0],

@@ -201,7 +201,7 @@ def test_examples_are_those_of_the_kind_that_records_carry(tmp_path):
     assert examples({"kind": "zero_shot"}, kind="retrieval").confusion is not None
     assert examples({}, kind="zero_shot").confusion is not None  # records of older versions carry none
     assert examples({"kind": "counting"}) == Examples()
-    assert set(EXAMPLES) == set(TASKS)
+    assert set(EXAMPLES) <= set(TASKS)  # a kind without examples has its table and its protocol
 
 
 def test_tables():

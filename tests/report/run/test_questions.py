@@ -113,8 +113,8 @@ def test_many_metrics_of_training_are_drawn_in_several_charts():
         names = {f"a_rather_long_metric_name/{n:02d}": n / 20 for n in range(metrics)}
         return {"step": step, "split": "valid", "task": "made", **names}
 
-    (one,) = evaluation_charts([row(1, 8), row(2, 8)])
-    assert 'aria-label="made · valid"' in one.svg
+    (chart,) = evaluation_charts([row(1, 8), row(2, 8)])
+    assert 'aria-label="made · valid"' in chart.svg
     charts = evaluation_charts([row(1, 20), row(2, 20)])
     assert [chart.summary.count("at step 2") for chart in charts] == [8, 8, 4]
     assert 'aria-label="made · valid (3)"' in charts[2].svg

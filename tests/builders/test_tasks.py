@@ -1,0 +1,49 @@
+"""A task and a model fit where the model offers what the task needs."""
+
+import pytest
+
+from medvlp.builders.tasks import MODELS, missing_capabilities, training_task
+from medvlp.config import TASKS, ConfigError, RetrievalConfig, TrainConfig, VqaConfig, ZeroShotConfig
+from medvlp.config.objectives import ContrastiveConfig, InstructConfig
+from medvlp.eval.task import CAPABILITIES
+
+
+@pytest.mark.parametrize(
+    ("kind", "config"), [("clip", ZeroShotConfig), ("clip", RetrievalConfig), ("llava", VqaConfig)]
+)
+def test_a_model_offers_what_its_own_tasks_need_and_not_what_others_do(kind, config):
+    task = config(name="made", data="d")
+    assert missing_capabilities(task, MODELS[kind].offers) == []
+    others = {name: model for name, model in MODELS.items() if name != kind}
+    assert all(missing_capabilities(task, model.offers) for model in others.values())
+
+
+def test_every_kind_can_be_measured_and_every_capability_has_its_words():
+    for options, _ in TASKS.values():
+        task = options(name="made", data="d")
+        assert any(not missing_capabilities(task, model.offers) for model in MODELS.values())
+    assert {capability for model in MODELS.values() for capability in model.offers} == set(CAPABILITIES)
+
+
+@pytest.mark.parametrize(
+    ("task", "objective", "offers", "message"),
+    [
+        (
+            VqaConfig,
+            ContrastiveConfig,
+            MODELS["clip"].offers,
+            "needs answers, which objective=contrastive does not give",
+        ),
+        (
+            RetrievalConfig,
+            InstructConfig,
+            MODELS["llava"].offers,
+            "needs embeddings, which objective=instruct does not",
+        ),
+        (RetrievalConfig, ContrastiveConfig, (), "needs embeddings, which objective=contrastive does not give"),
+    ],
+)
+def test_a_run_refuses_tasks_that_need_what_it_does_not_train(task, objective, offers, message):
+    config = TrainConfig(tasks=["made"], objective=objective())
+    with pytest.raises(ConfigError, match=message):
+        training_task(task(name="made", data="d"), config, offers)
