@@ -40,43 +40,44 @@ _SHORTEST_AGAIN = 5
 """Characters that a find needs to be looked for elsewhere as it stands: shorter ones are parts of other words."""
 
 
-def find(text: str, kinds: Iterable[str] = tuple(KINDS)) -> list[Span]:
+def find(text: str) -> list[Span]:
     """What identifies a person in the text, in order, without overlaps."""
-    chosen = set(kinds)
-    return _merged(
-        (start, end, kind) for kind, finder in KINDS.items() if kind in chosen for start, end in finder(text)
-    )
+    return _merged((start, end, kind) for kind, finder in KINDS.items() for start, end in finder(text))
 
 
-def deidentify(texts: list[str], kinds: Iterable[str] = tuple(KINDS)) -> tuple[list[str], Counter[str]]:
+def deidentify(texts: list[str]) -> tuple[list[str], Counter[str]]:
     """The texts of one sample with [DATE], [NAME], ... in place of what was found, and how often by kind.
 
     Nothing that was removed is returned, logged or kept.
     """
-    found = [find(text, kinds) for text in texts]
-    if not any(found):
+    spans_by_text = [find(text) for text in texts]
+    if not any(spans_by_text):
         return texts, Counter()
-    elsewhere = _elsewhere(
-        {(text[start:end], kind) for text, spans in zip(texts, found, strict=True) for start, end, kind in spans}
+    patterns = _repeated(
+        {
+            (text[start:end], kind)
+            for text, spans in zip(texts, spans_by_text, strict=True)
+            for start, end, kind in spans
+        }
     )
     counts: Counter[str] = Counter()
     cleaned = []
-    for text, spans in zip(texts, found, strict=True):
-        again = ((*match.span(), kind) for kind, pattern in elsewhere for match in pattern.finditer(text))
-        spans = _merged([*spans, *again])
+    for text, spans in zip(texts, spans_by_text, strict=True):
+        repeats = ((*match.span(), kind) for kind, pattern in patterns for match in pattern.finditer(text))
+        spans = _merged([*spans, *repeats])
         counts.update(kind for *_, kind in spans)
         cleaned.append(_replaced(text, spans))
     return cleaned, counts
 
 
-def _elsewhere(removed: set[tuple[str, str]]) -> list[tuple[str, re.Pattern[str]]]:
+def _repeated(identifiers: set[tuple[str, str]]) -> list[tuple[str, re.Pattern[str]]]:
     patterns = []
     for kind in KINDS:
-        strings = {text for text, its_kind in removed if its_kind == kind and _worth_looking_for(text, kind)}
+        strings = {text for text, its_kind in identifiers if its_kind == kind and _worth_looking_for(text, kind)}
         if strings:
             longest_first = sorted(strings, key=lambda text: (-len(text), text))
             patterns.append((kind, re.compile("|".join(map(re.escape, longest_first)), re.IGNORECASE)))
-    surnames = names.again({string for string, kind in removed if kind == "name"})
+    surnames = names.again({string for string, kind in identifiers if kind == "name"})
     return [*patterns, ("name", surnames)] if surnames else patterns
 
 

@@ -4,16 +4,16 @@ The detector is PP-OCRv4's (differentiable binarisation, Liao et al. 2020), whos
 rapidocr-onnxruntime. Thresholds are lower than its own: a black bar too many costs less than a name. It looks along rows,
 so every image is also looked at turned by a quarter. A box in the shape of a small line is text, whether or not it can be
 read; anatomy makes squat boxes, tall ones and huge ones, which are text only if the recogniser reads something in them. An
-image that would lose more than a share of its pixels is let go, unless somebody asks for it.
+image that would lose more than a share of its pixels is dropped, unless somebody asks for it.
 
 What is transparent is looked at three times: its colours alone, as training may see them, and laid over white and over
-black, where text shows that is in the alpha channel. An image of several frames is let go: of these one is looked at.
+black, where text shows that is in the alpha channel. An image of several frames is dropped: of these one is looked at.
 """
 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -38,7 +38,7 @@ MOST_ASPECT = 50
 THRESHOLDS = {"det_thresh": 0.2, "det_box_thresh": 0.3}
 """Of a pixel and of a box; the detector's own are 0.3 and 0.5."""
 
-ALONG, ACROSS = 1.0, 0.25
+GROWTH_AT_ENDS, GROWTH_AT_SIDES = 1.0, 0.25
 """What a box grows by at its ends and at its sides, in heights of its text: the detector cuts last letters short."""
 
 MIN_GROWTH = 2
@@ -61,9 +61,6 @@ LEGIBLE, HUGE_LETTERS = 0.5, 3
 SHARES = ((0.01, "up to 1%"), (0.05, "1% to 5%"), (0.1, "5% to 10%"), (1.0, "more than 10%"))
 """Of an image's pixels, as the ledger counts what images lost."""
 
-SURE = 0.8
-"""Confidence with which a marker that may stay has to be read."""
-
 SETTINGS: dict[str, dict[str, Any]] = {
     "JPEG": {"quality": 95, "subsampling": "4:4:4"},
     "WEBP": {"lossless": True},
@@ -71,21 +68,20 @@ SETTINGS: dict[str, dict[str, Any]] = {
 """Of the encoders."""
 
 
-def deidentify_pixels(draft: Draft, keep: Sequence[str] = (), most: float = 1.0) -> Draft:
+def deidentify_pixels(draft: Draft, most: float = 1.0) -> Draft:
     """Black out text in the sample's images. An image without text keeps its bytes. Drops: several_frames, broken_image,
     too_much_text (more than the share `most` of an image would be black).
 
-    Metadata "blacked" has each image's share. keep: whole texts that may stay, such as ["L", "R"]; none by default. An
-    image that had text is encoded anew in its format: PNG and WebP without loss, JPEG at quality 95 without subsampling
-    of colour. Its boxes are opaque.
+    Metadata "blacked" has each image's share. An image that had text is encoded again in its format: PNG and WebP
+    without loss, JPEG at quality 95 without subsampling of colour. Its boxes are opaque.
     """
     changed = {}
     shares: dict[str, float] = {}
     for name, picture in draft.pictures.items():
         need_one_frame(name, picture)
         with broken_images_dropped("deidentify_pixels", name):
-            looks = views(picture)
-        boxes = [box for pixels in looks for box in find_text(pixels, tuple(keep))]
+            arrays = views(picture)
+        boxes = [box for pixels in arrays for box in find_text(pixels)]
         if boxes:
             shares[name] = round(float(mask_of(boxes, picture.size).mean()), 4)
             if shares[name] > most:
@@ -123,24 +119,18 @@ def broken_images_dropped(stage: str, name: str) -> Iterator[None]:
         raise Drop(stage, "broken_image", f"{name}: {first_line(error)}") from None
 
 
-def find_text(pixels: np.ndarray, keep: tuple[str, ...] = ()) -> list[np.ndarray]:
+def find_text(pixels: np.ndarray) -> list[np.ndarray]:
     """Quadrilaterals around text, float32 (4, 2) of x and y, grown by a margin. pixels: uint8 (H, W, 3)."""
     width = pixels.shape[1]
-    upright = _look(pixels, keep)
     # Turned counter-clockwise by a quarter, the pixel (x, y) is at (y, width - 1 - x).
     turned = [
-        (np.stack([width - 1 - box[:, 1], box[:, 0]], axis=1), text)
-        for box, text in _look(np.ascontiguousarray(np.rot90(pixels)), keep)
+        np.stack([width - 1 - box[:, 1], box[:, 0]], axis=1) for box in _detect(np.ascontiguousarray(np.rot90(pixels)))
     ]
-    kept = [grown(box, scale=2) for box, text in upright if text in keep]
-    found = [(box, text) for box, text in upright if text not in keep]
-    # The second look sees a kept letter too, and reads it as something else.
-    found += [(box, text) for box, text in turned if not any(_inside(box, around) for around in kept)]
-    return [grown(box) for box, _ in found]
+    return [grown(box) for box in [*_detect(pixels), *turned]]
 
 
-def _look(pixels: np.ndarray, keep: tuple[str, ...]) -> list[tuple[np.ndarray, str]]:
-    """(corners clockwise from the upper left, what it says where it says something that is kept) of text along rows."""
+def _detect(pixels: np.ndarray) -> list[np.ndarray]:
+    """The boxes of text along rows: corners clockwise from the upper left."""
     import cv2
 
     shorter = min(pixels.shape[:2])
@@ -150,19 +140,19 @@ def _look(pixels: np.ndarray, keep: tuple[str, ...]) -> list[tuple[np.ndarray, s
     height, width = pixels.shape[:2]
     least = -(-max(height, width) // MOST_ASPECT)
     if min(height, width) < least:
-        below, beside = max(least - height, 0), max(least - width, 0)
-        pixels = cv2.copyMakeBorder(pixels, 0, below, 0, beside, cv2.BORDER_REPLICATE)
-    found, _ = _reader()(pixels, use_det=True, use_cls=False, use_rec=False)
-    texts = []
-    for corners in found or ():
+        rows, columns = max(least - height, 0), max(least - width, 0)
+        pixels = cv2.copyMakeBorder(pixels, 0, rows, 0, columns, cv2.BORDER_REPLICATE)
+    detections, _ = _reader()(pixels, use_det=True, use_cls=False, use_rec=False)
+    boxes = []
+    for corners in detections or ():
         box = np.asarray(corners, np.float32)
         text, confidence = "", 0.0
         shape = _shape(box, shorter * scale, height * width)
-        if keep or shape != "line":
+        if shape != "line":
             text, confidence = _read(pixels, box)
         if _is_text(shape, text, confidence):
-            texts.append((box / scale, text if text in keep and confidence >= SURE else ""))
-    return texts
+            boxes.append(box / scale)
+    return boxes
 
 
 def _shape(box: np.ndarray, shorter: float, area: float) -> str:
@@ -213,23 +203,18 @@ def _reader() -> Any:
     )
 
 
-def grown(box: np.ndarray, scale: float = 1) -> np.ndarray:
+def grown(box: np.ndarray) -> np.ndarray:
     """The box with its margin, which the shorter of its sides decides."""
-    right, down = box[1] - box[0], box[3] - box[0]
-    width, height = float(np.linalg.norm(right)), float(np.linalg.norm(down))
-    right, down = right / max(width, 1e-6), down / max(height, 1e-6)
+    x_axis, y_axis = box[1] - box[0], box[3] - box[0]
+    width, height = float(np.linalg.norm(x_axis)), float(np.linalg.norm(y_axis))
+    x_axis, y_axis = x_axis / max(width, 1e-6), y_axis / max(height, 1e-6)
     letter = min(width, height)
-    along, across = (max(share * letter, MIN_GROWTH) * scale for share in (ALONG, ACROSS))
+    x_growth, y_growth = (max(share * letter, MIN_GROWTH) for share in (GROWTH_AT_ENDS, GROWTH_AT_SIDES))
     if width < height:
-        along, across = across, along
+        x_growth, y_growth = y_growth, x_growth
     signs = np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)], np.float32)
-    wider: np.ndarray = box + signs[:, :1] * along * right + signs[:, 1:] * across * down
+    wider: np.ndarray = box + signs[:, :1] * x_growth * x_axis + signs[:, 1:] * y_growth * y_axis
     return wider
-
-
-def _inside(box: np.ndarray, around: np.ndarray) -> bool:
-    low, high = around.min(axis=0), around.max(axis=0)
-    return bool(((box >= low) & (box <= high)).all())
 
 
 def views(picture: Image.Image) -> list[np.ndarray]:
@@ -239,9 +224,9 @@ def views(picture: Image.Image) -> list[np.ndarray]:
     colours, alpha = grey_or_colour(picture), _alpha(picture)
     if alpha.min() == 255:
         return [colours]
-    shown = Image.fromarray(np.dstack([colours, alpha]))
-    grounds = (Image.new("RGBA", shown.size, colour) for colour in ("white", "black"))
-    return [colours, *(np.asarray(Image.alpha_composite(ground, shown).convert("RGB")) for ground in grounds)]
+    colours_alpha = Image.fromarray(np.dstack([colours, alpha]))
+    grounds = (Image.new("RGBA", colours_alpha.size, colour) for colour in ("white", "black"))
+    return [colours, *(np.asarray(Image.alpha_composite(ground, colours_alpha).convert("RGB")) for ground in grounds)]
 
 
 def _alpha(picture: Image.Image) -> np.ndarray:

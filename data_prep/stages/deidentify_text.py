@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator
 from typing import Any
 
-from data_prep.deidentify.text import KINDS, deidentify
+from data_prep.deidentify.text import deidentify
 from data_prep.draft import Draft
 
 PROVENANCE = frozenset(
@@ -42,31 +41,24 @@ PROVENANCE = frozenset(
 """Metadata that says where a sample was published: licences ask for the authors' names. Every other string is cleaned."""
 
 
-def deidentify_text(draft: Draft, kinds: list[str] | None = None) -> Draft:
+def deidentify_text(draft: Draft) -> Draft:
     """[DATE], [NAME], [ID], ... in place of identifiers in texts, turns, labels and metadata; counted by kind.
 
-    kinds: which to remove (see `data_prep.deidentify.text.KINDS`), all if not given. Keys of dictionaries, numbers and the
-    provenance of published samples stay. A find in one text of the sample is removed from its other texts as well.
-    Raises ValueError for an unknown kind.
+    Keys of dictionaries, numbers and the provenance of published samples stay. A find in one text of the sample is
+    removed from its other texts as well.
     """
-    chosen = list(KINDS) if kinds is None else kinds
-    for kind in chosen:
-        if kind not in KINDS:
-            close = difflib.get_close_matches(kind, KINDS, n=1)
-            hint = f"; did you mean {close[0]!r}?" if close else ""
-            raise ValueError(f"deidentify_text: unknown kind {kind!r}{hint} available: {', '.join(KINDS)}")
     sample = draft.sample
-    described = {name: value for name, value in sample.metadata.items() if name not in PROVENANCE}
+    descriptive = {name: value for name, value in sample.metadata.items() if name not in PROVENANCE}
     turns = [[turn.text for turn in conversation.turns] for conversation in sample.conversations]
-    about = [conversation.metadata for conversation in sample.conversations]
-    everything = [sample.texts, sample.labels, described, turns, about]
+    question_metadata = [conversation.metadata for conversation in sample.conversations]
+    strings = [sample.texts, sample.labels, descriptive, turns, question_metadata]
 
-    texts, counts = deidentify(list(_strings(everything)), chosen)
+    texts, counts = deidentify(list(_strings(strings)))
     if not counts:
         return draft
-    sample.texts, sample.labels, described, turns, about = _with_strings(everything, iter(texts))
-    sample.metadata |= described
-    for conversation, its_turns, its_metadata in zip(sample.conversations, turns, about, strict=True):
+    sample.texts, sample.labels, descriptive, turns, question_metadata = _with_strings(strings, iter(texts))
+    sample.metadata |= descriptive
+    for conversation, its_turns, its_metadata in zip(sample.conversations, turns, question_metadata, strict=True):
         conversation.metadata = its_metadata
         for turn, text in zip(conversation.turns, its_turns, strict=True):
             turn.text = text

@@ -23,56 +23,50 @@ MIN_BYTES = 20
 MIN_PROBABILITY = 0.5
 
 
-def language(
-    draft: Draft,
-    keep: list[str] | None = None,
-    min_bytes: int = MIN_BYTES,
-    min_probability: float = MIN_PROBABILITY,
-    keep_undetermined: bool = True,
-) -> Draft:
+def language(draft: Draft, keep: list[str] | None = None) -> Draft:
     """metadata["language"] of the caption and of each conversation; what is in none of the languages to keep, goes.
 
     keep: ISO 639-1 codes; none given: all stay. A conversation keeps the language that its publisher says. Texts that are
-    short (min_bytes) or unclear (min_probability) are "undetermined". A sample without a caption speaks the languages of
-    its conversations ("en+zh"). Conversations in other languages are taken out and counted. Raises Drop
+    short (`MIN_BYTES`) or unclear (`MIN_PROBABILITY`) are "undetermined", and stay. A sample without a caption speaks the
+    languages of its conversations ("en+zh"). Conversations in other languages are taken out and counted. Raises Drop
     "language_not_kept" if the caption is in another language, or nothing is left.
     """
     sample = draft.sample
-    wanted = set(keep or [])
-    unknown = wanted - set(LANGUAGES)
+    languages = set(keep or [])
+    unknown = languages - set(LANGUAGES)
     if unknown:
         raise ValueError(f"language: cannot tell {', '.join(sorted(unknown))}; keep can be of {', '.join(LANGUAGES)}")
 
-    def kept(code: str) -> bool:
-        return not wanted or code in wanted or (code == UNDETERMINED and keep_undetermined)
+    def is_kept(code: str) -> bool:
+        return not languages or code in languages or code == UNDETERMINED
 
     caption = sample.texts.get("caption", "")
-    spoken: dict[str, list[Conversation]] = {}
+    by_language: dict[str, list[Conversation]] = {}
     for conversation in sample.conversations:
-        said = " ".join(turn.text for turn in conversation.turns)
-        code = str(conversation.metadata.get("language") or detect(said, min_bytes, min_probability))
+        text = " ".join(turn.text for turn in conversation.turns)
+        code = str(conversation.metadata.get("language") or detect(text))
         conversation.metadata["language"] = code
-        spoken.setdefault(code, []).append(conversation)
-    found = detect(caption, min_bytes, min_probability) if caption else "+".join(sorted(c for c in spoken if kept(c)))
-    if caption and not kept(found):
-        raise Drop("language", "language_not_kept", found)
-    if spoken and not caption and not found:
-        raise Drop("language", "language_not_kept", "+".join(sorted(spoken)))
-    for code, conversations in sorted(spoken.items()):
-        if not kept(code):
+        by_language.setdefault(code, []).append(conversation)
+    languages_of_sample = detect(caption) if caption else "+".join(sorted(c for c in by_language if is_kept(c)))
+    if caption and not is_kept(languages_of_sample):
+        raise Drop("language", "language_not_kept", languages_of_sample)
+    if by_language and not caption and not languages_of_sample:
+        raise Drop("language", "language_not_kept", "+".join(sorted(by_language)))
+    for code, conversations in sorted(by_language.items()):
+        if not is_kept(code):
             draft.count("language", f"conversations in {code}", len(conversations))
             sample.conversations = [c for c in sample.conversations if c.metadata["language"] != code]
-    sample.metadata["language"] = found or UNDETERMINED
+    sample.metadata["language"] = languages_of_sample or UNDETERMINED
     draft.count("language", sample.metadata["language"])
     return draft
 
 
-def detect(text: str, min_bytes: int = MIN_BYTES, min_probability: float = MIN_PROBABILITY) -> str:
+def detect(text: str) -> str:
     """The ISO 639-1 code of the text's language, or "undetermined"."""
-    if sum(len(c.encode("utf-8", "replace")) for c in text if c.isalpha()) < min_bytes:
+    if sum(len(c.encode("utf-8", "replace")) for c in text if c.isalpha()) < MIN_BYTES:
         return UNDETERMINED
     code, probability = _identifier().classify(text)
-    return str(code) if probability >= min_probability else UNDETERMINED
+    return str(code) if probability >= MIN_PROBABILITY else UNDETERMINED
 
 
 @lru_cache(maxsize=1)

@@ -13,7 +13,6 @@ import numpy as np
 from data_prep.draft import Draft
 from data_prep.panels.captions import Parts, Unclear, split_caption
 from data_prep.panels.gutters import Box, find_panels
-from data_prep.panels.letters import order_by_letters, read_letters
 from data_prep.png import encode_png
 from data_prep.vocabulary.licences import family_of, normalise
 from medvlp.shards import Sample
@@ -30,17 +29,15 @@ JPEG_QUALITY = 95
 """Of panels cut from a JPEG, without chroma subsampling. See `_encode`."""
 
 
-def split_panels(draft: Draft, letters: bool = False) -> Draft | list[Draft]:
+def split_panels(draft: Draft) -> Draft | list[Draft]:
     """A figure → one draft a panel, in the order of the labels; or the draft as it is, counted by reason.
 
     A figure is split only if its caption labels panels, it is clear which words belong to which label, and the picture
-    falls into that many panels. Labels are given to panels in reading order; with `letters`, the letters on the panels
-    are read (OCR, about 0.7 s a figure that would be split) and may set another order, or contradict. Samples with
-    conversations, without caption, or with several images or none stay whole, as do samples that are panels already
-    (metadata "panel").
+    falls into that many panels. Labels are given to panels in reading order. Samples with conversations, without
+    caption, or with several images or none stay whole, as do samples that are panels already (metadata "panel").
 
-    Counts: figures split, panels, and unsplit: unclear caption | counts differ | layout differs | letters differ. A
-    caption that labels no panels, as most do, is not counted; its picture is not looked at.
+    Counts: figures split, panels, and unsplit: unclear caption | counts differ | layout differs. A caption that labels
+    no panels, as most do, is not counted; its picture is not looked at.
 
     A panel's sample: the key's last part is the label; `texts["caption"]` is what the caption says of it (the rule is in
     `data_prep.panels.captions`) and `texts["figure_caption"]` the whole; metadata gains figure_key, panel (from 1),
@@ -64,11 +61,6 @@ def split_panels(draft: Draft, letters: bool = False) -> Draft | list[Draft]:
         return _whole(draft, "counts differ")
     if not _fits(boxes, parts.layout):
         return _whole(draft, "layout differs")
-    if letters and parts.layout == "any":
-        ordered = order_by_letters(boxes, list(parts.texts), read_letters(np.asarray(view.convert("RGB"))))
-        if ordered is None:
-            return _whole(draft, "letters differ")
-        boxes = ordered
     draft.count(STAGE, "figures split")
     draft.count(STAGE, "panels", len(boxes))
     return [

@@ -96,7 +96,7 @@ def test_what_of_the_detectors_boxes_is_text(monkeypatch, found, said, taken):
 
 
 def test_an_image_that_would_lose_too_much_is_let_go(monkeypatch):
-    monkeypatch.setattr(stage, "find_text", lambda pixels, keep: [box(0, 0, 63, 12)])
+    monkeypatch.setattr(stage, "find_text", lambda pixels: [box(0, 0, 63, 12)])
     with pytest.raises(Drop) as dropped:
         deidentify_pixels(drafted(anatomy(1, 64)), most=0.1)
     assert (dropped.value.stage, dropped.value.reason) == ("deidentify_pixels", "too_much_text")
@@ -127,7 +127,7 @@ def test_the_report_shows_the_worst(tmp_path, monkeypatch):
     folder = tmp_path / "in" / "chest"
     folder.mkdir(parents=True)
     shares = iter([0, 3, 1])
-    monkeypatch.setattr(stage, "find_text", lambda pixels, keep: [box(0, 0, 63, n - 1) for n in [next(shares)] if n])
+    monkeypatch.setattr(stage, "find_text", lambda pixels: [box(0, 0, 63, n - 1) for n in [next(shares)] if n])
     for number in range(3):
         Image.fromarray(anatomy(number, 64)).save(folder / f"{number}.png")
     prepare("image_folder", tmp_path / "in", tmp_path / "out", workers=1, options={"private": True})

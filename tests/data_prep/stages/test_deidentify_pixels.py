@@ -335,18 +335,6 @@ def test_damaged_files_come_through_or_are_drops(name, form, checked):
     assert ends["broken_image"] >= 5
 
 
-def test_a_marker_stays_if_it_is_asked_for():
-    image = Burnt(anatomy(5, 256))
-    burn(image, "PORTABLE", (8, 8), Ink(18))
-    burn(image, "ZORBINK", (150, 230), Ink(18))
-    marker, name = (glyphs for _, glyphs in image.lines)
-    after = np.asarray(deidentify_pixels(drafted(image.pixels), keep=["PORTABLE"]).pictures["png"])
-    assert np.array_equal(after[marker], image.pixels[marker])
-    assert (after[name] == 0).all()
-    after = np.asarray(deidentify_pixels(drafted(image.pixels)).pictures["png"])
-    assert (after[marker] == 0).all()
-
-
 def test_a_box_grows_by_the_height_of_its_text():
     box = np.array([[10, 10], [50, 10], [50, 20], [10, 20]], np.float32)
     assert grown(box).tolist() == [[0, 7.5], [60, 7.5], [60, 22.5], [0, 22.5]]

@@ -199,17 +199,6 @@ def test_removing_twice_is_removing_once():
         assert deidentify(once) == (once, Counter())
 
 
-def test_only_the_chosen_kinds_go():
-    draft = Draft(Sample("k", texts={"caption": "Dr. Maria Gonzalez, 3/14/2021"}))
-    assert deidentify_text(draft, kinds=["date"]).sample.texts == {"caption": "Dr. Maria Gonzalez, [DATE]"}
-    assert draft.counts == {("deidentify_text", "date"): 1}
-
-
-def test_an_unknown_kind_is_refused():
-    with pytest.raises(ValueError, match="unknown kind 'dates'; did you mean 'date'"):
-        deidentify_text(Draft(Sample("k")), kinds=["dates"])
-
-
 def test_where_a_sample_was_published_stays():
     metadata = {
         "authors": ["Maria Gonzalez, MD"],

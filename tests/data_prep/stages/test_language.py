@@ -55,14 +55,9 @@ def test_a_caption_in_another_language_is_dropped():
     assert (caught.value.stage, caught.value.reason, caught.value.detail) == ("language", "language_not_kept", "de")
 
 
-@pytest.mark.parametrize("keep_undetermined", [True, False])
-def test_short_texts_stay_unless_told_otherwise(keep_undetermined):
+def test_short_texts_stay():
     draft = Draft(Sample("k", texts={"caption": "CT scan"}))
-    if keep_undetermined:
-        assert language(draft, keep=["de"]).sample.metadata == {"language": "undetermined"}
-    else:
-        with pytest.raises(Drop, match="undetermined"):
-            language(draft, keep=["de"], keep_undetermined=False)
+    assert language(draft, keep=["de"]).sample.metadata == {"language": "undetermined"}
 
 
 def test_conversations_in_other_languages_are_taken_out():
