@@ -1,4 +1,4 @@
-"""A sample on its way through the stages, and how it leaves."""
+"""A sample on its way through the stages (Draft), and how it is dropped (Drop)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Counts = Counter[tuple[str, str]]
 
 
 class Drop(Exception):
-    """A sample leaves here; the ledger counts it under (stage, reason), dropped.jsonl names it."""
+    """A sample is dropped; the ledger counts it under (stage, reason), dropped.jsonl names it."""
 
     def __init__(self, stage: str, reason: str, detail: str) -> None:
         super().__init__(stage, reason, detail)
@@ -49,25 +49,25 @@ class Draft:
     perceptual_hash: str = ""
     is_renamed: bool = False
     """Its names are pseudonyms, or those of a published work."""
-    marks: dict[str, Any] | None = None
-    """What copies of it are recognised by, once `describe` has run."""
+    fingerprint: dict[str, Any] | None = None
+    """For deduplication, once `describe` has run."""
 
     @property
     def name(self) -> str:
         """The publisher's name of it, for the ledger."""
         return str(self.sample.metadata.get("original_name", self.sample.key))
 
-    def count(self, stage: str, what: str, times: int = 1) -> None:
-        """Add to the stage's own counts, which the ledger sums up; never with a text of the sample as `what`."""
+    def count(self, stage: str, subject: str, times: int = 1) -> None:
+        """Add to the stage's own counts, which the ledger sums up; never with a text of the sample as the subject."""
         if times:
-            self.counts[stage, what] += times
+            self.counts[stage, subject] += times
 
     @cached_property
     def pictures(self) -> dict[str, Image.Image]:
         """The images by member name, without volumes. Headers are read here; pixels are decoded once, on first use."""
         from PIL import Image
 
-        opened: dict[str, Image.Image] = {}
+        pictures: dict[str, Image.Image] = {}
         for name, data in self.sample.images.items():
             if name.endswith("nii.gz"):
                 continue
@@ -75,12 +75,12 @@ class Draft:
                 with warnings.catch_warnings():
                     # Its threshold is not ours: check_images compares with max_pixels before any pixel is decoded.
                     warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-                    opened[name] = Image.open(io.BytesIO(data), formats=(FORMATS[name.rpartition(".")[2]],))
+                    pictures[name] = Image.open(io.BytesIO(data), formats=(FORMATS[name.rpartition(".")[2]],))
             except Image.DecompressionBombError as error:
                 raise Drop("check_images", "too_many_pixels", f"{name}: {error}") from None
             except Exception as error:  # Pillow's plugins raise OSError, ValueError, SyntaxError, struct.error, ...
                 raise Drop("check_images", "broken_image", f"{name}: {first_line(error)}") from None
-        return opened
+        return pictures
 
     def view(self, name: str) -> Image.Image:
         """An image as training sees it: `L` or `RGB`, by the rules of medvlp/data/images/decode.py."""
@@ -89,7 +89,7 @@ class Draft:
         return render(self.pictures[name], self.sample.images[name])[0]
 
     def replace_images(self, images: dict[str, bytes]) -> None:
-        """Give the sample other images, for a stage that had to change pixels; they are decoded anew."""
+        """Give the sample other images, for a stage that had to change pixels; they are decoded again."""
         self.sample.images = images
         self.__dict__.pop("pictures", None)
 

@@ -1,4 +1,7 @@
-"""The last step: from parts to splits. Every action here can be repeated, so a kill in the middle costs nothing."""
+"""From parts to splits: shards get their numbers, splits their manifests.
+
+Every action here can be repeated, so a kill in the middle costs nothing.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from data_prep.dataset_stages import Rows, Settled
+from data_prep.dataset_stages.decisions import Decisions
+from data_prep.dataset_stages.part_samples import PartSamples
+from data_prep.dataset_stages.splits import group_hashes
 from data_prep.errors import PrepError
 from data_prep.jobs import CopyJob, Part
 from data_prep.ledger import CONFLICTS, COPIES, DROPPED, PAIRS, RUN
 from data_prep.ledger.balance import make_ledger
-from data_prep.plan import Plan, digest_of
-from data_prep.splits import group_hashes
+from data_prep.plan import PreparationPlan, digest_of
 from medvlp.jsonl import encode_json, write_rows
 from medvlp.shards import FileMark, Manifest, hash_config, write_manifest
 from medvlp.shards.atomic import sync_folder, whole_file, write_whole
@@ -32,20 +36,20 @@ Layout = dict[str, list[Part | CopyJob]]
 """Split → its shards in order: parts as they are, or shards to be made of parts' samples."""
 
 
-def lay_out(folder: Path, parts: Sequence[Part], settled: Settled, samples_per_shard: int) -> Layout:
+def lay_out(folder: Path, parts: Sequence[Part], decisions: Decisions, samples_per_shard: int) -> Layout:
     """Which shards the splits consist of. Parts of which everything stays in one split are taken as they are.
 
-    What is left of another is a shard by itself if that is at least half of a shard; smaller pieces are gathered.
+    The rest of another is a shard by itself if that is at least half of a shard; smaller pieces are gathered.
     """
-    rows = Rows(folder, parts)
+    samples = PartSamples(folder, parts)
     layout: Layout = {split: [] for split in dict.fromkeys(part.split for part in parts)}
-    layout |= {SPLITS[split]: [] for split in np.unique(settled.split_N).tolist() if SPLITS[split] not in layout}
+    layout |= {SPLITS[split]: [] for split in np.unique(decisions.split_N).tolist() if SPLITS[split] not in layout}
     small: dict[str, list[tuple[str, list[int]]]] = {split: [] for split in layout}
-    for part, start in zip(rows.parts, rows.starts, strict=False):
-        split_M = settled.split_N[start : start + part.samples]
-        kept_M = settled.kept_N[start : start + part.samples]
-        for split in np.unique(split_M[kept_M]).tolist():
-            positions = np.flatnonzero(kept_M & (split_M == split)).tolist()
+    for part, start in zip(samples.parts, samples.starts, strict=False):
+        split_M = decisions.split_N[start : start + part.samples]
+        is_kept_M = decisions.is_kept_N[start : start + part.samples]
+        for split in np.unique(split_M[is_kept_M]).tolist():
+            positions = np.flatnonzero(is_kept_M & (split_M == split)).tolist()
             name = SPLITS[split]
             if len(positions) == part.samples:
                 layout[name].append(part)
@@ -65,25 +69,25 @@ def _copy(folder: Path, split: str, pieces: list[tuple[str, list[int]]]) -> Copy
 def _chunks(pieces: list[tuple[str, list[int]]], size: int) -> Iterator[list[tuple[str, list[int]]]]:
     """Pieces cut and gathered into runs of `size` positions; the last may be shorter."""
     chunk: list[tuple[str, list[int]]] = []
-    room = size
+    capacity = size
     for digest, positions in pieces:
         while positions:
-            chunk.append((digest, positions[:room]))
-            positions, room = positions[room:], room - len(chunk[-1][1])
-            if not room:
+            chunk.append((digest, positions[:capacity]))
+            positions, capacity = positions[capacity:], capacity - len(chunk[-1][1])
+            if not capacity:
                 yield chunk
-                chunk, room = [], size
+                chunk, capacity = [], size
     if chunk:
         yield chunk
 
 
-def finish(
+def finalize(
     output: Path,
     folder: Path,
     parts: Sequence[Part],
-    settled: Settled,
+    decisions: Decisions,
     shards: dict[str, list[Part]],
-    plan: Plan,
+    plan: PreparationPlan,
     run: dict[str, Any],
 ) -> dict[str, Any]:
     """Number the shards, write tables and manifests, then the files above the splits; the ledger, last, is returned.
@@ -91,55 +95,55 @@ def finish(
     parts: of all units, in the data set's order. shards: split → parts that are its shards. Raises PrepError if two
     samples have one key.
     """
-    ledger = make_ledger(parts, settled)
-    write_rows(output / DROPPED, (drop for part in parts for drop in part.named_drops(folder)), settled.drops)
-    _check_keys(Rows(folder, parts))
+    ledger = make_ledger(parts, decisions)
+    write_rows(output / DROPPED, (drop for part in parts for drop in part.named_drops(folder)), decisions.drops)
+    _check_keys(PartSamples(folder, parts))
     _clear_splits(output, shards)
-    for split, its in shards.items():
-        ledger["splits"][split]["manifest_sha256"] = _finish_split(output / split, folder, split, its, plan)
-    write_rows(output / COPIES, settled.copies)
-    write_rows(output / LEAKAGE, settled.leaks)
-    write_rows(output / CONFLICTS, settled.conflicts)
-    write_whole(output / PAIRS, encode_json(settled.pairs) + b"\n")
+    for split, parts_of_split in shards.items():
+        ledger["splits"][split]["manifest_sha256"] = _write_split(output / split, folder, split, parts_of_split, plan)
+    write_rows(output / COPIES, decisions.copies)
+    write_rows(output / LEAKAGE, decisions.leaks)
+    write_rows(output / CONFLICTS, decisions.conflicts)
+    write_whole(output / PAIRS, encode_json(decisions.pairs) + b"\n")
     write_whole(output / RUN, encode_json(run, indent=1) + b"\n")
     ledger |= {"checksums": SUMS, "source": plan.facts}
     write_whole(output / LEDGER, encode_json(ledger, indent=1) + b"\n")
     return ledger
 
 
-def _check_keys(rows: Rows) -> None:
+def _check_keys(samples: PartSamples) -> None:
     """Keys are unique over all splits."""
-    hashes_N = group_hashes(rows.column("key"))
+    hashes_N = group_hashes(samples.column("key"))
     _, first_U, counts_U = np.unique(hashes_N, return_index=True, return_counts=True)
-    twice = sorted(rows.keys(first_U[counts_U > 1].tolist()))
-    if twice:
+    repeated = sorted(samples.keys(first_U[counts_U > 1].tolist()))
+    if repeated:
         raise PrepError(
-            f"{len(twice)} keys come more than once: {', '.join(twice[:5])}{', …' if len(twice) > 5 else ''}; "
+            f"{len(repeated)} keys come more than once: {', '.join(repeated[:5])}{', …' if len(repeated) > 5 else ''}; "
             "the source repeats these rows. Remove the repetitions and prepare into a new folder"
         )
 
 
 def _clear_splits(output: Path, shards: dict[str, list[Part]]) -> None:
-    """Take away what an earlier finish, of an input that has changed since, left unfinished."""
+    """Take away what an earlier, unfinished finalisation of an input that has changed since wrote."""
     for manifest in output.glob(f"*/{MANIFEST}"):
         manifest.unlink()
     for path in [*output.glob("*/*.tar"), *output.glob("*/*.idx")]:
-        its = shards.get(path.parent.name, [])
-        if path.parent.name != PARTS and not (path.stem.isdecimal() and int(path.stem) < len(its)):
+        parts_of_split = shards.get(path.parent.name, [])
+        if path.parent.name != PARTS and not (path.stem.isdecimal() and int(path.stem) < len(parts_of_split)):
             path.unlink()
     for split in SPLITS:
         if split not in shards and (output / split).is_dir():
             shutil.rmtree(output / split)
 
 
-def _finish_split(folder: Path, parts_folder: Path, split: str, shards: Sequence[Part], plan: Plan) -> str:
+def _write_split(folder: Path, parts_folder: Path, split: str, shards: Sequence[Part], plan: PreparationPlan) -> str:
     """Returns the sha256 of the split's manifest."""
     folder.mkdir(exist_ok=True)
     files: dict[str, FileMark] = {}
     for number, part in enumerate(shards):
         for suffix, mark in part.files.items():
             name = f"{number:06d}{suffix}"
-            _place(part.file(parts_folder, suffix), folder / name, mark)
+            _link(part.file(parts_folder, suffix), folder / name, mark)
             files[name] = mark
     sync_folder(folder)
     files[SAMPLES] = write_tables(folder / SAMPLES, _renamed(parts_folder, split, shards))
@@ -149,19 +153,19 @@ def _finish_split(folder: Path, parts_folder: Path, split: str, shards: Sequence
     return write_manifest(folder, manifest)
 
 
-def _place(part: Path, place: Path, mark: FileMark) -> None:
+def _link(part: Path, target_path: Path, mark: FileMark) -> None:
     """A second name for the part's file, or a copy where the file system has no such thing."""
-    if place.exists() and part.exists() and place.samefile(part):
+    if target_path.exists() and part.exists() and target_path.samefile(part):
         return
-    place.unlink(missing_ok=True)
+    target_path.unlink(missing_ok=True)
     try:
-        os.link(part, place)
+        os.link(part, target_path)
     except OSError:
-        with open(part, "rb") as source, whole_file(place) as target:
+        with open(part, "rb") as source, whole_file(target_path) as target:
             shutil.copyfileobj(source, target, 2**20)
-    if place.stat().st_size != mark.size:
+    if target_path.stat().st_size != mark.size:
         raise PrepError(
-            f"{place} should have {mark.size} bytes, as when it was written; something else changed the folder. "
+            f"{target_path} should have {mark.size} bytes, as when it was written; something else changed the folder. "
             "Prepare into a new one"
         )
 

@@ -4,7 +4,7 @@ A part is a shard that has no number yet, named by the digest of all that decide
 
     <digest>.tar, .idx        the shard, as the contract says; absent if every sample was dropped
     <digest>.parquet          its rows of samples.parquet
-    <digest>.marks.parquet    what copies are recognised by, a row a sample; only if they are looked for
+    <digest>.marks.parquet    fingerprints for deduplication, a row a sample; only if copies are looked for
     <digest>.drops.jsonl      one row a drop
     <digest>.json             the part's page of the ledger; written last: its presence says that the part is whole
 """
@@ -14,11 +14,12 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from data_prep.dataset_stages.part_samples import FINGERPRINTS_SUFFIX
 from data_prep.draft import Counts, Draft, Drop
 from data_prep.ledger import classes
 from data_prep.ledger.balance import nested, worst
@@ -29,6 +30,9 @@ from medvlp.jsonl import encode_json, read_rows, write_rows
 from medvlp.shards import FileMark, Row, Sample, ShardWriter, read_members
 from medvlp.shards.atomic import write_whole
 from medvlp.shards.writer import mark_file, rows_table, write_tables
+
+PART_KEYS = {"samples_in": "entered", "other_files": "others"}
+"""Field of a part → its key in the part's JSON, where they differ."""
 
 
 @dataclass(frozen=True)
@@ -72,13 +76,13 @@ class CopyJob:
 
 @dataclass
 class Part:
-    """What a finished unit left, and its page of the ledger: entered = samples + Σ drops."""
+    """A finished unit: its files, and its page of the ledger, where samples in = samples + Σ drops."""
 
     digest: str
     split: str
     rows: int
     """Rows that the source gave."""
-    entered: int
+    samples_in: int
     """Those and the panels that figures were split into."""
     samples: int
     """Samples in the shard."""
@@ -88,7 +92,7 @@ class Part:
     """Stage → what → number: the stages' own counts."""
     files: dict[str, FileMark]
     """".tar" and ".idx"; empty if nothing was left."""
-    others: dict[str, FileMark]
+    other_files: dict[str, FileMark]
     """Its other files, by suffix."""
     classes: dict[str, dict[str, dict[str, int]]] = field(default_factory=dict)
     """"in" and "out" → label → class → samples; empty where samples are de-identified."""
@@ -112,7 +116,7 @@ def _opened(spec: SourceSpec) -> Source:
 
 
 def forget_source() -> None:
-    """Let the next unit open its source anew: the files may have changed since an earlier run in this process."""
+    """Let the next unit open its source again: the files may have changed since an earlier run in this process."""
     _opened.cache_clear()
 
 
@@ -124,37 +128,38 @@ def run_job(job: Job | CopyJob) -> Part:
 def run_unit(job: Job) -> Part:
     """Read a unit, take its samples through the stages, write its part."""
     path = job.folder / job.digest
-    hide = _hider(job.stages)
+    named_drop = _drop_naming(job.stages)
     stages = build_stages(job.stages)
     counts: Counts = Counter()
     drops: list[dict[str, str]] = []
-    marks: list[dict[str, Any]] = []
+    fingerprints: list[dict[str, Any]] = []
     blacked: list[dict[str, Any]] = []
     rows = panels = 0
     source = _opened(job.source)
-    entered: classes.Classes = {}
-    left_over: classes.Classes = {}
+    classes_in: classes.Classes = {}
+    classes_out: classes.Classes = {}
     with ShardWriter(path, job.unit.split) as writer:
         for item in source.read(job.unit):
             rows += 1
-            classes.add(entered, item.labels)
-            for left in _through(stages, item, counts):
-                if isinstance(left, Drop):
-                    panels += left.panels
-                    drops.append({"split": job.unit.split, **hide(left)})
+            classes.add(classes_in, item.labels)
+            for outcome in _staged(stages, item, counts):
+                if isinstance(outcome, Drop):
+                    panels += outcome.panels
+                    drops.append({"split": job.unit.split, **named_drop(outcome)})
                     continue
-                writer.write(left.sample, left.width, left.height, left.perceptual_hash)
-                classes.add(left_over, left.sample.labels)
-                shares = left.sample.metadata.get("blacked", {})
-                blacked += [{"share": share, "key": left.sample.key, "image": name} for name, share in shares.items()]
-                marks += [left.marks] if left.marks is not None else []
+                sample = outcome.sample
+                writer.write(sample, outcome.width, outcome.height, outcome.perceptual_hash)
+                classes.add(classes_out, sample.labels)
+                shares = sample.metadata.get("blacked", {})
+                blacked += [{"share": share, "key": sample.key, "image": name} for name, share in shares.items()]
+                fingerprints += [outcome.fingerprint] if outcome.fingerprint is not None else []
     counts.update(source.counts)
-    if marks:
-        _write_marks(path.with_suffix(".marks.parquet"), marks)
-    pages = {"in": classes.page_of(entered), "out": classes.page_of(left_over)} if entered else {}
+    if fingerprints:
+        _write_fingerprints(path.with_suffix(FINGERPRINTS_SUFFIX), fingerprints)
+    pages = {"in": classes.page_of(classes_in), "out": classes.page_of(classes_out)} if classes_in else {}
     if source.private or any(entry["stage"] == "pseudonymise" for entry in job.stages):
         pages = {}  # a label can hold anything, such as a person's name
-    return _finish_part(job, job.unit.split, writer, rows, panels, drops, counts, pages, worst(blacked))
+    return _write_part(job, job.unit.split, writer, rows, panels, drops, counts, pages, worst(blacked))
 
 
 def copy_samples(job: CopyJob) -> Part:
@@ -165,12 +170,12 @@ def copy_samples(job: CopyJob) -> Part:
         for digest, positions in job.pieces:
             table = pq.read_table(job.folder / f"{digest}.parquet").take(positions).to_pylist()
             members = read_members(job.folder / f"{digest}.tar", positions)
-            for row, its in zip(table, members, strict=True):
-                writer.write_members(replace(Row(**row), split=job.split, shard=f"{job.digest}.tar"), its)
-    return _finish_part(job, job.split, writer, len(writer.rows), 0, [], Counter(), {})
+            for row, content in zip(table, members, strict=True):
+                writer.write_members(replace(Row(**row), split=job.split, shard=f"{job.digest}.tar"), content)
+    return _write_part(job, job.split, writer, len(writer.rows), 0, [], Counter(), {})
 
 
-def _finish_part(
+def _write_part(
     job: Job | CopyJob,
     split: str,
     writer: ShardWriter,
@@ -194,43 +199,47 @@ def _finish_part(
         digest=job.digest,
         split=split,
         rows=rows,
-        entered=rows + panels,
+        samples_in=rows + panels,
         samples=len(writer.rows),
         drops=nested(Counter((drop["stage"], drop["reason"]) for drop in drops)),
         counts=nested(counts),
         files={Path(name).suffix: mark for name, mark in writer.files.items()},
-        others={
+        other_files={
             suffix: mark_file(path.with_suffix(suffix))
-            for suffix in (".parquet", ".marks.parquet", ".drops.jsonl")
+            for suffix in (".parquet", FINGERPRINTS_SUFFIX, ".drops.jsonl")
             if path.with_suffix(suffix).exists()
         },
         classes=pages,
         blacked=list(blacked),
     )
-    write_whole(path.with_suffix(".json"), encode_json(asdict(part)))
+    write_whole(
+        path.with_suffix(".json"),
+        encode_json({PART_KEYS.get(name, name): value for name, value in asdict(part).items()}),
+    )
     return part
 
 
-def _write_marks(path: Path, marks: list[dict[str, Any]]) -> None:
+def _write_fingerprints(path: Path, fingerprints: list[dict[str, Any]]) -> None:
     import pyarrow as pa
 
-    from data_prep.dedup.fingerprints import MARKS
+    from data_prep.dedup.fingerprints import FINGERPRINT_SCHEMA
 
-    write_tables(path, [pa.Table.from_pylist(marks, schema=MARKS)], MARKS)
+    write_tables(path, [pa.Table.from_pylist(fingerprints, schema=FINGERPRINT_SCHEMA)], FINGERPRINT_SCHEMA)
 
 
-def _through(stages: list[Stage], item: Sample | Dropped, counts: Counts) -> list[Draft | Drop]:
+def _staged(stages: list[Stage], item: Sample | Dropped, counts: Counts) -> list[Draft | Drop]:
     if isinstance(item, Sample):
-        for what, number in item.metadata.get("deidentified", {}).items():  # what a private source itself has removed
-            counts["read", f"removed {what}"] += number
+        for identifier, number in item.metadata.get("deidentified", {}).items():  # a private source's own removals
+            counts["read", f"removed {identifier}"] += number
         return apply_stages(stages, Draft(item, counts))
     drop = Drop("read", item.reason, item.detail)
     drop.name = item.name
     return [drop]
 
 
-def _hider(stages: list[dict[str, Any]]) -> Callable[[Drop], dict[str, str]]:
-    """What the ledger says of a drop; where names are replaced, theirs are, and what could quote a file is left out."""
+def _drop_naming(stages: list[dict[str, Any]]) -> Callable[[Drop], dict[str, str]]:
+    """A function that gives a drop's row for the ledger: under a pseudonym, without details that could quote a file, where
+    samples have pseudonyms."""
 
     def plain(drop: Drop) -> dict[str, str]:
         return {"name": drop.name, "stage": drop.stage, "reason": drop.reason, "detail": drop.detail}
@@ -238,9 +247,9 @@ def _hider(stages: list[dict[str, Any]]) -> Callable[[Drop], dict[str, str]]:
     entry = next((entry for entry in stages if entry["stage"] == "pseudonymise"), None)
     if entry is None:
         return plain
-    from data_prep.stages.pseudonymise import hidden_drop
+    from data_prep.stages.pseudonymise import pseudonymised_drop
 
-    return lambda drop: plain(hidden_drop(drop, entry["key_id"]))
+    return lambda drop: plain(pseudonymised_drop(drop, entry["key_id"]))
 
 
 def read_part(folder: Path, digest: str, thorough: bool = False) -> Part | None:
@@ -252,11 +261,11 @@ def read_part(folder: Path, digest: str, thorough: bool = False) -> Part | None:
         content = json.loads((folder / f"{digest}.json").read_bytes())
         for files in ("files", "others"):
             content[files] = {suffix: FileMark(**mark) for suffix, mark in content[files].items()}
-        part = Part(**content)
-        marks = {part.file(folder, suffix): mark for suffix, mark in (part.files | part.others).items()}
-        whole = all(path.stat().st_size == mark.size for path, mark in marks.items())
-        if thorough and whole:
-            whole = all(mark_file(path) == mark for path, mark in marks.items())
+        part = Part(**{name: content[PART_KEYS.get(name, name)] for name in (field.name for field in fields(Part))})
+        marks = {part.file(folder, suffix): mark for suffix, mark in (part.files | part.other_files).items()}
+        is_whole = all(path.stat().st_size == mark.size for path, mark in marks.items())
+        if thorough and is_whole:
+            is_whole = all(mark_file(path) == mark for path, mark in marks.items())
     except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    return part if whole else None
+    return part if is_whole else None

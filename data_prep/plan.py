@@ -1,4 +1,4 @@
-"""From a configuration to the stages that it means, as plain data: the manifest records them, and their hash names units."""
+"""The plan that a configuration means: its stages as plain data, which the manifest records and whose hash names units."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ BASE_TOOLS = ("medvlp", "numpy", "pillow", "pyarrow")
 
 
 @dataclass(frozen=True)
-class Plan:
-    """All that decides a data set's bytes."""
+class PreparationPlan:
+    """The plan of a preparation: all that decides a data set's bytes."""
 
     read: Entry
     """The source with its choices, without what identifies its input."""
@@ -36,20 +36,20 @@ class Plan:
     """What identifies the input: file (or group of files) → digest."""
     stages: list[Entry]
     """What each sample goes through."""
-    settling: list[Entry]
+    dataset_stages: list[Entry]
     """What is decided over all samples together."""
     tools: dict[str, str]
     facts: dict[str, Any] = field(default_factory=dict)
     """Of the source, for the ledger; they decide no bytes of a sample."""
 
     @property
-    def hides(self) -> bool:
+    def is_deidentified(self) -> bool:
         """Whether samples are de-identified."""
         return any(entry["stage"].startswith("deidentify") for entry in self.stages)
 
     def described(self) -> list[Entry]:
         """For manifests: everything, in order."""
-        return [{**self.read, "input": self.input}, *self.stages, *self.settling]
+        return [{**self.read, "input": self.input}, *self.stages, *self.dataset_stages]
 
     def digest(self, unit: Unit) -> str:
         """What identifies a unit's outcome. A unit that marks its own part of the input ignores what happens elsewhere."""
@@ -63,18 +63,18 @@ def digest_of(content: Any) -> str:
     return hashlib.sha256(encode_json(content, sort=True)).hexdigest()[:32]
 
 
-def make_plan(config: PrepConfig, reader: Source) -> Plan:
+def make_plan(config: PrepConfig, reader: Source) -> PreparationPlan:
     """The plan that a configuration means for an opened source. Raises PrepError, ShardError (evaluation folders)."""
     stages = unit_stages(config, reader)
     names = [*BASE_TOOLS, *reader.tools, *(tool for entry in stages for tool in TOOLS.get(entry["stage"], ()))]
     marks = reader.fingerprint()
-    if hidden_parts(config.deidentify, reader):  # files are named after patients, too
+    if deidentified_parts(config.deidentify, reader):  # files are named after patients, too
         marks = {"all files": digest_of(marks)}
-    return Plan(
+    return PreparationPlan(
         read={"stage": "read", "source": config.source, **reader.options()},
         input=marks,
         stages=stages,
-        settling=settling_stages(config),
+        dataset_stages=dataset_stages(config),
         tools={name: _version(name) for name in sorted(set(names))},
         facts=reader.facts(),
     )
@@ -82,9 +82,9 @@ def make_plan(config: PrepConfig, reader: Source) -> Plan:
 
 def unit_stages(config: PrepConfig, reader: Source) -> list[Entry]:
     """The stages of each sample, in order."""
-    hidden = hidden_parts(config.deidentify, reader)
+    deidentified = deidentified_parts(config.deidentify, reader)
     if not config.checks:
-        if hidden:
+        if deidentified:
             raise PrepError(f"checks=false only packs files, but what {reader.name} reads has to be de-identified")
         return []
     check_allow(config.licences)
@@ -99,21 +99,21 @@ def unit_stages(config: PrepConfig, reader: Source) -> list[Entry]:
     if config.intensity:
         images["intensity"] = [float(value) for value in config.intensity]
     stages.append({"stage": "check_images", **images})
-    if config.modality or hidden:
-        stages.append({"stage": "modality", **({"closed": True} if hidden else {})})
+    if config.modality or deidentified:
+        stages.append({"stage": "modality", **({"closed": True} if deidentified else {})})
     if config.panels == "split":
         stages.append({"stage": "split_panels"})
     if config.languages:
         if unknown := sorted(set(config.languages) - set(LANGUAGES)):
             raise PrepError(f"languages: {', '.join(unknown)} cannot be told; known are {', '.join(LANGUAGES)}")
         stages.append({"stage": "language", "keep": config.languages})
-    if hidden and not reader.private:
+    if deidentified and not reader.private:
         from data_prep.deidentify.pseudonym import key_id, load_key
 
         stages.append({"stage": "pseudonymise", "key_id": key_id(load_key(None))})
-    if "text" in hidden:
+    if "text" in deidentified:
         stages.append({"stage": "deidentify_text"})
-    if "pixels" in hidden:
+    if "pixels" in deidentified:
         stages += [{"stage": "strip_metadata"}, {"stage": "deidentify_pixels", "most": config.max_blacked}]
     stages.append({"stage": "measure"})
     if config.duplicates != "off" or config.decontaminate:
@@ -121,7 +121,7 @@ def unit_stages(config: PrepConfig, reader: Source) -> list[Entry]:
     return stages
 
 
-def hidden_parts(deidentify: str, reader: Source) -> tuple[str, ...]:
+def deidentified_parts(deidentify: str, reader: Source) -> tuple[str, ...]:
     """What of a sample is de-identified: of text and pixels, none, one or both."""
     if reader.private and deidentify not in ("auto", "all"):
         raise PrepError(
@@ -133,7 +133,7 @@ def hidden_parts(deidentify: str, reader: Source) -> tuple[str, ...]:
     return {"none": (), "all": ("text", "pixels")}.get(deidentify, (deidentify,))
 
 
-def settling_stages(config: PrepConfig) -> list[Entry]:
+def dataset_stages(config: PrepConfig) -> list[Entry]:
     """What is decided over all samples together, in order."""
     split: Entry = {"stage": "split", "by": config.split}
     if config.split == "random":

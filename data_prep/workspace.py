@@ -1,4 +1,4 @@
-"""A preparation's folders: who may write to them, and whether they were begun with the same configuration."""
+"""A preparation's folders: the lock on them, and the plan with which they were begun."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.errors import PrepError
-from data_prep.plan import Plan
+from data_prep.plan import PreparationPlan
 from medvlp import claims
 from medvlp.claims import LOCK
 from medvlp.jsonl import encode_json
@@ -21,12 +21,12 @@ from medvlp.shards.manifest import LEDGER, PARTS, PLAN
 
 
 @contextmanager
-def claim(output: Path, shared: bool) -> Iterator[None]:
+def claim(output: Path, is_shared: bool) -> Iterator[None]:
     """Hold the folder against every other command. One in which nothing came to be, however that ended, binds nobody.
 
-    shared: with the other tasks of an array, each of which does units of its own.
+    is_shared: with the other tasks of an array, each of which does units of its own.
     """
-    with ExitStack() as held:
+    with ExitStack() as stack:
         try:
             claims.refuse_other_kinds(output, "prep", "output")
             if (
@@ -35,16 +35,16 @@ def claim(output: Path, shared: bool) -> Iterator[None]:
                 and any(not p.name.endswith((PARTIAL, LOCK)) for p in output.iterdir())
             ):
                 raise PrepError(f"output={output} holds files that no preparation wrote; give a new or an empty folder")
-            held.enter_context(claims.claim(output, "prep", shared=shared))
+            stack.enter_context(claims.claim(output, "prep", shared=is_shared))
         except claims.ClaimError as error:
             raise PrepError(str(error)) from None
-        if not shared:
+        if not is_shared:
             remove_leftovers(output)
             _clear_barren(output)
         try:
             yield
         finally:
-            if not shared:
+            if not is_shared:
                 _clear_barren(output)
 
 
@@ -79,29 +79,29 @@ def parts_folder(output: Path, cache: str) -> Iterator[Path]:
         os.close(handle)
 
 
-def agree(output: Path, plan: Plan, cache: str) -> None:
+def agree(output: Path, plan: PreparationPlan, cache: str) -> None:
     """Write the plan, or see that the one that the folder was begun with is this one.
 
     Of an unfinished folder the input may have changed: units are known by what they read.
     """
     path = output / PLAN
-    now: dict[str, Any] = {"stages": plan.described(), "tools": plan.tools}
+    new: dict[str, Any] = {"stages": plan.described(), "tools": plan.tools}
     if path.exists():
-        begun = read_object(path, stages=list, tools=dict)
+        old = read_object(path, stages=list, tools=dict)
         finished = (output / LEDGER).exists()
-        if finished and begun["stages"] != now["stages"] and not read_object(output / LEDGER, out=int)["out"]:
+        if finished and old["stages"] != new["stages"] and not read_object(output / LEDGER, out=int)["out"]:
             _unfinish(output)  # nothing came of it: another configuration may have its place
-            write_whole(path, encode_json(now, indent=1) + b"\n")
+            write_whole(path, encode_json(new, indent=1) + b"\n")
             return
         if finished:  # done is done: newer tools would only matter to shards still to be written
-            begun["tools"] = now["tools"]
-        elif _but_input(begun["stages"]) == _but_input(now["stages"]):
-            begun["stages"] = now["stages"]
-        if differences := list(_differences(begun, now, "")):
-            raise PrepError(_invalidated(output, differences, begun, plan, cache))
+            old["tools"] = new["tools"]
+        elif _but_input(old["stages"]) == _but_input(new["stages"]):
+            old["stages"] = new["stages"]
+        if differences := list(_differences(old, new, "")):
+            raise PrepError(_invalidated(output, differences, old, plan, cache))
         if finished:
             return
-    write_whole(path, encode_json(now, indent=1) + b"\n")
+    write_whole(path, encode_json(new, indent=1) + b"\n")
 
 
 def _unfinish(output: Path) -> None:
@@ -117,15 +117,15 @@ def _but_input(stages: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{name: value for name, value in stage.items() if name != "input"} for stage in stages]
 
 
-def _invalidated(output: Path, differences: list[str], begun: dict[str, Any], plan: Plan, cache: str) -> str:
+def _invalidated(output: Path, differences: list[str], old: dict[str, Any], plan: PreparationPlan, cache: str) -> str:
     """What changed, what that makes worthless, and what to do."""
     reading = [plan.read, *plan.stages]
-    if begun["tools"] != plan.tools or _but_input(begun["stages"])[: len(reading)] != reading:
-        lost = "every unit has to be done anew"
-    elif any(stage.get("stage") == "read" and stage["input"] != plan.input for stage in begun["stages"]):
-        lost = "units that read what changed have to be done anew"
+    if old["tools"] != plan.tools or _but_input(old["stages"])[: len(reading)] != reading:
+        lost = "every unit has to be done again"
+    elif any(stage.get("stage") == "read" and stage["input"] != plan.input for stage in old["stages"]):
+        lost = "units that read what changed have to be done again"
     else:
-        lost = "units stay as they are, splits and shards have to be made anew"
+        lost = "units stay as they are, splits and shards have to be made again"
     keep = "" if cache or lost.startswith("every") else "; with cache=<folder>, units are kept for other outputs"
     return (
         f"{output} was begun with another configuration:\n  " + "\n  ".join(differences) + f"\n{lost}{keep}: "
@@ -133,19 +133,21 @@ def _invalidated(output: Path, differences: list[str], begun: dict[str, Any], pl
     )
 
 
-def _differences(old: Any, new: Any, where: str) -> Iterator[str]:
+def _differences(old: Any, new: Any, name_of_parent: str) -> Iterator[str]:
     """Where two plans differ, a line each, by the names that a person knows."""
-    if isinstance(old, list) and isinstance(new, list) and [_named(e) for e in old] == [_named(e) for e in new]:
-        for before, now in zip(old, new, strict=True):
-            yield from _differences(before, now, _named(before) or where)
+    if isinstance(old, list) and isinstance(new, list) and [_stage_of(e) for e in old] == [_stage_of(e) for e in new]:
+        for old_entry, new_entry in zip(old, new, strict=True):
+            yield from _differences(old_entry, new_entry, _stage_of(old_entry) or name_of_parent)
     elif isinstance(old, dict) and isinstance(new, dict):
         for name in dict.fromkeys([*old, *new]):
-            yield from _differences(old.get(name), new.get(name), f"{where}.{name}" if where else name)
+            yield from _differences(
+                old.get(name), new.get(name), f"{name_of_parent}.{name}" if name_of_parent else name
+            )
     elif old != new:
-        yield f"{where}: {_short(old)} there, {_short(new)} now"
+        yield f"{name_of_parent}: {_short(old)} there, {_short(new)} now"
 
 
-def _named(entry: Any) -> str:
+def _stage_of(entry: Any) -> str:
     return str(entry.get("stage", "")) if isinstance(entry, dict) else ""
 
 
@@ -162,9 +164,9 @@ def read_object(path: Path, **types: type) -> dict[str, Any]:
     """
     try:
         content = json.loads(path.read_bytes())
-        lacking = types.keys() - content.keys()
-        if lacking:
-            raise ValueError(f"it lacks {', '.join(sorted(lacking))}")
+        missing = types.keys() - content.keys()
+        if missing:
+            raise ValueError(f"it lacks {', '.join(sorted(missing))}")
         for name, kind in types.items():
             entries = content[name] if kind is list else ()
             if not isinstance(content[name], kind) or not all(isinstance(entry, dict) for entry in entries):

@@ -28,7 +28,7 @@ from data_prep.readers.tables.table_files import TableFile
 from data_prep.readers.tables.text_tables import Dialect, dialect_of
 from data_prep.readers.unlisted_images import printable
 from data_prep.source import Dropped
-from data_prep.splits import SPLIT_NAMES
+from data_prep.vocabulary.splits import SPLIT_NAMES
 from data_prep.vocabulary.text import CAPTIONS, NO_VALUE, says_nothing
 
 WORK = {"attribution": "citation", "author": "authors", "title": "article_title", "doi": "article_doi", "url": "url"}

@@ -12,7 +12,7 @@ from data_prep.captions.captioned_files import CaptionedFile
 from data_prep.errors import BadRow, PrepError
 from data_prep.readers.image_tree import walk
 from data_prep.source import Dropped
-from data_prep.splits import SPLIT_NAMES
+from data_prep.vocabulary.splits import SPLIT_NAMES
 
 
 def labelled_rows(

@@ -1,4 +1,4 @@
-"""What a sample leaves behind to be recognised by: ids, checksums, hashes, a thumbnail of each image, digests of texts.
+"""Fingerprints for deduplication: ids, checksums, perceptual hashes, thumbnails of images, digests of texts.
 
 One table a unit, one row a sample. Lists run over the sample's images in the order of their names, and over its texts.
 """
@@ -37,7 +37,7 @@ INNER_ZOOM = 0.94
 _WORD = re.compile("[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]|[^\\W_]+")
 
 
-MARKS = pa.schema(
+FINGERPRINT_SCHEMA = pa.schema(
     [
         ("key", pa.string()),
         ("source", pa.string()),
@@ -58,10 +58,10 @@ MARKS = pa.schema(
 )
 
 
-def describe(draft: Draft) -> dict[str, Any]:
+def fingerprint(draft: Draft) -> dict[str, Any]:
     """The sample's row. The pictures are decoded if they were not."""
     sample = draft.sample
-    looks = [_look(draft, name) for name in sorted(sample.images)]
+    images = [_image_fingerprint(draft, name) for name in sorted(sample.images)]
     texts = [normal for text in texts_of(sample) if (normal := normalised(text))]
     return {
         "key": sample.key,
@@ -69,17 +69,17 @@ def describe(draft: Draft) -> dict[str, Any]:
         "group": str(sample.metadata.get("group", "")),
         "article": str(sample.metadata.get("article", "")).strip().upper(),
         "sha256": [hashlib.sha256(sample.images[name]).digest() for name in sorted(sample.images)],
-        "hash": [look[0] for look in looks],
-        "inner_hash": [look[1] for look in looks],
-        "thumbnail": [look[2] for look in looks],
-        "side": [look[3] for look in looks],
+        "hash": [image[0] for image in images],
+        "inner_hash": [image[1] for image in images],
+        "thumbnail": [image[2] for image in images],
+        "side": [image[3] for image in images],
         "text": [text_digest(text) for text in texts],
         "words": [text.count(" ") + 1 for text in texts],
         "labels": encode_json(sample.labels, sort=True).decode() if sample.labels else "",
     }
 
 
-def _look(draft: Draft, name: str) -> tuple[int, int, bytes, int] | tuple[None, None, None, None]:
+def _image_fingerprint(draft: Draft, name: str) -> tuple[int, int, bytes, int] | tuple[None, None, None, None]:
     from PIL import Image
 
     picture = draft.pictures.get(name)
@@ -133,8 +133,8 @@ def text_digest(text: str) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
 
 
-class Marks:
-    """The tables of marks of a data set, in its order: samples are numbered through. Columns are read as asked for."""
+class Fingerprints:
+    """The fingerprints of a data set, in its order: samples are numbered through. Columns are read as asked for."""
 
     def __init__(self, files: Sequence[Path]) -> None:
         self.files = list(files)
@@ -160,11 +160,11 @@ class Marks:
 
 def unsigned(values: pa.Array) -> NDArray[np.uint64]:
     """Hashes or digests; 0 stands where there is none."""
-    found: NDArray[np.uint64] = pc.fill_null(values, 0).to_numpy(zero_copy_only=False)
-    return found
+    numbers: NDArray[np.uint64] = pc.fill_null(values, 0).to_numpy(zero_copy_only=False)
+    return numbers
 
 
 def fixed_bytes(values: pa.Array, width: int) -> NDArray[np.uint8]:
     """(N, width) bytes of a column of fixed width; rows of null are anything."""
-    whole = np.frombuffer(values.buffers()[1] or b"", np.uint8)
-    return whole[values.offset * width : (values.offset + len(values)) * width].reshape(len(values), width)
+    data = np.frombuffer(values.buffers()[1] or b"", np.uint8)
+    return data[values.offset * width : (values.offset + len(values)) * width].reshape(len(values), width)

@@ -35,8 +35,8 @@ def within(queries_Q: NDArray[np.uint64], base_N: NDArray[np.uint64], radius: in
     if not len(queries_Q) or not len(base_N):
         return
     pieces = _plan(len(queries_Q), len(base_N), radius)
-    found = _by_pieces(queries_Q, base_N, radius, pieces) if pieces else _all_with_all(queries_Q, base_N, radius)
-    yield from _gathered(found)
+    pairs = _by_pieces(queries_Q, base_N, radius, pieces) if pieces else _all_with_all(queries_Q, base_N, radius)
+    yield from _gathered(pairs)
 
 
 def _flips(radius: int, pieces: int) -> list[int]:
@@ -46,8 +46,8 @@ def _flips(radius: int, pieces: int) -> list[int]:
     them miss differs in at least (a + 1)(f + 1) + (m - a - 1)·f = radius + 1 bits. The last pieces, which hold the lowest
     frequencies of a perceptual hash and so the most crowded buckets, get the smaller number.
     """
-    each, more = divmod(radius, pieces)
-    return [each if piece <= more else each - 1 for piece in range(pieces)]
+    flips, remainder = divmod(radius, pieces)
+    return [flips if piece <= remainder else flips - 1 for piece in range(pieces)]
 
 
 def _edges(pieces: int) -> list[int]:
@@ -87,11 +87,11 @@ def _by_pieces(queries_Q: NDArray[np.uint64], base_N: NDArray[np.uint64], radius
             bucket_Q = piece_Q ^ np.int32(mask)
             first_Q = starts[bucket_Q]
             count_Q = starts[bucket_Q + 1] - first_Q
-            for query, place, bits in _expanded(first_Q, count_Q, sorted_Q, sorted_N, radius):
+            for query, base, bits in _expanded(first_Q, count_Q, sorted_Q, sorted_N, radius):
                 fresh = np.ones(len(bits), bool)
-                for chosen, flipped in searched:
-                    fresh &= np.bitwise_count(bits & chosen) > flipped
-                yield order_Q[query[fresh]], order_N[place[fresh]], np.bitwise_count(bits[fresh])
+                for piece_bits, flipped in searched:
+                    fresh &= np.bitwise_count(bits & piece_bits) > flipped
+                yield order_Q[query[fresh]], order_N[base[fresh]], np.bitwise_count(bits[fresh])
         searched.append((np.uint64(((1 << width) - 1) << low), flips[piece]))
 
 
@@ -115,45 +115,45 @@ def _expanded(
     radius: int,
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.uint64]]]:
     """Query i against the base from first[i] on, count[i] of them; the bits that differ come with the pairs."""
-    some = np.flatnonzero(count_Q)
-    if not len(some):
+    nonempty = np.flatnonzero(count_Q)
+    if not len(nonempty):
         return
-    ends = np.cumsum(count_Q[some], dtype=np.int64)
+    ends = np.cumsum(count_Q[nonempty], dtype=np.int64)
     cuts = np.searchsorted(ends, np.arange(BLOCK, ends[-1], BLOCK))
-    for mine in np.split(some, np.unique(cuts)):
-        if not len(mine):
+    for block in np.split(nonempty, np.unique(cuts)):
+        if not len(block):
             continue
-        count = count_Q[mine].astype(np.int64)
+        count = count_Q[block].astype(np.int64)
         begin = np.cumsum(count) - count
-        place = np.arange(count.sum()) + np.repeat(first_Q[mine] - begin, count)
-        bits = np.repeat(hashes_Q[mine], count) ^ hashes_N[place]
+        base = np.arange(count.sum()) + np.repeat(first_Q[block] - begin, count)
+        bits = np.repeat(hashes_Q[block], count) ^ hashes_N[base]
         hits = np.flatnonzero(np.bitwise_count(bits) <= radius)
         if len(hits):
-            yield mine[np.searchsorted(begin, hits, side="right") - 1], place[hits], bits[hits]
+            yield block[np.searchsorted(begin, hits, side="right") - 1], base[hits], bits[hits]
 
 
 def _all_with_all(queries_Q: NDArray[np.uint64], base_N: NDArray[np.uint64], radius: int) -> Iterator[Pairs]:
     rows = max(1, BLOCK // len(base_N))
     for start in range(0, len(queries_Q), rows):
         distance = np.bitwise_count(queries_Q[start : start + rows, None] ^ base_N)
-        query, place = np.nonzero(distance <= radius)
-        yield query + start, place, distance[query, place]
+        query, base = np.nonzero(distance <= radius)
+        yield query + start, base, distance[query, base]
 
 
-def _gathered(found: Iterator[Pairs], size: int = 1 << 16) -> Iterator[Pairs]:
+def _gathered(blocks: Iterator[Pairs], size: int = 1 << 16) -> Iterator[Pairs]:
     """The same pairs in fewer blocks: what follows works on many at once."""
-    waiting: list[Pairs] = []
-    held = 0
-    for pairs in found:
-        waiting.append(pairs)
-        held += len(pairs[0])
-        if held >= size:
-            yield _joined(waiting)
-            waiting, held = [], 0
-    if held:
-        yield _joined(waiting)
+    batch: list[Pairs] = []
+    count = 0
+    for pairs in blocks:
+        batch.append(pairs)
+        count += len(pairs[0])
+        if count >= size:
+            yield _joined(batch)
+            batch, count = [], 0
+    if count:
+        yield _joined(batch)
 
 
 def _joined(blocks: list[Pairs]) -> Pairs:
-    query, place, distance = (np.concatenate(column) for column in zip(*blocks, strict=True))
-    return query, place, distance
+    query, base, distance = (np.concatenate(column) for column in zip(*blocks, strict=True))
+    return query, base, distance

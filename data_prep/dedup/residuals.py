@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data_prep.dedup.similarity import Floats, align, place, smoother
+from data_prep.dedup.similarity import Floats, align, smoother, transform
 
 MARGIN = 8
 """Cells at the edges that do not count: blurs see a crop's edge there, and not what was beyond."""
@@ -33,18 +33,18 @@ BATCH = 32
 def agreement(a_PSS: NDArray[Any], b_PSS: NDArray[Any], placing_P4: Floats) -> Floats:
     """The correlation (-1 to 1) of fine structure that seven of ten windows reach or pass.
 
-    placing_P4: how a is brought onto b, roughly (see `likeness`); it is refined here. Where fewer than `MIN_WINDOWS` windows
+    placing_P4: how a is brought onto b, roughly (see `similarity`); it is refined here. Where fewer than `MIN_WINDOWS` windows
     have structure, those with most of it decide. Rounded to four digits.
     """
-    found_P = np.zeros(len(a_PSS), np.float32)
+    agreement_P = np.zeros(len(a_PSS), np.float32)
     for start in range(0, len(a_PSS), BATCH):
-        some = slice(start, start + BATCH)
-        a_float_PSS, b_float_PSS = _smooth(a_PSS[some]), _smooth(b_PSS[some])
-        _, placed_P4 = align(a_float_PSS, b_float_PSS, placing_P4[some], LEAST_GAIN, MARGIN)
-        moved_PSS, weight_PSS = place(a_float_PSS, placed_P4, MARGIN)
-        correlation_PN, texture_PN = _windows(_fine(moved_PSS), _fine(b_float_PSS), weight_PSS)
-        found_P[some] = [_weaker(*pair) for pair in zip(correlation_PN, texture_PN, strict=True)]
-    return found_P.round(4)
+        batch = slice(start, start + BATCH)
+        a_float_PSS, b_float_PSS = _smooth(a_PSS[batch]), _smooth(b_PSS[batch])
+        _, placed_P4 = align(a_float_PSS, b_float_PSS, placing_P4[batch], LEAST_GAIN, MARGIN)
+        transformed_PSS, weight_PSS = transform(a_float_PSS, placed_P4, MARGIN)
+        correlation_PN, texture_PN = _windows(_fine(transformed_PSS), _fine(b_float_PSS), weight_PSS)
+        agreement_P[batch] = [_weaker(*pair) for pair in zip(correlation_PN, texture_PN, strict=True)]
+    return agreement_P.round(4)
 
 
 def halved(t_PSS: NDArray[np.uint8]) -> Floats:
@@ -70,15 +70,15 @@ def _fine(t_PSS: Floats) -> Floats:
 def _windows(a_PSS: Floats, b_PSS: Floats, weight_PSS: Floats) -> tuple[Floats, Floats]:
     """(P, W²) correlation in each window, and the greater standard deviation; -1 for one that is not whole."""
     area_PWW = _summed(weight_PSS)
-    whole_PWW = area_PWW >= 0.9 * (2 * BLOCK) ** 2
+    is_whole_PWW = area_PWW >= 0.9 * (2 * BLOCK) ** 2
     area_PWW = np.maximum(area_PWW, 1)
     a_PSS, b_PSS = a_PSS * weight_PSS, b_PSS * weight_PSS
     mean_a_PWW, mean_b_PWW = _summed(a_PSS) / area_PWW, _summed(b_PSS) / area_PWW
     var_a_PWW = np.maximum(_summed(a_PSS * a_PSS) / area_PWW - mean_a_PWW**2, 0)
     var_b_PWW = np.maximum(_summed(b_PSS * b_PSS) / area_PWW - mean_b_PWW**2, 0)
-    both_PWW = _summed(a_PSS * b_PSS) / area_PWW - mean_a_PWW * mean_b_PWW
-    correlation_PWW = both_PWW / np.sqrt(np.maximum(var_a_PWW * var_b_PWW, 1e-6))
-    texture_PWW = np.where(whole_PWW, np.sqrt(np.maximum(var_a_PWW, var_b_PWW)), -1)
+    covariance_PWW = _summed(a_PSS * b_PSS) / area_PWW - mean_a_PWW * mean_b_PWW
+    correlation_PWW = covariance_PWW / np.sqrt(np.maximum(var_a_PWW * var_b_PWW, 1e-6))
+    texture_PWW = np.where(is_whole_PWW, np.sqrt(np.maximum(var_a_PWW, var_b_PWW)), -1)
     pairs = len(a_PSS)
     return correlation_PWW.reshape(pairs, -1), texture_PWW.reshape(pairs, -1)
 

@@ -48,7 +48,7 @@ def is_flat(thumbnails_NSS: NDArray[Any]) -> NDArray[np.bool_]:
     return thumbnails_NSS.reshape(len(thumbnails_NSS), -1).std(1, dtype=np.float32) < FLAT
 
 
-def likeness(a_PSS: NDArray[np.uint8], b_PSS: NDArray[np.uint8], zoom: float) -> tuple[Floats, Floats, Floats]:
+def similarity(a_PSS: NDArray[np.uint8], b_PSS: NDArray[np.uint8], zoom: float) -> tuple[Floats, Floats, Floats]:
     """Two correlations from -1 to 1 of a, brought onto b, with b: of the pictures, and of their fine structure alone; and
     the placing (P, 4) that brought it there.
 
@@ -58,18 +58,18 @@ def likeness(a_PSS: NDArray[np.uint8], b_PSS: NDArray[np.uint8], zoom: float) ->
     score_P, detail_P = (np.full(len(a_PSS), -1, np.float32) for _ in range(2))
     placed_P4 = _straight(len(a_PSS), zoom)
     for start in range(0, len(a_PSS), BATCH):
-        its = np.arange(start, min(start + BATCH, len(a_PSS)))
-        its = its[_unaligned(a_PSS[its], b_PSS[its], zoom) >= MIN_UNALIGNED]
+        close = np.arange(start, min(start + BATCH, len(a_PSS)))
+        close = close[_unaligned(a_PSS[close], b_PSS[close], zoom) >= MIN_UNALIGNED]
         coarse_P, placing_P4 = align(
-            _pooled(a_PSS[its], ALIGN_SIDE), _pooled(b_PSS[its], ALIGN_SIDE), _straight(len(its), zoom)
+            _pooled(a_PSS[close], ALIGN_SIDE), _pooled(b_PSS[close], ALIGN_SIDE), _straight(len(close), zoom)
         )
         close_P = coarse_P >= MIN_ALIGNED
-        its, placing_P4 = its[close_P], placing_P4[close_P]
-        a_float_PSS, b_float_PSS = _pooled(a_PSS[its], COMPARED_SIDE), _pooled(b_PSS[its], COMPARED_SIDE)
-        score_P[its], placing_P4 = align(a_float_PSS, b_float_PSS, placing_P4)
-        moved_PSS, weight_PSS = place(a_float_PSS, placing_P4)
-        detail_P[its] = _correlation(_detail(moved_PSS), _detail(b_float_PSS), weight_PSS)
-        placed_P4[its] = placing_P4
+        close, placing_P4 = close[close_P], placing_P4[close_P]
+        a_float_PSS, b_float_PSS = _pooled(a_PSS[close], COMPARED_SIDE), _pooled(b_PSS[close], COMPARED_SIDE)
+        score_P[close], placing_P4 = align(a_float_PSS, b_float_PSS, placing_P4)
+        transformed_PSS, weight_PSS = transform(a_float_PSS, placing_P4)
+        detail_P[close] = _correlation(_detail(transformed_PSS), _detail(b_float_PSS), weight_PSS)
+        placed_P4[close] = placing_P4
     return score_P.round(4), detail_P.round(4), placed_P4
 
 
@@ -99,10 +99,10 @@ def align(
     best_P, best_P4 = _placed_score(a_PSS, b_PSS, placing_P4, margin), placing_P4.copy()
     moving = np.arange(len(a_PSS))
     for _ in range(STEPS):
-        its_a_PSS, its_b_PSS = a_PSS[moving], b_PSS[moving]
-        step_P4 = _step(its_a_PSS, its_b_PSS, best_P4[moving], margin)
+        moving_a_PSS, moving_b_PSS = a_PSS[moving], b_PSS[moving]
+        step_P4 = _step(moving_a_PSS, moving_b_PSS, best_P4[moving], margin)
         tried_P4 = np.clip(best_P4[moving] + step_P4, _LEAST_4, _MOST_4)
-        score_P = _placed_score(its_a_PSS, its_b_PSS, tried_P4, margin)
+        score_P = _placed_score(moving_a_PSS, moving_b_PSS, tried_P4, margin)
         gain_P = score_P - best_P[moving]
         better = moving[gain_P > 0]
         best_P[better], best_P4[better] = score_P[gain_P > 0], tried_P4[gain_P > 0]
@@ -113,8 +113,8 @@ def align(
 
 
 def _placed_score(a_PSS: Floats, b_PSS: Floats, placing_P4: Floats, margin: int) -> Floats:
-    moved_PSS, weight_PSS = place(a_PSS, placing_P4, margin)
-    score_P = _correlation(moved_PSS, b_PSS, weight_PSS)
+    transformed_PSS, weight_PSS = transform(a_PSS, placing_P4, margin)
+    score_P = _correlation(transformed_PSS, b_PSS, weight_PSS)
     side = a_PSS.shape[1]
     score_P[weight_PSS.sum((1, 2)) < MIN_OVERLAP * (side - 2 * margin) ** 2] = -1
     return score_P
@@ -127,11 +127,11 @@ def _straight(pairs: int, zoom: float) -> Floats:
     return placing_P4
 
 
-def place(t_PSS: Floats, placing_P4: Floats, margin: int = 0) -> tuple[Floats, Floats]:
+def transform(t_PSS: Floats, placing_P4: Floats, margin: int = 0) -> tuple[Floats, Floats]:
     """The picture as placed, and the weight of each cell: 0 where it would show what is outside, or in the margin."""
     rows_PSS, columns_PSS, weight_PSS = _samplers(placing_P4, t_PSS.shape[1], margin)
-    moved_PSS: Floats = rows_PSS @ t_PSS @ columns_PSS
-    return moved_PSS, weight_PSS
+    transformed_PSS: Floats = rows_PSS @ t_PSS @ columns_PSS
+    return transformed_PSS, weight_PSS
 
 
 def _samplers(placing_P4: Floats, side: int, margin: int) -> tuple[Floats, Floats, Floats]:
@@ -145,12 +145,12 @@ def _samplers(placing_P4: Floats, side: int, margin: int) -> tuple[Floats, Float
 def _sampler(zoom_P: Floats, shift_P: Floats, side: int, margin: int) -> tuple[Floats, NDArray[np.bool_]]:
     """One axis: cubic interpolation (Keys 1981) at zoom · x + shift about the centre, and which of these places are
     inside both pictures' margins."""
-    place_PS = zoom_P[:, None] * _axis(side) + shift_P[:, None] * side + (side - 1) / 2
-    inside_PS = (place_PS >= margin - 0.5) & (place_PS <= side - margin - 0.5)
-    inside_PS[:, :margin] = inside_PS[:, side - margin :] = False
-    place_PS = np.clip(place_PS, 0, side - 1)
-    below_PS = np.minimum(place_PS.astype(np.int32), side - 2)
-    t = place_PS - below_PS
+    position_PS = zoom_P[:, None] * _axis(side) + shift_P[:, None] * side + (side - 1) / 2
+    is_inside_PS = (position_PS >= margin - 0.5) & (position_PS <= side - margin - 0.5)
+    is_inside_PS[:, :margin] = is_inside_PS[:, side - margin :] = False
+    position_PS = np.clip(position_PS, 0, side - 1)
+    cell_PS = np.minimum(position_PS.astype(np.int32), side - 2)
+    t = position_PS - cell_PS
     weights = (
         ((-0.5 * t + 1) * t - 0.5) * t,
         (1.5 * t - 2.5) * t * t + 1,
@@ -160,8 +160,8 @@ def _sampler(zoom_P: Floats, shift_P: Floats, side: int, margin: int) -> tuple[F
     matrix_PSS = np.zeros((len(zoom_P), side, side), np.float32)
     pair_P1, row_1S = np.arange(len(zoom_P))[:, None], np.arange(side)[None]
     for offset, weight_PS in enumerate(weights, start=-1):  # a cell is named once in each: adding loses nothing
-        matrix_PSS[pair_P1, row_1S, np.clip(below_PS + offset, 0, side - 1)] += weight_PS
-    return matrix_PSS, inside_PS
+        matrix_PSS[pair_P1, row_1S, np.clip(cell_PS + offset, 0, side - 1)] += weight_PS
+    return matrix_PSS, is_inside_PS
 
 
 def _correlation(a_PSS: Floats, b_PSS: Floats, weight_PSS: Floats) -> Floats:
@@ -177,9 +177,16 @@ def _step(a_PSS: Floats, b_PSS: Floats, placing_P4: Floats, margin: int) -> Floa
     side = a_PSS.shape[1]
     rows_PSS, columns_PSS, weight_PSS = _samplers(placing_P4, side, margin)
     slopes = (np.gradient(a_PSS, axis=1), np.gradient(a_PSS, axis=2))
-    moved_PSS, down_PSS, across_PSS = (rows_PSS @ t_PSS @ columns_PSS for t_PSS in (a_PSS, *slopes))
+    transformed_PSS, slope_y_PSS, slope_x_PSS = (rows_PSS @ t_PSS @ columns_PSS for t_PSS in (a_PSS, *slopes))
     axis_S = _axis(side)
-    terms = [moved_PSS, np.ones_like(moved_PSS), down_PSS * axis_S[:, None], down_PSS, across_PSS * axis_S, across_PSS]
+    terms = [
+        transformed_PSS,
+        np.ones_like(transformed_PSS),
+        slope_y_PSS * axis_S[:, None],
+        slope_y_PSS,
+        slope_x_PSS * axis_S,
+        slope_x_PSS,
+    ]
     design_P6N = np.stack([(t_PSS * weight_PSS).reshape(len(t_PSS), side * side) for t_PSS in terms], 1)
     target_PN1 = (b_PSS * weight_PSS).reshape(len(b_PSS), side * side, 1)
     normal_P66 = (design_P6N @ design_P6N.transpose(0, 2, 1)).astype(np.float64)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data_prep.dedup.contamination import described
+from data_prep.dedup.contamination import fingerprint_sample
 from data_prep.dedup.hamming import within
 from data_prep.dedup.leakage import BYTES, PICTURE
 from data_prep.dedup.similarity import SIDE
@@ -27,7 +27,7 @@ from medvlp.shards import BadSample, ShardDataset, ShardError
 from medvlp.shards.index import open_index
 from medvlp.shards.manifest import LEAKAGE, LEDGER
 
-MORE = 6
+EXTRA_RADIUS = 6
 """Bits beyond a preparation's radius: the hashes of tables are plain ones, and there is none of the inner picture."""
 NEAREST = 32
 """Training pictures that a held-out one is compared with, those of the nearest hashes: a copy is among the first."""
@@ -42,13 +42,13 @@ def trained_on(train: Sequence[ShardDataset], held_out: ShardDataset, limits: Li
     Raises:
         ShardError: a table cannot be read, or leakage.jsonl is gone.
     """
-    found: dict[str, str] = {}
+    matches_by_key: dict[str, str] = {}
     for dataset in train:
-        beside = _beside(dataset, held_out)
-        matches = beside if beside is not None else _apart(dataset, held_out, limits or Limits())
+        matches = _beside(dataset, held_out)
+        matches = matches if matches is not None else _apart(dataset, held_out, limits or Limits())
         for key, match in matches.items():
-            found[key] = min(match, found.get(key, match))  # bytes before picture
-    return found
+            matches_by_key[key] = min(match, matches_by_key.get(key, match))  # bytes before picture
+    return matches_by_key
 
 
 def _beside(train: ShardDataset, held_out: ShardDataset) -> dict[str, str] | None:
@@ -78,17 +78,18 @@ def _rows(path: Path, split: str) -> dict[str, str]:
 
 def _apart(train: ShardDataset, held_out: ShardDataset, limits: Limits) -> dict[str, str]:
     keys = held_out.keys
-    known = {sha256 for sha256, _ in image_hashes(train)}
-    found = {key: BYTES for sha256, key in image_hashes(held_out) if sha256 in known}
+    train_hashes = {sha256 for sha256, _ in image_hashes(train)}
+    match_by_key = {key: BYTES for sha256, key in image_hashes(held_out) if sha256 in train_hashes}
     rows_T, hash_T = _hashes(train)
     rows_H, hash_H = _hashes(held_out)
-    left = np.array([keys[row] not in found for row in rows_H], bool)
-    rows_H, hash_H = rows_H[left], hash_H[left]
+    is_unmatched = np.array([keys[row] not in match_by_key for row in rows_H], bool)
+    rows_H, hash_H = rows_H[is_unmatched], hash_H[is_unmatched]
     pairs = [
-        np.stack([query, base, distance]) for query, base, distance in within(hash_H, hash_T, limits.radius + MORE)
+        np.stack([query, base, distance])
+        for query, base, distance in within(hash_H, hash_T, limits.radius + EXTRA_RADIUS)
     ]
     if not pairs:
-        return found
+        return match_by_key
     query, base, distance = np.concatenate(pairs, 1)
     order = np.lexsort((base, distance, query))
     query, base = query[order], base[order]
@@ -96,25 +97,25 @@ def _apart(train: ShardDataset, held_out: ShardDataset, limits: Limits) -> dict[
     near = np.arange(len(query)) - first < NEAREST
 
     @cache
-    def seen(dataset: ShardDataset, row: int) -> tuple[NDArray[np.uint8], int] | None:
+    def thumbnail_of(dataset: ShardDataset, row: int) -> tuple[NDArray[np.uint8], int] | None:
         """(1, S, S) thumbnail and the picture's shorter side; None of what shows nobody a picture."""
         try:
-            marks = described(dataset, row)
+            fingerprints = fingerprint_sample(dataset, row)
         except PrepError:  # damaged: whoever reads the split hears of it
             return None
-        data, side = marks["thumbnail"][0], marks["side"][0]
+        data, side = fingerprints["thumbnail"][0], fingerprints["side"][0]
         return None if data is None else (np.frombuffer(data, np.uint8).reshape(1, SIDE, SIDE), side)
 
-    for ours, theirs in zip(rows_H[query[near]].tolist(), rows_T[base[near]].tolist(), strict=True):
-        if keys[ours] in found:
+    for held_out_row, train_row in zip(rows_H[query[near]].tolist(), rows_T[base[near]].tolist(), strict=True):
+        if keys[held_out_row] in match_by_key:
             continue
-        one, other = seen(held_out, ours), seen(train, theirs)
-        if one is None or other is None:
+        held_out_picture, train_picture = thumbnail_of(held_out, held_out_row), thumbnail_of(train, train_row)
+        if held_out_picture is None or train_picture is None:
             continue
-        sides_P = np.array([min(one[1], other[1])])
-        if compared(one[0], other[0], 1.0, sides_P, limits)[0]:
-            found[keys[ours]] = PICTURE
-    return found
+        sides_P = np.array([min(held_out_picture[1], train_picture[1])])
+        if compared(held_out_picture[0], train_picture[0], 1.0, sides_P, limits)[0]:
+            match_by_key[keys[held_out_row]] = PICTURE
+    return match_by_key
 
 
 def _hashes(dataset: ShardDataset) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
@@ -127,11 +128,11 @@ def _hashes(dataset: ShardDataset) -> tuple[NDArray[np.int64], NDArray[np.uint64
 def image_hashes(dataset: ShardDataset) -> Iterator[tuple[str, str]]:
     """(sha256, key) of every image of a split. The table knows each sample's first image, so only samples with several
     are read."""
-    several = _with_several_images(dataset)
+    rows_with_several = _with_several_images(dataset)
     for row, first in enumerate(dataset.column("sha256")):
         if first:
             yield first, dataset.key(row)
-        if row in several:
+        if row in rows_with_several:
             try:
                 sample = dataset.read(row)
             except BadSample:  # whoever reads the split hears of it

@@ -16,15 +16,15 @@ import numpy as np
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from data_prep.dedup.fingerprints import INNER_ZOOM, Marks, fixed_bytes, unsigned
+from data_prep.dedup.fingerprints import INNER_ZOOM, Fingerprints, fixed_bytes, unsigned
 from data_prep.dedup.hamming import within
 from data_prep.dedup.residuals import agreement, halved
-from data_prep.dedup.similarity import SIDE, likeness
+from data_prep.dedup.similarity import SIDE, similarity
 
 Ints = NDArray[np.int64]
 LARGE = 120
 """Pixels from which a picture is as fine as its thumbnail, nearly."""
-AT_ONCE = 1024
+BATCH = 1024
 """Candidate pairs whose thumbnails are in memory: 32 MB."""
 
 
@@ -34,7 +34,7 @@ class Limits:
 
     radius: int = 10
     """Bits of 64 in which perceptual hashes may differ."""
-    min_likeness: float = 0.96
+    min_similarity: float = 0.96
     """Correlation of the aligned thumbnails."""
     min_detail: float = 0.75
     """Correlation of their fine structure, which two smooth pictures, or two patients, do not share."""
@@ -43,38 +43,40 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Alike:
+class VisualMatches:
     """Pairs of distinct images, each once, ordered; positions in the first and in the second list of them."""
 
     first_E: Ints
     second_E: Ints
     distance_E: NDArray[np.uint8]
-    likeness_E: NDArray[np.float32]
+    similarity_E: NDArray[np.float32]
 
 
 class Pictures:
     """The images of a data set by content. About 80 bytes an image in memory; thumbnails are in a file."""
 
-    def __init__(self, marks: Marks, scratch: Path | None = None) -> None:
-        counts, halves, hashes, inner, known, sides = [], [], [], [], [], []
-        for lengths, (sha256, whole, inside, side) in marks.lists("sha256", "hash", "inner_hash", "side"):
+    def __init__(self, fingerprints: Fingerprints, scratch: Path | None = None) -> None:
+        counts, halves, hashes, inner_hashes, is_valid, sides = [], [], [], [], [], []
+        for lengths, (sha256, hashes_of_group, inner_of_group, side) in fingerprints.lists(
+            "sha256", "hash", "inner_hash", "side"
+        ):
             counts.append(lengths)
             halves.append(np.ascontiguousarray(fixed_bytes(sha256, 32)[:, :16]).view(np.uint64))
-            hashes.append(unsigned(whole))
-            inner.append(unsigned(inside))
+            hashes.append(unsigned(hashes_of_group))
+            inner_hashes.append(unsigned(inner_of_group))
             sides.append(pc.fill_null(side, 0).to_numpy(zero_copy_only=False))
-            known.append(whole.is_valid().to_numpy(zero_copy_only=False))
+            is_valid.append(hashes_of_group.is_valid().to_numpy(zero_copy_only=False))
         self.starts_N = np.concatenate([[0], np.cumsum(_joined(counts, np.int64))])
         """Sample n has the images starts[n] to starts[n + 1]."""
         half_I2 = np.concatenate([np.zeros((0, 2), np.uint64), *halves])
         self.content_I, self.first_D = _distinct(half_I2)
         self.hash_D = _joined(hashes, np.uint64)[self.first_D]
-        self.inner_D = _joined(inner, np.uint64)[self.first_D]
-        self.comparable_D = _joined(known, np.bool_)[self.first_D]
+        self.inner_D = _joined(inner_hashes, np.uint64)[self.first_D]
+        self.comparable_D = _joined(is_valid, np.bool_)[self.first_D]
         self.side_D = _joined(sides, np.int32)[self.first_D]
         """Pixels of the shorter side; 0 where nothing can be compared."""
         self.sha_D2 = half_I2[self.first_D]
-        self.thumbnails_D = Thumbnails(marks, self.first_D, scratch)
+        self.thumbnails_D = Thumbnails(fingerprints, self.first_D, scratch)
 
     def rows(self) -> Ints:
         """(I,) the sample of each image."""
@@ -105,10 +107,10 @@ class Thumbnails:
     Read and not mapped: mapped pages would count as the process's memory, 4 KB for each picture that was ever looked at.
     """
 
-    def __init__(self, marks: Marks, first_D: Ints, scratch: Path | None) -> None:
+    def __init__(self, fingerprints: Fingerprints, first_D: Ints, scratch: Path | None) -> None:
         self._file = tempfile.TemporaryFile(dir=scratch)  # noqa: SIM115 - it lives as long as this object
         start = 0
-        for _, (thumbnails,) in marks.lists("thumbnail"):
+        for _, (thumbnails,) in fingerprints.lists("thumbnail"):
             pixels = fixed_bytes(thumbnails, SIDE * SIDE)
             low, high = np.searchsorted(first_D, [start, start + len(pixels)])
             self._file.write(pixels[first_D[low:high] - start].tobytes())
@@ -118,12 +120,12 @@ class Thumbnails:
     def __getitem__(self, distinct_P: Ints) -> NDArray[np.uint8]:
         """(P, S, S) of these distinct images."""
         handle, size = self._file.fileno(), SIDE * SIDE
-        found = b"".join(os.pread(handle, size, number * size) for number in distinct_P.tolist())
-        return np.frombuffer(found, np.uint8).reshape(len(distinct_P), SIDE, SIDE)
+        data = b"".join(os.pread(handle, size, number * size) for number in distinct_P.tolist())
+        return np.frombuffer(data, np.uint8).reshape(len(distinct_P), SIDE, SIDE)
 
 
 def candidates(
-    a: Pictures, b: Pictures, radius: int, a_some: Ints, b_some: Ints
+    a: Pictures, b: Pictures, radius: int, a_contents: Ints, b_contents: Ints
 ) -> Iterator[tuple[Ints, Ints, NDArray[np.uint8], float, bool]]:
     """Pairs whose hashes are near, of the given pictures: (of a, of b, distance, zoom, swapped).
 
@@ -134,44 +136,46 @@ def candidates(
     for a_keys, b_keys, zoom, swapped in (*keys, (a.hash_D, b.inner_D, INNER_ZOOM, True)):
         if swapped and a is b:  # both orders of a pair are among the inner against whole already
             continue
-        for query, place, distance in within(a_keys[a_some], b_keys[b_some], radius):
-            yield a_some[query], b_some[place], distance, zoom, swapped
+        for query, base, distance in within(a_keys[a_contents], b_keys[b_contents], radius):
+            yield a_contents[query], b_contents[base], distance, zoom, swapped
 
 
-def alike(a: Pictures, b: Pictures, limits: Limits, a_some: Ints, b_some: Ints) -> Alike:
+def find_visual_matches(a: Pictures, b: Pictures, limits: Limits, a_contents: Ints, b_contents: Ints) -> VisualMatches:
     """Pairs of pictures of a and b that are copies. With a is b: pairs of two, the earlier first."""
-    found = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.uint8), np.zeros(0, np.float32))]
-    known = np.zeros(0, np.int64)
+    columns = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.uint8), np.zeros(0, np.float32))]
+    confirmed_pairs = np.zeros(0, np.int64)
 
-    def named(first: Ints, second: Ints) -> Ints:
+    def pair_ids(first: Ints, second: Ints) -> Ints:
         """A number for each pair, the same either way round where both are of one data set."""
         if a is b:
             first, second = np.minimum(first, second), np.maximum(first, second)
         numbers: Ints = first * len(b.first_D) + second
         return numbers
 
-    for first, second, distance, zoom, swapped in candidates(a, b, limits.radius, a_some, b_some):
+    for first, second, distance, zoom, swapped in candidates(a, b, limits.radius, a_contents, b_contents):
         if a is b:
-            wanted = first < second if zoom == 1.0 else first != second
-            first, second, distance = first[wanted], second[wanted], distance[wanted]
-        for start in range(0, len(first), AT_ONCE):
+            is_ordered = first < second if zoom == 1.0 else first != second
+            first, second, distance = first[is_ordered], second[is_ordered], distance[is_ordered]
+        for start in range(0, len(first), BATCH):
             # A pair that whole hashes have proposed is not looked at again for its inner ones.
-            some = start + np.flatnonzero(~np.isin(named(first, second)[start : start + AT_ONCE], known))
-            score = confirmed(a, b, first[some], second[some], zoom, swapped, limits)
-            kept, score = some[score > 0], score[score > 0]
-            found.append((first[kept], second[kept], distance[kept], score))
-            known = np.union1d(known, named(first[kept], second[kept]))
-    first_E, second_E, distance_E, score_E = (np.concatenate(column) for column in zip(*found, strict=True))
+            unconfirmed = start + np.flatnonzero(
+                ~np.isin(pair_ids(first, second)[start : start + BATCH], confirmed_pairs)
+            )
+            score = confirmed(a, b, first[unconfirmed], second[unconfirmed], zoom, swapped, limits)
+            matched, score = unconfirmed[score > 0], score[score > 0]
+            columns.append((first[matched], second[matched], distance[matched], score))
+            confirmed_pairs = np.union1d(confirmed_pairs, pair_ids(first[matched], second[matched]))
+    first_E, second_E, distance_E, score_E = (np.concatenate(column) for column in zip(*columns, strict=True))
     if a is b:
         first_E, second_E = np.minimum(first_E, second_E), np.maximum(first_E, second_E)
-    _, order_E = np.unique(named(first_E, second_E), return_index=True)
-    return Alike(first_E[order_E], second_E[order_E], distance_E[order_E], score_E[order_E])
+    _, order_E = np.unique(pair_ids(first_E, second_E), return_index=True)
+    return VisualMatches(first_E[order_E], second_E[order_E], distance_E[order_E], score_E[order_E])
 
 
 def confirmed(
     a: Pictures, b: Pictures, first: Ints, second: Ints, zoom: float, swapped: bool, limits: Limits
 ) -> NDArray[np.float32]:
-    """The likeness of each pair that the thumbnails confirm, 0 for the others."""
+    """The similarity of each pair that the thumbnails confirm, 0 for the others."""
     pair = a.thumbnails_D[first], b.thumbnails_D[second]
     sides_P = np.minimum(a.side_D[first], b.side_D[second])
     return compared(*(pair[::-1] if swapped else pair), zoom, sides_P, limits)
@@ -180,21 +184,21 @@ def confirmed(
 def compared(
     a_PSS: NDArray[np.uint8], b_PSS: NDArray[np.uint8], zoom: float, sides_P: NDArray[np.integer], limits: Limits
 ) -> NDArray[np.float32]:
-    """(P,) the likeness of each pair of thumbnails that are one picture, 0 for the others.
+    """(P,) the similarity of each pair of thumbnails that are one picture, 0 for the others.
 
-    zoom: see `likeness`. sides_P: pixels of the shortest side of both pictures; smaller ones than a thumbnail, which is
+    zoom: see `similarity`. sides_P: pixels of the shortest side of both pictures; smaller ones than a thumbnail, which is
     finer than they are, are compared at half its size.
     """
-    score_P, detail_P, placing_P4 = likeness(a_PSS, b_PSS, zoom)
-    found_P = np.zeros(len(a_PSS), np.float32)
-    is_close_P = (score_P >= limits.min_likeness) & (detail_P >= limits.min_detail)
+    score_P, detail_P, placing_P4 = similarity(a_PSS, b_PSS, zoom)
+    similarity_P = np.zeros(len(a_PSS), np.float32)
+    is_close_P = (score_P >= limits.min_similarity) & (detail_P >= limits.min_detail)
     for is_small in (False, True):
         close = np.flatnonzero(is_close_P & ((sides_P < LARGE) == is_small))
-        ours_PSS, theirs_PSS = a_PSS[close], b_PSS[close]
+        close_a_PSS, close_b_PSS = a_PSS[close], b_PSS[close]
         if is_small:
-            agreement_P = agreement(halved(ours_PSS), halved(theirs_PSS), placing_P4[close])
+            agreement_P = agreement(halved(close_a_PSS), halved(close_b_PSS), placing_P4[close])
         else:
-            agreement_P = agreement(ours_PSS, theirs_PSS, placing_P4[close])
+            agreement_P = agreement(close_a_PSS, close_b_PSS, placing_P4[close])
         agree = agreement_P >= limits.min_agreement
-        found_P[close[agree]] = score_P[close[agree]]
-    return found_P
+        similarity_P[close[agree]] = score_P[close[agree]]
+    return similarity_P

@@ -97,9 +97,9 @@ def find_dates(text: str) -> Iterator[tuple[int, int]]:
         for match in pattern.finditer(text):
             yield match.span("bare" if "bare" in pattern.groupindex else 0)
     for match in _SEPARATED.finditer(text):
-        one, separator, other, year = match.groups()
-        padded = len(one) == len(other) == 2 or (separator == "-" and other.startswith("0"))
-        if _day_and_month(one, other) and (len(year) == 4 or separator == "/" or padded):
+        first, separator, second, year = match.groups()
+        padded = len(first) == len(second) == 2 or (separator == "-" and second.startswith("0"))
+        if _day_and_month(first, second) and (len(year) == 4 or separator == "/" or padded):
             yield match.span()
     for match in _MONTH_YEAR.finditer(text):
         yield match.span()
@@ -113,6 +113,6 @@ def find_dates(text: str) -> Iterator[tuple[int, int]]:
         yield match.span("day")
 
 
-def _day_and_month(one: str, other: str) -> bool:
-    low, high = sorted((int(one), int(other)))
+def _day_and_month(first: str, second: str) -> bool:
+    low, high = sorted((int(first), int(second)))
     return 1 <= low <= 12 and 1 <= high <= 31

@@ -44,40 +44,40 @@ def remove_identity(dataset: Dataset, key: bytes) -> dict[str, int]:
     Returns how much went, at all depths: tags (attributes of table E.1-1, curves, and values that cannot be read),
     private_tags, overlays (groups 60xx, whole), uids (replaced). Never what it was.
     """
-    gone: Counter[str] = Counter(tags=0, private_tags=0, overlays=0, uids=0)
-    _clean(dataset, key, gone)
+    removals: Counter[str] = Counter(tags=0, private_tags=0, overlays=0, uids=0)
+    _clean(dataset, key, removals)
     if (meta := getattr(dataset, "file_meta", None)) is not None:
         for tag in [tag for tag in meta.keys() if tag not in FILE_META]:  # noqa: SIM118 - iterating gives elements
             del meta[tag]
-            gone["tags"] += 1
-        _clean(meta, key, gone)
+            removals["tags"] += 1
+        _clean(meta, key, removals)
     # Bytes before "DICM" can hold anything.
     if getattr(dataset, "preamble", None):
         dataset.preamble = b"\0" * 128
-    return dict(gone)
+    return dict(removals)
 
 
-def _clean(dataset: Dataset, key: bytes, gone: Counter[str]) -> None:
+def _clean(dataset: Dataset, key: bytes, removals: Counter[str]) -> None:
     overlays = set()
     for tag in list(dataset.keys()):
         if tag.is_private:
             del dataset[tag]
-            gone["private_tags"] += 1
+            removals["private_tags"] += 1
         elif 0x6000 <= tag.group <= 0x60FF:
             del dataset[tag]
             overlays.add(tag.group)
         elif (action := _action(tag)) == "remove" or not _readable(dataset, tag):
             del dataset[tag]
-            gone["tags"] += 1
+            removals["tags"] += 1
         elif dataset[tag].VR == "SQ":
             for item in dataset[tag].value or ():
-                _clean(item, key, gone)
+                _clean(item, key, removals)
         elif action == "replace":
             value = dataset[tag].value
             uids = [value] if isinstance(value, str) else list(value or ())
             dataset[tag].value = [keyed_uid(key, uid) for uid in uids]
-            gone["uids"] += len(uids)
-    gone["overlays"] += len(overlays)
+            removals["uids"] += len(uids)
+    removals["overlays"] += len(overlays)
 
 
 def _readable(dataset: Dataset, tag: BaseTag) -> bool:
@@ -89,12 +89,12 @@ def _readable(dataset: Dataset, tag: BaseTag) -> bool:
 
 def _action(tag: BaseTag) -> str:
     """remove, replace (a UID), or keep."""
-    place = (tag.group, tag.element)
-    if place in CHARACTERISTICS:
+    group_element = (tag.group, tag.element)
+    if group_element in CHARACTERISTICS:
         return "keep"
     table, masked = _profile()
-    if place in table:
-        return table[place]
+    if group_element in table:
+        return table[group_element]
     hit = any(tag.group & groups == group & groups and tag.element & elements == element & elements
               for group, element, groups, elements in masked)  # fmt: skip
     return "remove" if hit else "keep"
@@ -127,10 +127,12 @@ def described(dataset: Dataset) -> dict[str, str]:
         "view": ("ViewPosition", VIEWS),
         "patient_sex": ("PatientSex", SEXES),
     }
-    found = {name: _term(dataset, keyword, allowed) for name, (keyword, allowed) in terms.items()}
-    found["laterality"] = _term(dataset, "ImageLaterality", LATERALITIES) or _term(dataset, "Laterality", LATERALITIES)
-    found["patient_age"] = _age(str(dataset.get("PatientAge") or ""))
-    return {name: value for name, value in found.items() if value}
+    terms_of_image = {name: _term(dataset, keyword, allowed) for name, (keyword, allowed) in terms.items()}
+    terms_of_image["laterality"] = _term(dataset, "ImageLaterality", LATERALITIES) or _term(
+        dataset, "Laterality", LATERALITIES
+    )
+    terms_of_image["patient_age"] = _age(str(dataset.get("PatientAge") or ""))
+    return {name: value for name, value in terms_of_image.items() if value}
 
 
 def _term(dataset: Dataset, keyword: str, allowed: frozenset[str]) -> str:

@@ -25,7 +25,7 @@ _MOST = 30
 """Persons of a list that are looked at together; those of a longer one are looked at anew."""
 
 _LIST = re.compile(rf"(?<![{LETTER}'’^-]){_PERSON}(?:{_JOIN}{_PERSON}){{1,{_MOST - 1}}}")
-_ONE = re.compile(_PERSON)
+_SINGLE_PERSON = re.compile(_PERSON)
 _CREDIT = re.compile(
     r"(?i:\bcourtesy(?: of)?|\bcredits?|\bcontributors?|\bcontributed by|\bauthors?|\bwritten by|\bprovided by|\bphotos?"
     r"(?: by)?|\billustrat(?:ion|ed) by|\bpermission (?:from|of)|\bcollection of|\bradiologists?|\breaders?|\bteam"
@@ -38,11 +38,11 @@ _REACH = 40
 def find_listed(text: str) -> Iterator[tuple[int, int]]:
     """Persons in lists of two and more, and single ones with initials after a word that gives credit."""
     for listing in _LIST.finditer(text):
-        persons = [(match.span(), match[0]) for match in _ONE.finditer(text, *listing.span())]
+        persons = [(match.span(), match[0]) for match in _SINGLE_PERSON.finditer(text, *listing.span())]
         is_credit = bool(_CREDIT.search(text, max(0, listing.start() - _REACH), listing.start()))
         if _are_persons([name for _, name in persons], is_credit):
             yield from (span for span, name in persons if _may_be_person(name))
-    for match in _ONE.finditer(text):
+    for match in _SINGLE_PERSON.finditer(text):
         if _CREDIT.search(text, max(0, match.start() - _REACH), match.start()) and _are_persons([match[0]], True):
             yield match.span()
 
@@ -53,10 +53,10 @@ def _are_persons(names: list[str], is_credit: bool) -> bool:
     words = [_parts(name) for name in names]
     if any(not parts or parts[0] in NO_NAMES for parts in words):
         return False
-    known = sum(_is_known(parts) for parts in words)
+    count = sum(_is_known(parts) for parts in words)
     if is_credit:
-        return known > 0 or not any(part in word_lists()[2] for parts in words for part in parts)
-    return 2 * known >= len(words) and len({tuple(parts) for parts in words}) > 1
+        return count > 0 or not any(part in word_lists()[2] for parts in words for part in parts)
+    return 2 * count >= len(words) and len({tuple(parts) for parts in words}) > 1
 
 
 def _may_be_person(name: str) -> bool:
@@ -79,9 +79,9 @@ def _is_known(parts: list[str]) -> bool:
 
 def _parts(name: str) -> list[str]:
     """The words of a name in lower case, without particles and initials."""
-    found = re.findall(rf"[{LETTER}]+(?:['’][{LETTER}]+)?", name)
+    words = re.findall(rf"[{LETTER}]+(?:['’][{LETTER}]+)?", name)
     return [
         part.lower().replace("’", "'").replace("'", "")
-        for part in found
+        for part in words
         if len(part) > 1 and not part.isupper() and not re.fullmatch(PARTICLE, part)
     ]

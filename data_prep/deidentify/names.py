@@ -20,8 +20,8 @@ PARTICLE = (
     r"(?:van|von|der|den|ter|de|del|della|di|da|do|dos|du|la|le|el|al|bin|ibn|zu|af|y|VAN|VON|DER|DE|DEL|LA|EL|AL)"
 )
 _TOKEN = rf"(?:[{UP}]\.(?:-?[{UP}]\.){{0,3}}|[{UP}][{LETTER}]*(?:['’.-][{UP}][{LETTER}]+){{0,3}})"
-_MORE = rf"(?:,? (?:Jr|Sr|II|III|IV)\b\.?| (?:{PARTICLE} ){{0,2}}{_TOKEN})"
-_NAME = rf"(?:{PARTICLE} ){{0,2}}{_TOKEN}{_MORE}{{0,3}}"
+_NAME_TAIL = rf"(?:,? (?:Jr|Sr|II|III|IV)\b\.?| (?:{PARTICLE} ){{0,2}}{_TOKEN})"
+_NAME = rf"(?:{PARTICLE} ){{0,2}}{_TOKEN}{_NAME_TAIL}{{0,3}}"
 _COMMA_NAME = (
     rf"(?:{PARTICLE} ){{0,2}}{_TOKEN}(?: (?:{PARTICLE} )*{_TOKEN}){{0,2}}, ?{_TOKEN}(?: {_TOKEN}){{0,2}}"
     rf"|{_TOKEN}\^{_TOKEN}(?:\^{_TOKEN})*"
@@ -199,8 +199,8 @@ def again(names: set[str]) -> re.Pattern[str] | None:
 
     An ordinary word among them ("Black") counts with a capital only, and an eponym ("Murphy sign") does not count.
     """
-    found = [re.findall(rf"[{LETTER}]+(?:['’-][{LETTER}]+)*", name) for name in names]
-    words = {part for words in found for word in words for part in [word, *word.split("-")] if len(part) > 2}
+    words_by_name = [re.findall(rf"[{LETTER}]+(?:['’-][{LETTER}]+)*", name) for name in names]
+    words = {part for words in words_by_name for word in words for part in [word, *word.split("-")] if len(part) > 2}
     forms: set[str] = set()
     for word in sorted(words):
         if re.fullmatch(PARTICLE, word) or word.lower() in NO_NAMES or re.fullmatch(_DEGREE, word):

@@ -64,16 +64,16 @@ _STATE = (
 )
 _TOWN = rf"{_WORD}(?: {_WORD}){{0,2}}"
 _ZIP = r"\d{5}(?:-\d{4})?"
-_REST = (
+_REST_OF_ADDRESS = (
     rf"(?:,? (?:Apt|Apartment|Suite|Ste|Unit|Room|Rm|Floor|#)\.? ?[\w-]{{1,5}}\b)?(?:,?[ \n]{_TOWN},? {_STATE}\b\.?)?"
     rf"(?:,? {_ZIP}(?!\w))?"
 )
 _ADDRESS = [
     re.compile(
         rf"(?<![\w./-])\d{{1,5}}[A-Za-z]?,? (?:(?:[NSEW]|North|South|East|West)\.? )?(?:(?:{_WORD}|\d{{1,3}}(?:st|nd"
-        rf"|rd|th)) ){{1,3}}{_STREET}\b\.?{_REST}"
+        rf"|rd|th)) ){{1,3}}{_STREET}\b\.?{_REST_OF_ADDRESS}"
     ),
-    re.compile(rf"\b(?i:P\.? ?O\.? Box|Post Office Box|Postfach) ?\d+{_REST}"),
+    re.compile(rf"\b(?i:P\.? ?O\.? Box|Post Office Box|Postfach) ?\d+{_REST_OF_ADDRESS}"),
     re.compile(rf"\b{_TOWN},? {_STATE},? {_ZIP}(?!\w)"),
     re.compile(
         rf"\b(?i:zip(?: code)?|postal code|postcode)[: ]{{1,2}}(?P<place>{_ZIP}|[A-Z]{{1,2}}\d[A-Z\d]? ?\d[A-Z]{{2}})\b"

@@ -33,18 +33,18 @@ def load_key(path: str | None = None) -> bytes:
     Only the last is made on first use (32 random bytes that the owner alone can read): a file that somebody named and
     that is not there is a mistake, and a new key would silently give every patient a new name. Raises PrepError.
     """
-    named, said_by = path or os.environ.get(KEY_VARIABLE, ""), "the option" if path else f"${KEY_VARIABLE}"
-    file = Path(named or DEFAULT_KEY).expanduser()
-    if not named:
-        said_by = "the default"
+    chosen_path, origin = path or os.environ.get(KEY_VARIABLE, ""), "the option" if path else f"${KEY_VARIABLE}"
+    file = Path(chosen_path or DEFAULT_KEY).expanduser()
+    if not chosen_path:
+        origin = "the default"
         _make_key(file)
     try:
-        with open(file, "rb") as opened:
-            mode = os.fstat(opened.fileno()).st_mode
-            key = opened.read(MAX_KEY_BYTES + 1)
+        with open(file, "rb") as key_file:
+            mode = os.fstat(key_file.fileno()).st_mode
+            key = key_file.read(MAX_KEY_BYTES + 1)
     except OSError as error:
         raise PrepError(
-            f"the key for pseudonyms, {file} (by {said_by}), cannot be read: {error.strerror}; name an existing key, or "
+            f"the key for pseudonyms, {file} (by {origin}), cannot be read: {error.strerror}; name an existing key, or "
             f"make one: (umask 077; head -c 32 /dev/urandom > {file})"
         ) from None
     if mode & stat.S_IRWXO:
@@ -64,10 +64,10 @@ def _make_key(file: Path) -> None:
     partial = file.with_name(f".{file.name}.{secrets.token_hex(8)}")
     try:
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as opened:
-            opened.write(secrets.token_bytes(32))
-            opened.flush()
-            os.fsync(opened.fileno())
+        with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as key_file:
+            key_file.write(secrets.token_bytes(32))
+            key_file.flush()
+            os.fsync(key_file.fileno())
         with suppress(FileExistsError):  # another process was first
             os.link(partial, file)
         partial.unlink()

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from data_prep.engines import local, ray_engine
-from data_prep.engines.attempts import Outcome
+from data_prep.engines.retries import JobOutcome
 
-ENGINES: dict[str, Callable[..., Iterator[Outcome]]] = {"local": local.run, "ray": ray_engine.run}
+ENGINES: dict[str, Callable[..., Iterator[JobOutcome]]] = {"local": local.run, "ray": ray_engine.run}
 
-__all__ = ["ENGINES", "Outcome"]
+__all__ = ["ENGINES", "JobOutcome"]

@@ -12,7 +12,7 @@ from functools import partial
 from multiprocessing.connection import wait as wait_for
 from typing import Any
 
-from data_prep.engines.attempts import PAUSE, RETRIES, Outcome, attempt, death, retried
+from data_prep.engines.retries import PAUSE, RETRIES, JobOutcome, crash, retried, try_job
 from data_prep.engines.threads import pin_threads
 from medvlp.process import end_children, holding_signals, interruption
 
@@ -21,48 +21,48 @@ Work = Callable[[Any], Any]
 
 def run(
     function: Work, jobs: Sequence[Any], workers: int, *, retries: int = RETRIES, pause: float = PAUSE
-) -> Iterator[Outcome]:
+) -> Iterator[JobOutcome]:
     """Apply a module-level function to every job; outcomes come as they finish. One job's failure stops no other.
 
     With workers ≤ 1 everything happens in this process. At most two jobs a worker are in flight.
     A job whose worker died is a failure of its own only if it was alone: those that were in flight together are done
     again one by one, and only the one that ends its process once more is at fault.
     """
-    once = partial(_here, function) if workers <= 1 else partial(_in_processes, function, workers)
-    return retried(once, jobs, retries, pause)
+    run_once = partial(_here, function) if workers <= 1 else partial(_in_processes, function, workers)
+    return retried(run_once, jobs, retries, pause)
 
 
-def _here(function: Work, jobs: Sequence[Any]) -> Iterator[Outcome]:
-    return (attempt(function, job) for job in jobs)
+def _here(function: Work, jobs: Sequence[Any]) -> Iterator[JobOutcome]:
+    return (try_job(function, job) for job in jobs)
 
 
-def _in_processes(function: Work, workers: int, jobs: Sequence[Any]) -> Iterator[Outcome]:
-    waiting = iter(jobs)
-    while suspects := (yield from _until_broken(function, waiting, workers, 2 * workers)):
+def _in_processes(function: Work, workers: int, jobs: Sequence[Any]) -> Iterator[JobOutcome]:
+    job_iterator = iter(jobs)
+    while suspects := (yield from _until_broken(function, job_iterator, workers, 2 * workers)):
         if len(suspects) == 1:
-            yield death(*suspects[0])
+            yield crash(*suspects[0])
             continue
-        alone = iter([job for job, _ in suspects])
-        while guilty := (yield from _until_broken(function, alone, 1, 1)):
-            yield death(*guilty[0])
+        suspect_iterator = iter([job for job, _ in suspects])
+        while guilty := (yield from _until_broken(function, suspect_iterator, 1, 1)):
+            yield crash(*guilty[0])
 
 
 def _until_broken(
-    function: Work, waiting: Iterator[Any], workers: int, in_flight: int
-) -> Generator[Outcome, None, list[tuple[Any, str]]]:
+    function: Work, job_iterator: Iterator[Any], workers: int, in_flight: int
+) -> Generator[JobOutcome, None, list[tuple[Any, str]]]:
     """Take jobs until there are none, or a process of the pool ends; returns the (job, what was told) it left undone."""
     # spawn, not fork: arrow and image libraries start threads, and a fork copies their locks in whatever state.
     context = multiprocessing.get_context("spawn")
-    flying: dict[Future[Outcome], Any] = {}
+    flying: dict[Future[JobOutcome], Any] = {}
     broken: list[tuple[Any, str]] = []
     processes: set[Any] = set()
     with ProcessPoolExecutor(workers, mp_context=context, initializer=_begin_worker) as pool:
         try:
             while not broken:
-                while len(flying) < in_flight and not broken and (job := next(waiting, None)) is not None:
+                while len(flying) < in_flight and not broken and (job := next(job_iterator, None)) is not None:
                     try:
                         with holding_signals() as started:
-                            flying[pool.submit(attempt, function, job)] = job
+                            flying[pool.submit(try_job, function, job)] = job
                         processes |= started
                     except BrokenProcessPool as broke:  # since we looked
                         broken.append((job, str(broke)))
@@ -76,7 +76,7 @@ def _until_broken(
                     elif isinstance(error, BrokenProcessPool):
                         broken.append((job, str(error)))
                     else:  # the result could not cross
-                        yield Outcome(job, error=RuntimeError(f"{type(error).__name__}: {error}"), trace=str(error))
+                        yield JobOutcome(job, error=RuntimeError(f"{type(error).__name__}: {error}"), trace=str(error))
             for future in wait(flying).done:  # what had finished before the break is done all the same
                 job, error = flying[future], future.exception()
                 if error is None:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from functools import lru_cache, partial
 from typing import Any
 
-from data_prep.engines.attempts import PAUSE, RETRIES, Outcome, attempt, death, retried
+from data_prep.engines.retries import PAUSE, RETRIES, JobOutcome, crash, retried, try_job
 from data_prep.engines.threads import pin_threads
 from data_prep.errors import PrepError
 
@@ -29,7 +29,7 @@ def run(
     address: str = "",
     retries: int = RETRIES,
     pause: float = PAUSE,
-) -> Iterator[Outcome]:
+) -> Iterator[JobOutcome]:
     """Apply a module-level function to every job on Ray; at most `workers` jobs are in flight, each on one CPU.
 
     address: "" starts a Ray on this machine and stops it at the end; "auto" or "host:port" joins a running cluster and
@@ -42,16 +42,16 @@ def run(
         yield from retried(partial(_once, function, max(1, workers)), jobs, retries, pause)
 
 
-def _once(function: Callable[[Any], Any], in_flight: int, jobs: Sequence[Any]) -> Iterator[Outcome]:
+def _once(function: Callable[[Any], Any], in_flight: int, jobs: Sequence[Any]) -> Iterator[JobOutcome]:
     import ray
 
     # Repetitions are ours, so that they are counted, and the same as with other engines.
     task = ray.remote(num_cpus=1, max_retries=0)(_pinned)
-    waiting = iter(jobs)
+    job_iterator = iter(jobs)
     flying: dict[Any, Any] = {}
     try:
         while True:
-            while len(flying) < in_flight and (job := next(waiting, None)) is not None:
+            while len(flying) < in_flight and (job := next(job_iterator, None)) is not None:
                 flying[task.remote(function, job)] = job
             if not flying:
                 return
@@ -59,17 +59,17 @@ def _once(function: Callable[[Any], Any], in_flight: int, jobs: Sequence[Any]) -
                 job = flying.pop(reference)
                 try:
                     yield ray.get(reference)
-                except ray.exceptions.RayError as error:  # `attempt` lets nothing through: the process or node ended
-                    yield death(job, " ".join(str(error).split()))
+                except ray.exceptions.RayError as error:  # `try_job` lets nothing through: the process or node ended
+                    yield crash(job, " ".join(str(error).split()))
     finally:
         for reference in flying:
             ray.cancel(reference, force=True)
 
 
-def _pinned(function: Callable[[Any], Any], job: Any) -> Outcome:
+def _pinned(function: Callable[[Any], Any], job: Any) -> JobOutcome:
     pin_threads()
     _die_with_raylet()
-    return attempt(function, job)
+    return try_job(function, job)
 
 
 @lru_cache(maxsize=1)
@@ -101,7 +101,7 @@ def _cluster(address: str, workers: int) -> Iterator[None]:
         raise PrepError("this process already uses Ray; prepare in a process of its own, or call ray.shutdown() first")
     quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     # Not TMPDIR: Ray puts sockets below it, whose whole path may have 107 bytes. Not Ray's own /tmp/ray either, which
-    # belongs to whoever on the machine came first.
+    # belongs to the user of the machine who came first.
     folder = tempfile.mkdtemp(prefix=f"medvlp-ray-{os.getpid()}-", dir="/tmp") if not address else ""
     # Ray has no public switch for it: the raylet's word about a worker that ended would go to stdout. Outcomes tell it.
     ray._private.worker._worker_logs_enabled = False

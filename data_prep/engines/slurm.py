@@ -4,7 +4,7 @@
     <output>.slurm/finish.sbatch   splits, shards and the report
     <output>.slurm/submit.sh       submits both, the second to wait for the first
 
-They stand beside the output, not in it: commands and logs name paths, which is nobody's business who gets the data.
+They stand next to the output, not in it: commands and logs name paths, which is nobody's business who gets the data.
 
 A task that was preempted or killed is simply run again: finished units are kept. The output has to be on a file system
 that all nodes share, with locks that work between them (flock).
@@ -25,7 +25,7 @@ from medvlp.shards.atomic import write_whole
 SUFFIX = ".slurm"
 TASK, COUNT = "SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_COUNT"
 
-# No path stands in an #SBATCH line: Slurm's own quoting there differs from the shell's. Logs fall beside the script,
+# No path stands in an #SBATCH line: Slurm's own quoting there differs from the shell's. Logs fall next to the script,
 # where submit.sh submits it. --requeue: a preempted task goes back to the queue, and appends to its log.
 UNITS = """\
 #!/usr/bin/env bash
@@ -86,25 +86,31 @@ def share(jobs: Sequence[Job], index: int, count: int) -> list[Job]:
     return list(jobs[index::count])
 
 
-def write_scripts(output: Path, words: Sequence[str], tasks: int) -> str:
-    """Write the scripts that do `medvlp prep <words>` as an array of `tasks` tasks. Returns what to tell the person.
+def write_scripts(output: Path, overrides: Sequence[str], tasks: int) -> str:
+    """Write the scripts that do `medvlp prep <overrides>` as an array of `tasks` tasks. Returns what to tell the person.
 
-    Raises PrepError without words, since a task can only be told by a command line what to prepare.
+    Raises PrepError without overrides, since a task can only be told by a command line what to prepare.
     """
-    if not words:
+    if not overrides:
         raise PrepError(
             "engine=slurm needs a command line that its tasks can repeat: use `medvlp prep ... engine=slurm`"
         )
     folder = output.with_name(output.name + SUFFIX)
     folder.mkdir(exist_ok=True)
-    here = shlex.quote(os.getcwd())
-    prep = [sys.executable, "-m", "medvlp.cli", "prep", *(word for word in words if not word.startswith("engine="))]
-    finish = [word for word in prep if not word.startswith("workers=")]
+    working_folder = shlex.quote(os.getcwd())
+    prep = [
+        sys.executable,
+        "-m",
+        "medvlp.cli",
+        "prep",
+        *(override for override in overrides if not override.startswith("engine=")),
+    ]
+    finish = [override for override in prep if not override.startswith("workers=")]
     scripts = {
         "units.sbatch": UNITS.format(
-            last=tasks - 1, tasks=tasks, folder=here, command=shlex.join([*prep, "engine=slurm"])
+            last=tasks - 1, tasks=tasks, folder=working_folder, command=shlex.join([*prep, "engine=slurm"])
         ),
-        "finish.sbatch": FINISH.format(folder=here, command=shlex.join([*finish, "engine=local"])),
+        "finish.sbatch": FINISH.format(folder=working_folder, command=shlex.join([*finish, "engine=local"])),
         "submit.sh": SUBMIT,
     }
     for name, text in scripts.items():

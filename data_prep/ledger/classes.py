@@ -1,4 +1,4 @@
-"""Which classes came in and which are left: one that is gone whole would be missed only when a model is evaluated."""
+"""Classes of a label before and after preparation, and those that vanished: a model's evaluation would miss them."""
 
 from __future__ import annotations
 
@@ -36,22 +36,24 @@ def page_of(classes: Classes) -> dict[str, dict[str, int]]:
     return {name: dict(sorted(counter.items())) for name, counter in sorted(classes.items()) if counter}
 
 
-def vanished(folder: Path, parts: Sequence[Part], kept_N: np.ndarray) -> dict[str, dict[str, int]]:
+def vanished(folder: Path, parts: Sequence[Part], is_kept_N: np.ndarray) -> dict[str, dict[str, int]]:
     """Label → class → samples that came in, of the classes of which none is left, where others of the label are.
 
-    folder: of the parts. kept_N: (N,) bool, whether each sample of the parts stays in the data set.
+    folder: of the parts. is_kept_N: (N,) bool, whether each sample of the parts stays in the data set.
     """
-    entered, left = (_total(part.classes.get(side, {}) for part in parts) for side in ("in", "out"))
-    if not kept_N.all() and any(min(counts.values()) <= np.count_nonzero(~kept_N) for counts in left.values()):
-        for labels in _dropped(folder, parts, kept_N):
-            gone: Classes = {}
-            add(gone, labels)
-            for name, counts in gone.items():
-                left.get(name, Counter()).subtract(counts)
+    classes_in, classes_out = (_total(part.classes.get(side, {}) for part in parts) for side in ("in", "out"))
+    if not is_kept_N.all() and any(
+        min(counts.values()) <= np.count_nonzero(~is_kept_N) for counts in classes_out.values()
+    ):
+        for labels in _dropped(folder, parts, is_kept_N):
+            dropped_classes: Classes = {}
+            add(dropped_classes, labels)
+            for name, counts in dropped_classes.items():
+                classes_out.get(name, Counter()).subtract(counts)
     classes: dict[str, dict[str, int]] = {}
-    for name, counts in entered.items():
-        stayed = left.get(name, Counter())
-        values = {value: count for value, count in sorted(counts.items()) if stayed[value] <= 0}
+    for name, counts in classes_in.items():
+        remaining = classes_out.get(name, Counter())
+        values = {value: count for value, count in sorted(counts.items()) if remaining[value] <= 0}
         if len(counts) <= MAX_VALUES and values and len(values) < len(counts):
             classes[name] = values
     return classes
@@ -65,11 +67,11 @@ def _total(pages: Iterable[Mapping[str, Mapping[str, int]]]) -> Classes:
     return classes
 
 
-def _dropped(folder: Path, parts: Sequence[Part], kept_N: np.ndarray) -> Iterator[Mapping[str, Any]]:
+def _dropped(folder: Path, parts: Sequence[Part], is_kept_N: np.ndarray) -> Iterator[Mapping[str, Any]]:
     """The labels of samples that were dropped after their parts were written."""
     start = 0
     for part in parts:
-        positions = np.flatnonzero(~kept_N[start : start + part.samples]).tolist()
+        positions = np.flatnonzero(~is_kept_N[start : start + part.samples]).tolist()
         start += part.samples
         if positions:
             for members in read_members(part.file(folder, ".tar"), positions):

@@ -16,7 +16,7 @@ SHARE = 0.1
 
 FIELDS_SHOWN = 12
 
-SHOWN = 300
+MAX_DETAIL = 300
 """Characters of what is said of one drop."""
 
 DROPS_READ = 100_000
@@ -42,7 +42,7 @@ def summary(output: Path, ledger: dict[str, Any], was_done: bool) -> str:
     lines += [f"  {count:>7} {move}" for move, count in moves.items()]
     lines += _passed_by(ledger)
     for stage in PIXELS:
-        lines += [f"  {n:>7} {stage}: {what}" for what, n in ledger.get("counts", {}).get(stage, {}).items()]
+        lines += [f"  {n:>7} {stage}: {subject}" for subject, n in ledger.get("counts", {}).get(stage, {}).items()]
     lines += leakage_lines(ledger)
     lines.append(f"shards {output}/<split>/, drops by name {output}/dropped.jsonl")
     lines.append(f"report {output}/report.html")
@@ -69,8 +69,8 @@ def first_drops(output: Path, drops: dict[str, dict[str, int]], split: str = "")
 
 
 def _printable(text: str) -> str:
-    text = "".join(character if character.isprintable() else " " for character in text[: SHOWN + 1])
-    return text if len(text) <= SHOWN else f"{text[: SHOWN - 1]}…"
+    text = "".join(character if character.isprintable() else " " for character in text[: MAX_DETAIL + 1])
+    return text if len(text) <= MAX_DETAIL else f"{text[: MAX_DETAIL - 1]}…"
 
 
 def _passed_by(ledger: dict[str, Any]) -> list[str]:
@@ -97,8 +97,8 @@ def warnings(ledger: dict[str, Any]) -> list[str]:
             lines.append(f"{drops.total()} of {page['in']} rows of {split} ({_share(drops, page)}) {_most(drops)}")
     for label, classes in ledger.get("vanished", {}).items():
         names = ", ".join(f"{name!r} ({count})" for name, count in list(classes.items())[:FIELDS_SHOWN])
-        more = f" and {len(classes) - FIELDS_SHOWN} more" if len(classes) > FIELDS_SHOWN else ""
-        lines.append(f"no sample is left of these classes of {label}: {names}{more}; dropped.jsonl says why")
+        remainder = f" and {len(classes) - FIELDS_SHOWN} more" if len(classes) > FIELDS_SHOWN else ""
+        lines.append(f"no sample is left of these classes of {label}: {names}{remainder}; dropped.jsonl says why")
     leaking = [leakage.split for leakage in leakage_of(ledger) or [] if leakage.in_train]
     if leaking:
         lines.append(
@@ -111,7 +111,7 @@ def warnings(ledger: dict[str, Any]) -> list[str]:
 
 
 def _about_pixels(counts: dict[str, int]) -> list[str]:
-    deep = sum(n for what, n in counts.items() if what.startswith("images of more than 8 bits"))
+    deep = sum(n for subject, n in counts.items() if subject.startswith("images of more than 8 bits"))
     dark = counts.get("nearly black images", 0)
     lines = []
     if deep:

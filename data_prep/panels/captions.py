@@ -47,27 +47,30 @@ def split_caption(caption: str) -> Parts | None:
     """The caption of each panel, or None where the caption labels no panels. Raises Unclear."""
     if len(caption) > MAX_LENGTH:
         raise Unclear(f"the caption has {len(caption)} characters, more than {MAX_LENGTH}")
-    found = find_mentions(caption)
-    if found is None:
+    labelling = find_mentions(caption)
+    if labelling is None:
         return None
-    fragments = list(_fragments(caption, found.mentions))
-    for label in found.labels:
+    fragments = list(_fragments(caption, labelling.mentions))
+    for label in labelling.labels:
         if not any(label in owners and re.search(r"[^\W_]{2}", text) for text, owners in fragments):
             raise Unclear(f"there are no words of its own for panel {label}")
     return Parts(
-        {label: _join([text for text, owners in fragments if not owners or label in owners]) for label in found.labels},
-        found.layout,
+        {
+            label: _join([text for text, owners in fragments if not owners or label in owners])
+            for label in labelling.labels
+        },
+        labelling.layout,
     )
 
 
 def _fragments(caption: str, mentions: list[Mention]) -> Iterator[Fragment]:
     current: Labels = frozenset()
     for start, stop in _sentences(caption, mentions):
-        inside = [m for m in mentions if start <= m.start < stop]
-        start, inside = _without_announcement(caption, start, inside)
-        defining = [m for m in inside if not m.is_reference]
-        groups = {m.labels for m in defining or inside}
-        if not inside:
+        mentions_inside = [m for m in mentions if start <= m.start < stop]
+        start, mentions_inside = _without_announcement(caption, start, mentions_inside)
+        defining = [m for m in mentions_inside if not m.is_reference]
+        groups = {m.labels for m in defining or mentions_inside}
+        if not mentions_inside:
             yield caption[start:stop], frozenset() if _CLOSING.match(caption, start, stop) else current
         elif not defining:  # "The arrow in (B) shows the mass."
             current = frozenset().union(*groups)
@@ -90,9 +93,9 @@ def _fragments(caption: str, mentions: list[Mention]) -> Iterator[Fragment]:
 def _without_announcement(caption: str, start: int, mentions: list[Mention]) -> tuple[int, list[Mention]]:
     """The sentence past an opening "(A, B)" that only announces its "before (A) and after (B)", and its mentions."""
     if len(mentions) > 1 and not re.search(r"\w", caption[start : mentions[0].start]):
-        first, rest = mentions[0], mentions[1:]
-        if len(first.labels) > 1 and frozenset().union(*(m.labels for m in rest)) == first.labels:
-            return first.stop, rest
+        first, further = mentions[0], mentions[1:]
+        if len(first.labels) > 1 and frozenset().union(*(m.labels for m in further)) == first.labels:
+            return first.stop, further
     return start, mentions
 
 
@@ -107,35 +110,35 @@ _EDGES = re.compile(
 def _is_leading(caption: str, start: int, stop: int, mentions: list[Mention]) -> bool:
     if not re.search(r"\w", caption[start : mentions[0].start]):
         return True
-    before = all(_SEPARATOR_BEFORE.search(caption, start, m.start) for m in mentions[1:])
-    after = all(_SEPARATOR_AFTER.match(caption, m.stop, stop) for m in mentions[:-1])
-    if before == after:
-        if before and _SEPARATOR_AFTER.match(caption, mentions[-1].stop, stop):
+    separators_before = all(_SEPARATOR_BEFORE.search(caption, start, m.start) for m in mentions[1:])
+    separators_after = all(_SEPARATOR_AFTER.match(caption, m.stop, stop) for m in mentions[:-1])
+    if separators_before == separators_after:
+        if separators_before and _SEPARATOR_AFTER.match(caption, mentions[-1].stop, stop):
             return False
         raise Unclear("labels stand neither all before nor all after the words that they label")
-    return before
+    return separators_before
 
 
 def _leading(caption: str, start: int, stop: int, mentions: list[Mention]) -> Iterator[Fragment]:
-    everyone = frozenset().union(*(m.labels for m in mentions))
+    labels = frozenset().union(*(m.labels for m in mentions))
     head = caption[start : mentions[0].start]
-    yield head, everyone
+    yield head, labels
     for mention, end in zip(mentions, [m.start for m in mentions[1:]] + [stop], strict=True):
         yield _OPEN * bool(head.strip()) + _EDGES.sub("", caption[mention.stop : end]), mention.labels
 
 
 def _trailing(caption: str, start: int, stop: int, mentions: list[Mention]) -> Iterator[Fragment]:
-    everyone = frozenset().union(*(m.labels for m in mentions))
+    labels = frozenset().union(*(m.labels for m in mentions))
     begins = [start] + [m.stop for m in mentions[:-1]]
-    own = [_EDGES.sub("", caption[begin : m.start]) for begin, m in zip(begins, mentions, strict=True)]
-    head = own[0].rpartition(": ")[0] + ": " if ": " in own[0] else ""
-    if all(len(text.split()) == 1 for text in own[1:]):
+    claims = [_EDGES.sub("", caption[begin : m.start]) for begin, m in zip(begins, mentions, strict=True)]
+    head = claims[0].rpartition(": ")[0] + ": " if ": " in claims[0] else ""
+    if all(len(text.split()) == 1 for text in claims[1:]):
         # Single words stand for single words: in "CT with coronal (A) and sagittal (B) views" both are CT.
-        head = own[0].rpartition(" ")[0]
-    yield head, everyone
-    yield _OPEN + own[0][len(head) :], mentions[0].labels
-    yield from ((_OPEN * bool(head) + text, m.labels) for text, m in zip(own[1:], mentions[1:], strict=True))
-    yield _OPEN + caption[mentions[-1].stop : stop], everyone
+        head = claims[0].rpartition(" ")[0]
+    yield head, labels
+    yield _OPEN + claims[0][len(head) :], mentions[0].labels
+    yield from ((_OPEN * bool(head) + text, m.labels) for text, m in zip(claims[1:], mentions[1:], strict=True))
+    yield _OPEN + caption[mentions[-1].stop : stop], labels
 
 
 _OPEN = "\0"
@@ -143,11 +146,11 @@ _OPEN = "\0"
 
 
 def _without(caption: str, start: int, stop: int, mentions: list[Mention]) -> str:
-    kept, position = "", start
+    pieces, position = "", start
     for mention in mentions:
-        kept += caption[position : mention.start]
+        pieces += caption[position : mention.start]
         position = mention.stop
-    return re.sub(r"^[\s,;:.–—-]+", "", kept + caption[position:stop])
+    return re.sub(r"^[\s,;:.–—-]+", "", pieces + caption[position:stop])
 
 
 _END = re.compile(r"(?<=[.!?…])\s+(?=[(\[\"“]?[A-Z0-9])|(?<=[a-z)\]]{2}[.!?])(?=[(\[]?[A-Z])")
@@ -174,13 +177,13 @@ def _before(caption: str, position: int) -> str:
 
 
 def _join(pieces: list[str]) -> str:
-    joined = ""
+    caption = ""
     for piece in pieces:
         text = " ".join(piece.removeprefix(_OPEN).split())
-        if not re.search(r"\w", text) or (text in joined and _CLOSING.match(text)):
+        if not re.search(r"\w", text) or (text in caption and _CLOSING.match(text)):
             continue
-        if joined and not piece.startswith(_OPEN) and joined[-1] not in ".!?…:":
-            joined = joined.rstrip(",; ") + "."
-        joined = f"{joined} {text}"
-    joined = re.sub(r"\s+([,;.:)])", r"\1", joined).strip().rstrip(",;:")
-    return joined if not joined or joined[-1] in ".!?…" else joined + "."
+        if caption and not piece.startswith(_OPEN) and caption[-1] not in ".!?…:":
+            caption = caption.rstrip(",; ") + "."
+        caption = f"{caption} {text}"
+    caption = re.sub(r"\s+([,;.:)])", r"\1", caption).strip().rstrip(",;:")
+    return caption if not caption or caption[-1] in ".!?…" else caption + "."

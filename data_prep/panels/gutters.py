@@ -95,18 +95,20 @@ def _by_rows(boxes: list[Box]) -> list[Box]:
     """Row by row where the boxes stand in rows; as they were cut where one stands beside several of another row."""
     rows: list[list[Box]] = []
     for box in sorted(boxes, key=lambda box: box[1] + box[3]):
-        if rows and all(_beside(box, other) for other in rows[-1]):
+        if rows and all(_beside(box, neighbour) for neighbour in rows[-1]):
             rows[-1].append(box)
         else:
             rows.append([box])
-    if any(_beside(a, b) for above, below in pairwise(rows) for a in above for b in below):
+    if any(
+        _beside(upper, lower) for upper_row, lower_row in pairwise(rows) for upper in upper_row for lower in lower_row
+    ):
         return boxes
     return [box for row in rows for box in sorted(row)]
 
 
 def _beside(first: Box, second: Box) -> bool:
-    shared = min(first[3], second[3]) - max(first[1], second[1])
-    return 2 * shared > min(first[3] - first[1], second[3] - second[1])
+    overlap = min(first[3], second[3]) - max(first[1], second[1])
+    return 2 * overlap > min(first[3] - first[1], second[3] - second[1])
 
 
 class _Ground:
@@ -180,9 +182,9 @@ class _Figure:
 
     def trim(self, box: Box) -> Box:
         """Without light margins; empty if it is all margin. Black ones stay: most are the picture's own."""
-        before = None
-        while box != before:
-            before = box
+        untrimmed = None
+        while box != untrimmed:
+            untrimmed = box
             for ground in self.light:
                 for axis in (0, 1):
                     if box[0] == box[2] or box[1] == box[3]:
@@ -198,25 +200,25 @@ class _Figure:
         bands = self.bands(box, axis)
         sides = {band: self.sharp_sides(box, axis, band) for band in bands}
         sharp = [band for band in bands if any(sides[band])]
-        for chosen in (bands, sharp):
+        for counted in (bands, sharp):
             if self.level < 2:
-                chosen = [band for band in chosen if band.ground.value or any(sides[band])]
-            pieces = self.pieces(box, axis, chosen, sides)
+                counted = [band for band in counted if band.ground.value or any(sides[band])]
+            pieces = self.pieces(box, axis, counted, sides)
             lengths = [stop - start for start, stop in pieces]
-            if chosen is sharp or not lengths or max(lengths) <= SIMILAR * min(lengths) or set(chosen) == set(sharp):
+            if counted is sharp or not lengths or max(lengths) <= SIMILAR * min(lengths) or set(counted) == set(sharp):
                 break
         return [_part(box, axis, start, stop) for start, stop in pieces] or [box]
 
     def bands(self, box: Box, axis: int) -> list[_Band]:
         length = box[3] - box[1] if axis == 0 else box[2] - box[0]
-        found = []
+        bands = []
         for ground in self.grounds:
             clean = ground.is_clean(box, axis)
             edges = np.flatnonzero(np.diff(np.concatenate(([False], clean, [False])).astype(np.int8)))
             runs = zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True)
-            found += [_Band(start, stop, ground) for start, stop in runs if start > 0 and stop < length]
-        found.sort(key=lambda band: band.start)
-        return [band for band in found if band.stop - band.start >= 3 or all(self.sharp_sides(box, axis, band))]
+            bands += [_Band(start, stop, ground) for start, stop in runs if start > 0 and stop < length]
+        bands.sort(key=lambda band: band.start)
+        return [band for band in bands if band.stop - band.start >= 3 or all(self.sharp_sides(box, axis, band))]
 
     def sharp_sides(self, box: Box, axis: int, band: _Band) -> tuple[bool, bool]:
         """Whether a picture ends in a straight edge before the band, and after it."""
@@ -247,9 +249,9 @@ class _Figure:
             small = lengths.index(min(lengths))
             if lengths[small] >= self.panel_side:
                 break
-            before = pieces[small][0] - pieces[small - 1][1] if small > 0 else None
-            after = pieces[small + 1][0] - pieces[small][1] if small + 1 < len(pieces) else None
-            first = small - 1 if after is None or (before is not None and before <= after) else small
+            gap_before = pieces[small][0] - pieces[small - 1][1] if small > 0 else None
+            gap_after = pieces[small + 1][0] - pieces[small][1] if small + 1 < len(pieces) else None
+            first = small - 1 if gap_after is None or (gap_before is not None and gap_before <= gap_after) else small
             pieces[first : first + 2] = [(pieces[first][0], pieces[first + 1][1])]
         return pieces
 
@@ -273,9 +275,9 @@ class _Figure:
         if len(lines) < 2 * self.panel_side:
             return []
         pairs = (lines[1:] + lines[:-1]) // 2
-        before, after = pairs[:-2], pairs[2:]  # a line on either side, and two smeared ones between
-        lit = np.maximum(before, after) > TOLERANCE
-        contrast = (np.abs(after - before) >= SEAM_CONTRAST) & lit
+        upper, lower = pairs[:-2], pairs[2:]  # a line on either side, and two smeared ones between
+        lit = np.maximum(upper, lower) > TOLERANCE
+        contrast = (np.abs(lower - upper) >= SEAM_CONTRAST) & lit
         share = contrast.sum(axis=1) / np.maximum(lit.sum(axis=1), lines.shape[1] / 2)
         # A noisy picture has contrast between all its lines: a seam stands out from those around it.
         nearby = sliding_window_view(np.pad(share, SEAM_WINDOW // 2, mode="edge"), SEAM_WINDOW)
@@ -283,8 +285,8 @@ class _Figure:
         inner = share[self.panel_side - 2 : len(share) - self.panel_side + 2]
         if not inner.size or inner.max() < SEAM_SHARE:
             return []
-        at = int(inner.argmax()) + self.panel_side
-        return [_part(box, axis, 0, at), _part(box, axis, at, len(lines))]
+        seam = int(inner.argmax()) + self.panel_side
+        return [_part(box, axis, 0, seam), _part(box, axis, seam, len(lines))]
 
 
 def _part(box: Box, axis: int, start: int, stop: int) -> Box:

@@ -52,13 +52,13 @@ STYLES = (
 """The ways in which captions write letters; of two that label equally many panels the earlier one is believed."""
 
 # "left" alone is mostly a side of the body, which is the other side of the picture: it has to name a picture.
-_PLACE = re.compile(
+_POSITION_WORD = re.compile(
     rf"[(\[]\s*(?:the\s+)?(?:(?P<side>left|right|middle|cent(?:er|re)|upper|lower|top|bottom)(?:[\s-]+hand)?\s+{_NOUN}"
     rf"|(?P<edge>top|bottom))\s*[)\]]"
     rf"|{_SENTENCE_START}(?:(?P<side2>left|right|middle|cent(?:er|re)|upper|lower|top|bottom)\s+{_NOUN}|(?P<edge2>top|bottom)):",
     re.I,
 )
-PLACES = (
+POSITION_WORDS = (
     (("left", "middle", "right"), "row"),
     (("left", "right"), "row"),
     (("top", "middle", "bottom"), "column"),
@@ -84,9 +84,9 @@ def find_mentions(caption: str) -> Labelling | None:
     for style in STYLES:
         for letters in (string.ascii_uppercase, string.ascii_lowercase):
             mentions = [m for m in _letter_mentions(style, caption) if all(label in letters for label in m.labels)]
-            named = frozenset().union(*(m.labels for m in mentions))
-            labels = tuple(takewhile(named.__contains__, letters))
-            strange = [letter for letter in named if letters.index(letter) >= len(labels)]
+            letters_named = frozenset().union(*(m.labels for m in mentions))
+            labels = tuple(takewhile(letters_named.__contains__, letters))
+            strange = [letter for letter in letters_named if letters.index(letter) >= len(labels)]
             complete = len(labels) >= 2 and all(letters.index(s) >= len(labels) - 1 + FAR_LETTERS for s in strange)
             mentions = [m for m in mentions if m.labels <= frozenset(labels)]
             complete = complete and len({m.labels for m in mentions}) >= 2  # "an (a-p) view" tells no panels apart
@@ -96,31 +96,31 @@ def find_mentions(caption: str) -> Labelling | None:
 
 
 def _letter_mentions(style: re.Pattern[str], caption: str) -> Iterator[Mention]:
-    opened = _opened(caption)
-    for found in style.finditer(caption):
-        labels = _expand(found["labels"])
-        unopened = found[0].endswith(")") and found[0][0] not in "(["
-        if labels and not (unopened and opened[found.start()] > 0):
-            start = found.start() + len(found[0]) - len(found[0].lstrip())
+    depth = _opened(caption)
+    for match in style.finditer(caption):
+        labels = _expand(match["labels"])
+        unopened = match[0].endswith(")") and match[0][0] not in "(["
+        if labels and not (unopened and depth[match.start()] > 0):
+            start = match.start() + len(match[0]) - len(match[0].lstrip())
             is_reference = _POINTS_AT.search(caption[max(start - LOOK_BACK, 0) : start]) is not None
-            yield Mention(start, found.end(), frozenset(labels), is_reference)
+            yield Mention(start, match.end(), frozenset(labels), is_reference)
 
 
 def _first_define(mentions: list[Mention]) -> list[Mention]:
     """A label's first mention describes its panel, whatever word it follows: "comparison of (a) teeth and (b) bone"."""
-    seen: set[str] = set()
-    settled = []
+    defined: set[str] = set()
+    resolved = []
     for mention in mentions:
-        settled.append(mention if mention.labels <= seen else replace(mention, is_reference=False))
-        seen |= mention.labels
-    return settled
+        resolved.append(mention if mention.labels <= defined else replace(mention, is_reference=False))
+        defined |= mention.labels
+    return resolved
 
 
-def _expand(written: str) -> set[str]:
+def _expand(text: str) -> set[str]:
     """The letters of "a", "a, b", "a and b", "a–c", "A-C, F"; none where a range runs backwards."""
-    written = re.sub(r"\s*(?:[–—-]|\bto\b)\s*", "-", written)
+    text = re.sub(r"\s*(?:[–—-]|\bto\b)\s*", "-", text)
     letters: set[str] = set()
-    for piece in re.findall(r"[A-Za-z]-[A-Za-z]|(?<![A-Za-z])[A-Za-z](?![A-Za-z])", written):
+    for piece in re.findall(r"[A-Za-z]-[A-Za-z]|(?<![A-Za-z])[A-Za-z](?![A-Za-z])", text):
         first, last = ord(piece[0]), ord(piece[-1])
         if last < first or piece[0].isupper() != piece[-1].isupper():
             return set()
@@ -130,17 +130,19 @@ def _expand(written: str) -> set[str]:
 
 def _opened(caption: str) -> list[int]:
     """For each character, how many brackets are open before it; one that closes a label, as in "a)", opened none."""
-    closes = {found.start(1) for found in re.finditer(r"(?<!\b[A-Za-z])(\))", caption)}
-    steps = ((char == "(") - (at in closes) for at, char in enumerate(caption))
+    closes = {match.start(1) for match in re.finditer(r"(?<!\b[A-Za-z])(\))", caption)}
+    steps = ((char == "(") - (position in closes) for position, char in enumerate(caption))
     return [0, *accumulate(steps)]
 
 
 def _place_mentions(caption: str) -> Labelling | None:
     mentions = []
-    for found in _PLACE.finditer(caption):
-        place = next(word for word in found.groups() if word).lower()
-        place = "middle" if place.startswith("cent") else place
-        start = found.start() + len(found[0]) - len(found[0].lstrip())
-        mentions.append(Mention(start, found.end(), frozenset([place]), False))
-    named = frozenset().union(*(m.labels for m in mentions))
-    return next((Labelling(words, mentions, layout) for words, layout in PLACES if named == frozenset(words)), None)
+    for match in _POSITION_WORD.finditer(caption):
+        word = next(group for group in match.groups() if group).lower()
+        word = "middle" if word.startswith("cent") else word
+        start = match.start() + len(match[0]) - len(match[0].lstrip())
+        mentions.append(Mention(start, match.end(), frozenset([word]), False))
+    labels = frozenset().union(*(m.labels for m in mentions))
+    return next(
+        (Labelling(words, mentions, layout) for words, layout in POSITION_WORDS if labels == frozenset(words)), None
+    )

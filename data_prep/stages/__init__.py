@@ -1,6 +1,6 @@
-"""What every sample goes through: small stages, each `Draft → Draft`, or `→ list[Draft]` where one becomes several.
+"""Stages of a sample: small functions, each `Draft → Draft`, or `→ list[Draft]` where one becomes several.
 
-A stage that lets a sample go raises `Drop`. The list of stages with their parameters is data: it is
+A stage that drops a sample raises `Drop`. The list of stages with their parameters is data: it is
 written into the manifest and hashed, so that two data sets with one hash were prepared alike.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 from functools import partial
+from itertools import chain
 from typing import Any
 
 from data_prep.draft import Draft, Drop
@@ -56,23 +57,24 @@ def apply_stages(stages: list[Stage], draft: Draft) -> list[Draft | Drop]:
 
     A figure that was split into panels is a drop, followed by its panels.
     """
-    there: list[Draft | Drop] = [draft]
+    outcomes: list[Draft | Drop] = [draft]
     for stage in stages:
-        there = [left for each in there for left in (_apply(stage, each) if isinstance(each, Draft) else [each])]
-    return there
+        results = (_apply(stage, outcome) if isinstance(outcome, Draft) else [outcome] for outcome in outcomes)
+        outcomes = list(chain.from_iterable(results))
+    return outcomes
 
 
 def _apply(stage: Stage, draft: Draft) -> list[Draft | Drop]:
     try:
-        left = stage(draft)
+        result = stage(draft)
     except Drop as drop:
         drop.name, drop.is_renamed = draft.name, draft.is_renamed
         return [drop]
-    if isinstance(left, Draft):
-        return [left]
-    whole = Drop("split_panels", "replaced_by_panels", f"{len(left)} panels")
-    whole.name, whole.panels = draft.name, len(left)
-    return [whole, *left]
+    if isinstance(result, Draft):
+        return [result]
+    drop_of_figure = Drop("split_panels", "replaced_by_panels", f"{len(result)} panels")
+    drop_of_figure.name, drop_of_figure.panels = draft.name, len(result)
+    return [drop_of_figure, *result]
 
 
 __all__ = ["STAGES", "TOOLS", "Stage", "apply_stages", "build_stages"]

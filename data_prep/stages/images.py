@@ -97,21 +97,21 @@ def _count(draft: Draft, changes: dict[str, Any]) -> None:
         draft.count(STAGE, f"images of {RULES[changes['rule']]}")
 
 
-def png_names(before: list[str], changed: set[str]) -> dict[str, str]:
+def png_names(names: list[str], changed: set[str]) -> dict[str, str]:
     """Member names before → after. The changed are PNGs now; no two names become one, and their order stays.
 
     left.jpg becomes left.png, or, where that is taken or would stand elsewhere, left-jpg.png; in the worst case all of the
     sample's images are numbered.
     """
-    ordered = sorted(before)
+    ordered = sorted(names)
     renamed = [name for name in ordered if name in changed and not name.endswith("png")]
-    for after in (
+    for renaming in (
         {name: f"{name.rpartition('.')[0]}.png".lstrip(".") for name in renamed},
         {name: f"{name.replace('.', '-')}.png" for name in renamed},
     ):
-        names = {name: after.get(name, name) for name in ordered}
-        if list(names.values()) == sorted(set(names.values())) and max(map(len, names.values())) <= MAX_MEMBER_NAME:
-            return names
+        result = {name: renaming.get(name, name) for name in ordered}
+        if list(result.values()) == sorted(set(result.values())) and max(map(len, result.values())) <= MAX_MEMBER_NAME:
+            return result
     endings = ["png" if name in changed else next(e for e in IMAGE_EXTENSIONS if name.endswith(e)) for name in ordered]
     digits = len(str(len(ordered)))
     return {name: f"{n:0{digits}d}.{end}" for n, (name, end) in enumerate(zip(ordered, endings, strict=True))}

@@ -17,17 +17,17 @@ def modality(draft: Draft, closed: bool = False) -> Draft:
     table's column can hold anything, such as a person's name; it becomes "unknown" before the rules look.
     """
     sample = draft.sample
-    found, rule = str(sample.metadata.get("modality") or UNKNOWN), "publisher"
+    name, rule = str(sample.metadata.get("modality") or UNKNOWN), "publisher"
     if closed:
-        found = _known(draft, found)
+        name = _known(draft, name)
         if isinstance(sample.labels.get("modality"), str):
             sample.labels["modality"] = _known(draft, sample.labels["modality"])
-    if found == UNKNOWN:
-        found, rule = _by_rules(draft)
-        if found != UNKNOWN:
+    if name == UNKNOWN:
+        name, rule = _by_rules(draft)
+        if name != UNKNOWN:
             sample.metadata["modality_from"] = rule
-    sample.metadata["modality"] = found
-    draft.count("modality", f"by {rule}" if found != UNKNOWN else UNKNOWN)
+    sample.metadata["modality"] = name
+    draft.count("modality", f"by {rule}" if name != UNKNOWN else UNKNOWN)
     return draft
 
 

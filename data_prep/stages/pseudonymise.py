@@ -10,15 +10,15 @@ from data_prep.draft import Draft, Drop
 from data_prep.errors import PrepError
 from medvlp.shards import make_key
 
-KEPT = frozenset(
+KEPT_METADATA = frozenset(
     (
         *("source", "licence", "licence_url", "modality", "group_kind", "language", "published_split", "kind"),
         *("organ", "body_part", "dicom_modality", "reencoded_from", "rendered", "retracted"),
     )
 )
-"""Metadata that say nothing of a person; the rest is left out."""
+"""Metadata that say nothing of a person; the rest is dropped."""
 
-SPEAKING = frozenset(("check_images", "licence_gate", "split_panels"))
+STAGES_WITH_SAFE_DETAILS = frozenset(("check_images", "licence_gate", "split_panels"))
 """Stages whose details describe pixels or policies, and never quote the source."""
 
 
@@ -34,12 +34,12 @@ def pseudonymise(draft: Draft, key_id: str) -> Draft:
     if metadata.get("article"):
         draft.count("pseudonymise", "published works left as they are")
         return draft
-    kept = {name: value for name, value in metadata.items() if name in KEPT}
-    left_out = len(metadata.keys() - kept.keys() - {"group", "original_name"})
-    draft.count("pseudonymise", "metadata fields left out", left_out)
+    kept_metadata = {name: value for name, value in metadata.items() if name in KEPT_METADATA}
+    skipped = len(metadata.keys() - kept_metadata.keys() - {"group", "original_name"})
+    draft.count("pseudonymise", "metadata fields left out", skipped)
     draft.count("pseudonymise", "samples renamed")
     group = pseudonym(key, f"group:{metadata.get('group') or sample.key}")
-    sample.metadata = {**kept, "group": group, "original_name": pseudonym(key, f"name:{draft.name}")}
+    sample.metadata = {**kept_metadata, "group": group, "original_name": pseudonym(key, f"name:{draft.name}")}
     sample.key = make_key(str(metadata.get("source", "private")), group, pseudonym(key, f"key:{sample.key}"))
     for conversation in sample.conversations:
         if conversation.id is not None:
@@ -47,11 +47,11 @@ def pseudonymise(draft: Draft, key_id: str) -> Draft:
     return draft
 
 
-def hidden_drop(drop: Drop, key_id: str) -> Drop:
+def pseudonymised_drop(drop: Drop, key_id: str) -> Drop:
     """A drop as the ledger may name it."""
-    hidden = Drop(drop.stage, drop.reason, drop.detail if drop.stage in SPEAKING else "")
-    hidden.name = drop.name if drop.is_renamed else pseudonym(_key(key_id), f"name:{drop.name}")
-    return hidden
+    renamed = Drop(drop.stage, drop.reason, drop.detail if drop.stage in STAGES_WITH_SAFE_DETAILS else "")
+    renamed.name = drop.name if drop.is_renamed else pseudonym(_key(key_id), f"name:{drop.name}")
+    return renamed
 
 
 @lru_cache(maxsize=1)

@@ -69,8 +69,8 @@ def split_panels(draft: Draft) -> Draft | list[Draft]:
     ]
 
 
-def _whole(draft: Draft, why: str) -> Draft:
-    draft.count(STAGE, f"unsplit: {why}")
+def _whole(draft: Draft, reason: str) -> Draft:
+    draft.count(STAGE, f"unsplit: {reason}")
     return draft
 
 

@@ -63,79 +63,79 @@ def stripped(extension: str, data: bytes) -> bytes:
 
 def _strip_jpeg(data: bytes) -> bytes:
     """Segments that decoding needs; of COM and APPn, JFIF's without a thumbnail and Adobe's colour transform."""
-    kept, place, jfif = [data[:2]], 2, False
+    pieces, position, jfif = [data[:2]], 2, False
     while True:
-        if data[place] != 0xFF:
+        if data[position] != 0xFF:
             raise ValueError("no marker")
-        while data[place + 1] == 0xFF:  # fill bytes
-            place += 1
-        marker = data[place + 1]
+        while data[position + 1] == 0xFF:  # fill bytes
+            position += 1
+        marker = data[position + 1]
         if marker == 0xD9:
-            return b"".join([*kept, b"\xff\xd9"])
+            return b"".join([*pieces, b"\xff\xd9"])
         if marker in _STANDALONE:
-            kept.append(data[place : place + 2])
-            place += 2
+            pieces.append(data[position : position + 2])
+            position += 2
             continue
-        (length,) = struct.unpack(">H", data[place + 2 : place + 4])
+        (length,) = struct.unpack(">H", data[position + 2 : position + 4])
         if length < 2:
             raise ValueError("a segment shorter than its length")
-        end = place + 2 + length
-        content = data[place + 4 : end]
+        end = position + 2 + length
+        content = data[position + 4 : end]
         if marker == 0xDA:  # the scan runs to the next marker that is no restart and no stuffed zero
             end = _scan_end(data, end)
         if marker in _JPEG_KEPT:
-            kept.append(data[place:end])
+            pieces.append(data[position:end])
         elif marker == 0xE0 and content.startswith(b"JFIF\0") and len(content) >= 14 and not jfif:
-            kept.append(b"\xff\xe0\0\x10" + content[:12] + b"\0\0")  # the sizes of its thumbnail, which follows them
+            pieces.append(b"\xff\xe0\0\x10" + content[:12] + b"\0\0")  # the sizes of its thumbnail, which follows them
             jfif = True
         elif marker == 0xEE and content.startswith(b"Adobe") and len(content) >= 12:
-            kept.append(b"\xff\xee\0\x0e" + content[:12])
-        place = end
+            pieces.append(b"\xff\xee\0\x0e" + content[:12])
+        position = end
 
 
-def _scan_end(data: bytes, place: int) -> int:
+def _scan_end(data: bytes, position: int) -> int:
     while True:
-        place = data.index(b"\xff", place)
-        following = data[place + 1]
+        position = data.index(b"\xff", position)
+        following = data[position + 1]
         if following and not 0xD0 <= following <= 0xD7 and following != 0xFF:
-            return place
-        place += 1
+            return position
+        position += 1
 
 
 def _strip_png(data: bytes) -> bytes:
-    kept, place = [data[:8]], 8
+    pieces, position = [data[:8]], 8
     while True:
-        length, kind = struct.unpack(">I4s", data[place : place + 8])
-        end = place + 12 + length
+        length, kind = struct.unpack(">I4s", data[position : position + 8])
+        end = position + 12 + length
         if end > len(data):
             raise ValueError("a chunk runs over the end")
         if length <= _PNG_KEPT.get(kind, -1):
-            kept.append(data[place:end])
+            pieces.append(data[position:end])
         elif kind in (b"IHDR", b"PLTE", b"IEND"):
             raise ValueError("a chunk longer than it can be")
         if kind == b"IEND":
-            return b"".join(kept)
-        place = end
+            return b"".join(pieces)
+        position = end
 
 
 def _strip_webp(data: bytes) -> bytes:
-    kept: dict[bytes, bytes] = {}
-    place, end = 12, 8 + struct.unpack("<I", data[4:8])[0]
-    while place < min(end, len(data)):
-        kind, length = struct.unpack("<4sI", data[place : place + 8])
-        chunk = data[place : place + 8 + length]
+    chunks: dict[bytes, bytes] = {}
+    position, end = 12, 8 + struct.unpack("<I", data[4:8])[0]
+    while position < min(end, len(data)):
+        kind, length = struct.unpack("<4sI", data[position : position + 8])
+        chunk = data[position : position + 8 + length]
         if len(chunk) < 8 + length:
             raise ValueError("a chunk runs over the end")
         if kind == b"VP8X":
             if chunk[8] & _WEBP_ANIMATION:  # frames are files in the file
                 raise Drop("deidentify_pixels", "several_frames", "an animation, if only of one frame")
             chunk = chunk[:8] + bytes([chunk[8] & _WEBP_FLAGS_KEPT]) + chunk[9:]
-        if kind in _WEBP_KEPT and kind not in kept:
-            kept[kind] = chunk + bytes(length % 2)
+        if kind in _WEBP_KEPT and kind not in chunks:
+            chunks[kind] = chunk + bytes(length % 2)
         if kind in (b"VP8 ", b"VP8L"):  # decoders look at the first one, and at nothing behind it
             break
-        place += 8 + length + length % 2
+        position += 8 + length + length % 2
     else:
         raise ValueError("no image")
-    body = b"WEBP" + b"".join(kept.values())
+    body = b"WEBP" + b"".join(chunks.values())
     return b"RIFF" + struct.pack("<I", len(body)) + body

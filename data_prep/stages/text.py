@@ -23,13 +23,13 @@ def need_text(draft: Draft) -> Draft:
     """
     texts = draft.sample.texts
     captions = {name: text for name, text in texts.items() if CAPTIONS.fullmatch(name)}
-    spoken = [text for text in captions.values() if not says_nothing(text)]
-    if not spoken and not draft.sample.conversations:
+    worded = [text for text in captions.values() if not says_nothing(text)]
+    if not worded and not draft.sample.conversations:
         if any(captions.values()):
             raise Drop("need_text", "wordless_caption", f"the caption is {texts.get('caption', '')[:40]!r}")
         raise Drop("need_text", "empty_caption", "neither a caption nor a conversation")
-    if len(spoken) < len(captions):
-        draft.count("need_text", "captions without words taken away", len(captions) - len(spoken))
-        kept = {name: text for name, text in texts.items() if name not in captions}
-        draft.sample.texts = {**numbered_captions(spoken), **kept}
+    if len(worded) < len(captions):
+        draft.count("need_text", "captions without words taken away", len(captions) - len(worded))
+        other_texts = {name: text for name, text in texts.items() if name not in captions}
+        draft.sample.texts = {**numbered_captions(worded), **other_texts}
     return draft

@@ -128,9 +128,9 @@ FINDINGS: dict[str, str] = {
 }
 """Modality → words of its findings, which count if no modality is named."""
 
-_NAMED = [(modality, re.compile(pattern)) for modality, pattern in NAMES.items()]
-_FOUND = [(modality, re.compile(pattern)) for modality, pattern in FINDINGS.items()]
-_JOINED = re.compile(
+_NAME_PATTERNS = [(modality, re.compile(pattern)) for modality, pattern in NAMES.items()]
+_FINDING_PATTERNS = [(modality, re.compile(pattern)) for modality, pattern in FINDINGS.items()]
+_HYBRID = re.compile(
     r"\b(?P<one>PET|SPECT|positron[ -]emission tomograph\w+)(?:[ -]?[/-] ?|, | with | and | |)?"
     r"(?P<other>CT|MRI?|computed tomograph\w+)\b",
     re.IGNORECASE,
@@ -140,19 +140,19 @@ _JOINED = re.compile(
 def modality_from_caption(caption: str) -> tuple[str, str]:
     """(modality, rule): rule is "name", "finding", or "none" with modality "unknown"."""
     text = _NO_NAMES.sub(" ", _HYPHENS.sub("-", caption))
-    joined = _JOINED.search(text)
-    first = _first(text, _NAMED)
-    if first:
-        place, modality = first
-        if joined and (modality in ("PET", "SPECT") or joined.start() <= place <= joined.end()):
-            parts = {"PET" if joined["one"][0] in "Pp" else "SPECT", "CT" if joined["other"][0] in "Cc" else "MRI"}
+    hybrid = _HYBRID.search(text)
+    by_name = _first(text, _NAME_PATTERNS)
+    if by_name:
+        position, modality = by_name
+        if hybrid and (modality in ("PET", "SPECT") or hybrid.start() <= position <= hybrid.end()):
+            parts = {"PET" if hybrid["one"][0] in "Pp" else "SPECT", "CT" if hybrid["other"][0] in "Cc" else "MRI"}
             return "+".join(sorted(parts)), "name"
         return modality, "name"
-    found = _first(text, _FOUND)
-    return (found[1], "finding") if found else ("unknown", "none")
+    by_finding = _first(text, _FINDING_PATTERNS)
+    return (by_finding[1], "finding") if by_finding else ("unknown", "none")
 
 
 def _first(text: str, patterns: list[tuple[str, re.Pattern[str]]]) -> tuple[int, str] | None:
     # Of words that begin at one place the modality that is listed first: min keeps the first of equals.
-    found = [(match.start(), modality) for modality, pattern in patterns if (match := pattern.search(text))]
-    return min(found, key=lambda pair: pair[0]) if found else None
+    positions = [(match.start(), modality) for modality, pattern in patterns if (match := pattern.search(text))]
+    return min(positions, key=lambda pair: pair[0]) if positions else None

@@ -17,7 +17,7 @@ NO_CC = "NO-CC"
 FAMILIES = ("CC0", "PDM", "CC-BY", "CC-BY-SA", "CC-BY-ND", "CC-BY-NC", "CC-BY-NC-SA", "CC-BY-NC-ND", NO_CC)
 """From the freest to the strictest; where two statements differ, the stricter one holds."""
 
-_OTHERS = {
+_SPDX_IDS = {
     name.lower(): name
     for name in (
         *("MIT", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "GPL-2.0-only", "GPL-3.0-only", "AGPL-3.0-only"),
@@ -62,27 +62,27 @@ def normalise(wording: str) -> str:
     """
     text = re.sub(r"[_\u2010-\u2015\u2212\u00ad]", "-", wording[:MAX_CHARACTERS])
     text = " ".join(text.split()).lower()
-    if text in _OTHERS:
-        return _OTHERS[text]
+    if text in _SPDX_IDS:
+        return _SPDX_IDS[text]
     if _REFERENCE.fullmatch(text):
         return wording.strip()
     if _NO_CC.fullmatch(text):
         return NO_CC
-    named = _creative_commons(text)
-    if named:
-        return strictest(named)
+    licences = _creative_commons(text)
+    if licences:
+        return strictest(licences)
     return "PDM-1.0" if _PUBLIC_DOMAIN.search(text) else UNKNOWN
 
 
 def _creative_commons(text: str) -> list[str]:
-    found = []
+    licences = []
     for parts, domain, number in _URL.findall(text):
-        found.append(_identifier(parts or domain, number))
+        licences.append(_identifier(parts or domain, number))
     for parts, number in [*_CODE.findall(text), *_PROSE.findall(text)]:
-        found.append(_identifier(parts, number))
-    if not found and (title := _TITLE.fullmatch(text)):
-        found.append(_identifier(title[1], title[2] or ""))
-    return [*found, *(["CC0-1.0"] if _ZERO.search(text) else [])]
+        licences.append(_identifier(parts, number))
+    if not licences and (title := _TITLE.fullmatch(text)):
+        licences.append(_identifier(title[1], title[2] or ""))
+    return [*licences, *(["CC0-1.0"] if _ZERO.search(text) else [])]
 
 
 def _identifier(parts: str, number: str) -> str:
@@ -90,16 +90,16 @@ def _identifier(parts: str, number: str) -> str:
         return "CC0-1.0"
     if parts == "mark":
         return "PDM-1.0"
-    kinds = {
+    patterns = {
         "NC": r"\bnc\b|non[ -]?commercial",
         "ND": r"\bnd\b|no[ -]?deriv",
         "SA": r"\bsa\b|share[ -]?alike",
     }
-    there = [kind for kind, pattern in kinds.items() if re.search(pattern, parts)]
-    if "ND" in there and "SA" in there:  # a contradiction in terms: no derivatives is the stricter of the two
-        there.remove("SA")
+    clauses = [clause for clause, pattern in patterns.items() if re.search(pattern, parts)]
+    if "ND" in clauses and "SA" in clauses:  # a contradiction in terms: no derivatives is the stricter of the two
+        clauses.remove("SA")
     number = f"{number}.0" if number and "." not in number else number
-    return "-".join(["CC", "BY", *there, *([number] if number else [])])
+    return "-".join(["CC", "BY", *clauses, *([number] if number else [])])
 
 
 def family_of(licence: str) -> str:

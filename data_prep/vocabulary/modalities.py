@@ -53,5 +53,5 @@ def modality_of_concepts(cuis: list[str]) -> str:
 
     A combined figure belongs to no single class, and an evaluation by class should be able to leave it out.
     """
-    named = {CONCEPT_MODALITIES[cui] for cui in cuis if cui in CONCEPT_MODALITIES}
-    return "+".join(sorted(named)) or "unknown"
+    modalities = {CONCEPT_MODALITIES[cui] for cui in cuis if cui in CONCEPT_MODALITIES}
+    return "+".join(sorted(modalities)) or "unknown"

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from data_prep import sources
-from data_prep.dataset_stages import Rows, Settled, settle
+from data_prep.dataset_stages.apply import apply_dataset_stages
+from data_prep.dataset_stages.decisions import Decisions
+from data_prep.dataset_stages.part_samples import PartSamples
 from data_prep.errors import PrepError
 from data_prep.finalize import _place, lay_out
 from data_prep.jobs import CopyJob, Part
@@ -21,7 +23,7 @@ from medvlp.shards.vocabulary import SPLITS
 from medvlp.shards.writer import rows_table, write_tables
 from tests.data_prep.folders import digests, jpeg
 
-FIGURES = "tests.data_prep.test_dataset_stages"
+FIGURES = "tests.data_prep.dataset_stages.test_dataset_stages"
 SEEDED = {"train": 0.5, "valid": 0.2, "test": 0.3}
 
 
@@ -31,11 +33,11 @@ def part(digest, split, samples, drops=None, panels=0, counts=None):
     return Part(digest, split, entered - panels, entered, samples, drops or {}, counts or {}, files={}, others={})
 
 
-def settled(splits, kept=None, **more):
+def decided_as(splits, kept=None, **more):
     """splits: a letter a sample, such as "tvx" for train, valid, test. kept: 1 and 0."""
     split_N = np.array(["tvx".index(letter) for letter in splits], np.int8)
     kept_N = np.ones(len(splits), bool) if kept is None else np.array([mark == "1" for mark in kept])
-    return Settled(split_N, kept_N, **more)
+    return Decisions(split_N, kept_N, **more)
 
 
 def drop(split, name="k", reason="exact_duplicate"):
@@ -72,7 +74,7 @@ def laid_out(parts, decided, samples_per_shard, folder):
 )
 def test_which_shards_a_split_consists_of(tmp_path, splits, kept, expected):
     parts = [part("a", "train", 5), part("none", "train", 0), part("b", "train", 5)]
-    assert laid_out(parts, settled(splits, kept), 5, tmp_path) == expected
+    assert laid_out(parts, decided_as(splits, kept), 5, tmp_path) == expected
 
 
 @pytest.mark.parametrize(
@@ -84,22 +86,22 @@ def test_which_shards_a_split_consists_of(tmp_path, splits, kept, expected):
 )
 def test_half_a_shard_keeps_its_place(tmp_path, kept, expected):
     parts = [part("a", "train", 4), part("b", "train", 4)]
-    assert laid_out(parts, settled("t" * 8, kept), 4, tmp_path) == {"train": expected}
+    assert laid_out(parts, decided_as("t" * 8, kept), 4, tmp_path) == {"train": expected}
 
 
 def test_small_pieces_fill_shards_and_no_more(tmp_path):
     parts = [part(name, "train", 5) for name in "abcde"]
-    three = laid_out(parts[:3], settled("t" * 15, "11000" * 3), 5, tmp_path)
+    three = laid_out(parts[:3], decided_as("t" * 15, "11000" * 3), 5, tmp_path)
     assert three == {"train": [[("a", [0, 1]), ("b", [0, 1]), ("c", [0])], [("c", [1])]]}
-    five = laid_out(parts, settled("t" * 25, "11000" * 5), 5, tmp_path)
+    five = laid_out(parts, decided_as("t" * 25, "11000" * 5), 5, tmp_path)
     assert five == {"train": [[("a", [0, 1]), ("b", [0, 1]), ("c", [0])], [("c", [1]), ("d", [0, 1]), ("e", [0, 1])]]}
 
 
 def test_a_copied_shard_is_known_by_what_it_holds(tmp_path):
     parts = [part("a", "train", 5), part("b", "train", 5)]
-    first = lay_out(tmp_path, parts, settled("ttttttttxx"), 5)
-    again = lay_out(tmp_path / "elsewhere", parts, settled("ttttttttxx"), 5)
-    other = lay_out(tmp_path, parts, settled("ttttttttvv"), 5)
+    first = lay_out(tmp_path, parts, decided_as("ttttttttxx"), 5)
+    again = lay_out(tmp_path / "elsewhere", parts, decided_as("ttttttttxx"), 5)
+    other = lay_out(tmp_path, parts, decided_as("ttttttttvv"), 5)
     assert first["test"][0].digest == again["test"][0].digest != other["valid"][0].digest
     assert (first["train"][1].folder, first["train"][1].split) == (tmp_path, "train")
 
@@ -110,11 +112,11 @@ def test_the_ledger_books_where_things_happened():
         part("a", "train", 4, {"read": {"missing_image": 1}}, counts={"modality": {"by caption": 3}}),
         part("b", "test", 1, {"split_panels": {"replaced_by_panels": 1}}, 1, {"modality": {"by caption": 2}}),
     ]
-    decided = settled(
+    decided = decided_as(
         "ttvxx",
         "11011",
         drops=[drop("valid")],
-        moved=Counter({("train", "valid"): 1, ("train", "test"): 1}),
+        moves=Counter({("train", "valid"): 1, ("train", "test"): 1}),
         counts=Counter({("duplicates", "crowded"): 7}),
     )
     assert make_ledger(parts, decided) == {
@@ -138,7 +140,7 @@ def test_the_ledger_books_where_things_happened():
 
 
 def test_the_ledger_has_splits_that_only_came_to_be_by_moving():
-    decided = settled("xttv", moved=Counter({("train", "valid"): 1, ("train", "test"): 1}))
+    decided = decided_as("xttv", moves=Counter({("train", "valid"): 1, ("train", "test"): 1}))
     ledger = make_ledger([part("a", "train", 4)], decided)
     assert ledger["splits"] == {
         "train": {"in": 2, "out": 2, "drops": {}},
@@ -151,14 +153,14 @@ def test_the_ledger_has_splits_that_only_came_to_be_by_moving():
 @pytest.mark.parametrize(
     ("decided", "complaint"),
     [
-        (settled("tt", "10"), "ledger of train: 2 came in, 1 went out, 0 were dropped"),
-        (settled("tt", drops=[drop("train")]), "ledger of train: 2 came in, 2 went out, 1 were dropped"),
-        (settled("tx"), "ledger of train: 2 came in, 1 went out, 0 were dropped"),
+        (decided_as("tt", "10"), "ledger of train: 2 came in, 1 went out, 0 were dropped"),
+        (decided_as("tt", drops=[drop("train")]), "ledger of train: 2 came in, 2 went out, 1 were dropped"),
+        (decided_as("tx"), "ledger of train: 2 came in, 1 went out, 0 were dropped"),
         # The sum is right, the splits are not.
-        (settled("tt", "10", drops=[drop("test")]), "ledger of train: 2 came in, 1 went out, 0 were dropped"),
+        (decided_as("tt", "10", drops=[drop("test")]), "ledger of train: 2 came in, 1 went out, 0 were dropped"),
         # Each split is right, the sum is not.
         (
-            settled("t", moved=Counter({("train", "nowhere"): 1})),
+            decided_as("t", moves=Counter({("train", "nowhere"): 1})),
             "ledger of all splits: 2 came in, 1 went out, 0 were dropped",
         ),
     ],
@@ -202,8 +204,8 @@ def write_rows(folder, digest, split, groups):
 
 def test_samples_without_a_group_are_not_one_group(tmp_path):
     parts = [write_rows(tmp_path, "a", "train", ["", "", "g"]), write_rows(tmp_path, "b", "test", ["", "g"])]
-    assert list(Rows(tmp_path, parts).groups()) == ["\0a0", "\0a1", "g", "\0b0", "g"]
-    grouped = settle(tmp_path, parts, [{"stage": "split", "by": "grouped"}], [])
+    assert list(PartSamples(tmp_path, parts).groups()) == ["\0a0", "\0a1", "g", "\0b0", "g"]
+    grouped = apply_dataset_stages(tmp_path, parts, [{"stage": "split", "by": "grouped"}], [])
     assert [SPLITS[n] for n in grouped.split_N] == ["train", "train", "test", "test", "test"]
     assert grouped.moved == {("train", "test"): 1}
 
@@ -211,13 +213,13 @@ def test_samples_without_a_group_are_not_one_group(tmp_path):
 def test_samples_without_a_group_are_spread_at_random(tmp_path):
     parts = [write_rows(tmp_path, "a", "train", [""] * 100)]
     entry = {"stage": "split", "by": "random", "fractions": {"train": 0.5, "test": 0.5}, "seed": 0}
-    test = np.count_nonzero(settle(tmp_path, parts, [entry], []).split_N == SPLITS.index("test"))
+    test = np.count_nonzero(apply_dataset_stages(tmp_path, parts, [entry], []).split_N == SPLITS.index("test"))
     assert 30 < test < 70  # four standard deviations
 
 
 @pytest.fixture
 def figures(tmp_path, monkeypatch):
-    """Writes the table of the source that tests/data_prep/test_dataset_stages.py has: (published split, article) a figure."""
+    """Writes the table of the source in dataset_stages/test_dataset_stages.py: (published split, article) a figure."""
     monkeypatch.setitem(sources.SOURCES, "figures", f"{FIGURES}:Figures")
     (tmp_path / "in").mkdir()
 
@@ -387,7 +389,7 @@ PAPERS = ("README.md", "croissant.json", "ATTRIBUTION.md", "attribution.csv")
 @pytest.mark.parametrize(
     "at",
     [
-        "data_prep.pipeline._describe",
+        "data_prep.pipeline._write_descriptions",
         "medvlp.report.dataset.provenance.write_attribution",
         "medvlp.report.dataset.attribution.write_whole",
         "medvlp.report.dataset.provenance.write_card",
@@ -418,5 +420,5 @@ def test_papers_that_a_stop_left_out_are_written_by_the_next_run(figures, tmp_pa
 def test_papers_that_are_there_are_not_written_again(figures, tmp_path, monkeypatch):
     folder = figures(("train", "a"), ("test", "b"))
     prepare("figures", folder, tmp_path / "out", workers=1)
-    monkeypatch.setattr("data_prep.pipeline._describe", lambda *args: pytest.fail("written again"))
+    monkeypatch.setattr("data_prep.pipeline._write_descriptions", lambda *args: pytest.fail("written again"))
     assert prepare("figures", folder, tmp_path / "out", workers=1).was_done

@@ -59,7 +59,7 @@ def test_an_unfinished_folder_takes_what_was_added(table, tmp_path, monkeypatch)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as stopping:
-        stopping.setattr(pipeline, "settle", stop)
+        stopping.setattr(pipeline, "apply_dataset_stages", stop)
         with pytest.raises(KeyboardInterrupt):
             prepare("csv", table, tmp_path / "out", **CHOICES)
     grow(table, 12, 21)

@@ -252,7 +252,7 @@ def test_one_that_came_to_nothing_does_not_bind_its_folder(rocov2, tmp_path, mon
         raise OSError("the disk is gone")
 
     with monkeypatch.context() as patch:
-        patch.setattr("data_prep.pipeline._do", broken)
+        patch.setattr("data_prep.pipeline._run_jobs", broken)
         with pytest.raises(OSError, match="the disk is gone"):
             prep(rocov2, tmp_path / "out", samples_per_shard=3)
     assert not (tmp_path / "out").exists()

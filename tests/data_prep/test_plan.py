@@ -10,7 +10,7 @@ import pytest
 
 from data_prep.deidentify.pseudonym import key_id
 from data_prep.errors import PrepError
-from data_prep.plan import BASE_TOOLS, Plan, digest_of, make_plan, settling_stages, unit_stages
+from data_prep.plan import BASE_TOOLS, PreparationPlan, dataset_stages, digest_of, make_plan, unit_stages
 from data_prep.source import Source, Unit
 from medvlp.config import PrepConfig
 from medvlp.shards import Manifest, ShardError, hash_config, write_manifest
@@ -125,7 +125,7 @@ def test_what_is_hidden(key, private, deidentify, expected):
     plan = make_plan(config(deidentify=deidentify), Reader(private))
     hiding = {"pseudonymise", "deidentify_text", "strip_metadata", "deidentify_pixels"}
     assert [name for name in names(plan.stages) if name in hiding] == expected
-    assert plan.hides == bool(expected)
+    assert plan.is_deidentified == bool(expected)
     assert [entry for entry in plan.stages if entry["stage"] == "pseudonymise"] == [key] * ("pseudonymise" in expected)
     modality = next(entry for entry in plan.stages if entry["stage"] == "modality")
     assert modality == ({"stage": "modality", "closed": True} if expected else {"stage": "modality"})
@@ -153,7 +153,7 @@ def test_what_has_to_be_hidden_is_not_only_packed(private, deidentify):
 @pytest.mark.parametrize("deidentify", ["auto", "none"])
 def test_public_files_can_be_only_packed(deidentify):
     plan = make_plan(config(deidentify=deidentify, checks=False), Reader(private=False))
-    assert (plan.stages, plan.settling, plan.hides) == ([], [PUBLISHED, WRITTEN], False)
+    assert (plan.stages, plan.dataset_stages, plan.is_deidentified) == ([], [PUBLISHED, WRITTEN], False)
     assert plan.input == {"DOE_JANE.csv": "1234"}
 
 
@@ -204,11 +204,11 @@ def test_a_plan_says_all_in_order():
     assert plan.described() == [{**read, "input": {"DOE_JANE.csv": "1234"}}, PUBLISHED, WRITTEN]
 
 
-PLAN = Plan(
+PLAN = PreparationPlan(
     read={"stage": "read", "source": "reader", "style": "plain"},
     input={"table.csv": "1234"},
     stages=[{"stage": "clean_text"}],
-    settling=[PUBLISHED],
+    dataset_stages=[PUBLISHED],
     tools={"numpy": "2.0", "pillow": "11.0"},
 )
 UNIT = Unit("train", 0, [0, 1000])
@@ -224,7 +224,7 @@ MARKED = Unit("train", 0, [0, 1000], fingerprint="rows 0 to 1000")
         ({"tools": {"numpy": "2.0", "pillow": "11.1"}}, True),
         ({"tools": {"numpy": "2.0"}}, True),
         ({"tools": {"pillow": "11.0", "numpy": "2.0"}}, False),
-        ({"settling": [{"stage": "split", "by": "grouped"}]}, False),
+        ({"dataset_stages": [{"stage": "split", "by": "grouped"}]}, False),
     ],
 )
 def test_what_makes_a_unit_another_one(unit, change, another):
@@ -272,14 +272,14 @@ def test_a_digest_is_of_canonical_json():
     ],
 )
 def test_what_is_decided_over_all_samples(choices, expected):
-    assert settling_stages(config(**choices)) == [*expected, WRITTEN]
+    assert dataset_stages(config(**choices)) == [*expected, WRITTEN]
 
 
 def test_fractions_stand_in_the_order_of_splits():
     """The order in which a person gives them changes no byte of a manifest."""
     choices = {"split": "random", "duplicates": "off"}
     orders = [{"test": 0.25, "valid": 0.25, "train": 0.5}, {"train": 0.5, "valid": 0.25, "test": 0.25}]
-    first, second = (json.dumps(settling_stages(config(fractions=order, **choices))) for order in orders)
+    first, second = (json.dumps(dataset_stages(config(fractions=order, **choices))) for order in orders)
     assert first == second
 
 
@@ -301,9 +301,9 @@ def test_evaluations_are_known_by_name_and_content(tmp_path):
     against = {"vqa/test": one, "roco/test": two}
     by = ["id", "bytes", "picture", "text"]
     entry = {"stage": "decontaminate", "action": "report", "by": by, "against": against, "radius": 5}
-    assert settling_stages(config(**choices)) == [PUBLISHED, entry, WRITTEN]
+    assert dataset_stages(config(**choices)) == [PUBLISHED, entry, WRITTEN]
     assert list(entry["against"]) == ["vqa/test", "roco/test"]
-    assert str(tmp_path) not in json.dumps(settling_stages(config(**choices)))
+    assert str(tmp_path) not in json.dumps(dataset_stages(config(**choices)))
 
 
 @pytest.mark.parametrize("content", ["another", "the same"])
@@ -312,9 +312,9 @@ def test_evaluations_of_one_name_are_refused(tmp_path, content):
     first, _ = evaluation(tmp_path / "one" / "vqa" / "test", "the same")
     second, _ = evaluation(tmp_path / "two" / "vqa" / "test", content)
     with pytest.raises(PrepError, match=f"{re.escape(second)}.*two folders are called the same; rename one"):
-        settling_stages(config(decontaminate=[first, second]))
+        dataset_stages(config(decontaminate=[first, second]))
     with pytest.raises(PrepError, match="two folders are called the same"):
-        settling_stages(config(decontaminate=[first, first]))
+        dataset_stages(config(decontaminate=[first, first]))
 
 
 def test_an_evaluation_that_is_unfinished_is_refused(tmp_path):

@@ -2,9 +2,9 @@
 
 Files are grouped by study, and patients are kept together (`group`). Every data set is rid of identity before anything is
 taken from it for a sample (see `remove_identity`); metadata are in defined terms; images are rendered anew. Files,
-studies and patients have keyed pseudonyms in their places, in drops as well: `pseudonym(key, "file:" + path)` tells whoever
-has the key and the files which one it was. A report is struck of what the tags know (`Known`), and the stages of text and
-pixels do the rest.
+studies and patients have keyed pseudonyms in their places, in drops as well: `pseudonym(key, "file:" + path)` tells
+anyone who has the key and the files which one it was. What the tags know is redacted in a report (`KnownIdentifiers`), and
+the stages of text and pixels do the rest.
 
 A report is looked for in the table options.reports (StudyInstanceUID or AccessionNumber; text), then in `<file>.txt`
 beside an image, `report.txt` in the study's folder, and structured reports of the study.

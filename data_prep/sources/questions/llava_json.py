@@ -41,7 +41,7 @@ from data_prep.readers.fields import Entry, check_utf8, text_of
 from data_prep.readers.guarded import read_json_lines, read_json_list, size_of
 from data_prep.readers.image_fields import image_names, in_image_folder, located
 from data_prep.source import Dropped, Options
-from data_prep.splits import SPLIT_NAMES
+from data_prep.vocabulary.splits import SPLIT_NAMES
 from medvlp.shards import Conversation, Sample, make_key
 
 FILES = (".json", ".jsonl")

@@ -11,8 +11,8 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from data_prep.dedup.fingerprints import Marks
-from tests.data_prep.dedup.marked import marks_of, png, sample_of
+from data_prep.dedup.fingerprints import Fingerprints
+from tests.data_prep.dedup.fingerprinted import fingerprints_of, png, sample_of
 from tests.data_prep.planted import ALTERED, plant
 
 KNOTS = np.linspace(0, 1, 6)
@@ -77,8 +77,8 @@ def neighbours(folder: Path, heads: range, millimetres: range, volumes: int, sli
     return pictures | {f"{path.name[:-7]}-{z}": chest(path, z) for path in paths for z in slices}
 
 
-def planted_marks(folder: Path, pictures: dict[str, Image.Image], copies: int) -> tuple[Marks, list[str]]:
-    """Marks of the slices and of `copies` altered copies of each, the kinds in turn; and the slice that each row shows."""
+def planted_marks(folder: Path, pictures: dict[str, Image.Image], copies: int) -> tuple[Fingerprints, list[str]]:
+    """Fingerprints of the slices and of `copies` altered copies of each, the kinds in turn; and the slice that each row shows."""
     kinds = list(ALTERED)
     samples, shown = [], []
     for number, (name, picture) in enumerate(pictures.items()):
@@ -86,4 +86,4 @@ def planted_marks(folder: Path, pictures: dict[str, Image.Image], copies: int) -
         turn = [kinds[(number * copies + turn) % len(kinds)] for turn in range(copies)]
         samples += [sample_of(name, whole), *(sample_of(f"{name}-{kind}", plant(whole, kind)) for kind in turn)]
         shown += [name] * (1 + copies)
-    return marks_of(folder, samples), shown
+    return fingerprints_of(folder, samples), shown

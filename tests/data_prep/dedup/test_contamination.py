@@ -9,13 +9,13 @@ import pytest
 from PIL import Image
 
 from data_prep.dedup import contamination
-from data_prep.dedup.contamination import Match, Reference, find
-from data_prep.dedup.fingerprints import Marks
+from data_prep.dedup.contamination import Match, Reference, find_matches
+from data_prep.dedup.fingerprints import Fingerprints
 from data_prep.dedup.visual_matches import Limits
 from data_prep.errors import PrepError
 from data_prep.pipeline import prepare
 from medvlp.shards import Conversation, Sample, ShardDataset, Turn
-from tests.data_prep.dedup.marked import marks_of, sample_of, scene
+from tests.data_prep.dedup.fingerprinted import fingerprints_of, sample_of, scene
 from tests.data_prep.planted import ALTERED, encoded, plant
 from tests.shards.folders import write_folder
 
@@ -46,7 +46,10 @@ def reference(evaluation: Path, tmp_path: Path) -> Reference:
 
 
 def found(folder, reference, *samples, **options):
-    return [(match.row, match.key, match.kind) for match in find(marks_of(folder, samples), reference, **options)]
+    return [
+        (match.row, match.key, match.kind)
+        for match in find_matches(fingerprints_of(folder, samples), reference, **options)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -130,10 +133,10 @@ def test_the_best_match_is_named(tmp_path):
     twins = [sample_of("worse", encoded(scene(0), 20)), sample_of("better", encoded(scene(0), 90))]
     write_folder(tmp_path / "twins", twins)
     reference = Reference.build({"twins": tmp_path / "twins"}, tmp_path / "reference.parquet")
-    marks = marks_of(tmp_path / "marks", [sample_of("a", encoded(scene(0), 85))])
-    (match,) = find(marks, reference, Limits())
-    assert match == Match(0, "better", "twins", "perceptual", 0, match.likeness)
-    assert 0.999 < match.likeness <= 1
+    marks = fingerprints_of(tmp_path / "marks", [sample_of("a", encoded(scene(0), 85))])
+    (match,) = find_matches(marks, reference, Limits())
+    assert match == Match(0, "better", "twins", "perceptual", 0, match.similarity)
+    assert 0.999 < match.similarity <= 1
 
 
 def test_either_may_be_the_crop_of_the_other(tmp_path):
@@ -151,7 +154,7 @@ def test_either_may_be_the_crop_of_the_other(tmp_path):
 def test_a_restart_does_not_decode_again(evaluation, reference, tmp_path, monkeypatch):
     file = tmp_path / "reference.parquet"
     before = file.read_bytes()
-    monkeypatch.setattr(contamination, "describe", lambda draft: pytest.fail("decoded again"))
+    monkeypatch.setattr(contamination, "fingerprint", lambda draft: pytest.fail("decoded again"))
     Reference.build({"made/test": evaluation}, file)
     assert file.read_bytes() == before
 
@@ -161,7 +164,7 @@ def test_another_evaluation_set_is_marked_anew(evaluation, reference, tmp_path):
     file = tmp_path / "reference.parquet"
     both = Reference.build({"made/test": evaluation, "more": tmp_path / "more"}, file)
     assert len(both.marks) == 4
-    match = find(marks_of(tmp_path / "marks", [sample_of("a", encoded(scene(9)))]), both)[0]
+    match = find_matches(fingerprints_of(tmp_path / "marks", [sample_of("a", encoded(scene(9)))]), both)[0]
     assert (match.key, match.folder) == ("m0", "more")
     file.write_bytes(b"torn")
     assert len(Reference.build({"more": tmp_path / "more"}, file).marks) == 1
@@ -206,25 +209,27 @@ def test_copies_of_vqa_rads_test_pictures_are_found(vqa_rad, test_data, tmp_path
     pictures = [next(iter(test.read(i).images.values())) for i in range(len(test))]
     for kind in ("unaltered", *ALTERED):
         samples = [sample_of(f"k{n}", plant(data, kind)) for n, data in enumerate(pictures)]
-        matches = find(marks_of(tmp_path / kind, samples), reference, Limits())
+        matches = find_matches(fingerprints_of(tmp_path / kind, samples), reference, Limits())
         assert all(match.key == test.key(match.row) for match in matches)
         assert {match.kind for match in matches} == {"sha256" if kind == "unaltered" else "perceptual"}
         assert len(matches) >= (202 if kind == "cropped_4" else 203)
     figures = [sample_of(p.stem, p.read_bytes()) for p in sorted(test_data.glob("rocov2/*/*.jpg"))]
-    assert find(marks_of(tmp_path / "rocov2", figures), reference, Limits()) == []  # by eye: none is there
+    assert (
+        find_matches(fingerprints_of(tmp_path / "rocov2", figures), reference, Limits()) == []
+    )  # by eye: none is there
 
 
 @pytest.mark.slow
 def test_vqa_rads_own_training_questions_are_about_its_test_pictures(vqa_rad, tmp_path):
     train = ShardDataset(vqa_rad / "train")
-    marks = marks_of(tmp_path / "marks", [train.read(i) for i in range(len(train))])
+    marks = fingerprints_of(tmp_path / "marks", [train.read(i) for i in range(len(train))])
     reference = Reference.build({"vqa_rad/test": vqa_rad / "test"}, tmp_path / "reference.parquet")
-    kinds = [match.kind for match in find(marks, reference, Limits())]
+    kinds = [match.kind for match in find_matches(marks, reference, Limits())]
     assert {kind: kinds.count(kind) for kind in set(kinds)} == {"id": 203, "sha256": 203, "text": 10}
 
 
 def test_nothing_is_found_where_there_is_nothing(reference, tmp_path):
-    assert find(Marks([]), reference, Limits()) == []
+    assert find_matches(Fingerprints([]), reference, Limits()) == []
     write_folder(tmp_path / "texts", [asked("e", "What is this?", "Nothing")])
     empty = Reference.build({"texts": tmp_path / "texts"}, tmp_path / "texts.parquet")
     assert found(tmp_path / "marks", empty, sample_of("a", encoded(scene(0))), limits=Limits()) == []

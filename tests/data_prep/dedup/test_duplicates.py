@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 
 from data_prep.dedup import duplicates
-from data_prep.dedup.duplicates import Copies, Copy, decide, find
-from data_prep.dedup.visual_matches import Alike, Limits
-from tests.data_prep.dedup.marked import marks_of, png, sample_of, scene
+from data_prep.dedup.duplicates import Copies, Copy, find_copies, resolve_copies
+from data_prep.dedup.visual_matches import Limits, VisualMatches
+from tests.data_prep.dedup.fingerprinted import fingerprints_of, png, sample_of, scene
 from tests.data_prep.planted import ALTERED, encoded, plant
 
 TRAIN, VALID, TEST = 0, 1, 2
@@ -19,12 +19,12 @@ def made(contents, edges=()):
     """Copies of rows given by their images' contents; edges look alike."""
     starts = np.concatenate([[0], np.cumsum([len(row) for row in contents])])
     first, second = (np.array([edge[side] for edge in edges], np.int64) for side in (0, 1))
-    alike = Alike(first, second, np.full(len(edges), 3, np.uint8), np.full(len(edges), 0.97, np.float32))
+    alike = VisualMatches(first, second, np.full(len(edges), 3, np.uint8), np.full(len(edges), 0.97, np.float32))
     return Copies(starts, np.array([content for row in contents for content in row], np.int64), alike)
 
 
 def gone(copies, splits, there=None):
-    return [(copy.row, copy.other, copy.kind) for copy in decide(copies, np.array(splits), there)]
+    return [(copy.row, copy.original, copy.kind) for copy in resolve_copies(copies, np.array(splits), there)]
 
 
 EXACT, NEAR = "exact_duplicate", "near_duplicate"
@@ -44,7 +44,7 @@ EXACT, NEAR = "exact_duplicate", "near_duplicate"
             [(0, 1)],
             [TRAIN, TRAIN, TRAIN],
             [(1, 0, NEAR), (2, 0, NEAR)],
-            id="equal bytes share likeness",
+            id="equal bytes share similarity",
         ),
         pytest.param([[0], [1], [2]], [(0, 2), (1, 2)], [TEST, TRAIN, TRAIN], [(2, 0, NEAR)], id="held-out is named"),
         pytest.param(
@@ -76,8 +76,8 @@ def test_who_goes_for_whom(contents, edges, splits, expected):
     ],
 )
 def test_from_held_out_splits_nothing_goes_unless_asked(contents, edges, splits, expected):
-    found = decide(made(contents, edges), np.array(splits), dropped_from=[TRAIN])
-    assert [(copy.row, copy.other, copy.kind) for copy in found] == expected
+    found = resolve_copies(made(contents, edges), np.array(splits), dropped_from=[TRAIN])
+    assert [(copy.row, copy.original, copy.kind) for copy in found] == expected
 
 
 def test_equal_bytes_come_before_likeness():
@@ -99,29 +99,29 @@ def planted(tmp_path_factory):
     originals = [encoded(scene(number).convert("RGB"), 95) for number in range(30)]
     samples = [sample_of(f"o{n}", data) for n, data in enumerate(originals)]
     samples += [sample_of(f"{kind}{n}", plant(data, kind)) for kind in ALTERED for n, data in enumerate(originals)]
-    return marks_of(tmp_path_factory.mktemp("marks"), [*samples, *samples[:2]], per_file=25)
+    return fingerprints_of(tmp_path_factory.mktemp("marks"), [*samples, *samples[:2]], per_file=25)
 
 
 def test_altered_copies_are_found_and_nothing_else(planted):
-    copies = find(planted, Limits())
-    found = decide(copies, np.zeros(len(planted), np.int8))
-    assert [(copy.row, copy.other) for copy in found] == [
+    copies = find_copies(planted, Limits())
+    found = resolve_copies(copies, np.zeros(len(planted), np.int8))
+    assert [(copy.row, copy.original) for copy in found] == [
         *((30 * kind + n, n) for kind in range(1, 1 + len(ALTERED)) for n in range(30)),
         (240, 0),
         (241, 1),
     ]
     assert {copy.kind for copy in found[:-2]} == {NEAR}
     assert found[-1] == Copy(241, 1, EXACT, 0, 1.0)
-    assert copies.crowded == 0
+    assert copies.pooled == 0
 
 
 def test_without_limits_only_bytes_count(planted):
-    assert [copy.row for copy in decide(find(planted), np.zeros(len(planted), np.int8))] == [240, 241]
+    assert [copy.row for copy in resolve_copies(find_copies(planted), np.zeros(len(planted), np.int8))] == [240, 241]
 
 
 def test_the_radius_bounds_the_distance(planted):
-    near = find(planted, Limits(radius=2)).alike
-    wide = find(planted, Limits(radius=10)).alike
+    near = find_copies(planted, Limits(radius=2)).matches
+    wide = find_copies(planted, Limits(radius=10)).matches
     assert near.distance_E.max() == 2 < wide.distance_E.max() <= 10
     assert len(near.first_E) < len(wide.first_E)
 
@@ -133,8 +133,8 @@ def test_a_crowd_of_one_hash_costs_a_few_comparisons_each(tmp_path, monkeypatch)
         for shade in range(4):  # a grey level apart: other bytes, the same picture
             pixels = np.asarray(scene(number)).astype(np.int16) // 2 + 20 + shade
             pictures.append(png(Image.fromarray(pixels.astype(np.uint8))))
-    marks = marks_of(tmp_path / "marks", [sample_of(f"k{n}", data) for n, data in enumerate(pictures)])
-    monkeypatch.setattr(duplicates, "CROWD", 2)
+    marks = fingerprints_of(tmp_path / "marks", [sample_of(f"k{n}", data) for n, data in enumerate(pictures)])
+    monkeypatch.setattr(duplicates, "MAX_BUCKET", 2)
     real = duplicates.Pictures
 
     def of_one_hash(*arguments):
@@ -143,10 +143,10 @@ def test_a_crowd_of_one_hash_costs_a_few_comparisons_each(tmp_path, monkeypatch)
         return made
 
     monkeypatch.setattr(duplicates, "Pictures", of_one_hash)
-    copies = find(marks, Limits())
-    found = [(copy.row, copy.other) for copy in decide(copies, np.zeros(20, np.int8))]
+    copies = find_copies(marks, Limits())
+    found = [(copy.row, copy.original) for copy in resolve_copies(copies, np.zeros(20, np.int8))]
     assert found == [(1, 0), (2, 0), (3, 0), (5, 4), (6, 4), (7, 4)]
-    assert copies.crowded == 12
+    assert copies.pooled == 12
 
 
 def real_pictures(folder, count=None):
@@ -158,13 +158,13 @@ def recall_and_mistakes(folder, originals):
     count = len(originals)
     kinds = ["unaltered", *ALTERED]
     samples = [sample_of(f"{kind}-{n}", plant(data, kind)) for kind in kinds for n, data in enumerate(originals)]
-    marks = marks_of(folder, samples)
+    marks = fingerprints_of(folder, samples)
     splits = np.repeat([TEST, TRAIN], [count, len(samples) - count])
-    found = decide(find(marks, Limits()), splits)
+    found = resolve_copies(find_copies(marks, Limits()), splits)
     recall = dict.fromkeys(ALTERED, 0.0)
     mistakes = []
     for copy in found:
-        if copy.row >= count and copy.row % count == copy.other % count:
+        if copy.row >= count and copy.row % count == copy.original % count:
             recall[kinds[copy.row // count]] += 1 / count
         else:
             mistakes.append(copy)
@@ -194,7 +194,9 @@ def test_chest_radiographs_of_different_children_are_no_copies(test_data, tmp_pa
     with np.load(next((test_data / "medmnist").glob("pneumonia*.npz"))) as file:
         pictures = np.concatenate([file[f"{split}_images"] for split in ("train", "val", "test")])
     samples = [sample_of(f"k{n}", png(Image.fromarray(pixels))) for n, pixels in enumerate(pictures)]
-    found = decide(find(marks_of(tmp_path / "marks", samples), Limits()), np.zeros(len(samples), np.int8))
+    found = resolve_copies(
+        find_copies(fingerprints_of(tmp_path / "marks", samples), Limits()), np.zeros(len(samples), np.int8)
+    )
     assert [copy.kind for copy in found] == [EXACT] * (len(pictures) - len(np.unique(pictures, axis=0)))
 
 

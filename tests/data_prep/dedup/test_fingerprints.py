@@ -8,23 +8,25 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_prep.dedup.fingerprints import Marks, describe, normalised, text_digest, tilted_hash, unsigned
+from data_prep.dedup.fingerprints import Fingerprints, fingerprint, normalised, text_digest, tilted_hash, unsigned
 from data_prep.dedup.similarity import SIDE
 from data_prep.draft import Draft
 from data_prep.stages.images import measure
 from medvlp.shards import Conversation, Sample, Turn
-from tests.data_prep.dedup.marked import marks_of, png, sample_of, scene
+from tests.data_prep.dedup.fingerprinted import fingerprints_of, png, sample_of, scene
 from tests.data_prep.planted import cropped
 
 
-def described(sample):
-    return describe(measure(Draft(sample)))
+def fingerprint_sample(sample):
+    return fingerprint(measure(Draft(sample)))
 
 
 def test_a_picture_leaves_its_bytes_two_hashes_and_a_thumbnail():
     data = png(scene(1))
     labels = {"view": "AP", "finding": [1]}
-    row = described(sample_of("a", data, caption="Chest CT.", group="g", source="s", article="pmc12 ", labels=labels))
+    row = fingerprint_sample(
+        sample_of("a", data, caption="Chest CT.", group="g", source="s", article="pmc12 ", labels=labels)
+    )
     whole = Image.open(io.BytesIO(data))
     assert row["sha256"] == [hashlib.sha256(data).digest()]
     assert (len(row["thumbnail"][0]), row["side"]) == (SIDE * SIDE, [160])
@@ -50,17 +52,17 @@ def test_a_symmetric_picture_has_a_hash_that_noise_does_not_change():
 
 def test_a_caption_that_a_template_made_is_no_text_of_its_own():
     long = "This is a photograph of a chest radiograph that shows no finding."
-    assert described(sample_of("a", caption=long))["words"] == [12]
-    assert described(sample_of("a", caption=long, templated=["caption"]))["words"] == []
-    assert described(sample_of("a", caption=long, templated=["caption_1"]))["words"] == [12]
-    assert described(sample_of("a", caption=long, templated="caption"))["words"] == [12]  # no list: not ours
+    assert fingerprint_sample(sample_of("a", caption=long))["words"] == [12]
+    assert fingerprint_sample(sample_of("a", caption=long, templated=["caption"]))["words"] == []
+    assert fingerprint_sample(sample_of("a", caption=long, templated=["caption_1"]))["words"] == [12]
+    assert fingerprint_sample(sample_of("a", caption=long, templated="caption"))["words"] == [12]  # no list: not ours
 
 
 @pytest.mark.parametrize("value", [0, 255])
 def test_an_even_picture_and_a_volume_are_known_by_their_bytes_alone(value):
     nearly_even = Image.new("L", (200, 200), value)
     nearly_even.putpixel((3, 3), 128)
-    row = described(Sample("a", {"1.png": png(nearly_even), "2.nii.gz": b"volume"}))
+    row = fingerprint_sample(Sample("a", {"1.png": png(nearly_even), "2.nii.gz": b"volume"}))
     assert [row[name] for name in ("hash", "inner_hash", "thumbnail", "side")] == [[None] * 2] * 4
     assert row["sha256"][1] == hashlib.sha256(b"volume").digest()
 
@@ -68,7 +70,7 @@ def test_an_even_picture_and_a_volume_are_known_by_their_bytes_alone(value):
 def test_sixteen_bits_look_like_their_upper_eight():
     eight = scene(3)
     sixteen = Image.fromarray(np.asarray(eight).astype(np.uint16) * 256 + 77)
-    first, second = described(sample_of("a", png(eight))), described(sample_of("b", png(sixteen)))
+    first, second = fingerprint_sample(sample_of("a", png(eight))), fingerprint_sample(sample_of("b", png(sixteen)))
     assert first["thumbnail"] == second["thumbnail"]
     assert first["inner_hash"] == second["inner_hash"]
 
@@ -88,18 +90,18 @@ def test_texts_are_compared_by_their_words(text, expected):
 
 def test_each_question_is_a_text_with_its_answer():
     turns = [("user", "<image>\nIs it large?"), ("assistant", "Yes"), ("user", "Where?"), ("assistant", "Left lobe")]
-    row = described(Sample("a", conversations=[Conversation([Turn(*turn) for turn in turns])]))
+    row = fingerprint_sample(Sample("a", conversations=[Conversation([Turn(*turn) for turn in turns])]))
     assert row["text"] == [text_digest("is it large yes"), text_digest("where left lobe")]
     assert row["words"] == [4, 3]
 
 
 def test_tables_come_back_in_order_over_files(tmp_path):
     samples = [sample_of(f"k{n}", *[png(scene(n + i)) for i in range(n % 3)]) for n in range(5)]
-    marks = marks_of(tmp_path / "marks", samples, per_file=2)
+    marks = fingerprints_of(tmp_path / "marks", samples, per_file=2)
     assert len(marks) == 5
     assert [key for table in marks.columns("key") for key in table["key"].to_pylist()] == ["k0", "k1", "k2", "k3", "k4"]
     lengths = np.concatenate([lengths for lengths, _ in marks.lists("hash")])
     hashes = np.concatenate([unsigned(column) for _, (column,) in marks.lists("hash")])
     assert lengths.tolist() == [0, 1, 2, 0, 1]
-    assert hashes.tolist() == [described(sample_of("k", png(scene(n))))["hash"][0] for n in (1, 2, 3, 4)]
-    assert len(Marks([])) == 0
+    assert hashes.tolist() == [fingerprint_sample(sample_of("k", png(scene(n))))["hash"][0] for n in (1, 2, 3, 4)]
+    assert len(Fingerprints([])) == 0

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from data_prep.dedup.duplicates import find
-from data_prep.dedup.leakage import BYTES, PICTURE, Conflict, Leak, conflicts, leaks
+from data_prep.dedup.duplicates import find_copies
+from data_prep.dedup.leakage import BYTES, PICTURE, Conflict, Leak, find_conflicts, find_leaks
 from data_prep.dedup.visual_matches import Limits
-from tests.data_prep.dedup.marked import marks_of, sample_of, scene
+from tests.data_prep.dedup.fingerprinted import fingerprints_of, sample_of, scene
 from tests.data_prep.dedup.test_duplicates import made
 from tests.data_prep.planted import encoded
 
@@ -14,7 +14,7 @@ from tests.data_prep.planted import encoded
 def leaked(contents, edges, splits):
     """splits: t for train, x for test, - for a sample that was dropped."""
     train_N, test_N = (np.array([letter == each for letter in splits]) for each in "tx")
-    return [(leak.row, leak.other, leak.match) for leak in leaks(made(contents, edges), train_N, test_N)]
+    return [(leak.row, leak.original, leak.match) for leak in find_leaks(made(contents, edges), train_N, test_N)]
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_held_out_samples_that_are_in_train(contents, edges, splits, expected):
 def test_the_most_alike_is_named():
     copies = made([[0], [1], [2]], [(0, 2), (1, 2)])
     copies.neighbours[2] = {0: (3, 0.97), 1: (3, 0.99)}
-    found = leaks(copies, np.array([True, True, False]), np.array([False, False, True]))
+    found = find_leaks(copies, np.array([True, True, False]), np.array([False, False, True]))
     assert found == [Leak(2, 1, PICTURE, 0.99)]
 
 
@@ -55,8 +55,8 @@ def test_one_picture_under_two_labels(tmp_path):
         sample_of("e", other, labels={"tumour": "none"}),
         sample_of("f", other),
     ]
-    marks = marks_of(tmp_path / "marks", samples, per_file=4)
-    assert conflicts(find(marks, Limits()), marks) == [
+    marks = fingerprints_of(tmp_path / "marks", samples, per_file=4)
+    assert find_conflicts(find_copies(marks, Limits()), marks) == [
         Conflict(1, 0, BYTES, {"tumour": ["meningioma", "glioma"]}),
         Conflict(3, 0, PICTURE, {"tumour": ["none", "glioma"]}),
     ]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from data_prep.dedup.duplicates import find
+from data_prep.dedup.duplicates import find_copies
 from data_prep.dedup.visual_matches import Limits
 from tests.data_prep.dedup.slices import neighbours, planted_marks
 
@@ -14,9 +14,9 @@ from tests.data_prep.dedup.slices import neighbours, planted_marks
 def precision_and_recall(folder: Path, pictures: dict[str, Image.Image], copies: int) -> tuple[float, float, list]:
     """Of the pairs of pictures called copies those that show one slice, and of the latter those that were found."""
     marks, shown = planted_marks(folder, pictures, copies)
-    copies = find(marks, Limits())
+    copies = find_copies(marks, Limits())
     assert copies.content_I.tolist() == list(range(len(shown)))  # a content a row: no two have the same bytes
-    copied = copies.alike
+    copied = copies.matches
     found = {(int(a), int(b)) for a, b in zip(copied.first_E, copied.second_E, strict=True)}
     true = {pair for pair in combinations(range(len(shown)), 2) if shown[pair[0]] == shown[pair[1]]}
     wrong = sorted((shown[a], shown[b]) for a, b in found - true)

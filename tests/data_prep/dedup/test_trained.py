@@ -8,7 +8,7 @@ import pytest
 from data_prep.dedup.trained import image_hashes, trained_on
 from data_prep.pipeline import prepare
 from medvlp.shards import ShardDataset, ShardError
-from tests.data_prep.dedup.marked import sample_of, scene
+from tests.data_prep.dedup.fingerprinted import sample_of, scene
 from tests.data_prep.planted import encoded, plant
 from tests.shards.folders import write_folder
 

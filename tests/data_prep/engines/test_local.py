@@ -3,8 +3,8 @@ import signal
 
 import pytest
 
-from data_prep.engines.attempts import DEATHS_IN_A_ROW
 from data_prep.engines.local import run
+from data_prep.engines.retries import MAX_CONSECUTIVE_CRASHES
 from data_prep.errors import PrepError
 from medvlp.shards import ShardError
 from tests.data_prep.engines.jobs import (
@@ -54,7 +54,7 @@ def test_who_is_given_another_try(tmp_path, workers, fault, times, tries, ends):
 
 def test_no_retries(tmp_path):
     (outcome,) = run(fails_at_first, [(tmp_path / "a", "io", 1)], 1, retries=0)
-    assert (outcome.tries, tried(tmp_path / "a"), outcome.again) == (1, 1, True)
+    assert (outcome.tries, tried(tmp_path / "a"), outcome.can_retry) == (1, 1, True)
 
 
 @BOTH
@@ -96,8 +96,8 @@ def test_a_worker_killed_once_is_forgiven(tmp_path):
 def test_processes_that_only_die_end_the_run(tmp_path):
     jobs = [(tmp_path / f"{n}", "kill", 99) for n in range(30)]
     outcomes = list(run(fails_at_first, jobs, 2, pause=0.01))
-    assert len(outcomes) == DEATHS_IN_A_ROW
-    assert all(o.died and isinstance(o.error, RuntimeError) for o in outcomes)
+    assert len(outcomes) == MAX_CONSECUTIVE_CRASHES
+    assert all(o.crashed and isinstance(o.error, RuntimeError) for o in outcomes)
 
 
 @BOTH

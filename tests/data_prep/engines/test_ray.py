@@ -42,7 +42,7 @@ def test_jobs_faults_and_deaths(tmp_path, capfd):
         "input": (None, 1),
     }
     assert "a worker process ended" in str(outcomes["killer"].error)
-    assert outcomes["killer"].died
+    assert outcomes["killer"].crashed
     assert isinstance(outcomes["input"].error, PrepError)
     assert tried(tmp_path / "killer") == 3
     assert capfd.readouterr() == ("", "")

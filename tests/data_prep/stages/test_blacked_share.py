@@ -92,7 +92,7 @@ def test_what_of_the_detectors_boxes_is_text(monkeypatch, found, said, taken):
         return ([found * 2], None) if use_det else ([[said[0], said[1]]], None)
 
     monkeypatch.setattr(stage, "_reader", lambda: reader)
-    assert bool(stage._look(np.zeros((256, 256, 3), np.uint8), ())) == taken
+    assert bool(stage._detect(np.zeros((256, 256, 3), np.uint8))) == taken
 
 
 def test_an_image_that_would_lose_too_much_is_let_go(monkeypatch):

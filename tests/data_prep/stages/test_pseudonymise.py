@@ -4,7 +4,7 @@ from data_prep.deidentify.pseudonym import key_id, load_key, pseudonym
 from data_prep.draft import Draft, Drop
 from data_prep.errors import PrepError
 from data_prep.stages import pseudonymise as module
-from data_prep.stages.pseudonymise import hidden_drop, pseudonymise
+from data_prep.stages.pseudonymise import pseudonymise, pseudonymised_drop
 from medvlp.shards import Conversation, Sample, Turn
 
 
@@ -67,10 +67,10 @@ def test_published_articles_keep_their_names(key):
 def test_drops_are_named_by_pseudonyms(key):
     drop = Drop("read", "missing_image", "DOE_0.jpg is not there")
     drop.name = "DOE_0.jpg"
-    hidden = hidden_drop(drop, key_id(key))
+    hidden = pseudonymised_drop(drop, key_id(key))
     assert (hidden.name, hidden.detail) == (pseudonym(key, "name:DOE_0.jpg"), "")
     pixels = Drop("check_images", "too_small", "jpg is 8 × 8, min_side is 16")
-    assert hidden_drop(pixels, key_id(key)).detail == "jpg is 8 × 8, min_side is 16"
+    assert pseudonymised_drop(pixels, key_id(key)).detail == "jpg is 8 × 8, min_side is 16"
 
 
 def test_another_key_is_refused(key):

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 from data_prep.deidentify.dicom_tags import described, remove_identity
-from data_prep.deidentify.known import Known
+from data_prep.deidentify.known_identifiers import KnownIdentifiers
 from data_prep.deidentify.pseudonym import pseudonym
 from data_prep.errors import BadRow
 from data_prep.png import encode_png
@@ -139,7 +139,7 @@ class Study:
         for image in images:
             gone.update(image.gone)
         if text:
-            text, gone["words"] = self._known.strike(text)
+            text, gone["words"] = self._known.redact(text)
             caption, sections = caption_of(text)
         elif self.choices.without_report == "drop":
             raise BadRow("no_report", "no report was found, and options.without_report is drop")
@@ -199,9 +199,9 @@ class Study:
         yield from (self._dropped(row, faults[row.path]) for row in self.structured if row.path in faults)
 
     @cached_property
-    def _known(self) -> Known:
+    def _known(self) -> KnownIdentifiers:
         """What the tags know, from one file of each series and all structured reports."""
-        known = Known()
+        known = KnownIdentifiers()
         for row in [*{row.series: row for row in self.rows}.values(), *self.structured]:
             dataset = open_dicom(self.folder, row.path, pixels=False)
             with guarded("broken_dicom", "its attributes cannot be read"):

@@ -16,7 +16,7 @@ from pydicom.uid import (
 )
 
 from data_prep.deidentify.dicom_tags import described, keyed_uid, remove_identity
-from data_prep.deidentify.known import Known
+from data_prep.deidentify.known_identifiers import KnownIdentifiers
 from data_prep.deidentify.pseudonym import pseudonym
 from data_prep.errors import BadRow, PrepError
 from data_prep.source import Dropped
@@ -127,14 +127,14 @@ def test_only_defined_terms_are_shown():
 )
 def test_what_the_tags_know_is_struck_from_reports(sentence):
     who = person(4)
-    known = Known()
+    known = KnownIdentifiers()
     known.add(phantom(who, anatomy(1, 16)))
     words = {
         name: getattr(who, name)
         for name in ("family", "given", "number", "accession", "doctor", "institution", "phone")
     }
     text = sentence.format(FAMILY=who.family.upper(), birth=spelled(who.birth), date=who.date, **words)
-    struck, times = known.strike(text)
+    struck, times = known.redact(text)
     assert times >= 1
     assert not any(s.lower() in struck.lower() for strings in who.strings.values() for s in strings)
 
@@ -154,8 +154,8 @@ def test_what_the_tags_know_is_struck_from_reports(sentence):
     ],
 )
 def test_ways_to_write_a_date(written):
-    known = Known(dates={"20240305"})
-    assert known.strike(f"compared with {written}.") == ("compared with [DATE].", 1)
+    known = KnownIdentifiers(dates={"20240305"})
+    assert known.redact(f"compared with {written}.") == ("compared with [DATE].", 1)
 
 
 @pytest.mark.parametrize(
@@ -167,11 +167,11 @@ def test_ways_to_write_a_date(written):
     ],
 )
 def test_short_names_are_struck_as_names_only(name, text, struck):
-    known = Known()
+    known = KnownIdentifiers()
     dataset = Dataset()
     dataset.PatientName = name
     known.add(dataset)
-    assert known.strike(text)[0] == struck
+    assert known.redact(text)[0] == struck
 
 
 @pytest.mark.parametrize(

@@ -193,7 +193,7 @@ def test_an_unfinished_folder_takes_up_a_grown_input(figures, tmp_path, monkeypa
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("data_prep.pipeline.settle", stop)
+        patch.setattr("data_prep.pipeline.apply_dataset_stages", stop)
         with pytest.raises(KeyboardInterrupt):
             prepare("figures", figures, tmp_path / "out")
     was_read(figures)

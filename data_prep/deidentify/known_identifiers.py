@@ -1,6 +1,6 @@
-"""Striking from a report what the patient's own DICOM tags say: names, numbers, dates and places known for certain.
+"""Redaction of a report by the patient's own DICOM tags: names, numbers, dates and places known for certain.
 
-Patterns and lists (see `text`) have to guess what is a name; the file beside the report knows.
+Patterns and lists (see `text`) have to guess what is a name; the file next to the report knows.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pydicom import DataElement, Dataset
 
-NUMBERS = frozenset(
+NUMBER_KEYWORDS = frozenset(
     ("PatientID", "AccessionNumber", "StudyID", "IssuerOfPatientID", "OtherPatientIDs", "AdmissionID", "ServiceEpisodeID",
      "PatientTelephoneNumbers", "MedicalRecordLocator", "RequestedProcedureID", "ScheduledProcedureStepID",
      "FillerOrderNumberImagingServiceRequest", "PlacerOrderNumberImagingServiceRequest", "DeviceSerialNumber",
      "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
 )  # fmt: skip
-PLACES = frozenset(
+PLACE_KEYWORDS = frozenset(
     ("InstitutionName", "InstitutionAddress", "PatientAddress", "StationName", "InstitutionalDepartmentName",
      "CurrentPatientLocation", "PatientInstitutionResidence")
 )  # fmt: skip
@@ -32,8 +32,8 @@ MIN_NUMBER = 3
 
 
 @dataclass
-class Known:
-    """What is known of a case, by the word that takes its place; fill it from every file of the case."""
+class KnownIdentifiers:
+    """Identifiers of a case, by the word that takes their place; fill it from every file of the case."""
 
     strings: dict[str, set[str]] = field(default_factory=lambda: {"NAME": set(), "ID": set(), "HOSPITAL": set()})
     dates: set[str] = field(default_factory=set)
@@ -47,33 +47,35 @@ class Known:
                 self.strings["NAME"] |= {part for value in values for part in re.split(r"[\^=\s,]+", value) if part}
             elif element.VR == "DA":
                 self.dates |= {value for value in values if re.fullmatch(r"(19|20)\d{6}", value)}
-            elif element.keyword in NUMBERS:
+            elif element.keyword in NUMBER_KEYWORDS:
                 self.strings["ID"] |= {value for value in values if len(value) >= MIN_NUMBER}
-            elif element.keyword in PLACES:
+            elif element.keyword in PLACE_KEYWORDS:
                 self.strings["HOSPITAL"] |= {value for value in values if len(value) >= MIN_NUMBER}
 
-    def strike(self, text: str) -> tuple[str, int]:
+    def redact(self, text: str) -> tuple[str, int]:
         """(the text with [NAME], [ID], [DATE], [HOSPITAL] in place of what is known, how many times)."""
-        struck = 0
+        replacements = 0
         for kind, pattern in self._patterns():
             text, times = pattern.subn(f"[{kind}]", text)
-            struck += times
-        return text, struck
+            replacements += times
+        return text, replacements
 
     def _patterns(self) -> Iterator[tuple[str, re.Pattern[str]]]:
         # Longest first: of an address that contains a name, no half may be left. Names last, they are the shortest.
         for kind in ("HOSPITAL", "ID"):
             if self.strings[kind]:
-                alternatives = [re.escape(known).replace(r"\ ", r"\s+") for known in _longest(self.strings[kind])]
+                alternatives = [
+                    re.escape(identifier).replace(r"\ ", r"\s+") for identifier in _longest(self.strings[kind])
+                ]
                 yield kind, _whole_words(alternatives, re.IGNORECASE)
         if self.dates:
-            yield "DATE", _whole_words([way for date in sorted(self.dates) for way in _written(date)], re.IGNORECASE)
+            yield "DATE", _whole_words([form for date in sorted(self.dates) for form in _written(date)], re.IGNORECASE)
         names = self.strings["NAME"]
         if long := [name for name in _longest(names) if len(name) > 2]:
             yield "NAME", _whole_words(map(re.escape, long), re.IGNORECASE)
         if short := [name for name in _longest(names) if len(name) == 2]:
             # As words, "an" and "he" are not Ms An and Mr He; a single letter is an initial and says little.
-            yield "NAME", _whole_words([re.escape(way) for name in short for way in (name.upper(), name.title())], 0)
+            yield "NAME", _whole_words([re.escape(form) for name in short for form in (name.upper(), name.title())], 0)
 
 
 def _elements(dataset: Dataset) -> Iterator[DataElement]:
@@ -99,7 +101,7 @@ def _values(element: DataElement) -> list[object]:
 
 
 def _longest(strings: set[str]) -> list[str]:
-    return sorted(strings, key=lambda known: (-len(known), known))
+    return sorted(strings, key=lambda string: (-len(string), string))
 
 
 def _whole_words(alternatives: Iterable[str], flags: int) -> re.Pattern[str]:

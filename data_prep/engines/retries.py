@@ -1,4 +1,4 @@
-"""What becomes of a job, and who is given another try: the same for every engine."""
+"""Outcomes of jobs, and which of them are retried: the same for every engine."""
 
 from __future__ import annotations
 
@@ -18,70 +18,72 @@ RETRIES = 2
 PAUSE = 0.5
 """Seconds before the first repetition, twice as many before the second: a file server may need a moment."""
 
-DEATHS_IN_A_ROW = 8
+MAX_CONSECUTIVE_CRASHES = 8
 """So many ends of processes, with no job done between them, and the fault is the machine's or the installation's."""
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 """No other job would find room either."""
 
-SETTLED = frozenset(
+PERMANENT = frozenset(
     {errno.EACCES, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOENT, errno.ENOTDIR, errno.EPERM}
 )
 """What a file is stays as it is: another try meets it again. All other errors of the system may pass."""
 
 
 @dataclass
-class Outcome:
-    """What became of one job: a result, or the exception and where it was raised."""
+class JobOutcome:
+    """The outcome of one job: a result, or the exception and where it was raised."""
 
     job: Any
     result: Any = None
     error: Exception | None = None
     trace: str = ""
-    again: bool = False
+    can_retry: bool = False
     """Another try may end better."""
-    full: bool = False
+    disk_is_full: bool = False
     """The disk took no more."""
-    died: bool = False
+    crashed: bool = False
     """The process ended under the job: killed by the system for its memory, or a crash of a library."""
     tries: int = 1
 
 
-def attempt(function: Callable[[Any], Any], job: Any) -> Outcome:
+def try_job(function: Callable[[Any], Any], job: Any) -> JobOutcome:
     """Do a job where this is called. What the function raises is in the outcome, fit to cross to another process."""
     try:
-        return Outcome(job, result=function(job))
+        return JobOutcome(job, result=function(job))
     except Exception as error:
-        full, again = _judge(error)
-        return Outcome(job, error=_portable(error), trace=traceback.format_exc(), again=again, full=full)
+        disk_is_full, can_retry = _judge(error)
+        return JobOutcome(
+            job, error=_portable(error), trace=traceback.format_exc(), can_retry=can_retry, disk_is_full=disk_is_full
+        )
 
 
-def death(job: Any, told: str) -> Outcome:
+def crash(job: Any, message: str) -> JobOutcome:
     """The outcome of a job whose process ended."""
-    reason = RuntimeError(f"a worker process ended ({told}); the machine may be out of memory, or a library crashed")
-    return Outcome(job, error=reason, trace=told, again=True, died=True)
+    reason = RuntimeError(f"a worker process ended ({message}); the machine may be out of memory, or a library crashed")
+    return JobOutcome(job, error=reason, trace=message, can_retry=True, crashed=True)
 
 
 def retried(
-    once: Callable[[Sequence[Any]], Iterator[Outcome]], jobs: Sequence[Any], retries: int, pause: float
-) -> Iterator[Outcome]:
-    """Run all jobs once, then those that may fare better again, up to `retries` times: one outcome a job.
+    run_once: Callable[[Sequence[Any]], Iterator[JobOutcome]], jobs: Sequence[Any], retries: int, pause: float
+) -> Iterator[JobOutcome]:
+    """Run all jobs once, then those that may fare better a second time, up to `retries` times: one outcome a job.
 
-    `once` gives the outcomes of jobs in any order. After a full disk, or DEATHS_IN_A_ROW, nothing more is begun, and
+    `run_once` gives the outcomes of jobs in any order. After a full disk, or MAX_CONSECUTIVE_CRASHES, nothing more is begun, and
     jobs that were not begun have no outcome.
     """
-    deaths = 0
+    crashes = 0
     for tries in range(1, retries + 2):
-        failed: list[Outcome] = []
-        with closing(once(jobs)) as outcomes:  # type: ignore[type-var]  # an engine is a generator
+        failed: list[JobOutcome] = []
+        with closing(run_once(jobs)) as outcomes:  # type: ignore[type-var]  # an engine is a generator
             for outcome in outcomes:
                 outcome.tries = tries
-                deaths = deaths + 1 if outcome.died else 0
-                if outcome.again and tries <= retries:
+                crashes = crashes + 1 if outcome.crashed else 0
+                if outcome.can_retry and tries <= retries:
                     failed.append(outcome)
                 else:
                     yield outcome
-                if outcome.full or deaths >= DEATHS_IN_A_ROW:
+                if outcome.disk_is_full or crashes >= MAX_CONSECUTIVE_CRASHES:
                     yield from failed
                     return
         if not failed:
@@ -94,12 +96,12 @@ def _judge(error: BaseException | None) -> tuple[bool, bool]:
     """(the disk is full, another try may end better)."""
     if isinstance(error, PrepError):
         return False, False
-    ours = isinstance(error, ShardError)
+    is_ours = isinstance(error, ShardError)
     while error is not None:
         if isinstance(error, OSError):
-            return error.errno in FULL, error.errno not in FULL | SETTLED
+            return error.errno in FULL, error.errno not in FULL | PERMANENT
         error = error.__cause__
-    return False, not ours
+    return False, not is_ours
 
 
 def _portable(error: Exception) -> Exception:

@@ -1,4 +1,4 @@
-"""Marks of samples that tests make up."""
+"""Fingerprints of samples that tests make up."""
 
 import io
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from data_prep.dedup.fingerprints import MARKS, Marks, describe
+from data_prep.dedup.fingerprints import FINGERPRINT_SCHEMA, Fingerprints, fingerprint
 from data_prep.draft import Draft
 from data_prep.stages.images import measure
 from medvlp.shards import Sample
@@ -42,12 +42,12 @@ def sample_of(
     return Sample(key, dict(zip(names, images, strict=True)), texts, labels or {}, metadata=dict(metadata))
 
 
-def marks_of(folder: Path, samples: Sequence[Sample], per_file: int = 500) -> Marks:
+def fingerprints_of(folder: Path, samples: Sequence[Sample], per_file: int = 500) -> Fingerprints:
     """The samples' marks, in files of so many rows."""
     folder.mkdir(exist_ok=True)
     files = []
     for start in range(0, len(samples), per_file):
-        rows = [describe(measure(Draft(sample))) for sample in samples[start : start + per_file]]
+        rows = [fingerprint(measure(Draft(sample))) for sample in samples[start : start + per_file]]
         files.append(folder / f"{start:06d}.parquet")
-        write_tables(files[-1], [pa.Table.from_pylist(rows, schema=MARKS)], MARKS)
-    return Marks(files)
+        write_tables(files[-1], [pa.Table.from_pylist(rows, schema=FINGERPRINT_SCHEMA)], FINGERPRINT_SCHEMA)
+    return Fingerprints(files)

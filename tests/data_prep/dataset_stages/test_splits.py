@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_prep.splits import group_hashes, hold_out, keep_groups_whole, random_splits
+from data_prep.dataset_stages.splits import group_hashes, hold_out, keep_groups_whole, random_splits
 from medvlp.shards.vocabulary import SPLITS
 
 
