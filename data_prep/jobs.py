@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -31,8 +31,8 @@ from medvlp.shards import FileMark, Row, Sample, ShardWriter, read_members
 from medvlp.shards.atomic import write_whole
 from medvlp.shards.writer import mark_file, rows_table, write_tables
 
-PART_KEYS = {"samples_in": "entered", "other_files": "others"}
-"""Field of a part → its key in the part's JSON, where they differ."""
+FIELDS_BY_KEY = {"entered": "samples_in", "others": "other_files"}
+"""Key of a part's JSON → the field, where they differ."""
 
 
 @dataclass(frozen=True)
@@ -212,10 +212,9 @@ def _write_part(
         classes=pages,
         blacked=list(blacked),
     )
-    write_whole(
-        path.with_suffix(".json"),
-        encode_json({PART_KEYS.get(name, name): value for name, value in asdict(part).items()}),
-    )
+    keys = {name: key for key, name in FIELDS_BY_KEY.items()}
+    page = {keys.get(name, name): value for name, value in asdict(part).items()}
+    write_whole(path.with_suffix(".json"), encode_json(page))
     return part
 
 
@@ -261,7 +260,7 @@ def read_part(folder: Path, digest: str, thorough: bool = False) -> Part | None:
         content = json.loads((folder / f"{digest}.json").read_bytes())
         for files in ("files", "others"):
             content[files] = {suffix: FileMark(**mark) for suffix, mark in content[files].items()}
-        part = Part(**{name: content[PART_KEYS.get(name, name)] for name in (field.name for field in fields(Part))})
+        part = Part(**{FIELDS_BY_KEY.get(key, key): value for key, value in content.items()})
         marks = {part.file(folder, suffix): mark for suffix, mark in (part.files | part.other_files).items()}
         is_whole = all(path.stat().st_size == mark.size for path, mark in marks.items())
         if thorough and is_whole:

@@ -12,7 +12,7 @@ from data_prep.dataset_stages.apply import apply_dataset_stages
 from data_prep.dataset_stages.decisions import Decisions
 from data_prep.dataset_stages.part_samples import PartSamples
 from data_prep.errors import PrepError
-from data_prep.finalize import _place, lay_out
+from data_prep.finalize import _link, lay_out
 from data_prep.jobs import CopyJob, Part
 from data_prep.ledger.balance import make_ledger
 from data_prep.ledger.summary import summary
@@ -30,7 +30,7 @@ SEEDED = {"train": 0.5, "valid": 0.2, "test": 0.3}
 def part(digest, split, samples, drops=None, panels=0, counts=None):
     """A part of which only the page exists."""
     entered = samples + sum(number for page in (drops or {}).values() for number in page.values())
-    return Part(digest, split, entered - panels, entered, samples, drops or {}, counts or {}, files={}, others={})
+    return Part(digest, split, entered - panels, entered, samples, drops or {}, counts or {}, files={}, other_files={})
 
 
 def decided_as(splits, kept=None, **more):
@@ -180,7 +180,7 @@ def test_a_part_gets_a_second_name(tmp_path, monkeypatch, linked):
     (tmp_path / "part").write_bytes(b"shard")
     (tmp_path / "place").write_bytes(b"of an earlier run")
     for _ in range(2):
-        _place(tmp_path / "part", tmp_path / "place", FileMark("", 5))
+        _link(tmp_path / "part", tmp_path / "place", FileMark("", 5))
         assert (tmp_path / "place").read_bytes() == b"shard"
         assert (tmp_path / "place").samefile(tmp_path / "part") == linked
 
@@ -189,7 +189,7 @@ def test_a_part_gets_a_second_name(tmp_path, monkeypatch, linked):
 def test_a_part_of_another_size_is_refused(tmp_path, content):
     (tmp_path / "part").write_bytes(content)
     with pytest.raises(PrepError, match="place should have 5 bytes, as when it was written"):
-        _place(tmp_path / "part", tmp_path / "place", FileMark("", 5))
+        _link(tmp_path / "part", tmp_path / "place", FileMark("", 5))
 
 
 def write_rows(folder, digest, split, groups):
@@ -207,7 +207,7 @@ def test_samples_without_a_group_are_not_one_group(tmp_path):
     assert list(PartSamples(tmp_path, parts).groups()) == ["\0a0", "\0a1", "g", "\0b0", "g"]
     grouped = apply_dataset_stages(tmp_path, parts, [{"stage": "split", "by": "grouped"}], [])
     assert [SPLITS[n] for n in grouped.split_N] == ["train", "train", "test", "test", "test"]
-    assert grouped.moved == {("train", "test"): 1}
+    assert grouped.moves == {("train", "test"): 1}
 
 
 def test_samples_without_a_group_are_spread_at_random(tmp_path):

@@ -72,8 +72,8 @@ def test_an_unfinished_folder_takes_what_was_added(table, tmp_path, monkeypatch)
 @pytest.mark.parametrize(
     ("changed", "what", "lost"),
     [
-        ({}, r"read\.input\.", "units that read what changed have to be done anew"),
-        ({"min_side": 20}, r"check_images\.min_side: 16 there, 20 now", "every unit has to be done anew"),
+        ({}, r"read\.input\.", "units that read what changed have to be done again"),
+        ({"min_side": 20}, r"check_images\.min_side: 16 there, 20 now", "every unit has to be done again"),
         (
             {"split": "random"},
             r"split\.by: publisher there, random now",

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import pyarrow.parquet as pq
 import pytest
@@ -68,7 +68,7 @@ def job(tmp_path, monkeypatch):
 
 def test_the_page_of_a_unit(job):
     part = run_job(job)
-    page = asdict(part)
+    page = json.loads(part.file(job.folder, ".json").read_bytes())
     marks = page.pop("files")
     others = page.pop("others")
     assert page == {
@@ -130,7 +130,7 @@ def test_panels_come_in_beside_rows(job, monkeypatch):
 
     monkeypatch.setattr("data_prep.jobs.build_stages", lambda stages: [split, refuse])
     part = run_job(job)
-    assert (part.rows, part.entered, part.samples) == (4, 7, 3)
+    assert (part.rows, part.samples_in, part.samples) == (4, 7, 3)
     assert part.drops == {
         "read": {"missing_image": 1},
         "refuse": {"second": 1},
@@ -245,7 +245,7 @@ def test_a_unit_of_which_nothing_is_left(job, monkeypatch):
 
     monkeypatch.setattr("data_prep.jobs.build_stages", lambda stages: [refuse])
     part = run_job(job)
-    assert (part.entered, part.samples, part.files) == (4, 0, {})
+    assert (part.samples_in, part.samples, part.files) == (4, 0, {})
     assert sorted(path.name for path in job.folder.iterdir()) == ["digest.drops.jsonl", "digest.json"]
     assert read_part(job.folder, "digest", thorough=True) == part
 
@@ -254,7 +254,7 @@ def test_a_copied_shard_is_of_its_split_and_of_the_same_bytes(job):
     run_job(job)
     copy = CopyJob(job.folder, "test", [("digest", [1])], "copy")
     part = run_job(copy)
-    assert (part.split, part.rows, part.entered, part.samples, part.drops) == ("test", 1, 1, 1, {})
+    assert (part.split, part.rows, part.samples_in, part.samples, part.drops) == ("test", 1, 1, 1, {})
     there = list(read_members(job.folder / "digest.tar", [1]))
     assert list(read_members(job.folder / "copy.tar", [0])) == there
     assert set(there[0]) == {"jpg", "txt", "json"}

@@ -208,8 +208,8 @@ def test_an_unfinished_folder_takes_up_a_grown_input(figures, tmp_path, monkeypa
     ("change", "complaint"),
     [
         ({"split": "grouped"}, "split.by: publisher there, grouped now\nunits stay as they are, .*; with cache="),
-        ({"options": {"style": "fancy"}}, "read.style: plain there, fancy now\nevery unit has to be done anew: give"),
-        ({"min_side": 3}, "check_images.min_side: 16 there, 3 now\nevery unit has to be done anew: give a new"),
+        ({"options": {"style": "fancy"}}, "read.style: plain there, fancy now\nevery unit has to be done again: give"),
+        ({"min_side": 3}, "check_images.min_side: 16 there, 3 now\nevery unit has to be done again: give a new"),
     ],
 )
 def test_a_change_says_what_it_invalidates(figures, tmp_path, change, complaint):

@@ -163,21 +163,21 @@ def test_another_evaluation_set_is_marked_anew(evaluation, reference, tmp_path):
     write_folder(tmp_path / "more", [sample_of("m0", encoded(scene(9)))])
     file = tmp_path / "reference.parquet"
     both = Reference.build({"made/test": evaluation, "more": tmp_path / "more"}, file)
-    assert len(both.marks) == 4
+    assert len(both.fingerprints) == 4
     match = find_matches(fingerprints_of(tmp_path / "marks", [sample_of("a", encoded(scene(9)))]), both)[0]
     assert (match.key, match.folder) == ("m0", "more")
     file.write_bytes(b"torn")
-    assert len(Reference.build({"more": tmp_path / "more"}, file).marks) == 1
+    assert len(Reference.build({"more": tmp_path / "more"}, file).fingerprints) == 1
 
 
 def test_a_picture_that_cannot_be_decoded_is_known_by_its_bytes(tmp_path):
     torn = encoded(scene(1))[:400]
     write_folder(tmp_path / "torn", [sample_of("e0", torn), sample_of("e1", encoded(scene(2)))])
     reference = Reference.build({"torn": tmp_path / "torn"}, tmp_path / "reference.parquet")
-    (hashes,) = [table["hash"].to_pylist() for table in reference.marks.columns("hash")]
+    (hashes,) = [table["hash"].to_pylist() for table in reference.fingerprints.columns("hash")]
     assert [hash is None for (hash,) in hashes] == [True, False]
     huge = Reference.build({"torn": tmp_path / "torn"}, tmp_path / "reference.parquet", max_pixels=100)
-    assert [table["hash"].to_pylist() for table in huge.marks.columns("hash")] == [[[None], [None]]]
+    assert [table["hash"].to_pylist() for table in huge.fingerprints.columns("hash")] == [[[None], [None]]]
 
 
 def test_an_evaluation_set_must_be_whole(evaluation, tmp_path):

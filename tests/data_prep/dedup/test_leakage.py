@@ -14,7 +14,7 @@ from tests.data_prep.planted import encoded
 def leaked(contents, edges, splits):
     """splits: t for train, x for test, - for a sample that was dropped."""
     train_N, test_N = (np.array([letter == each for letter in splits]) for each in "tx")
-    return [(leak.row, leak.original, leak.match) for leak in find_leaks(made(contents, edges), train_N, test_N)]
+    return [(leak.row, leak.train_row, leak.match) for leak in find_leaks(made(contents, edges), train_N, test_N)]
 
 
 @pytest.mark.parametrize(
