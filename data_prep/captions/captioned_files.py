@@ -18,8 +18,8 @@ from data_prep.errors import BadRow, PrepError
 from data_prep.readers.fields import check_utf8
 from data_prep.readers.guarded import size_of
 from data_prep.source import Dropped, Options, Source, Unit, chunks
-from data_prep.vocabulary.splits import SPLIT_NAMES
 from data_prep.vocabulary.licences import UNKNOWN, normalise
+from data_prep.vocabulary.splits import SPLIT_NAMES
 from data_prep.vocabulary.text import numbered_captions
 from medvlp.shards import Sample, make_key
 from medvlp.shards.vocabulary import SPLITS
