@@ -21,7 +21,8 @@ from transformers import (
 from medvlp.data.chat.encoder import Encoded
 from medvlp.models.llava.language import load_language
 from medvlp.models.llava.model import Assistant, assemble
-from medvlp.models.llava.tower import Reduce, load_tower
+from medvlp.models.towers import load_tower
+from medvlp.models.towers.reduce import Reduce
 from medvlp.shards import Conversation, Sample, Turn
 from tests.data.chat.tiny_tokenizer import tiny_tokenizer
 from tests.datasets import jpeg, pairs, write_split

@@ -9,7 +9,7 @@ import torch
 
 from medvlp.builders import load_assistant, load_clip
 from medvlp.export.equality import probe_image
-from medvlp.models.llava.tower import tower_from_clip
+from medvlp.models.towers.clip_checkpoint import tower_from_clip
 from medvlp.models.weights import weights_hash
 from medvlp.verbs.ask import NOTICE, harmless
 from medvlp.verbs.ask import main as ask

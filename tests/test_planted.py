@@ -10,7 +10,8 @@ import medvlp
 from medvlp.evaluate import main as evaluate
 from medvlp.models.clip.text_tower import text_files
 from medvlp.models.llava.language import load_language
-from medvlp.models.llava.tower import load_tower
+from medvlp.models.llava.metadata import metadata_of
+from medvlp.models.towers import load_tower
 from medvlp.models.weights import WeightsError
 from medvlp.training.checkpoints import CheckpointError
 from medvlp.verbs.ask import main as ask
@@ -178,7 +179,7 @@ def test_init_from_and_resume_take_weights_only(mark, data, tmp_path, capsys):
 @pytest.fixture(scope="module")
 def assistant_card(tmp_path_factory):
     assistant = tiny_assistant(tmp_path_factory.mktemp("assistant"))
-    return {**assistant.card(), "template": "{% generation %}{% endgeneration %}"}
+    return {**metadata_of(assistant), "template": "{% generation %}{% endgeneration %}"}
 
 
 def edited(card: dict, *keys: str, value: object) -> dict:

@@ -15,7 +15,9 @@ from medvlp.data.audit.rules import Rules
 from medvlp.data.chat.encoder import ChatEncoder
 from medvlp.data.chat.rewriting import ConversationDataset
 from medvlp.models.llava.language import load_language
-from medvlp.models.llava.tower import Reduce, load_tower, tower_from_clip
+from medvlp.models.towers import load_tower
+from medvlp.models.towers.clip_checkpoint import tower_from_clip
+from medvlp.models.towers.reduce import Reduce
 from medvlp.shards import ShardDataset
 from medvlp.shards.manifest import MANIFEST
 from medvlp.shards.vocabulary import IMAGE_TOKEN

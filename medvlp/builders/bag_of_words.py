@@ -11,6 +11,7 @@ from medvlp.builders.objectives import Experiment, build_optimisation
 from medvlp.config import BagOfWordsConfig, ConfigError, LlavaConfig, TrainConfig
 from medvlp.data.bag_of_words import CollateWords, PrepareWords, WordsOf
 from medvlp.data.dataset import Dataset
+from medvlp.models.llava.metadata import metadata_of
 from medvlp.shards import BadSample, ShardDataset
 from medvlp.training.bag_of_words import Words
 
@@ -45,7 +46,7 @@ def words(config: TrainConfig) -> Experiment:
         return dataset
 
     prepare = PrepareWords(words_of, album.pictures, {word: place for place, word in enumerate(known)})
-    described = assistant.card()
+    described = metadata_of(assistant)
     card = {"assistant": {**described, "template": encoder.template}, "tokenizer": described["names"]["language"]}
     return Experiment(module, prepare, CollateWords(len(known)), card, view=view)
 

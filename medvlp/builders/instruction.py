@@ -16,6 +16,7 @@ from medvlp.data.chat.supervision import CHECKED_SAMPLES, WrongSupervision, chec
 from medvlp.data.dataset import Dataset
 from medvlp.data.order import Order
 from medvlp.models.llava.language import sliding_window
+from medvlp.models.llava.metadata import metadata_of
 from medvlp.models.llava.model import Assistant
 from medvlp.shards import ShardDataset
 from medvlp.training.instruction import Instruction
@@ -52,7 +53,7 @@ def instruct(config: TrainConfig) -> Experiment:
         objective.weighting,
         flat=packed and config.model.language.attention.startswith("flash"),
     )
-    described = assistant.card()
+    described = metadata_of(assistant)
     card = {"assistant": {**described, "template": encoder.template}, "tokenizer": described["names"]["language"]}
     return Experiment(
         module,

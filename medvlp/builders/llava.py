@@ -15,8 +15,12 @@ from medvlp.data.chat.templates import ChatTemplateError, chat_template
 from medvlp.eval.vqa.model import VqaModel
 from medvlp.models.llava.generate import BatchedGenerator
 from medvlp.models.llava.language import load_language
-from medvlp.models.llava.model import Assistant, add_lora, assemble, from_card
-from medvlp.models.llava.tower import Reduce, load_tower, tower_from_clip
+from medvlp.models.llava.metadata import from_metadata
+from medvlp.models.llava.model import Assistant, add_lora, assemble
+from medvlp.models.towers import load_tower
+from medvlp.models.towers.clip_checkpoint import tower_from_clip
+from medvlp.models.towers.reduce import Reduce
+from medvlp.models.towers.tower import input_shape
 from medvlp.training.checkpoints import CheckpointError, load_checkpoint
 
 
@@ -81,11 +85,9 @@ def vqa_model(assistant: Assistant, encoder: ChatEncoder, max_pixels: int, batch
     return VqaModel(generator, encoder, Processed(assistant.processor, max_pixels), blank_shape(assistant), identity)
 
 
-def blank_shape(assistant: Assistant) -> tuple[int, int, int, int]:
+def blank_shape(assistant: Assistant) -> tuple[int, ...]:
     """Pixels of one image."""
-    vision: Any = assistant.model.config.vision_config
-    side = vision.image_size
-    return (1, 3, side, side)
+    return (1, *input_shape(assistant.model.config.vision_config))
 
 
 @dataclass
@@ -117,7 +119,7 @@ def load_assistant(path: str | Path) -> LoadedAssistant:
         if not isinstance(config.model, LlavaConfig):
             raise CheckpointError(f"checkpoint {path} holds model.kind={config.model.kind!r}, not an assistant")
         with torch.device("cpu"):
-            assistant = from_card(card["assistant"])
+            assistant = from_metadata(card["assistant"])
         fill(assistant.model, content["state_dict"])
         assistant.model.eval()
         template = str(card["assistant"]["template"])

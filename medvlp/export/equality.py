@@ -21,7 +21,7 @@ from medvlp.data.chat.packing import CollateConversations
 from medvlp.errors import UserError
 from medvlp.export.transformers import end_tokens
 from medvlp.models.llava.generate import BatchedGenerator
-from medvlp.models.llava.model import Assistant, tower_features
+from medvlp.models.llava.model import Assistant, projected_features
 from medvlp.models.llava.packed import last_hidden
 from medvlp.shards import BadSample, Turn
 from medvlp.shards.vocabulary import IMAGE_TOKEN
@@ -107,7 +107,7 @@ def answered(assistant: Assistant, encoder: ChatEncoder) -> dict[str, Answered]:
 
 def prompt_logits(model: Any, ids_L: Tensor, pixels_N3SS: Tensor | None) -> Tensor:
     """(L, V): logits after each token of a prompt, computed as training computes them."""
-    features = None if pixels_N3SS is None else model.model.multi_modal_projector(tower_features(model, pixels_N3SS))
+    features = None if pixels_N3SS is None else projected_features(model, pixels_N3SS)
     prompt = Encoded(ids_L.numpy(), np.zeros(len(ids_L), bool))
     item = {"key": "", "position": 0, "conversations": [prompt], "images": torch.empty(0)}
     collate = CollateConversations(0, model.config.image_token_id, 0, tree=False, weighting="token")

@@ -16,6 +16,7 @@ from medvlp.errors import UserError
 from medvlp.export.chat_template import hub_template
 from medvlp.models.llava.generate import BatchedGenerator
 from medvlp.models.llava.model import Assistant
+from medvlp.models.towers import MODEL_TYPES
 
 ADAPTER = "adapter"
 """The folder of LoRA adapters that were not merged."""
@@ -32,13 +33,16 @@ def check_exportable(assistant: Assistant, separate: bool = False) -> None:
     """Can stock transformers (and peft, where adapters are kept apart) be given this model?
 
     Raises:
-        NotExportable: a token reducer, or no adapters to keep apart.
+        NotExportable: a token reducer, a tower of its own, or no adapters to keep apart.
     """
     if assistant.reduce is not None:
         raise NotExportable(
             f"the model has a token reducer ({assistant.reduce['kind']}, factor {assistant.reduce['factor']}) between its "
             f"tower and its projector, and no model of stock transformers has one; train with model.reduce.kind= (none)"
         )
+    model_type = assistant.model.config.vision_config.model_type
+    if MODEL_TYPES[model_type] != "transformers":
+        raise NotExportable(f"the model's tower is a {model_type}, which stock transformers does not know")
     if separate and not assistant.lora:
         raise NotExportable("adapter=separate, but the checkpoint has no LoRA adapters; leave adapter out")
 

@@ -121,9 +121,9 @@ def clip_vision_config(clip: Clip) -> CLIPVisionConfig:
             "expected open_clip's VisionTransformer (vision_cfg with layers, width and patch_size)"
         )
     settings = clip.model_cfg.get("vision_cfg", {})
-    for key, why in UNMAPPED.items():
+    for key, reason in UNMAPPED.items():
         if settings.get(key):
-            raise WeightsError(f"vision_cfg.{key}={settings[key]!r} cannot be carried over: {why}")
+            raise WeightsError(f"vision_cfg.{key}={settings[key]!r} cannot be carried over: {reason}")
     block: Any = visual.transformer.resblocks[0]
     return CLIPVisionConfig(
         hidden_size=visual.transformer.width,
@@ -150,11 +150,11 @@ def timm_vision_model(trunk: nn.Module) -> PreTrainedModel:
     """
     config: Any = timm_vision_config(trunk)
     vit: Any = trunk
-    after = vit.norm if isinstance(vit.norm, nn.LayerNorm) else vit.fc_norm
+    last_norm = vit.norm if isinstance(vit.norm, nn.LayerNorm) else vit.fc_norm
     parts = {
         "patches": vit.patch_embed.proj,
         "positions": vit.pos_embed[0],
-        "norm_after": after if isinstance(after, nn.LayerNorm) else nn.LayerNorm(vit.embed_dim),
+        "norm_after": last_norm if isinstance(last_norm, nn.LayerNorm) else nn.LayerNorm(vit.embed_dim),
     }
     if vit.has_class_token:
         parts["class"] = vit.cls_token.flatten()
@@ -214,13 +214,13 @@ def _check_timm(trunk: nn.Module) -> None:
         f"an MLP of class {type(block.mlp).__name__}": type(block.mlp) is not timm.layers.Mlp,
         f"norms of class {type(block.norm1).__name__}": not isinstance(block.norm1, nn.LayerNorm),
         "norms inside its blocks": any(
-            not isinstance(getattr(inside, name, None), nn.Identity | None)
-            for inside, name in ((block.attn, "q_norm"), (block.attn, "norm"), (block.mlp, "norm"))
+            not isinstance(getattr(layer, name, None), nn.Identity | None)
+            for layer, name in ((block.attn, "q_norm"), (block.attn, "norm"), (block.mlp, "norm"))
         ),
     }
-    found = [what for what, there in obstacles.items() if there]
-    if found:
-        raise WeightsError(f"timm's vision transformer cannot be carried over to transformers: it has {found}")
+    present = [obstacle for obstacle, is_present in obstacles.items() if is_present]
+    if present:
+        raise WeightsError(f"timm's vision transformer cannot be carried over to transformers: it has {present}")
 
 
 def _side(size: Sequence[int], key: str) -> int:

@@ -29,14 +29,14 @@ def part_of(name: str, parts: Parts) -> str:
 
 def freeze(model: nn.Module, parts: Parts, frozen: Iterable[str]) -> None:
     """Stop gradients of the frozen parts; what the model itself keeps fixed in other parts stays so."""
-    chosen = set(frozen)
+    frozen_parts = set(frozen)
     for name, parameter in model.named_parameters():
-        if part_of(name, parts) in chosen:
+        if part_of(name, parts) in frozen_parts:
             parameter.requires_grad_(False)
 
 
 def set_mode(model: nn.Module, parts: Parts, frozen: Iterable[str], training: bool) -> None:
     """Training mode for all but the frozen parts, which stay in eval mode: no dropout, fixed batch norm statistics."""
-    chosen = set(frozen)
+    frozen_parts = set(frozen)
     for name, module in model.named_modules():
-        module.training = training and part_of(name, parts) not in chosen
+        module.training = training and part_of(name, parts) not in frozen_parts

@@ -68,20 +68,20 @@ def resolve(reference: str) -> str:
     """
     if not reference.startswith(SCHEME):
         return reference
-    package, _, inside = reference.removeprefix(SCHEME).partition("/")
+    package, _, relative = reference.removeprefix(SCHEME).partition("/")
     spec = importlib.util.find_spec(package) if package.isidentifier() else None
     if spec is None or not spec.submodule_search_locations:
-        how = INSTALL.get(package, "install the package that carries these weights")
-        raise WeightsError(f"{reference}: package {package!r} is not installed: {how}")
+        instruction = INSTALL.get(package, "install the package that carries these weights")
+        raise WeightsError(f"{reference}: package {package!r} is not installed: {instruction}")
     root = Path(next(iter(spec.submodule_search_locations))).resolve()
-    path = (root / inside).resolve()
+    path = (root / relative).resolve()
     if not path.is_relative_to(root):
         raise WeightsError(f"{reference} leaves its package's folder")
     if not path.exists():
-        here = sorted(
+        weights = sorted(
             p.relative_to(root).as_posix() for p in root.rglob("*") if p.suffix in (".pth", ".safetensors", ".bin")
         )
-        raise WeightsError(f"{reference}: no such file in the package; weights there: {here}")
+        raise WeightsError(f"{reference}: no such file in the package; weights there: {weights}")
     return str(path)
 
 
@@ -93,14 +93,14 @@ def relocatable(reference: str) -> str:
 
 
 def refuse_adapter(model: object, reference: str) -> None:
-    """transformers puts an adapter that lies beside weights into the model without a word; no description would tell of it.
+    """transformers puts an adapter that lies next to weights into the model without a word; no description would tell of it.
 
     Raises:
         WeightsError: it has.
     """
     if getattr(model, "_hf_peft_config_loaded", False):
         raise WeightsError(
-            f"{reference} has an adapter (adapter_config.json) beside its weights; merge it into them, or take it away"
+            f"{reference} has an adapter (adapter_config.json) next to its weights; merge it into them, or take it away"
         )
 
 

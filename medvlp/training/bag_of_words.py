@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, normalize
 
 from medvlp.data.bag_of_words import BagOfWordsBatch
-from medvlp.models.llava.model import tower_features
+from medvlp.models.llava.model import projected_features
 from medvlp.models.parts import Parts
 from medvlp.training.module import Optimisation, Training
 
@@ -48,9 +48,7 @@ class Words(Training):
 
     def loss(self, batch: BagOfWordsBatch) -> tuple[Tensor, dict[str, Tensor | float]]:
         model: Any = self.model
-        images = batch.images_N
-        features = tower_features(model, images) if images.ndim == 4 else images
-        tokens_NPD = model.model.multi_modal_projector(features)
+        tokens_NPD = projected_features(model, batch.images_N)
         table = model.get_input_embeddings().weight.detach()
         sample_index_N = batch.sample_index_N
         count_B = torch.bincount(sample_index_N, minlength=len(batch.words_BW))

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from medvlp.data.chat.packing import PackedBatch
 from medvlp.losses.token_cross_entropy import linear_cross_entropy
-from medvlp.models.llava.model import tower_features
+from medvlp.models.llava.model import projected_features
 from medvlp.models.llava.packed import last_hidden
 from medvlp.models.llava.quantized import load_plain_state, plain_state
 from medvlp.models.parts import Parts
@@ -46,8 +46,7 @@ class Instruction(Training):
         model: Any = self.model
         if images is None:
             images = torch.zeros(self.blank_shape, device=self.device, dtype=model.lm_head.weight.dtype)
-        features = tower_features(model, images) if images.ndim == 4 else images
-        return model.model.multi_modal_projector(features)
+        return projected_features(model, images)
 
     def units(self, batch: PackedBatch) -> int:
         """Questions: what the speed counts."""

@@ -17,7 +17,7 @@ IN_FOLDERS_OF_THEIR_OWN = {
     "medvlp/export/open_clip.py",
     "medvlp/models/clip/sources.py",  # temporary folders
     "medvlp/models/clip/text_tower.py",
-    "medvlp/models/llava/model.py",
+    "medvlp/models/llava/metadata.py",
 }
 
 

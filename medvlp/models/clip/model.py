@@ -90,8 +90,8 @@ class ClipEncoder:
         self.transform = clip.transform
         weights = identity or weights_hash(clip.model.state_dict())
         parts = (clip.model_cfg, clip.preprocess, clip.text_files.get(CONFIG))
-        described = (json.dumps(part, sort_keys=True) for part in parts)
-        self.identity = ":".join([weights, *described, clip.tokenizer_identity["sha256"]])
+        descriptions = (json.dumps(part, sort_keys=True) for part in parts)
+        self.identity = ":".join([weights, *descriptions, clip.tokenizer_identity["sha256"]])
 
     @property
     def logit_scale(self) -> float:

@@ -1,4 +1,4 @@
-"""CLIP models from open_clip's names, from a timm tower beside a transformers tower, and from a description."""
+"""CLIP models from open_clip's names, from a timm tower with a transformers tower, and from a description."""
 
 import copy
 import json
@@ -25,7 +25,7 @@ from medvlp.models.clip.text_tower import (
     tower_config,
 )
 from medvlp.models.descriptions import clip_description, is_timm, preprocess_description
-from medvlp.models.timm_trunk import load_trunk
+from medvlp.models.timm_weights import load_trunk
 from medvlp.models.weights import DAMAGE, WeightsError, first_line, reason, relocatable, resolve
 
 
@@ -60,8 +60,8 @@ def named(
                 **{f"image_{key}": value for key, value in image.items()},
             )
     except DAMAGE as error:
-        said = error if isinstance(error, RuntimeError | OSError | ValueError) else reason(error)
-        raise WeightsError(f"model.name={name}, model.pretrained={pretrained!r}: {said}") from None
+        message = error if isinstance(error, RuntimeError | OSError | ValueError) else reason(error)
+        raise WeightsError(f"model.name={name}, model.pretrained={pretrained!r}: {message}") from None
     preprocess = preprocess_description(open_clip.get_model_preprocess_cfg(model), name)
     model_cfg["vision_cfg"]["image_size"] = preprocess["size"]
     return described(model, model_cfg, preprocess, files, name)
@@ -73,26 +73,26 @@ def named_description(name: str) -> dict[str, Any]:
     Raises:
         WeightsError: nothing there, or a description with keys that are not passed on.
     """
-    where = f"model.name={name}"
+    origin = f"model.name={name}"
     if name.endswith(".json"):
         path = Path(resolve(name))
         if not path.is_file():
-            raise WeightsError(f"{where}: no such file")
+            raise WeightsError(f"{origin}: no such file")
         if ":" in path.stem:  # open_clip would look for a folder or a hub's model of this name instead
-            raise WeightsError(f"{where}: give the file a name without a colon")
+            raise WeightsError(f"{origin}: give the file a name without a colon")
         try:
             description = json.loads(path.read_text("utf-8"))
         except (ValueError, RecursionError) as error:
-            raise WeightsError(f"{where} is not JSON: {error}") from None
+            raise WeightsError(f"{origin} is not JSON: {error}") from None
     elif ":" not in name and name not in open_clip.list_models():
         close = get_close_matches(name, open_clip.list_models(), n=3)
-        raise WeightsError(f"{where!r} is not one of open_clip's architectures; near it: {close}")
+        raise WeightsError(f"{origin!r} is not one of open_clip's architectures; near it: {close}")
     else:
         try:
             description = open_clip.get_model_config(name)
         except DAMAGE as error:
-            raise WeightsError(f"{where}: its open_clip_config.json cannot be read ({error})") from None
-    return clip_description(description, where)
+            raise WeightsError(f"{origin}: its open_clip_config.json cannot be read ({error})") from None
+    return clip_description(description, origin)
 
 
 def named_text(
@@ -123,22 +123,22 @@ def named_text(
     return files, handed(config, text_model(config, pooler, "" if filled else tower))
 
 
-def from_description(model_cfg: Any, preprocess: Any, files: Any, tokenizer_name: str, where: str) -> Clip:
+def from_description(model_cfg: Any, preprocess: Any, files: Any, tokenizer_name: str, origin: str) -> Clip:
     """A model with random weights from what a checkpoint says of it, by open_clip's own reader of model folders.
 
     Raises:
         WeightsError: a description with keys that are not passed on, or one that cannot be built.
     """
-    model_cfg, preprocess = clip_description(model_cfg, where), preprocess_description(preprocess, where)
+    model_cfg, preprocess = clip_description(model_cfg, origin), preprocess_description(preprocess, origin)
     text_cfg = model_cfg["text_cfg"]
-    files = stated_files(files, text_cfg, where)
+    files = stated_files(files, text_cfg, origin)
     tower: AbstractContextManager[None] = nullcontext()
     if text_cfg.get("hf_model_name"):
-        config = tower_config(files, where)
+        config = tower_config(files, origin)
         tower = handed(config, text_model(config, text_cfg.get("hf_pooler_type") or "mean_pooler"))
     with tempfile.TemporaryDirectory() as folder, tower:
-        card = {"model_cfg": model_cfg, "preprocess_cfg": preprocess}
-        (Path(folder) / "open_clip_config.json").write_text(json.dumps(card), encoding="utf-8")
+        description = {"model_cfg": model_cfg, "preprocess_cfg": preprocess}
+        (Path(folder) / "open_clip_config.json").write_text(json.dumps(description), encoding="utf-8")
         logging.disable(logging.WARNING)  # of random weights, in which those of the checkpoint will take the place
         try:
             model = open_clip.create_model(f"local-dir:{folder}", load_weights=False, pretrained_text=False)
@@ -171,7 +171,7 @@ def architecture(
     size: int,
     temperature: float,
 ) -> dict[str, Any]:
-    """Any timm image tower beside any transformers text tower, in the format of open_clip's model files."""
+    """Any timm image tower with any transformers text tower, in the format of open_clip's model files."""
     return {
         "embed_dim": embed_dim,
         "init_logit_scale": math.log(1 / temperature),
@@ -201,7 +201,7 @@ def composed(
     Args:
         image_weights: "" (random), "timm" (its own pretrained ones), or a file.
         text_weights: load the text tower's weights, or leave them random.
-        text_name: the text tower's name as configured, for the checkpoint's card.
+        text_name: the text tower's name as configured, for the checkpoint's metadata.
     Raises:
         WeightsError: weights that are missing or do not fit.
     """

@@ -1,7 +1,7 @@
 """Text towers of transformers inside open_clip's models: which ones can be, their files, and how open_clip gets them.
 
 open_clip looks a text tower up by its name, wherever the process stands and whatever the name has become since; and
-where code lies beside it, it asks at a prompt whether that may run. So it is never left to look: the configuration and
+where code lies next to it, it asks at a prompt whether that may run. So it is never left to look: the configuration and
 the model are read here, without code, and handed over.
 """
 
@@ -32,7 +32,7 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_ma
 
 
 def text_files(reference: str, tower: bool = True) -> dict[str, str]:
-    """What belongs to a text tower beside its weights, by file name: config.json, and its tokenizer's files.
+    """What belongs to a text tower other than its weights, by file name: config.json, and its tokenizer's files.
 
     Args:
         reference: a folder, hub name or `package:` reference.
@@ -40,11 +40,11 @@ def text_files(reference: str, tower: bool = True) -> dict[str, str]:
     Raises:
         WeightsError: nothing there, a type that open_clip cannot take, or a tokenizer that needs code of its own.
     """
-    place = resolve(reference)
+    path = resolve(reference)
     with loading(reference):
         files: dict[str, str] = {}
         if tower:
-            config = AutoConfig.from_pretrained(place, trust_remote_code=False)
+            config = AutoConfig.from_pretrained(path, trust_remote_code=False)
             if config.model_type not in KINDS:
                 raise WeightsError(
                     f"model.text.huggingface={reference!r} is a {config.model_type} model, which open_clip cannot take as "
@@ -53,27 +53,27 @@ def text_files(reference: str, tower: bool = True) -> dict[str, str]:
             description = config_description(config.to_dict(), KINDS, reference)
             description.pop("dtype", None)  # whatever it was published in, it is trained and opened in single precision
             files[CONFIG] = config_text(description)
-        tokenizer: Any = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
+        tokenizer: Any = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
         with tempfile.TemporaryDirectory() as folder:
             tokenizer.save_pretrained(folder)
-            written = {path.name: path.read_text("utf-8") for path in Path(folder).iterdir() if path.is_file()}
-    if "tokenizer.json" not in written:
+            saved = {file.name: file.read_text("utf-8") for file in Path(folder).iterdir() if file.is_file()}
+    if "tokenizer.json" not in saved:
         raise WeightsError(f"{reference}: a {type(tokenizer).__name__} has no tokenizer.json; convert it to one")
-    return {**files, **tokenizer_files(written, TOKENIZER_FILES, reference)}
+    return {**files, **tokenizer_files(saved, TOKENIZER_FILES, reference)}
 
 
-def stated_files(files: Any, text_cfg: Mapping[str, Any], where: str) -> dict[str, str]:
+def stated_files(files: Any, text_cfg: Mapping[str, Any], origin: str) -> dict[str, str]:
     """A text tower's files as a checkpoint states them, with nothing in them but what is passed on.
 
     Raises:
         WeightsError: no texts by name, or what the architecture needs is not among them or damaged.
     """
-    kept = tokenizer_files(files, (CONFIG, *TOKENIZER_FILES), where)
+    cleaned = tokenizer_files(files, (CONFIG, *TOKENIZER_FILES), origin)
     if text_cfg.get("hf_model_name"):
-        kept[CONFIG] = config_text(tower_description(kept, where))
-    if text_cfg.get("hf_tokenizer_name") and "tokenizer.json" not in kept:
-        raise WeightsError(f"{where}: its tokenizer.json is missing")
-    return kept
+        cleaned[CONFIG] = config_text(tower_description(cleaned, origin))
+    if text_cfg.get("hf_tokenizer_name") and "tokenizer.json" not in cleaned:
+        raise WeightsError(f"{origin}: its tokenizer.json is missing")
+    return cleaned
 
 
 def config_text(description: Mapping[str, Any]) -> str:
@@ -81,29 +81,29 @@ def config_text(description: Mapping[str, Any]) -> str:
     return json.dumps(description, indent=2) + "\n"
 
 
-def tower_description(files: Mapping[str, str], where: str) -> dict[str, Any]:
+def tower_description(files: Mapping[str, str], origin: str) -> dict[str, Any]:
     """What the config.json of a text tower may say.
 
     Raises:
         WeightsError: there is none, or it is not one that open_clip can take.
     """
     try:
-        return config_description(json.loads(files[CONFIG]), KINDS, f"{where}: {CONFIG}")
+        return config_description(json.loads(files[CONFIG]), KINDS, f"{origin}: {CONFIG}")
     except (KeyError, ValueError, RecursionError):
-        raise WeightsError(f"{where}: its text tower's {CONFIG} is missing or damaged") from None
+        raise WeightsError(f"{origin}: its text tower's {CONFIG} is missing or damaged") from None
 
 
-def tower_config(files: Mapping[str, str], where: str) -> PreTrainedConfig:
+def tower_config(files: Mapping[str, str], origin: str) -> PreTrainedConfig:
     """The configuration in a text tower's files.
 
     Raises:
         WeightsError: there is none, or it is not one that open_clip can take.
     """
-    description = tower_description(files, where)
+    description = tower_description(files, origin)
     try:
         config: PreTrainedConfig = CONFIG_MAPPING[description.pop("model_type")].from_dict(description)
     except DAMAGE as error:
-        raise WeightsError(f"{where}: its text tower's {CONFIG} cannot be used ({reason(error)})") from None
+        raise WeightsError(f"{origin}: its text tower's {CONFIG} cannot be used ({reason(error)})") from None
     return config
 
 
@@ -119,7 +119,7 @@ def text_model(config: PreTrainedConfig, pooler: str, reference: str = "") -> An
     if not reference:
         return AutoModel.from_config(config, trust_remote_code=False, **arguments)
     with loading(reference):
-        loaded: Any = AutoModel.from_pretrained(
+        result: Any = AutoModel.from_pretrained(
             resolve(reference),
             config=config,
             trust_remote_code=False,
@@ -127,16 +127,16 @@ def text_model(config: PreTrainedConfig, pooler: str, reference: str = "") -> An
             output_loading_info=True,
             **arguments,
         )
-    model, found = loaded
+    model, info = result
     refuse_adapter(model, reference)
-    missing = sorted(found["missing_keys"])
+    missing = sorted(info["missing_keys"])
     if missing and all("pooler" in name for name in missing):
         raise WeightsError(
             f"{reference} has no weights of a pooler, so model.text.pooler=cls_pooler would begin with random ones; use "
             f"cls_last_hidden_state_pooler or mean_pooler"
         )
-    if missing or found["mismatched_keys"]:
-        raise WeightsError(f"{reference} lacks weights of its text tower: {missing[:3]}, {found['mismatched_keys']}")
+    if missing or info["mismatched_keys"]:
+        raise WeightsError(f"{reference} lacks weights of its text tower: {missing[:3]}, {info['mismatched_keys']}")
     return model
 
 
@@ -161,16 +161,16 @@ def loading(reference: str) -> Iterator[None]:
 @contextmanager
 def handed(config: PreTrainedConfig, model: Any) -> Iterator[None]:
     """While open_clip builds a model, its text tower is this one."""
-    ours = SimpleNamespace(
+    replacements = SimpleNamespace(
         AutoConfig=SimpleNamespace(from_pretrained=lambda *_, **__: config),
         AutoModel=SimpleNamespace(from_pretrained=lambda *_, **__: model, from_config=lambda *_, **__: model),
     )
-    theirs = {name: getattr(hf_model, name) for name in vars(ours)}
-    vars(hf_model).update(vars(ours))
+    originals = {name: getattr(hf_model, name) for name in vars(replacements)}
+    vars(hf_model).update(vars(replacements))
     try:
         yield
     finally:
-        vars(hf_model).update(theirs)
+        vars(hf_model).update(originals)
 
 
 def clip_tokenizer(text_cfg: Mapping[str, Any], files: Mapping[str, str]) -> Any:
@@ -186,7 +186,7 @@ def clip_tokenizer(text_cfg: Mapping[str, Any], files: Mapping[str, str]) -> Any
 
 
 def write_files(files: Mapping[str, str], folder: Path) -> None:
-    """Write a text tower's files; other names than its own are passed over."""
+    """Write a text tower's files; other names than its own are ignored."""
     for name in (CONFIG, *TOKENIZER_FILES):
         if name in files:
             (folder / name).write_text(files[name], encoding="utf-8")

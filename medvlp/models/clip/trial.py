@@ -58,7 +58,7 @@ def sizes_that_work(vision: Mapping[str, Any]) -> str:
     name = vision.get("timm_model_name")
     if not name:
         return "; leave model.image.size out"
-    own = timm.get_pretrained_cfg(name)
-    size = own.input_size[-1] if own is not None else 224
-    family = [other for other in timm.list_models(f"{name.rsplit('_', 1)[0]}_*") if other != name]
+    pretrained = timm.get_pretrained_cfg(name)
+    size = pretrained.input_size[-1] if pretrained is not None else 224
+    family = [model for model in timm.list_models(f"{name.rsplit('_', 1)[0]}_*") if model != name]
     return f"; set model.image.size={size}" + (f", or model.vision.timm to one of {family[:4]}" if family else "")

@@ -1,7 +1,7 @@
 """Greedy answers and likelihoods of continuations, batched, behind images that are looked at once.
 
 J: jobs of a batch; G: groups, the jobs of a batch that share an image; N: images; P: tokens an image; L: tokens of a
-row; B: tokens of a beginning; T: tokens of a tail; S: tokens in the cache; D: width of the language model.
+row; B: tokens of a shared prefix; T: tokens of a suffix; S: tokens in the cache; D: width of the language model.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from medvlp.models.llava.language import sliding_window
-from medvlp.models.llava.model import Assistant, tower_features
+from medvlp.models.llava.model import Assistant, projected_features
 
 Ids = NDArray[np.int64]
 Job = tuple[Ids, Tensor]
@@ -24,10 +24,10 @@ hold the very same tensor are one group."""
 
 
 @dataclass
-class _Tails:
-    """The rows of a batch behind their beginnings, filled up on the right.
+class _Suffixes:
+    """The rows of a batch behind their shared prefixes, filled up on the right.
 
-    hidden_JTD: last hidden states; lengths_J: tokens of each tail; positions_J: the position that comes next in a row;
+    hidden_JTD: last hidden states; lengths_J: tokens of each suffix; positions_J: the position that comes next in a row;
     mask_JS: which entries of the cache are tokens.
     """
 
@@ -49,7 +49,7 @@ class BatchedGenerator:
 
     Args:
         assistant: what answers.
-        stop_ids: tokens that end an answer, beside those of the model's generation config and the tokenizer's own: the
+        stop_ids: tokens that end an answer, other than those of the model's generation config and the tokenizer's own: the
             token with which the chat template ends one.
         batch_size: prompts in a batch. The texts do not depend on it, but for rounding.
     """
@@ -70,7 +70,7 @@ class BatchedGenerator:
 
     def generate(self, jobs: Sequence[Job], max_new_tokens: int) -> list[str]:
         """What the model says to each prompt: the likeliest token each time, until one of `stop_ids` or `max_new_tokens`.
-        Special tokens are left out of the text.
+        The text has no special tokens.
 
         Raises:
             ValueError: a prompt and its answer would not fit into what the model was made for.
@@ -96,20 +96,20 @@ class BatchedGenerator:
         """
         rows = [
             (np.concatenate([ids, option]), pixels)
-            for (ids, pixels), own in zip(jobs, options, strict=True)
-            for option in own
+            for (ids, pixels), job_options in zip(jobs, options, strict=True)
+            for option in job_options
         ]
-        lengths = [len(option) for own in options for option in own]
+        lengths = [len(option) for job_options in options for option in job_options]
         if 0 in lengths:
             raise ValueError("an option has no tokens: it has no likelihood")
         self._check_lengths([len(ids) for ids, _ in rows])
-        found: list[tuple[float, int]] = []
+        scores: list[tuple[float, int]] = []
         with answering(self.assistant.model):
             for batch in self._batches(rows):
-                own = lengths[len(found) : len(found) + len(batch)]
-                found += zip(self._sums(batch, own), own, strict=True)
-        every = iter(found)
-        return [[next(every) for _ in own] for own in options]
+                batch_lengths = lengths[len(scores) : len(scores) + len(batch)]
+                scores += zip(self._sums(batch, batch_lengths), batch_lengths, strict=True)
+        remaining = iter(scores)
+        return [[next(remaining) for _ in job_options] for job_options in options]
 
     def _check_lengths(self, lengths: Sequence[int]) -> None:
         if lengths and max(lengths) > self.longest:
@@ -123,53 +123,54 @@ class BatchedGenerator:
 
     def _decode(self, jobs: Sequence[Job], max_new_tokens: int) -> list[list[int]]:
         """Tokens of each answer, without the one that ends it."""
-        tails = self._read(jobs, [0] * len(jobs))
+        suffixes = self._read(jobs, [0] * len(jobs))
         model = self.assistant.model
-        device = tails.hidden_JTD.device
+        device = suffixes.hidden_JTD.device
         stops = torch.tensor(self.stop_ids, device=device)
-        said: list[list[int]] = [[] for _ in jobs]
+        answers: list[list[int]] = [[] for _ in jobs]
         rows = torch.arange(len(jobs), device=device)
-        mask_JS, positions_J = tails.mask_JS, tails.positions_J
-        hidden_JD = tails.hidden_JTD[rows, tails.lengths_J - 1]
+        mask_JS, positions_J = suffixes.mask_JS, suffixes.positions_J
+        hidden_JD = suffixes.hidden_JTD[rows, suffixes.lengths_J - 1]
         alive_J = torch.ones(len(jobs), dtype=torch.bool, device=device)
         for step in range(1, max_new_tokens + 1):
             token_J = model.lm_head(hidden_JD).argmax(-1)
             alive_J &= ~torch.isin(token_J, stops)
-            for row, token, alive in zip(rows.tolist(), token_J.tolist(), alive_J.tolist(), strict=True):
-                if alive:
-                    said[row].append(token)
+            for row, token, is_alive in zip(rows.tolist(), token_J.tolist(), alive_J.tolist(), strict=True):
+                if is_alive:
+                    answers[row].append(token)
             if step == max_new_tokens or not alive_J.any():
                 break
             if 2 * int(alive_J.sum()) <= len(rows):  # answers differ in length: most are done long before the last
-                kept = alive_J.nonzero()[:, 0]
-                tails.cache.batch_select_indices(kept)
-                rows, token_J, mask_JS, positions_J = rows[kept], token_J[kept], mask_JS[kept], positions_J[kept]
-                alive_J = alive_J[kept]
+                alive = alive_J.nonzero()[:, 0]
+                suffixes.cache.batch_select_indices(alive)
+                rows, token_J, mask_JS, positions_J = rows[alive], token_J[alive], mask_JS[alive], positions_J[alive]
+                alive_J = alive_J[alive]
             mask_JS = torch.cat([mask_JS, mask_JS.new_ones(len(rows), 1)], dim=1)
             embeds_J1D = model.get_input_embeddings()(token_J[:, None])
-            hidden_JD = self._forward(embeds_J1D, mask_JS, positions_J[:, None], tails.cache)[:, -1]
+            hidden_JD = self._forward(embeds_J1D, mask_JS, positions_J[:, None], suffixes.cache)[:, -1]
             positions_J = positions_J + 1
-        return said
+        return answers
 
     def _sums(self, jobs: Sequence[Job], lengths: Sequence[int]) -> list[float]:
         """Log-probability of the last `lengths` tokens of each row."""
-        tails = self._read(jobs, lengths)
+        suffixes = self._read(jobs, lengths)
         sums = []
         for row, ((ids, _), length) in enumerate(zip(jobs, lengths, strict=True)):
-            end = int(tails.lengths_J[row])
-            hidden_OD = tails.hidden_JTD[row, end - 1 - length : end - 1]
+            end = int(suffixes.lengths_J[row])
+            hidden_OD = suffixes.hidden_JTD[row, end - 1 - length : end - 1]
             logprob_OV = self.assistant.model.lm_head(hidden_OD).float().log_softmax(-1)
             target_O = torch.from_numpy(ids[-length:]).to(logprob_OV.device)
             sums.append(float(logprob_OV.gather(1, target_O[:, None]).double().sum()))
         return sums
 
-    def _read(self, jobs: Sequence[Job], reserved: Sequence[int]) -> _Tails:
-        """Prefill: the beginnings of all groups, then the tails of all jobs.
+    def _read(self, jobs: Sequence[Job], reserved: Sequence[int]) -> _Suffixes:
+        """Prefill: the shared prefixes of all groups, then the suffixes of all jobs.
 
-        reserved: tokens at the end of each job that with the one before them stand in its tail.
+        reserved: tokens at the end of each job that with the one before them stand in its suffix.
         """
         groups = group(jobs)
-        begins = [shared([jobs[j][0] for j in g], max(reserved[j] for j in g), self.assistant.image_id) for g in groups]
+        image_id = self.assistant.image_id
+        begins = [shared_prompt_prefix([jobs[j][0] for j in g], max(reserved[j] for j in g), image_id) for g in groups]
         features = self._features([jobs[g[0]][1] for g in groups])
         embeds = [self._embed(jobs[j][0], features[i]) for i, g in enumerate(groups) for j in g]
         device, cache = embeds[0].device, _cache()
@@ -186,37 +187,37 @@ class BatchedGenerator:
             cache.batch_select_indices(group_J)
             mask_JB = mask_GB[group_J]
         begin_J = begin_G[group_J]
-        tails = [row[begin:] for row, begin in zip(embeds, begin_J.tolist(), strict=True)]
-        lengths_J = torch.tensor([len(tail) for tail in tails], device=device)
-        embeds_JTD = nn.utils.rnn.pad_sequence(tails, batch_first=True)
+        rows = [row[begin:] for row, begin in zip(embeds, begin_J.tolist(), strict=True)]
+        lengths_J = torch.tensor([len(suffix) for suffix in rows], device=device)
+        embeds_JTD = nn.utils.rnn.pad_sequence(rows, batch_first=True)
         steps_T = torch.arange(embeds_JTD.shape[1], device=device)
         mask_JS = torch.cat([mask_JB, (steps_T < lengths_J[:, None]).long()], dim=1)
         hidden_JTD = self._forward(embeds_JTD, mask_JS, begin_J[:, None] + steps_T, cache)
-        return _Tails(hidden_JTD, lengths_J, begin_J + lengths_J, mask_JS, cache)
+        return _Suffixes(hidden_JTD, lengths_J, begin_J + lengths_J, mask_JS, cache)
 
     def _features(self, pixels: Sequence[Tensor]) -> list[Tensor | None]:
         """(n·P, D) for each group, None without images."""
         model = self.assistant.model
-        counts = [len(images) if images.ndim == 4 else 0 for images in pixels]
+        counts = [len(images) if images.ndim > 1 else 0 for images in pixels]
         if not sum(counts):
             return [None] * len(pixels)
         weight = next(model.model.vision_tower.parameters())
-        images_N3SS = torch.cat([images for images, count in zip(pixels, counts, strict=True) if count])
-        features_NPD = model.model.multi_modal_projector(tower_features(model, images_N3SS.to(weight)))
-        return [own.flatten(0, 1) if len(own) else None for own in features_NPD.split(counts)]
+        pixels_N = torch.cat([images for images, count in zip(pixels, counts, strict=True) if count])
+        features_NPD = projected_features(model, pixels_N.to(weight))
+        return [group_PD.flatten(0, 1) if len(group_PD) else None for group_PD in features_NPD.split(counts)]
 
     def _embed(self, ids: Ids, features: Tensor | None) -> Tensor:
-        """(L, D): words, and features in the places of the images."""
+        """(L, D): words, and features at the image tokens."""
         table = self.assistant.model.get_input_embeddings()
         ids_L = torch.from_numpy(ids).to(table.weight.device)
         embeds_LD: Tensor = table(ids_L)
-        place_L = ids_L == self.assistant.image_id
-        given = 0 if features is None else len(features)
-        if int(place_L.sum()) != given:
-            raise ValueError(f"a prompt has {int(place_L.sum())} image tokens, its images give {given}")
+        is_image_L = ids_L == self.assistant.image_id
+        count = 0 if features is None else len(features)
+        if int(is_image_L.sum()) != count:
+            raise ValueError(f"a prompt has {int(is_image_L.sum())} image tokens, its images give {count}")
         if features is None:
             return embeds_LD
-        return embeds_LD.masked_scatter(place_L[:, None], features.to(embeds_LD.dtype))
+        return embeds_LD.masked_scatter(is_image_L[:, None], features.to(embeds_LD.dtype))
 
     def _forward(self, embeds: Tensor, mask: Tensor, positions: Tensor, cache: Any) -> Tensor:
         output = self.assistant.model.model.language_model(
@@ -236,16 +237,16 @@ def group(jobs: Sequence[Job]) -> list[list[int]]:
     return groups
 
 
-def shared(prompts: Sequence[Ids], reserved: int, image_id: int) -> int:
-    """Tokens that prompts have in common from their beginning, up to their last common image.
+def shared_prompt_prefix(prompts: Sequence[Ids], reserved: int, image_id: int) -> int:
+    """Length of the prefix that prompts share, up to their last common image.
 
-    Questions that happen to begin alike are not joined any further: beginnings of one length need no filling. `reserved`
-    tokens at the end of each, and one before them, are never shared.
+    Questions that happen to begin with the same words are not joined any further: prefixes of one length need no filling.
+    `reserved` tokens at the end of each, and one before them, are never shared.
     """
     shortest = min(len(ids) for ids in prompts) - 1 - reserved
     rows = np.stack([ids[:shortest] for ids in prompts])
-    differing = np.flatnonzero((rows != rows[0]).any(axis=0))
-    common = rows[0, : differing[0] if len(differing) else shortest]
+    differences = np.flatnonzero((rows != rows[0]).any(axis=0))
+    common = rows[0, : differences[0] if len(differences) else shortest]
     images = np.flatnonzero(common == image_id)
     return int(images[-1]) + 1 if len(images) else len(common)
 
@@ -266,5 +267,5 @@ def answering(model: nn.Module) -> Iterator[None]:
 def _cache() -> Any:
     from transformers import DynamicCache
 
-    # Without the config: layers with a window would drop tokens by their place, and filling takes places.
+    # Without the config: layers with a window would drop tokens by their position, and filling takes positions.
     return DynamicCache()

@@ -44,7 +44,7 @@ def load_language(
 
     A GGUF file carries a tokenizer too, but not its way of splitting text, only a name for it. transformers knows some
     of these names and takes GPT-2's way for all others; what is known to be another way is put right here (SmolLM's,
-    whose digits stand alone), and what is not known is refused. Tokenizer files beside the GGUF file are taken instead.
+    whose digits stand alone), and what is not known is refused. Tokenizer files next to the GGUF file are taken instead.
 
     Args:
         reference: a folder, hub name or `package:` reference, or one that ends in .gguf.
@@ -56,19 +56,19 @@ def load_language(
     Raises:
         WeightsError: nothing there, pickled weights only, no causal language model, or a tokenizer that is not known.
     """
-    place, gguf = _split(reference, gguf)
+    path, gguf = _split(reference, gguf)
     source: dict[str, Any] = {"gguf_file": gguf} if gguf else {}
     quantized = _quantization(quantization, dtype, weights, gguf)
     try:
-        config = AutoConfig.from_pretrained(place, trust_remote_code=False, **source)
+        config = AutoConfig.from_pretrained(path, trust_remote_code=False, **source)
         _check_causal(config, reference)
-        tokenizer = _tokenizer(place, gguf, config, reference)
+        tokenizer = _tokenizer(path, gguf, config, reference)
         if not weights:
             model = AutoModelForCausalLM.from_config(
                 config, dtype=dtype, attn_implementation=attention, trust_remote_code=False
             )
         else:
-            model = _load(place, {**source, **quantized}, config, dtype, attention, reference)
+            model = _load(path, {**source, **quantized}, config, dtype, attention, reference)
     except DAMAGE as error:
         if isinstance(error, WeightsError):
             raise
@@ -82,19 +82,19 @@ def load_language(
 
 
 def _split(reference: str, gguf: str) -> tuple[str, str]:
-    place = resolve(reference)
+    path = resolve(reference)
     if reference.endswith(GGUF):
-        path = Path(place)
-        if gguf or not path.is_file():
+        file = Path(path)
+        if gguf or not file.is_file():
             raise WeightsError(
                 f"{reference}: no such file" if not gguf else f"{reference} and model.language.gguf={gguf!r}: give one"
             )
-        return str(path.parent), path.name
+        return str(file.parent), file.name
     if gguf and (Path(gguf).name != gguf or not gguf.endswith(GGUF)):
         raise WeightsError(
             f"model.language.gguf={gguf!r}: expected the name of a .gguf file in {reference}, without folders"
         )
-    return place, gguf
+    return path, gguf
 
 
 def _quantization(name: str | None, dtype: torch.dtype, weights: bool, gguf: str) -> dict[str, Any]:
@@ -121,13 +121,15 @@ def _quantization(name: str | None, dtype: torch.dtype, weights: bool, gguf: str
 
 
 def _check_causal(config: PreTrainedConfig, reference: str) -> None:
-    named = config.architectures or []
-    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING or (named and not any(n.endswith(CAUSAL) for n in named)):
-        raise WeightsError(f"{reference} is a {config.model_type} {named}; expected a causal language model")
+    architectures = config.architectures or []
+    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING or (
+        architectures and not any(name.endswith(CAUSAL) for name in architectures)
+    ):
+        raise WeightsError(f"{reference} is a {config.model_type} {architectures}; expected a causal language model")
 
 
 def _load(
-    place: str,
+    path: str,
     source: dict[str, Any],
     config: PreTrainedConfig,
     dtype: torch.dtype,
@@ -136,30 +138,30 @@ def _load(
 ) -> PreTrainedModel:
     if "gguf_file" not in source:
         source = {**source, "use_safetensors": True, "config": config}
-    loaded: Any = AutoModelForCausalLM.from_pretrained(
-        place,
+    result: Any = AutoModelForCausalLM.from_pretrained(
+        path,
         dtype=dtype,
         attn_implementation=attention,
         trust_remote_code=False,
         output_loading_info=True,
         **source,
     )
-    model, found = loaded
+    model, info = result
     refuse_adapter(model, reference)
-    if found["missing_keys"] or found["mismatched_keys"]:
-        missing = sorted(found["missing_keys"])[:3]
-        raise WeightsError(f"{reference} lacks weights of its model: {missing}, {found['mismatched_keys']}")
+    if info["missing_keys"] or info["mismatched_keys"]:
+        missing = sorted(info["missing_keys"])[:3]
+        raise WeightsError(f"{reference} lacks weights of its model: {missing}, {info['mismatched_keys']}")
     return model
 
 
-def _tokenizer(place: str, gguf: str, config: PreTrainedConfig, reference: str) -> Any:
-    beside = Path(place, "tokenizer_config.json").is_file()
-    source: dict[str, Any] = {"gguf_file": gguf} if gguf and not beside else {}
-    tokenizer: Any = AutoTokenizer.from_pretrained(place, trust_remote_code=False, **source)
+def _tokenizer(path: str, gguf: str, config: PreTrainedConfig, reference: str) -> Any:
+    has_tokenizer = Path(path, "tokenizer_config.json").is_file()
+    source: dict[str, Any] = {"gguf_file": gguf} if gguf and not has_tokenizer else {}
+    tokenizer: Any = AutoTokenizer.from_pretrained(path, trust_remote_code=False, **source)
     if not hasattr(tokenizer, "backend_tokenizer"):
         raise WeightsError(f"{reference}: a {type(tokenizer).__name__} has no tokenizer.json; convert it to one")
     if source:
-        _restore_split(tokenizer, str(cached_file(place, gguf)))
+        _restore_split(tokenizer, str(cached_file(path, gguf)))
     if tokenizer.eos_token is None:
         raise WeightsError(f"{reference}: its tokenizer names no end token (eos_token), at which an answer would stop")
     if tokenizer.pad_token is None:
@@ -186,7 +188,7 @@ def _restore_split(tokenizer: Any, path: str) -> None:
     elif name not in GPT2_SPLITS:
         raise WeightsError(
             f"{path} splits text in a way ({name!r}) that transformers does not know, so that its tokens would be wrong; "
-            "put the tokenizer's own tokenizer.json and tokenizer_config.json beside it"
+            "put the tokenizer's own tokenizer.json and tokenizer_config.json next to it"
         )
 
 

@@ -1,44 +1,23 @@
 """An assistant: transformers' own Llava (or FastVlm, for convolutional towers), put together from a tower and a language
 model.
 
-N: images; P: tokens an image; S: side of an image.
+N: images; P: tokens an image; S: side of an image; D: width of the language model.
 """
 
-import json
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from medvlp.models.descriptions import (
-    PROCESSOR_KEYS,
-    assistant_description,
-    checked,
-    only,
-    plain,
-    tokenizer_files,
-)
-from medvlp.models.llava.tower import Reduce, Tower
 from medvlp.models.parts import Parts
-from medvlp.models.weights import WeightsError, relocatable
+from medvlp.models.towers.reduce import Reduce
+from medvlp.models.towers.tower import Tower, input_shape
+from medvlp.models.weights import WeightsError
 
 IMAGE = "<image>"
 KINDS = {"llava": "LlavaForConditionalGeneration", "fast_vlm": "FastVlmForConditionalGeneration"}
-CARD_TOWERS = ("clip_vision_model", "siglip_vision_model", "vit", "timm_wrapper")
-"""Model types of the towers that an assistant can have."""
-CARD = {
-    "image_tokens": int,
-    "patch_size": int,
-    "extra_tokens": int,
-    "reduce": {"kind": ("average_pool", "pixel_shuffle"), "factor": int},
-    "lora": {"rank": int, "alpha": int, "dropout": float, "targets": [str]},
-}
-"""Key of a card → what may stand there, as in `descriptions`."""
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
 
 
 @dataclass
@@ -88,27 +67,6 @@ class Assistant:
             "language": ("model.language_model", "lm_head"),
         }
         return {**parts, "adapter": adapters} if adapters else parts
-
-    def card(self) -> dict[str, Any]:
-        """All of the assistant but its weights, as plain values: what a checkpoint holds."""
-        with tempfile.TemporaryDirectory() as folder:
-            self.tokenizer.save_pretrained(folder)
-            files = {n: (Path(folder) / n).read_text("utf-8") for n in TOKENIZER_FILES if (Path(folder) / n).is_file()}
-        config = json.loads(self.model.config.to_json_string(use_diff=False))
-        config["text_config"].pop("quantization_config", None)  # a checkpoint holds plain weights
-        return {
-            "kind": self.kind,
-            "model_config": config,
-            "generation_config": self.model.generation_config.to_dict(),
-            "tokenizer_files": files,
-            "processor": json.loads(self.processor.to_json_string()),
-            "image_tokens": self.image_tokens,
-            "patch_size": self.patch_size,
-            "extra_tokens": self.extra_tokens,
-            "names": {part: {**name, "name": relocatable(name["name"])} for part, name in self.names.items()},
-            "reduce": self.reduce,
-            "lora": self.lora,
-        }
 
 
 def assemble(
@@ -165,21 +123,22 @@ def assemble(
 def projector(model: Any, width: int, reduce: Reduce | None) -> nn.Module:
     """transformers' own projector with PyTorch's initialisation; behind the reducer, where there is one."""
     kind = type(model.model.multi_modal_projector)
-    made: nn.Module = kind(model.config)
+    layers: Any = kind(model.config)
     if reduce is None:
-        return made
-    made.linear_1 = nn.Linear(reduce.width(width), made.linear_1.out_features, bias=made.linear_1.bias is not None)  # type: ignore
-    return nn.Sequential(reduce, made)
+        return layers
+    layers.linear_1 = nn.Linear(
+        reduce.width(width), layers.linear_1.out_features, bias=layers.linear_1.bias is not None
+    )
+    return nn.Sequential(reduce, layers)
 
 
 def freeze_unused(model: Any, tower: Tower) -> None:
-    """Mark parameters of the tower that its features do not depend on: DDP waits for the gradient of every other one."""
+    """Freeze parameters of the tower that its features do not depend on: DDP waits for the gradient of every other one."""
     assert tower.model is not None
-    used = [(name, p) for name, p in tower.model.named_parameters() if p.requires_grad]
-    side = tower.patch_size * round(tower.tokens**0.5)
-    features = tower_features(model, torch.zeros(1, 3, side, side))
-    gradients = torch.autograd.grad(features.sum(), [p for _, p in used], allow_unused=True)
-    for (_, parameter), gradient in zip(used, gradients, strict=True):
+    learning = [parameter for parameter in tower.model.parameters() if parameter.requires_grad]
+    features = tower_features(model, torch.zeros(1, *input_shape(tower.config)))
+    gradients = torch.autograd.grad(features.sum(), learning, allow_unused=True)
+    for parameter, gradient in zip(learning, gradients, strict=True):
         parameter.requires_grad_(gradient is not None)
 
 
@@ -202,57 +161,22 @@ def add_lora(assistant: Assistant, rank: int, alpha: int, dropout: float, target
     return assistant
 
 
-def from_card(card: Mapping[str, Any], where: str = "its description") -> Assistant:
-    """The assistant that a card describes, its weights not yet loaded. Of the card only what is known is passed on.
+def tower_features(model: Any, pixels_N: Tensor) -> Tensor:
+    """What the projector receives, (N, tokens, width of the tower), by the model's own configuration.
 
-    Args:
-        where: for messages.
-    Raises:
-        WeightsError: a description that is not an assistant's.
+    pixels_N: (N, 3, S, S), or what else the tower takes of N images.
     """
-    import transformers
-
-    kind = checked(card["kind"], tuple(KINDS), where, "kind")
-    config = assistant_description(card["model_config"], kind, CARD_TOWERS, f"{where}: model_config")
-    config_class = transformers.LlavaConfig if kind == "llava" else transformers.FastVlmConfig
-    model: Any = getattr(transformers, KINDS[kind])(config_class.from_dict(config))
-    ends = only(
-        card["generation_config"], ("bos_token_id", "eos_token_id", "pad_token_id"), f"{where}: generation_config"
-    )
-    model.generation_config = transformers.GenerationConfig.from_dict(ends)
-    settings = {key: checked(card[key], rule, where, key) for key, rule in CARD.items()}
-    if settings["reduce"]:
-        reduce = Reduce(**settings["reduce"])
-        model.model.multi_modal_projector = projector(model, model.config.vision_config.hidden_size, reduce)
-    files = tokenizer_files(card["tokenizer_files"], TOKENIZER_FILES, where)
-    with tempfile.TemporaryDirectory() as folder:
-        for name, text in files.items():
-            (Path(folder) / name).write_text(text, encoding="utf-8")
-        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-        described = only(card["processor"], PROCESSOR_KEYS, f"{where}: processor")
-        (Path(folder) / "preprocessor_config.json").write_text(json.dumps(described), encoding="utf-8")
-        processor = transformers.AutoImageProcessor.from_pretrained(folder, backend="pil", trust_remote_code=False)
-    assistant = Assistant(
-        model,
-        kind,
-        tokenizer,
-        processor,
-        settings["image_tokens"],
-        settings["patch_size"],
-        settings["extra_tokens"],
-        plain(card["names"], where),
-        settings["reduce"],
-        {},
-    )
-    return add_lora(assistant, **settings["lora"]) if settings["lora"] else assistant
-
-
-def tower_features(model: Any, pixels_N3SS: Tensor) -> Tensor:
-    """What the projector receives, (N, tokens, width of the tower), by the model's own configuration."""
     config, tower = model.config, model.model.vision_tower
     if config.model_type == "fast_vlm":
-        return tower(pixels_N3SS).last_hidden_state.flatten(2).transpose(1, 2)
+        return tower(pixels_N).last_hidden_state.flatten(2).transpose(1, 2)
     layer = config.vision_feature_layer
-    states = tower(pixels_N3SS, output_hidden_states=True).hidden_states
-    chosen = states[layer] if isinstance(layer, int) else torch.cat([states[i] for i in layer], dim=-1)
-    return chosen[:, 1:] if config.vision_feature_select_strategy == "default" else chosen
+    states = tower(pixels_N, output_hidden_states=True).hidden_states
+    features = states[layer] if isinstance(layer, int) else torch.cat([states[i] for i in layer], dim=-1)
+    return features[:, 1:] if config.vision_feature_select_strategy == "default" else features
+
+
+def projected_features(model: Any, images_N: Tensor) -> Tensor:
+    """(N, P, D): features in the language model's space, of pixels or of the tower's cached features (N, P, width)."""
+    features = images_N if images_N.ndim == 3 else tower_features(model, images_N)
+    projected: Tensor = model.model.multi_modal_projector(features)
+    return projected

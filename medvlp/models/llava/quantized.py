@@ -1,7 +1,7 @@
 """Layers of four bits (QLoRA, Dettmers 2023) as a checkpoint holds them: as the plain weights that they stand for.
 
 NF4 without double quantisation gives the same bits again for the weights that its bits stand for, so a checkpoint needs no
-format of its own: whoever has no bitsandbytes loads plain weights, and a resumed run goes on with the same bits.
+format of its own: anyone without bitsandbytes loads plain weights, and a resumed run goes on with the same bits.
 """
 
 import sys
@@ -45,10 +45,10 @@ def load_plain_state(model: nn.Module, tensors: Mapping[str, Tensor], strict: bo
 
     quantised = {f"{name}.weight": layer for name, layer in layers.items()}
     expected = plain_state(model)
-    wrong = {name for name in expected.keys() ^ tensors.keys() if strict}
-    wrong |= {name for name in expected.keys() & tensors.keys() if expected[name].shape != tensors[name].shape}
-    if wrong:
-        raise RuntimeError(f"missing, unexpected or of another shape: {sorted(wrong)[:5]}")
+    mismatched = {name for name in expected.keys() ^ tensors.keys() if strict}
+    mismatched |= {name for name in expected.keys() & tensors.keys() if expected[name].shape != tensors[name].shape}
+    if mismatched:
+        raise RuntimeError(f"missing, unexpected or of another shape: {sorted(mismatched)[:5]}")
     for key in quantised.keys() & tensors.keys():
         layer = quantised[key]
         weight: Any = Params4bit(tensors[key].clone(), requires_grad=False, quant_type="nf4", compress_statistics=False)

@@ -9,7 +9,7 @@ from PIL import Image
 from medvlp.models.clip.model import ClipEncoder, Tokenize, preprocess_settings
 from medvlp.models.clip.sources import architecture, composed, named
 from medvlp.models.parts import CLIP_PARTS, freeze, part_of, set_mode
-from medvlp.models.timm_trunk import load_trunk
+from medvlp.models.timm_weights import load_trunk
 from medvlp.models.weights import WeightsError, resolve
 from tests.models.tiny import tiny_architecture
 

@@ -14,7 +14,7 @@ from medvlp.models.clip.sources import architecture, composed, from_description
 from medvlp.models.clip.text_tower import KINDS, positions, text_files, tower_config
 from medvlp.models.clip.trial import longest_text, try_towers
 from medvlp.models.llava.language import load_language
-from medvlp.models.llava.tower import load_tower
+from medvlp.models.towers import load_tower
 from medvlp.models.weights import WeightsError, relocatable
 from tests.assistants import tiny_language, tiny_tower
 from tests.models.tiny import tiny_text_tower

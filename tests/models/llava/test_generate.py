@@ -6,7 +6,7 @@ import torch
 
 from medvlp.builders.llava import build_assistant, chat_encoder
 from medvlp.config import LanguageConfig, LlavaConfig, TowerConfig
-from medvlp.models.llava.generate import BatchedGenerator, group, shared
+from medvlp.models.llava.generate import BatchedGenerator, group, shared_prompt_prefix
 from medvlp.shards import Turn
 from tests.assistants import SIDE, tiny_language, tiny_tower
 
@@ -173,7 +173,7 @@ def test_what_does_not_fit_is_refused(assistant, jobs):
     ],
 )
 def test_what_prompts_share(prompts, reserved, expected):
-    assert shared([np.array(ids) for ids in prompts], reserved, image_id=9) == expected
+    assert shared_prompt_prefix([np.array(ids) for ids in prompts], reserved, image_id=9) == expected
 
 
 def test_jobs_are_grouped_by_the_very_same_pixels():

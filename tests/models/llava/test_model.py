@@ -11,10 +11,12 @@ from hypothesis import HealthCheck, Phase, given, settings
 from PIL import Image
 
 from medvlp.models.llava.language import load_language, sliding_window
-from medvlp.models.llava.model import add_lora, assemble, from_card, tower_features
+from medvlp.models.llava.metadata import from_metadata, metadata_of
+from medvlp.models.llava.model import add_lora, assemble, projected_features, tower_features
 from medvlp.models.llava.packed import last_hidden
-from medvlp.models.llava.tower import Reduce, load_tower
 from medvlp.models.parts import part_of
+from medvlp.models.towers import load_tower
+from medvlp.models.towers.reduce import Reduce
 from medvlp.models.weights import WeightsError
 from tests.assistants import scrambled, tiny_assistant
 from tests.data.chat.packed import IMAGE_ID, collate, encoded, rows_of
@@ -42,9 +44,7 @@ def assistant(request, folder):
 
 def logits_of(model, batch):
     """(R·L, V), as training sees them."""
-    features = (
-        None if batch.images_N is None else model.model.multi_modal_projector(tower_features(model, batch.images_N))
-    )
+    features = None if batch.images_N is None else projected_features(model, batch.images_N)
     with torch.no_grad():
         return model.lm_head(last_hidden(model, batch, features)).flatten(0, 1)
 
@@ -71,7 +71,7 @@ def test_features_are_those_of_the_stock_model(assistant):
     model = assistant.model
     images = pixels(model, 3)
     with torch.no_grad():
-        ours = model.model.multi_modal_projector(tower_features(model, images))
+        ours = projected_features(model, images)
         theirs = model.get_image_features(images).pooler_output
     theirs = torch.stack(list(theirs))
     assert ours.shape == (3, assistant.image_tokens, model.config.text_config.hidden_size)
@@ -190,8 +190,8 @@ def test_a_card_and_the_weights_are_the_assistant(folder, names, lora):
     if lora:
         add_lora(made, 2, 8, 0.1, ["q_proj", "down_proj"])
         scrambled(made.model.model.language_model)  # adapters begin at nothing
-    card = json.loads(json.dumps(made.card()))
-    again = from_card(card)
+    card = json.loads(json.dumps(metadata_of(made)))
+    again = from_metadata(card)
     again.model.load_state_dict(made.model.state_dict())
     again.model.eval()
     text = "<|im_start|>user\n<image>\nIs it  12.5 mm?\n\n<|im_end|>"
@@ -241,7 +241,7 @@ def test_whatever_learns_has_a_gradient(assistant):
     """DDP waits for all of them."""
     model = assistant.model
     batch = collate([[item(model, ONE, OTHER)]], tree=True)
-    features = model.model.multi_modal_projector(tower_features(model, batch.images_N))
+    features = projected_features(model, batch.images_N)
     loss = model.lm_head(last_hidden(model, batch, features)).sum()
     learning = [p for p in model.parameters() if p.requires_grad]
     gradients = torch.autograd.grad(loss, learning, allow_unused=True)
@@ -257,9 +257,9 @@ def test_a_reducer_leaves_fewer_tokens(folder, kind, width):
     assert made.image_tokens == 1
     projector = made.model.model.multi_modal_projector[1]
     assert projector.linear_1.in_features == width
-    features = made.model.model.multi_modal_projector(tower_features(made.model, pixels(made.model, 3)))
+    features = projected_features(made.model, pixels(made.model, 3))
     assert features.shape == (3, 1, 32)
-    again = from_card(json.loads(json.dumps(made.card())))
+    again = from_metadata(json.loads(json.dumps(metadata_of(made))))
     again.model.load_state_dict(made.model.state_dict())
     assert (again.image_tokens, again.reduce) == (1, {"kind": kind, "factor": 2})
 
@@ -271,7 +271,7 @@ def test_gradient_checkpointing_changes_nothing(folder):
     batch = collate([[item(model, ONE, OTHER, LAST)]], tree=True)
     found = []
     for _ in range(2):
-        features = model.model.multi_modal_projector(tower_features(model, batch.images_N))
+        features = projected_features(model, batch.images_N)
         hidden = last_hidden(model, batch, features)
         learning = [p for p in model.parameters() if p.requires_grad]
         found.append([hidden, *torch.autograd.grad(hidden.square().sum(), learning, allow_unused=True)])

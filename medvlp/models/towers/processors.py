@@ -41,7 +41,7 @@ def clip_processor(preprocess: Mapping[str, Any]) -> CLIPImageProcessorPil:
 
 
 def published_processor(
-    place: str, config: PreTrainedConfig, mean: Sequence[float] | None = None, std: Sequence[float] | None = None
+    path: str, config: PreTrainedConfig, mean: Sequence[float] | None = None, std: Sequence[float] | None = None
 ) -> Any:
     """The image processor of a CLIP or SigLIP folder or hub name, or its family's where it has none.
 
@@ -53,7 +53,7 @@ def published_processor(
     """
     square = {"height": config.image_size, "width": config.image_size}
     try:
-        processor = AutoImageProcessor.from_pretrained(place, backend="pil", trust_remote_code=False)
+        processor = AutoImageProcessor.from_pretrained(path, backend="pil", trust_remote_code=False)
     except OSError:  # there is no preprocessor_config.json
         if config.model_type == "siglip_vision_model":
             processor = SiglipImageProcessorPil(size=square)
@@ -61,7 +61,7 @@ def published_processor(
             processor = CLIPImageProcessorPil(size={"shortest_edge": config.image_size}, crop_size=square)
     processor.image_mean = list(mean or processor.image_mean)
     processor.image_std = list(std or processor.image_std)
-    made = tuple(processor(Image.new("RGB", (5, 4)), return_tensors="pt")["pixel_values"].shape[2:])
-    if made != (config.image_size, config.image_size):
-        raise WeightsError(f"{place}: its image processor makes {made} px for a tower of {config.image_size} px")
+    size = tuple(processor(Image.new("RGB", (5, 4)), return_tensors="pt")["pixel_values"].shape[2:])
+    if size != (config.image_size, config.image_size):
+        raise WeightsError(f"{path}: its image processor makes {size} px for a tower of {config.image_size} px")
     return processor

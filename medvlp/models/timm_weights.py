@@ -10,7 +10,7 @@ CLASSIFIERS = ("classifier.", "fc.", "head.fc.", "head.")
 
 
 def load_trunk(trunk: nn.Module, reference: str) -> None:
-    """Load every tensor of a headless timm tower from a file; a classifier in the file is left aside.
+    """Load every tensor of a headless timm tower from a file; a classifier in the file is ignored.
 
     Raises:
         WeightsError: a tensor of the tower has no counterpart, or the file has one that fits nowhere.
@@ -38,9 +38,9 @@ def timm_efficientnet_names(tensors: Mapping[str, Tensor], trunk: nn.Module) -> 
     """
     names = list(trunk.state_dict())
     sources = [name for name in tensors if not name.startswith("_fc.")]
-    for ours, theirs in zip(names, sources, strict=False):
-        if ours.rsplit(".", 1)[-1] != theirs.rsplit(".", 1)[-1]:
-            raise WeightsError(f"EfficientNet weights: {theirs} stands where {ours} belongs")
+    for timm_name, file_name in zip(names, sources, strict=False):
+        if timm_name.rsplit(".", 1)[-1] != file_name.rsplit(".", 1)[-1]:
+            raise WeightsError(f"EfficientNet weights: {file_name} stands where {timm_name} belongs")
     if len(names) != len(sources):
         raise WeightsError(f"EfficientNet weights: {len(sources)} tensors for a tower of {len(names)}")
-    return {ours: tensors[theirs] for ours, theirs in zip(names, sources, strict=True)}
+    return {timm_name: tensors[file_name] for timm_name, file_name in zip(names, sources, strict=True)}

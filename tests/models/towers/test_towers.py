@@ -28,8 +28,10 @@ from transformers.models.idefics3.modeling_idefics3 import Idefics3Connector
 
 from medvlp.models.clip.model import preprocess_settings
 from medvlp.models.clip.sources import named
-from medvlp.models.llava.processors import clip_processor
-from medvlp.models.llava.tower import Reduce, load_tower, tower_from_clip
+from medvlp.models.towers import load_tower
+from medvlp.models.towers.clip_checkpoint import tower_from_clip
+from medvlp.models.towers.processors import clip_processor
+from medvlp.models.towers.reduce import Reduce
 from medvlp.models.weights import WeightsError, weights_hash
 from tests.models.tiny import TINY
 
@@ -370,9 +372,9 @@ def test_reducers_gather_squares_of_neighbours(side, factor):
 
 
 def test_reducers_refuse_what_forms_no_squares():
-    with pytest.raises(ValueError, match="17 tokens do not form squares of 2 x 2"):
+    with pytest.raises(WeightsError, match="17 tokens do not form squares of 2 x 2"):
         Reduce("average_pool", 2)(torch.zeros(1, 17, 3))
-    with pytest.raises(ValueError, match="9 tokens do not form squares of 2 x 2"):
+    with pytest.raises(WeightsError, match="9 tokens do not form squares of 2 x 2"):
         Reduce("pixel_shuffle", 2).tokens(9)
     with pytest.raises(ValueError, match="expected average_pool or pixel_shuffle"):
         Reduce("max_pool", 2)
