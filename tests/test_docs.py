@@ -85,7 +85,7 @@ def is_known(key, keys):
         fields = field_types(OPEN_MAPPINGS[prefix])
         return key.rpartition(".")[2] in fields or key.rpartition(".")[2] in ("<field>", "{}")
     return key in keys or (
-        "{}" in key and any(re.fullmatch(re.escape(key).replace(r"\{\}", ".+"), one) for one in keys)
+        "{}" in key and any(re.fullmatch(re.escape(key).replace(r"\{\}", ".+"), name) for name in keys)
     )
 
 
@@ -151,29 +151,29 @@ def _everything_said():
 
 def test_every_key_that_is_named_exists():
     keys = known_keys()
-    said = [(place, key) for place, text in everything_said() for key in KEY.findall(text)]
+    said = [(location, key) for location, text in everything_said() for key in KEY.findall(text)]
     assert len(said) > 400
-    assert [f"{place} {key}=" for place, key in said if key not in NO_KEYS and not is_known(key, keys)] == []
+    assert [f"{location} {key}=" for location, key in said if key not in NO_KEYS and not is_known(key, keys)] == []
 
 
 def test_every_file_that_is_named_exists():
-    said = [(place, path.rstrip(".")) for place, text in everything_said() for path in PATH.findall(text)]
+    said = [(location, path.rstrip(".")) for location, text in everything_said() for path in PATH.findall(text)]
     assert len(said) > 40
-    missing = [f"{place} {path}" for place, path in said if not list(ROOT.glob(re.sub(r"<\w+>|\{\}", "*", path)))]
+    missing = [f"{location} {path}" for location, path in said if not list(ROOT.glob(re.sub(r"<\w+>|\{\}", "*", path)))]
     assert [line for line in missing if not line.endswith(OF_YOUR_OWN)] == []
 
 
 def test_every_key_that_is_named_without_a_value_exists():
     keys = known_keys()
     groups = {key.rsplit(".", count)[0] for key in keys for count in range(1, 4)}
-    said = [(place, key.rstrip(".")) for place, text in everything_said() for key in DOTTED.findall(text)]
-    said = [(place, key) for place, key in said if key not in NO_DOTTED and not key.endswith(FILE_ENDINGS)]
+    said = [(location, key.rstrip(".")) for location, text in everything_said() for key in DOTTED.findall(text)]
+    said = [(location, key) for location, key in said if key not in NO_DOTTED and not key.endswith(FILE_ENDINGS)]
     assert len(said) > 150
     assert [line for line in said if line[1] not in groups and not is_known(line[1], keys)] == []
 
 
 def test_every_module_that_is_named_exists():
-    said = [(place, module) for place, text in everything_said() for module in MODULE.findall(text)]
+    said = [(location, module) for location, text in everything_said() for module in MODULE.findall(text)]
     assert len(said) > 20
 
     def exists(module):
@@ -185,7 +185,7 @@ def test_every_module_that_is_named_exists():
 
 def test_every_file_that_is_named_without_its_folder_exists():
     paths = [path.relative_to(ROOT).as_posix() for suffix in ("py", "md", "sh") for path in ROOT.rglob(f"*.{suffix}")]
-    said = [(place, name) for place, text in everything_said() for name in FILE_NAME.findall(text)]
+    said = [(location, name) for location, text in everything_said() for name in FILE_NAME.findall(text)]
     assert len(said) > 20
     missing = [line for line in said if not any(f"/{path}".endswith(f"/{line[1]}") for path in paths)]
     assert [line for line in missing if not line[1].endswith(OF_OTHERS + OF_YOUR_OWN)] == []
@@ -217,12 +217,12 @@ def configs_with(key):
 
 def test_every_choice_that_is_named_is_one():
     said = {
-        (key, value): place
-        for place, text in everything_said()
+        (key, value): location
+        for location, text in everything_said()
         for key, value in re.findall(r"(?<![\w./<\[{-])([a-z][a-z0-9_.]*)=([a-z][a-z0-9_-]*)(?![\w<{./:*])", text)
     }
     refusals, choices = {}, set()
-    for (key, value), place in said.items():
+    for (key, value), location in said.items():
         messages = []
         for config, holder, field in configs_with(key):
             if not isinstance(getattr(holder, field), str):
@@ -235,7 +235,7 @@ def test_every_choice_that_is_named_is_one():
                 messages.append(str(error))
             choices.add((key, value))
         if messages and all(f"{key}={value!r} is not a choice" in message for message in messages):
-            refusals[place] = messages[0]
+            refusals[location] = messages[0]
     assert len(choices) > 25
     assert refusals == {}
 
@@ -262,16 +262,16 @@ def test_the_table_of_renamed_keys_is_complete():
 )
 def test_every_option_that_is_named_exists(key, names):
     pattern = re.compile(rf"(?<![\w.]){re.escape(key)}=(\[?[a-z][a-z0-9_]*(?:,[a-z0-9_]+)*)(?![\w<{{./])")
-    said = [(place, value) for place, text in everything_said() for value in pattern.findall(text)]
+    said = [(location, value) for location, text in everything_said() for value in pattern.findall(text)]
     assert said
-    wrong = [(place, value) for place, value in said if not set(value.strip("[]").split(",")) <= names | {"mine", "x"}]
+    wrong = [(location, value) for location, value in said if not set(value.strip("[]").split(",")) <= names | {"mine", "x"}]
     assert wrong == []
 
 
 def test_every_verb_that_is_named_exists():
     said = [(p, verb) for p, text in everything_said() for verb in re.findall(r"`medvlp ([a-z]+)", text)]
     assert len(said) > 40
-    assert [(place, verb) for place, verb in said if verb not in VERBS] == []
+    assert [(location, verb) for location, verb in said if verb not in VERBS] == []
 
 
 def test_every_link_between_documents_leads_somewhere():

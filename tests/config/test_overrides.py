@@ -86,10 +86,10 @@ def test_training_takes_paths_too_and_names_of_sources_are_anyones():
     config = compose("train", ["recipes=clip_rocov2", "data.sources.meine-Röntgen.path=Bilder, neu/train", "seed=3"])
     assert config.data.sources["meine-Röntgen"].path == "Bilder, neu/train"
     assert config.seed == 3
-    one = compose(
+    with_source = compose(
         "train", ["recipes=clip_rocov2", "data.sources.a.path=x", "data.sources.a.text_fields=view", "tasks=[]"]
     )
-    assert one.data.sources["a"].text_fields == ["view"]
+    assert with_source.data.sources["a"].text_fields == ["view"]
     assert compose("train", ["recipes=clip_rocov2", "data.augment.scale=[0.5,1]"]).data.augment.scale == [0.5, 1.0]
 
 

@@ -39,7 +39,7 @@ class PreparedData(ConfigSource):
     def load_config(self, config_path: str) -> ConfigResult:
         name = config_path.removesuffix(".yaml").rpartition("/")[2]
         config = OmegaConf.create({"sources": {name: {"path": str(prepared_folder(name))}}})
-        header = {"package": None}
+        header: dict[str, str | None] = {"package": None}
         return ConfigResult(provider=self.provider, path=self.full_path(), config=config, header=header)
 
 

@@ -44,7 +44,7 @@ def _schema_of(path: Path, node: DictConfig) -> type[TaskConfig]:
     schema, _ = TASKS[kind]
     keys = _keys(schema)
     for key in map(str, node):
-        kinds_with_it = [other for other, (options, _) in TASKS.items() if key in _keys(options)]
+        kinds_with_it = [name for name, (options, _) in TASKS.items() if key in _keys(options)]
         if key not in keys and kinds_with_it:
             raise ConfigError(
                 f"{path}: {key} is an option of kind: {' or '.join(kinds_with_it)}, and this task is of kind: {kind}, "
