@@ -5,6 +5,7 @@ import copy
 import dataclasses
 import functools
 import re
+import shlex
 import tokenize
 from pathlib import Path
 
@@ -264,7 +265,9 @@ def test_every_option_that_is_named_exists(key, names):
     pattern = re.compile(rf"(?<![\w.]){re.escape(key)}=(\[?[a-z][a-z0-9_]*(?:,[a-z0-9_]+)*)(?![\w<{{./])")
     said = [(location, value) for location, text in everything_said() for value in pattern.findall(text)]
     assert said
-    wrong = [(location, value) for location, value in said if not set(value.strip("[]").split(",")) <= names | {"mine", "x"}]
+    wrong = [
+        (location, value) for location, value in said if not set(value.strip("[]").split(",")) <= names | {"mine", "x"}
+    ]
     assert wrong == []
 
 
@@ -272,6 +275,26 @@ def test_every_verb_that_is_named_exists():
     said = [(p, verb) for p, text in everything_said() for verb in re.findall(r"`medvlp ([a-z]+)", text)]
     assert len(said) > 40
     assert [(location, verb) for location, verb in said if verb not in VERBS] == []
+
+
+def commands():
+    """(where, verb, arguments) of every command line of the documents beside README, which has a test of its own."""
+    pattern = re.compile(r"^\s*medvlp +(train|check|eval|prep|export|ask) +(.*?)(?:\s#.*)?$")
+    for path in DOCS[1:]:
+        for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
+            if match := pattern.match(line):
+                arguments = shlex.split(re.sub(r"<[^>]*>", "folder", match[2]))
+                yield f"{path.name}:{number}", match[1], [argument for argument in arguments if "=" in argument]
+
+
+@pytest.mark.parametrize(("location", "verb", "arguments"), commands())
+def test_every_command_of_the_documents_can_be_given(location, verb, arguments):
+    defaults = {"prep": ["source=x", "output=y"], "ask": ["image=x"]}.get(verb, [])
+    keys = {argument.partition("=")[0] for argument in arguments}
+    extra = [argument for argument in defaults if "recipes" not in keys and argument.partition("=")[0] not in keys]
+    if verb in ("train", "check") and not keys & {"recipes", "trainer.max_steps", "trainer.max_epochs"}:
+        extra.append("trainer.max_steps=1")
+    compose(verb, [*arguments, *extra])
 
 
 def test_every_link_between_documents_leads_somewhere():
