@@ -34,7 +34,8 @@ class PrepConfig:
     options: dict[str, Any] = field(default_factory=dict)
     """The source's own choices, name by name: options.templates=radiology."""
     flag: str = ""
-    """Which variant, for sources that come in several: medmnist's set, slake's language, pmc_vqa's version."""
+    """Another name for one option of a source: medmnist's options.set, slake's options.language, pmc_vqa's options.version,
+    llava_json's options.images."""
 
     engine: str = "local"
     """Where units run: local (processes here), ray, or slurm (writes an array job to submit)."""

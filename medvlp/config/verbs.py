@@ -64,7 +64,7 @@ class CheckConfig(TrainConfig):
     input: str = ""
     """With source: the folder (or file) as the publisher releases it."""
     flag: str = ""
-    """With source: the reader's flag, as for `medvlp prep`."""
+    """With source: another name for one of its options, as for `medvlp prep`."""
     options: dict[str, Any] = field(default_factory=dict)
     """With source: the reader's own choices, as for `medvlp prep`: options.image=picture."""
     output: str = ""
