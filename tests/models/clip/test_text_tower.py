@@ -166,7 +166,7 @@ def test_adapters_beside_weights_are_refused(tmp_path):
 
     folder = tiny_text_tower(tmp_path)
     get_peft_model(AutoModel.from_pretrained(folder), LoraConfig(r=1, target_modules=["query"])).save_pretrained(folder)
-    with pytest.raises(WeightsError, match=r"has an adapter \(adapter_config\.json\) beside its weights; merge it"):
+    with pytest.raises(WeightsError, match=r"has an adapter \(adapter_config\.json\) next to its weights; merge it"):
         clip(folder)
 
 
