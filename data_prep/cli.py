@@ -27,9 +27,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def usage(args: Sequence[str] = ()) -> str:
     """What `--help` prints: sources and keys, or one source and its options, where it is named."""
-    named = value_of(args, "source")
-    if named in descriptions():
-        return source_help(named)
+    source = value_of(args, "source")
+    if source in descriptions():
+        return source_help(source)
     head, _, keys = verb_help("prep").partition("\n")
     sources = "\n".join(f"  {name:<12} {line}" for name, line in descriptions().items())
     return f"{head}\n\n{INTRODUCTION}\n\nsources:\n{sources}\n{keys}"
@@ -42,9 +42,9 @@ def parse(args: list[str]) -> tuple[PrepConfig, list[str]]:
         UsageError: no arguments, or one that is not key=value.
         ConfigError: an unknown key or a wrong value.
     """
-    wrong = [arg for arg in args if "=" not in arg]
-    if wrong or not args:
-        raise UsageError((f"medvlp prep takes key=value, not {wrong[0]!r}\n" if wrong else "") + usage())
+    malformed = [arg for arg in args if "=" not in arg]
+    if malformed or not args:
+        raise UsageError((f"medvlp prep takes key=value, not {malformed[0]!r}\n" if malformed else "") + usage())
     return compose("prep", args), args
 
 

@@ -18,7 +18,7 @@ from data_prep.dataset_stages.part_samples import PartSamples
 from data_prep.dataset_stages.splits import group_hashes
 from data_prep.errors import PrepError
 from data_prep.jobs import CopyJob, Part
-from data_prep.ledger import CONFLICTS, COPIES, DROPPED, PAIRS, RUN
+from data_prep.ledger import CONFLICTS, COPIES, DROPS, PAIRS, RUN
 from data_prep.ledger.balance import make_ledger
 from data_prep.plan import PreparationPlan, digest_of
 from medvlp.jsonl import encode_json, write_rows
@@ -96,7 +96,7 @@ def finalize(
     samples have one key.
     """
     ledger = make_ledger(parts, decisions)
-    write_rows(output / DROPPED, (drop for part in parts for drop in part.named_drops(folder)), decisions.drops)
+    write_rows(output / DROPS, (drop for part in parts for drop in part.named_drops(folder)), decisions.drops)
     _check_keys(PartSamples(folder, parts))
     _clear_splits(output, shards)
     for split, parts_of_split in shards.items():

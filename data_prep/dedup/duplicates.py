@@ -147,10 +147,10 @@ def _thin_buckets(pictures: Pictures, limits: Limits) -> tuple[Ints, VisualMatch
     return np.sort(np.concatenate([empty, *compared])), linked, pooled
 
 
-def _against(pictures: Pictures, representative: int, others: Ints, limits: Limits) -> NDArray[np.float32]:
+def _against(pictures: Pictures, representative: int, candidates: Ints, limits: Limits) -> NDArray[np.float32]:
     scores = [np.zeros(0, np.float32)]
-    for start in range(0, len(others), BATCH):
-        batch = others[start : start + BATCH]
+    for start in range(0, len(candidates), BATCH):
+        batch = candidates[start : start + BATCH]
         scores.append(confirmed(pictures, pictures, np.full(len(batch), representative), batch, 1.0, False, limits))
     return np.concatenate(scores)
 

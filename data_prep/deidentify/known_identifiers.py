@@ -19,7 +19,7 @@ NUMBER_KEYWORDS = frozenset(
      "FillerOrderNumberImagingServiceRequest", "PlacerOrderNumberImagingServiceRequest", "DeviceSerialNumber",
      "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
 )  # fmt: skip
-PLACE_KEYWORDS = frozenset(
+HOSPITAL_KEYWORDS = frozenset(
     ("InstitutionName", "InstitutionAddress", "PatientAddress", "StationName", "InstitutionalDepartmentName",
      "CurrentPatientLocation", "PatientInstitutionResidence")
 )  # fmt: skip
@@ -49,7 +49,7 @@ class KnownIdentifiers:
                 self.dates |= {value for value in values if re.fullmatch(r"(19|20)\d{6}", value)}
             elif element.keyword in NUMBER_KEYWORDS:
                 self.strings["ID"] |= {value for value in values if len(value) >= MIN_NUMBER}
-            elif element.keyword in PLACE_KEYWORDS:
+            elif element.keyword in HOSPITAL_KEYWORDS:
                 self.strings["HOSPITAL"] |= {value for value in values if len(value) >= MIN_NUMBER}
 
     def redact(self, text: str) -> tuple[str, int]:

@@ -1,6 +1,6 @@
 """The ledger of a preparation: what came in, what went out, what was dropped where and why."""
 
-DROPPED = "dropped.jsonl"
+DROPS = "dropped.jsonl"
 COPIES = "copies.jsonl"
 CONFLICTS = "conflicts.jsonl"
 PAIRS = "pairs.json"

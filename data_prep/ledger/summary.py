@@ -7,7 +7,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from data_prep.ledger import DROPPED
+from data_prep.ledger import DROPS
 from data_prep.readers.fields import IGNORED
 from medvlp.jsonl import read_rows
 
@@ -54,16 +54,16 @@ def first_drops(output: Path, drops: dict[str, dict[str, int]], split: str = "")
 
     Drops of private data have no details, and are left out.
     """
-    wanted = {(stage, reason) for stage, reasons in drops.items() for reason in reasons}
+    kinds = {(stage, reason) for stage, reasons in drops.items() for reason in reasons}
     first: dict[tuple[str, str], str] = {}
-    for drop in islice(read_rows(output / DROPPED) if wanted else (), DROPS_READ):
+    for drop in islice(read_rows(output / DROPS) if kinds else (), DROPS_READ):
         kind = drop["stage"], drop["reason"]
-        if kind in wanted and kind not in first and split in ("", drop["split"]):
+        if kind in kinds and kind not in first and split in ("", drop["split"]):
             is_named = drop["detail"].startswith(drop["name"])
             first[kind] = _printable(
                 drop["detail"] if is_named or not drop["detail"] else f"{drop['name']}: {drop['detail']}"
             )
-            if len(first) == len(wanted):
+            if len(first) == len(kinds):
                 break
     return {kind: text for kind, text in first.items() if text}
 
@@ -76,13 +76,13 @@ def _printable(text: str) -> str:
 def _passed_by(ledger: dict[str, Any]) -> list[str]:
     """What reading counted besides drops; what was removed from private files stands in the report."""
     counts = ledger.get("counts", {}).get("read", {})
-    fields = {what.removeprefix(f"{IGNORED}: "): n for what, n in counts.items() if what.startswith(IGNORED)}
-    lines = [f"  {n:>7} {what}" for what, n in counts.items() if not what.startswith((IGNORED, "removed "))]
+    fields = {subject.removeprefix(f"{IGNORED}: "): n for subject, n in counts.items() if subject.startswith(IGNORED)}
+    lines = [f"  {n:>7} {subject}" for subject, n in counts.items() if not subject.startswith((IGNORED, "removed "))]
     if fields:
         most = sorted(fields.items(), key=lambda field: -field[1])
-        shown = ", ".join(f"{name} ({n})" for name, n in most[:FIELDS_SHOWN])
-        more = f" and {len(most) - FIELDS_SHOWN} more, see ledger.json" if len(most) > FIELDS_SHOWN else ""
-        lines.append(f"  {IGNORED}, with the rows that have them: {shown}{more}")
+        listing = ", ".join(f"{name} ({n})" for name, n in most[:FIELDS_SHOWN])
+        remainder = f" and {len(most) - FIELDS_SHOWN} more, see ledger.json" if len(most) > FIELDS_SHOWN else ""
+        lines.append(f"  {IGNORED}, with the rows that have them: {listing}{remainder}")
     return lines
 
 

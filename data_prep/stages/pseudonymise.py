@@ -10,7 +10,7 @@ from data_prep.draft import Draft, Drop
 from data_prep.errors import PrepError
 from medvlp.shards import make_key
 
-KEPT_METADATA = frozenset(
+ALLOWED_METADATA = frozenset(
     (
         *("source", "licence", "licence_url", "modality", "group_kind", "language", "published_split", "kind"),
         *("organ", "body_part", "dicom_modality", "reencoded_from", "rendered", "retracted"),
@@ -34,7 +34,7 @@ def pseudonymise(draft: Draft, key_id: str) -> Draft:
     if metadata.get("article"):
         draft.count("pseudonymise", "published works left as they are")
         return draft
-    kept_metadata = {name: value for name, value in metadata.items() if name in KEPT_METADATA}
+    kept_metadata = {name: value for name, value in metadata.items() if name in ALLOWED_METADATA}
     skipped = len(metadata.keys() - kept_metadata.keys() - {"group", "original_name"})
     draft.count("pseudonymise", "metadata fields left out", skipped)
     draft.count("pseudonymise", "samples renamed")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from medvlp.report.dataset.ledger import Drops, dropped
+from medvlp.report.dataset.ledger import Drops, drops_of
 from medvlp.report.files import NotARun, Row, explained, read_json
 from medvlp.shards import ShardDataset, ShardError
 from medvlp.shards.manifest import LEDGER, MANIFEST, SAMPLES
@@ -29,7 +29,7 @@ class Split:
     manifest_hash: str
     samples: int
     groups: int
-    entered: int | None
+    samples_in: int | None
     drops: Drops
 
 
@@ -69,20 +69,20 @@ class Contents:
         return sum(map(len, self.datasets))
 
     @property
-    def entered(self) -> int:
+    def samples_in(self) -> int:
         """Samples that came in, panels included."""
         return int(self.ledger["in"])
 
     @property
     def drops(self) -> Drops:
         """Over all splits."""
-        return dropped(self.ledger)
+        return drops_of(self.ledger)
 
     @property
     def stage_counts(self) -> list[tuple[str, str, int]]:
-        """(stage, what, how often): the stages' own counts."""
+        """(stage, subject, how often): the stages' own counts."""
         pages = self.ledger.get("counts", {})
-        return [(stage, what, int(count)) for stage, page in pages.items() for what, count in page.items()]
+        return [(stage, subject, int(count)) for stage, page in pages.items() for subject, count in page.items()]
 
     @property
     def blacked(self) -> dict[str, float]:
@@ -101,10 +101,10 @@ class Contents:
 
     def counts(self, column: str) -> list[tuple[str, int]]:
         """(value, samples) of a column of samples.parquet, most frequent first."""
-        found: Counter[str] = Counter()
+        counts: Counter[str] = Counter()
         for dataset in self.datasets:
-            found.update(_value_counts(dataset, column))
-        return sorted(found.items(), key=lambda pair: (-pair[1], pair[0]))
+            counts.update(_value_counts(dataset, column))
+        return sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
 
     def numbers(self, column: str) -> np.ndarray:
         """(N,) int32: a column of numbers over all splits."""
@@ -123,8 +123,8 @@ class Contents:
         import pyarrow.compute as pc
 
         counts = pa.chunked_array(self._groups, pa.large_string()).value_counts()
-        stated = pc.and_(pc.greater(counts.field("counts"), 1), pc.not_equal(counts.field("values"), ""))
-        return int(pc.sum(stated).as_py() or 0)
+        is_shared = pc.and_(pc.greater(counts.field("counts"), 1), pc.not_equal(counts.field("values"), ""))
+        return int(pc.sum(is_shared).as_py() or 0)
 
     @cached_property
     def group_line(self) -> str:
@@ -136,9 +136,9 @@ class Contents:
                 "Each sample is a group of its own: nothing says which are of one patient, article or volume, so splits may "
                 "share them."
             )
-        some = f"{self.shared_groups or 'No'} {'groups are' if self.shared_groups > 1 else 'group is'}"
-        rest = f" {unnamed} samples name no group." if unnamed else ""
-        return f"{some} in more than one split.{rest}"
+        shared_line = f"{self.shared_groups or 'No'} {'groups are' if self.shared_groups > 1 else 'group is'}"
+        unnamed_line = f" {unnamed} samples name no group." if unnamed else ""
+        return f"{shared_line} in more than one split.{unnamed_line}"
 
     @cached_property
     def _groups(self) -> "list[pa.Array]":
@@ -148,7 +148,7 @@ class Contents:
     def _split(self, dataset: ShardDataset, groups: "pa.Array") -> Split:
         name = dataset.folder.name
         page = self.ledger["splits"].get(name, {})
-        return Split(name, dataset.manifest_hash, len(dataset), len(groups), page.get("in"), dropped(page))
+        return Split(name, dataset.manifest_hash, len(dataset), len(groups), page.get("in"), drops_of(page))
 
 
 def read_contents(folder: str | Path, source: Row | None = None) -> Contents:
@@ -195,11 +195,11 @@ def _batches(dataset: ShardDataset, columns: list[str]) -> "Iterator[pa.RecordBa
 
 
 def _value_counts(dataset: ShardDataset, column: str) -> Counter[str]:
-    found: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     for batch in _batches(dataset, [column]):
         for pair in batch.column(0).value_counts().to_pylist():
-            found[str(pair["values"] or NOT_STATED)] += pair["counts"]
-    return found
+            counts[str(pair["values"] or NOT_STATED)] += pair["counts"]
+    return counts
 
 
 def _distinct(dataset: ShardDataset, column: str) -> "pa.Array":

@@ -71,15 +71,15 @@ USES = (
 )
 
 
-def write_croissant(contents: Contents, removed: Mapping[str, int]) -> Path:
-    """Write croissant.json; returns its path. removed: what the source's reader took out of files, by kind."""
+def write_croissant(contents: Contents, removals: Mapping[str, int]) -> Path:
+    """Write croissant.json; returns its path. removals: what the source's reader took out of files, by kind."""
     path = contents.folder / FILE
-    text = json.dumps(croissant(contents, removed), ensure_ascii=False, indent=1)
+    text = json.dumps(croissant(contents, removals), ensure_ascii=False, indent=1)
     write_whole(path, f"{text}\n".encode("utf-8", "backslashreplace"))
     return path
 
 
-def croissant(contents: Contents, removed: Mapping[str, int]) -> Node:
+def croissant(contents: Contents, removals: Mapping[str, int]) -> Node:
     """The description as JSON-LD. Of the data alone, so it has no date."""
     marks = "".join(dataset.manifest_hash for dataset in contents.datasets)
     licences = [licence_address(licence) or licence for licence, _ in contents.counts("licence")]
@@ -95,7 +95,7 @@ def croissant(contents: Contents, removed: Mapping[str, int]) -> Node:
         **({"citeAs": f"{publication.citation} {publication.url}", "url": publication.url} if publication else {}),
         "keywords": ["medical imaging", "image-text pairs", contents.source],
         "isLiveDataset": False,
-        **responsible_use(contents, removed),
+        **responsible_use(contents, removals),
         "distribution": [node for dataset in contents.datasets for node in _files(dataset)],
         "recordSet": [_splits(contents), *(_samples(dataset) for dataset in contents.datasets)],
     }
@@ -106,17 +106,17 @@ def description(contents: Contents) -> str:
     splits = ", ".join(f"{split.samples} in {split.name}" for split in contents.splits)
     return (
         f"{contents.samples} medical image-text samples prepared by medvlp from {contents.source}: {splits}. "
-        f"Of {contents.entered}, {contents.entered - contents.samples} dropped out on the way; {LEDGER} says why. "
+        f"Of {contents.samples_in}, {contents.samples_in - contents.samples} dropped out on the way; {LEDGER} says why. "
         "Research use only; not for clinical use."
     )
 
 
-def responsible_use(contents: Contents, removed: Mapping[str, int]) -> Node:
+def responsible_use(contents: Contents, removals: Mapping[str, int]) -> Node:
     """The properties of Croissant's vocabulary for responsible AI."""
     steps = [SENTENCES[stage["stage"]] for stage in contents.stages if stage.get("stage") in SENTENCES]
     hidden = deidentification(contents)
-    counts = [f"{what}: {count}" for what, count in sorted(removed.items())]
-    counts += [f"{what}: {count}" for _, what, count in removed_by_stages(contents)]
+    counts = [f"{kind}: {count}" for kind, count in sorted(removals.items())]
+    counts += [f"{kind}: {count}" for _, kind, count in removed_by_stages(contents)]
     return {
         "rai:dataCollection": f"Read by medvlp from {contents.source} as its publisher releases it.",
         "rai:dataCollectionType": ["Secondary Data Analysis"],

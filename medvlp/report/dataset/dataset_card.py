@@ -9,7 +9,7 @@ import yaml
 from medvlp.report.dataset.citations import Works
 from medvlp.report.dataset.contents import Contents
 from medvlp.report.dataset.croissant import BIASES, description
-from medvlp.report.dataset.duplicates import conflicts, copy_counts
+from medvlp.report.dataset.duplicates import read_conflicts, read_copy_counts
 from medvlp.report.dataset.leakage import conflict_line, leakage_lines
 from medvlp.report.dataset.licences import hub_licence, licence_address
 from medvlp.report.dataset.stages import SENTENCES, deidentification, how_split, removed_by_stages
@@ -85,7 +85,7 @@ def _splits(contents: Contents) -> Iterator[str]:
     for sentence in leakage_lines(contents.ledger):
         yield f"**{plain(sentence[:1].upper() + sentence[1:])}.**\n"
     rows = [
-        (plain(split.name), _or_dash(split.entered), split.samples, split.groups, f"`{split.manifest_hash[:16]}`")
+        (plain(split.name), _or_dash(split.samples_in), split.samples, split.groups, f"`{split.manifest_hash[:16]}`")
         for split in contents.splits
     ]
     yield from table(["Split", "Came in", "Samples", "Groups", "sha256 of its manifest"], rows, numbers=(1, 2, 3))
@@ -100,7 +100,7 @@ def _or_dash(number: int | None) -> str:
 
 def _filters(contents: Contents) -> Iterator[str]:
     yield "\n## How it was made\n"
-    yield f"Came in: {contents.entered}; went out: {contents.samples}; dropped: {contents.entered - contents.samples}."
+    yield f"Came in: {contents.samples_in}; went out: {contents.samples}; dropped: {contents.samples_in - contents.samples}."
     rows, panels = contents.ledger.get("rows"), contents.ledger.get("panels")
     if panels:
         yield f"Of those that came in, {rows} are the source's, and {panels} are panels that figures were cut into."
@@ -161,17 +161,17 @@ def _copies(contents: Contents) -> Iterator[str]:
             ["Evaluation set", "sha256 of its manifest"], [(plain(n), f"`{mark[:16]}`") for n, mark in against.items()]
         )
     yield from _conflicts(contents)
-    found = copy_counts(contents.folder)
+    found = read_copy_counts(contents.folder)
     if found:
         yield ""
-        rows = [(plain(c.kind), plain(c.split), plain(c.other), plain(c.action), c.count) for c in found]
+        rows = [(plain(c.kind), plain(c.split), plain(c.origin), plain(c.action), c.count) for c in found]
         yield from table(["Kind", "In", "Copy of one in", "What was done", "Pairs"], rows, numbers=(4,))
     elif against or contents.stage("duplicates") is not None:
         yield "\nNo copies were found."
 
 
 def _conflicts(contents: Contents) -> Iterator[str]:
-    found = conflicts(contents.folder)
+    found = read_conflicts(contents.folder)
     if not found:
         return
     yield f"\n**{plain(conflict_line(len(found)))}** lists all of them"
@@ -179,7 +179,7 @@ def _conflicts(contents: Contents) -> Iterator[str]:
     rows = [
         (
             plain(f"{pair.key} ({pair.split})"),
-            plain(f"{pair.other} ({pair.other_split})"),
+            plain(f"{pair.original} ({pair.original_split})"),
             pair.match,
             plain(pair.labels),
         )

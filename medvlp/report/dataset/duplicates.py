@@ -18,7 +18,7 @@ class CopyCount:
 
     kind: str
     split: str
-    other: str
+    origin: str
     """A split, or the name of an evaluation set."""
     is_evaluation: bool
     action: str
@@ -33,7 +33,7 @@ class Pair:
     distance: str
     action: str
     keys: tuple[str, str]
-    places: tuple[str, str]
+    origins: tuple[str, str]
     images: tuple[str, str]
     """data: URIs of JPEGs, or empty."""
     captions: tuple[str, str]
@@ -45,15 +45,15 @@ class Conflict:
 
     key: str
     split: str
-    other: str
-    other_split: str
+    original: str
+    original_split: str
     match: str
     """bytes or picture."""
     labels: str
     """`tumour: glioma or meningioma`."""
 
 
-def conflicts(folder: Path) -> list[Conflict]:
+def read_conflicts(folder: Path) -> list[Conflict]:
     """The rows of conflicts.jsonl; none where nobody looked.
 
     Raises:
@@ -68,29 +68,29 @@ def conflicts(folder: Path) -> list[Conflict]:
                 str(row["other"]),
                 str(row["other_split"]),
                 str(row["match"]),
-                "; ".join(f"{name}: {ours} or {theirs}" for name, (ours, theirs) in row["labels"].items()),
+                "; ".join(f"{name}: {first} or {second}" for name, (first, second) in row["labels"].items()),
             )
             for row in read_rows(path)
         ]
 
 
-def copy_counts(folder: Path) -> list[CopyCount]:
+def read_copy_counts(folder: Path) -> list[CopyCount]:
     """How many copies of which kind were found, read line by line; none where nobody looked.
 
     Raises:
         NotARun, BrokenLine: a line is not a row of a copy.
     """
     path = folder / "copies.jsonl"
-    found: Counter[tuple[str, str, str, bool, str]] = Counter()
+    counts: Counter[tuple[str, str, str, bool, str]] = Counter()
     for number, row in enumerate(read_rows(path), start=1):
         if "kind" not in row:
             raise NotARun(f"{path}, line {number}: not a row of a copy (it has no kind)")
         action = str(row.get("action", ""))
-        found[str(row["kind"]), str(row.get("split", "")), _place(row), bool(row.get("folder")), action] += 1
-    return [CopyCount(*which, count) for which, count in sorted(found.items())]
+        counts[str(row["kind"]), str(row.get("split", "")), _origin(row), bool(row.get("folder")), action] += 1
+    return [CopyCount(*group, count) for group, count in sorted(counts.items())]
 
 
-def copy_pairs(folder: Path) -> list[Pair]:
+def read_pairs(folder: Path) -> list[Pair]:
     """Some copies with both pictures. Raises NotARun for a file of another shape."""
     path = folder / "pairs.json"
     if not path.is_file():
@@ -109,13 +109,13 @@ def _pair(entry: Row) -> Pair:
         distance="" if distance is None else str(distance),
         action=str(row.get("action", "")),
         keys=(str(row.get("key", "")), str(row.get("other", ""))),
-        places=(str(row.get("split", "")), _place(row)),
+        origins=(str(row.get("split", "")), _origin(row)),
         images=(_image(entry.get("image")), _image(entry.get("other_image"))),
         captions=(str(entry.get("caption") or ""), str(entry.get("other_caption") or "")),
     )
 
 
-def _place(row: Row) -> str:
+def _origin(row: Row) -> str:
     return str(row.get("folder") or row.get("other_split") or "")
 
 

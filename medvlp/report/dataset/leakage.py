@@ -28,9 +28,9 @@ class Leakage:
         """`247 of 394 samples of test have an image that is in train: 88 the same bytes, 159 the same picture`."""
         if not self.in_train:
             return f"none of {self.samples} samples of {self.split} has an image that is in train"
-        has = "has" if self.in_train == 1 else "have"
+        verb = "has" if self.in_train == 1 else "have"
         return (
-            f"{self.in_train} of {self.samples} samples of {self.split} {has} an image that is in train: "
+            f"{self.in_train} of {self.samples} samples of {self.split} {verb} an image that is in train: "
             f"{self.same_bytes} the same bytes, {self.same_picture} the same picture"
         )
 
@@ -52,13 +52,13 @@ def leakage_of(ledger: Mapping[str, Any]) -> list[Leakage] | None:
 
 def leakage_lines(ledger: Row) -> list[str]:
     """A sentence a held-out split, or that nobody looked. Nothing for a data set of one split."""
-    found = leakage_of(ledger)
-    if found is None:
+    pages = leakage_of(ledger)
+    if pages is None:
         held_out = [split for split, page in ledger.get("splits", {}).items() if split != "train" and page["out"]]
         if not held_out or "train" not in ledger.get("splits", {}):
             return []
         return [f"whether images of {' and '.join(held_out)} are in train was not looked for (duplicates=off)"]
-    return [leakage.sentence for leakage in found]
+    return [leakage.sentence for leakage in pages]
 
 
 def conflict_line(count: int) -> str:

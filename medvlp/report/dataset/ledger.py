@@ -1,4 +1,4 @@
-"""What went into prepared sources and what was dropped, from the `ledger.json` beside their splits."""
+"""What went into prepared sources and what was dropped, from the `ledger.json` above their splits."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ class Count:
 
     source: str
     split: str
-    entered: int
-    left: int
+    samples_in: int
+    samples_out: int
     drops: Drops
 
 
-def dropped(ledger: Row) -> Drops:
+def drops_of(ledger: Row) -> Drops:
     """The drops of a ledger, or of one of its splits, that happened."""
     stages = ledger.get("drops", {})
     return [(stage, reason, count) for stage, reasons in stages.items() for reason, count in reasons.items() if count]
@@ -30,7 +30,7 @@ def dropped(ledger: Row) -> Drops:
 def data_counts(split_folders: Iterable[str]) -> tuple[list[Count], list[str]]:
     """Counts of every split of the sources that these splits belong to, and notes on the ledgers that are damaged.
 
-    A folder that is gone or has no ledger beside it has no counts. A link is followed to where the data are.
+    A folder that is gone or has no ledger next to it has no counts. A link is followed to where the data are.
     """
     counts: list[Count] = []
     notes: list[str] = []
@@ -40,8 +40,8 @@ def data_counts(split_folders: Iterable[str]) -> tuple[list[Count], list[str]]:
             with explained(path):
                 pages = {"all": ledger, **ledger["splits"]} if (ledger := read_json(path)) else {}
                 counts += [
-                    Count(source.name, name, page["in"], page["out"], dropped(page)) for name, page in pages.items()
+                    Count(source.name, name, page["in"], page["out"], drops_of(page)) for name, page in pages.items()
                 ]
         except NotARun as error:
-            notes.append(f"Counts of the data are left out: {error}.")
+            notes.append(f"Counts of the data are skipped: {error}.")
     return counts, notes

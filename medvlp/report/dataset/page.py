@@ -8,18 +8,18 @@ from markupsafe import Markup
 
 from medvlp.report.dataset.attribution import read_attribution
 from medvlp.report.dataset.contents import Contents, read_contents
-from medvlp.report.dataset.duplicates import conflicts, copy_counts, copy_pairs
+from medvlp.report.dataset.duplicates import read_conflicts, read_copy_counts, read_pairs
 from medvlp.report.dataset.leakage import conflict_line, leakage_lines
 from medvlp.report.dataset.stages import SENTENCES, deidentification, how_split, removed_by_stages
-from medvlp.report.dataset.summary import evenly, glance
+from medvlp.report.dataset.summary import evenly, summarise
 from medvlp.report.files import explained, read_json
 from medvlp.report.histogram_svg import histogram
 from medvlp.report.page import write_page
 from medvlp.report.thumbnails import Thumbnail, thumbnail_of
 
-SHOWN = 24
+GRID_SAMPLES = 24
 """Samples in the grid, evenly spaced over all splits."""
-SHOWN_INPUTS = 20
+MAX_INPUTS = 20
 """Input files that the page lists; manifests have all."""
 
 
@@ -28,8 +28,8 @@ class Step:
     """A stage in the flow from what came in to what went out."""
 
     stage: str
-    dropped: int
-    left: int
+    drops: int
+    remaining: int
     """Samples that go on."""
     reasons: list[tuple[str, int]]
 
@@ -41,37 +41,36 @@ def write_prep_report(folder: str | Path) -> Path:
         NotARun: no finished split is there, or a file is damaged.
     """
     contents = read_contents(folder)
-    seen = glance(contents.datasets)
+    summary = summarise(contents.datasets)
     with explained(contents.folder / "attribution.csv"):
         attribution = read_attribution(contents.folder)
     with explained(contents.folder / "ledger.json"):
         leakage = leakage_lines(contents.ledger)
-    differing = conflicts(contents.folder)
+    conflicts = read_conflicts(contents.folder)
     with explained(contents.folder):
         return write_page(
             contents.folder / "report.html",
             "prep.html",
             title=contents.folder.resolve().name,
             contents=contents,
-            left=contents.samples,
             steps=steps(contents),
             how_split=how_split(contents),
             licences=contents.counts("licence"),
             modalities=contents.counts("modality"),
             charts=_histograms(contents),
-            seen=seen,
+            summary=summary,
             against=(contents.stage("decontaminate") or {}).get("against", {}),
             looked_for=[contents.stage(name) is not None for name in ("duplicates", "decontaminate")],
             leakage=leakage,
-            conflicts=differing,
-            conflict_line=conflict_line(len(differing)),
-            copies=copy_counts(contents.folder),
-            pairs=copy_pairs(contents.folder),
+            conflicts=conflicts,
+            conflict_line=conflict_line(len(conflicts)),
+            copies=read_copy_counts(contents.folder),
+            pairs=read_pairs(contents.folder),
             hidden=deidentification(contents),
-            removed=[*(("read", what, count) for what, count in seen.removed), *removed_by_stages(contents)],
+            removed=[*(("read", kind, count) for kind, count in summary.removals), *removed_by_stages(contents)],
             blacked=blacked_pictures(contents),
             attribution=attribution,
-            pictures=[thumbnail_of(dataset, row) for dataset, row in evenly(contents.datasets, SHOWN)],
+            pictures=[thumbnail_of(dataset, row) for dataset, row in evenly(contents.datasets, GRID_SAMPLES)],
             stages=[(str(entry.get("stage", "")), _settings(entry)) for entry in contents.stages],
             sentences=SENTENCES,
             run=read_json(contents.folder / "run.json"),
@@ -80,13 +79,13 @@ def write_prep_report(folder: str | Path) -> Path:
 
 def blacked_pictures(contents: Contents) -> list[tuple[float, Thumbnail]]:
     """The images of which most is black for de-identification, as they are now, with their shares; the worst first."""
-    found = []
-    wanted = contents.blacked
-    for dataset in contents.datasets if wanted else []:
+    pictures = []
+    share_by_key = contents.blacked
+    for dataset in contents.datasets if share_by_key else []:
         for row, key in enumerate(dataset.column("key")):
-            if key in wanted:
-                found.append((wanted[key], thumbnail_of(dataset, row)))
-    return sorted(found, key=lambda pair: (-pair[0], pair[1].key))
+            if key in share_by_key:
+                pictures.append((share_by_key[key], thumbnail_of(dataset, row)))
+    return sorted(pictures, key=lambda pair: (-pair[0], pair[1].key))
 
 
 def steps(contents: Contents) -> list[Step]:
@@ -95,21 +94,21 @@ def steps(contents: Contents) -> list[Step]:
     for stage, reason, count in contents.drops:
         reasons.setdefault(stage, []).append((reason, count))
     order = [str(entry.get("stage")) for entry in contents.stages]
-    left = contents.entered
-    found = []
+    remaining = contents.samples_in
+    flow = []
     for stage in sorted(reasons, key=lambda stage: order.index(stage) if stage in order else len(order)):
-        gone = sum(count for _, count in reasons[stage])
-        left -= gone
-        found.append(Step(stage, gone, left, sorted(reasons[stage], key=lambda pair: (-pair[1], pair[0]))))
-    return found
+        drops = sum(count for _, count in reasons[stage])
+        remaining -= drops
+        flow.append(Step(stage, drops, remaining, sorted(reasons[stage], key=lambda pair: (-pair[1], pair[0]))))
+    return flow
 
 
 def _settings(entry: dict[str, object]) -> dict[str, object]:
     settings = {name: value for name, value in entry.items() if name != "stage"}
     files = settings.get("input")
-    if isinstance(files, dict) and len(files) > SHOWN_INPUTS:
-        some = dict(list(files.items())[:SHOWN_INPUTS])
-        settings["input"] = some | {f"and {len(files) - SHOWN_INPUTS} more": "in the manifests"}
+    if isinstance(files, dict) and len(files) > MAX_INPUTS:
+        first_files = dict(list(files.items())[:MAX_INPUTS])
+        settings["input"] = first_files | {f"and {len(files) - MAX_INPUTS} more": "in the manifests"}
     return settings
 
 

@@ -1,4 +1,4 @@
-"""The paper trail of a prepared data set: card, Croissant description, attribution. The same bytes for the same data."""
+"""The provenance of a prepared data set: dataset card, Croissant description, attribution. The same bytes for the same data."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from medvlp.report.files import Row
 
 
 def write_provenance(folder: str | Path, source: Row | None = None) -> list[Path]:
-    """Write README.md (the card), croissant.json, ATTRIBUTION.md and attribution.csv beside ledger.json.
+    """Write README.md (the card), croissant.json, ATTRIBUTION.md and attribution.csv next to ledger.json.
 
     Nothing of engine, workers, time or the folder's name is in them. Memory does not grow with the number of works.
     source: as `read_contents` takes it.

@@ -1,4 +1,4 @@
-"""What each stage of a preparation does, in a sentence, for cards and reports."""
+"""Sentences that say what each stage of a preparation does, for dataset cards and reports."""
 
 from medvlp.report.dataset.contents import Contents
 
@@ -13,14 +13,14 @@ SENTENCES = {
     "language": "The language of texts is detected; languages that are not listed are dropped.",
     "pseudonymise": "Names of files, cases and samples are replaced by keyed pseudonyms.",
     "deidentify_text": "Identifiers of persons in free text are replaced by their kind, such as [DATE].",
-    "strip_metadata": "What image files carry beside their pixels (comments, EXIF, XMP, IPTC) is taken out.",
+    "strip_metadata": "What image files carry besides their pixels (comments, EXIF, XMP, IPTC) is taken out.",
     "deidentify_pixels": "Text burnt into pixels is found by optical character recognition and blacked out.",
     "measure": "Sizes and perceptual hashes are measured; nothing is changed.",
-    "describe": "Marks by which copies are recognised are taken; nothing is changed.",
+    "describe": "Fingerprints for deduplication are taken; nothing is changed.",
     "split": "Samples are given to splits.",
     "write": "Samples are written to shards, the publisher's bytes wherever no stage had to change them.",
-    "duplicates": "Copies of images within the data are looked for by checksum and by look.",
-    "decontaminate": "Samples that evaluation sets hold too are looked for by article, checksum, look and text.",
+    "duplicates": "Copies of images within the data are looked for by checksum and by picture.",
+    "decontaminate": "Samples that evaluation sets hold too are looked for by article, checksum, picture and text.",
 }
 """Stage → what it does. Any other is shown by its name alone."""
 
@@ -43,11 +43,11 @@ _SPLITS = {
 def how_split(contents: Contents) -> str:
     """How samples came to their splits."""
     entry = contents.stage("split") or {"by": "publisher"}
-    how = _SPLITS.get(str(entry.get("by")), str(entry.get("by")))
-    held = (
+    method = _SPLITS.get(str(entry.get("by")), str(entry.get("by")))
+    holdout = (
         f"; then {100 * entry['holdout']:g}% of train's groups, by a hash, became valid" if "holdout" in entry else ""
     )
-    return f"Samples are split {how}{held}."
+    return f"Samples are split {method}{holdout}."
 
 
 def changes_to_all(contents: Contents) -> list[str]:
@@ -57,7 +57,7 @@ def changes_to_all(contents: Contents) -> list[str]:
 
 def removed_by_stages(contents: Contents) -> list[tuple[str, str, int]]:
     """(stage, kind, how often): what the stages of de-identification took out."""
-    return [found for found in contents.stage_counts if found[0].startswith(("deidentify", "strip"))]
+    return [count for count in contents.stage_counts if count[0].startswith(("deidentify", "strip"))]
 
 
 def deidentification(contents: Contents) -> list[str]:

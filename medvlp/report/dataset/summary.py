@@ -1,4 +1,4 @@
-"""What some samples say, evenly spaced over all splits: a read each, so millions of samples take no longer."""
+"""A summary of the texts of some samples, evenly spaced over all splits: millions of samples take no longer."""
 
 import re
 from collections import Counter
@@ -23,7 +23,7 @@ STOP_WORDS = frozenset(
 
 
 @dataclass(frozen=True)
-class Glance:
+class TextSummary:
     """Counts over the samples that were read."""
 
     samples: int
@@ -33,16 +33,16 @@ class Glance:
     languages: list[tuple[str, int]]
     group_kinds: list[str]
     """What groups are, such as article or patient."""
-    removed: list[tuple[str, int]]
+    removals: list[tuple[str, int]]
     """What the source's reader took out of files, by kind."""
 
 
-def glance(datasets: Sequence[ShardDataset]) -> Glance:
-    """Read samples; what cannot be read is left out."""
+def summarise(datasets: Sequence[ShardDataset]) -> TextSummary:
+    """Read samples; those that cannot be read are skipped."""
     words: Counter[str] = Counter()
     languages: Counter[str] = Counter()
     kinds: set[str] = set()
-    removed: Counter[str] = Counter()
+    removals: Counter[str] = Counter()
     samples = captions = 0
     for dataset, row in evenly(datasets, CAPTIONS):
         try:
@@ -54,20 +54,20 @@ def glance(datasets: Sequence[ShardDataset]) -> Glance:
         captions += bool(caption)
         words.update(set(re.findall(r"[^\W\d_]{3,}", caption.lower())) - STOP_WORDS)
         languages[str(sample.metadata.get("language") or "not stated")] += 1
-        removed.update(removed_by_source(sample.metadata))
+        removals.update(removed_by_source(sample.metadata))
         kinds.add(str(sample.metadata.get("group_kind") or "not stated"))
-    return Glance(samples, captions, _most(words)[:TERMS], _most(languages), sorted(kinds), _most(removed))
+    return TextSummary(samples, captions, _most(words)[:TERMS], _most(languages), sorted(kinds), _most(removals))
 
 
 def evenly(datasets: Sequence[ShardDataset], count: int) -> Iterator[tuple[ShardDataset, int]]:
     """(data set, row) of `count` samples that are evenly spaced over all, or of all if they are fewer."""
     total = sum(map(len, datasets))
-    start = place = 0
+    start = index = 0
     for number in range(total) if total <= count else (number * total // count for number in range(count)):
-        while number - start >= len(datasets[place]):
-            start += len(datasets[place])
-            place += 1
-        yield datasets[place], number - start
+        while number - start >= len(datasets[index]):
+            start += len(datasets[index])
+            index += 1
+        yield datasets[index], number - start
 
 
 def _most(counts: Counter[str]) -> list[tuple[str, int]]:

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from medvlp.report import NotARun, write_prep_report
-from medvlp.report.dataset.summary import glance
+from medvlp.report.dataset.summary import summarise
 from medvlp.shards import Sample, ShardDataset
 from tests.report.dataset.small_folders import HOSTILE, write_split
 from tests.report.html_page import assert_safe
@@ -51,7 +51,7 @@ def test_groups_that_hold_splits_apart(tmp_path):
 
 
 def test_terms_are_counted_once_a_caption(prepared):
-    seen = glance([ShardDataset(prepared / "test"), ShardDataset(prepared / "train")])
+    seen = summarise([ShardDataset(prepared / "test"), ShardDataset(prepared / "train")])
     assert seen.captions == 7
     assert seen.terms[0] == ("liver", 3)
     assert dict(seen.terms)["axial"] == 2

@@ -319,7 +319,7 @@ def test_training_page_counts_its_data(training, prepared):
     assert "figures test 13 6 4: the image cannot be decoded; 3: not allowed" in page.text
     (prepared / "ledger.json").write_text('{"in": 3}')
     text = assert_safe(write_run_report(training)).text
-    assert "Counts of the data are left out:" in text
+    assert "Counts of the data are skipped:" in text
     assert "Dropped: stage" not in text
 
 
