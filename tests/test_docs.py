@@ -44,7 +44,7 @@ NO_KEYS = (
     "defaults",
 )
 """What stands before = in texts and is no key of ours: Python's, shells', addresses'."""
-OF_YOUR_OWN = ("mine.yaml", "runs.yaml", "two_captions.py", "two_captions.yaml")
+OF_YOUR_OWN = ("mine.yaml", "mine.py", "runs.yaml", "two_captions.py", "two_captions.yaml")
 """Files that a reader of the docs writes."""
 CODE = re.compile(r"from_pretrained\(|torch\.load\(|namespace\(|apply_chat_template\(|add_tokens\(")
 """Texts that are programs."""

@@ -67,6 +67,7 @@ def source_help(name: str) -> str:
     texts = [name, inspect.getdoc(module) or "", inspect.getdoc(source) or ""]
     lines = ["options:"]
     for key, default, sentence in describe(source.option_type, "options."):
+        default = "[]" if default == "()" else default
         lines.append(f"  {key} = {default}" + (f"\n      {' '.join(sentence.split())}" if sentence else ""))
     texts.append("\n".join(lines) if len(lines) > 1 else "It has no options.")
     return "\n\n".join(text for text in texts if text)
