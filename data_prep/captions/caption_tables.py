@@ -80,7 +80,7 @@ class TableOptions(CaptionedFileOptions):
     url: str = ""
     """Column of that work's address."""
     encoding: str = ""
-    """Of a text table, such as cp1252; empty: as the mark at its beginning says, else UTF-8."""
+    """Of a text table, such as cp1252; empty: as its byte order mark says, else UTF-8."""
     separator: str = ""
     """Between the cells of a text table; empty: as the header shows."""
     quotes: str = "double"
@@ -135,11 +135,11 @@ class CaptionTable:
                 f"options.split={roles.split} is neither a split ({', '.join(SPLIT_NAMES)}) nor a column of "
                 f"{table.path.name}, which has {', '.join(map(repr, table.columns))}"
             )
-        taken = [name for name in roles.texts if CAPTIONS.fullmatch(name)]
-        taken += [name for name in roles.labels if name == "label_name"]
-        if taken:
+        reserved = [name for name in roles.texts if CAPTIONS.fullmatch(name)]
+        reserved += [name for name in roles.labels if name == "label_name"]
+        if reserved:
             raise PrepError(
-                f"the column {taken[0]!r} would take the place of what the source itself calls so; name it as "
+                f"the column {reserved[0]!r} would take the place of what the source itself calls so; name it as "
                 "options.caption or options.label, or rename it"
             )
         self.gaps = [column for column in gaps if column in table.columns]
@@ -152,8 +152,8 @@ class CaptionTable:
     def input_counts(self) -> dict[str, int]:
         """What was passed by or is unknown over the whole table → how often."""
         encoding = self.table.text_form().get("encoding")
-        told = {f"tables read as {encoding.upper()}": 1} if encoding else {}
-        return {**told, **{what: number for (_, what), number in self.counts.items()}}
+        encoding_counts = {f"tables read as {encoding.upper()}": 1} if encoding else {}
+        return {**encoding_counts, **{counted: number for (_, counted), number in self.counts.items()}}
 
     def rows(self, folder: Path) -> Iterator[tuple[str, CaptionedFile | Dropped]]:
         """(split, row) of each image at its first row; drops by the image's path, or by file and line.
@@ -162,14 +162,14 @@ class CaptionTable:
         open_quote, bad_quotes, empty_<column>, missing_<column>, bad_<column>, long_<column>, wordless_<column>,
         not_utf8, bad_split, other_split (its image is in another split by an earlier row).
         """
-        gathered: dict[tuple[str, str], int] = {}
+        positions: dict[tuple[str, str], int] = {}
         rows: list[CaptionedFile | Dropped] = []
         self.counts = Counter()
         for row in self._parsed(folder):
-            position = gathered.get((row.id, row.path)) if isinstance(row, CaptionedFile) else None
+            position = positions.get((row.id, row.path)) if isinstance(row, CaptionedFile) else None
             if isinstance(row, Dropped) or position is None:
                 if isinstance(row, CaptionedFile):
-                    gathered[row.id, row.path] = len(rows)
+                    positions[row.id, row.path] = len(rows)
                 rows.append(row)
                 continue
             rows[position] = merged = _merge(rows[position], row)
@@ -180,19 +180,19 @@ class CaptionTable:
 
     def _parsed(self, folder: Path) -> Iterable[CaptionedFile | Dropped]:
         roles = self.roles
-        wanted = {*self.required.values(), *roles.texts, *roles.labels, *self.gaps}
-        wanted |= {value for value in (roles.split, roles.licence, roles.modality) if value}
+        columns = {*self.required.values(), *roles.texts, *roles.labels, *self.gaps}
+        columns |= {value for value in (roles.split, roles.licence, roles.modality) if value}
         rows = 0
-        for where, entry in self.table.entries(wanted):
+        for location, entry in self.table.entries(columns):
             rows += 1
-            name = f"{self.table.path.name} {where}"
+            name = f"{self.table.path.name} {location}"
             try:
                 if isinstance(entry, BadRow):
                     self.images.add(relative(self.table.image_of(entry, roles.image_column), folder))
                     raise entry
                 if not isinstance(entry, dict):
                     raise BadRow("bad_row", f"the entry is {kind_of(entry)}, expected an object")
-                if unread := [column for column in entry.keys() - wanted if says_something(entry[column])]:
+                if unread := [column for column in entry.keys() - columns if says_something(entry[column])]:
                     count_ignored(self.counts, unread)
                 name = path = relative(_path_of(entry, roles.image_column), folder)
                 self.images.add(path)
@@ -201,7 +201,7 @@ class CaptionTable:
                 yield self._dropped(name, entry, bad, folder)
         if self.table.kind == ".parquet":  # of which only what is wanted is read
             for column in self.table.columns:
-                self.counts.update({("read", f"fields ignored: {column}"): rows} if column not in wanted else {})
+                self.counts.update({("read", f"fields ignored: {column}"): rows} if column not in columns else {})
 
     def _dropped(self, name: str, entry: Any, bad: BadRow, folder: Path) -> Dropped:
         detail, labels = bad.detail, tuple[str, ...]()
@@ -248,11 +248,11 @@ class CaptionTable:
             return ()
         captions = items_of_cell(entry, column)
         captions = [needed_text(entry, column)] if captions is None else captions
-        spoken = tuple(dict.fromkeys(caption for caption in captions if not says_nothing(caption)))
-        if not spoken:
+        texts = tuple(dict.fromkeys(caption for caption in captions if not says_nothing(caption)))
+        if not texts:
             reason = "empty" if all(caption.lower() in NO_VALUE for caption in captions) else "wordless"
             raise BadRow(f"{reason}_{suffix(column)}", f"{column} has no words in it: {', '.join(captions)[:40]!r}")
-        return spoken
+        return texts
 
     def _labels(self, entry: dict[str, Any]) -> tuple[str, ...]:
         """Only an empty cell is no label: None, NA and nan are names of classes."""

@@ -172,12 +172,14 @@ class CaptionedFileSource(Source):
 
     def _sample(self, row: CaptionedFile) -> Sample:
         check_utf8(row.path, "the file's name")
-        images, described = self.media(row)
+        images, file_metadata = self.media(row)
         key = self.key_of(row)
         captions = list(row.captions)
-        made = self.templates.captions(row.labels, key, row.values) if self.templates and row.labels else []
+        templated_captions = (
+            self.templates.captions(row.labels, key, row.values) if self.templates and row.labels else []
+        )
         modality = row.modality or (self.templates.modality if self.templates else "")
-        texts = numbered_captions(list(dict.fromkeys([*captions, *made])))
+        texts = numbered_captions(list(dict.fromkeys([*captions, *templated_captions])))
         templated = [name for name, text in texts.items() if text not in captions]
         return Sample(
             key=key,
@@ -195,7 +197,7 @@ class CaptionedFileSource(Source):
                 **({"rows": row.count} if row.count > 1 else {}),
                 **row.work,
                 **({"templated": templated} if templated else {}),
-                **described,
+                **file_metadata,
             },
         )
 

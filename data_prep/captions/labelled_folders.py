@@ -26,9 +26,9 @@ def labelled_rows(
 
     endings: of the files that are meant, lower case. group: a pattern with a named group `group`.
     """
-    found = sorted(walk(folder), key=lambda item: (item.name if isinstance(item, Dropped) else item).split("/"))
+    items = sorted(walk(folder), key=lambda item: (item.name if isinstance(item, Dropped) else item).split("/"))
     with_splits = any(e.name.lower() in SPLIT_NAMES and os.path.isdir(e.path) for e in os.scandir(folder))
-    for item in found:
+    for item in items:
         path = item.name if isinstance(item, Dropped) else item
         first = path.split("/")[0] if with_splits else ""
         split = SPLIT_NAMES.get(first.lower(), "train")
@@ -47,7 +47,7 @@ def _row(path: str, first: str, split: str, endings: tuple[str, ...], group: re.
         raise BadRow("not_an_image", f"its ending is none of {', '.join(endings)}")
     if first and (len(parts) == 1 or first.lower() not in SPLIT_NAMES):
         raise BadRow(
-            "outside_splits", f"other folders beside it are splits; expected <{'|'.join(SPLIT_NAMES)}>/<label>/"
+            "outside_splits", f"other folders next to it are splits; expected <{'|'.join(SPLIT_NAMES)}>/<label>/"
         )
     folders = parts[1:-1] if first else parts[:-1]
     if not folders:

@@ -18,7 +18,7 @@ _ABBREVIATIONS = frozenset(
 )
 """Words whose full stop ends no sentence."""
 
-_BEFORE_NUMBERS = frozenset(re.findall(r"\S+", "no nos nr p pp art fasc lot cat pt pts"))
+_NUMBER_WORDS = frozenset(re.findall(r"\S+", "no nos nr p pp art fasc lot cat pt pts"))
 """Words whose full stop ends no sentence where a number follows."""
 
 _OPEN_ENDED = frozenset(re.findall(r"\S+", "al etc inc ltd co corp u.s u.k u.s.a a.m p.m"))
@@ -54,9 +54,9 @@ def sentences(text: str) -> list[tuple[int, int]]:
     return spans
 
 
-def _ends(text: str, start: int, stop: int, after: int) -> bool:
-    """Whether the full stop at `stop`, of a sentence from `start`, ends it; the next word is at `after`."""
-    following = text[after : after + 40].split(" ", 1)[0]
+def _ends(text: str, start: int, stop: int, next_start: int) -> bool:
+    """Whether the full stop at `stop`, of a sentence from `start`, ends it; the next word is at `next_start`."""
+    following = text[next_start : next_start + 40].split(" ", 1)[0]
     if text[stop] in "!?…":
         return not following[0].islower()
     word = text[max(start, stop - _LONG_WORD) : stop].rsplit(" ", 1)[-1].lstrip("([{\"'“‘")
@@ -65,7 +65,7 @@ def _ends(text: str, start: int, stop: int, after: int) -> bool:
     bare = word.lower()
     if bare in _ABBREVIATIONS or (start + len(word) == stop and word.isdigit()):  # "1." at the start numbers a list
         return False
-    if bare in _BEFORE_NUMBERS:
+    if bare in _NUMBER_WORDS:
         return not following[0].isdigit()
     is_initial = len(word) == 1 and word.isupper()  # E. coli, J. Smith; but also "hepatitis C. The"
     if is_initial or bare in _OPEN_ENDED or re.fullmatch(r"(?:\w\.)+\w", word):
@@ -83,13 +83,13 @@ def _can_begin(word: str) -> bool:
 
 def _bracketed(text: str) -> bytearray:
     """1 at each character inside round brackets that close not far from where they open."""
-    inside = bytearray(len(text))
-    opened: list[int] = []
-    for place, character in enumerate(text):
+    is_inside = bytearray(len(text))
+    open_positions: list[int] = []
+    for position, character in enumerate(text):
         if character == "(":
-            opened.append(place)
-        elif character == ")" and opened:
-            begin = opened.pop()
-            if place - begin <= _BRACKETS:
-                inside[begin + 1 : place] = b"\1" * (place - begin - 1)
-    return inside
+            open_positions.append(position)
+        elif character == ")" and open_positions:
+            begin = open_positions.pop()
+            if position - begin <= _BRACKETS:
+                is_inside[begin + 1 : position] = b"\1" * (position - begin - 1)
+    return is_inside

@@ -17,7 +17,7 @@ KEYS = ("modality", "fields", "templates", "negated", "normal", "labels")
 
 
 def load_templates(name: str) -> Templates:
-    """The templates of a name, or of a path that ends in .yaml. Raises PrepError: file, key and how to mend it."""
+    """The templates of a name, or of a path that ends in .yaml. Raises PrepError: file, key and how to fix it."""
     path = _find(name)
     from medvlp.config import ConfigError, read_text
 
@@ -60,7 +60,7 @@ class _Checked:
         normal = self.mapping(self.content.get("normal", {}), "normal", ("labels", "templates"))
         fields = self.mapping(self.content.get("fields", {}), "fields")
         words = self.words()
-        found = Templates(
+        templates = Templates(
             name=self.path.stem,
             digest=digest,
             templates=self.sentences(self.content.get("templates", []), "templates"),
@@ -71,29 +71,31 @@ class _Checked:
             fields={name: self.text(value, f"fields.{name}") for name, value in fields.items()},
             modality=self.text(self.content.get("modality", ""), "modality"),
         )
-        self.check(found)
-        return found
+        self.check(templates)
+        return templates
 
-    def check(self, found: Templates) -> None:
+    def check(self, templates: Templates) -> None:
         """What holds between the parts of a file."""
-        if not found.templates:
+        if not templates.templates:
             self.fail("templates", "lists no sentence", "give at least one, such as '{label}'")
-        if bool(found.normal) != bool(found.normal_labels):
+        if bool(templates.normal) != bool(templates.normal_labels):
             self.fail("normal", "has only one of labels and templates", "give both, or none")
-        for key, sentences, wanted in (
-            ("templates", found.templates, True),
-            ("negated", found.negated, True),
-            ("normal.templates", found.normal, False),
+        for key, sentences, needs_label in (
+            ("templates", templates.templates, True),
+            ("negated", templates.negated, True),
+            ("normal.templates", templates.normal, False),
         ):
-            wrong = next((sentence for sentence in sentences if (LABEL in gaps_of(sentence)) != wanted), None)
-            if wrong is not None:
-                which = (
-                    "no gap {label}" if wanted else "a gap {label}, which would say 'normal' as if it were a finding"
+            misfit = next((sentence for sentence in sentences if (LABEL in gaps_of(sentence)) != needs_label), None)
+            if misfit is not None:
+                rule = (
+                    "no gap {label}"
+                    if needs_label
+                    else "a gap {label}, which would say 'normal' as if it were a finding"
                 )
-                self.fail(key, f"has {wrong!r}", f"it has {which}")
-        both = found.normal_labels & set(found.words or ())
-        if both:
-            self.fail("labels", f"describes {min(both)!r}, which normal.labels has too", "keep one of them")
+                self.fail(key, f"has {misfit!r}", f"it has {rule}")
+        common = templates.normal_labels & set(templates.words or ())
+        if common:
+            self.fail("labels", f"describes {min(common)!r}, which normal.labels has too", "keep one of them")
 
     def words(self) -> dict[str, tuple[str, ...]]:
         words: dict[str, tuple[str, ...]] = {}
@@ -129,14 +131,14 @@ class _Checked:
             self.fail(key, f"is {value!r}", "expected a text; put it in quotes")
         return str(value).strip()
 
-    def mapping(self, value: Any, key: str, known: Sequence[str] = ()) -> dict[str, Any]:
+    def mapping(self, value: Any, key: str, allowed: Sequence[str] = ()) -> dict[str, Any]:
         if not isinstance(value, dict):
             self.fail(key, f"is a {type(value).__name__}", "expected names with values")
-        named = {self.text(name, f"a name in {key}"): item for name, item in value.items()}
-        strange = [name for name in named if known and name not in known]
+        items = {self.text(name, f"a name in {key}"): item for name, item in value.items()}
+        strange = [name for name in items if allowed and name not in allowed]
         if strange:
-            self.fail(strange[0], "is not known", f"expected {', '.join(known)}")
-        return named
+            self.fail(strange[0], "is not known", f"expected {', '.join(allowed)}")
+        return items
 
-    def fail(self, key: str, found: str, expected: str) -> NoReturn:
-        raise PrepError(f"{self.path}: {key} {found}; {expected}")
+    def fail(self, key: str, problem: str, expected: str) -> NoReturn:
+        raise PrepError(f"{self.path}: {key} {problem}; {expected}")

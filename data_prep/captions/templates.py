@@ -57,38 +57,38 @@ class Templates:
         """One caption a template, in the file's order, without repetitions.
 
         labels: what is said of one image, at least one. key: the sample's; among several wordings of a label it decides,
-        so that they take turns over a data set. values: column → text; a template with an empty gap is left out.
+        so that they take turns over a data set. values: column → text; a template with an empty gap is skipped.
 
-        Raises BadRow: contradictory_labels (a normal finding beside another), unclear_label, no_template.
+        Raises BadRow: contradictory_labels (a normal finding next to another), unclear_label, no_template.
         """
         normal = [label for label in labels if fold(label) in self.normal_labels]
-        others = [label for label in labels if fold(label) not in self.normal_labels]
-        if normal and others:
-            raise BadRow("contradictory_labels", f"{normal[0]!r} stands beside {others[0]!r}")
-        wordings = [self.wordings(label) for label in others]
-        # Beside what is there, a caption does not speak of what is not.
+        findings = [label for label in labels if fold(label) not in self.normal_labels]
+        if normal and findings:
+            raise BadRow("contradictory_labels", f"{normal[0]!r} stands next to {findings[0]!r}")
+        wordings = [self.wordings(label) for label in findings]
+        # Next to what is there, a caption does not speak of what is not.
         present = [words for words in wordings if not is_negated(words[0])]
-        chosen = self.normal if normal else self.templates if present else self.negated
-        if not chosen:
+        sentences = self.normal if normal else self.templates if present else self.negated
+        if not sentences:
             raise BadRow(
                 "no_template", f"templates {self.name!r} has none for labels that negate, as {labels[0]!r} does"
             )
         turn = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big")
         gaps = {**(self.fields or {}), **{name: value for name, value in (values or {}).items() if value}}
         captions = []
-        for number, template in enumerate(chosen, start=turn):
+        for number, template in enumerate(sentences, start=turn):
             label = _join([words[number % len(words)] for words in present or wordings])
             captions.append(_fill(template, {**gaps, LABEL: label}))
-        found = list(dict.fromkeys(caption for caption in captions if caption))
-        if not found:
+        distinct = list(dict.fromkeys(caption for caption in captions if caption))
+        if not distinct:
             raise BadRow("no_template", f"every template of {self.name!r} has a gap whose column is empty here")
-        return found
+        return distinct
 
     def wordings(self, label: str) -> tuple[str, ...]:
         """A label in a caption's words. Raises BadRow unclear_label."""
-        described = (self.words or {}).get(fold(label))
-        if described:
-            return described
+        words = (self.words or {}).get(fold(label))
+        if words:
+            return words
         plain = tidy(label)
         if fold(label) in UNCLEAR or not re.search(r"[^\W\d_]", label):
             raise BadRow(
@@ -102,17 +102,17 @@ class Templates:
         """Raises PrepError if a template has a gap that neither the label, nor a field, nor a column fills."""
         for template in (*self.templates, *self.negated, *self.normal):
             for gap in gaps_of(template):
-                known = [LABEL, *(self.fields or {}), *columns]
-                if gap not in known:
+                names = [LABEL, *(self.fields or {}), *columns]
+                if gap not in names:
                     raise PrepError(
                         f"templates {self.name!r}: {template!r} has the gap {{{gap}}}, which nothing fills; "
-                        f"there are {', '.join(dict.fromkeys(known))}"
+                        f"there are {', '.join(dict.fromkeys(names))}"
                     )
 
     def columns(self) -> list[str]:
         """Names of all gaps but the label."""
-        found = [gap for t in (*self.templates, *self.negated, *self.normal) for gap in gaps_of(t) if gap != LABEL]
-        return list(dict.fromkeys(found))
+        gaps = [gap for t in (*self.templates, *self.negated, *self.normal) for gap in gaps_of(t) if gap != LABEL]
+        return list(dict.fromkeys(gaps))
 
 
 def gaps_of(template: str) -> list[str]:

@@ -19,10 +19,10 @@ LABEL = re.compile(r"\s*\(?([A-Za-z])\s*[.:)]\s*(\S.*)", re.DOTALL)
 """A letter set off from a text: "A. text", "(a) text", "B: text"."""
 
 
-def choice_of(entry: Entry, said: str) -> tuple[dict[str, Any], list[str]]:
-    """(metadata of a multiple-choice question, fields that were left out).
+def choice_of(entry: Entry, last_answer: str) -> tuple[dict[str, Any], list[str]]:
+    """(metadata of a multiple-choice question, fields that were ignored).
 
-    said: the conversation's last answer. Which option is right, a field with a letter says, else a field with a text or
+    last_answer: the conversation's last answer. Which option is right, a field with a letter says, else a field with a text or
     the last answer, if they name exactly one. Where nothing tells, or the options are in no form that is known, the
     question is as without options, and the fields count as ignored.
 
@@ -30,20 +30,20 @@ def choice_of(entry: Entry, said: str) -> tuple[dict[str, Any], list[str]]:
     """
     key = next((key for key in OPTIONS if says_something(entry.get(key))), "")
     options = options_of(entry.get(key)) if key else {}
-    marked = [(name, as_text(entry.get(name))) for name in LETTERS if entry.get(name) is not None]
-    stated = {letter for _, text in marked if text and (letter := letter_of(text, options))}
+    letter_fields = [(name, as_text(entry.get(name))) for name in LETTERS if entry.get(name) is not None]
+    letters = {letter for _, text in letter_fields if text and (letter := letter_of(text, options))}
     if len(options) < 2:
-        return {}, [name for name in (key, *(name for name, _ in marked)) if name]
-    spoken = letter_of(said.rpartition("</think>")[2], options)
-    if not stated:
+        return {}, [name for name in (key, *(name for name, _ in letter_fields)) if name]
+    answer_letter = letter_of(last_answer.rpartition("</think>")[2], options)
+    if not letters:
         texts = [as_text(entry.get(name)) for name in TEXTS if entry.get(name) is not None]
-        stated = {letter for text in texts if text and (letter := letter_of(text, options))}
-    if len(stated) > 1 or (stated and spoken and spoken not in stated):
-        named = ", ".join(sorted({*stated, spoken} - {""}))
-        raise BadRow("answer_mismatch", f"the entry and its last answer name different options: {named}")
-    letter = next(iter(stated), spoken)
+        letters = {letter for text in texts if text and (letter := letter_of(text, options))}
+    if len(letters) > 1 or (letters and answer_letter and answer_letter not in letters):
+        listing = ", ".join(sorted({*letters, answer_letter} - {""}))
+        raise BadRow("answer_mismatch", f"the entry and its last answer name different options: {listing}")
+    letter = next(iter(letters), answer_letter)
     if not letter:
-        return {}, [key, *(name for name, _ in marked)]
+        return {}, [key, *(name for name, _ in letter_fields)]
     return choose(options, letter, "")[1], []
 
 
@@ -55,10 +55,10 @@ def options_of(value: Any) -> dict[str, str]:
         pairs = [(str(name).strip(), as_text(text)) for name, text in value.items()]
     elif isinstance(value, list) and len(value) <= 26:
         texts = [as_text(text) for text in value]
-        marks = [LABEL.fullmatch(text) if text else None for text in texts]
+        labels = [LABEL.fullmatch(text) if text else None for text in texts]
         letters = [chr(ord("A") + position) for position in range(len(texts))]
-        if all(mark and mark[1].upper() == letter for mark, letter in zip(marks, letters, strict=True)):
-            texts = [mark[2] for mark in marks if mark]
+        if all(label and label[1].upper() == letter for label, letter in zip(labels, letters, strict=True)):
+            texts = [label[2] for label in labels if label]
         pairs = list(zip(letters, texts, strict=True))
     else:
         return {}
@@ -67,18 +67,18 @@ def options_of(value: Any) -> dict[str, str]:
     return {name: check_utf8(text or "", "options").strip() for name, text in pairs}
 
 
-def letter_of(said: str, options: Mapping[str, str]) -> str:
+def letter_of(answer: str, options: Mapping[str, str]) -> str:
     """The option that a text names: its letter, its text, or both together; "" if none, or several."""
-    bare = said.strip().strip("().:").strip()
+    bare = answer.strip().strip("().:").strip()
     by_letter = [letter for letter in options if letter.casefold() == bare.casefold()]
     if by_letter:
         return by_letter[0]
-    label = LABEL.fullmatch(said.strip())
-    if label and (both := [letter for letter in options if letter.casefold() == label[1].casefold()]):
-        return both[0] if _same(options[both[0]], label[2]) else ""
-    by_text = [letter for letter, text in options.items() if _same(text, said)]
+    label = LABEL.fullmatch(answer.strip())
+    if label and (matches := [letter for letter in options if letter.casefold() == label[1].casefold()]):
+        return matches[0] if _same(options[matches[0]], label[2]) else ""
+    by_text = [letter for letter, text in options.items() if _same(text, answer)]
     return by_text[0] if len(by_text) == 1 else ""
 
 
-def _same(text: str, other: str) -> bool:
-    return text.strip().rstrip(".").casefold() == other.strip().rstrip(".").casefold()
+def _same(text: str, second: str) -> bool:
+    return text.strip().rstrip(".").casefold() == second.strip().rstrip(".").casefold()

@@ -34,7 +34,7 @@ class ParquetQuestionSource(QuestionSource):
 
     def __init__(self, input: str, samples_per_shard: int = 1000, **options: Any) -> None:
         super().__init__(input, samples_per_shard, **options)
-        self._places: dict[tuple[str, str], tuple[Path, int]] = {}
+        self._first_rows: dict[tuple[str, str], tuple[Path, int]] = {}
         """(split, image) → file and row of its first occurrence."""
         self._starts = lru_cache(maxsize=None)(_group_starts)
         self._images = lru_cache(maxsize=1)(_group_images)
@@ -63,7 +63,7 @@ class ParquetQuestionSource(QuestionSource):
 
         def parse_and_place(name: str, entry: dict[str, Any]) -> QuestionRow:
             row = parse(name, entry)
-            self._places.setdefault((split, row.images[0]), (path, entry["row"]))
+            self._first_rows.setdefault((split, row.images[0]), (path, entry["row"]))
             return replace(row, ignored=unread) if unread else row
 
         entries = enumerate(_entries(path, columns))
@@ -72,13 +72,13 @@ class ParquetQuestionSource(QuestionSource):
 
     def image(self, split: str, name: str) -> tuple[str, bytes]:
         """The image of the first row that names it."""
-        path, row = self._places[split, name]
-        where, starts = f"{path.name} row {row}", self._starts(path)
+        path, row = self._first_rows[split, name]
+        location, starts = f"{path.name} row {row}", self._starts(path)
         group = bisect_right(starts, row) - 1
         data = bytes_of(self._images(path, group)[row - starts[group]].as_py())
         if len(data) > MAX_IMAGE_BYTES:
-            raise BadRow("image_too_large", f"{where} has {len(data)} bytes, at most {MAX_IMAGE_BYTES} are read")
-        return check_format(where, data), data
+            raise BadRow("image_too_large", f"{location} has {len(data)} bytes, at most {MAX_IMAGE_BYTES} are read")
+        return check_format(location, data), data
 
     def fingerprint(self) -> dict[str, str]:
         """The tables by content: images are part of them."""
@@ -94,10 +94,10 @@ def bytes_of(image: Any) -> bytes:
 
 
 def _entries(path: Path, columns: list[str]) -> Iterator[dict[str, Any]]:
-    found = open_parquet(path).schema_arrow.names
-    lacking = [column for column in [*columns, "image"] if column not in found]
-    if lacking:
-        raise PrepError(f"{path} has the columns {', '.join(found)}; it lacks {', '.join(dict.fromkeys(lacking))}")
+    names = open_parquet(path).schema_arrow.names
+    missing = [column for column in [*columns, "image"] if column not in names]
+    if missing:
+        raise PrepError(f"{path} has the columns {', '.join(names)}; it lacks {', '.join(dict.fromkeys(missing))}")
     for entry in parquet_rows(path, columns):
         yield {name: _digest(value) if name == "image" else value for name, value in entry.items()}
 
@@ -125,7 +125,9 @@ def _group_images(path: Path, group: int) -> pa.ChunkedArray:
     with readable(path, ADVICE):
         columns = file.metadata.row_group(group)
         chunks = [columns.column(position) for position in range(columns.num_columns)]
-        stored = sum(chunk.total_uncompressed_size for chunk in chunks if chunk.path_in_schema.startswith("image"))
+        stored_bytes = sum(
+            chunk.total_uncompressed_size for chunk in chunks if chunk.path_in_schema.startswith("image")
+        )
         # A dictionary has at most 2 GiB; a group that says that it has more, as it stands in the file, needs none.
-        file = file if stored < MAX_DICTIONARY_BYTES else pq.ParquetFile(path)
+        file = file if stored_bytes < MAX_DICTIONARY_BYTES else pq.ParquetFile(path)
         return file.read_row_group(group, columns=["image"])["image"]

@@ -35,7 +35,7 @@ class QuestionRow:
     image_id: str
     """The publisher's id of the image (or of the images together): unique in a split."""
     conversation: Conversation
-    about: dict[str, Any] = field(default_factory=dict)
+    image_metadata: dict[str, Any] = field(default_factory=dict)
     """What the row says of its images (modality, organ, a group other than the image): metadata of the sample.
 
     The first row's, if they differ.
@@ -51,7 +51,7 @@ QuestionRows = list[QuestionRow]
 
 
 def ask(question: str, answer: str, id: str | None, metadata: dict[str, Any]) -> Conversation:
-    """A question about one image and its answer; metadata that is None or empty is left out.
+    """A question about one image and its answer; metadata that is None or empty is skipped.
 
     Raises BadRow placeholder_count if the publisher's text holds the placeholder itself.
     """
@@ -87,27 +87,27 @@ def choose(options: dict[str, str], letter: str, answer: str) -> tuple[str, dict
         if (not letter or name == letter) and (not answer or text.casefold() == answer.casefold())
     ]
     if not fitting:
-        wanted = " ".join(part for part in (letter, repr(answer) if answer else "") if part)
-        raise BadRow("answer_mismatch", f"the answer {wanted} is none of {options}")
+        answer_text = " ".join(part for part in (letter, repr(answer) if answer else "") if part)
+        raise BadRow("answer_mismatch", f"the answer {answer_text} is none of {options}")
     metadata = {"answer_type": "multiple_choice", "options": options, "answer_letter": fitting[0]}
     return options[fitting[0]], metadata
 
 
 def gather(rows: Iterable[QuestionRow | Dropped]) -> list[QuestionRows | Dropped]:
     """Rows by images, which stand at their first row. Rows without images stay apart; drops stay where they are."""
-    gathered: list[QuestionRows | Dropped] = []
+    images: list[QuestionRows | Dropped] = []
     by_images: dict[tuple[str, ...], QuestionRows] = {}
     for row in rows:
         if isinstance(row, Dropped):
-            gathered.append(row)
+            images.append(row)
         elif row.images in by_images:
             by_images[row.images].append(row)
         else:
             together = [row]
-            gathered.append(together)
+            images.append(together)
             if row.images:
                 by_images[row.images] = together
-    return gathered
+    return images
 
 
 def parse_rows(
@@ -169,7 +169,7 @@ class QuestionSource(Source):
         super().__init__(input, samples_per_shard, **options)
         self.folder = Path(input)
         # A process reads many units: the tables are parsed once for all of them.
-        self._gathered = lru_cache(maxsize=None)(lambda split: gather(self.rows(split)))
+        self._image_rows = lru_cache(maxsize=None)(lambda split: gather(self.rows(split)))
 
     def tables(self) -> list[Path]:
         """The files that hold the questions."""
@@ -182,14 +182,14 @@ class QuestionSource(Source):
     def units(self) -> list[Unit]:
         """Images (and rows that cannot become part of one) in the order of their first question."""
         self.input_counts |= self._unnamed()
-        return [u for split in self.splits for u in chunks(split, len(self._gathered(split)), self.samples_per_shard)]
+        return [u for split in self.splits for u in chunks(split, len(self._image_rows(split)), self.samples_per_shard)]
 
     def _unnamed(self) -> dict[str, int]:
         """Pictures in the image folder that no row names, of any split."""
         folder = getattr(self, "images", None)
         if folder is None or not folder.is_dir():
             return {}
-        items = [item for split in self.splits for item in self._gathered(split)]
+        items = [item for split in self.splits for item in self._image_rows(split)]
         images = {name for item in items if not isinstance(item, Dropped) for name in item[0].images}
         words = {word for item in items if isinstance(item, Dropped) for word in item.texts}
         return pictures_without_rows(folder, images, folder not in {path.parent for path in self.tables()}, words)
@@ -198,7 +198,7 @@ class QuestionSource(Source):
         """A sample for each image; where the image cannot be read, a drop for each of its rows."""
         self.counts = Counter()
         start, stop = unit.selection
-        for item in self._gathered(unit.split)[start:stop]:
+        for item in self._image_rows(unit.split)[start:stop]:
             if isinstance(item, Dropped):
                 yield item
                 continue
@@ -230,16 +230,16 @@ class QuestionSource(Source):
                 "licence": self.licence,
                 "original_name": first.images[0] if first.images else first.name,
                 "source": self.name,
-                **first.about,
+                **first.image_metadata,
             },
         )
 
     def fingerprint(self) -> dict[str, str]:
         """The tables by content; the images that they name by names and sizes, since hashing them twice is too slow."""
-        marks = {path.relative_to(self.folder).as_posix(): digest_file(path) for path in self.tables()}
+        digests = {path.relative_to(self.folder).as_posix(): digest_file(path) for path in self.tables()}
         for split in self.splits:
-            items = [item for item in self._gathered(split) if not isinstance(item, Dropped)]
+            items = [item for item in self._image_rows(split) if not isinstance(item, Dropped)]
             names = sorted({name for item in items for name in item[0].images})
             listing = "\n".join(f"{name}\t{size_of(self.images, name)}" for name in names)
-            marks[f"images of {split}"] = hashlib.sha256(listing.encode("utf-8", "surrogateescape")).hexdigest()
-        return marks
+            digests[f"images of {split}"] = hashlib.sha256(listing.encode("utf-8", "surrogateescape")).hexdigest()
+        return digests

@@ -33,10 +33,10 @@ MAX_EXTENDED_HEADER = 2**20
 MAX_EMPTY_READS = 100
 """At the end of the file: tarfile goes on asking for as much as a header claims."""
 
-HELD_BYTES = 64 * 2**20
+CACHE_BYTES = 64 * 2**20
 """Of an archive's text and images, kept in memory from the first pass; what is beyond is read in another pass."""
 
-KEPT = (".nxml", ".xml", ".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".gif", ".bmp")
+CACHED_ENDINGS = (".nxml", ".xml", ".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".gif", ".bmp")
 """Extensions, in any case, of the files that an article's reader may ask for."""
 
 
@@ -45,7 +45,7 @@ class Package(Protocol):
 
     sizes: dict[str, int]
     """Name → bytes of every regular file, in any order."""
-    refused: dict[str, str]
+    refusals: dict[str, str]
     """Name → why: what is neither a file nor a folder, or would lie elsewhere."""
     clutter: int
     """Files that a system left behind, which are in neither."""
@@ -60,7 +60,7 @@ class Folder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.sizes: dict[str, int] = {}
-        self.refused: dict[str, str] = {}
+        self.refusals: dict[str, str] = {}
         self.clutter = 0
         try:
             entries = sorted(os.scandir(path), key=lambda entry: entry.name)
@@ -70,16 +70,16 @@ class Folder:
             if is_clutter(entry.name):
                 self.clutter += 1
             elif entry.is_symlink():
-                self.refused[entry.name] = "a link"
+                self.refusals[entry.name] = "a link"
             elif entry.is_file(follow_symlinks=False):
                 self.sizes[entry.name] = entry.stat(follow_symlinks=False).st_size
             elif not entry.is_dir(follow_symlinks=False):
-                self.refused[entry.name] = "a device or a pipe"
+                self.refusals[entry.name] = "a device or a pipe"
 
     def read(self, name: str) -> bytes:
         """The content of a file. Raises BadRow: bad_path, missing_image, image_too_large."""
-        if name in self.refused:
-            raise BadRow("bad_path", f"{name} is {self.refused[name]}")
+        if name in self.refusals:
+            raise BadRow("bad_path", f"{name} is {self.refusals[name]}")
         path = resolve_below(self.path, name)
         if self.sizes.get(name, 0) > MAX_IMAGE_BYTES:
             raise BadRow("image_too_large", f"{name} has {self.sizes[name]} bytes, at most {MAX_IMAGE_BYTES} are read")
@@ -100,27 +100,27 @@ class Archive:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.sizes: dict[str, int] = {}
-        self.refused: dict[str, str] = {}
+        self.refusals: dict[str, str] = {}
         self.clutter = 0
-        self._held: dict[str, bytes] = {}
-        held = 0
+        self._cache: dict[str, bytes] = {}
+        cached_bytes = 0
         for name, member, content in self._members():
-            why = _refusal(name, member)
+            refusal = _refusal(name, member)
             if is_clutter(name):
                 self.clutter += not member.isdir()
-            elif why:
-                self.refused[name] = why
+            elif refusal:
+                self.refusals[name] = refusal
             elif member.isfile() and _relative(name) not in self.sizes:  # of two of one name the first counts
                 short = _relative(name)
                 self.sizes[short] = member.size
-                if short.lower().endswith(KEPT) and held + member.size <= HELD_BYTES:
-                    self._held[short] = content()
-                    held += member.size
+                if short.lower().endswith(CACHED_ENDINGS) and cached_bytes + member.size <= CACHE_BYTES:
+                    self._cache[short] = content()
+                    cached_bytes += member.size
 
     def read(self, name: str) -> bytes:
         """The content of a member. Raises BadRow: missing_image, image_too_large, and as the class does."""
-        if name in self._held:
-            return self._held[name]
+        if name in self._cache:
+            return self._cache[name]
         if self.sizes.get(name, 0) > MAX_IMAGE_BYTES:
             raise BadRow("image_too_large", f"{name} has {self.sizes[name]} bytes, at most {MAX_IMAGE_BYTES} are read")
         for full, member, content in self._members():
@@ -171,17 +171,17 @@ class _Counted:
     """A stream that refuses to give more than an archive may hold."""
 
     def __init__(self, file: Any, packed: int) -> None:
-        self._file, self._packed, self._given, self._empty = file, packed, 0, 0
+        self._file, self._packed, self._unpacked, self._empty = file, packed, 0, 0
 
     def read(self, size: int) -> bytes:
         data: bytes = self._file.read(size)
-        self._given += len(data)
+        self._unpacked += len(data)
         self._empty += not data
         if self._empty > MAX_EMPTY_READS:
             raise EOFError("a member claims more than the archive has")
-        if self._given > max(FREE_BYTES, MAX_RATIO * self._packed):
+        if self._unpacked > max(FREE_BYTES, MAX_RATIO * self._packed):
             raise BadRow("zip_bomb", f"{self._packed} bytes unpack to more than {MAX_RATIO} times as many")
-        if self._given > MAX_UNPACKED:
+        if self._unpacked > MAX_UNPACKED:
             raise BadRow("archive_too_large", f"it unpacks to more than {MAX_UNPACKED} bytes")
         return data
 

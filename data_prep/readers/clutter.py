@@ -7,7 +7,7 @@ from pathlib import Path
 COUNTED = ("read", "files passed by: left by a system")
 """How a source's counts call them."""
 
-LEFT_BEHIND = ("hidden_file", "a system left it there; it holds no sample")
+SYSTEM_FILE = ("hidden_file", "a system left it there; it holds no sample")
 """(reason, detail) of a drop, in sources whose every file is a row."""
 
 _NAMES = frozenset(
@@ -24,10 +24,10 @@ def is_clutter(path: str) -> bool:
     return any(part.startswith("._") or part.lower() in _NAMES for part in path.split("/"))
 
 
-def glob(folder: Path, pattern: str, passed_by: dict[str, int]) -> list[Path]:
+def glob(folder: Path, pattern: str, ignored: dict[str, int]) -> list[Path]:
     """Paths below a folder that fit a pattern, sorted, without clutter, which is added to what was passed by."""
-    found = sorted(folder.glob(pattern))
-    paths = [path for path in found if not is_clutter(path.relative_to(folder).as_posix())]
-    if len(paths) < len(found):
-        passed_by[COUNTED[1]] = passed_by.get(COUNTED[1], 0) + len(found) - len(paths)
+    matches = sorted(folder.glob(pattern))
+    paths = [path for path in matches if not is_clutter(path.relative_to(folder).as_posix())]
+    if len(paths) < len(matches):
+        ignored[COUNTED[1]] = ignored.get(COUNTED[1], 0) + len(matches) - len(paths)
     return paths

@@ -1,4 +1,4 @@
-"""Fields of a publisher's entries that no reader asked for: counted by name, so that nothing is left out in silence."""
+"""Fields of a publisher's entries that no reader asked for: counted by name, so that nothing is ignored in silence."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ class Entry(dict[str, Any]):
 
     def __init__(self, content: dict[str, Any]) -> None:
         super().__init__(content)
-        self._asked: set[str] = set()
+        self._read_names: set[str] = set()
 
     def __getitem__(self, name: str) -> Any:
-        self._asked.add(name)
+        self._read_names.add(name)
         return super().__getitem__(name)
 
     def get(self, name: str, default: Any = None) -> Any:
         """As of any mapping; the field counts as read."""
-        self._asked.add(name)
+        self._read_names.add(name)
         return super().get(name, default)
 
     def ignored(self) -> tuple[str, ...]:
         """Names of the fields with something in them that nobody asked for, in the publisher's order."""
-        return tuple(name for name, value in self.items() if name not in self._asked and says_something(value))
+        return tuple(name for name, value in self.items() if name not in self._read_names and says_something(value))
 
 
 def says_something(value: Any) -> bool:
@@ -56,21 +56,23 @@ def says_something(value: Any) -> bool:
 def count_ignored(counts: Counts, names: Iterable[str]) -> None:
     """Count fields of one entry under ("read", "fields ignored: <name>")."""
     for name in names:
-        what = f"{IGNORED}: {_printable(name)}"
-        if ("read", what) not in counts and sum(known.startswith(IGNORED) for _, known in counts) >= MAX_NAMES:
-            what = f"{IGNORED}: (further names)"
-        counts["read", what] += 1
+        counted = f"{IGNORED}: {_printable(name)}"
+        if ("read", counted) not in counts and sum(key.startswith(IGNORED) for _, key in counts) >= MAX_NAMES:
+            counted = f"{IGNORED}: (further names)"
+        counts["read", counted] += 1
 
 
 def fields_ignored(counts: Mapping[tuple[str, str], int]) -> dict[str, int]:
     """Name → how often, of a source's counts."""
     prefix = f"{IGNORED}: "
-    return {what.removeprefix(prefix): number for (_, what), number in counts.items() if what.startswith(prefix)}
+    return {
+        counted.removeprefix(prefix): number for (_, counted), number in counts.items() if counted.startswith(prefix)
+    }
 
 
 def _printable(name: str) -> str:
-    shown = "".join(c if c.isprintable() and not "\ud800" <= c <= "\udfff" else "?" for c in name) or "(no name)"
-    return shown if len(shown) <= MAX_NAME else f"{shown[: MAX_NAME - 1]}…"
+    text = "".join(c if c.isprintable() and not "\ud800" <= c <= "\udfff" else "?" for c in name) or "(no name)"
+    return text if len(text) <= MAX_NAME else f"{text[: MAX_NAME - 1]}…"
 
 
 def text_of(entry: dict[str, Any], key: str) -> str:
@@ -118,17 +120,17 @@ def kind_of(value: Any) -> str:
     return str(value) if isinstance(value, float) else f"a {type(value).__name__}"
 
 
-def check_utf8(text: str, where: str) -> str:
+def check_utf8(text: str, location: str) -> str:
     """The text. Raises BadRow not_utf8 for lone surrogates, which escapes in JSON and undecodable bytes leave."""
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
         byte = ord(text[error.start]) - 0xDC00
         if not 0x80 <= byte <= 0xFF:
-            raise BadRow("not_utf8", f"{where} cannot be written as UTF-8 (character {error.start})") from None
+            raise BadRow("not_utf8", f"{location} cannot be written as UTF-8 (character {error.start})") from None
         meant = bytes([byte]).decode("cp1252", "replace")
         raise BadRow(
-            "not_utf8", f"{where}: byte 0x{byte:02x} is not UTF-8, in cp1252 {meant!r}; save the file as UTF-8"
+            "not_utf8", f"{location}: byte 0x{byte:02x} is not UTF-8, in cp1252 {meant!r}; save the file as UTF-8"
         ) from None
     return text
 

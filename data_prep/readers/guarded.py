@@ -63,8 +63,8 @@ def spelled_below(folder: Path, name: str) -> Path:
     spellings = [unicodedata.normalize(form, name) for form in ("NFC", "NFD")]
     with suppress(UnicodeEncodeError):
         spellings.append(os.fsdecode(unicodedata.normalize("NFC", name).encode("cp1252")))
-    others = (resolve_below(folder, spelling) for spelling in spellings if spelling != name)
-    return next((other for other in others if other.exists()), path)
+    candidates = (resolve_below(folder, spelling) for spelling in spellings if spelling != name)
+    return next((candidate for candidate in candidates if candidate.exists()), path)
 
 
 @lru_cache(maxsize=64)
@@ -78,10 +78,10 @@ def resolve_below(folder: Path, name: str) -> Path:
         raise BadRow("bad_path", f"{name!r} is not a relative path that stays in the image folder")
     try:
         path = Path(os.path.realpath(folder / name))
-        inside = path.is_relative_to(_real(folder))
+        is_inside = path.is_relative_to(_real(folder))
     except (OSError, UnicodeEncodeError) as error:  # names too long, links in a circle, lone surrogates
         raise BadRow("bad_path", f"{name[:80]!r} cannot be a path ({type(error).__name__})") from None
-    if not inside:
+    if not is_inside:
         raise BadRow("bad_path", f"{name} is a link that leaves the image folder")
     return Path(path)
 
@@ -97,9 +97,9 @@ def size_of(folder: Path, name: str) -> int | None:
 def digest_listing(folder: Path) -> str:
     """sha256 of all names and sizes below a folder, for fingerprints: hashing a million images is too slow."""
     listing = []
-    for place, _, names in os.walk(folder):
+    for parent, _, names in os.walk(folder):
         for name in names:
-            path = os.path.join(place, name)
+            path = os.path.join(parent, name)
             listing.append(f"{os.path.relpath(path, folder)}\t{os.lstat(path).st_size}")
     return hashlib.sha256("\n".join(sorted(listing)).encode("utf-8", "surrogateescape")).hexdigest()
 
@@ -120,10 +120,12 @@ def read_json_list(path: Path) -> list[tuple[int, Any]]:
             f"{path} is not UTF-8: byte 0x{data[error.start]:02x} at offset {error.start}; convert the file to UTF-8"
         ) from None
     except json.JSONDecodeError as error:
-        hint = "call it .jsonl if each line is an entry" if error.msg == "Extra data" else "mend it, or get it anew"
+        hint = (
+            "call it .jsonl if each line is an entry" if error.msg == "Extra data" else "fix it, or download it again"
+        )
         raise PrepError(f"{path} line {error.lineno} column {error.colno} is not JSON: {error.msg}; {hint}") from None
     except (RecursionError, ValueError) as error:  # ValueError: an integer of thousands of digits
-        raise PrepError(f"{path} cannot be parsed ({error}); get the publisher's file anew") from None
+        raise PrepError(f"{path} cannot be parsed ({error}); download the publisher's file again") from None
     if not isinstance(content, list):
         raise PrepError(f"{path} holds a {type(content).__name__}, expected a list of entries")
     return list(enumerate(content, start=1))

@@ -21,35 +21,35 @@ KEYS = (
 """Keys that can hold nothing but images: whatever else is in them is an error. The first that names some is read."""
 
 FOLDERS = ("images", "imgs", "image", "img")
-"""Where images are, beside the entries, where nobody says so."""
+"""Where images are, next to the entries, where nobody says so."""
 
 PATH_KEYS = ("path", "file_name", "filename", "image", "image_url", "url", "image_path", "uri", "name")
 """Where the name is, if an image is an object: {"path": ..., "bytes": null}, {"url": ...}."""
 
 ENDINGS = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "dcm", "nii", "nii.gz", "svs")
-_LOOKS_LIKE_A_FILE = re.compile(rf"[^\n]{{1,500}}\.(?:{'|'.join(map(re.escape, ENDINGS))})", re.IGNORECASE)
+_FILE_NAME = re.compile(rf"[^\n]{{1,500}}\.(?:{'|'.join(map(re.escape, ENDINGS))})", re.IGNORECASE)
 
 
-def image_names(entry: Entry, others: Collection[str] = ()) -> tuple[str, list[str]]:
+def image_names(entry: Entry, other_keys: Collection[str] = ()) -> tuple[str, list[str]]:
     """(the key that names the entry's images, their names); ("", []) for an entry that names none.
 
     Without one of `KEYS`, any key is taken whose value looks like the names of image files, if there is one only.
-    others: keys that are something else, whatever their values look like.
+    other_keys: keys that are something else, whatever their values look like.
 
     Raises BadRow: bad_image, too_many_images, remote_image, embedded_image, unclear_image (several keys name different
     images), not_utf8.
     """
-    named = {key: names for key in KEYS if key in entry and (names := list(_names(entry[key], key)))}
-    if not named:
-        named = {key: names for key, names in _look_alikes(entry, others) if names}
-        for key in named:
+    names_by_key = {key: names for key in KEYS if key in entry and (names := list(_names(entry[key], key)))}
+    if not names_by_key:
+        names_by_key = {key: names for key, names in _look_alikes(entry, other_keys) if names}
+        for key in names_by_key:
             entry.get(key)
-    local = {key: names for key, names in named.items() if not any(map(_is_address, names))}
-    named = local or named
-    if len({tuple(map(_file, names)) for names in named.values()}) > 1:
-        said = ", ".join(f"{key} {_short(names)}" for key, names in named.items())
-        raise BadRow("unclear_image", f"the entry names images in several ways: {said}; keep one of the keys")
-    return next(iter(named.items()), ("", []))
+    local = {key: names for key, names in names_by_key.items() if not any(map(_is_address, names))}
+    names_by_key = local or names_by_key
+    if len({tuple(map(_file, names)) for names in names_by_key.values()}) > 1:
+        listing = ", ".join(f"{key} {_short(names)}" for key, names in names_by_key.items())
+        raise BadRow("unclear_image", f"the entry names images in several ways: {listing}; keep one of the keys")
+    return next(iter(names_by_key.items()), ("", []))
 
 
 def _names(value: Any, key: str) -> Iterator[str]:
@@ -61,28 +61,28 @@ def _names(value: Any, key: str) -> Iterator[str]:
         yield image_name(item, f"{key}[{position}]" if isinstance(value, list) else key)
 
 
-def image_name(item: Any, where: str) -> str:
+def image_name(item: Any, location: str) -> str:
     """The name that one item of an image field holds. Raises BadRow: bad_image, embedded_image, not_utf8."""
     if isinstance(item, dict):
-        held = next((item[key] for key in PATH_KEYS if says_something(item.get(key))), None)
-        if isinstance(held, dict):  # {"type": "image_url", "image_url": {"url": ...}}
-            held = next((held[key] for key in PATH_KEYS if says_something(held.get(key))), None)
-        if held is None and says_something(item.get("bytes")):
-            raise BadRow("embedded_image", f"{where} holds the image itself; write it to a file, and name that")
-        item = held
+        content = next((item[key] for key in PATH_KEYS if says_something(item.get(key))), None)
+        if isinstance(content, dict):  # {"type": "image_url", "image_url": {"url": ...}}
+            content = next((content[key] for key in PATH_KEYS if says_something(content.get(key))), None)
+        if content is None and says_something(item.get("bytes")):
+            raise BadRow("embedded_image", f"{location} holds the image itself; write it to a file, and name that")
+        item = content
     if not isinstance(item, str) or not item:
-        raise BadRow("bad_image", f"{where} is {str(item)[:80]!r}, expected the name of a file")
+        raise BadRow("bad_image", f"{location} is {str(item)[:80]!r}, expected the name of a file")
     if item.startswith("data:"):
         raise BadRow(
-            "embedded_image", f"{where} holds the image itself ({item[:30]}…); write it to a file, and name that"
+            "embedded_image", f"{location} holds the image itself ({item[:30]}…); write it to a file, and name that"
         )
-    return check_utf8(item, where)
+    return check_utf8(item, location)
 
 
-def _look_alikes(entry: Entry, others: Collection[str]) -> Iterator[tuple[str, list[str]]]:
+def _look_alikes(entry: Entry, other_keys: Collection[str]) -> Iterator[tuple[str, list[str]]]:
     for key, value in entry.items():
         items = value if isinstance(value, list) else [value]
-        if key not in others and items and all(isinstance(i, str) and _LOOKS_LIKE_A_FILE.fullmatch(i) for i in items):
+        if key not in other_keys and items and all(isinstance(i, str) and _FILE_NAME.fullmatch(i) for i in items):
             yield key, list(_names(value, key))
 
 
@@ -103,13 +103,13 @@ def located(name: str, images: Path, folder: Path) -> str:
         name = name[2:]
     if os.path.isabs(name):
         return _below(os.path.normpath(name), images) or name
-    inside = _below(os.path.join(os.path.abspath(folder), name), images)
-    there = inside and not os.path.lexists(images / name) and os.path.lexists(images / inside)
-    return inside if there else name
+    inner = _below(os.path.join(os.path.abspath(folder), name), images)
+    is_inner = inner and not os.path.lexists(images / name) and os.path.lexists(images / inner)
+    return inner if is_inner else name
 
 
 def in_image_folder(name: str, folder: Path) -> str:
-    """A name with the folder of images in front that it lies in, if it does not lie beside the entries itself."""
+    """A name with the folder of images in front that it lies in, if it does not lie next to the entries itself."""
     if ".." in name.split("/") or os.path.isabs(name) or os.path.lexists(folder / name):
         return name
     return next((f"{inner}/{name}" for inner in FOLDERS if os.path.lexists(folder / inner / name)), name)
@@ -130,5 +130,5 @@ def _file(name: str) -> str:
 
 
 def _short(names: list[str]) -> str:
-    shown = names[0][:60]
-    return repr(shown) if len(names) == 1 else f"{shown!r} and {len(names) - 1} more"
+    first = names[0][:60]
+    return repr(first) if len(names) == 1 else f"{first!r} and {len(names) - 1} more"

@@ -23,7 +23,7 @@ TIFF_BITS, TIFF_PHOTOMETRIC, TIFF_WHITE_IS_ZERO = 258, 262, 0
 """Tags of TIFF 6.0, and the value of the second with which 0 is white."""
 
 _MAGIC = ((b"\xff\xd8\xff", "jpg"), (b"\x89PNG\r\n\x1a\n", "png"))
-_OTHER_MAGIC = ((b"GIF8", "gif"), (b"II*\0", "tif"), (b"MM\0*", "tif"), (b"BM", "bmp"))
+_CONVERTED_MAGIC = ((b"GIF8", "gif"), (b"II*\0", "tif"), (b"MM\0*", "tif"), (b"BM", "bmp"))
 """Formats that shards do not hold, and that PNG can stand for without loss."""
 
 
@@ -38,7 +38,7 @@ def check_format(name: str, data: bytes) -> str:
     """The image's extension by content. Raises BadRow image_format where no decoder of ours would take it."""
     extension = image_format(data)
     if not data:
-        raise BadRow("empty_file", f"{name} has no bytes; copy it anew")
+        raise BadRow("empty_file", f"{name} has no bytes; copy it again")
     if extension is None:
         raise BadRow("image_format", f"{name} begins with {data[:8]!r}: neither JPEG, PNG nor WebP; convert it")
     return extension
@@ -68,7 +68,7 @@ def shard_image(name: str, data: bytes) -> ShardImage:
     Raises BadRow: image_format (another format, several frames, or colours that PNG has not), deep_colour,
     broken_image.
     """
-    extension = next((extension for magic, extension in _OTHER_MAGIC if data.startswith(magic)), None)
+    extension = next((extension for magic, extension in _CONVERTED_MAGIC if data.startswith(magic)), None)
     if extension is None:
         return ShardImage(check_format(name, data), data)
     png, rescale = _as_png(name, data, extension)
@@ -94,8 +94,8 @@ def _as_png(name: str, data: bytes, extension: str) -> tuple[bytes, tuple[float,
             is_deep_colour = has_deep_colour(image)
             if image.mode not in ("1", "L", "LA", "P", "RGB", "RGBA"):
                 raise BadRow("image_format", f"{name} is a {extension} of mode {image.mode}, which PNG cannot hold")
-            written = io.BytesIO()
-            image.save(written, "PNG")
+            buffer = io.BytesIO()
+            image.save(buffer, "PNG")
             if is_deep_colour:
                 check_brightness(image)
     except BadRow:
@@ -105,7 +105,7 @@ def _as_png(name: str, data: bytes, extension: str) -> tuple[bytes, tuple[float,
     except Exception as error:  # Pillow's plugins raise OSError, ValueError, SyntaxError, struct.error, ...
         kind = f"{name} cannot be decoded as {extension} ({type(error).__name__})"
         raise BadRow("broken_image", f"{kind}; if other programs show it, save it as PNG") from None
-    return written.getvalue(), (1.0, 0.0)
+    return buffer.getvalue(), (1.0, 0.0)
 
 
 def _deep_png(image: Image.Image) -> tuple[bytes, tuple[float, float]]:
@@ -129,8 +129,8 @@ def _deep_png(image: Image.Image) -> tuple[bytes, tuple[float, float]]:
         slope, intercept = 1.0, low
     else:
         slope, intercept = max((high - low) / 65535, 1e-30), low
-    stored = np.rint((values - intercept) / slope).astype(np.uint16)
-    return encode_png(stored, bits if bits < 16 and high < 2**bits else 0), (slope, intercept)
+    png_values = np.rint((values - intercept) / slope).astype(np.uint16)
+    return encode_png(png_values, bits if bits < 16 and high < 2**bits else 0), (slope, intercept)
 
 
 def _has_second_frame(image: Image.Image) -> bool:

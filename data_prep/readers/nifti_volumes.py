@@ -53,7 +53,7 @@ def read_volume(folder: Path, name: str, blank: bool) -> tuple[bytes, dict[str, 
     """(a .nii.gz file, metadata) of a volume below the folder.
 
     A .nii.gz keeps its bytes unless `blank`: then texts in the header, extensions and gzip's own texts are emptied, and the
-    file is compressed anew. Metadata: shape, spacing (as the header says, usually mm), and header_texts, the names of
+    file is compressed again. Metadata: shape, spacing (as the header says, usually mm), and header_texts, the names of
     fields that hold text; or, if blank, deidentified: {"header_fields": n, "extensions": n}.
 
     Raises BadRow: bad_path, missing_image, image_too_large, image_format (not NIfTI), bad_header, broken_image (it cannot
@@ -64,32 +64,32 @@ def read_volume(folder: Path, name: str, blank: bool) -> tuple[bytes, dict[str, 
     stream: BinaryIO = gzip.GzipFile(fileobj=io.BytesIO(data)) if zipped else io.BytesIO(data)  # type: ignore[assignment]
     head = read_head(name, stream)
     texts, extensions = texts_of(head), bool(head.data[_extension_flag(head)])
-    described: dict[str, Any] = {"shape": list(head.shape), "spacing": _spacing(head)}
+    metadata: dict[str, Any] = {"shape": list(head.shape), "spacing": _spacing(head)}
     if blank:
         blank_head(head)
-        named = zipped and data[3] & 0b11000 != 0  # gzip's flags for a file name and a comment
-        described["deidentified"] = {"header_fields": len(texts) + named, "extensions": int(extensions)}
+        has_gzip_texts = zipped and data[3] & 0b11000 != 0  # gzip's flags for a file name and a comment
+        metadata["deidentified"] = {"header_fields": len(texts) + has_gzip_texts, "extensions": int(extensions)}
     elif texts or extensions:
-        described["header_texts"] = texts + ["extensions"] * extensions
+        metadata["header_texts"] = texts + ["extensions"] * extensions
     voxels = _voxels(name, stream, head.voxel_bytes)
     if zipped and not blank:
         for _ in voxels:  # the checks; the publisher's bytes are what is kept
             pass
-        return data, described
-    return _compress(head.data, voxels), described
+        return data, metadata
+    return _compress(head.data, voxels), metadata
 
 
 def _read(folder: Path, name: str) -> bytes:
     path = spelled_below(folder, name)
     try:
         # Without waiting: a pipe that nobody writes to would hang the open.
-        with open(path, "rb", opener=lambda file, flags: os.open(file, flags | os.O_NONBLOCK)) as opened:
-            mark = os.fstat(opened.fileno())
-            if not stat.S_ISREG(mark.st_mode):
+        with open(path, "rb", opener=lambda file, flags: os.open(file, flags | os.O_NONBLOCK)) as stream:
+            status = os.fstat(stream.fileno())
+            if not stat.S_ISREG(status.st_mode):
                 raise BadRow("bad_path", f"{name} is not a regular file")
-            if mark.st_size > MAX_FILE_BYTES:
-                raise BadRow("image_too_large", f"{name} has {mark.st_size} bytes, at most {MAX_FILE_BYTES} are read")
-            return opened.read()
+            if status.st_size > MAX_FILE_BYTES:
+                raise BadRow("image_too_large", f"{name} has {status.st_size} bytes, at most {MAX_FILE_BYTES} are read")
+            return stream.read()
     except FileNotFoundError:
         raise BadRow("missing_image", f"{name} is not in {folder.name}/") from None
     except OSError as error:
@@ -157,16 +157,16 @@ def blank_head(head: Head) -> None:
         if name in head.header.template_dtype.names:
             kind, offset = head.header.template_dtype.fields[name][:2]
             head.data[offset : offset + kind.itemsize] = bytes(kind.itemsize)
-    after = _extension_flag(head)
-    head.data[after:] = bytes(len(head.data) - after)
+    flag_offset = _extension_flag(head)
+    head.data[flag_offset:] = bytes(len(head.data) - flag_offset)
 
 
 def _voxels(name: str, stream: BinaryIO, size: int) -> Iterator[bytes]:
     """The voxels in pieces. Raises BadRow where there are fewer or more than the header says."""
-    left = size
-    while left:
-        piece = _take(name, stream, min(left, PIECE))
-        left -= len(piece)
+    remaining = size
+    while remaining:
+        piece = _take(name, stream, min(remaining, PIECE))
+        remaining -= len(piece)
         yield piece
     if _some(name, stream, 1):
         raise BadRow("trailing_data", f"{name} goes on after the {size} bytes of voxels that its header announces")
@@ -189,10 +189,10 @@ def _some(name: str, stream: BinaryIO, size: int) -> bytes:
 
 
 def _compress(head: bytes | bytearray, voxels: Iterator[bytes]) -> bytes:
-    written = io.BytesIO()
+    buffer = io.BytesIO()
     # No name and no time in gzip's header: the same voxels give the same bytes.
-    with gzip.GzipFile(filename="", mode="wb", fileobj=written, compresslevel=6, mtime=0) as file:
+    with gzip.GzipFile(filename="", mode="wb", fileobj=buffer, compresslevel=6, mtime=0) as file:
         file.write(head)
         for piece in voxels:
             file.write(piece)
-    return written.getvalue()
+    return buffer.getvalue()

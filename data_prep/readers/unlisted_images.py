@@ -14,22 +14,22 @@ COUNTED = "pictures without a row"
 
 
 def pictures_without_rows(
-    folder: Path, images: Collection[str], is_theirs: bool, words: Collection[str] = ()
+    folder: Path, images: Collection[str], is_theirs: bool, texts: Collection[str] = ()
 ) -> dict[str, int]:
     """{"pictures without a row": how many} of a folder; empty if there are none.
 
     images: paths below the folder that rows name. is_theirs: the folder is for these images alone, so that all of it is
-    looked through; otherwise only the folders are that hold some of them. words: what rows say that cannot be used, which
+    looked through; otherwise only the folders are that hold some of them. texts: what rows say that cannot be used, which
     may name a picture by its path, its name, or its name without the ending.
     """
-    named = set(map(as_read, images))
-    said = {unicodedata.normalize("NFC", word) for word in words}
+    listed_names = set(map(as_read, images))
+    row_texts = {unicodedata.normalize("NFC", word) for word in texts}
     number = 0
-    for path in _files(folder, None if is_theirs else {os.path.dirname(image) for image in named}):
+    for path in _files(folder, None if is_theirs else {os.path.dirname(image) for image in listed_names}):
         if path.lower().endswith(ENDINGS) and not is_clutter(path):
             path = as_read(path)
             name = path.rpartition("/")[2]
-            number += path not in named and said.isdisjoint((path, name, name.rpartition(".")[0]))
+            number += path not in listed_names and row_texts.isdisjoint((path, name, name.rpartition(".")[0]))
     return {COUNTED: number} if number else {}
 
 
@@ -50,18 +50,18 @@ def printable(name: str) -> str:
         return data.decode("cp1252", "replace")
 
 
-def _files(folder: Path, places: Collection[str] | None) -> Iterator[str]:
+def _files(folder: Path, folders: Collection[str] | None) -> Iterator[str]:
     """Files below the folder, or in some folders of it, with "/"; links to folders are not followed."""
-    if places is None:
-        for place, _, names in os.walk(folder):
-            inside = os.path.relpath(place, folder)
-            yield from (name if inside == "." else f"{inside}/{name}" for name in names)
+    if folders is None:
+        for parent, _, names in os.walk(folder):
+            inner = os.path.relpath(parent, folder)
+            yield from (name if inner == "." else f"{inner}/{name}" for name in names)
         return
-    for place in places:
-        if place.startswith("/") or ".." in place.split("/"):
+    for parent in folders:
+        if parent.startswith("/") or ".." in parent.split("/"):
             continue
         try:
-            with os.scandir(folder / place) as entries:
-                yield from (os.path.join(place, entry.name) for entry in entries if entry.is_file())
+            with os.scandir(folder / parent) as entries:
+                yield from (os.path.join(parent, entry.name) for entry in entries if entry.is_file())
         except (OSError, ValueError):
             continue  # rows that name a folder which is not there are drops

@@ -34,7 +34,7 @@ IMAGES = ("jpg", "jpeg", "png", "webp", "gif", "tif", "tiff", "bmp")
 MAX_TEXT_BYTES = 64 * 2**20
 """Of a member that is no image; BIOMEDICA's JSON carries the whole article, some megabytes."""
 
-ADVICE = "get the publisher's file anew"
+ADVICE = "download the publisher's file again"
 
 
 @dataclass
@@ -61,11 +61,11 @@ def find_tars(folder: Path) -> tuple[list[str], dict[str, int]]:
 
     Links to folders are not followed. What a system left behind, such as Mac's "._" copies, is no tar.
     """
-    found = []
-    for place, _, names in os.walk(folder):
-        found += [Path(place, name).relative_to(folder).as_posix() for name in names if name.endswith(".tar")]
-    tars = sorted(path for path in found if not is_clutter(path))
-    return tars, {COUNTED[1]: len(found) - len(tars)} if len(tars) < len(found) else {}
+    paths = []
+    for parent, _, names in os.walk(folder):
+        paths += [Path(parent, name).relative_to(folder).as_posix() for name in names if name.endswith(".tar")]
+    tars = sorted(path for path in paths if not is_clutter(path))
+    return tars, {COUNTED[1]: len(paths) - len(tars)} if len(tars) < len(paths) else {}
 
 
 def tar_samples(path: Path, texts: tuple[str, ...], counts: Counts | None = None) -> Iterator[TarSample]:
@@ -80,32 +80,32 @@ def tar_samples(path: Path, texts: tuple[str, ...], counts: Counts | None = None
     many samples that cost, and BadRow bad_path where it is no regular file.
     """
     counts = Counter() if counts is None else counts
-    everywhere = cache(lambda: _kinds_by_key(path, texts))
-    seen: set[str] = set()
-    apart: set[str] = set()
+    kinds_by_key = cache(lambda: _kinds_by_key(path, texts))
+    keys: set[str] = set()
+    split_keys: set[str] = set()
     for key, members in groupby(_members(path, texts, counts), key=itemgetter(0)):
-        sample, again = TarSample(key), list[str]()
-        if key in seen:
+        sample, repeated = TarSample(key), list[str]()
+        if key in keys:
             sample.fault = BadRow("repeated_key", f"{key} is in {path.name} before; the first counts")
         for _, kind, member, archive in members:
             if kind in sample.members:
-                again.append(member.name)
+                repeated.append(member.name)
                 continue
             try:
                 sample.members[kind] = b"" if sample.fault else _read(archive, member, kind, path)
             except BadRow as bad:
                 sample.fault = bad
-        if key in apart:  # which was said when it came first
+        if key in split_keys:  # which was said when it came first
             continue
-        seen.add(key)
-        lacking = {"image", *texts} - sample.members.keys()
-        if lacking and sample.fault is None and (elsewhere := sorted(lacking & everywhere()[key])):
-            apart.add(key)
-            detail = f"its {' and '.join(elsewhere)} stand apart from it in {path.name}; sort the tar by name"
+        keys.add(key)
+        missing = {"image", *texts} - sample.members.keys()
+        if missing and sample.fault is None and (distant := sorted(missing & kinds_by_key()[key])):
+            split_keys.add(key)
+            detail = f"its {' and '.join(distant)} stand apart from it in {path.name}; sort the tar by name"
             sample.fault = BadRow("members_apart", detail)
         yield sample
-        if again and sample.fault is None:
-            detail = f"{', '.join(again)} is in {path.name} before; the first counts"
+        if repeated and sample.fault is None:
+            detail = f"{', '.join(repeated)} is in {path.name} before; the first counts"
             yield TarSample(key, fault=BadRow("repeated_member", detail))
 
 
@@ -168,19 +168,19 @@ class _Capped(io.BufferedReader):
 def _check_end(path: Path, file: io.BufferedReader, offset: int) -> None:
     """tarfile takes a damaged header, and the end of a file that was cut off, for the end of the archive."""
     file.seek(offset)
-    mark = file.read(tarfile.BLOCKSIZE)
-    if mark != b"\0" * tarfile.BLOCKSIZE:
-        what = "ends without an end-of-archive mark: it was cut off" if not mark else "has a damaged header"
-        raise PrepError(f"{path} {what} at byte {offset}; {ADVICE}")
+    block = file.read(tarfile.BLOCKSIZE)
+    if block != b"\0" * tarfile.BLOCKSIZE:
+        problem = "ends without an end-of-archive mark: it was cut off" if not block else "has a damaged header"
+        raise PrepError(f"{path} {problem} at byte {offset}; {ADVICE}")
 
 
 def _read(archive: tarfile.TarFile, member: tarfile.TarInfo, kind: str, path: Path) -> bytes:
     check_utf8(member.name, "the member's name")
     if not member.isreg() or member.issparse():
         raise BadRow("bad_path", f"{member.name} is no regular file")
-    limit, what = (MAX_IMAGE_BYTES, "image") if kind == "image" else (MAX_TEXT_BYTES, "member")
+    limit, member_kind = (MAX_IMAGE_BYTES, "image") if kind == "image" else (MAX_TEXT_BYTES, "member")
     if member.size > limit:
-        raise BadRow(f"{what}_too_large", f"{member.name} has {member.size} bytes, at most {limit} are read")
+        raise BadRow(f"{member_kind}_too_large", f"{member.name} has {member.size} bytes, at most {limit} are read")
     with readable(path, ADVICE):
         file = archive.extractfile(member)
         data = file.read() if file else b""
@@ -204,7 +204,7 @@ class TarSource(Source):
         """Nothing to choose: a unit is a tar, whatever samples_per_shard says."""
         return {}
 
-    def sample(self, found: TarSample, tar: str) -> Sample:
+    def sample(self, tar_sample: TarSample, tar: str) -> Sample:
         """The sample of a tar's members. Raises BadRow."""
         raise NotImplementedError
 
@@ -224,10 +224,10 @@ class TarSource(Source):
         """Samples, or drops: those of `tar_samples`, of `sample`, and bad_path of a tar that is no file of the folder."""
         self.counts = Counter()
         try:
-            for found in tar_samples(resolve_below(self.folder, unit.selection), self.texts, self.counts):
+            for tar_sample in tar_samples(resolve_below(self.folder, unit.selection), self.texts, self.counts):
                 try:
-                    yield self.sample(found, unit.selection)
+                    yield self.sample(tar_sample, unit.selection)
                 except BadRow as bad:
-                    yield Dropped(f"{unit.selection}: {found.key}", bad.reason, bad.detail)
+                    yield Dropped(f"{unit.selection}: {tar_sample.key}", bad.reason, bad.detail)
         except BadRow as bad:  # a link that leaves the folder, a pipe, a device
             yield Dropped(unit.selection, bad.reason, bad.detail)

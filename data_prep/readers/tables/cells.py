@@ -52,7 +52,7 @@ def items_of_cell(entry: dict[str, Any], column: str, separator: str = "") -> li
     """The texts of a cell that holds a list; None where it holds none.
 
     A list is one of JSON lines or parquet; a text that is a list in JSON or Python, as pandas and numpy write it; and,
-    where a separator is given, the parts of a text. Items that are empty are left out.
+    where a separator is given, the parts of a text. Items that are empty are dropped.
 
     Raises BadRow as `text_of_cell`.
     """
@@ -88,9 +88,9 @@ def list_in(text: str) -> list[Any] | None:
 def _python_literal(text: str) -> Any:
     if _NUMPY.fullmatch(text):
         return [item[1:-1] for item in _QUOTED.findall(text)]
-    for written in (text, re.sub(r"\bnan\b", "None", text)):
+    for form in (text, re.sub(r"\bnan\b", "None", text)):
         try:
-            return ast.literal_eval(written)
+            return ast.literal_eval(form)
         except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):  # as literal_eval documents them
             continue
     return None
@@ -102,8 +102,8 @@ def value_of_cell(entry: dict[str, Any], column: str) -> str | list[Any]:
     items = value if isinstance(value, list) else list_in(value) if isinstance(value, str) else None
     if items is None:
         return text_of_cell(entry, column)
-    kept = plain([list(item) if isinstance(item, tuple) else item for item in items])
-    return [item for item in kept if item != ""]
+    values = plain([list(item) if isinstance(item, tuple) else item for item in items])
+    return [item for item in values if item != ""]
 
 
 def prose_of_cell(entry: dict[str, Any], column: str) -> str:

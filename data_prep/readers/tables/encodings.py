@@ -1,4 +1,4 @@
-"""In which encoding a text file is: as its marks say, as a person says, or UTF-8; and its lines by their bytes."""
+"""In which encoding a text file is: as its byte order mark says, as a person says, or UTF-8; and its lines by their bytes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from data_prep.readers.guarded import MAX_LINE_BYTES
 SAMPLE_BYTES = 2**20
 """Of a file that decide what it is."""
 
-MARKS = (
+BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF32_LE, "utf-32-le"),
     (codecs.BOM_UTF32_BE, "utf-32-be"),
@@ -44,7 +44,7 @@ class Text:
 
     encoding: str
     start: int = 0
-    """Bytes of the mark in front."""
+    """Bytes of the byte order mark."""
     has_returns: bool = False
     """Its lines end with carriage returns alone, as on old Macs."""
 
@@ -78,8 +78,8 @@ class Text:
 
     def _read_wide(self, file: BinaryIO, limit: int) -> bytes:
         line = b""
-        while len(line) < limit and not line.endswith(self._line_feed) and (more := file.readline(limit - len(line))):
-            line += more
+        while len(line) < limit and not line.endswith(self._line_feed) and (piece := file.readline(limit - len(line))):
+            line += piece
             line += file.read(-len(line) % self.width)  # the byte of a line feed may be a part of another character
         return line
 
@@ -91,10 +91,10 @@ class Text:
         if undecodable > 1 and 2 * undecodable > foreign and 100 * undecodable > lines:
             raise self.refusal(path, f"{undecodable} of {foreign} lines with characters beyond ASCII are", has_option)
 
-    def refusal(self, path: Path, what: str, has_option: bool) -> PrepError:
-        """That a file is not in the encoding in which it was read, and how it can be. what: what of it is not."""
-        how = f"{SAVE}, or say options.encoding=<what it was saved in>, such as {NAMES}" if has_option else SAVE
-        return PrepError(f"{path}: {what} not {self.encoding.upper()}; {how}")
+    def refusal(self, path: Path, part: str, has_option: bool) -> PrepError:
+        """That a file is not in the encoding in which it was read, and how it can be. part: what of it is not, with its verb."""
+        advice = f"{SAVE}, or say options.encoding=<what it was saved in>, such as {NAMES}" if has_option else SAVE
+        return PrepError(f"{path}: {part} not {self.encoding.upper()}; {advice}")
 
 
 class _LineFeeds(io.RawIOBase):
@@ -134,28 +134,28 @@ def check_encoding(encoding: str) -> str:
 
 
 def detect(path: Path, file: BinaryIO, encoding: str) -> Text:
-    """How a file is text, from its beginning. Raises PrepError where it is none, or not in the encoding that is said.
+    """How a file is text, from its first bytes. Raises PrepError where it is none, or not in the encoding that is said.
 
-    encoding: as `check_encoding` gives it; "" for that of the mark in front, UTF-16 where zeros stand between letters,
+    encoding: as `check_encoding` gives it; "" for that of the byte order mark, UTF-16 where zeros stand between letters,
     else UTF-8.
     """
     sample = file.read(SAMPLE_BYTES)
-    for magic, what in NO_TEXTS:
+    for magic, kind in NO_TEXTS:
         if sample.startswith(magic):
-            raise PrepError(f"{path} is no text but {what}")
-    mark, marked = next(((mark, name) for mark, name in MARKS if sample.startswith(mark)), (b"", ""))
-    told = marked or _zeros(sample)
-    if not told and encoding not in ("", "utf-8", "utf-8-sig") and not sample.isascii() and _is_utf8(sample):
-        told = "utf-8"
-    if encoding and told and not told.startswith(encoding.removesuffix("-sig")):
-        raise PrepError(f"{path} is in {told.upper()}, but options.encoding is {encoding}; leave it out")
-    name = told or {"utf-16": "utf-16-le", "utf-32": "utf-32-le", "utf-8-sig": "utf-8"}.get(encoding, encoding)
+            raise PrepError(f"{path} is no text but {kind}")
+    bom, bom_encoding = next(((bom, name) for bom, name in BYTE_ORDER_MARKS if sample.startswith(bom)), (b"", ""))
+    detected = bom_encoding or _zeros(sample)
+    if not detected and encoding not in ("", "utf-8", "utf-8-sig") and not sample.isascii() and _is_utf8(sample):
+        detected = "utf-8"
+    if encoding and detected and not detected.startswith(encoding.removesuffix("-sig")):
+        raise PrepError(f"{path} is in {detected.upper()}, but options.encoding is {encoding}; leave it out")
+    name = detected or {"utf-16": "utf-16-le", "utf-32": "utf-32-le", "utf-8-sig": "utf-8"}.get(encoding, encoding)
     returns = b"\r" in sample and b"\n" not in sample and not name.startswith(("utf-16", "utf-32"))
-    return Text(name or "utf-8", len(mark), returns)
+    return Text(name or "utf-8", len(bom), returns)
 
 
 def _zeros(sample: bytes) -> str:
-    """UTF-16 without a mark, by the places of its zeros; "" for everything else."""
+    """UTF-16 without a byte order mark, by the places of its zeros; "" for everything else."""
     head = sample[: 2**12]
     even, odd = head[::2].count(0), head[1::2].count(0)
     if max(even, odd) < len(head) // 4 or min(even, odd) > len(head) // 64:

@@ -53,7 +53,7 @@ class ImageRows:
     image: str
     """As the table names it; empty for a row that cannot be used."""
     split: str
-    places: list[RowPosition] = field(default_factory=list)
+    positions: list[RowPosition] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -93,67 +93,67 @@ class ImageTableSource(Source):
         """Raises BadRow for a row that says nothing usable of its image."""
         raise NotImplementedError
 
-    def sample(self, rows: list[TableRow], picture: ShardImage, about: dict[str, Any]) -> Sample:
-        """The sample of an image. about: what `about` said of the unit."""
+    def sample(self, rows: list[TableRow], picture: ShardImage, unit_facts: dict[str, Any]) -> Sample:
+        """The sample of an image. unit_facts: what `unit_facts` gave for the unit."""
         raise NotImplementedError
 
-    def about(self, gathered: list[ImageRows]) -> dict[str, Any]:
+    def unit_facts(self, images: list[ImageRows]) -> dict[str, Any]:
         """What else a unit with these images has to know, in plain JSON."""
         return {}
 
     def fingerprint(self) -> dict[str, str]:
         """The tables by content, the images by names and sizes."""
-        marks = {table.path.relative_to(self.folder).as_posix(): digest_file(table.path) for table in self.tables}
-        return marks | {f"{self.images.relative_to(self.folder).as_posix()}/": digest_listing(self.images)}
+        digests = {table.path.relative_to(self.folder).as_posix(): digest_file(table.path) for table in self.tables}
+        return digests | {f"{self.images.relative_to(self.folder).as_posix()}/": digest_listing(self.images)}
 
     def gather(self) -> list[ImageRows]:
         """The rows by image, in the order of first rows. The first row decides the split."""
-        gathered: list[ImageRows] = []
+        images: list[ImageRows] = []
         by_image: dict[str, ImageRows] = {}
         words: set[str] = set()
         for table, reader in enumerate(self.tables):
             for number, offset, entry in reader.rows():
-                place = [table, number, offset]
+                position = [table, number, offset]
                 try:
                     image = self.image_of(_usable(entry))
                     rows = by_image.get(image) or ImageRows(image, self.split_of(table, entry))
                 except BadRow:
                     words.update(short_texts(entry))
-                    gathered.append(ImageRows("", self.splits[0], [place]))
+                    images.append(ImageRows("", self.splits[0], [position]))
                     continue
-                if not rows.places:
+                if not rows.positions:
                     by_image[image] = rows
-                    gathered.append(rows)
-                rows.places.append(place)
+                    images.append(rows)
+                rows.positions.append(position)
         self.input_counts = pictures_without_rows(self.images, by_image.keys(), True, words)
-        return gathered
+        return images
 
     def units(self) -> list[Unit]:
         """Images (and rows that cannot become part of one) in the order of their first row."""
-        gathered = self.gather()
+        images = self.gather()
         units = []
         for split in self.splits:
-            of_split = [rows for rows in gathered if rows.split == split]
+            of_split = [rows for rows in images if rows.split == split]
             starts = range(0, len(of_split), self.samples_per_shard)
             for number, start in enumerate(starts):
                 chunk = of_split[start : start + self.samples_per_shard]
-                places = [rows.places for rows in chunk]
-                units.append(Unit(split, number, {"places": places, "about": self.about(chunk)}))
+                positions = [rows.positions for rows in chunk]
+                units.append(Unit(split, number, {"places": positions, "about": self.unit_facts(chunk)}))
         return units
 
     def read(self, unit: Unit) -> Iterator[Sample | Dropped]:
         """A sample for each image; where the image cannot be read, a drop for each of its rows."""
         self.counts = Counter()
-        with ExitStack() as opened:
-            files = [opened.enter_context(open(table.path, "rb")) for table in self.tables]
-            for places in unit.selection["places"]:
-                yield from self._read_image(files, places, unit.selection["about"])
+        with ExitStack() as stack:
+            files = [stack.enter_context(open(table.path, "rb")) for table in self.tables]
+            for positions in unit.selection["places"]:
+                yield from self._read_image(files, positions, unit.selection["about"])
 
     def _read_image(
-        self, files: Sequence[BinaryIO], places: list[RowPosition], about: dict[str, Any]
+        self, files: Sequence[BinaryIO], positions: list[RowPosition], unit_facts: dict[str, Any]
     ) -> Iterator[Sample | Dropped]:
         rows = []
-        for table, number, offset in places:
+        for table, number, offset in positions:
             name = f"{self.tables[table].path.name} line {number}"
             try:
                 entry = Entry(_usable(self.tables[table].at(files[table], offset, number)))
@@ -170,7 +170,7 @@ class ImageTableSource(Source):
         except BadRow as bad:
             yield from (Dropped(row.name, bad.reason, bad.detail) for row in rows)
             return
-        yield self.sample(rows, picture, about)
+        yield self.sample(rows, picture, unit_facts)
         for row in rows:
             count_ignored(self.counts, row.entry.ignored())
 

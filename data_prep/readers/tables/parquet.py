@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-ADVICE = "get the publisher's file anew"
+ADVICE = "download the publisher's file again"
 SMALL_GROUP_BYTES = 256 * 2**20
 """Of a row group without compression, of which many rows may be decoded together whatever their cells are."""
 
@@ -32,8 +32,10 @@ def open_parquet(path: Path) -> pq.ParquetFile:
     with readable(path, ADVICE):
         metadata = pq.read_metadata(path)
         columns = [metadata.schema.column(position) for position in range(len(metadata.schema))]
-        shared = [c.path for c in columns if c.physical_type == "BYTE_ARRAY" and c.logical_type.type != "DECIMAL"]
-        return pq.ParquetFile(path, metadata=metadata, read_dictionary=shared)
+        dictionary_columns = [
+            c.path for c in columns if c.physical_type == "BYTE_ARRAY" and c.logical_type.type != "DECIMAL"
+        ]
+        return pq.ParquetFile(path, metadata=metadata, read_dictionary=dictionary_columns)
 
 
 def parquet_rows(path: Path, columns: Collection[str]) -> Iterator[dict[str, Any]]:
@@ -60,9 +62,9 @@ def values_of(array: pa.Array) -> list[Any]:
     import pyarrow.types as kinds
 
     if kinds.is_dictionary(array.type):
-        dictionary, places = array.dictionary, array.indices.to_pylist()
-        values = {place: dictionary[place].as_py() for place in set(places) if place is not None}
-        return [values.get(place) for place in places]
+        dictionary, indices = array.dictionary, array.indices.to_pylist()
+        values = {index: dictionary[index].as_py() for index in set(indices) if index is not None}
+        return [values.get(index) for index in indices]
     if kinds.is_list(array.type):
         items = iter(values_of(array.flatten()))
         lengths = array.value_lengths().to_pylist()
@@ -71,5 +73,8 @@ def values_of(array: pa.Array) -> list[Any]:
         names = [field.name for field in array.type]
         fields = zip(*(values_of(array.field(name)) for name in names), strict=True)
         valid = array.is_valid().to_pylist()
-        return [dict(zip(names, row, strict=True)) if there else None for there, row in zip(valid, fields, strict=True)]
+        return [
+            dict(zip(names, row, strict=True)) if is_valid else None
+            for is_valid, row in zip(valid, fields, strict=True)
+        ]
     return list(array.to_pylist())

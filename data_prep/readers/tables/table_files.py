@@ -46,10 +46,10 @@ class TableFile:
         """Raises PrepError if a column is not there. roles: option → the column that it names."""
         for option, column in roles.items():
             if column and column not in self.columns:
-                others = {"caption": ", or options.label=<column> for captions that templates make of labels"}
+                advice = {"caption": ", or options.label=<column> for captions that templates make of labels"}
                 raise PrepError(
                     f"{self.path} has no column {column!r}; it has {', '.join(map(repr, self.columns)) or 'none'}; "
-                    f"say options.{option}=<column>{others.get(option, '')}"
+                    f"say options.{option}=<column>{advice.get(option, '')}"
                 )
 
     def entries(self, columns: Collection[str]) -> Iterator[tuple[str, Any]]:
@@ -66,8 +66,8 @@ class TableFile:
         return read_json_list(self.path) if self.kind == ".json" else read_json_lines(self.path)
 
     def _parquet(self, columns: Collection[str]) -> Iterator[tuple[str, Any]]:
-        wanted = [column for column in self.columns if column in columns]
-        return ((f"row {number}", entry) for number, entry in enumerate(parquet_rows(self.path, wanted)))
+        names = [column for column in self.columns if column in columns]
+        return ((f"row {number}", entry) for number, entry in enumerate(parquet_rows(self.path, names)))
 
     def image_of(self, bad: BadRow, column: str) -> str:
         """The image of a row that cannot be read, as far as it can be told."""

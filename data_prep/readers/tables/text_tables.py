@@ -26,7 +26,7 @@ QUOTES: dict[str, dict[str, Any]] = {
 }
 """options.quotes → how the csv module is told."""
 
-NAMED_SEPARATORS = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";"}
+SEPARATOR_NAMES = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";"}
 UNNAMED = "Unnamed: {}"
 """What a column without a name is called, by its position from 0: as pandas calls it."""
 
@@ -48,7 +48,7 @@ class Dialect(NamedTuple):
 
 def dialect_of(encoding: str, separator: str, quotes: str) -> Dialect:
     """The dialect that options name. Raises PrepError."""
-    separator = NAMED_SEPARATORS.get(separator, separator)
+    separator = SEPARATOR_NAMES.get(separator, separator)
     if len(separator) > 1 or separator in ('"', "\n", "\r", " "):
         raise PrepError(f"options.separator={separator!r} cannot stand between cells; give one of , ; | or tab")
     if quotes not in QUOTES:
@@ -86,8 +86,8 @@ class TextTable:
             lines = Lines(self.text, file, offset, line)
             self.columns = self._header(lines)
             self._start = lines.offset, lines.line
-        if lacking := [column for column in required if column not in self.columns]:
-            raise PrepError(f"{path} has the columns {', '.join(self.columns)}; it lacks {', '.join(lacking)}")
+        if missing := [column for column in required if column not in self.columns]:
+            raise PrepError(f"{path} has the columns {', '.join(self.columns)}; it lacks {', '.join(missing)}")
 
     def open(self) -> BinaryIO:
         """The file, for `at`. Raises NotAFile."""
@@ -136,11 +136,11 @@ class TextTable:
                 first = next(lines)
             except (StopIteration, TooLong):
                 break
-        if stated := re.fullmatch(r"\s*sep=([^\"\w\s]|\t)\s*", first):  # Excel's own way to say it
-            return self.dialect.separator or stated[1], lines.offset, lines.line
+        if declaration := re.fullmatch(r"\s*sep=([^\"\w\s]|\t)\s*", first):  # Excel's own way to say it
+            return self.dialect.separator or declaration[1], lines.offset, lines.line
         # The most columns win; of equals, the first in the list.
-        widths = {mark: len(_plain_cells(first, mark)) for mark in SEPARATORS}
-        return self.dialect.separator or max(SEPARATORS, key=lambda mark: widths[mark]), offset, line
+        widths = {separator: len(_plain_cells(first, separator)) for separator in SEPARATORS}
+        return self.dialect.separator or max(SEPARATORS, key=lambda separator: widths[separator]), offset, line
 
     def _header(self, lines: Lines) -> list[str]:
         line, _, cells = next(self._records(lines), (1, 0, list[str]()))
@@ -149,8 +149,8 @@ class TextTable:
         columns = [cell.strip() or UNNAMED.format(position) for position, cell in enumerate(cells)]
         if lines.undecodable:
             raise self.text.refusal(self.path, "the header is", "encoding" in self.dialect.options)
-        if twice := sorted({name for name in columns if columns.count(name) > 1}):
-            raise PrepError(f"{self.path}: the header has {', '.join(map(repr, twice))} more than once; rename one")
+        if repeated := sorted({name for name in columns if columns.count(name) > 1}):
+            raise PrepError(f"{self.path}: the header has {', '.join(map(repr, repeated))} more than once; rename one")
         return columns
 
     def _entry(self, cells: list[str]) -> Any:
@@ -167,9 +167,9 @@ class TextTable:
     def _advice(self, cells: int) -> str:
         if self.dialect.quotes == "none":
             return ""
-        mark = {"\t": "a tab", ",": "a comma"}.get(self.separator, repr(self.separator))
+        name = {"\t": "a tab", ",": "a comma"}.get(self.separator, repr(self.separator))
         if cells > len(self.columns):
-            return f"; a cell with {mark} in it has to stand in quotes"
+            return f"; a cell with {name} in it has to stand in quotes"
         return "; if the row before goes on here, its cell with the line break has to stand in quotes"
 
     def _records(self, lines: Lines) -> Iterator[tuple[int, int, list[str] | BadRow]]:
@@ -191,8 +191,8 @@ class TextTable:
                 cells = self._error(str(error), lines.texts, line)
             else:
                 if lines.texts[1:] and (number := self._swallowed(lines.texts, cells)):
-                    until = f"before line {line + number}, which looks like a row of its own"
-                    cells = self._fault(lines.texts[:number], line, until)
+                    bound = f"before line {line + number}, which looks like a row of its own"
+                    cells = self._fault(lines.texts[:number], line, bound)
                 elif not any(map(str.strip, cells)):
                     continue
             if isinstance(cells, BadRow):
@@ -208,38 +208,41 @@ class TextTable:
             return _too_long()
         return self._fault(texts, line, "before the table ends")
 
-    def _fault(self, texts: list[str], line: int, until: str) -> BadRow:
+    def _fault(self, texts: list[str], line: int, bound: str) -> BadRow:
         """What is wrong with the quotes of a record, where, and how to write them. It quotes nothing of the row."""
         text = "".join(texts)
         position, number, end = _faulty_cell(text, self.separator)
         first = line + text.count("\n", 0, position)
         column = f"column {self.columns[number]!r}" if number < len(self.columns) else f"cell {number + 1}"
-        how = "write quotes inside a cell twice, and the cell in quotes"
+        advice = "write quotes inside a cell twice, and the cell in quotes"
         if "quotes" in self.dialect.options:
             is_escaped = '\\"' in text and self.dialect.quotes != "backslash"
-            how += ", or say options.quotes=backslash, as the table has them behind one" if is_escaped else ""
-            how += "" if is_escaped else ", or say options.quotes=none if the table quotes nothing"
+            advice += ", or say options.quotes=backslash, as the table has them behind one" if is_escaped else ""
+            advice += "" if is_escaped else ", or say options.quotes=none if the table quotes nothing"
         if end is None:
             return BadRow(
-                "open_quote", f"the quote that opens in line {first}, {column}, does not close {until}; close it; {how}"
+                "open_quote",
+                f"the quote that opens in line {first}, {column}, does not close {bound}; close it; {advice}",
             )
         last = line + text.count("\n", 0, end)
         if last > first:
-            detail = f"the quote that opens in line {first}, {column}, closes inside a cell of line {last}; {how}"
+            detail = f"the quote that opens in line {first}, {column}, closes inside a cell of line {last}; {advice}"
             return BadRow("open_quote", detail)
-        return BadRow("bad_quotes", f"line {first}, {column}: text follows the quote that closes the cell; {how}")
+        return BadRow("bad_quotes", f"line {first}, {column}: text follows the quote that closes the cell; {advice}")
 
     def _swallowed(self, texts: list[str], cells: list[str]) -> int:
         """Which line of a record (from 1) looks like a row of its own: as many cells, one of them of the same make."""
-        makes = [_make(cell) for cell in cells]
-        rows = [number for number, text in enumerate(texts) if self._looks_whole(text, makes)]
+        patterns = [_make(cell) for cell in cells]
+        rows = [number for number, text in enumerate(texts) if self._looks_whole(text, patterns)]
         # What follows a first cell that goes over several lines is a whole row but for that cell.
         is_sure = "\n" not in cells[0] or 0 in rows
         return next((number for number in rows if number and (is_sure or '"' not in texts[number])), 0)
 
-    def _looks_whole(self, text: str, makes: list[str]) -> bool:
-        alone = [_make(cell.strip(' "\r\n')) for cell in text.split(self.separator)]
-        return len(alone) == len(makes) and any(a and a == b for a, b in zip(alone, makes, strict=True))
+    def _looks_whole(self, text: str, patterns: list[str]) -> bool:
+        cell_patterns = [_make(cell.strip(' "\r\n')) for cell in text.split(self.separator)]
+        return len(cell_patterns) == len(patterns) and any(
+            a and a == b for a, b in zip(cell_patterns, patterns, strict=True)
+        )
 
 
 def _plain_cells(text: str, separator: str) -> list[str]:
@@ -260,23 +263,23 @@ def is_unnamed(column: str) -> bool:
 
 
 def _make(cell: str) -> str:
-    """What ids and file names of a table have in common: the ending, or the marks between their parts; else ""."""
+    """What ids and file names of a table have in common: the ending, or the punctuation between their parts; else ""."""
     cell = cell.strip()
     if " " in cell or len(cell) > 300 or not re.search(r"[A-Za-z]", cell):
         return ""
     if ending := re.search(r"[^.]\.([A-Za-z][A-Za-z0-9]{1,4})$", cell):
         return f".{ending[1].lower()}"
-    marks = re.sub(r"[A-Za-z0-9]+", "x", cell)
-    return marks if re.search(r"[/_]", marks) and re.search(r"\d", cell) else ""
+    punctuation = re.sub(r"[A-Za-z0-9]+", "x", cell)
+    return punctuation if re.search(r"[/_]", punctuation) and re.search(r"\d", cell) else ""
 
 
 def _faulty_cell(text: str, separator: str) -> tuple[int, int, int | None]:
     """(position, number from 0) of the first cell of a record that quotes make wrong, and where its quote closes."""
-    mark = re.escape(separator)
-    quoted, bare = r'"[^"]*(?:""[^"]*)*"', rf'[^"{mark}\r\n ][^{mark}\r\n]*'
-    whole, closed = re.compile(rf" *(?:{quoted}|{bare}|){mark}"), re.compile(rf" *{quoted}")
+    escaped = re.escape(separator)
+    quoted, bare = r'"[^"]*(?:""[^"]*)*"', rf'[^"{escaped}\r\n ][^{escaped}\r\n]*'
+    cell, quoted_cell = re.compile(rf" *(?:{quoted}|{bare}|){escaped}"), re.compile(rf" *{quoted}")
     position = number = 0
-    while match := whole.match(text, position):
+    while match := cell.match(text, position):
         position, number = match.end(), number + 1
-    closing = closed.match(text, position)
+    closing = quoted_cell.match(text, position)
     return position, number, None if closing is None or not text[closing.end() :].strip("\r\n") else closing.end()

@@ -12,7 +12,7 @@ The text is the figure's caption; "None" and "No caption found" mean that there 
     article_license, article_mesh_terms, article_keywords, article_subject
 
 The article's full text, abstract and references are not taken over. A unit is a tar, whatever samples_per_shard says.
-The publisher encoded the JPEGs anew; they are kept as they are. There is one split, train.
+The publisher encoded the JPEGs again; they are kept as they are. There is one split, train.
 """
 
 from __future__ import annotations
@@ -98,41 +98,41 @@ class Biomedica(TarSource):
         self.subsets = sorted(self.choices.subsets)
         tars = self.tars
         self.tars = [tar for tar in tars if not self.subsets or tar.partition("/")[0] in self.subsets]
-        lacking = [name for name in self.subsets if not any(tar.startswith(f"{name}/") for tar in tars)]
-        if not self.tars or lacking:
-            where = f"{', '.join(lacking)} of {input}" if lacking else f"input={input or '(not given)'}"
+        missing = [name for name in self.subsets if not any(tar.startswith(f"{name}/") for tar in tars)]
+        if not self.tars or missing:
+            place_text = f"{', '.join(missing)} of {input}" if missing else f"input={input or '(not given)'}"
             raise PrepError(
-                f"{where} holds no .tar; give the folder that commercial/, noncommercial/ and other/ are in"
+                f"{place_text} holds no .tar; give the folder that commercial/, noncommercial/ and other/ are in"
             )
 
     def options(self) -> dict[str, Any]:
         """The subsets that were asked for."""
         return {"subsets": self.subsets}
 
-    def sample(self, found: TarSample, tar: str) -> Sample:
+    def sample(self, tar_sample: TarSample, tar: str) -> Sample:
         """Raises BadRow: missing_image, missing_txt, missing_json, missing_caption, long_caption, not_utf8, bad_json,
 
         image_format, broken_image.
         """
-        picture = shard_image(found.key, found.member("image"))
-        caption = caption_of(found.member("txt"))
-        entry = Entry(_object(found.member("json")))
+        picture = shard_image(tar_sample.key, tar_sample.member("image"))
+        caption = caption_of(tar_sample.member("txt"))
+        entry = Entry(_object(tar_sample.member("json")))
         article = plain(entry.get("article_accession_id"))
         if not isinstance(article, str) or not _ARTICLE.fullmatch(article):
             article = ""
         references = references_of(entry)
         labels = {label: value for label, name in LABELS.items() if (value := plain(entry.get(name))) not in (None, "")}
         sample = Sample(
-            key=make_key(self.name, article, found.key),
+            key=make_key(self.name, article, tar_sample.key),
             images={picture.extension: picture.data},
             texts={"caption": caption, **({"references": "\n".join(references)} if references else {})},
             labels={label: value for label, value in labels.items() if value not in ([], [""])},
             metadata={
                 "source": self.name,
                 "licence": normalise(str(plain(entry.get("article_license")) or "")),
-                "group": article or found.key,
+                "group": article or tar_sample.key,
                 "group_kind": "article" if article else "image",
-                "original_name": f"{found.key}.jpg",
+                "original_name": f"{tar_sample.key}.jpg",
                 "modality": modality_of(entry.get("image_secondary_label")),
                 "subset": tar.rpartition("/")[0] or "unknown",
                 **_about(entry, article),
@@ -159,9 +159,9 @@ def references_of(entry: dict[str, Any]) -> list[str]:
     context = entry.get("image_context")
     by_image = [item for item in (context if isinstance(context, list) else [context]) if isinstance(item, dict)]
     names = [plain(entry.get(name)) for name in ("image_cluster_id", "image_file_name")]
-    wanted = {name for full in names if isinstance(full, str) for name in (full, full.rpartition(".")[0]) if name}
-    found = [item[name] for item in by_image for name in item if name in wanted]
-    paragraphs = [text for item in found for text in (item if isinstance(item, list) else [item])]
+    file_names = {name for full in names if isinstance(full, str) for name in (full, full.rpartition(".")[0]) if name}
+    contexts = [item[name] for item in by_image for name in item if name in file_names]
+    paragraphs = [text for item in contexts for text in (item if isinstance(item, list) else [item])]
     texts = [" ".join(_TAGS.sub("", text).split()) for text in map(plain, paragraphs) if isinstance(text, str)]
     return list(dict.fromkeys(text for text in texts if text))
 
@@ -169,8 +169,8 @@ def references_of(entry: dict[str, Any]) -> list[str]:
 def modality_of(labels: Any) -> str:
     """The modality that secondary labels name: "unknown" if none, and if several all of them, as in "CT+MRI"."""
     texts = plain(labels if isinstance(labels, list) else [labels])
-    named = {MODALITIES.get(label.lower()) for label in texts if isinstance(label, str)}
-    return "+".join(sorted(name for name in named if name)) or "unknown"
+    modalities = {MODALITIES.get(label.lower()) for label in texts if isinstance(label, str)}
+    return "+".join(sorted(name for name in modalities if name)) or "unknown"
 
 
 def year_of(date: Any) -> int | None:
@@ -192,9 +192,9 @@ def _about(entry: dict[str, Any], article: str) -> dict[str, Any]:
         "citation": plain(entry.get("article_citation")),
         "figure_id": plain(entry.get("image_cluster_id")),
     }
-    about: dict[str, Any] = {name: text for name, text in texts.items() if isinstance(text, str) and text}
+    metadata: dict[str, Any] = {name: text for name, text in texts.items() if isinstance(text, str) and text}
     year = year_of(entry.get("article_date"))
-    return about | ({"year": year} if year else {})
+    return metadata | ({"year": year} if year else {})
 
 
 def _object(data: bytes) -> dict[str, Any]:

@@ -7,7 +7,7 @@
 Layouts are in `pmc_layout`. Graphics of tables and formulas, videos and supplements are not figures: `counts` has how
 many were passed by. The publisher has no splits: all is train until a grouped split divides it by article.
 
-A licence is stated in up to three places: the article's XML, the metadata beside it, a file list. Where they disagree
+A licence is stated in up to three places: the article's XML, the metadata next to it, a file list. Where they disagree
 the strictest holds; `licence_statements` then has them all. A figure that was lent by another publisher is not under
 the article's licence.
 """
@@ -32,7 +32,7 @@ from data_prep.readers.image_files import ShardImage, shard_image
 from data_prep.source import Dropped, Source, Unit
 from data_prep.sources.figures.pmc_articles.article import Article, Figure, parse_article
 from data_prep.sources.figures.pmc_articles.context import Context, checked, context_of
-from data_prep.sources.figures.pmc_articles.layout import Layout, Place, find_articles
+from data_prep.sources.figures.pmc_articles.layout import ArticleCopy, Layout, find_articles
 from data_prep.vocabulary.licences import UNKNOWN, family_of, normalise, strictest
 from medvlp.shards import Sample, make_key
 from medvlp.shards.publication import Publication
@@ -41,7 +41,7 @@ FIGURES_AN_ARTICLE = 5
 """About the mean of the Open Access subset: a unit takes so many fewer articles than a shard should have samples."""
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif")
-"""Of a graphic that is named without one, in this order: PMC's .gif beside a .jpg is a thumbnail."""
+"""Of a graphic that is named without one, in this order: PMC's .gif next to a .jpg is a thumbnail."""
 
 PASSED_BY = {
     "pdf": "pdf",
@@ -81,55 +81,55 @@ class Pmc(Source):
 
     def fingerprint(self) -> dict[str, str]:
         """File lists by content; articles and their metadata by names and sizes."""
-        return self._layout.marks
+        return self._layout.fingerprint
 
     def units(self) -> list[Unit]:
         """Articles by PMCID, each with the copies of it that are not read; what else was found goes with the first."""
         layout = self._layout
-        self.input_counts = layout.passed_by
-        superseded: dict[Place, list[str]] = {}
-        for old, chosen in layout.superseded:
-            superseded.setdefault(chosen, []).append(old.path)
+        self.input_counts = layout.ignored
+        superseded: dict[ArticleCopy, list[str]] = {}
+        for old, newest in layout.superseded:
+            superseded.setdefault(newest, []).append(old.path)
         step = max(1, self.samples_per_shard // FIGURES_AN_ARTICLE)
         units = []
-        for number, start in enumerate(range(0, len(layout.places), step)):
+        for number, start in enumerate(range(0, len(layout.copies), step)):
             articles, sizes = [], []
-            for place in layout.places[start : start + step]:
-                listed = layout.listed.get(place.number)
-                says = [listed.licence, listed.retracted] if listed else None
-                articles.append([place.kind, place.path, place.number, place.version, says, superseded.get(place, [])])
-                sizes.append(_size(self.folder, place))
+            for copy in layout.copies[start : start + step]:
+                list_row = layout.list_rows.get(copy.number)
+                list_entry = [list_row.licence, list_row.retracted] if list_row else None
+                articles.append([copy.kind, copy.path, copy.number, copy.version, list_entry, superseded.get(copy, [])])
+                sizes.append(_size(self.folder, copy))
             notes = [] if number else [[note.name, note.reason, note.detail] for note in layout.notes]
-            what = {"articles": articles, "notes": notes}
-            mark = hashlib.sha256(json.dumps([what, sizes]).encode()).hexdigest()
-            units.append(Unit("train", number, what, mark))
+            selection = {"articles": articles, "notes": notes}
+            fingerprint = hashlib.sha256(json.dumps([selection, sizes]).encode()).hexdigest()
+            units.append(Unit("train", number, selection, fingerprint))
         return units
 
     def read(self, unit: Unit) -> Iterator[Sample | Dropped]:
         """A sample or a drop for each graphic of a figure; a drop for each article that gives none."""
         self.counts = Counter()
-        beside: dict[Path, Folder] = {}
+        folders: dict[Path, Folder] = {}
         yield from (Dropped(*note) for note in unit.selection["notes"])
-        for kind, path, number, version, says, superseded in unit.selection["articles"]:
+        for kind, path, number, version, list_entry, superseded in unit.selection["articles"]:
             for old in superseded:
                 yield Dropped(
                     old, "older_version", f"{path} is the newest of the article, or the first of equal copies"
                 )
             try:
-                context = context_of(self.folder / path, path, number, version, says)
-                package = self._package(kind, path, beside)
+                context = context_of(self.folder / path, path, number, version, list_entry)
+                package = self._package(kind, path, folders)
                 yield from self._read_article(kind, package, context)
             except BadRow as bad:
                 yield Dropped(path, bad.reason, bad.detail)
 
-    def _package(self, kind: str, path: str, beside: dict[Path, Folder]) -> Package:
+    def _package(self, kind: str, path: str, folders: dict[Path, Folder]) -> Package:
         if kind == "archive":
             return Archive(self.folder / path)
         folder = self.folder / path if kind == "folder" else (self.folder / path).parent
-        if folder not in beside:  # a folder of many articles is listed once a unit
-            beside.clear()
-            beside[folder] = Folder(folder)
-        return beside[folder]
+        if folder not in folders:  # a folder of many articles is listed once a unit
+            folders.clear()
+            folders[folder] = Folder(folder)
+        return folders[folder]
 
     def _read_article(self, kind: str, package: Package, context: Context) -> Iterator[Sample | Dropped]:
         name = _xml_name(kind, package, context.path)
@@ -137,8 +137,8 @@ class Pmc(Source):
         count_ignored(self.counts, context.ignored)
         reader = _ArticleReader(article, package, context, self.counts)
         if kind != "file":  # in a folder of several articles they are not this one's
-            for member, why in package.refused.items():
-                yield Dropped(f"{context.path}/{member}", "bad_member", f"{why}: refused")
+            for member, reason in package.refusals.items():
+                yield Dropped(f"{context.path}/{member}", "bad_member", f"{reason}: refused")
         samples = 0
         for item in reader.read():
             samples += 1
@@ -161,21 +161,21 @@ class _ArticleReader:
         if article.ids.get("pmc", self.pmc) != self.pmc:  # which of the two would the licence in the list be for?
             raise BadRow("pmcid_mismatch", f"the file says that it is {article.ids['pmc']}, its name says {self.pmc}")
         self.id = self.pmc or context.path
-        self.about = self._about()
-        for kind, number in article.others.items():
+        self.metadata = self._about()
+        for kind, number in article.other_graphics.items():
             self._count(f"graphics of no figure: {kind}", number)
 
-    def _count(self, what: str, number: int = 1) -> None:
-        self.counts["read", what] += number
+    def _count(self, name: str, number: int = 1) -> None:
+        self.counts["read", name] += number
 
     def read(self) -> Iterator[Sample | Dropped]:
         """The graphics of all figures, in the order of the document."""
         for number, figure in enumerate(self.article.figures, start=1):
             name = figure.id or f"figure{number}"
-            if not figure.slots:
+            if not figure.graphics:
                 detail = "a video" if figure.has_media else "nothing"
                 yield Dropped(f"{self.id}/{name}"[:200], "no_graphic", f"the figure holds {detail}, and no graphic")
-            for panel, hrefs in enumerate(figure.slots):
+            for panel, hrefs in enumerate(figure.graphics):
                 try:
                     yield self._sample(figure, name, panel, hrefs)
                 except BadRow as bad:
@@ -190,7 +190,7 @@ class _ArticleReader:
             key = make_key("pmc", self.id, f"{name}.{len(self.keys)}", str(panel))
         self.keys.add(key)
         references = {"references": "\n".join(figure.references)} if figure.references else {}
-        metadata = self.about | {
+        metadata = self.metadata | {
             "original_name": f"{self.id}/{file}",
             "figure_id": figure.id,
             "figure_label": figure.label,
@@ -238,14 +238,14 @@ class _ArticleReader:
             self._count(COUNTED[1], self.package.clutter)
         for name in self.package.sizes.keys() - self.used - {xml}:
             extension = name.rpartition(".")[2].lower()
-            kind = next((kind for kind, known in PASSED_BY.items() if extension in known.split()), "other")
+            kind = next((kind for kind, extensions in PASSED_BY.items() if extension in extensions.split()), "other")
             self._count(f"files passed by: {kind}")
 
     def _about(self) -> dict[str, Any]:
         article = self.article
         licence, statements = self._licence()
         retracted = [*self.context.retracted, *article.retracted]
-        about = {
+        metadata = {
             "source": "pmc",
             "licence": licence,
             "licence_url": article.licence_url if normalise(article.licence_url) == licence else "",
@@ -267,32 +267,32 @@ class _ArticleReader:
             "retracted_by": retracted or None,
             "licence_statements": statements or None,
         }
-        return {name: value for name, value in about.items() if value is not None}
+        return {name: value for name, value in metadata.items() if value is not None}
 
     def _licence(self) -> tuple[str, dict[str, str]]:
         """(the licence that holds, all statements where they disagree)."""
-        said = {"article": self.article.licence, **self.context.statements}
-        said = {where: licence for where, licence in said.items() if licence != UNKNOWN}
-        if len({family_of(licence) for licence in said.values()}) < 2:
-            return strictest(list(said.values()) or [UNKNOWN]), {}
+        statements = {"article": self.article.licence, **self.context.statements}
+        statements = {origin: licence for origin, licence in statements.items() if licence != UNKNOWN}
+        if len({family_of(licence) for licence in statements.values()}) < 2:
+            return strictest(list(statements.values()) or [UNKNOWN]), {}
         self._count("licences stated differently: articles")
-        return strictest(list(said.values())), said
+        return strictest(list(statements.values())), statements
 
 
-def _size(folder: Path, place: Place) -> Any:
+def _size(folder: Path, copy: ArticleCopy) -> Any:
     """What of a place changes when its content does: sizes, and for a folder of a version also names."""
-    if place.kind != "folder":
-        return place.size
-    return sorted(Folder(folder / place.path).sizes.items())
+    if copy.kind != "folder":
+        return copy.size
+    return sorted(Folder(folder / copy.path).sizes.items())
 
 
 def _xml_name(kind: str, package: Package, path: str) -> str:
     """The file that holds the article's text. Raises BadRow no_xml."""
-    own = path.rpartition("/")[2]
+    base = path.rpartition("/")[2]
     if kind == "file":
-        return own
+        return base
     if kind == "folder":
-        return f"{own}.xml"
+        return f"{base}.xml"
     texts = sorted(name for name in package.sizes if name.lower().endswith((".nxml", ".xml")))
     texts.sort(key=lambda name: (not name.lower().endswith(".nxml"), "/" in name))
     if not texts:
@@ -302,7 +302,7 @@ def _xml_name(kind: str, package: Package, path: str) -> str:
 
 def _citation(article: Article) -> str:
     authors = article.authors[0] + (" et al." if len(article.authors) > 1 else ".") if article.authors else ""
-    issue = " ".join(filter(None, (article.journal, str(article.year or ""), article.place)))
+    issue = " ".join(filter(None, (article.journal, str(article.year or ""), article.volume_page)))
     title = article.title if article.title.endswith((".", "?", "!")) or not article.title else f"{article.title}."
     doi = f"doi:{article.ids['doi']}" if "doi" in article.ids else ""
     return " ".join(filter(None, (authors, title, f"{issue}." if issue else "", doi)))

@@ -81,13 +81,13 @@ class PmcOa(ImageTableSource):
         self.release = self.choices.release or self._only_release()
         if self.release not in RELEASES:
             raise PrepError(f"options.release={self.release} is not one of {', '.join(RELEASES)}")
-        lacking = [name for name in RELEASES[self.release] if not (self.folder / name).is_file()]
+        missing = [name for name in RELEASES[self.release] if not (self.folder / name).is_file()]
         folders = [self.folder / name for name in IMAGE_FOLDERS if (self.folder / name).is_dir()]
-        if not input or lacking or not folders:
-            lacking += [] if folders else ["images/"]
+        if not input or missing or not folders:
+            missing += [] if folders else ["images/"]
             raise PrepError(
                 f"input={input or '(not given)'} is not a PMC-OA folder of release {self.release}: it lacks "
-                f"{', '.join(lacking)}; unpack images.zip beside the publisher's .jsonl"
+                f"{', '.join(missing)}; unpack images.zip next to the publisher's .jsonl"
             )
         self.tables = [JsonLines(self.folder / name) for name in RELEASES[self.release]]
         self.table_splits = list(RELEASES[self.release].values())
@@ -125,23 +125,23 @@ class PmcOa(ImageTableSource):
         """Raises BadRow: missing_caption, empty_caption, bad_caption, long_caption, not_utf8."""
         text_of(entry, "caption")
 
-    def about(self, gathered: list[ImageRows]) -> dict[str, Any]:
+    def unit_facts(self, images: list[ImageRows]) -> dict[str, Any]:
         """Article → what the list of licences says of it; the list has millions of rows, a unit needs a few hundred."""
         if self.licences is None:
             return {}
-        articles = {match["article"] for rows in gathered if (match := _NAME.fullmatch(rows.image))}
+        articles = {match["article"] for rows in images if (match := _NAME.fullmatch(rows.image))}
         return {article: self._articles[article] for article in sorted(articles & self._articles.keys())}
 
     def gather(self) -> list[ImageRows]:
         """As of all tables; then the list of licences is read, for the articles that occur."""
-        gathered = super().gather()
-        articles = {match["article"] for rows in gathered if (match := _NAME.fullmatch(rows.image))}
+        images = super().gather()
+        articles = {match["article"] for rows in images if (match := _NAME.fullmatch(rows.image))}
         counts: Counter[str] = Counter()
         self._articles = dict(read_licences(self.licences, articles, counts)) if self.licences else {}
         self.input_counts |= counts
-        return gathered
+        return images
 
-    def sample(self, rows: list[TableRow], picture: ShardImage, about: dict[str, Any]) -> Sample:
+    def sample(self, rows: list[TableRow], picture: ShardImage, unit_facts: dict[str, Any]) -> Sample:
         """The group is the article where the name tells it, else the image."""
         image = self.image_of(rows[0].entry)
         captions = list(dict.fromkeys(text_of(row.entry, "caption") for row in rows))
@@ -156,7 +156,7 @@ class PmcOa(ImageTableSource):
             "modality": "unknown",
             **({"article": article, "figure_id": name["figure"]} if name else {}),
             **({"panel": int(name["panel"])} if name and name["panel"] else {}),  # no further to be split
-            **about.get(article, {}),
+            **unit_facts.get(article, {}),
             **({"published_split": self.table_splits[rows[0].table]} if self.release == "splits" else {}),
             **picture.metadata,
         }

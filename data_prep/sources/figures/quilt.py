@@ -8,7 +8,7 @@ An image stands in several rows, one a caption: they become one sample with `cap
 order, and what the rows say besides joined, each sentence once, in `roi_text`, `noisy_text` (speech as recognised) and
 `corrected_text`. Lists are written as Python writes them; a missing value is empty or "nan".
 
-A sample's group is its video, or its article where the name tells one, else the image; frames of one video look alike.
+A sample's group is its video, or its article where the name tells one, else the image; frames of one video look similar.
 The publisher's split is by row: where the rows of an image disagree, the first counts, and `published_split` names both.
 The set comes under terms of its own, and its parts under those of their authors: the licence is unknown.
 """
@@ -83,12 +83,12 @@ class Quilt(ImageTableSource):
             raise PrepError(f"options.images={images} is not a folder below the input; give its path from there")
         names = (images,) if images else IMAGE_FOLDERS
         folders = [self.folder / name for name in names if (self.folder / name).is_dir()]
-        lacking = [] if (self.folder / TABLE).is_file() else [TABLE]
-        lacking += [] if folders else [f"{names[0]}/"]
-        if not input or lacking:
+        missing = [] if (self.folder / TABLE).is_file() else [TABLE]
+        missing += [] if folders else [f"{names[0]}/"]
+        if not input or missing:
             raise PrepError(
-                f"input={input or '(not given)'} is not a Quilt-1M folder: it lacks {', '.join(lacking)}; unpack the "
-                f"publisher's images_part_*.zip beside {TABLE}"
+                f"input={input or '(not given)'} is not a Quilt-1M folder: it lacks {', '.join(missing)}; unpack the "
+                f"publisher's images_part_*.zip next to {TABLE}"
             )
         self.tables = [TextTable(self.folder / TABLE, COLUMNS)]
         self.images = folders[0]
@@ -116,7 +116,7 @@ class Quilt(ImageTableSource):
         if self.choices.not_histology == "drop" and number_of(entry.get("not_histology", "")):
             raise BadRow("not_histology", "the publisher found that the image is no histology")
 
-    def sample(self, rows: list[TableRow], picture: ShardImage, about: dict[str, Any]) -> Sample:
+    def sample(self, rows: list[TableRow], picture: ShardImage, unit_facts: dict[str, Any]) -> Sample:
         """All rows of an image; labels that are single values are the first row's."""
         entries = [row.entry for row in rows]
         first = entries[0]
@@ -128,7 +128,7 @@ class Quilt(ImageTableSource):
         for column in TEXTS:
             sentences = dict.fromkeys(text for entry in entries for text in sentences_of(entry.get(column, "")))
             texts |= {column: "\n".join(sentences)} if sentences else {}
-        concepts = [found for entry in entries for found in _concepts(list_in(entry.get("med_umls_ids", "")))]
+        concepts = [concept for entry in entries for concept in _concepts(list_in(entry.get("med_umls_ids", "")))]
         labels: dict[str, Any] = {
             "pathology": _unique(text for entry in entries for text in sentences_of(entry.get("pathology", ""))),
             "concepts": _unique(text for text in concepts if _CUI.fullmatch(text)),
@@ -175,14 +175,14 @@ def sentences_of(text: str) -> list[str]:
 
 def _concepts(value: Any) -> Iterator[str]:
     """The texts in a nest of lists and of objects with `entity`: identifiers and names."""
-    waiting = [value]
-    while waiting:
-        item = waiting.pop()
+    stack = [value]
+    while stack:
+        item = stack.pop()
         if isinstance(item, list | tuple):
-            waiting += reversed(item)
+            stack += reversed(item)
         elif isinstance(item, dict):
             name = plain(item.get("entity"))
-            waiting += [part for part in item.values() if isinstance(part, list | tuple) or _is_cui(part)][::-1]
+            stack += [part for part in item.values() if isinstance(part, list | tuple) or _is_cui(part)][::-1]
             if isinstance(name, str) and name and not _is_cui(name):
                 yield name
         elif isinstance(item, str) and plain(item):

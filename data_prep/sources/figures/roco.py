@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.errors import BadRow, PrepError
-from data_prep.readers.clutter import LEFT_BEHIND, is_clutter
+from data_prep.readers.clutter import SYSTEM_FILE, is_clutter
 from data_prep.readers.fields import check_utf8, plain, text_of
 from data_prep.readers.guarded import MAX_LINE_BYTES, digest_file, digest_listing, regular_only
 from data_prep.readers.image_files import read_shard_image
@@ -99,11 +99,11 @@ class Roco(Source):
         )
         folders = [folder for split in FOLDERS for folder in self._folders(split)]
         expected = [folder / name for folder in folders for name in (*(f"{table}.txt" for table in TABLES), "images")]
-        lacking = [path.relative_to(self.folder).as_posix() for path in expected if not path.exists()]
-        if not input or lacking:
-            more = f" and {len(lacking) - 5} more" if len(lacking) > 5 else ""
+        missing = [path.relative_to(self.folder).as_posix() for path in expected if not path.exists()]
+        if not input or missing:
+            further = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
             raise PrepError(
-                f"input={input or '(not given)'} is not a ROCO folder: it lacks {', '.join(lacking[:5])}{more}; give the "
+                f"input={input or '(not given)'} is not a ROCO folder: it lacks {', '.join(missing[:5])}{further}; give the "
                 "folder of the publisher's repository after its fetch.py has put images into <split>/<kind>/images/"
             )
 
@@ -116,12 +116,12 @@ class Roco(Source):
 
     def fingerprint(self) -> dict[str, str]:
         """The tables by content, the images by names and sizes."""
-        marks: dict[str, str] = {}
+        digests: dict[str, str] = {}
         for folder in (folder for split in FOLDERS for folder in self._folders(split)):
-            where = folder.relative_to(self.folder).as_posix()
-            marks |= {f"{where}/{table}.txt": digest_file(folder / f"{table}.txt") for table in TABLES}
-            marks[f"{where}/images/"] = digest_listing(folder / "images")
-        return marks
+            base = folder.relative_to(self.folder).as_posix()
+            digests |= {f"{base}/{table}.txt": digest_file(folder / f"{table}.txt") for table in TABLES}
+            digests[f"{base}/images/"] = digest_listing(folder / "images")
+        return digests
 
     def units(self) -> list[Unit]:
         """Captions in the publisher's order; then ids and images without a caption, which will be drops by name."""
@@ -174,20 +174,20 @@ def _figures(folder: Path, counts: Counter[str]) -> list[Figure | Dropped]:
     licences = dict(_licences(folder / "licences.txt", counts))
     lists = {name: _lists(folder / f"{name}.txt", counts) for name in ("cuis", "keywords", "semtypes")}
     figures: list[Figure | Dropped] = []
-    seen: set[str] = set()
+    ids: set[str] = set()
     for number, id, text in _lines(folder / "captions.txt"):
         name = f"{kind}/captions.txt line {number}"
         try:
             if not _ID.fullmatch(id):
                 raise BadRow("bad_row", f"it begins with {id[:40]!r}, expected an id such as ROCO_00001 and a tab")
             name = id
-            if id in seen:
+            if id in ids:
                 raise BadRow("repeated_id", f"line {number} of {kind}/captions.txt: the id has a row already")
-            seen.add(id)
+            ids.add(id)
             caption = text_of({"caption": text}, "caption")
             # fetch.py names images by dlinks.txt, so its word counts; the list of licences has the same names.
-            listed, licence = licences.get(id, ("", UNKNOWN))
-            url, file = links.get(id, ("", listed))
+            list_file, licence = licences.get(id, ("", UNKNOWN))
+            url, file = links.get(id, ("", list_file))
             if not _ARTICLE.fullmatch(check_utf8(file, "the image's name")):
                 raise BadRow(
                     "no_image_name", f"neither dlinks.txt nor licences.txt of {kind}/ names its article's image"
@@ -196,15 +196,19 @@ def _figures(folder: Path, counts: Counter[str]) -> list[Figure | Dropped]:
             figures.append(Dropped(name, bad.reason, bad.detail))
             continue
         semtypes = _pairs(lists["semtypes"].get(id, []))
-        about = {"cuis": lists["cuis"].get(id, []), "keywords": lists["keywords"].get(id, []), "semtypes": semtypes}
-        figures.append(Figure(id, kind, caption, file, url, licence, about))
-    lost = sorted((links.keys() | licences.keys()) - seen)
+        lists_of_figure = {
+            "cuis": lists["cuis"].get(id, []),
+            "keywords": lists["keywords"].get(id, []),
+            "semtypes": semtypes,
+        }
+        figures.append(Figure(id, kind, caption, file, url, licence, lists_of_figure))
+    lost = sorted((links.keys() | licences.keys()) - ids)
     figures += [Dropped(id, "no_caption_row", f"{kind}/captions.txt has no row for it") for id in lost]
-    named = {file for _, file in links.values()} | {file for id, (file, _) in licences.items() if id not in links}
+    files = {file for _, file in links.values()} | {file for id, (file, _) in licences.items() if id not in links}
     for file in sorted(os.listdir(folder / "images")):
         if is_clutter(file):
-            figures.append(Dropped(file, *LEFT_BEHIND))
-        elif file not in named:
+            figures.append(Dropped(file, *SYSTEM_FILE))
+        elif file not in files:
             figures.append(Dropped(file, "no_caption_row", f"no row of {kind}/dlinks.txt names this image"))
     return figures
 
@@ -216,17 +220,17 @@ def _lines(path: Path) -> Iterator[tuple[int, str, str]]:
         while line := file.readline(MAX_LINE_BYTES + 1):
             number += 1
             if len(line) > MAX_LINE_BYTES:
-                raise PrepError(f"{path} line {number} has more than {MAX_LINE_BYTES} bytes; get the file anew")
+                raise PrepError(f"{path} line {number} has more than {MAX_LINE_BYTES} bytes; download the file again")
             if line.strip():
-                id, _, rest = line.decode("utf-8", "surrogateescape").partition("\t")
-                yield number, id.strip(), rest.strip()
+                id, _, text = line.decode("utf-8", "surrogateescape").partition("\t")
+                yield number, id.strip(), text.strip()
 
 
 def _lists(path: Path, counts: Counter[str]) -> dict[str, list[str]]:
-    """id → the items of its list; items that are not UTF-8 are left out and counted."""
+    """id → the items of its list; items that are not UTF-8 are dropped and counted."""
     lists: dict[str, list[str]] = {}
-    for _, id, rest in _lines(path):
-        items = [plain(item) for item in rest.split("\t")]
+    for _, id, text in _lines(path):
+        items = [plain(item) for item in text.split("\t")]
         if broken := items.count(None):
             counts[f"items of {path.name} that are not UTF-8"] += broken
         lists.setdefault(id, []).extend(item for item in items if item)
@@ -235,16 +239,16 @@ def _lists(path: Path, counts: Counter[str]) -> dict[str, list[str]]:
 
 def _pairs(items: list[str]) -> dict[str, str]:
     """[T033, Finding, T023, ...] → {T033: Finding, ...}"""
-    codes = [place for place, item in enumerate(items) if _SEMTYPE.fullmatch(item)]
-    return {items[at]: " ".join(items[at + 1 : end]) for at, end in pairwise([*codes, len(items)])}
+    codes = [position for position, item in enumerate(items) if _SEMTYPE.fullmatch(item)]
+    return {items[start]: " ".join(items[start + 1 : end]) for start, end in pairwise([*codes, len(items)])}
 
 
 def _links(path: Path) -> Iterator[tuple[str, tuple[str, str]]]:
-    """(id, (address of the article's archive, file in images/)). A line that names no archive is passed over."""
-    for _, id, rest in _lines(path):
-        archive = _ARCHIVE.search(rest)
+    """(id, (address of the article's archive, file in images/)). A line that names no archive is skipped."""
+    for _, id, text in _lines(path):
+        archive = _ARCHIVE.search(text)
         if archive and _ID.fullmatch(id):
-            name = rest.rpartition("\t")[2].strip()
+            name = text.rpartition("\t")[2].strip()
             yield id, (plain(archive[0]) or "", f"{archive[1]}_{name}")
 
 

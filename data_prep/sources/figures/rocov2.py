@@ -20,7 +20,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from data_prep.errors import BadRow, PrepError
-from data_prep.readers.clutter import LEFT_BEHIND, is_clutter
+from data_prep.readers.clutter import SYSTEM_FILE, is_clutter
 from data_prep.readers.fields import check_utf8
 from data_prep.readers.guarded import digest_file
 from data_prep.readers.image_files import read_below
@@ -60,21 +60,21 @@ class Rocov2(Source):
         self._rows = lru_cache(maxsize=2)(lambda split: _caption_rows(self.folder, split))
         self._concepts = lru_cache(maxsize=2)(lambda table: _concepts(self.folder / table))
         expected = [f"{split}/" for split in SPLITS] + [f"{split}_{table}.csv" for split in SPLITS for table in TABLES]
-        lacking = [name for name in expected if not (self.folder / name).exists()]
-        if not input or lacking:
+        missing = [name for name in expected if not (self.folder / name).exists()]
+        if not input or missing:
             raise PrepError(
-                f"input={input or '(not given)'} is not a ROCOv2 folder: it lacks {', '.join(lacking or expected)}; "
-                "unpack the publisher's archives so that images are at <split>/<ID>.jpg beside the csv files"
+                f"input={input or '(not given)'} is not a ROCOv2 folder: it lacks {', '.join(missing or expected)}; "
+                "unpack the publisher's archives so that images are at <split>/<ID>.jpg next to the csv files"
             )
 
     def fingerprint(self) -> dict[str, str]:
         """The tables by content, the images of a split by names and sizes: hashing 80,000 files twice is too slow."""
-        marks = {name: digest_file(self.folder / name) for s in SPLITS for name in (f"{s}_{t}.csv" for t in TABLES)}
+        digests = {name: digest_file(self.folder / name) for s in SPLITS for name in (f"{s}_{t}.csv" for t in TABLES)}
         for split in SPLITS:
             with os.scandir(self.folder / split) as entries:
                 listing = sorted(f"{entry.name}\t{_size(entry)}" for entry in entries)
-            marks[f"{split}/"] = hashlib.sha256("\n".join(listing).encode("utf-8", "surrogateescape")).hexdigest()
-        return marks
+            digests[f"{split}/"] = hashlib.sha256("\n".join(listing).encode("utf-8", "surrogateescape")).hexdigest()
+        return digests
 
     def units(self) -> list[Unit]:
         """Caption rows in the publisher's order; then images without a caption row, which will be drops by name."""
@@ -131,25 +131,27 @@ def _caption_rows(folder: Path, split: str) -> list[tuple[str, str] | Dropped]:
     rows: list[tuple[str, str] | Dropped] = []
     table = TextTable(folder / f"{split}_captions.csv", COLUMNS["captions"])
     for line, _, entry in table.rows():
-        where = f"{table.path.name} line {line}"
+        location = f"{table.path.name} line {line}"
         name = table.cell(entry, "ID")
         printable = name.encode("utf-8", "replace").decode()
         if not _ID.fullmatch(name):  # an ID becomes a path: no slashes
             reason = entry.reason if isinstance(entry, BadRow) else "bad_id"
-            rows.append(Dropped(printable or where, reason, f"{where}: {getattr(entry, 'detail', 'not a file name')}"))
+            rows.append(
+                Dropped(printable or location, reason, f"{location}: {getattr(entry, 'detail', 'not a file name')}")
+            )
         elif isinstance(entry, BadRow):
-            rows.append(Dropped(printable, entry.reason, f"{where}: {entry.detail}"))
+            rows.append(Dropped(printable, entry.reason, f"{location}: {entry.detail}"))
         else:
             try:
                 rows.append((name, check_utf8(entry["Caption"], "the caption")))
             except BadRow as bad:
-                rows.append(Dropped(name, bad.reason, f"{where}: {bad.detail}"))
-    listed = {row.name if isinstance(row, Dropped) else row[0] for row in rows}
+                rows.append(Dropped(name, bad.reason, f"{location}: {bad.detail}"))
+    ids = {row.name if isinstance(row, Dropped) else row[0] for row in rows}
     for file in sorted(os.listdir(folder / split)):
         name, _, extension = file.rpartition(".")
         if is_clutter(file):
-            rows.append(Dropped(file, *LEFT_BEHIND))
-        elif extension.lower() in IMAGES and name not in listed:
+            rows.append(Dropped(file, *SYSTEM_FILE))
+        elif extension.lower() in IMAGES and name not in ids:
             rows.append(Dropped(file, "no_caption_row", f"{split}/{file} is not in {split}_captions.csv"))
     return rows
 

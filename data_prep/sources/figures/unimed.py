@@ -75,22 +75,22 @@ class UniMed(TarSource):
                 "..._webdataset/ folders into"
             )
 
-    def sample(self, found: TarSample, tar: str) -> Sample:
+    def sample(self, tar_sample: TarSample, tar: str) -> Sample:
         """Raises BadRow: missing_image, missing_txt, empty_caption, long_caption, not_utf8, image_format, broken_image."""
-        picture = shard_image(found.key, found.member("image"))
-        captions, origin = captions_of(_text(found.member("txt")))
+        picture = shard_image(tar_sample.key, tar_sample.member("image"))
+        captions, origin = captions_of(_text(tar_sample.member("txt")))
         part = tar.rpartition("/")[0] or self.folder.resolve().name
         tar_name = tar.rpartition("/")[2].removesuffix(".tar")
         return Sample(
-            key=make_key(self.name, part, tar_name, found.key),
+            key=make_key(self.name, part, tar_name, tar_sample.key),
             images={picture.extension: picture.data},
             texts={f"caption_{number}" if number else "caption": text for number, text in enumerate(captions)},
             metadata={
                 "source": self.name,
                 "licence": self.licence,
-                "group": f"{part}/{tar_name}/{found.key}",
+                "group": f"{part}/{tar_name}/{tar_sample.key}",
                 "group_kind": "image",
-                "original_name": f"{part}/{tar_name}/{found.key}",
+                "original_name": f"{part}/{tar_name}/{tar_sample.key}",
                 "modality": next((name for word, name in MODALITIES.items() if word in part.lower()), "unknown"),
                 "subset": part,
                 "caption_from": origin,

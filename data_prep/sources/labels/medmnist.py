@@ -62,12 +62,14 @@ class MedMnist(Source):
         self.flavour = FLAVOURS[self.set]
         with readable(self.path, ADVICE), zipfile.ZipFile(self.path) as archive:
             names = [name.removesuffix(".npy") for name in archive.namelist()]
-        lacking = [k for s in SPLITS.values() for k in (f"{s}_images", f"{s}_labels") if k not in names]
-        if lacking:
-            raise PrepError(f"{self.path} lacks the arrays {', '.join(lacking)}; it has {', '.join(names)}")
+        missing = [k for s in SPLITS.values() for k in (f"{s}_images", f"{s}_labels") if k not in names]
+        if missing:
+            raise PrepError(f"{self.path} lacks the arrays {', '.join(missing)}; it has {', '.join(names)}")
         with readable(self.path, ADVICE), np.load(self.path, allow_pickle=False) as arrays:
-            self.labels = {split: arrays[f"{theirs}_labels"] for split, theirs in SPLITS.items()}
-        self._images = {split: ImageStream(self.path, f"{theirs}_images.npy") for split, theirs in SPLITS.items()}
+            self.labels = {split: arrays[f"{array_name}_labels"] for split, array_name in SPLITS.items()}
+        self._images = {
+            split: ImageStream(self.path, f"{array_name}_images.npy") for split, array_name in SPLITS.items()
+        }
         for split, labels in self.labels.items():
             self._check(split, labels, self._images[split].shape)
 
@@ -119,7 +121,7 @@ class MedMnist(Source):
         else:
             findings = [self.flavour.phrase(i) for i, present in enumerate(numbers) if present]
             finding = " and ".join([", ".join(findings[:-1]), findings[-1]] if findings[1:] else findings)
-            finding = finding or self.flavour.none
+            finding = finding or self.flavour.no_finding
         template = TEMPLATES[int(hashlib.sha256(key.encode()).hexdigest(), 16) % len(TEMPLATES)]
         return template.format(subject=self.flavour.subject, finding=finding)
 
@@ -130,12 +132,12 @@ class MedMnist(Source):
         return {"label": numbers, "label_name": [names[i] for i, present in enumerate(numbers) if present]}
 
     def _check(self, split: str, labels: np.ndarray, images: tuple[int, ...]) -> None:
-        several = len(self.flavour.labels) if self.flavour.none else 1
-        shape = labels.shape if several > 1 else labels.reshape(len(labels), -1).shape
-        if shape != (images[0], several) or labels.dtype.kind not in "iu":
+        columns = len(self.flavour.labels) if self.flavour.no_finding else 1
+        shape = labels.shape if columns > 1 else labels.reshape(len(labels), -1).shape
+        if shape != (images[0], columns) or labels.dtype.kind not in "iu":
             raise PrepError(
                 f"{self.path}: {split} labels are {labels.dtype} {labels.shape} for {images[0]} images; expected "
-                f"integers of shape ({images[0]}, {several}){'' if several > 1 else f' or ({images[0]},)'} "
+                f"integers of shape ({images[0]}, {columns}){'' if columns > 1 else f' or ({images[0]},)'} "
                 f"for {self.set}"
             )
 
@@ -154,8 +156,10 @@ class ImageStream:
         with readable(self.path, ADVICE):
             with zipfile.ZipFile(self.path) as archive:  # the member stays readable until it is closed itself
                 file = archive.open(self.member)
-            one = header.read_magic(file) == (1, 0)
-            shape, fortran, dtype = (header.read_array_header_1_0 if one else header.read_array_header_2_0)(file)
+            is_version_1 = header.read_magic(file) == (1, 0)
+            shape, fortran, dtype = (header.read_array_header_1_0 if is_version_1 else header.read_array_header_2_0)(
+                file
+            )
         grey, colour = len(shape) == 3, len(shape) == 4 and shape[3] == 3
         if dtype != np.uint8 or fortran or not (grey or colour):
             raise PrepError(

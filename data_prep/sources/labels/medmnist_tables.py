@@ -24,7 +24,7 @@ class Flavour:
     """Names by label number; for a multi-label set, by column."""
     phrases: tuple[str, ...] = ()
     """How a caption says each label, where its name would not read well."""
-    none: str = ""
+    no_finding: str = ""
     """Multi-label sets: how a caption says that no label applies."""
     licence: str = "CC-BY-4.0"
 
@@ -60,7 +60,7 @@ FLAVOURS = {
             *("atelectasis", "cardiomegaly", "effusion", "infiltration", "a mass", "a nodule", "pneumonia"),
             *("pneumothorax", "consolidation", "edema", "emphysema", "fibrosis", "pleural thickening", "a hernia"),
         ),
-        none="none of the fourteen labelled findings",
+        no_finding="none of the fourteen labelled findings",
     ),
     "dermamnist": Flavour(
         "dermatoscopic image",

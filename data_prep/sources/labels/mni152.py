@@ -4,8 +4,8 @@ The ICBM 152 2009a nonlinear symmetric template (Fonov et al., NeuroImage 2009 a
 average of 152 healthy adults at 1 mm: a T1-weighted image without the skull, and the probabilities of grey and of white
 matter. Every slice along the three axes is one sample; the caption says what the slice shows, and nothing else.
 
-Neighbouring slices look alike, so splits are contiguous blocks of positions, taking turns along each axis from the
-first slice with enough brain, with a few slices left out between them. Sagittal slices are blocked by their distance
+Neighbouring slices look similar, so splits are contiguous blocks of positions, taking turns along each axis from the
+first slice with enough brain, with a few slices skipped between them. Sagittal slices are blocked by their distance
 from the midline, because the left and right halves mirror each other. All contrasts of a position are in one split.
 Slices of different axes do cross; that remains. A sample's group is its block: the whole is one brain.
 
@@ -47,7 +47,7 @@ BLOCKS = (
 )
 """Runs of slices (1 mm each) that repeat along an axis."""
 MIN_BRAIN = 0.1
-"""Share of a slice's pixels that have to be brain; a smaller rim of cortex looks alike in all planes."""
+"""Share of a slice's pixels that have to be brain; a smaller rim of cortex looks the same in all planes."""
 
 NAMES = {
     "T1": ("T1-weighted MRI", "T1-weighted MR image", "T1-weighted magnetic resonance image"),
@@ -69,11 +69,11 @@ TEMPLATES = (
 def block_of(position: int) -> tuple[str, int]:
     """(train | valid | test | margin, number of the block) of a slice, by its position along the axis."""
     period = sum(length for _, length in BLOCKS)
-    turn, rest = divmod(position, period)
+    turn, offset = divmod(position, period)
     for number, (kind, length) in enumerate(BLOCKS):
-        if rest < length:
+        if offset < length:
             return kind, turn * len(BLOCKS) + number
-        rest -= length
+        offset -= length
     raise AssertionError("a remainder is smaller than the period")
 
 
@@ -95,10 +95,10 @@ class Mni152(Source):
     def __init__(self, input: str = "", samples_per_shard: int = 1000) -> None:
         super().__init__(input, samples_per_shard)
         self.folder = Path(input) if input else _nilearn_data()
-        lacking = [file for file in FILES.values() if not (self.folder / file).is_file()]
-        if lacking:
+        missing = [file for file in FILES.values() if not (self.folder / file).is_file()]
+        if missing:
             advice = "leave input out to use nilearn's copy" if input else "pip install --upgrade 'medvlp[offline]'"
-            raise PrepError(f"{self.folder} lacks {', '.join(lacking)}; {advice}")
+            raise PrepError(f"{self.folder} lacks {', '.join(missing)}; {advice}")
 
     def options(self) -> dict[str, Any]:
         """How slices are chosen."""
@@ -122,7 +122,7 @@ class Mni152(Source):
         for contrast, axis, index in self._slices[unit.split][start:stop]:
             original = f"{contrast} {PLANES[axis]} {index}"
             if self._block(axis, index)[0] == "margin":
-                yield Dropped(original, "between_blocks", "left out so that splits do not hold neighbouring slices")
+                yield Dropped(original, "between_blocks", "skipped so that splits do not hold neighbouring slices")
                 continue
             brain = self._cut("T1", axis, index) > 0
             if brain.mean() < MIN_BRAIN:
@@ -198,7 +198,7 @@ class Mni152(Source):
     @cached_property
     def _extent(self) -> list[tuple[int, int]]:
         """First and last slice of each axis that has any brain."""
-        filled = [np.flatnonzero((self._volumes["T1"] > 0).any(axis=others)) for others in ((1, 2), (0, 2), (0, 1))]
+        filled = [np.flatnonzero((self._volumes["T1"] > 0).any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1))]
         return [(int(slices[0]), int(slices[-1])) for slices in filled]
 
     @cached_property
@@ -227,7 +227,7 @@ class Mni152(Source):
     def _range(self) -> list[tuple[int, int]]:
         """Smallest and largest distance along each axis of a slice with enough brain."""
         filled = (self._volumes["T1"] > 0).mean
-        shares = [filled(axis=others) for others in ((1, 2), (0, 2), (0, 1))]
+        shares = [filled(axis=axes) for axes in ((1, 2), (0, 2), (0, 1))]
         enough = [
             [self._distance(axis, int(i)) for i in np.flatnonzero(shares[axis] >= MIN_BRAIN)] for axis in range(3)
         ]

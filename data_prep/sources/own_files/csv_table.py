@@ -1,6 +1,6 @@
 """A table of images with captions, or with labels that templates make captions of.
 
-By default as open_clip reads them: columns `filepath` and `title`. Any separator works, and so do JSON
+By default as open_clip reads them: columns `filepath` and `title`. Any separator will do, and so will JSON
 (a list of objects), JSON lines and parquet.
 """
 

@@ -1,13 +1,13 @@
 """Studies in DICOM, as hospitals keep them: any folder, any file names. Nothing that identifies a person gets through.
 
 Files are grouped by study, and patients are kept together (`group`). Every data set is rid of identity before anything is
-taken from it for a sample (see `remove_identity`); metadata are in defined terms; images are rendered anew. Files,
-studies and patients have keyed pseudonyms in their places, in drops as well: `pseudonym(key, "file:" + path)` tells
-anyone who has the key and the files which one it was. What the tags know is redacted in a report (`KnownIdentifiers`), and
-the stages of text and pixels do the rest.
+taken from it for a sample (see `remove_identity`); metadata are in defined terms; images are rendered again. Files,
+studies and patients have keyed pseudonyms in their places, in drops as well: `pseudonym(key, "file:" + path)` tells anyone who
+has the key and the files which one it was. What the tags know is redacted in reports (`KnownIdentifiers`), and the stages of
+text and pixels do the rest.
 
 A report is looked for in the table options.reports (StudyInstanceUID or AccessionNumber; text), then in `<file>.txt`
-beside an image, `report.txt` in the study's folder, and structured reports of the study.
+next to an image, `report.txt` in the study's folder, and structured reports of the study.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Dicom(Source):
         return {name: pseudonym(self.key, f"digest:{digest}", 52) for name, digest in files.items()}
 
     def units(self) -> list[Unit]:
-        """Whole studies in the order of their files' names, until a unit has samples_per_shard files; `what` is
+        """Whole studies in the order of their files' names, until a unit has samples_per_shard files; a selection is
         [start, stop] of entries, so that no name leaves this process."""
         units: list[Unit] = []
         start = files = 0

@@ -82,5 +82,5 @@ def _row(name: str, entry: dict[str, Any]) -> QuestionRow:
     image_id, answer = text_of(entry, "img_id"), text_of(entry, "answer")
     kinds = {"answer_type": yes_no_is_closed(answer), "language": "en"}
     conversation = ask(text_of(entry, "question"), answer, str(entry["index"]), kinds)
-    about = {"modality": "endoscopy", "collection": text_of(entry, "source")}
-    return QuestionRow(name, (f"{image_id}.jpg",), image_id, conversation, about)
+    metadata = {"modality": "endoscopy", "collection": text_of(entry, "source")}
+    return QuestionRow(name, (f"{image_id}.jpg",), image_id, conversation, metadata)

@@ -9,7 +9,7 @@ or in its folders train/, valid/ and test/; `options.files=[a.json,b.jsonl]` tak
 (`val.json`, `slake_test.jsonl`), else its folder's; without such a word it is train. Images are named relative to the
 folder (of the file), or to `options.images`: a path below that folder, or an absolute one.
 
-What publishers do differently is mended, and the conversation's metadata says so under "mended":
+What publishers do differently is repaired, and the conversation's metadata says so under "mended":
 
     conversatons   the key as LLaVA-Med's question files spell it
     image_key      images under another key than `image`; `image_key` has it
@@ -48,19 +48,21 @@ FILES = (".json", ".jsonl")
 MAX_FOLDERS = 20
 """Looked into for an image that is missing."""
 
-MENDED = {
+REPAIRS = {
     "conversatons": "conversations under the misspelt key conversatons",
     "image_folder": "images found in images/ beside the file",
     "image_key": "images under the key {}",
     "numbers": "values that are numbers",
     "placeholders": "<image> put where it was missing",
 }
-"""What the counts say of what was mended."""
+"""What the counts say of what was repaired."""
 
-KEPT = ("question_type", "answer_type", "language", "pair_id", "rationale")
+METADATA_KEYS = ("question_type", "answer_type", "language", "pair_id", "rationale")
 """Texts of an entry that go into the conversation's metadata."""
 
-NOT_IMAGES = frozenset((*KEYS, *(name for pair in PAIRS for name in pair), *KEPT, "id", "question_id", "options"))
+NOT_IMAGES = frozenset(
+    (*KEYS, *(name for pair in PAIRS for name in pair), *METADATA_KEYS, "id", "question_id", "options")
+)
 
 
 @dataclass(frozen=True)
@@ -135,8 +137,8 @@ class LlavaJson(QuestionSource):
         `image_fields.image_names` and `located`, of `multiple_choice.choice_of`; bad_box; and from reading images:
         bad_path, missing_image, image_too_large, image_format.
         """
-        for path, its_split in self._files.items():
-            if its_split == split:
+        for path, file_split in self._files.items():
+            if file_split == split:
                 is_list = path.suffix == ".json"
                 entries = self._list(path) if is_list else read_json_lines(path)
                 parse = partial(_row, images=self.images, folder=self.folder)
@@ -152,11 +154,11 @@ class LlavaJson(QuestionSource):
             raise PrepError(f"{error}; of a file of another kind, name the others: options.files=[...]") from None
 
     def image(self, split: str, name: str) -> tuple[str, bytes]:
-        """As of every set; of an image that is missing, the folder beside the entries that has it is named."""
+        """As of every set; of an image that is missing, the folder next to the entries that has it is named."""
         try:
             return super().image(split, name)
         except BadRow as bad:
-            near = [folder for folder in self._beside if size_of(folder, name) is not None]
+            near = [folder for folder in self._neighbours if size_of(folder, name) is not None]
             if bad.reason != "missing_image" or not near:
                 raise
             raise BadRow(
@@ -164,8 +166,8 @@ class LlavaJson(QuestionSource):
             ) from None
 
     @cached_property
-    def _beside(self) -> list[Path]:
-        """Folders beside the entries, the first few."""
+    def _neighbours(self) -> list[Path]:
+        """Folders next to the entries, the first few."""
         return [path for path in sorted(self.folder.iterdir()) if path.is_dir()][:MAX_FOLDERS]
 
     def sample(self, split: str, rows: QuestionRows, images: dict[str, bytes]) -> Sample:
@@ -178,10 +180,10 @@ class LlavaJson(QuestionSource):
         if not first.images:
             sample.metadata = {**sample.metadata, "group_kind": "entry", "original_name": first.name}
             del sample.metadata["image_id"]
-        for known in (row.conversation.metadata for row in rows):
-            key = known.get("image_key")
-            said = [MENDED[kind].format(key) for kind in known.get("mended", ())]
-            self.counts.update(Counter(("read", f"mended: {words}") for words in said))
+        for metadata in (row.conversation.metadata for row in rows):
+            key = metadata.get("image_key")
+            repairs = [REPAIRS[kind].format(key) for kind in metadata.get("mended", ())]
+            self.counts.update(Counter(("read", f"mended: {words}") for words in repairs))
         return sample
 
 
@@ -193,34 +195,34 @@ def split_of(stem: str, otherwise: str = "train") -> str:
 
 def _row(name: str, entry: dict[str, Any], images: Path, folder: Path) -> QuestionRow:
     assert isinstance(entry, Entry)
-    found = read_turns(entry)
+    dialogue = read_turns(entry)
     key, names = image_names(entry, NOT_IMAGES)
-    names = [located(name, images, folder) for name in place_images(found, key, names)]
-    if images == folder and (inside := [in_image_folder(name, folder) for name in names]) != names:
-        found.mended.append("image_folder")
-        names = inside
+    names = [located(name, images, folder) for name in place_images(dialogue, key, names)]
+    if images == folder and (inner_names := [in_image_folder(name, folder) for name in names]) != names:
+        dialogue.repairs.append("image_folder")
+        names = inner_names
     if key not in ("", "image"):
-        found.mended.append("image_key")
+        dialogue.repairs.append("image_key")
     id = next((text_of(entry, key) for key in ("id", "question_id") if entry.get(key) is not None), None)
-    kinds = {key: text for key in KEPT if (text := _text_or_none(entry, key))}
+    kinds = {key: text for key in METADATA_KEYS if (text := _text_or_none(entry, key))}
     if "answer_type" in kinds:
         kinds["answer_type"] = kinds["answer_type"].lower()
-    choice, unclear = choice_of(entry, found.turns[-1].text)
-    known: dict[str, Any] = {**kinds, **choice}
+    choice, unclear = choice_of(entry, dialogue.turns[-1].text)
+    metadata: dict[str, Any] = {**kinds, **choice}
     if box := _box(entry):
-        known["box"] = box
-    if found.mended:
-        known["mended"] = sorted(found.mended)
-    if "image_key" in found.mended:
-        known["image_key"] = key
-    about = {"modality": _modality(entry), "organ": _text_or_none(entry, "body_part")}
+        metadata["box"] = box
+    if dialogue.repairs:
+        metadata["mended"] = sorted(dialogue.repairs)
+    if "image_key" in dialogue.repairs:
+        metadata["image_key"] = key
+    image_metadata = {"modality": _modality(entry), "organ": _text_or_none(entry, "body_part")}
     return QuestionRow(
         name,
         tuple(names),
         "+".join(names) or name,
-        Conversation(found.turns, id, known),
-        {key: value for key, value in about.items() if value},
-        (*found.ignored, *unclear),
+        Conversation(dialogue.turns, id, metadata),
+        {key: value for key, value in image_metadata.items() if value},
+        (*dialogue.ignored, *unclear),
     )
 
 

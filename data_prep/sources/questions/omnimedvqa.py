@@ -68,5 +68,7 @@ def _row(name: str, entry: dict[str, Any]) -> QuestionRow:
     kinds |= {"question_type": text_of(entry, "question_type"), "language": "en"}
     conversation = ask(text_of(entry, "question"), text, text_of(entry, "question_id"), kinds)
     modality = text_of(entry, "modality_type" if "modality_type" in entry else "modality")
-    about = {"modality": modality, "collection": text_of(entry, "dataset")}
-    return QuestionRow(name, (image,), image.removeprefix("Images/").rpartition(".")[0] or image, conversation, about)
+    metadata = {"modality": modality, "collection": text_of(entry, "dataset")}
+    return QuestionRow(
+        name, (image,), image.removeprefix("Images/").rpartition(".")[0] or image, conversation, metadata
+    )

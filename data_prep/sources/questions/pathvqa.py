@@ -4,7 +4,7 @@
 
 This is the parquet release on the Hugging Face hub (flaviagiammarino/path-vqa, MIT; the images' copyrights are their
 owners'). The authors' own release is pickles, which run code when read: they are not read here. An image stands in
-every row that asks about it; its id is the beginning of its sha256. Rows have no ids: a conversation's id is the row's
+every row that asks about it; its id is the start of its sha256. Rows have no ids: a conversation's id is the row's
 number in its split, from 0, as `datasets` counts.
 """
 
@@ -46,10 +46,10 @@ class PathVqa(ParquetQuestionSource):
             split: glob(self.folder / "data", f"{PREFIXES[split]}-*.parquet", self.input_counts)
             for split in self.splits
         }
-        lacking = [f"data/{PREFIXES[split]}-*.parquet" for split in self.splits if not self._files[split]]
-        if not input or lacking:
+        missing = [f"data/{PREFIXES[split]}-*.parquet" for split in self.splits if not self._files[split]]
+        if not input or missing:
             raise PrepError(
-                f"input={input or '(not given)'} is not a PathVQA folder: it lacks {', '.join(lacking)}; "
+                f"input={input or '(not given)'} is not a PathVQA folder: it lacks {', '.join(missing)}; "
                 "download the parquet release, not the pickles"
             )
 

@@ -73,11 +73,11 @@ class PmcVqa(QuestionSource):
             )
         folder, self.sets = VERSIONS[self.version]
         self.images = self.folder / folder
-        lacking = [path.name for path in [*self.tables(), self.images] if not path.exists()]
-        if not input or lacking:
+        missing = [path.name for path in [*self.tables(), self.images] if not path.exists()]
+        if not input or missing:
             raise PrepError(
-                f"input={input or '(not given)'} is not a PMC-VQA folder: it lacks {', '.join(lacking)}; unpack the "
-                f"publisher's zip so that images are at {folder}/<Figure_path> beside the csv files"
+                f"input={input or '(not given)'} is not a PMC-VQA folder: it lacks {', '.join(missing)}; unpack the "
+                f"publisher's zip so that images are at {folder}/<Figure_path> next to the csv files"
             )
 
     def tables(self) -> list[Path]:
@@ -110,5 +110,5 @@ def _row(name: str, entry: dict[str, Any]) -> QuestionRow:
         text, kinds = choose(options, answer, "")
     conversation = ask(text_of(entry, "Question"), text, text_of(entry, "index"), {**kinds, "language": "en"})
     article = _ARTICLE.match(image)
-    about = {"group": article[1], "group_kind": "article"} if article else {}
-    return QuestionRow(name, (image,), image.rpartition(".")[0] or image, conversation, about)
+    metadata = {"group": article[1], "group_kind": "article"} if article else {}
+    return QuestionRow(name, (image,), image.rpartition(".")[0] or image, conversation, metadata)

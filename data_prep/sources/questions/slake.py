@@ -4,8 +4,8 @@
     train.json, validate.json, test.json       img_id, img_name, question, answer, q_lang, location, modality,
                                                answer_type, base_type, content_type, triple, qid
 
-The publisher splits each language by image, but not both alike: 142 of the 586 images of train are images of test in
-the other language. Whoever trains on both has seen them; `options.language=en` or `zh` prepares one language, whose splits
+The publisher splits each language by image, but each in its own way: 142 of the 586 images of train are images of test in
+the other language. Anyone who trains on both has seen them; `options.language=en` or `zh` prepares one language, whose splits
 share no image. `location` becomes the sample's organ; questions that need the publisher's knowledge graph have base_type
 kvqa and a triple other than ["vhead", "_", "_"].
 """
@@ -64,11 +64,11 @@ class Slake(QuestionSource):
             )
         self.languages = (language,) if language else LANGUAGES
         self.images = self.folder / "imgs"
-        lacking = [path.name for path in self.tables() if not path.is_file()]
-        if not input or lacking:
+        missing = [path.name for path in self.tables() if not path.is_file()]
+        if not input or missing:
             raise PrepError(
-                f"input={input or '(not given)'} is not a SLAKE folder: it lacks {', '.join(lacking)}; "
-                "unpack the publisher's archives so that images are at imgs/<img_name> beside the json files"
+                f"input={input or '(not given)'} is not a SLAKE folder: it lacks {', '.join(missing)}; "
+                "unpack the publisher's archives so that images are at imgs/<img_name> next to the json files"
             )
 
     def tables(self) -> list[Path]:
@@ -103,5 +103,5 @@ def _row(name: str, entry: dict[str, Any], language: str) -> QuestionRow:
         "triple": triple if is_plain else None,
     }
     conversation = ask(text_of(entry, "question"), text_of(entry, "answer"), text_of(entry, "qid"), kinds)
-    about = {"modality": text_of(entry, "modality"), "organ": text_of(entry, "location")}
-    return QuestionRow(name, (text_of(entry, "img_name"),), text_of(entry, "img_id"), conversation, about)
+    metadata = {"modality": text_of(entry, "modality"), "organ": text_of(entry, "location")}
+    return QuestionRow(name, (text_of(entry, "img_name"),), text_of(entry, "img_id"), conversation, metadata)

@@ -44,12 +44,12 @@ class VqaRad(QuestionSource):
     def __init__(self, input: str, samples_per_shard: int = 1000) -> None:
         super().__init__(input, samples_per_shard)
         self.images = self.folder / "images"
-        there = [name for name in (*SETS.values(), RELEASE) if (self.folder / name).is_file()]
-        self.is_release = there == [RELEASE]
-        if not input or not self.images.is_dir() or not (self.is_release or set(SETS.values()) <= set(there)):
+        files = [name for name in (*SETS.values(), RELEASE) if (self.folder / name).is_file()]
+        self.is_release = files == [RELEASE]
+        if not input or not self.images.is_dir() or not (self.is_release or set(SETS.values()) <= set(files)):
             raise PrepError(
                 f"input={input or '(not given)'} is not a VQA-RAD folder: it needs images/ and either "
-                f"{' and '.join(SETS.values())} or {RELEASE}; found {', '.join(there) or 'none of these files'}"
+                f"{' and '.join(SETS.values())} or {RELEASE}; found {', '.join(files) or 'none of these files'}"
             )
 
     def tables(self) -> list[Path]:

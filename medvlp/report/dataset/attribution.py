@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
-from medvlp.report.dataset.citations import CHANGES, Work, Works
+from medvlp.report.dataset.citations import CHANGES, Citations, Work
 from medvlp.report.dataset.contents import Contents
 from medvlp.report.dataset.licences import licence_address
 from medvlp.report.dataset.stages import changes_to_all
@@ -19,7 +19,7 @@ from medvlp.shards.atomic import whole_file, write_whole
 
 TABLE = "attribution.csv"
 PAGE = "ATTRIBUTION.md"
-LISTED_WORKS = 200
+MAX_LISTED = 200
 """Works that the page names one by one."""
 
 COLUMNS = (
@@ -28,14 +28,14 @@ COLUMNS = (
 )
 
 
-def write_attribution(contents: Contents, works: Works) -> list[Path]:
+def write_attribution(contents: Contents, citations: Citations) -> list[Path]:
     """Write both files; returns their paths."""
     general = changes_to_all(contents)
     path = contents.folder / TABLE
     with whole_file(path) as file:
-        file.writelines(_lines(works, general))
+        file.writelines(_lines(citations, general))
     page = contents.folder / PAGE
-    write_whole(page, "\n".join(_page(contents, works, general)).encode("utf-8"))
+    write_whole(page, "\n".join(_page(contents, citations, general)).encode("utf-8"))
     return [page, path]
 
 
@@ -52,9 +52,9 @@ def read_attribution(folder: Path) -> list[tuple[str, str, int, int]]:
     return [(*key, works, samples) for key, (works, samples) in sorted(counts.items())]
 
 
-def _lines(works: Works, general: list[str]) -> Iterator[bytes]:
+def _lines(citations: Citations, general: list[str]) -> Iterator[bytes]:
     yield _line(COLUMNS)
-    for work, samples, changes in works:
+    for work, samples, changes in citations:
         cells = [_cell(getattr(work, column)) for column in COLUMNS[:-2]]
         yield _line([*cells, samples, "; ".join([*_changes(changes), *general])])
 
@@ -74,32 +74,32 @@ def _changes(bits: int) -> list[str]:
     return [words for bit, words in CHANGES.items() if bits & bit]
 
 
-def _page(contents: Contents, works: Works, general: list[str]) -> Iterator[str]:
+def _page(contents: Contents, citations: Citations, general: list[str]) -> Iterator[str]:
     yield from ["# Attribution", ""]
     yield f"{contents.samples} samples, prepared by medvlp from {plain(contents.source)}. Licences are those that the"
     yield "source or the article states; none is granted here, and nobody named here endorses this data set."
     yield from ["", "## Sources and licences", ""]
     rows = [
         (plain(source), link(licence, licence_address(licence)), count, samples)
-        for source, licence, count, samples in works.summary()
+        for source, licence, count, samples in citations.summary()
     ]
     yield from table(["Source", "Licence", "Works", "Samples"], rows, numbers=(2, 3))
-    sources = list(dict.fromkeys(source for source, *_ in works.summary()))
+    sources = list(dict.fromkeys(source for source, *_ in citations.summary()))
     for source in sources:
         if publication := contents.publications.get(source):
             yield from ["", f"{plain(source)}: {link(publication.citation, publication.url)}"]
     yield from ["", "## Changes", ""]
     yield f"To every sample, where it applied: {'; '.join(general)}." if general else "No stage changed every sample."
-    if changes := _changes(works.changes()):
+    if changes := _changes(citations.changes()):
         yield f"To some samples, as {TABLE} says of each work: {'; '.join(changes)}."
     yield from ["", "## Works", "", f"{TABLE} has a row for each work and licence, with {', '.join(COLUMNS)}."]
     yield "A work is an article, or whatever else has an address, authors or a citation of its own; other samples are one row"
     yield "a source."
     yield "An apostrophe before = + - @ at a cell's beginning keeps spreadsheets from computing it."
-    if len(works) > LISTED_WORKS:
-        yield f"The first {LISTED_WORKS} of {len(works)}:"
+    if len(citations) > MAX_LISTED:
+        yield f"The first {MAX_LISTED} of {len(citations)}:"
     yield ""
-    yield from (f"- {_sentence(work, samples, changes)}" for work, samples, changes in islice(works, LISTED_WORKS))
+    yield from (f"- {_sentence(work, samples, changes)}" for work, samples, changes in islice(citations, MAX_LISTED))
     yield ""
 
 

@@ -142,7 +142,7 @@ def removed_by_source(metadata: Row) -> dict[str, int]:
     return {one_line(str(kind)).replace("_", " "): count for kind, count in kinds if isinstance(count, int) and count}
 
 
-class Works:
+class Citations:
     """The works by (source, work, licence), in that order, with their numbers of samples and what was changed."""
 
     def __init__(self, database: sqlite3.Connection, publications: Mapping[str, Publication]) -> None:
@@ -170,33 +170,33 @@ class Works:
         rows = self._database.execute("SELECT DISTINCT changes FROM works").fetchall()
         return reduce(or_, (bits for (bits,) in rows), 0)
 
-    def _add(self, works: dict[tuple[str, str, str], list[Any]]) -> None:
-        rows = ((*key, *row) for key, row in works.items())
+    def _add(self, batch: dict[tuple[str, str, str], list[Any]]) -> None:
+        rows = ((*key, *row) for key, row in batch.items())
         self._database.executemany(
             "INSERT INTO works VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (source, work, licence) DO UPDATE SET "
             "samples = samples + excluded.samples, changes = changes | excluded.changes",
             rows,
         )
-        works.clear()
+        batch.clear()
 
     def gather(self, dataset: ShardDataset) -> None:
         """Add the works of a split. What the first sample of a work says of it holds."""
-        works: dict[tuple[str, str, str], list[Any]] = {}
+        batch: dict[tuple[str, str, str], list[Any]] = {}
         for metadata in metadata_rows(dataset):
             work = work_of(metadata, self._publications)
             key = work.source, work.name, work.licence
-            if key not in works:
-                if len(works) >= MAX_IN_MEMORY:
-                    self._add(works)
-                works[key] = [json.dumps(work.__dict__), 0, 0]
+            if key not in batch:
+                if len(batch) >= MAX_IN_MEMORY:
+                    self._add(batch)
+                batch[key] = [json.dumps(work.__dict__), 0, 0]
             self.removed_counts.update(removed_by_source(metadata))
-            works[key][1] += 1
-            works[key][2] |= changes_of(metadata)
-        self._add(works)
+            batch[key][1] += 1
+            batch[key][2] |= changes_of(metadata)
+        self._add(batch)
 
 
 @contextmanager
-def gathered_works(datasets: list[ShardDataset], publications: Mapping[str, Publication]) -> Iterator[Works]:
+def collected_citations(datasets: list[ShardDataset], publications: Mapping[str, Publication]) -> Iterator[Citations]:
     """The works of all splits; they are gone when the block ends. publications: source → that of its data set.
 
     Raises:
@@ -209,10 +209,10 @@ def gathered_works(datasets: list[ShardDataset], publications: Mapping[str, Publ
                 "CREATE TABLE works (source TEXT, work TEXT, licence TEXT, content TEXT, samples INTEGER, "
                 "changes INTEGER, PRIMARY KEY (source, work, licence)) WITHOUT ROWID"
             )
-            works = Works(database, publications)
+            citations = Citations(database, publications)
             for dataset in datasets:
-                works.gather(dataset)
-            yield works
+                citations.gather(dataset)
+            yield citations
     except sqlite3.Error as error:
         raise ShardError(f"the list of works needs room for temporary files: {error}; set SQLITE_TMPDIR") from None
 

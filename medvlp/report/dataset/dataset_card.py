@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from medvlp.report.dataset.citations import Works
+from medvlp.report.dataset.citations import Citations
 from medvlp.report.dataset.contents import Contents
 from medvlp.report.dataset.croissant import BIASES, description
 from medvlp.report.dataset.duplicates import read_conflicts, read_copy_counts
@@ -24,11 +24,11 @@ MAX_SETTING = 80
 """Characters of a setting in the table of stages; manifests have it whole."""
 
 
-def write_card(contents: Contents, works: Works) -> Path:
+def write_card(contents: Contents, citations: Citations) -> Path:
     """Write README.md; returns its path."""
     path = contents.folder / FILE
     front = yaml.safe_dump(front_matter(contents), sort_keys=False, allow_unicode=True)
-    lines = [f"---\n{front}---\n", *_body(contents, works), ""]
+    lines = [f"---\n{front}---\n", *_body(contents, citations), ""]
     write_whole(path, "\n".join(lines).encode("utf-8"))
     return path
 
@@ -47,12 +47,12 @@ def front_matter(contents: Contents) -> dict[str, Any]:
     }
 
 
-def _body(contents: Contents, works: Works) -> Iterator[str]:
+def _body(contents: Contents, citations: Citations) -> Iterator[str]:
     yield f"# {plain(contents.source)}, prepared by medvlp\n"
     yield "**Research use only. Not for clinical use.**\n"
     yield f"{plain(description(contents))}\n"
     yield "## Sources\n"
-    names = list(dict.fromkeys([contents.source, *(source for source, *_ in works.summary() if source)]))
+    names = list(dict.fromkeys([contents.source, *(source for source, *_ in citations.summary() if source)]))
     for name in names:
         publication = contents.publications.get(name)
         yield f"- {plain(name)}" + (f": {link(publication.citation, publication.url)}" if publication else "")
@@ -62,7 +62,7 @@ def _body(contents: Contents, works: Works) -> Iterator[str]:
     yield "\n## Modalities\n"
     yield from table(["Modality", "Samples"], [(plain(m), n) for m, n in contents.counts("modality")], numbers=(1,))
     yield from _filters(contents)
-    yield from _deidentification(contents, works.removed_counts)
+    yield from _deidentification(contents, citations.removed_counts)
     yield from _copies(contents)
     yield from _limits()
     yield from _loading(contents)
@@ -116,7 +116,7 @@ def _filters(contents: Contents) -> Iterator[str]:
         yield from table(["Stage", "Reason", "Samples"], drops, numbers=(2,))
     if contents.stage_counts:
         yield "\nCounted on the way:\n"
-        counts = [(code(stage), plain(what), count) for stage, what, count in contents.stage_counts]
+        counts = [(code(stage), plain(counted), count) for stage, counted, count in contents.stage_counts]
         yield from table(["Stage", "What", "Count"], counts, numbers=(2,))
     versions = ", ".join(f"{plain(name)} {plain(version)}" for name, version in contents.tools.items())
     yield f"\nMade with {versions or 'tools that the manifests do not name'}."
@@ -161,21 +161,21 @@ def _copies(contents: Contents) -> Iterator[str]:
             ["Evaluation set", "sha256 of its manifest"], [(plain(n), f"`{mark[:16]}`") for n, mark in against.items()]
         )
     yield from _conflicts(contents)
-    found = read_copy_counts(contents.folder)
-    if found:
+    copies = read_copy_counts(contents.folder)
+    if copies:
         yield ""
-        rows = [(plain(c.kind), plain(c.split), plain(c.origin), plain(c.action), c.count) for c in found]
+        rows = [(plain(c.kind), plain(c.split), plain(c.origin), plain(c.action), c.count) for c in copies]
         yield from table(["Kind", "In", "Copy of one in", "What was done", "Pairs"], rows, numbers=(4,))
     elif against or contents.stage("duplicates") is not None:
         yield "\nNo copies were found."
 
 
 def _conflicts(contents: Contents) -> Iterator[str]:
-    found = read_conflicts(contents.folder)
-    if not found:
+    pairs = read_conflicts(contents.folder)
+    if not pairs:
         return
-    yield f"\n**{plain(conflict_line(len(found)))}** lists all of them"
-    yield f"{', the first are here:' if len(found) > MAX_CONFLICTS else ':'}\n"
+    yield f"\n**{plain(conflict_line(len(pairs)))}** lists all of them"
+    yield f"{', the first are here:' if len(pairs) > MAX_CONFLICTS else ':'}\n"
     rows = [
         (
             plain(f"{pair.key} ({pair.split})"),
@@ -183,7 +183,7 @@ def _conflicts(contents: Contents) -> Iterator[str]:
             pair.match,
             plain(pair.labels),
         )
-        for pair in found[:MAX_CONFLICTS]
+        for pair in pairs[:MAX_CONFLICTS]
     ]
     yield from table(["Sample", "Sample of the same picture", "Same", "Labels"], rows)
 

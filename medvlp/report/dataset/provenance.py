@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from medvlp.report.dataset.attribution import write_attribution
-from medvlp.report.dataset.citations import gathered_works
+from medvlp.report.dataset.citations import collected_citations
 from medvlp.report.dataset.contents import read_contents
 from medvlp.report.dataset.croissant import write_croissant
 from medvlp.report.dataset.dataset_card import write_card
@@ -21,6 +21,6 @@ def write_provenance(folder: str | Path, source: Row | None = None) -> list[Path
         ShardError: a tar or table is not what was written, or the disk refuses.
     """
     contents = read_contents(folder, source)
-    with gathered_works(contents.datasets, contents.publications) as works:
-        attribution = write_attribution(contents, works)
-        return [write_card(contents, works), write_croissant(contents, works.removed_counts), *attribution]
+    with collected_citations(contents.datasets, contents.publications) as citations:
+        attribution = write_attribution(contents, citations)
+        return [write_card(contents, citations), write_croissant(contents, citations.removed_counts), *attribution]

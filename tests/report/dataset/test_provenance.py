@@ -11,7 +11,7 @@ from data_prep.sources.figures.pmc import Pmc
 from data_prep.sources.figures.rocov2 import Rocov2
 from data_prep.stages import STAGES
 from medvlp.report import NotARun, write_prep_report, write_provenance
-from medvlp.report.dataset.citations import gathered_works
+from medvlp.report.dataset.citations import collected_citations
 from medvlp.report.dataset.croissant import COLUMNS
 from medvlp.report.dataset.stages import SENTENCES
 from medvlp.shards import Sample, ShardDataset, ShardError
@@ -130,7 +130,7 @@ def test_a_licence_apart_makes_a_row_apart(articles):
 def test_works_without_articles(tmp_path, metadata, title, url):
     """A video is a work of its own; what has no address is credited to the data set that it was published in."""
     write_split(tmp_path, "train", [Sample(f"s__{i}", texts={"caption": "c"}, metadata=metadata) for i in range(3)])
-    with gathered_works([ShardDataset(tmp_path / "train")], {"rocov2": Rocov2.publication}) as works:
+    with collected_citations([ShardDataset(tmp_path / "train")], {"rocov2": Rocov2.publication}) as works:
         [(work, samples, changes)] = works
         assert (work.title, work.url, work.licence, samples, changes) == (title, url, "unknown", 3, 0)
 

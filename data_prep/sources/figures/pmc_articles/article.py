@@ -37,14 +37,14 @@ class Article:
     authors: list[str]
     kind: str
     """article-type: research-article, case-report, ..."""
-    place: str
+    volume_page: str
     """Volume and page, as a citation gives them."""
     licence: str
     licence_url: str
     retracted: list[str]
     """What says so; empty where nothing does."""
     figures: list[Figure]
-    others: Counter[str]
+    other_graphics: Counter[str]
     """Graphics that belong to no figure, by what they belong to."""
 
 
@@ -88,8 +88,8 @@ def _article(root: Any) -> Article:
     if meta is None:
         raise BadRow("not_an_article", "the article has no <article-meta>")
     licence, url = licence_of(meta)
-    others: Counter[str] = Counter()
-    figures = figures_of(root, others)
+    other_graphics: Counter[str] = Counter()
+    figures = figures_of(root, other_graphics)
     refer(root, figures)
     title = meta.find("title-group/article-title")
     title_text = "" if title is None else tidy(text_of(title))[:2000]
@@ -100,12 +100,12 @@ def _article(root: Any) -> Article:
         year=_year(meta),
         authors=_authors(meta),
         kind=tidy(root.get("article-type") or "")[:100],
-        place=_place(meta),
+        volume_page=_volume_page(meta),
         licence=licence,
         licence_url=url,
         retracted=_retracted(root, meta, title_text),
         figures=[figure for _, figure in figures],
-        others=others,
+        other_graphics=other_graphics,
     )
 
 
@@ -122,13 +122,13 @@ def _ids(meta: Any) -> dict[str, str]:
 
 def _year(meta: Any) -> int | None:
     """Of the issue, as citations have it, else of the first publication on line."""
-    found = {}
+    years = {}
     for date in meta.iterfind("pub-date"):
         text = first_text(date, "year")
         if re.fullmatch(r"\d{4}", text):
-            found[date.get("pub-type") or date.get("date-type") or ""] = int(text)
+            years[date.get("pub-type") or date.get("date-type") or ""] = int(text)
     order = ("ppub", "collection", "epub-ppub", "epub", "pub")
-    return next((found[kind] for kind in order if kind in found), next(iter(found.values()), None))
+    return next((years[kind] for kind in order if kind in years), next(iter(years.values()), None))
 
 
 def _authors(meta: Any) -> list[str]:
@@ -146,21 +146,21 @@ def _authors(meta: Any) -> list[str]:
     return authors[:MAX_AUTHORS]
 
 
-def _place(meta: Any) -> str:
+def _volume_page(meta: Any) -> str:
     volume = first_text(meta, "volume")
     page = first_text(meta, "elocation-id", "fpage")
     return tidy(":".join(filter(None, (volume, page))))[:100]
 
 
 def _retracted(root: Any, meta: Any, title: str) -> list[str]:
-    """What marks an article as retracted, or as the notice that retracts another (which nobody should train on)."""
+    """What says that an article is retracted, or as the notice that retracts another (which nobody should train on)."""
     kind = root.get("article-type") or ""
-    found = [f"article-type {kind[:60]}"] if kind.endswith(("retraction", "retracted-article")) else []
+    signs = [f"article-type {kind[:60]}"] if kind.endswith(("retraction", "retracted-article")) else []
     for related in root.iterfind("front//related-article"):
         relation = related.get("related-article-type") or ""
         if "retract" in relation and "corrected" not in relation:
-            found.append(f"related-article {relation}"[:60])
+            signs.append(f"related-article {relation}"[:60])
     subjects = [text_of(subject) for subject in meta.iterfind("article-categories//subject")]
-    found += ["subject"] if any(_RETRACTED.match(subject) for subject in subjects) else []
-    found += ["title"] if re.match(r"\s*[\[(]?\s*(?:RETRACTED|Retracted(?: article)?\s*[:\])])", title) else []
-    return list(dict.fromkeys(found))[:10]
+    signs += ["subject"] if any(_RETRACTED.match(subject) for subject in subjects) else []
+    signs += ["title"] if re.match(r"\s*[\[(]?\s*(?:RETRACTED|Retracted(?: article)?\s*[:\])])", title) else []
+    return list(dict.fromkeys(signs))[:10]

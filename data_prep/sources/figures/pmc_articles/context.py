@@ -1,4 +1,4 @@
-"""What is said of an article outside its XML: by a file list, and by the metadata beside it, with its digests."""
+"""What is said of an article outside its XML: by a file list, and by the metadata next to it, with its digests."""
 
 from __future__ import annotations
 
@@ -39,17 +39,17 @@ class Context:
 def checked(name: str, data: bytes, context: Context) -> bytes:
     """The data. Raises BadRow md5_mismatch if the publisher's digest is another's."""
     expected = context.md5.get(name)
-    if expected and expected != (found := hashlib.md5(data, usedforsecurity=False).hexdigest()):
-        raise BadRow("md5_mismatch", f"{name} has md5 {found}, the publisher's is {expected}; download it again")
+    if expected and expected != (digest := hashlib.md5(data, usedforsecurity=False).hexdigest()):
+        raise BadRow("md5_mismatch", f"{name} has md5 {digest}, the publisher's is {expected}; download it again")
     return data
 
 
-def context_of(place: Path, path: str, number: int, version: int, says: list[Any] | None) -> Context:
+def context_of(file: Path, path: str, number: int, version: int, list_entry: list[Any] | None) -> Context:
     context = Context(path, f"PMC{number}" if number else "", version, {}, [], {})
-    if says:
-        context.statements["list"] = says[0]
-        context.retracted += ["file list"] if says[1] else []
-    for metadata in (place.parent / "metadata" / f"{place.name}.json", place / f"{place.name}.json"):
+    if list_entry:
+        context.statements["list"] = list_entry[0]
+        context.retracted += ["file list"] if list_entry[1] else []
+    for metadata in (file.parent / "metadata" / f"{file.name}.json", file / f"{file.name}.json"):
         if version and os.path.lexists(metadata):
             content = Entry(_read_metadata(metadata))
             _add_metadata(content, context)

@@ -10,7 +10,7 @@ from typing import Any
 from data_prep.errors import BadRow
 from data_prep.readers.fields import MAX_TEXT
 from data_prep.sources.figures.pmc_articles.rights import HREF, licence_of
-from data_prep.sources.figures.pmc_articles.text import Words, first_text, flow, text_of
+from data_prep.sources.figures.pmc_articles.text import TextBuilder, first_text, flow, text_of
 from data_prep.vocabulary.licences import NO_CC, UNKNOWN, normalise
 from data_prep.vocabulary.text import tidy
 
@@ -18,10 +18,10 @@ MAX_FIGURES = 2000
 """Of an article; the longest reviews and atlases have some hundreds."""
 
 
-OTHER_ARTICLES = ("sub-article", "response")
+NESTED_ARTICLES = ("sub-article", "response")
 """Decision letters, translations: documents of their own inside an article's file."""
 
-_OWNERS = {
+_CONTAINERS = {
     "fig": "figure",
     "fig-group": "figure",
     "table-wrap": "table",
@@ -43,7 +43,7 @@ class Figure:
     label: str
     caption: str
     """At most MAX_TEXT + 1 characters: a longer one is of no use to anybody."""
-    slots: list[list[str]]
+    graphics: list[list[str]]
     """Its graphics; each is the list of alternatives that show the same."""
     licence: str
     """Of the figure, where it has a statement of its own; "unknown" otherwise."""
@@ -56,38 +56,38 @@ class Figure:
     """The title of the section that each of them stands in."""
 
 
-def figures_of(root: Any, others: Counter[str]) -> list[tuple[Any, Figure]]:
+def figures_of(root: Any, other_graphics: Counter[str]) -> list[tuple[Any, Figure]]:
     """(element, figure) of the article's figures, in document order; graphics of others are counted."""
-    slots: dict[Any, dict[Any, list[str]]] = {}
+    graphics: dict[Any, dict[Any, list[str]]] = {}
     for graphic in root.iter("graphic", "inline-graphic"):
-        owner, kind = _owner(graphic)
+        container, kind = _container(graphic)
         if kind != "figure" or graphic.tag == "inline-graphic":
-            others["inline" if graphic.tag == "inline-graphic" and kind in ("figure", "text") else kind] += 1
+            other_graphics["inline" if graphic.tag == "inline-graphic" and kind in ("figure", "text") else kind] += 1
             continue
         parent = graphic.getparent()
-        slot = parent if parent.tag == "alternatives" else graphic
-        slots.setdefault(owner, {}).setdefault(slot, []).append((graphic.get(HREF) or "").strip())
+        alternatives = parent if parent.tag == "alternatives" else graphic
+        graphics.setdefault(container, {}).setdefault(alternatives, []).append((graphic.get(HREF) or "").strip())
     holders = [text_of(statement) for statement in root.iterfind("front//copyright-statement")]
     captions = {group: _caption(group) for group in root.iter("fig-group")}
-    found = []
+    figures = []
     for element in root.iter("fig", "fig-group"):
-        own = slots.get(element, {})
-        if (own or element.tag == "fig") and not any(element.iterancestors(*OTHER_ARTICLES)):
-            found.append((element, _figure(element, list(own.values()), holders, captions)))
-        if len(found) > MAX_FIGURES:
+        figure_graphics = graphics.get(element, {})
+        if (figure_graphics or element.tag == "fig") and not any(element.iterancestors(*NESTED_ARTICLES)):
+            figures.append((element, _figure(element, list(figure_graphics.values()), holders, captions)))
+        if len(figures) > MAX_FIGURES:
             raise BadRow("too_many_figures", f"more than {MAX_FIGURES} figures in one article")
-    return found
+    return figures
 
 
-def _owner(graphic: Any) -> tuple[Any, str]:
-    owner = next(graphic.iterancestors(*_OWNERS), None)
-    if owner is None:
+def _container(graphic: Any) -> tuple[Any, str]:
+    container = next(graphic.iterancestors(*_CONTAINERS), None)
+    if container is None:
         return None, "text"
-    within_another = next(graphic.iterancestors(*OTHER_ARTICLES), None) is not None
-    return owner, "other article" if within_another else _OWNERS[owner.tag]
+    within_another = next(graphic.iterancestors(*NESTED_ARTICLES), None) is not None
+    return container, "other article" if within_another else _CONTAINERS[container.tag]
 
 
-def _figure(element: Any, slots: list[list[str]], holders: list[str], captions: dict[Any, str]) -> Figure:
+def _figure(element: Any, graphics: list[list[str]], holders: list[str], captions: dict[Any, str]) -> Figure:
     group = next(element.iterancestors("fig-group"), None)
     label, caption = first_text(element, "label"), _caption(element)
     if group is not None:
@@ -98,7 +98,7 @@ def _figure(element: Any, slots: list[list[str]], holders: list[str], captions: 
         id=(element.get("id") or "")[:200],
         label=tidy(label)[:200],
         caption=caption[: MAX_TEXT + 1],
-        slots=slots,
+        graphics=graphics,
         licence=licence,
         rights=tidy(rights)[:2000],
         has_media=element.find(".//media") is not None,
@@ -127,11 +127,13 @@ def _caption(element: Any) -> str:
     """Title and paragraphs; a title that ends in a word gets a full stop, since a sentence follows."""
     captions = element.findall("caption")
     language = "{http://www.w3.org/XML/1998/namespace}lang"
-    caption = next((each for each in captions if each.get(language) == "en"), captions[0] if captions else None)
+    caption = next(
+        (caption for caption in captions if caption.get(language) == "en"), captions[0] if captions else None
+    )
     if caption is None:
         return ""
     title = caption.find("title")
-    words = Words()
+    words = TextBuilder()
     if title is not None:
         heading = text_of(title)
         words.add(heading + (". " if heading[-1:].isalnum() or heading[-1:] == ")" else " ") if heading else "")

@@ -29,11 +29,11 @@ _ARCHIVE = re.compile(r"PMC(\d{1,12})\.(?:tar\.gz|tgz|tar)")
 _VERSIONED = re.compile(r"PMC(\d{1,12})\.(\d{1,4})")
 _TEXT = re.compile(r".+\.nxml|PMC\d+(?:\.\d+)?\.xml")
 _LIST = re.compile(r".*file_?list.*\.csv")
-_OWN_ID = re.compile(rb"""<article-id[^>]*\spub-id-type=["']pmc(?:id)?["'][^>]*>\s*(?:PMC)?(\d{1,12})""")
+_ARTICLE_ID = re.compile(rb"""<article-id[^>]*\spub-id-type=["']pmc(?:id)?["'][^>]*>\s*(?:PMC)?(\d{1,12})""")
 
 
 @dataclass(frozen=True)
-class Place:
+class ArticleCopy:
     """One copy of an article."""
 
     number: int
@@ -41,7 +41,7 @@ class Place:
     version: int
     """0 where the layout has none."""
     kind: str
-    """archive, folder (of one version), or file (an XML with its images beside)."""
+    """archive, folder (of one version), or file (an XML with its images next to it)."""
     path: str
     """Relative to the input."""
     size: int
@@ -49,7 +49,7 @@ class Place:
 
 
 @dataclass
-class Listed:
+class ListRow:
     """What file lists say of an article; of several rows the stricter."""
 
     licence: str
@@ -60,17 +60,17 @@ class Listed:
 class Layout:
     """All that planning needs to know."""
 
-    places: list[Place] = field(default_factory=list)
+    copies: list[ArticleCopy] = field(default_factory=list)
     """Those that are read, by PMCID."""
-    superseded: list[tuple[Place, Place]] = field(default_factory=list)
+    superseded: list[tuple[ArticleCopy, ArticleCopy]] = field(default_factory=list)
     """(copy that is not read, the one that is)."""
-    listed: dict[int, Listed] = field(default_factory=dict)
+    list_rows: dict[int, ListRow] = field(default_factory=dict)
     """Of the articles that are there."""
     notes: list[Dropped] = field(default_factory=list)
     """What else was found and is not read."""
-    passed_by: dict[str, int] = field(default_factory=dict)
+    ignored: dict[str, int] = field(default_factory=dict)
     """What is neither → how often it was found."""
-    marks: dict[str, str] = field(default_factory=dict)
+    fingerprint: dict[str, str] = field(default_factory=dict)
     """The fingerprint: lists by content, articles and metadata by names and sizes."""
 
 
@@ -78,53 +78,53 @@ def find_articles(folder: Path) -> Layout:
     """What is in the folder. Raises PrepError if there is no article."""
     layout = Layout()
     lists: list[Path] = []
-    found = list(_walk(folder, lists, layout))
+    copies = list(_walk(folder, lists, layout))
     layout.notes.sort(key=lambda note: note.name)
-    if not found:
+    if not copies:
         raise PrepError(
             f"{folder} holds no article of PubMed Central; expected PMC<number>.tar.gz at any depth, folders "
-            "PMC<number>.<version>/ with the XML of that name, or .nxml files with their images beside"
+            "PMC<number>.<version>/ with the XML of that name, or .nxml files with their images next to them"
         )
-    _choose(found, layout)
+    _choose(copies, layout)
     for path in sorted(lists):
         _look_up(path, folder, layout)
-    listing = [f"{place.path}\t{place.size}" for place in [*layout.places, *(old for old, _ in layout.superseded)]]
-    layout.marks["articles"] = _digest(listing)
+    listing = [f"{copy.path}\t{copy.size}" for copy in [*layout.copies, *(old for old, _ in layout.superseded)]]
+    layout.fingerprint["articles"] = _digest(listing)
     metadata = folder / "metadata"
     if metadata.is_dir():
         with os.scandir(metadata) as entries:
-            layout.marks["metadata/"] = _digest(f"{entry.name}\t{_bytes(entry)}" for entry in entries)
+            layout.fingerprint["metadata/"] = _digest(f"{entry.name}\t{_bytes(entry)}" for entry in entries)
     return layout
 
 
-def _walk(folder: Path, lists: list[Path], layout: Layout) -> Iterator[Place]:
+def _walk(folder: Path, lists: list[Path], layout: Layout) -> Iterator[ArticleCopy]:
     """The articles below a folder; file lists and what is not looked into are added to the other two."""
-    notes, passed_by = layout.notes, layout.passed_by
-    waiting = [""]
-    while waiting:
-        inside = waiting.pop()
-        with os.scandir(folder / inside) as entries:
+    notes, ignored = layout.notes, layout.ignored
+    queue = [""]
+    while queue:
+        inner = queue.pop()
+        with os.scandir(folder / inner) as entries:
             for entry in entries:
-                path = f"{inside}/{entry.name}" if inside else entry.name
+                path = f"{inner}/{entry.name}" if inner else entry.name
                 if is_clutter(entry.name):
-                    passed_by[COUNTED[1]] = passed_by.get(COUNTED[1], 0) + 1
+                    ignored[COUNTED[1]] = ignored.get(COUNTED[1], 0) + 1
                     continue
                 if entry.is_symlink():
                     if entry.is_dir() or _ARCHIVE.fullmatch(entry.name) or _TEXT.fullmatch(entry.name):
                         notes.append(Dropped(path, "link", "links are not followed; put the files themselves there"))
                     continue
                 if entry.is_dir():
-                    place = _version_folder(folder, path, entry.name)
-                    if place is not None:
-                        yield place
+                    copy = _version_folder(folder, path, entry.name)
+                    if copy is not None:
+                        yield copy
                     elif entry.name != "metadata":
-                        waiting.append(path)
+                        queue.append(path)
                 elif not entry.is_file() and (_ARCHIVE.fullmatch(entry.name) or _TEXT.fullmatch(entry.name)):
                     notes.append(Dropped(path, "bad_path", "it is a device or a pipe, and no file"))
                 elif match := _ARCHIVE.fullmatch(entry.name):
-                    yield Place(int(match[1]), 0, "archive", path, entry.stat().st_size)
+                    yield ArticleCopy(int(match[1]), 0, "archive", path, entry.stat().st_size)
                 elif _TEXT.fullmatch(entry.name):
-                    yield Place(_own_number(folder / path), 0, "file", path, entry.stat().st_size)
+                    yield ArticleCopy(_own_number(folder / path), 0, "file", path, entry.stat().st_size)
                 elif _LIST.fullmatch(entry.name):
                     lists.append(folder / path)
 
@@ -137,7 +137,7 @@ def _bytes(entry: os.DirEntry[str]) -> int:
         return entry.stat(follow_symlinks=False).st_size
 
 
-def _version_folder(folder: Path, path: str, name: str) -> Place | None:
+def _version_folder(folder: Path, path: str, name: str) -> ArticleCopy | None:
     match = _VERSIONED.fullmatch(name)
     if not match:
         return None
@@ -145,31 +145,31 @@ def _version_folder(folder: Path, path: str, name: str) -> Place | None:
         size = os.lstat(folder / path / f"{name}.xml").st_size
     except FileNotFoundError:
         return None
-    return Place(int(match[1]), int(match[2]), "folder", path, size)
+    return ArticleCopy(int(match[1]), int(match[2]), "folder", path, size)
 
 
 def _own_number(path: Path) -> int:
     """The PMCID that an XML gives itself: names of unpacked files do not tell."""
     with open(path, "rb", opener=regular_only) as file:
-        match = _OWN_ID.search(file.read(2**16))
+        match = _ARTICLE_ID.search(file.read(2**16))
     return int(match[1]) if match else 0
 
 
-def _choose(found: list[Place], layout: Layout) -> None:
+def _choose(copies: list[ArticleCopy], layout: Layout) -> None:
     """The newest version of each article; of copies of one version, the first by path."""
-    found.sort(key=lambda place: (place.number or sys.maxsize, -place.version, place.path))
-    chosen: Place | None = None
-    for place in found:
-        if chosen is not None and place.number and place.number == chosen.number:
-            layout.superseded.append((place, chosen))
+    copies.sort(key=lambda copy: (copy.number or sys.maxsize, -copy.version, copy.path))
+    newest: ArticleCopy | None = None
+    for copy in copies:
+        if newest is not None and copy.number and copy.number == newest.number:
+            layout.superseded.append((copy, newest))
         else:
-            layout.places.append(place)
-            chosen = place
+            layout.copies.append(copy)
+            newest = copy
 
 
 def _look_up(path: Path, folder: Path, layout: Layout) -> None:
     """Take from a file list what it says of the articles that are there, and note how many are not."""
-    there = {place.number for place in layout.places}
+    numbers = {copy.number for copy in layout.copies}
     name = path.relative_to(folder).as_posix()
     rows = absent = bad = 0
     for _, _, row in TextTable(path).rows():
@@ -181,19 +181,19 @@ def _look_up(path: Path, folder: Path, layout: Layout) -> None:
         match = re.fullmatch(r"\s*PMC(\d{1,12})\s*", fields.get("accessionid", ""))
         if not match:
             bad += 1
-        elif int(match[1]) not in there:
+        elif int(match[1]) not in numbers:
             absent += 1
         else:
             licence = sys.intern(normalise(fields.get("license", "")))
             retracted = fields.get("retracted", "").strip().lower() in ("yes", "y", "true", "1")
-            before = layout.listed.setdefault(int(match[1]), Listed(licence, retracted))
-            before.licence = strictest([before.licence, licence])
-            before.retracted |= retracted
+            list_row = layout.list_rows.setdefault(int(match[1]), ListRow(licence, retracted))
+            list_row.licence = strictest([list_row.licence, licence])
+            list_row.retracted |= retracted
     if bad:
         layout.notes.append(Dropped(name, "bad_row", f"{bad} of {rows} rows have no Accession ID, or fields too many"))
     if absent:
         layout.notes.append(Dropped(name, "not_there", f"{absent} of {rows} listed articles are not in the folder"))
-    layout.marks[name] = digest_file(path)
+    layout.fingerprint[name] = digest_file(path)
 
 
 def _digest(lines: Iterator[str] | list[str]) -> str:

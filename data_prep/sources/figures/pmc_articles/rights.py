@@ -18,7 +18,7 @@ def licence_of(element: Any) -> tuple[str, str]:
     statements = [_statement(licence) for licence in element.iterfind(".//license")]
     # Before JATS had <license>, journals wrote it into the copyright statement.
     if all(normalise(statement) == UNKNOWN for statement in statements):
-        statements += [text_of(each) for each in element.iterfind(".//copyright-statement")]
+        statements += [text_of(part) for part in element.iterfind(".//copyright-statement")]
     licence = strictest([normalise(statement) for statement in statements] or [UNKNOWN])
     urls = re.findall(r"https?://(?:www\.)?creativecommons\.org/[\w./-]+", " ".join(statements))
     return licence, next((url.rstrip(".") for url in urls if normalise(url) == licence), "")
@@ -27,5 +27,5 @@ def licence_of(element: Any) -> tuple[str, str]:
 def _statement(licence: Any) -> str:
     """All that a <license> says in text and in addresses; not in comments, where some journals keep RDF."""
     kind = licence.get("license-type") or ""
-    addresses = [each.get(HREF) or "" for each in licence.iter(etree.Element)]
+    addresses = [element.get(HREF) or "" for element in licence.iter(etree.Element)]
     return " ".join([kind if normalise(kind) != UNKNOWN else "", *addresses, text_of(licence)])

@@ -3,7 +3,7 @@
 Superscripts and subscripts become Unicode's where all their characters have one (10⁻³, H₂O, Ca²⁺), otherwise ^ and _
 (n_e, t_KCN, x^(a+b)); those that only cite become [12,13]. Formulas are read from MathML, else from TeX, and left out
 where the publisher has only a picture of them. Cross references keep their text. Footnotes, tables, and figures that
-stand inside a paragraph are left out of it.
+stand inside a paragraph are not part of it.
 """
 
 from __future__ import annotations
@@ -14,24 +14,24 @@ from typing import Any
 
 from lxml import etree
 
-_LEFT_OUT = frozenset(
+_SKIPPED_TAGS = frozenset(
     re.findall(
         r"\S+",
         "fig fig-group table-wrap table-wrap-group boxed-text supplementary-material media graphic inline-graphic fn "
         "object-id index-term table array disp-quote",
     )
 )
-_APART = frozenset(
+_BLOCK_TAGS = frozenset(
     re.findall(r"\S+", "p title break list list-item def-list def-item def term disp-formula sec speech verse-line")
 )
 """Elements whose text does not run into that of their neighbours."""
 
 _FORMULAS = frozenset(re.findall(r"\S+", "inline-formula disp-formula math tex-math alternatives chem-struct"))
-_RAISED = str.maketrans("0123456789+-−=()n", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁻⁼⁽⁾ⁿ")
+_SUPERSCRIPTS = str.maketrans("0123456789+-−=()n", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁻⁼⁽⁾ⁿ")
 _LOWERED = str.maketrans("0123456789+-−=()", "₀₁₂₃₄₅₆₇₈₉₊₋₋₌₍₎")
 
 
-class Words:
+class TextBuilder:
     """Text as it grows: white space becomes single blanks, and the places of cross references are remembered."""
 
     def __init__(self) -> None:
@@ -42,7 +42,7 @@ class Words:
         """(start, stop, ids) of each cross reference's own text."""
 
     def add(self, text: str | None) -> None:
-        """Append; a blank at the beginning, or after a blank, is none."""
+        """Append; a blank at the start, or after a blank, is none."""
         text = re.sub(r"\s+", " ", text or "")
         if self._ends_blank:
             text = text.lstrip(" ")
@@ -62,16 +62,16 @@ class Words:
 
 def text_of(element: Any) -> str:
     """The readable text of an element."""
-    words = Words()
+    words = TextBuilder()
     flow(element, words)
     return words.text.strip()
 
 
 def first_text(element: Any, *paths: str) -> str:
-    return next((text for path in paths for found in element.iterfind(path) if (text := text_of(found))), "")
+    return next((text for path in paths for match in element.iterfind(path) if (text := text_of(match))), "")
 
 
-def flow(element: Any, words: Words) -> None:
+def flow(element: Any, words: TextBuilder) -> None:
     """Append what an element says, without its tail."""
     words.add(element.text)
     for child in element:
@@ -82,9 +82,9 @@ def flow(element: Any, words: Words) -> None:
         words.add(child.tail)
 
 
-def _child(child: Any, words: Words) -> None:
+def _child(child: Any, words: TextBuilder) -> None:
     tag = child.tag
-    if tag in _LEFT_OUT:
+    if tag in _SKIPPED_TAGS:
         words.add(" ")
     elif tag in ("sup", "sub"):
         _shifted(child, words)
@@ -95,7 +95,7 @@ def _child(child: Any, words: Words) -> None:
     elif tag in _FORMULAS:
         blank = " " if tag == "disp-formula" else ""
         words.add(f"{blank}{formula(child)}{blank}")
-    elif tag in _APART:
+    elif tag in _BLOCK_TAGS:
         words.add(" ")
         flow(child, words)
         words.add(" ")
@@ -103,8 +103,8 @@ def _child(child: Any, words: Words) -> None:
         flow(child, words)
 
 
-def _shifted(child: Any, words: Words) -> None:
-    inner = Words()
+def _shifted(child: Any, words: TextBuilder) -> None:
+    inner = TextBuilder()
     flow(child, inner)
     text = inner.text.strip()
     cites = child.find(".//xref[@ref-type='bibr']") is not None or child.getparent().get("ref-type") == "bibr"
@@ -120,7 +120,7 @@ def _shifted(child: Any, words: Words) -> None:
 def raised(text: str) -> str:
     """A superscript in plain text: ² for 2, ⁻¹ for -1, ^abc for what Unicode has no superscripts for."""
     text = re.sub("^[–‐]", "-", text)
-    shifted = text.translate(_RAISED)
+    shifted = text.translate(_SUPERSCRIPTS)
     if text in ("st", "nd", "rd", "th") or not any(c.isalnum() for c in text.replace("º", "")):
         return text.replace("º", "°") if not re.fullmatch(r"[+\-−=]+", text) else shifted
     if text == "o":  # 37 <sup>o</sup>C
@@ -139,7 +139,7 @@ def lowered(text: str) -> str:
 
 
 def _all_changed(text: str, shifted: str) -> bool:
-    return all(before != after for before, after in zip(text, shifted, strict=True))
+    return all(character != shifted_character for character, shifted_character in zip(text, shifted, strict=True))
 
 
 def _grouped(text: str) -> str:
@@ -154,18 +154,18 @@ def formula(element: Any) -> str:
     tex = element if element.tag == "tex-math" else element.find(".//tex-math")
     if tex is not None:
         return plain_tex("".join(tex.itertext()))
-    words = Words()
+    words = TextBuilder()
     flow_of_alternatives(element, words)
     return words.text.strip()
 
 
-def flow_of_alternatives(element: Any, words: Words) -> None:
+def flow_of_alternatives(element: Any, words: TextBuilder) -> None:
     """Of alternatives the first that says anything; of another element, all of it."""
     if element.tag != "alternatives":
         flow(element, words)
         return
     for child in element:
-        if isinstance(child.tag, str) and child.tag not in _LEFT_OUT:
+        if isinstance(child.tag, str) and child.tag not in _SKIPPED_TAGS:
             _child(child, words)
         if len(words):
             return
@@ -186,8 +186,10 @@ def plain_tex(source: str) -> str:
     return " ".join(re.sub(r"[{}]", "", text).split())
 
 
-def _fraction(above: str, below: str) -> str:
-    return "/".join(part if re.fullmatch(r"\w+", part) else f"({part})" for part in (above.strip(), below.strip()))
+def _fraction(numerator: str, denominator: str) -> str:
+    return "/".join(
+        part if re.fullmatch(r"\w+", part) else f"({part})" for part in (numerator.strip(), denominator.strip())
+    )
 
 
 _SHAPES = {"msup": "^", "mover": "^", "msub": "_", "munder": "_"}

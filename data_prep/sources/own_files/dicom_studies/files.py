@@ -1,6 +1,6 @@
 """Finding DICOM files below a folder, and opening one as data that nobody vouches for.
 
-What pydicom says about a broken value quotes it, in errors, warnings and log lines alike. So everything that pydicom does
+What pydicom says about a broken value quotes it, in errors, warnings and log lines. So everything that pydicom does
 here runs in `hushed()`, and an error is passed on by the name of its type alone.
 """
 
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data_prep.errors import BadRow, PrepError
-from data_prep.readers.clutter import LEFT_BEHIND, is_clutter
+from data_prep.readers.clutter import SYSTEM_FILE, is_clutter
 from data_prep.readers.guarded import regular_only, resolve_below
 
 if TYPE_CHECKING:
@@ -87,8 +87,8 @@ def hushed() -> Iterator[None]:
 
 
 @contextmanager
-def guarded(reason: str, what: str) -> Iterator[None]:
-    """Hushed, and whatever goes wrong is a BadRow that says `what` and the error's type: nothing that the file says.
+def guarded(reason: str, problem: str) -> Iterator[None]:
+    """Hushed, and whatever goes wrong is a BadRow that says `problem` and the error's type: nothing that the file says.
 
     Raises PrepError where it is the system that cannot read: a failing disk is no fault of the file.
     """
@@ -99,10 +99,10 @@ def guarded(reason: str, what: str) -> Iterator[None]:
         raise
     except OSError as error:
         if error.errno is None:  # pydicom's own, about content
-            raise BadRow(reason, f"{what} ({type(error).__name__})") from None
+            raise BadRow(reason, f"{problem} ({type(error).__name__})") from None
         raise PrepError(f"a file of the input cannot be opened: {error.strerror}; see to its permissions") from None
     except Exception as error:
-        raise BadRow(reason, f"{what} ({type(error).__name__})") from None
+        raise BadRow(reason, f"{problem} ({type(error).__name__})") from None
 
 
 def open_dicom(folder: Path, name: str, pixels: bool = True, only: tuple[str, ...] = ()) -> Dataset:
@@ -153,7 +153,7 @@ def _assume_syntax(dataset: Dataset) -> None:
     if "PixelData" in dataset and dataset["PixelData"].is_undefined_length:
         raise BadRow(
             "no_transfer_syntax",
-            "its pixels are compressed, and TransferSyntaxUID (0002,0010) is missing, which says how; export it anew with "
+            "its pixels are compressed, and TransferSyntaxUID (0002,0010) is missing, which says how; export it again with "
             "the file meta information, or write the UID into the file",
         )
     is_implicit, is_little = dataset.original_encoding
@@ -171,23 +171,23 @@ def checked_path(folder: Path, name: str) -> Path:
     """The path of a regular file below the folder. Raises BadRow bad_path (without the name), file_too_large."""
     try:
         path = resolve_below(folder, name)
-        mark = os.stat(path)
+        status = os.stat(path)
     except BadRow:
         raise BadRow("bad_path", "a link that leaves the folder, or no name for a file") from None
     except OSError as error:
         raise BadRow("bad_path", f"not there any more, or a link to nowhere ({type(error).__name__})") from None
-    if not stat.S_ISREG(mark.st_mode):
+    if not stat.S_ISREG(status.st_mode):
         raise BadRow("bad_path", "not a regular file")
-    if mark.st_size > MAX_FILE_BYTES:
-        raise BadRow("file_too_large", f"{mark.st_size} bytes, at most {MAX_FILE_BYTES} are read")
+    if status.st_size > MAX_FILE_BYTES:
+        raise BadRow("file_too_large", f"{status.st_size} bytes, at most {MAX_FILE_BYTES} are read")
     return path
 
 
 def names_below(folder: Path) -> list[str]:
-    """All files below a folder, sorted. DICOMDIR is left out: it lists the others."""
+    """All files below a folder, sorted. DICOMDIR is skipped: it lists the others."""
     names = []
-    for place, _, files in os.walk(folder):
-        inner = os.path.relpath(place, folder)
+    for parent, _, files in os.walk(folder):
+        inner = os.path.relpath(parent, folder)
         names += [name if inner == "." else f"{inner}/{name}" for name in files if name.upper() != "DICOMDIR"]
     return sorted(names, key=os.fsencode)
 
@@ -202,31 +202,31 @@ def scan(folder: Path) -> tuple[list[Entry], dict[str, str]]:
     texts = {name for name in names if name.lower().endswith(".txt")}
     rows = [_row(folder, name) for name in names if name not in texts]
     studies: dict[str, Entry] = defaultdict(list)
-    below: dict[str, set[str]] = defaultdict(set)
+    studies_below: dict[str, set[str]] = defaultdict(set)
     for row in rows:
         if row.fault is None:
             studies[row.study].append(row)
             for parent in Path(row.path).parents:
-                below[parent.as_posix()].add(row.study)
+                studies_below[parent.as_posix()].add(row.study)
     reports: dict[str, str] = {}
-    taken = {text for row in rows if row.fault is None for text in beside(row.path)}
+    image_texts = {text for row in rows if row.fault is None for text in report_names(row.path)}
     for name in sorted(texts):
-        owners = below.get(Path(name).parent.as_posix(), set())
-        if Path(name).name.lower() == REPORT and len(owners) == 1:
-            reports[next(iter(owners))] = name
-        elif name not in taken:
-            several = Path(name).name.lower() == REPORT and owners
-            rows.append(FileRow(name, fault=_SEVERAL if several else _NOT_DICOM))
+        studies_here = studies_below.get(Path(name).parent.as_posix(), set())
+        if Path(name).name.lower() == REPORT and len(studies_here) == 1:
+            reports[next(iter(studies_here))] = name
+        elif name not in image_texts:
+            is_ambiguous = Path(name).name.lower() == REPORT and studies_here
+            rows.append(FileRow(name, fault=_REPORT_OF_SEVERAL if is_ambiguous else _NOT_DICOM))
     entries = [sorted(study, key=_order) for study in studies.values()]
     entries += [[row] for row in rows if row.fault]
     return sorted(entries, key=lambda entry: min(os.fsencode(row.path) for row in entry)), reports
 
 
-_SEVERAL = ("report_of_several_studies", "below the folder of this report.txt lie files of several studies")
-_NOT_DICOM = ("not_dicom", "a text file that stands beside no DICOM file of its name")
+_REPORT_OF_SEVERAL = ("report_of_several_studies", "below the folder of this report.txt lie files of several studies")
+_NOT_DICOM = ("not_dicom", "a text file that stands next to no DICOM file of its name")
 
 
-def beside(path: str) -> tuple[str, ...]:
+def report_names(path: str) -> tuple[str, ...]:
     """Names that the report of one image may have."""
     stem = path[: -len(Path(path).suffix)] if Path(path).suffix.lower() in SUFFIXES else path
     return (f"{stem}.txt", f"{path}.txt")
@@ -234,7 +234,7 @@ def beside(path: str) -> tuple[str, ...]:
 
 def _row(folder: Path, name: str) -> FileRow:
     if is_clutter(name):
-        return FileRow(name, fault=LEFT_BEHIND)
+        return FileRow(name, fault=SYSTEM_FILE)
     try:
         header = open_dicom(folder, name, pixels=False, only=IDENTIFYING)
     except BadRow as fault:

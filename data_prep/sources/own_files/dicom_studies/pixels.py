@@ -1,7 +1,7 @@
 """A frame of a DICOM image as it would be displayed: 8 bits (or 16 for grey), black is dark, colour is RGB.
 
 PS3.3 C.11 and PS3.4 N.2: stored values → modality LUT or rescale → VOI LUT or window → MONOCHROME1 inverted. MONAI's and
-other readers stop after the rescale. Overlays are never drawn, also not those in unused bits of the pixels.
+other readers stop after the rescale. Overlays are never rendered, also not those in unused bits of the pixels.
 """
 
 from __future__ import annotations
@@ -86,52 +86,52 @@ def render(dataset: Dataset, frame: int, window: str = "", depth: int = 8) -> tu
     """(uint8 (H, W) or (H, W, 3), or uint16 (H, W) at depth 16; how grey values were chosen).
 
     window: a name of `WINDOWS`, used for CT. The second value is that name, "lut" or "file" (the file's own VOI LUT or
-    first window), "range" (from the frame's least to its greatest value, padding aside) or "colour".
+    first window), "range" (from the frame's least to its greatest value, without padding) or "colour".
     Raises BadRow bad_pixels.
     """
     from pydicom.pixels import apply_color_lut, pixel_array
 
     with guarded("bad_pixels", "the pixels cannot be decoded"):
         _check_encoded(dataset, frame)
-        stored = pixel_array(dataset, index=frame)
+        raw = pixel_array(dataset, index=frame)
         kind = str(dataset.PhotometricInterpretation)
         if kind == "PALETTE COLOR":
-            stored = apply_color_lut(stored, dataset)
-            return _eight_bits(stored, 8 * stored.dtype.itemsize), "colour"
-        if stored.ndim == 3:
-            return _eight_bits(stored, int(dataset.BitsStored)), "colour"
+            raw = apply_color_lut(raw, dataset)
+            return _eight_bits(raw, 8 * raw.dtype.itemsize), "colour"
+        if raw.ndim == 3:
+            return _eight_bits(raw, int(dataset.BitsStored)), "colour"
         if kind not in ("MONOCHROME1", "MONOCHROME2"):
             raise BadRow("bad_pixels", "a photometric interpretation that is not of its samples")
-        shown, how = _displayed(stored, dataset, frame, window)
+        display, rule = _displayed(raw, dataset, frame, window)
     top = 255 if depth == 8 else 65535
-    return np.rint(shown * top).astype(np.uint8 if depth == 8 else np.uint16), how
+    return np.rint(display * top).astype(np.uint8 if depth == 8 else np.uint16), rule
 
 
-def _displayed(stored: np.ndarray, dataset: Dataset, frame: int, window: str) -> tuple[np.ndarray, str]:
+def _displayed(raw: np.ndarray, dataset: Dataset, frame: int, window: str) -> tuple[np.ndarray, str]:
     """(float64 (H, W) in 0 to 1, how)."""
     from pydicom.pixels import apply_modality_lut, apply_voi, apply_windowing
 
     look = _lookups(dataset, frame)
-    values = apply_modality_lut(stored, look)
-    chosen = WINDOWS.get(window) if dataset.get("Modality") == "CT" else None
-    own = chosen or _own_window(look)
-    padding = _padding(stored, dataset)
-    if look.get("VOILUTSequence") and not chosen:
+    values = apply_modality_lut(raw, look)
+    preset = WINDOWS.get(window) if dataset.get("Modality") == "CT" else None
+    file_window = preset or _own_window(look)
+    padding = _padding(raw, dataset)
+    if look.get("VOILUTSequence") and not preset:
         highest = 2 ** int(look.VOILUTSequence[0].LUTDescriptor[2]) - 1
-        shown, how = apply_voi(np.rint(values).astype(np.int64), look) / highest, "lut"
-    elif own:
+        display, rule = apply_voi(np.rint(values).astype(np.int64), look) / highest, "lut"
+    elif file_window:
         # Between the bounds of 16 unsigned bits, whatever the file's are.
-        function = None if chosen else look.get("VOILUTFunction")
-        shown = apply_windowing(values, _window(own, function)) / 65535
-        how = window if chosen else "file"
+        function = None if preset else look.get("VOILUTFunction")
+        display = apply_windowing(values, _window(file_window, function)) / 65535
+        rule = window if preset else "file"
     else:
-        inside = values[~padding] if not padding.all() else values
-        low, high = float(inside.min()), float(inside.max())
-        shown, how = (values - low) / max(high - low, 1e-9), "range"
-    shown = np.clip(shown, 0, 1)
+        unpadded = values[~padding] if not padding.all() else values
+        low, high = float(unpadded.min()), float(unpadded.max())
+        display, rule = (values - low) / max(high - low, 1e-9), "range"
+    display = np.clip(display, 0, 1)
     if dataset.PhotometricInterpretation == "MONOCHROME1":
-        shown = 1 - shown
-    return np.where(padding, 0.0, shown), how
+        display = 1 - display
+    return np.where(padding, 0.0, display), rule
 
 
 def _lookups(dataset: Dataset, frame: int) -> Dataset:
@@ -166,26 +166,26 @@ def _own_window(look: Dataset) -> tuple[float, float] | None:
     return (centre, width) if np.isfinite((centre, width)).all() and width >= 1 else None
 
 
-def _window(own: tuple[float, float], function: str | None) -> Dataset:
+def _window(values: tuple[float, float], function: str | None) -> Dataset:
     from pydicom import Dataset
 
     window = Dataset()
     window.PhotometricInterpretation = "MONOCHROME2"
     window.BitsStored, window.PixelRepresentation = 16, 0
-    window.WindowCenter, window.WindowWidth = own
+    window.WindowCenter, window.WindowWidth = values
     window.VOILUTFunction = function or "LINEAR"
     return window
 
 
-def _padding(stored: np.ndarray, dataset: Dataset) -> np.ndarray:
+def _padding(raw: np.ndarray, dataset: Dataset) -> np.ndarray:
     """Where the scanner saw nothing (PS3.3 C.7.5.1.1.2)."""
     value = dataset.get("PixelPaddingValue")
     if not isinstance(value, int):
-        return np.zeros(stored.shape, bool)
+        return np.zeros(raw.shape, bool)
     limit = dataset.get("PixelPaddingRangeLimit")
-    other = limit if isinstance(limit, int) else value
-    inside: np.ndarray = (stored >= min(value, other)) & (stored <= max(value, other))
-    return inside
+    bound = limit if isinstance(limit, int) else value
+    is_padding: np.ndarray = (raw >= min(value, bound)) & (raw <= max(value, bound))
+    return is_padding
 
 
 def _eight_bits(pixels: np.ndarray, bits: int) -> np.ndarray:

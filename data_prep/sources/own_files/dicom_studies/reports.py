@@ -1,4 +1,4 @@
-"""What is written about a study: from a table, a text file beside the images, or a structured report among them."""
+"""What is written about a study: from a table, a text file next to the images, or a structured report among them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _HEADING = re.compile(r"^[ \t]*([A-Za-zÄÖÜäöü][A-Za-zÄÖÜäöü /&()-]{2
 def read_table(path: Path, encoding: str = "") -> dict[str, str]:
     """Study UID or accession number → report. Raises PrepError, which quotes no row.
 
-    encoding: of the table, where no mark in it tells.
+    encoding: of the table, where no byte order mark tells.
     """
     if not path.is_file():
         raise PrepError(f"options.reports={path} is not a file; give a CSV with {' or '.join(TABLE_KEYS)}, and text")
@@ -63,14 +63,14 @@ def read_table(path: Path, encoding: str = "") -> dict[str, str]:
 
 
 def unread_columns(path: Path, encoding: str = "") -> dict[str, int]:
-    """What `read_table` leaves aside, as `TextTable.unread` counts it."""
+    """What `read_table` ignores, as `TextTable.unread` counts it."""
     return TextTable(path, dialect=Dialect(encoding, options=("encoding",))).unread((*TABLE_KEYS, *TABLE_TEXTS))
 
 
 def read_report(folder: Path, name: str, encoding: str = "") -> str:
     """A text file. Raises BadRow: bad_path, file_too_large, report_not_utf8.
 
-    encoding: of the file, where no mark in it tells.
+    encoding: of the file, where no byte order mark tells.
     """
     path = checked_path(folder, name)
     with guarded("broken_report", "it cannot be read"), open(path, "rb") as file:
@@ -81,9 +81,9 @@ def read_report(folder: Path, name: str, encoding: str = "") -> str:
         text = detect(path, io.BytesIO(data), encoding)
         return data[text.start :].decode(text.encoding)
     except (PrepError, UnicodeDecodeError):
-        told = f"is not {encoding}" if encoding else "is not UTF-8"
+        problem = f"is not {encoding}" if encoding else "is not UTF-8"
         raise BadRow(
-            "report_not_utf8", f"the report {told}; {SAVE}, or say options.encoding=cp1252 or another"
+            "report_not_utf8", f"the report {problem}; {SAVE}, or say options.encoding=cp1252 or another"
         ) from None
 
 
@@ -108,16 +108,16 @@ def _items(dataset: Dataset, depth: int) -> Iterator[str]:
 def sections_of(report: str) -> dict[str, str]:
     """Findings and impression, where headings ("FINDINGS:") tell them apart from the rest; several of one are joined."""
     names = {heading: section for section, headings in SECTIONS.items() for heading in headings}
-    marks = list(_HEADING.finditer(report))
-    found: dict[str, list[str]] = {}
-    for here, mark in enumerate(marks):
-        section = names.get(mark[1].strip().lower())
+    headings = list(_HEADING.finditer(report))
+    sections: dict[str, list[str]] = {}
+    for index, heading in enumerate(headings):
+        section = names.get(heading[1].strip().lower())
         if not section:
             continue
-        end = next((later.start() for later in marks[here + 1 :] if _ends(later[1], names)), len(report))
-        if text := report[mark.end() : end].strip():
-            found.setdefault(section, []).append(text)
-    return {section: " ".join(found[section]) for section in SECTIONS if section in found}
+        end = next((later.start() for later in headings[index + 1 :] if _ends(later[1], names)), len(report))
+        if text := report[heading.end() : end].strip():
+            sections.setdefault(section, []).append(text)
+    return {section: " ".join(sections[section]) for section in SECTIONS if section in sections}
 
 
 def _ends(heading: str, names: dict[str, str]) -> bool:

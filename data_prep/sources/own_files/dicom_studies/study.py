@@ -17,10 +17,10 @@ from data_prep.source import Dropped
 from data_prep.sources.own_files.dicom_studies.files import (
     Entry,
     FileRow,
-    beside,
     guarded,
     has_assumed_syntax,
     open_dicom,
+    report_names,
 )
 from data_prep.sources.own_files.dicom_studies.options import DicomOptions
 from data_prep.sources.own_files.dicom_studies.pixels import WINDOWS, frames_of, render
@@ -44,7 +44,7 @@ class Image:
     frame: str
     """Its number from 1, or 0 where there is only one."""
     facts: dict[str, str]
-    gone: dict[str, int]
+    removed_counts: dict[str, int]
     """What `remove_identity` took out of the file; of several frames, with the first."""
 
 
@@ -72,13 +72,13 @@ class Study:
     def read(self) -> Iterator[Sample | Dropped]:
         """A sample an image or a study, and a drop for each file that cannot be (part of) one."""
         yield from self._unread_reports()
-        seen: set[str] = set()
+        instances: set[str] = set()
         rows = []
         for row in self.rows:
-            if row.instance in seen:
+            if row.instance in instances:
                 yield self._dropped(row, BadRow("duplicate_instance", "the study has this instance twice"))
             else:
-                seen.add(row.instance)
+                instances.add(row.instance)
                 rows.append(row)
         yield from self._whole(rows) if self.choices.sample == "study" else self._single(rows)
 
@@ -95,10 +95,10 @@ class Study:
 
     def _whole(self, rows: Entry) -> Iterator[Sample | Dropped]:
         most = self.choices.max_images
-        chosen = [rows[i * len(rows) // most] for i in range(most)] if len(rows) > most else rows
-        self.counts["read", "images of a study beyond options.max_images"] += len(rows) - len(chosen)
+        selected = [rows[i * len(rows) // most] for i in range(most)] if len(rows) > most else rows
+        self.counts["read", "images of a study beyond options.max_images"] += len(rows) - len(selected)
         images: list[Image] = []
-        for row in chosen:
+        for row in selected:
             try:
                 images += self._images(row)
             except BadRow as fault:
@@ -119,15 +119,15 @@ class Study:
             dataset
         )
         with guarded("broken_dicom", "its attributes cannot be read"):
-            gone = remove_identity(dataset, self.key)
+            removed_counts = remove_identity(dataset, self.key)
             facts = described(dataset)
         count = frames_of(dataset)
-        wanted = {"all": range(count), "first": range(1), "middle": range(count // 2, count // 2 + 1)}
-        for frame in wanted[self.choices.frames]:
-            pixels, how = render(dataset, frame, self.choices.window, self.choices.depth)
+        frames = {"all": range(count), "first": range(1), "middle": range(count // 2, count // 2 + 1)}
+        for frame in frames[self.choices.frames]:
+            pixels, window = render(dataset, frame, self.choices.window, self.choices.depth)
             number = str(frame + 1) if count > 1 else "0"
-            yield Image(encode_png(pixels), number, {**facts, "window": how}, gone)
-            gone = {}
+            yield Image(encode_png(pixels), number, {**facts, "window": window}, removed_counts)
+            removed_counts = {}
 
     def _sample(self, key: str, row: FileRow, members: dict[str, bytes], images: list[Image], text: str) -> Sample:
         """Raises BadRow no_report."""
@@ -135,11 +135,11 @@ class Study:
             name: "+".join(sorted({image.facts[name] for image in images if name in image.facts}))
             for name in sorted({name for image in images for name in image.facts})
         }
-        gone: Counter[str] = Counter()
+        removed_counts: Counter[str] = Counter()
         for image in images:
-            gone.update(image.gone)
+            removed_counts.update(image.removed_counts)
         if text:
-            text, gone["words"] = self._known.redact(text)
+            text, removed_counts["words"] = self._known.redact(text)
             caption, sections = caption_of(text)
         elif self.choices.without_report == "drop":
             raise BadRow("no_report", "no report was found, and options.without_report is drop")
@@ -160,19 +160,19 @@ class Study:
                 "has_report": bool(text),
                 **({} if text else {"templated": ["caption"]}),
                 **facts,
-                "deidentified": dict(gone),
+                "deidentified": dict(removed_counts),
             },
         )
 
     def _text(self, rows: Entry) -> str:
         """The report of some of the study's images, with all that it says; "" if there is none. Raises BadRow."""
         for row in rows:
-            if found := self.table.get(row.study) or self.table.get(row.accession):
-                return found
-        own = [name for row in rows for name in beside(row.path) if (self.folder / name).is_file()]
+            if report := self.table.get(row.study) or self.table.get(row.accession):
+                return report
+        names = [name for row in rows for name in report_names(row.path) if (self.folder / name).is_file()]
         encoding = self.choices.encoding
-        if own:
-            return "\n".join(dict.fromkeys(read_report(self.folder, name, encoding) for name in own)).strip()
+        if names:
+            return "\n".join(dict.fromkeys(read_report(self.folder, name, encoding) for name in names)).strip()
         if self.report:
             return read_report(self.folder, self.report, encoding).strip()
         return self._structured_text[0]
@@ -201,12 +201,12 @@ class Study:
     @cached_property
     def _known(self) -> KnownIdentifiers:
         """What the tags know, from one file of each series and all structured reports."""
-        known = KnownIdentifiers()
+        identifiers = KnownIdentifiers()
         for row in [*{row.series: row for row in self.rows}.values(), *self.structured]:
             dataset = open_dicom(self.folder, row.path, pixels=False)
             with guarded("broken_dicom", "its attributes cannot be read"):
-                known.add(dataset)
-        return known
+                identifiers.add(dataset)
+        return identifiers
 
     def _dropped(self, row: FileRow, fault: BadRow) -> Dropped:
         return Dropped(pseudonym(self.key, f"file:{row.path}"), fault.reason, fault.detail)
@@ -216,9 +216,9 @@ def template_caption(facts: dict[str, str]) -> str:
     """What an image without a report can be called: "Chest X-ray, PA view, right side." """
     words = facts.get("body_part", "").replace("+", " and ").lower()
     names = [MODALITY_NAMES.get(term, "medical image") for term in facts.get("dicom_modality", "").split("+")]
-    named = f"{words} {' and '.join(dict.fromkeys(names))}".strip()
+    subject = f"{words} {' and '.join(dict.fromkeys(names))}".strip()
     details = [f"{facts['view']} view"] if facts.get("view") else []
     sides = {"L": "left side", "R": "right side", "B": "both sides"}
     details += [sides[facts["laterality"]]] if facts.get("laterality") in sides else []
     details += [f"{facts['window']} window"] if facts.get("window") in WINDOWS else []
-    return ", ".join([named[0].upper() + named[1:], *details]) + "."
+    return ", ".join([subject[0].upper() + subject[1:], *details]) + "."

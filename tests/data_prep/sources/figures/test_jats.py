@@ -256,7 +256,7 @@ def test_the_real_articles(test_data, name):
     assert (article.journal, article.year, article.licence) == (journal, year, licence)
     assert (article.authors[0], len(article.authors)) == (author, authors)
     assert (article.kind, article.retracted) == ("research-article", [])
-    assert [(each.label, each.slots) for each in article.figures] == [(each[0], [[each[1]]]) for each in figures]
+    assert [(each.label, each.graphics) for each in article.figures] == [(each[0], [[each[1]]]) for each in figures]
     for found, (_, graphic, first, last, references) in zip(article.figures, figures, strict=True):
         assert (found.caption[: len(first)], found.caption[-len(last) :]) == (first, last)
         assert [
@@ -284,7 +284,7 @@ def test_section_titles_and_addresses_of_the_real_articles(test_data):
     fish = parse_article((test_data / "pmc_nxml" / "ehp-116-1694.nxml").read_bytes())
     assert fish.figures[1].sections == ["Pituitary gene transcripts"]
     organisms = parse_article((test_data / "pmc_nxml" / "pone.0000217.nxml").read_bytes())
-    assert organisms.others == {"formula": 24}
+    assert organisms.other_graphics == {"formula": 24}
     assert organisms.figures[2].sections[0] == "Viral Evolution"
 
 
@@ -440,7 +440,7 @@ def test_groups_alternatives_and_several_graphics():
       <p>Both (<xref ref-type="fig" rid="G">Fig. 1</xref>).</p>
       <fig id="bare"><graphic xlink:href="d"/></fig><fig id="film"><media xlink:href="v.mp4"/></fig>"""
     figures = parsed(body).figures
-    assert [(each.id, each.label, each.caption, each.slots) for each in figures] == [
+    assert [(each.id, each.label, each.caption, each.graphics) for each in figures] == [
         ("Ga", "Figure 1", "Scans Before.", [["a"]]),
         ("Gb", "B", "Scans After.", [["b.tif", "b.jpg"], ["c"]]),
         ("bare", "", "", [["d"]]),
@@ -459,7 +459,7 @@ def test_figures_at_the_end_and_graphics_of_others():
     )
     article = parsed(body)
     assert [each.id for each in article.figures] == ["F1"]
-    assert article.others == {"table": 1, "formula": 1, "inline": 1, "text": 1, "other article": 1}
+    assert article.other_graphics == {"table": 1, "formula": 1, "inline": 1, "text": 1, "other article": 1}
 
 
 @pytest.mark.parametrize(

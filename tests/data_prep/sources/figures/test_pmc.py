@@ -494,7 +494,7 @@ def test_archives_that_are_too_large_to_hold(tmp_path, monkeypatch):
     write_old(tmp_path, 1, article_xml(1, body), {f"f{n}.jpg": jpeg(n) for n in range(4)})
     held = items_of(tmp_path)
     for budget in (0, len(jpeg(0)) + 10):
-        monkeypatch.setattr(archives, "HELD_BYTES", budget)
+        monkeypatch.setattr(archives, "CACHE_BYTES", budget)
         assert items_of(tmp_path) == held
     assert [s.images["jpg"] for s in held[0]] == [jpeg(n) for n in range(4)]
     monkeypatch.setattr(archives, "MAX_IMAGE_BYTES", 100)
