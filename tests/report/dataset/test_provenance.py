@@ -168,7 +168,7 @@ def test_the_page_names_works_and_lets_no_text_become_markup(articles):
 
 
 def test_a_long_list_of_works_is_left_to_the_table(articles, monkeypatch):
-    monkeypatch.setattr("medvlp.report.dataset.attribution.LISTED_WORKS", 2)
+    monkeypatch.setattr("medvlp.report.dataset.attribution.MAX_LISTED", 2)
     write_provenance(articles)
     text = (articles / "ATTRIBUTION.md").read_text(encoding="utf-8")
     assert "The first 2 of 3:" in text
