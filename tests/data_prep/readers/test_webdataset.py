@@ -164,7 +164,10 @@ def test_an_extended_header_that_asks_for_everything(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("damage", "complaint"),
     [
-        (lambda data: data[: 512 * 2], r"ends without an end-of-archive mark: it was cut off at byte 1024; download the"),
+        (
+            lambda data: data[: 512 * 2],
+            r"ends without an end-of-archive mark: it was cut off at byte 1024; download the",
+        ),
         (lambda data: data[:600], r"a\.tar (is cut off inside 1\.jpg|cannot be read)"),
         (lambda data: data[:1024] + b"\xff" + data[1025:], "has a damaged header at byte 1024"),
         (lambda data: b"no tar at all" * 100, r"a\.tar cannot be read \(ReadError"),
