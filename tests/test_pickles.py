@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from data_prep.errors import PrepError
 from data_prep.source import Dropped
 from data_prep.sources import open_source
-from medvlp.data.chat.feature_cache import CARD, FEATURES, CachedFeatures
+from medvlp.data.chat.feature_cache import FEATURES, METADATA, CachedFeatures
 from medvlp.models.weights import WeightsError, load_tensors
 from medvlp.shards import BadSample, ShardDataset, ShardError, verify
 from medvlp.training.checkpoints import CheckpointError, check_resumable, load_checkpoint, newest
@@ -214,7 +214,7 @@ def test_features_of_a_tower(tmp_path, mark, kind):
     split = write_split(tmp_path / "train", pairs(2))
     (tmp_path / FEATURES).write_bytes(PICKLES[kind](Harm(mark)) + bytes(100))
     card = {"shape": [2, 1, 1], "starts": [0, 1, 2], "bad": {}, "crc32": [0, 0]}
-    (tmp_path / CARD).write_text(json.dumps(card))
+    (tmp_path / METADATA).write_text(json.dumps(card))
     dataset = ShardDataset(split)
     with pytest.raises(BadSample, match="checksum_mismatch"):
         CachedFeatures([tmp_path], [dataset])(dataset.read(0))

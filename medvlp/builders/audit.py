@@ -1,4 +1,4 @@
-"""What `medvlp check` looks at, from a training's configuration, without its weights."""
+"""The data and the encoder of a training, for `medvlp check`, without weights."""
 
 from collections.abc import Iterator
 from contextlib import suppress

@@ -8,7 +8,7 @@ import torch
 
 from medvlp.builders.llava import blank_shape
 from medvlp.config import ConfigError
-from medvlp.data.chat.feature_cache import CachedFeatures, StaleCache, card_of, is_cached, write_features
+from medvlp.data.chat.feature_cache import CachedFeatures, StaleCache, cache_metadata, is_cached, write_features
 from medvlp.data.chat.images import Pictures, Processed
 from medvlp.models.llava.model import Assistant, tower_features
 from medvlp.shards import ShardDataset
@@ -51,7 +51,7 @@ class Album:
             return
         folder = Path(self.cache) / name
         tower, processor = self.assistant.names["tower"], self.assistant.processor
-        expected = card_of(dataset, {"tower": tower["sha256"], "transform": processor.to_json_string()})
+        expected = cache_metadata(dataset, {"tower": tower["sha256"], "transform": processor.to_json_string()})
         try:
             if not is_cached(folder, expected) and int(os.environ.get("RANK", "0")) == 0:
                 print(f"{folder}: features of {len(dataset)} samples are computed once", flush=True)

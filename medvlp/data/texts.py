@@ -40,7 +40,7 @@ def _numbered(sample: Sample, field: str) -> list[str]:
 
 
 def choose_text(sample: Sample, fields: Sequence[str], rng: np.random.Generator) -> str:
-    """One of the sample's texts; drawn where it has several of the named fields (see `texts_of`).
+    """One of the sample's texts; a random one where it has several of the named fields (see `texts_of`).
 
     Raises:
         BadSample: `empty_caption` where none of the fields holds a text.

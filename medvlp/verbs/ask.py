@@ -185,7 +185,7 @@ def read_image(path: str, max_pixels: int) -> Any:
     Raises:
         ConfigError: names the file and what is wrong with it.
     """
-    from medvlp.data.images.decode import FORMATS, said, shown
+    from medvlp.data.images.decode import FORMATS, changes_in_words, decode_with_changes
     from medvlp.shards import BadSample
 
     place = Path(path)
@@ -194,9 +194,9 @@ def read_image(path: str, max_pixels: int) -> Any:
     if place.stat().st_size > MAX_FILE_BYTES:
         raise ConfigError(f"image={path} has more than {MAX_FILE_BYTES // 2**20} MiB")
     try:
-        picture, changes = shown(place.read_bytes(), max_pixels)
+        picture, changes = decode_with_changes(place.read_bytes(), max_pixels)
         if changes:
-            print(f"medvlp ask: image={path}: {said(changes)}", file=sys.stderr)
+            print(f"medvlp ask: image={path}: {changes_in_words(changes)}", file=sys.stderr)
         return picture.convert("RGB")
     except BadSample as error:
         if error.reason == "too_many_pixels":

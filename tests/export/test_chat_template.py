@@ -2,8 +2,9 @@ import pytest
 from jinja2 import TemplateError
 from transformers.utils.chat_template_utils import render_jinja_template
 
-from medvlp.data.chat.template_families import FAMILIES
-from medvlp.data.chat.templates import PROBES, render
+from medvlp.data.chat.templates import render
+from medvlp.data.chat.templates.families import FAMILIES
+from medvlp.data.chat.templates.selection import PROBES
 from medvlp.export.chat_template import hub_template
 from tests.data.chat.tiny_tokenizer import PUBLISHED, tiny_tokenizer
 

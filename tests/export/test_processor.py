@@ -7,7 +7,7 @@ from PIL import Image
 from transformers import AutoProcessor, CLIPImageProcessorPil
 
 from medvlp.data.chat.encoder import ChatEncoder
-from medvlp.data.chat.template_families import FAMILIES
+from medvlp.data.chat.templates.families import FAMILIES
 from medvlp.export.transformers import end_tokens, hub_processor
 from medvlp.models.llava.model import Assistant
 from medvlp.shards import BadSample, Turn

@@ -55,10 +55,10 @@ def problem_table(problems: ProblemCounts) -> Table:
         table.add_column(title, overflow="fold")  # a path that is cut leads nowhere
     for severity, name in sorted(problems.counts, key=lambda kind: (kind[0], rank(kind[1]), kind[1])):
         first = problems.first[severity, name]
-        about = f", conversation {first.conversation}" if first.conversation else ""
+        conversation = f", conversation {first.conversation}" if first.conversation else ""
         detail = first.detail
         detail = detail if len(detail) <= DETAIL_CHARACTERS else detail[:DETAIL_CHARACTERS] + "…"
-        lines = [visible(line) for line in (first.file, first.key + about, detail) if line]
+        lines = [visible(line) for line in (first.file, first.key + conversation, detail) if line]
         count = str(problems.counts[severity, name])
         table.add_row(
             Text(severity, STYLES[severity]), visible(name), count, Text("\n").join(lines), Text(first.advice)

@@ -21,16 +21,16 @@ from medvlp.errors import UserError
 from medvlp.shards import BadSample, Sample, ShardDataset
 from medvlp.shards.atomic import remove_leftovers, whole_file, write_whole
 
-CARD, FEATURES = "card.json", "features.npy"
-AT_ONCE = 32
-"""Images encoded at a time."""
+METADATA, FEATURES = "card.json", "features.npy"
+ENCODED_IMAGES = 32
+"""In a batch."""
 
 
 class StaleCache(UserError):
     """The cache was made by another tower, transform or dataset."""
 
 
-def card_of(dataset: ShardDataset, identity: dict[str, str]) -> dict[str, str]:
+def cache_metadata(dataset: ShardDataset, identity: dict[str, str]) -> dict[str, str]:
     """What a cache must agree with.
 
     Args:
@@ -45,29 +45,29 @@ def is_cached(folder: Path, expected: dict[str, str]) -> bool:
     Raises:
         StaleCache: it holds others.
     """
-    path = folder / CARD
+    path = folder / METADATA
     if not path.is_file():
         return False
     try:
-        card = json.loads(path.read_bytes())
-        made, shape, starts = card["made_with"], card["shape"], card["starts"]
-        differing = sorted(name for name in expected | made if expected.get(name) != made.get(name))
+        metadata = json.loads(path.read_bytes())
+        made_with, shape, starts = metadata["made_with"], metadata["shape"], metadata["starts"]
+        differences = sorted(name for name in expected | made_with if expected.get(name) != made_with.get(name))
         size = (folder / FEATURES).stat().st_size
         fits = (
             size == 4 * math.prod(shape)
-            and starts[-1] == shape[0] == len(card["crc32"])
-            and isinstance(card["bad"], dict)
+            and starts[-1] == shape[0] == len(metadata["crc32"])
+            and isinstance(metadata["bad"], dict)
         )
-        if not differing and not fits:
+        if not differences and not fits:
             raise ValueError("the sizes do not fit")
     except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         raise StaleCache(
             f"{folder} is damaged, or of an older medvlp ({type(error).__name__}: {error}); delete the folder, and the "
-            f"features are computed anew"
+            f"features are computed again"
         ) from None
-    if differing:
+    if differences:
         raise StaleCache(
-            f"{folder} holds features made with another {' and another '.join(differing)}. Delete the folder, or name "
+            f"{folder} holds features made with another {' and another '.join(differences)}. Delete the folder, or name "
             f"another one for objective.feature_cache"
         )
     return True
@@ -81,7 +81,7 @@ def write_features(
     encode: Callable[[Tensor], Tensor],
     shape: tuple[int, int],
 ) -> None:
-    """Encode every image of a dataset; the card is written last, so that a killed writer leaves no cache.
+    """Encode every image of a dataset; the metadata are written last, so that a killed writer leaves no cache.
 
     Args:
         pictures: sample → (n, 3, S, S).
@@ -93,32 +93,32 @@ def write_features(
     starts = [0]
     checksums: list[int] = []
     bad: dict[str, list[str]] = {}
-    waiting: list[Tensor] = []
+    buffer: list[Tensor] = []
     with whole_file(folder / FEATURES) as file:
 
         def flush() -> None:
-            if waiting:
+            if buffer:
                 with torch.no_grad():
-                    for features in encode(torch.cat(waiting)).float().cpu().numpy():
+                    for features in encode(torch.cat(buffer)).float().cpu().numpy():
                         data = features.tobytes()
                         checksums.append(zlib.crc32(data))
                         file.write(data)
-                waiting.clear()
+                buffer.clear()
 
         for row in range(len(dataset)):
             count = 0
             try:
                 images = pictures(dataset.read(row))
                 count = len(images)
-                waiting += [images] if count else []
+                buffer += [images] if count else []
             except BadSample as problem:
                 bad[dataset.key(row)] = [problem.reason, problem.detail]
             starts.append(starts[-1] + count)
-            if sum(map(len, waiting)) >= AT_ONCE:
+            if sum(map(len, buffer)) >= ENCODED_IMAGES:
                 flush()
         flush()
-    card = {"made_with": expected, "shape": [starts[-1], *shape], "starts": starts, "bad": bad, "crc32": checksums}
-    write_whole(folder / CARD, json.dumps(card).encode())
+    metadata = {"made_with": expected, "shape": [starts[-1], *shape], "starts": starts, "bad": bad, "crc32": checksums}
+    write_whole(folder / METADATA, json.dumps(metadata).encode())
 
 
 class CachedFeatures:
@@ -140,15 +140,15 @@ class CachedFeatures:
         return {key: (n, row) for n, dataset in enumerate(self.datasets) for row, key in enumerate(dataset.keys)}
 
     @cached_property
-    def _opened(self) -> list[tuple[dict[str, Any], np.ndarray]]:
-        opened = []
+    def _caches(self) -> list[tuple[dict[str, Any], np.ndarray]]:
+        caches = []
         for folder in self.folders:
-            card = json.loads((folder / CARD).read_text(encoding="utf-8"))
-            shape = tuple(card["shape"])
-            opened.append(
-                (card, np.memmap(folder / FEATURES, np.float32, "r", shape=shape) if shape[0] else np.empty(shape))
+            metadata = json.loads((folder / METADATA).read_text(encoding="utf-8"))
+            shape = tuple(metadata["shape"])
+            caches.append(
+                (metadata, np.memmap(folder / FEATURES, np.float32, "r", shape=shape) if shape[0] else np.empty(shape))
             )
-        return opened
+        return caches
 
     def __call__(self, sample: Sample) -> Tensor:
         """(n, P, D).
@@ -158,13 +158,13 @@ class CachedFeatures:
         """
         key = sample.key.partition("#")[0]  # an example of a sample is named <key>#<part>
         source, row = self._rows[key]
-        card, features = self._opened[source]
-        if key in card["bad"]:
-            reason, detail = card["bad"][key]
+        metadata, features = self._caches[source]
+        if key in metadata["bad"]:
+            reason, detail = metadata["bad"][key]
             raise BadSample(reason, key=key, detail=detail)
-        begin, end = card["starts"][row : row + 2]
-        found = np.array(features[begin:end])
-        if [zlib.crc32(image.tobytes()) for image in found] != card["crc32"][begin:end]:
-            detail = f"its features in {self.folders[source]} are not what was written; delete the folder to compute them anew"
+        begin, end = metadata["starts"][row : row + 2]
+        images = np.array(features[begin:end])
+        if [zlib.crc32(image.tobytes()) for image in images] != metadata["crc32"][begin:end]:
+            detail = f"its features in {self.folders[source]} are not what was written; delete the folder to compute them again"
             raise BadSample("checksum_mismatch", key=key, detail=detail)
-        return torch.from_numpy(found)
+        return torch.from_numpy(images)

@@ -124,7 +124,9 @@ class PrepareConversations:
         """conversations: list of Encoded; images: (n, 3, S, S) pixels or (n, P, D) features."""
         images = self.pictures(sample)
         return {
-            "conversations": [self.encoder.encode(one.turns, len(images)) for one in sample.conversations],
+            "conversations": [
+                self.encoder.encode(conversation.turns, len(images)) for conversation in sample.conversations
+            ],
             "images": images,
         }
 
@@ -156,7 +158,9 @@ class CollateConversations:
         for unit in units:
             rows += [] if self.flat and rows else [[]]
             for item in unit["items"]:
-                groups = [item["conversations"]] if self.tree else [[one] for one in item["conversations"]]
+                groups = (
+                    [item["conversations"]] if self.tree else [[conversation] for conversation in item["conversations"]]
+                )
                 rows[-1] += [(lay_out(group, self.image_id), first_image) for group in groups]
                 first_image += len(item["images"])
         images = [item["images"] for item in items if len(item["images"])]

@@ -24,7 +24,7 @@ def crop_box(
 
     Args:
         scale: smallest and largest share of the area.
-        ratio: smallest and largest width / height; drawn on a logarithmic scale.
+        ratio: smallest and largest width / height; sampled on a logarithmic scale.
     """
     area = height * width
     for _ in range(10):

@@ -2,7 +2,7 @@
 
 Decoders come from an allow-list; nothing is unpickled; pixels and shape are capped before decoding. An image is shown
 upright, as its EXIF says; what is transparent lies on white; grey of more than 8 bits is scaled as `intensity` says.
-Preparation applies the rules once, and encodes anew what they change, so that other readers see it as well.
+Preparation applies the rules once, and encodes again what they change, so that other readers see it as well.
 """
 
 import io
@@ -19,7 +19,7 @@ from medvlp.shards import BadSample
 FORMATS = ("JPEG", "PNG", "WEBP")
 
 VERSION = "2"
-"""Of the rules: what was computed from images under others is computed anew."""
+"""Of the rules: what was computed from images under others is computed again."""
 
 MAX_ASPECT = 50
 """Longer by shorter side. Towers resize the shorter side to hundreds of pixels, and the longer one by as much."""
@@ -41,7 +41,7 @@ def open_image(data: bytes, max_pixels: int) -> Image.Image:
         BadSample: `too_many_pixels`, `extreme_aspect`, `several_frames`, `deep_colour`, or `undecodable_image` (truncated,
             damaged, or no JPEG, PNG or WebP).
     """
-    return shown(data, max_pixels)[0]
+    return decode_with_changes(data, max_pixels)[0]
 
 
 def decode_image(data: bytes, max_pixels: int) -> Image.Image:
@@ -49,7 +49,7 @@ def decode_image(data: bytes, max_pixels: int) -> Image.Image:
     return open_image(data, max_pixels).convert("RGB")
 
 
-def shown(data: bytes, max_pixels: int) -> tuple[Image.Image, dict[str, Any]]:
+def decode_with_changes(data: bytes, max_pixels: int) -> tuple[Image.Image, dict[str, Any]]:
     """`open_image` with what `render` says of it."""
     try:
         with warnings.catch_warnings():
@@ -118,10 +118,10 @@ def render(
 def _scaled(
     image: Image.Image, data: bytes, limits: Sequence[float], rescale: Sequence[float]
 ) -> tuple[Image.Image, dict[str, Any]]:
-    stored_HW = np.asarray(image)
-    values_HW = finite(stored_HW) * rescale[0] + rescale[1]
+    pixels_HW = np.asarray(image)
+    values_HW = finite(pixels_HW) * rescale[0] + rescale[1]
     low, high, rule = value_range(
-        values_HW, significant_bits(data), limits, stored_HW.dtype.kind == "f" or rescale[0] != 1
+        values_HW, significant_bits(data), limits, pixels_HW.dtype.kind == "f" or rescale[0] != 1
     )
     grey = Image.fromarray(to_eight_bits(values_HW, low, high))
     is_usual = (low, high) == FULL and rule != "option"
@@ -154,7 +154,7 @@ def orientation_of(image: Image.Image) -> int:
 
 def upright(image: Image.Image, orientation: int) -> Image.Image:
     """The image turned or mirrored as EXIF's orientation says."""
-    # exif_transpose writes anew what EXIF it finds, which a broken file cannot: it finds the tag alone.
+    # exif_transpose writes again what EXIF it finds, which a broken file cannot: it finds the tag alone.
     bare = image.copy()
     bare.info = {}
     bare.getexif()[ORIENTATION] = orientation
@@ -181,7 +181,7 @@ def check_brightness(image: Image.Image) -> None:
         )
 
 
-def said(changes: dict[str, Any]) -> str:
+def changes_in_words(changes: dict[str, Any]) -> str:
     """What `render` changed, in words; empty for nothing."""
     words = []
     if "orientation" in changes:

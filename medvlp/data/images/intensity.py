@@ -9,7 +9,7 @@ TOPS = (1, 255, 1023, 4095, 16383, 65535)
 """Greatest values that scanners and programs use for white: 1 for floats, then 8, 10, 12, 14 and 16 bits."""
 
 SHARES = (0.1, 99.9)
-"""Percentiles between which an image's values lie: a hot pixel or a bright mark outside does not decide."""
+"""Percentiles between which an image's values lie: a hot pixel or a bright label outside does not decide."""
 
 LEAST_SPAN = 1 / 8
 """Share of the range from 0 to its top that an image has to use; with less it would show fewer than 32 of 256 levels."""
@@ -77,10 +77,10 @@ def significant_bits(data: bytes) -> int:
 
 def _png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     """Kind and content of each chunk before the pixels."""
-    place = 8 if data.startswith(b"\x89PNG\r\n\x1a\n") else len(data)
-    while place + 8 <= len(data):
-        length, kind = struct.unpack(">I4s", data[place : place + 8])
+    offset = 8 if data.startswith(b"\x89PNG\r\n\x1a\n") else len(data)
+    while offset + 8 <= len(data):
+        length, kind = struct.unpack(">I4s", data[offset : offset + 8])
         if kind == b"IDAT":
             return
-        yield kind, data[place + 8 : place + 8 + min(length, 64)]
-        place += 12 + length
+        yield kind, data[offset + 8 : offset + 8 + min(length, 64)]
+        offset += 12 + length

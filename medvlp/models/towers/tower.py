@@ -83,6 +83,6 @@ def identity_of(name: str, model: PreTrainedModel | None) -> dict[str, str]:
 
 
 def input_shape(config: Any) -> tuple[int, ...]:
-    """Of one image as a tower takes it, batch aside: what its configuration says, or a square in colour."""
+    """Of one image as a tower takes it, without the batch: what its configuration says, or a square in colour."""
     shape = getattr(config, "input_shape", None)
     return tuple(shape) if shape else (3, config.image_size, config.image_size)

@@ -5,11 +5,11 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from medvlp.data.chat.feature_cache import (
-    CARD,
     FEATURES,
+    METADATA,
     CachedFeatures,
     StaleCache,
-    card_of,
+    cache_metadata,
     is_cached,
     write_features,
 )
@@ -44,7 +44,9 @@ def dataset(tmp_path):
 
 @pytest.fixture
 def folder(dataset, tmp_path):
-    write_features(tmp_path / "cache", dataset, card_of(dataset, WITH), Processed(Grid(), 10**6), encode, (16, 3))
+    write_features(
+        tmp_path / "cache", dataset, cache_metadata(dataset, WITH), Processed(Grid(), 10**6), encode, (16, 3)
+    )
     return tmp_path / "cache"
 
 
@@ -88,21 +90,21 @@ def test_loader_workers_read_the_same(dataset, folder):
 
 @pytest.mark.parametrize("name", ["tower", "transform", "data"])
 def test_features_of_something_else_are_refused_by_name(dataset, folder, name):
-    assert is_cached(folder, card_of(dataset, WITH))
+    assert is_cached(folder, cache_metadata(dataset, WITH))
     with pytest.raises(StaleCache, match=f"made with another {name}. Delete the folder"):
-        is_cached(folder, {**card_of(dataset, WITH), name: "another"})
+        is_cached(folder, {**cache_metadata(dataset, WITH), name: "another"})
 
 
 def test_a_killed_writer_leaves_no_cache_and_a_damaged_card_is_named(dataset, folder):
-    (folder / CARD).write_text("{")
+    (folder / METADATA).write_text("{")
     with pytest.raises(StaleCache, match="damaged"):
-        is_cached(folder, card_of(dataset, WITH))
-    (folder / CARD).unlink()  # it is written last
-    assert not is_cached(folder, card_of(dataset, WITH))
+        is_cached(folder, cache_metadata(dataset, WITH))
+    (folder / METADATA).unlink()  # it is written last
+    assert not is_cached(folder, cache_metadata(dataset, WITH))
 
 
 def test_the_card_counts_images_and_names_bad_ones(folder):
-    card = json.loads((folder / CARD).read_text())
+    card = json.loads((folder / METADATA).read_text())
     assert card["shape"] == [42, 16, 3]
     assert list(card["bad"]) == ["made__broken"]
 
@@ -130,14 +132,14 @@ def test_features_that_are_not_what_was_written_are_bad_samples(dataset, folder)
     ],
 )
 def test_a_card_that_does_not_fit_its_features_is_named(dataset, folder, change):
-    card = json.loads((folder / CARD).read_text())
+    card = json.loads((folder / METADATA).read_text())
     change(card)
-    (folder / CARD).write_text(json.dumps(card))
+    (folder / METADATA).write_text(json.dumps(card))
     with pytest.raises(StaleCache, match=r"is damaged, or of an older medvlp .* delete the folder"):
-        is_cached(folder, card_of(dataset, WITH))
+        is_cached(folder, cache_metadata(dataset, WITH))
 
 
 def test_features_cut_short_are_named(dataset, folder):
     (folder / FEATURES).write_bytes((folder / FEATURES).read_bytes()[:-4])
     with pytest.raises(StaleCache, match="the sizes do not fit"):
-        is_cached(folder, card_of(dataset, WITH))
+        is_cached(folder, cache_metadata(dataset, WITH))

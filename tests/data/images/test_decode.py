@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 import medvlp
-from medvlp.data.images.decode import decode_image, open_image, said, shown
+from medvlp.data.images.decode import changes_in_words, decode_image, decode_with_changes, open_image
 from medvlp.shards import BadSample, Sample
 from tests.datasets import jpeg
 
@@ -73,13 +73,16 @@ def test_strips_are_refused_before_anything_resizes_them(size):
 
 def test_what_was_changed_is_said():
     deep = Image.fromarray(np.linspace(0, 4095, 64 * 64).reshape(64, 64).astype(np.uint16))
-    assert said(shown(encoded(deep), CAP)[1]) == "more than 8 bits: values from 0 (black) to 4095 (white), by bits"
+    assert (
+        changes_in_words(decode_with_changes(encoded(deep), CAP)[1])
+        == "more than 8 bits: values from 0 (black) to 4095 (white), by bits"
+    )
     exif = Image.Exif()
     exif[0x0112] = 6
-    assert said(shown(encoded(Image.new("RGB", (4, 4)), "JPEG", exif=exif), CAP)[1]) == (
+    assert changes_in_words(decode_with_changes(encoded(Image.new("RGB", (4, 4)), "JPEG", exif=exif), CAP)[1]) == (
         "turned upright (EXIF orientation 6)"
     )
-    assert said(shown(jpeg(1), CAP)[1]) == ""
+    assert changes_in_words(decode_with_changes(jpeg(1), CAP)[1]) == ""
 
 
 def test_users_of_a_loaded_model_read_images_alike(tmp_path):

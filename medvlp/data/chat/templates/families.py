@@ -6,7 +6,7 @@ Without the markers they render what the family's published template renders for
 
 import re
 
-from medvlp.data.chat.reasoning_families import PUBLISHED, REASONING
+from medvlp.data.chat.templates.reasoning import PUBLISHED, REASONING
 
 CHATML_TURNS = """\
 {%- for message in messages -%}

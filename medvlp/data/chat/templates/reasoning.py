@@ -1,7 +1,7 @@
 """Chat templates of families that think before they answer, `<think>` … `</think>`, with generation markers.
 
-What the families publish takes thoughts out of earlier answers, so that what a conversation looks like changes with every
-turn that is added; training needs every prompt to be the beginning of what is trained on. Here each answer has its thoughts
+What the families publish takes thoughts out of earlier answers, so that the text of a conversation changes with every
+turn that is added; training needs every prompt to be a prefix of what is trained on. Here each answer has its thoughts
 (or an empty block) in place. `PUBLISHED` has what the families' own templates render, by which they are recognised.
 
 With `enable_thinking` a prompt ends where thoughts begin; else it ends behind the empty block that says "no thoughts".
@@ -22,27 +22,33 @@ THINKS = "enable_thinking is defined and enable_thinking"
 
 
 def _turns(
-    user: str, start: str, end: str, after: str, opened: bool = False, always: bool = True, between: str = ""
+    user: str,
+    start: str,
+    end: str,
+    thought_end: str,
+    prompt_opens: bool = False,
+    always: bool = True,
+    between: str = "",
 ) -> str:
     """The turns of a conversation.
 
-    user: an expression, the turn of a user or of a system. start, end: expressions before and behind an answer. after:
-    white space behind `</think>`. opened: the prompt itself opens the thoughts. always: an answer without thoughts has an
+    user: an expression, the turn of a user or of a system. start, end: expressions before and behind an answer. thought_end:
+    white space behind `</think>`. prompt_opens: the prompt itself opens the thoughts. always: an answer without thoughts has an
     empty block. between: what stands behind a whole answer.
     """
-    opening = r"<think>\n" if opened else ""
-    block = ("" if opened else r"'<think>\n' + ") + r"thought + '\n</think>" + after + "'"
+    opening = r"<think>\n" if prompt_opens else ""
+    block = ("" if prompt_opens else r"'<think>\n' + ") + r"thought + '\n</think>" + thought_end + "'"
     thinking = block if always else f"({block} if thought else '')"
     return f"""\
 {{%- for message in messages -%}}
 {{%- if message['role'] == 'assistant' -%}}
 {SPLIT_THOUGHT}\
 {{%- if {THINKS} -%}}
-{{{{ {start}{f" + '{opening}'" if opened else ""} }}}}
+{{{{ {start}{f" + '{opening}'" if prompt_opens else ""} }}}}
 {{%- set answer = answer.lstrip('\\n') -%}}
 {{%- generation -%}}{{{{ {thinking} + answer + {end} }}}}{{%- endgeneration -%}}
 {{%- else -%}}
-{{{{ {start} + '<think>\\n' + thought + '\\n</think>{after}' }}}}
+{{{{ {start} + '<think>\\n' + thought + '\\n</think>{thought_end}' }}}}
 {{%- generation -%}}{{{{ answer.lstrip('\\n') + {end} }}}}{{%- endgeneration -%}}
 {{%- endif -%}}
 {{{{ '{between}' }}}}
@@ -51,7 +57,7 @@ def _turns(
 {{%- endif -%}}
 {{%- endfor -%}}
 {{%- if add_generation_prompt -%}}
-{{{{ {start} + ('{opening}' if {THINKS} else '<think>\\n\\n</think>{after}') }}}}
+{{{{ {start} + ('{opening}' if {THINKS} else '<think>\\n\\n</think>{thought_end}') }}}}
 {{%- endif -%}}
 """
 
@@ -60,8 +66,8 @@ _CHATML_USER = r"'<|im_start|>' + message['role'] + '\n' + message['content'] + 
 _CHATML_START = r"'<|im_start|>assistant\n'"
 
 
-def _chatml(after: str, opened: bool = False, always: bool = True) -> str:
-    return _turns(_CHATML_USER, _CHATML_START, "'<|im_end|>'", after, opened, always, between=r"\n")
+def _chatml(thought_end: str, prompt_opens: bool = False, always: bool = True) -> str:
+    return _turns(_CHATML_USER, _CHATML_START, "'<|im_end|>'", thought_end, prompt_opens, always, between=r"\n")
 
 
 _SMOLLM3_SYSTEM = """\
@@ -89,21 +95,23 @@ _R1_SYSTEM = """\
 
 REASONING: dict[str, str] = {
     "qwen3": _chatml(r"\n\n"),
-    "qwen3-thinking": _chatml(r"\n\n", opened=True),
+    "qwen3-thinking": _chatml(r"\n\n", prompt_opens=True),
     "smollm3": _SMOLLM3_SYSTEM + _chatml(r"\n", always=False),
     "deepseek-r1": _R1_SYSTEM
-    + _turns("'<｜User｜>' + message['content']", "'<｜Assistant｜>'", "eos_token", after=r"\n\n", opened=True),
+    + _turns(
+        "'<｜User｜>' + message['content']", "'<｜Assistant｜>'", "eos_token", thought_end=r"\n\n", prompt_opens=True
+    ),
 }
-"""Family → template with generation markers; see `template_families.FAMILIES`."""
+"""Family → template with generation markers; see `families.FAMILIES`."""
 
 
-def _published(user: str, start: str, last: str, other: str, end: str, opening: str = "") -> str:
-    """What a family renders where thoughts of earlier answers are left out."""
+def _published(user: str, start: str, last: str, earlier: str, end: str, opening: str = "") -> str:
+    """What a family renders without thoughts of earlier answers."""
     return f"""\
 {{%- for message in messages -%}}
 {{%- if message['role'] == 'assistant' -%}}
 {SPLIT_THOUGHT}\
-{{{{ {start} + ({last} if loop.last else {other}) + {end} }}}}
+{{{{ {start} + ({last} if loop.last else {earlier}) + {end} }}}}
 {{%- else -%}}
 {{{{ {user} }}}}
 {{%- endif -%}}
@@ -116,7 +124,7 @@ _QWEN3 = {
     "user": _CHATML_USER,
     "start": _CHATML_START,
     "last": r"'<think>\n' + thought + '\n</think>\n\n' + answer.lstrip('\n')",
-    "other": "answer",
+    "earlier": "answer",
     "end": r"'<|im_end|>\n'",
 }
 _ALWAYS_THINKING = "{%- set enable_thinking = true -%}\n"

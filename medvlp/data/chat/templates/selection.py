@@ -8,13 +8,12 @@ it is written: ours must give the same text for every probe.
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from medvlp.data.chat.template_families import DEFAULT_SYSTEM, FAMILIES, RECOGNISED
+from medvlp.data.chat.templates.families import DEFAULT_SYSTEM, FAMILIES, RECOGNISED
+from medvlp.data.chat.templates.rendering import DATE, Message, Span, render, split_thought
 from medvlp.errors import UserError
 
 
@@ -22,14 +21,7 @@ class ChatTemplateError(UserError):
     """A tokenizer has no template that says which words are the assistant's, or the chosen one does not."""
 
 
-Message = dict[str, str]
-Span = tuple[int, int]
-
 MAX_TEMPLATE_BYTES = 65536
-_MARKER = re.compile(r"\{%-?\s*generation\s*-?%\}")
-DATE = "26 Jul 2024"
-"""The date that Llama 3.1's template writes into every system turn; Llama 3.2's and SmolLM3's would write the day of
-rendering, and token counts, hence packing, would change from day to day."""
 
 THOUGHTS = ("dropped", "kept", "supervised")
 """What becomes of thoughts, `<think>` … `</think>` before an answer: dropped, read, or trained on too."""
@@ -48,17 +40,17 @@ SYSTEM_TURNS = {
 
 # White space at the edges, so that templates that trim differ from those that do not.
 _SYSTEM = {"role": "system", "content": "Answer briefly. "}
-_ASK = {"role": "user", "content": " Is the heart enlarged?\n"}
-_YES = {"role": "assistant", "content": " Yes, ✓.\n"}
-_WHERE = {"role": "user", "content": "Where is it?"}
-_LEFT = {"role": "assistant", "content": "On the left."}
+_QUESTION = {"role": "user", "content": " Is the heart enlarged?\n"}
+_ANSWER = {"role": "assistant", "content": " Yes, ✓.\n"}
+_FOLLOW_UP = {"role": "user", "content": "Where is it?"}
+_SHORT_ANSWER = {"role": "assistant", "content": "On the left."}
 PROBES: tuple[list[Message], ...] = (
-    [_ASK],
-    [_ASK, _YES],
-    [_WHERE, _LEFT, _ASK],
-    [_ASK, _YES, _WHERE, _LEFT],
-    [_SYSTEM, _WHERE],
-    [_SYSTEM, _ASK, _YES, _WHERE, _LEFT],
+    [_QUESTION],
+    [_QUESTION, _ANSWER],
+    [_FOLLOW_UP, _SHORT_ANSWER, _QUESTION],
+    [_QUESTION, _ANSWER, _FOLLOW_UP, _SHORT_ANSWER],
+    [_SYSTEM, _FOLLOW_UP],
+    [_SYSTEM, _QUESTION, _ANSWER, _FOLLOW_UP, _SHORT_ANSWER],
 )
 
 
@@ -71,42 +63,6 @@ def _dated(template: str) -> str:
     return f"{{%- macro strftime_now(form) -%}}{{{{ form{parts} }}}}{{%- endmacro -%}}\n{template}"
 
 
-def split_thought(text: str) -> tuple[str, str]:
-    """(thought, answer) of an assistant's words: `<think>` … `</think>`, which the prompt may have opened, and what follows.
-
-    The thought is "" where there is none, or an empty one.
-    """
-    before, closed, answer = text.partition("</think>")
-    if not closed or before.lstrip().rpartition("<think>")[0]:  # words before the thoughts are no thoughts
-        return "", text
-    return before.lstrip().removeprefix("<think>").strip(), answer.lstrip()
-
-
-def render(
-    tokenizer: Any, template: str, messages: Sequence[Message], add_generation_prompt: bool = False, **variables: Any
-) -> tuple[str, list[Span]]:
-    """The conversation as text, and the character spans that generation markers enclose.
-
-    variables: of the template, such as enable_thinking.
-
-    Raises:
-        jinja2.TemplateError: the template refuses the conversation.
-    """
-    from transformers.utils.chat_template_utils import render_jinja_template
-
-    rendered: Any = render_jinja_template(  # typed as one string, but it is (texts, spans of each)
-        conversations=[list(messages)],
-        chat_template=template,
-        return_assistant_tokens_mask=bool(_MARKER.search(template)),  # the library warns where there is none
-        add_generation_prompt=add_generation_prompt,
-        date_string=DATE,
-        **variables,
-        **tokenizer.special_tokens_map,
-    )
-    texts, spans = rendered
-    return texts[0], spans[0] if spans else []
-
-
 def chat_template(tokenizer: Any, choice: str = "", thoughts: str = "", system: str = "") -> tuple[str, str]:
     """The template to train with, as (name, Jinja text with generation markers).
 
@@ -114,7 +70,7 @@ def chat_template(tokenizer: Any, choice: str = "", thoughts: str = "", system: 
         choice: a family of `FAMILIES`, or the path of a .jinja file; empty takes the tokenizer's own template where it
             has markers around the answers (name "own"), else the family's that renders the same text.
         thoughts: one of `THOUGHTS`; with kept and supervised, prompts of a family that thinks end where thoughts begin.
-        system: "merge" puts a system turn before the first question, "drop" leaves it out; see `SYSTEM_TURNS`.
+        system: "merge" puts a system turn before the first question, "drop" takes it away; see `SYSTEM_TURNS`.
 
     Raises:
         ChatTemplateError: no template, an unknown one, or one whose markers are not around the answers.
@@ -134,27 +90,27 @@ def _thinking(template: str, thinking: bool) -> str:
 
 
 def _choose(tokenizer: Any, choice: str, thinking: bool) -> tuple[str, str]:
-    own = _dated(tokenizer.get_chat_template()) if tokenizer.chat_template else ""
+    published = _dated(tokenizer.get_chat_template()) if tokenizer.chat_template else ""
     if choice in FAMILIES:
-        return choice, _with_default(tokenizer, choice, own, thinking) + FAMILIES[choice]
+        return choice, _with_default(tokenizer, choice, published, thinking) + FAMILIES[choice]
     if choice.endswith(".jinja"):
         return Path(choice).name, _dated(_read(Path(choice)))
     if choice:
         raise ChatTemplateError(f"model.language.template={choice} is not known; {_CHOICES}")
-    if not own:
+    if not published:
         raise ChatTemplateError(f"the tokenizer {tokenizer.name_or_path!r} has no chat template; {_CHOICES}")
     misplaced: ChatTemplateError | None = None
-    if _spans(tokenizer, own):
+    if _spans(tokenizer, published):
         try:
-            _check_markers(tokenizer, "own", _thinking(own, thinking))
-            return "own", own
+            _check_markers(tokenizer, "own", _thinking(published, thinking))
+            return "own", published
         except ChatTemplateError as error:  # SmolLM3's enclose the header of an answer, too
             misplaced = error
-    expected = _rendered_probes(tokenizer, own)
+    expected = _rendered_probes(tokenizer, published)
     for name, template in FAMILIES.items():
-        published = _with_default(tokenizer, name, own) + RECOGNISED.get(name, template)
-        if _rendered_probes(tokenizer, published) == expected:
-            return name, _with_default(tokenizer, name, own, thinking) + template
+        rendered = _with_default(tokenizer, name, published) + RECOGNISED.get(name, template)
+        if _rendered_probes(tokenizer, rendered) == expected:
+            return name, _with_default(tokenizer, name, published, thinking) + template
     if misplaced:
         raise misplaced
     raise ChatTemplateError(
@@ -169,19 +125,19 @@ _CHOICES = (
 )
 
 
-def _with_default(tokenizer: Any, family: str, own: str, thinking: bool | None = None) -> str:
+def _with_default(tokenizer: Any, family: str, published: str, thinking: bool | None = None) -> str:
     """What the tokenizer's own template says where there is no system turn, for families whose models differ in it."""
     pattern = DEFAULT_SYSTEM.get(family)
-    if pattern is None or not own:
+    if pattern is None or not published:
         return ""
     from jinja2 import TemplateError
 
     mode = {} if thinking is None else {"enable_thinking": thinking}
     try:
-        said = pattern.search(render(tokenizer, own, [_ASK], **mode)[0])
+        match = pattern.search(render(tokenizer, published, [_QUESTION], **mode)[0])
     except (TemplateError, TypeError):
-        said = None
-    return f"{{%- set default_system = {json.dumps(said[1], ensure_ascii=False)} -%}}\n" if said else ""
+        match = None
+    return f"{{%- set default_system = {json.dumps(match[1], ensure_ascii=False)} -%}}\n" if match else ""
 
 
 def _read(path: Path) -> str:
@@ -201,7 +157,7 @@ def _spans(tokenizer: Any, template: str) -> list[Span]:
     from jinja2 import TemplateError
 
     try:
-        return render(tokenizer, template, [_WHERE, _LEFT])[1]
+        return render(tokenizer, template, [_FOLLOW_UP, _SHORT_ANSWER])[1]
     except (TemplateError, TypeError):
         return []
 
@@ -221,17 +177,17 @@ def _rendered_probes(tokenizer: Any, template: str) -> list[str | None]:
 
 
 def _check_markers(tokenizer: Any, name: str, template: str) -> None:
-    """Every answer is marked, its end is one token, and a prompt is the beginning of what is trained on."""
+    """Every answer is marked, its end is one token, and a prompt is a prefix of what is trained on."""
     from jinja2 import TemplateError
 
-    turns = [_WHERE, _LEFT, _ASK, _YES]
+    turns = [_FOLLOW_UP, _SHORT_ANSWER, _QUESTION, _ANSWER]
     try:
         text, spans = render(tokenizer, template, turns)
         prompts = [render(tokenizer, template, turns[:count], add_generation_prompt=True)[0] for count in (1, 3)]
     except TemplateError as error:
         raise ChatTemplateError(f"model.language.template={name} cannot be used: {error}") from None
     marked = [split_thought(text[begin:end])[1] for begin, end in spans]
-    answers = [_LEFT["content"], _YES["content"].strip()]
+    answers = [_SHORT_ANSWER["content"], _ANSWER["content"].strip()]
     if len(marked) != 2 or any(not m.strip().startswith(a) for m, a in zip(marked, answers, strict=True)):
         raise ChatTemplateError(
             f"model.language.template={name}: its {{% generation %}} markers should enclose the answers {answers}, but "

@@ -5,10 +5,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jinja2 import TemplateError
 
-from medvlp.data.chat import templates as module
-from medvlp.data.chat.reasoning_families import REASONING
-from medvlp.data.chat.template_families import DEFAULT_SYSTEM, FAMILIES, RECOGNISED
 from medvlp.data.chat.templates import DATE, ChatTemplateError, chat_template, render
+from medvlp.data.chat.templates import selection as module
+from medvlp.data.chat.templates.families import DEFAULT_SYSTEM, FAMILIES, RECOGNISED
+from medvlp.data.chat.templates.reasoning import REASONING
 from tests.data.chat.tiny_tokenizer import PUBLISHED, tiny_tokenizer
 
 TOKENIZERS = {family: tiny_tokenizer(family) for family in PUBLISHED}
