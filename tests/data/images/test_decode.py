@@ -105,7 +105,7 @@ def test_images_are_opened_nowhere_else():
     assert openers == {
         "medvlp/data/images/decode.py",
         "data_prep/draft.py",  # whose pictures `check_images` shows by the rules
-        "data_prep/readers/files.py",  # GIF, TIFF and BMP to PNG
+        "data_prep/readers/image_files.py",  # GIF, TIFF and BMP to PNG
         "data_prep/sources/own_files/dicom_studies/pixels.py",  # the size of an encoded frame
     }
 
