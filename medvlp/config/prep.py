@@ -6,7 +6,7 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from medvlp.config.rules import ConfigError, one_of, share
+from medvlp.config.rules import ConfigError, one_of, share, some_of
 
 ENGINES = ("local", "ray", "slurm")
 PANELS = ("keep", "split")
@@ -109,11 +109,8 @@ class PrepConfig:
             ("contaminated", CONTAMINATED),
         ):
             one_of(key, getattr(self, key), choices)
-        for key, choices in (("duplicates_in", SPLIT_NAMES), ("decontaminate_by", MATCHES)):
-            if not getattr(self, key):
-                raise ConfigError(f"{key} is empty; name at least one of {', '.join(choices)}, or leave it out")
-            for value in getattr(self, key):
-                one_of(key, value, choices)
+        some_of("duplicates_in", self.duplicates_in, SPLIT_NAMES)
+        some_of("decontaminate_by", self.decontaminate_by, MATCHES)
         for key in ("workers", "samples_per_shard", "max_pixels", "min_side", "max_aspect"):
             if getattr(self, key) < 1:
                 raise ConfigError(f"{key} is {getattr(self, key)}, expected 1 or more")

@@ -34,6 +34,14 @@ def one_of(key: str, value: str, choices: Sequence[str]) -> None:
         raise ConfigError(f"{key}={value!r} is not a choice{suggestion(value, choices)} Choices: {', '.join(choices)}")
 
 
+def some_of(key: str, values: Sequence[str], choices: Sequence[str]) -> None:
+    """Raise ConfigError unless there is at least one string, and each is one of the choices."""
+    if not values:
+        raise ConfigError(f"{key} is empty; name at least one of {', '.join(choices)}, or leave it out")
+    for value in values:
+        one_of(key, value, choices)
+
+
 def at_least(key: str, value: int, low: int) -> None:
     """Raise ConfigError unless a number reaches its least value."""
     if value < low:
