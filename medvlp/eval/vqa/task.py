@@ -16,7 +16,7 @@ from medvlp.eval.errors import TaskError
 from medvlp.eval.exclusions import exclusion_lines, mistaken, slip
 from medvlp.eval.task import Bootstrap, TaskResult, TaskSettings, task_protocol
 from medvlp.eval.trained import Trained
-from medvlp.eval.vqa.aggregate import MAIN, SCORERS, Scores, columns, constant_scores, measure, picks, score
+from medvlp.eval.vqa.aggregate import SCORERS, columns, constant_scores, measure, score
 from medvlp.eval.vqa.controls import (
     BEST_CONSTANT,
     BLANK_IMAGE,
@@ -35,6 +35,7 @@ from medvlp.eval.vqa.questions import (
     reason_in_words,
     rows_of,
 )
+from medvlp.eval.vqa.records import records_of
 from medvlp.eval.vqa.responses import Response, batches_of, responses_to
 from medvlp.shards import BadSample, ShardDataset, ShardError
 
@@ -124,7 +125,7 @@ class Vqa:
         blind = {name: blind[name] for name in CONTROLS if name in blind}
         protocol = self._protocol(model, groups, excluded, bad)
         protocol["controls"] = {name: CONTROL_NOTES[name] for name in blind} | notes
-        records = self._records(groups, responses, scores, controls)
+        records = records_of(groups, responses, scores, controls)
         keys = [group.key for group in groups for _ in group.questions]
         clusters = [group.cluster for group in groups for _ in group.questions]
         trained_N = self.trained.holds(keys) if self.trained else None
@@ -266,37 +267,3 @@ class Vqa:
             raise TaskError(
                 f"task {self.name}: {sentence} languages lists those of {self.dataset.folder} that are asked"
             )
-
-    def _records(
-        self,
-        groups: Sequence[QuestionGroup],
-        responses: Sequence[Response],
-        scores: Sequence[Scores],
-        controls: Mapping[str, Sequence[Response]],
-    ) -> list[dict[str, Any]]:
-        questions = [(group, question) for group in groups for question in group.questions]
-        records = []
-        for i, (group, question) in enumerate(questions):
-            record: dict[str, Any] = {
-                "id": question.id,
-                "group": group.cluster,
-                "question": question.text,
-                "prediction": responses[i].text,
-                "target": question.target,
-                "score": next(scores[i][name] for name in (*MAIN[:2], "generated_accuracy") if name in scores[i]),
-                "answer_type": question.answer_type,
-                "question_type": question.question_type,
-                "language": question.language,
-                "scores": scores[i],
-                "controls": {name: of_control[i].text for name, of_control in controls.items()},
-            }
-            if question.options:
-                record |= {
-                    "options": question.options,
-                    "letter": question.letter,
-                    "picks": picks(question, responses[i]),
-                    "letter_logprob": responses[i].letters,
-                    "option_logprob": responses[i].options,
-                }
-            records.append(record)
-        return records

@@ -1,0 +1,43 @@
+"""Records of visual question answering: a question with its answer, its scores, and the answers of the controls."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from medvlp.eval.vqa.aggregate import MAIN, Scores, picks
+from medvlp.eval.vqa.questions import QuestionGroup
+from medvlp.eval.vqa.responses import Response
+
+
+def records_of(
+    groups: Sequence[QuestionGroup],
+    responses: Sequence[Response],
+    scores: Sequence[Scores],
+    controls: Mapping[str, Sequence[Response]],
+) -> list[dict[str, Any]]:
+    """The records of all questions of the groups, in order; responses, scores and each control have one entry a question."""
+    questions = [(group, question) for group in groups for question in group.questions]
+    records = []
+    for i, (group, question) in enumerate(questions):
+        record: dict[str, Any] = {
+            "id": question.id,
+            "group": group.cluster,
+            "question": question.text,
+            "prediction": responses[i].text,
+            "target": question.target,
+            "score": next(scores[i][name] for name in (*MAIN[:2], "generated_accuracy") if name in scores[i]),
+            "answer_type": question.answer_type,
+            "question_type": question.question_type,
+            "language": question.language,
+            "scores": scores[i],
+            "controls": {name: of_control[i].text for name, of_control in controls.items()},
+        }
+        if question.options:
+            record |= {
+                "options": question.options,
+                "letter": question.letter,
+                "picks": picks(question, responses[i]),
+                "letter_logprob": responses[i].letters,
+                "option_logprob": responses[i].options,
+            }
+        records.append(record)
+    return records
