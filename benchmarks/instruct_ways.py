@@ -23,12 +23,12 @@ from medvlp.data.chat.examples import Examples
 from medvlp.data.chat.lengths import Lengths, measure_lengths
 from medvlp.data.chat.pack_plan import PackPlan
 from medvlp.data.chat.packing import CollateConversations, PrepareConversations
-from medvlp.data.dataset import Units
+from medvlp.data.dataset import RequestedSamples
 from medvlp.data.order import Order, OrderedSource
 from medvlp.data.plan import Pack, Request
 from medvlp.shards import Sample
 from medvlp.training.instruction import Instruction
-from medvlp.training.module import Optimisation
+from medvlp.training.module import OptimizerSettings
 
 MAX_LENGTH = 1024
 """Tokens of a packed row: one image at 576 tokens. In longer rows fewer positions are padding, but attention, which
@@ -40,7 +40,7 @@ WIDTH, LAYERS, HEADS, FEED_FORWARD, VOCABULARY = 256, 4, 4, 688, 3280
 
 @dataclass
 class Questions:
-    """Samples in memory, where `Examples` and `Units` expect shards."""
+    """Samples in memory, where `Examples` and `RequestedSamples` expect shards."""
 
     samples: list[Sample]
     manifest_hash: str = "in memory"
@@ -168,13 +168,13 @@ def ways(dataset: Questions, tokenizer: Any, encoder: ChatEncoder) -> tuple[Any,
     narrow_V[occurring] = torch.arange(len(occurring))
     model = assistant(int(narrow_V[encoder.image_id]))
     parts = {"projector": ("model.multi_modal_projector",), "language": ("model.language_model", "lm_head")}
-    optimisation = Optimisation(1e-3, 0.0, (0.9, 0.999), 1e-8, "constant", 0, 1.0)
-    module = Instruction(model, parts, optimisation, 0, (1, encoder.image_tokens, WIDTH))
+    settings = OptimizerSettings(1e-3, 0.0, (0.9, 0.999), 1e-8, "constant", 0, 1.0)
+    module = Instruction(model, parts, settings, 0, (1, encoder.image_tokens, WIDTH))
     module.trainer = pl.Trainer(accelerator="cpu", devices=1, barebones=True)
     made = {"padded": padded(model, DataCollatorForSeq2Seq(tokenizer), items, narrow_V)}
     for way in ("sequence", "tree"):
         examples, batches = packs(dataset, lengths, encoder, way)
-        read, total = Units([("", examples)], prepare, 0), float(lengths.supervised.sum())
+        read, total = RequestedSamples([("", examples)], prepare, 0), float(lengths.supervised.sum())
         units = [[read[Request(0, pack, pack, total)] for pack in batch] for batch in batches]
         collate = CollateConversations(
             tokenizer.pad_token_id, encoder.image_id, encoder.image_tokens, way == "tree", "token"

@@ -25,7 +25,7 @@ def main() -> int:
     from open_clip.transform import AugmentationCfg, image_transform
 
     from data_prep.pipeline import prepare
-    from medvlp.data.dataset import Units
+    from medvlp.data.dataset import RequestedSamples
     from medvlp.data.pairs import PreparePairs
     from medvlp.data.plan import Request
     from medvlp.shards import ShardDataset
@@ -43,7 +43,7 @@ def main() -> int:
 
         def ours(scale: tuple[float, float]) -> dict[str, torch.Tensor]:
             pairs = PreparePairs([["caption"]], lambda text: [0], SIZE, scale, (3 / 4, 4 / 3), 10**8)
-            units = Units([("rocov2", dataset)], pairs, 0)
+            units = RequestedSamples([("rocov2", dataset)], pairs, 0)
             items = [units[Request(0, (n,), (n,))]["items"][0] for n in range(IMAGES)]
             return {item["key"]: item["image"] for item in items}
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from medvlp.builders import build_experiment, load_assistant
+from medvlp.builders import build_objective, load_assistant
 from medvlp.config import compose
 from medvlp.shards import Conversation, ShardDataset, Turn
 from tests.assistants import assistant_words, stock_losses, vqa_samples
@@ -84,9 +84,10 @@ def test_a_steps_loss_is_the_mean_over_its_conversations_in_stock_transformers(f
     name = f"weighted-{weighting}"
     chosen = [*words, f"objective.weighting={weighting}", "trainer.max_steps=1", f"run_name={name}"]
     assert run_here([*chosen, "trainer.accumulate=2"]) == 0
-    experiment = build_experiment(compose("train", chosen))
-    model, prepare = experiment.module.model.eval(), experiment.prepare
+    objective = build_objective(compose("train", chosen))
     dataset = ShardDataset(folder / "made/train")
+    objective.pipeline.open({"made": dataset})
+    model, prepare = objective.module.model.eval(), objective.pipeline.prepare
     numbers = {dataset.key(i): i for i in range(len(dataset))}
     summed, counts = [], []
     for key in rows(folder / f"runs/{name}/samples.jsonl")[0]["keys"]:
@@ -161,7 +162,7 @@ def test_a_checkpoint_is_all_that_an_assistant_needs(folder, name, tmp_path):
     assert equal(loaded.assistant.model.state_dict(), weights(folder / "runs" / name))
     assert not loaded.assistant.model.training
     conversation = vqa_samples(2)[1].conversations[0]
-    encoder = build_experiment(compose("train", assistant_words(folder))).prepare.encoder
+    encoder = build_objective(compose("train", assistant_words(folder))).pipeline.encoder
     assert np.array_equal(loaded.encoder.encode(conversation.turns, 1).ids, encoder.encode(conversation.turns, 1).ids)
     assert loaded.config.run_name == name
 
@@ -169,7 +170,7 @@ def test_a_checkpoint_is_all_that_an_assistant_needs(folder, name, tmp_path):
 def begun(words, folder, name, *more):
     """The weights that a stage starts with, and those of the checkpoint that it starts from."""
     config = compose("train", [*words, f"init_from={last(folder, name)}", *more])
-    return build_experiment(config).module.model.state_dict(), weights(folder / "runs" / name)
+    return build_objective(config).module.model.state_dict(), weights(folder / "runs" / name)
 
 
 def test_a_stage_starts_from_the_former(folder, words):
@@ -198,7 +199,7 @@ def test_adapters_begin_around_the_layers_of_a_checkpoint_without(folder, words)
 
 def test_some_parts_may_be_taken(folder, words):
     now, before = begun(words, folder, "plain", *LORA, "init_parts=[projector]")
-    fresh = build_experiment(compose("train", [*words, *LORA])).module.model.state_dict()
+    fresh = build_objective(compose("train", [*words, *LORA])).module.model.state_dict()
     for key, value in now.items():
         assert torch.equal(value, before[key] if "projector" in key else fresh[key]), key
     assert not torch.equal(fresh["lm_head.weight"], before["lm_head.weight"])
@@ -237,19 +238,19 @@ def test_other_layers_may_get_adapters_when_they_begin_afresh(folder, words):
 
 def test_parts_learn_at_their_own_rates(words):
     rates = ["optim.lr=1e-3", "optim.parts.projector.lr=1e-2", "optim.parts.adapter.lr=3e-3"]
-    experiment = build_experiment(compose("train", [*words, *LORA, *rates]))
-    groups = experiment.module.configure_optimizers()["optimizer"].param_groups
+    objective = build_objective(compose("train", [*words, *LORA, *rates]))
+    groups = objective.module.configure_optimizers()["optimizer"].param_groups
     assert {(group["name"], group["initial_lr"]) for group in groups} == {
         ("projector", 1e-2),
         ("projector (no decay)", 1e-2),
         ("adapter", 3e-3),
     }
     learning = {id(p) for group in groups for p in group["params"]}
-    assert learning == {id(p) for p in experiment.module.model.parameters() if p.requires_grad}
+    assert learning == {id(p) for p in objective.module.model.parameters() if p.requires_grad}
 
 
 def test_frozen_parts_are_in_eval_mode_and_the_others_train(words):
-    module = build_experiment(compose("train", [*words, *LORA])).module
+    module = build_objective(compose("train", [*words, *LORA])).module
     module.train()
     inner = module.model.model
     assert not any(part.training for part in inner.vision_tower.modules())
@@ -305,9 +306,9 @@ def test_conversations_too_long_are_split_or_left_out_and_named(words, tmp_path,
     split = write_split(tmp_path / "train", samples)
     options = [f"data.sources.made.path={split}", f"run_root={tmp_path}", "run_name=long", "trainer.max_steps=1"]
     assert run_here([*words, *options]) == 0
-    experiment = build_experiment(compose("train", [*words, *options]))
-    examples = experiment.view("made", ShardDataset(split))
-    assert [(one["source"], one["key"], one["conversation"], one["reason"]) for one in experiment.left_out] == [
+    objective = build_objective(compose("train", [*words, *options]))
+    opened = objective.pipeline.open({"made": ShardDataset(split)})
+    assert [(one["source"], one["key"], one["conversation"], one["reason"]) for one in opened.skipped] == [
         ("made", samples[3].key, "long", "too_long")
     ]
-    assert len(examples) == 9
+    assert len(opened.datasets["made"]) == 9

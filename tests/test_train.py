@@ -11,7 +11,7 @@ import torch
 import yaml
 
 from medvlp.shards import Sample
-from medvlp.training.optim import Schedule
+from medvlp.training.optim import LearningRate
 from medvlp.training.trainer import nameless
 from tests.conftest import REPOSITORY
 from tests.datasets import pairs, write_split
@@ -176,7 +176,7 @@ def test_a_longer_horizon_sets_the_rates_from_its_first_step_and_says_what_chang
     assert run_here([*run, "resume=auto", "trainer.max_steps=9", "optim.final_lr_fraction=0.1"]) == 0
     said = capsys.readouterr().out
     assert "and followed from here: optim.final_lr_fraction 0.0 → 0.1, trainer.max_steps 4 → 9\n" in said
-    schedule = Schedule("cosine", 2, 9, 0.1)
+    schedule = LearningRate("cosine", 2, 9, 0.1)
     rates = [row["lr"] for row in rows(folder / "runs/horizon/metrics.jsonl")][4:]
     assert rates == pytest.approx([2e-3 * schedule(step) for step in range(4, 9)], rel=1e-12)
     assert run_here([*run, "resume=auto", "trainer.max_steps=5"]) == 1

@@ -11,13 +11,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
+from torch.nn.utils.rnn import pad_sequence
 
 from medvlp import builders
 from medvlp.config import ModelConfig, ObjectiveConfig, TrainConfig, register
 from medvlp.data.batch import Batch, sample_fields
+from medvlp.data.pipeline import BatchPipeline
 from medvlp.shards import BadSample, Conversation, Sample, Turn
 from medvlp.train import main
-from medvlp.training.module import Training
+from medvlp.training.module import Objective, TrainingModule
 
 END, IGNORED = 256, -100
 
@@ -58,41 +60,38 @@ class CausalBatch(Batch):
     targets_BL: Tensor
 
 
-class Causal(Training):
+class Causal(TrainingModule):
     def loss(self, batch: CausalBatch) -> tuple[Tensor, dict[str, Tensor | float]]:
         logits_BLV = self.model(batch.tokens_BL[:, :-1])
         loss = cross_entropy(logits_BLV.flatten(0, 1), batch.targets_BL[:, 1:].flatten(), ignore_index=IGNORED)
         return loss, {"supervised": float((batch.targets_BL != IGNORED).sum())}
 
 
-def prepare(sample: Sample, source: int, rng: np.random.Generator) -> dict[str, Any]:
-    tokens: list[int] = []
-    targets: list[int] = []
-    for turn in (turn for conversation in sample.conversations for turn in conversation.turns):
-        ids = [*turn.text.encode(), END]
-        tokens += ids
-        targets += ids if turn.role == "assistant" else [IGNORED] * len(ids)
-    if not any(target != IGNORED for target in targets):
-        raise BadSample("nothing_supervised", key=sample.key, detail="no assistant turn")
-    return {"tokens": tokens, "targets": targets}
+class CausalPipeline(BatchPipeline):
+    def prepare(self, sample: Sample, source: int, rng: np.random.Generator) -> dict[str, Any]:
+        tokens: list[int] = []
+        targets: list[int] = []
+        for turn in (turn for conversation in sample.conversations for turn in conversation.turns):
+            ids = [*turn.text.encode(), END]
+            tokens += ids
+            targets += ids if turn.role == "assistant" else [IGNORED] * len(ids)
+        if not any(target != IGNORED for target in targets):
+            raise BadSample("nothing_supervised", key=sample.key, detail="no assistant turn")
+        return {"tokens_L": torch.tensor(tokens), "targets_L": torch.tensor(targets)}
+
+    def collate(self, units: list[dict[str, Any]]) -> CausalBatch:
+        items = [item for unit in units for item in unit["items"]]
+        tokens_BL = pad_sequence([item["tokens_L"] for item in items], True, END)
+        targets_BL = pad_sequence([item["targets_L"] for item in items], True, IGNORED)
+        return CausalBatch(**sample_fields(units), tokens_BL=tokens_BL, targets_BL=targets_BL)
 
 
-def collate(units: list[dict[str, Any]]) -> CausalBatch:
-    items = [item for unit in units for item in unit["items"]]
-    longest = max(len(item["tokens"]) for item in items)
-    padded = {
-        name: torch.tensor([item[name] + [filler] * (longest - len(item[name])) for item in items])
-        for name, filler in (("tokens", END), ("targets", IGNORED))
-    }
-    return CausalBatch(**sample_fields(units), tokens_BL=padded["tokens"], targets_BL=padded["targets"])
-
-
-def toy(config: TrainConfig) -> builders.Experiment:
+def toy(config: TrainConfig) -> Objective:
     assert isinstance(config.model, ToyModelConfig)
     parts = {"embed": ("embed",), "body": ("body",), "head": ("head",)}
     model = ToyModel(config.model.width)
-    module = Causal(model, parts, builders.build_optimisation(config.optim), config.seed)
-    return builders.Experiment(module, prepare, collate)
+    module = Causal(model, parts, builders.optimizer_settings(config.optim), config.seed)
+    return Objective(module, CausalPipeline())
 
 
 def conversations(count: int) -> list[Sample]:

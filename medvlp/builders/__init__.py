@@ -4,40 +4,42 @@ from collections.abc import Callable
 
 import torch
 
-from medvlp.builders.bag_of_words import words
-from medvlp.builders.clip import Loaded, build_clip, contrastive, load_clip, model_kind
+from medvlp.builders.bag_of_words import bag_of_words
+from medvlp.builders.clip import Loaded, build_clip, load_clip, model_kind
+from medvlp.builders.contrastive import contrastive
 from medvlp.builders.data import build_data
 from medvlp.builders.instruction import instruct
 from medvlp.builders.llava import load_assistant
-from medvlp.builders.objectives import Experiment, build_optimisation, init_from
+from medvlp.builders.objectives import init_from, optimizer_settings
 from medvlp.builders.tasks import build_evaluation, build_task
 from medvlp.config import ConfigError, TrainConfig, as_dict
+from medvlp.training.module import Objective
 from medvlp.training.optim import unknown_parts
 
 __all__ = [
     "OBJECTIVES",
-    "Experiment",
     "Loaded",
+    "Objective",
     "build_clip",
     "build_data",
     "build_evaluation",
-    "build_experiment",
-    "build_optimisation",
+    "build_objective",
     "build_task",
     "init_from",
     "load_assistant",
     "load_clip",
     "model_kind",
+    "optimizer_settings",
 ]
 
-OBJECTIVES: dict[str, Callable[[TrainConfig], Experiment]] = {
+OBJECTIVES: dict[str, Callable[[TrainConfig], Objective]] = {
     "contrastive": contrastive,
     "instruct": instruct,
-    "bag_of_words": words,
+    "bag_of_words": bag_of_words,
 }
 
 
-def build_experiment(config: TrainConfig, resuming: bool = False) -> Experiment:
+def build_objective(config: TrainConfig, resuming: bool = False) -> Objective:
     """The objective with its model, weights loaded (unless a resume will do so) and parts frozen; the same on every rank.
 
     Raises:
@@ -48,8 +50,8 @@ def build_experiment(config: TrainConfig, resuming: bool = False) -> Experiment:
     if config.objective.kind not in OBJECTIVES:
         raise ConfigError(f"objective.kind={config.objective.kind!r} is unknown; available: {sorted(OBJECTIVES)}")
     torch.manual_seed(config.seed)
-    experiment = OBJECTIVES[config.objective.kind](config)
-    module = experiment.module
+    objective = OBJECTIVES[config.objective.kind](config)
+    module = objective.module
     unknown = unknown_parts([*config.optim.parts, *config.init_parts], module.parts)
     if unknown:
         raise ConfigError(
@@ -58,6 +60,6 @@ def build_experiment(config: TrainConfig, resuming: bool = False) -> Experiment:
     if not any(parameter.requires_grad for parameter in module.parameters()):
         raise ConfigError("optim.parts freezes every part: nothing is left to train")
     if config.init_from and not resuming:
-        init_from(module, module.parts, config.init_from, config.init_parts, experiment.card)
-    module.card = {**experiment.card, "config": as_dict(config)}
-    return experiment
+        init_from(module, module.parts, config.init_from, config.init_parts, objective.metadata)
+    module.metadata = {**objective.metadata, "config": as_dict(config)}
+    return objective

@@ -2,27 +2,19 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
-from medvlp.builders.objectives import Experiment, build_optimisation
-from medvlp.builders.pairs import pairs_plan
-from medvlp.config import ClipConfig, ConfigError, ContrastiveConfig, TrainConfig, from_dict
-from medvlp.data.pairs import CollatePairs, PreparePairs
-from medvlp.eval.embeddings import CachedEncoder
-from medvlp.models.clip.model import Clip, ClipEncoder, Tokenize, preprocess_settings
+from medvlp.config import ClipConfig, ConfigError, TrainConfig, from_dict
+from medvlp.models.clip.model import Clip, preprocess_settings
 from medvlp.models.clip.sources import architecture, composed, from_description, named
 from medvlp.models.clip.text_tower import text_files
-from medvlp.models.clip.trial import longest_text, try_towers
+from medvlp.models.clip.trial import try_towers
 from medvlp.models.weights import DAMAGE, WeightsError, files_hash, first_line, resolve
 from medvlp.training.checkpoints import CheckpointError, load_checkpoint
-from medvlp.training.contrastive import Contrastive
-
-EVALUATED_AT_ONCE = 64
-"""Images, or texts, in a batch of an evaluation during training."""
 
 
 def build_clip(config: ClipConfig) -> Clip:
@@ -53,53 +45,6 @@ def build_clip(config: ClipConfig) -> Clip:
     clip = composed(model_cfg, vision.weights, text.pretrained, text.huggingface, preprocess)
     try_towers(clip)
     return clip
-
-
-def contrastive(config: TrainConfig) -> Experiment:
-    """CLIP with InfoNCE."""
-    if not isinstance(config.model, ClipConfig):
-        raise ConfigError(f"objective=contrastive trains a CLIP model, not model.kind={config.model.kind!r}")
-    assert isinstance(config.objective, ContrastiveConfig)
-    clip = build_clip(config.model)
-    if "multimodal_cfg" in clip.model_cfg:
-        raise ConfigError(
-            f"model.name={config.model.name!r}: InfoNCE alone would leave CoCa's caption decoder untrained"
-        )
-    pad_id, length = clip.padding
-    mean, std = clip.preprocess["mean"], clip.preprocess["std"]
-    optimisation = build_optimisation(config.optim)
-    module = Contrastive(
-        clip.model, optimisation, config.seed, mean, std, config.objective.max_logit_scale, config.objective.same_text
-    )
-    data = config.data
-    prepare = PreparePairs(
-        [source.text_fields for source in data.sources.values()],
-        Tokenize(clip.tokenizer, pad_id, length),
-        clip.size,
-        data.augment.scale,
-        data.augment.ratio,
-        data.max_pixels,
-        config.objective.positives,
-    )
-    preprocess = {key: list(value) if isinstance(value, tuple) else value for key, value in clip.preprocess.items()}
-    card = {
-        "preprocess": preprocess,
-        "tokenizer": clip.tokenizer_identity,
-        "model_cfg": clip.model_cfg,
-        **({"text_files": clip.text_files} if clip.text_files else {}),
-    }
-    longest = longest_text(clip)
-    return Experiment(
-        module,
-        prepare,
-        CollatePairs(pad_id),
-        card,
-        lambda identity: CachedEncoder(
-            ClipEncoder(clip, module.device, identity), EVALUATED_AT_ONCE, data.workers, data.max_pixels
-        ),
-        plan=lambda order, sources: pairs_plan(config, order, sources),
-        stretch=lambda batch: replace(batch, tokens_BL=longest.repeat(len(batch.tokens_BL), 1)),
-    )
 
 
 @dataclass

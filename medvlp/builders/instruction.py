@@ -1,71 +1,88 @@
 """Instruction tuning from its configuration."""
 
-from collections.abc import Sequence
+from pathlib import Path
+
+from torch import Tensor
 
 from medvlp.builders.data import as_conversations
-from medvlp.builders.feature_cache import Album
-from medvlp.builders.llava import build_assistant, chat_encoder, encoder_identity, vqa_model
-from medvlp.builders.objectives import Experiment, build_optimisation
-from medvlp.config import ConfigError, InstructConfig, LlavaConfig, SourceConfig, TrainConfig
-from medvlp.data.chat.encoder import ChatEncoder
-from medvlp.data.chat.examples import Examples
-from medvlp.data.chat.lengths import cached_lengths
-from medvlp.data.chat.pack_plan import PackPlan
-from medvlp.data.chat.packing import CollateConversations, PrepareConversations
-from medvlp.data.chat.supervision import CHECKED_SAMPLES, WrongSupervision, check_supervision
-from medvlp.data.dataset import Dataset
-from medvlp.data.order import Order
+from medvlp.builders.llava import blank_shape, build_assistant, chat_encoder, encoder_identity, vqa_model
+from medvlp.builders.objectives import optimizer_settings
+from medvlp.config import ConfigError, InstructConfig, LlavaConfig, TrainConfig
+from medvlp.data.chat.feature_cache import FeatureCache
+from medvlp.data.chat.images import Pictures, Processed
+from medvlp.data.chat.packing import CollateConversations
+from medvlp.data.chat.pipeline import ConversationPipeline
 from medvlp.models.llava.language import sliding_window
 from medvlp.models.llava.metadata import metadata_of
-from medvlp.models.llava.model import Assistant
-from medvlp.shards import ShardDataset
+from medvlp.models.llava.model import Assistant, tower_features
 from medvlp.training.instruction import Instruction
+from medvlp.training.module import Objective
 
-NAMED_FAULTS = 5
 EVALUATED_AT_ONCE = 64
 """Questions in a batch of an evaluation during training."""
 
 
-def instruct(config: TrainConfig) -> Experiment:
+def instruct(config: TrainConfig) -> Objective:
     """An assistant with its language model's loss on the assistant's words."""
     assert isinstance(config.objective, InstructConfig)
     assert isinstance(config.model, LlavaConfig)
-    objective, max_pixels = config.objective, config.data.max_pixels
+    objective, data = config.objective, config.data
     assistant = build_assistant(config.model)
     check_window(assistant, objective.max_length)
     encoder = chat_encoder(assistant, config.model.language)
-    album = Album(assistant, objective.feature_cache, max_pixels)
-    sources = Sources(album, encoder, objective, config.data.sources)
-    module = Instruction(
-        assistant.model, assistant.parts, build_optimisation(config.optim), config.seed, album.blank_shape
-    )
-    packed = objective.packing != "none"
-
-    def plan(order: Order, views: Sequence[Dataset]) -> PackPlan:
-        examples = [view for view in views if isinstance(view, Examples)]
-        return PackPlan(order, examples, objective.max_length, packed, objective.weighting)
-
+    is_packed = objective.packing != "none"
     collate = CollateConversations(
         assistant.pad_id,
         assistant.image_id,
         assistant.image_tokens,
         objective.packing == "tree",
         objective.weighting,
-        flat=packed and config.model.language.attention.startswith("flash"),
+        flat=is_packed and config.model.language.attention.startswith("flash"),
     )
-    described = metadata_of(assistant)
-    card = {"assistant": {**described, "template": encoder.template}, "tokenizer": described["names"]["language"]}
-    return Experiment(
-        module,
-        PrepareConversations(encoder, album.pictures),
+    pipeline = ConversationPipeline(
+        encoder,
+        encoder_identity(encoder),
+        lambda name, shards: as_conversations(shards, data.sources[name]),
+        image_inputs(assistant, objective.feature_cache, data.max_pixels),
         collate,
-        card,
-        evaluated=lambda identity: vqa_model(assistant, encoder, max_pixels, EVALUATED_AT_ONCE, identity),
-        view=sources.view,
-        plan=plan,
-        replace=False,
-        left_out=sources.left_out,
+        max_length=objective.max_length,
+        too_long=objective.too_long,
+        packed=is_packed,
+        max_positions=getattr(assistant.model.config.text_config, "max_position_embeddings", None),
     )
+    module = Instruction(
+        assistant.model,
+        assistant.parts,
+        optimizer_settings(config.optim),
+        config.seed,
+        blank_shape(assistant),
+        from_features=bool(objective.feature_cache),
+    )
+    description = metadata_of(assistant)
+    metadata = {
+        "assistant": {**description, "template": encoder.template},
+        "tokenizer": description["names"]["language"],
+    }
+    return Objective(
+        module,
+        pipeline,
+        metadata,
+        lambda identity: vqa_model(assistant, encoder, data.max_pixels, EVALUATED_AT_ONCE, identity),
+    )
+
+
+def image_inputs(assistant: Assistant, cache: str, max_pixels: int) -> Pictures | FeatureCache:
+    """What an assistant's training sees of images: pixels, or features of its frozen tower in a folder."""
+    pixels = Processed(assistant.processor, max_pixels)
+    if not cache:
+        return pixels
+    identity = {"tower": assistant.names["tower"]["sha256"], "transform": assistant.processor.to_json_string()}
+
+    def encode(pixels_N3SS: Tensor) -> Tensor:
+        assistant.model.eval()
+        return tower_features(assistant.model, pixels_N3SS)
+
+    return FeatureCache(Path(cache), identity, pixels, encode, blank_shape(assistant))
 
 
 def check_window(assistant: Assistant, max_length: int) -> None:
@@ -80,62 +97,3 @@ def check_window(assistant: Assistant, max_length: int) -> None:
             f"objective.max_length={max_length}: this language model attends to {window} tokens back, and a mask for "
             f"packing knows no window; set objective.max_length={window}"
         )
-
-
-def check_positions(assistant: Assistant, source: str, longest: int) -> None:
-    """Refuse conversations longer than the language model's positions; in a row of several each begins at its first.
-
-    Raises:
-        ConfigError: says how many there are.
-    """
-    limit = getattr(assistant.model.config.text_config, "max_position_embeddings", None)
-    if limit and longest > limit:
-        raise ConfigError(
-            f"data.sources.{source}: the longest conversation has {longest} tokens with its images, and this language model "
-            f"has positions for {limit}; set objective.max_length={limit}, which splits it (objective.too_long)"
-        )
-
-
-class Sources:
-    """Shards as examples of conversations.
-
-    left_out: what is not trained on, by source.
-    """
-
-    def __init__(
-        self, album: Album, encoder: ChatEncoder, objective: InstructConfig, configs: dict[str, SourceConfig]
-    ) -> None:
-        self.album, self.encoder, self.objective, self.configs = album, encoder, objective, configs
-        self.left_out: list[dict[str, str]] = []
-        self.identity = encoder_identity(encoder)
-
-    def view(self, name: str, dataset: ShardDataset) -> Examples:
-        """A source's examples.
-
-        Raises:
-            ConfigError: conversations that cannot be trained on, or a stale cache.
-        """
-        objective = self.objective
-        self.album.add(name, dataset)
-        shown = as_conversations(dataset, self.configs[name])
-        lengths = cached_lengths(shown, self.encoder, objective.max_length, objective.too_long, self.identity)
-        faults = [f"{one.key}, conversation {one.conversation}: {one.reason} ({one.detail})" for one in lengths.faults]
-        if faults:
-            more = f"\n  and {len(faults) - NAMED_FAULTS} more" if len(faults) > NAMED_FAULTS else ""
-            raise ConfigError(
-                f"data.sources.{name}: {len(faults)} conversations cannot be trained on; `medvlp check` lists them all:\n  "
-                + "\n  ".join(faults[:NAMED_FAULTS])
-                + more
-            )
-        self.left_out.extend({"source": name, **vars(one)} for one in lengths.skipped)
-        check_positions(self.album.assistant, name, int(max(lengths.tokens, default=0)))
-        examples = Examples(shown, lengths, self.encoder, objective.max_length, objective.packing == "tree")
-        if not len(examples):
-            raise ConfigError(
-                f"data.sources.{name}: nothing is left to train on; {len(lengths.skipped)} entries were left out"
-            )
-        try:
-            check_supervision(self.encoder, [examples.read(i) for i in range(min(CHECKED_SAMPLES, len(examples)))])
-        except WrongSupervision as error:
-            raise ConfigError(f"data.sources.{name}: {error}") from None
-        return examples

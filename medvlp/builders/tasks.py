@@ -9,7 +9,6 @@ from typing import Any
 from medvlp.builders.clip import load_clip, model_kind
 from medvlp.builders.data import open_shards
 from medvlp.builders.llava import load_assistant, vqa_model
-from medvlp.builders.objectives import Experiment
 from medvlp.config import TASKS, ConfigError, EvalConfig, TaskConfig, TrainConfig, load_task
 from medvlp.distributed import rank
 from medvlp.eval.embeddings import CachedEncoder
@@ -18,6 +17,7 @@ from medvlp.eval.vqa.model import VqaModel
 from medvlp.models.clip.model import ClipEncoder
 from medvlp.shards import ShardDataset, ShardError
 from medvlp.training.checkpoints import CheckpointError
+from medvlp.training.module import Objective
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ def load_model(path: str, device: str, config: EvalConfig) -> EvaluatedModel:
 
 
 def build_evaluation(
-    config: TrainConfig, experiment: Experiment
+    config: TrainConfig, objective: Objective
 ) -> Callable[[], Iterable[tuple[str, str, float]]] | None:
     """The run's tasks on their `valid_split`, as a function that evaluates the present weights.
 
@@ -141,7 +141,7 @@ def build_evaluation(
         ConfigError: a task that cannot measure what the objective trains, or whose data are missing.
         TaskError: a task whose settings do not fit the data.
     """
-    evaluated = experiment.evaluated
+    evaluated = objective.evaluated
     if not config.tasks:
         return None
     offers = evaluated(IN_TRAINING).offers if evaluated else ()

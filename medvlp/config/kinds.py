@@ -45,7 +45,12 @@ VERBS = {
     "ask": VerbSchema(AskConfig, "ask"),
 }
 
-OPEN_MAPPINGS: dict[str, type | None] = {"optim.parts.": PartConfig, "data.sources.": SourceConfig, "options.": None}
+OPEN_MAPPINGS: dict[str, type | None] = {
+    "optim.parts.": PartConfig,
+    "data.sources.": SourceConfig,
+    "options.": None,
+    "objective.options.": None,
+}
 """Mappings whose names the schema does not know, with the schema of their values; None: plain values.
 
 `optim.parts.text.lr=1e-5` is a key whether or not YAML mentions `text`; Hydra would ask for a `+` exactly when it does not,

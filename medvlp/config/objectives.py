@@ -1,11 +1,12 @@
 """Options of what training minimises."""
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from medvlp.config.base import ObjectiveConfig
 from medvlp.config.llava import LlavaConfig
 from medvlp.config.rules import ConfigError, one_of
+from medvlp.losses import contrastive_loss
 
 if TYPE_CHECKING:
     from medvlp.config.train import TrainConfig
@@ -13,10 +14,14 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True)
 class ContrastiveConfig(ObjectiveConfig):
-    """InfoNCE over the global batch."""
+    """A contrastive loss over the global batch."""
 
     kind: str = "contrastive"
     """Which objective this is; the option chosen for `objective` sets it."""
+    loss: str = "info_nce"
+    """The loss: info_nce (CLIP)."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """What a loss has of its own, e.g. objective.options.<name>=0.5; info_nce has none."""
     max_logit_scale: float = 100.0
     """The learned logit scale is held at or below this, as in CLIP."""
     same_text: str = "negative"
@@ -28,7 +33,8 @@ class ContrastiveConfig(ObjectiveConfig):
     study), or label.<name>. Unknown values join nothing."""
 
     def check(self, training: "TrainConfig") -> None:
-        """InfoNCE needs its whole batch at once."""
+        """The loss and its options; a contrastive loss needs its whole batch at once."""
+        contrastive_loss(self.loss, self.options)
         if self.same_text == "positive":
             raise ConfigError(
                 "objective.same_text=positive would change nothing but rounding (and what a text tower's dropout makes of one "

@@ -1,5 +1,6 @@
-"""Images with the words that are said of them. B: samples; N: images; W: words of the vocabulary; P: tokens an image."""
+"""Images with the bag of words of their texts. B: samples; N: images; W: words of the vocabulary; P: tokens an image."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,8 +10,11 @@ import torch
 from torch import Tensor
 
 from medvlp.data.batch import Batch, sample_fields
+from medvlp.data.chat.feature_cache import FeatureCache
 from medvlp.data.chat.images import Pictures
+from medvlp.data.pipeline import BatchPipeline, OpenedSources, Sources
 from medvlp.data.texts import texts_of
+from medvlp.errors import UserError
 from medvlp.shards import BadSample, Sample
 from medvlp.shards.vocabulary import IMAGE_TOKEN
 
@@ -24,11 +28,15 @@ class BagOfWordsBatch(Batch):
     sample_index_N: Tensor
     """int64, the sample of each image."""
     words_BW: Tensor
-    """float32, 1 where a word is said."""
+    """float32, 1 for a word of the sample's texts."""
+    vocabulary_W: Tensor
+    """int64, token ids."""
+    prior_W: Tensor
+    """float32, log-odds of a sample's having each word."""
 
 
 @dataclass
-class WordsOf:
+class TokenSets:
     """Sample → ids of the tokens in its texts and conversations, each once.
 
     Args:
@@ -48,19 +56,19 @@ class WordsOf:
 
 
 @dataclass
-class PrepareWords:
-    """Sample → its images and which words of the vocabulary are said of it.
+class PrepareBagOfWords:
+    """Sample → its images and which words of the vocabulary its texts have.
 
     Args:
-        places: word → its place in the vocabulary.
+        columns: token id → its index in the vocabulary.
     """
 
-    words_of: WordsOf
+    token_sets: TokenSets
     pictures: Pictures
-    places: Mapping[int, int]
+    columns: Mapping[int, int]
 
     def __call__(self, sample: Sample, source: int, rng: np.random.Generator) -> dict[str, Any]:
-        """images: (n, 3, S, S) or (n, P, D); words: places in the vocabulary.
+        """images: (n, 3, S, S) or (n, P, D); words: indices into the vocabulary.
 
         Raises:
             BadSample: `no_image`.
@@ -68,23 +76,25 @@ class PrepareWords:
         images = self.pictures(sample)
         if not len(images):
             raise BadSample("no_image", key=sample.key, detail="there is nothing whose words could be learned")
-        found = [self.places[word] for word in self.words_of(sample, source) if word in self.places]
-        return {"images": images, "words": sorted(found)}
+        words = [self.columns[word] for word in self.token_sets(sample, source) if word in self.columns]
+        return {"images": images, "words": sorted(words)}
 
 
 @dataclass
-class CollateWords:
+class CollateBagOfWords:
     """Units → a batch of images with their words.
 
     Args:
-        vocabulary: W.
+        vocabulary_W: token ids.
+        prior_W: log-odds of a sample's having each word.
     """
 
-    vocabulary: int
+    vocabulary_W: Tensor
+    prior_W: Tensor
 
     def __call__(self, units: list[dict[str, Any]]) -> BagOfWordsBatch:
         items = [item for unit in units for item in unit["items"]]
-        words_BW = torch.zeros(len(items), self.vocabulary)
+        words_BW = torch.zeros(len(items), len(self.vocabulary_W))
         for row, item in zip(words_BW, items, strict=True):
             row[item["words"]] = 1.0
         return BagOfWordsBatch(
@@ -92,4 +102,53 @@ class CollateWords:
             images_N=torch.cat([item["images"] for item in items]),
             sample_index_N=torch.tensor([row for row, item in enumerate(items) for _ in item["images"]]),
             words_BW=words_BW,
+            vocabulary_W=self.vocabulary_W,
+            prior_W=self.prior_W,
         )
+
+
+class BagOfWordsPipeline(BatchPipeline):
+    """Shards → batches of images with their bags of words.
+
+    Args:
+        token_sets: sample, number of its source → ids of the tokens in its texts.
+        images: pixels, or features that are computed once.
+        min_samples: words of fewer samples are ignored.
+        max_share: words of a larger share of the samples are ignored.
+    """
+
+    def __init__(
+        self, token_sets: TokenSets, images: Pictures | FeatureCache, min_samples: int, max_share: float
+    ) -> None:
+        self.token_sets, self.images, self.min_samples, self.max_share = token_sets, images, min_samples, max_share
+
+    def write_caches(self, sources: Sources) -> None:
+        if isinstance(self.images, FeatureCache):
+            self.images.write(sources)
+
+    def open(self, sources: Sources) -> OpenedSources:
+        pictures = self.images.open(sources) if isinstance(self.images, FeatureCache) else self.images
+        shares = {word: share for word, share in self.word_shares(sources).items() if share <= self.max_share}
+        if not shares:
+            raise UserError(
+                f"no word occurs in at least objective.min_samples={self.min_samples} samples and in at most "
+                f"objective.max_share={self.max_share} of them; lower the one or raise the other"
+            )
+        columns = {word: column for column, word in enumerate(shares)}
+        self.prepare = PrepareBagOfWords(self.token_sets, pictures, columns)
+        prior_W = torch.logit(torch.tensor(list(shares.values())), eps=1e-3)
+        self.collate = CollateBagOfWords(torch.tensor(list(shares)), prior_W)
+        return OpenedSources(sources)
+
+    def word_shares(self, sources: Sources) -> dict[int, float]:
+        """Word → share of the samples that have it, for words of at least `min_samples` samples, in the order of ids."""
+        counts: Counter[int] = Counter()
+        total = 0
+        for number, dataset in enumerate(sources.values()):
+            for row in range(len(dataset)):
+                try:
+                    counts.update(self.token_sets(dataset.read(row), number))
+                except BadSample:
+                    continue  # training meets it again, and counts it
+                total += 1
+        return {word: counts[word] / total for word in sorted(counts) if counts[word] >= self.min_samples}

@@ -19,7 +19,7 @@ class Batch:
     positions: list[int]
     """Of the samples, in the epoch's global order."""
     bad: list[dict[str, Any]]
-    """Samples that could not be read, as `Units` names them."""
+    """Samples that could not be read, as `RequestedSamples` names them."""
 
     def pin_memory(self) -> Self:
         """The batch with its tensors in pinned memory; torch's loader looks for this method, and into no dataclass."""
@@ -30,7 +30,7 @@ class Batch:
 
 
 def sample_fields(units: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
-    """`Batch`'s own fields, of what `Units` has read."""
+    """`Batch`'s own fields, of samples as `RequestedSamples` reads them."""
     items = [item for unit in units for item in unit["items"]]
     return {
         "keys": [item["key"] for item in items],

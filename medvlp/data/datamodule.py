@@ -1,48 +1,100 @@
 """The Lightning side of loading: rank and world size meet the schedule here, and nowhere else."""
 
-from collections.abc import Callable
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
 
 import lightning.pytorch as pl
 
-from medvlp.data.dataset import Units
-from medvlp.data.loader import Collate, TrainingLoader
-from medvlp.data.plan import Plan, Schedule
+from medvlp.data.dataset import RequestedSamples
+from medvlp.data.loader import TrainingLoader
+from medvlp.data.order import Order, OrderedSource
+from medvlp.data.pipeline import BatchPipeline, Sources
+from medvlp.data.plan import RankSchedule
+from medvlp.distributed import launched_rank
+from medvlp.shards import ShardDataset
 
 
 class TrainingData(pl.LightningDataModule):
-    """Training batches of one run.
+    """Training batches of one run. Opened by `prepare_data` and `setup`, which may be called again.
 
     Args:
-        units: reads a request.
-        plan: the units of each epoch.
-        collate: units → batch.
-        global_batch_size: units in one optimizer step, over all ranks.
+        folders: of the shards, by source.
+        weights: passes over each source in an epoch.
+        pipeline: the objective's way from shards to batches.
+        seed: keys order and augmentation.
+        shuffle_block, shuffle_window: see `Order`.
+        global_batch_size: samples in one optimizer step, over all ranks.
         accumulate: batches in one optimizer step.
-        total_steps: from an epoch's steps to the run's.
+        max_steps, max_epochs: the run ends at the first.
         workers: loader processes a rank.
     """
 
     def __init__(
         self,
-        units: Units,
-        plan: Plan,
-        collate: Collate,
+        folders: Mapping[str, Path],
+        weights: Mapping[str, float],
+        pipeline: BatchPipeline,
+        *,
+        seed: int,
+        shuffle_block: int,
+        shuffle_window: int,
         global_batch_size: int,
         accumulate: int,
-        total_steps: Callable[[int], int],
+        max_steps: int | None,
+        max_epochs: int | None,
         workers: int,
     ) -> None:
         super().__init__()
-        self.units, self.plan, self.collate = units, plan, collate
+        self.folders, self.weights, self.pipeline, self.seed = folders, weights, pipeline, seed
+        self.shuffle_block, self.shuffle_window = shuffle_block, shuffle_window
         self.global_batch_size, self.accumulate, self.workers = global_batch_size, accumulate, workers
-        one_rank = Schedule(plan, global_batch_size)
-        self.steps_per_epoch, self.left_out = one_rank.steps_per_epoch, one_rank.left_out
-        self.total_steps = total_steps(self.steps_per_epoch)
+        self.max_steps, self.max_epochs = max_steps, max_epochs
+        self.is_prepared = self.is_open = False
+
+    @cached_property
+    def sources(self) -> Sources:
+        """Shards by name."""
+        return {name: ShardDataset(folder) for name, folder in self.folders.items()}
+
+    def prepare_data(self) -> None:
+        """Caches on disk, by rank 0."""
+        if not self.is_prepared and launched_rank() == 0:
+            self.pipeline.write_caches(self.sources)
+        self.is_prepared = True
+
+    def setup(self, stage: str = "fit") -> None:
+        """Sources, order and plan, on every rank.
+
+        Raises:
+            UserError: data that cannot be trained on, or a batch that does not fit them.
+        """
+        if self.is_open:
+            return
+        opened = self.pipeline.open(self.sources)
+        self.skipped = opened.skipped
+        datasets = opened.datasets
+        ordered = [
+            OrderedSource(name, len(dataset), self.weights[name], dataset.manifest_hash)
+            for name, dataset in datasets.items()
+        ]
+        order = Order(ordered, self.seed, self.shuffle_block, self.shuffle_window)
+        self.samples = RequestedSamples(
+            list(datasets.items()), self.pipeline.prepare, self.seed, self.pipeline.replaces_bad
+        )
+        self.plan = self.pipeline.plan(order, list(datasets.values()))
+        schedule = RankSchedule(self.plan, self.global_batch_size)
+        self.steps_per_epoch, self.unfilled = schedule.steps_per_epoch, schedule.unfilled
+        limits = [self.max_steps, self.max_epochs and self.max_epochs * self.steps_per_epoch]
+        self.total_steps = min(limit for limit in limits if limit is not None)
+        self.is_open = True
 
     def train_dataloader(self) -> TrainingLoader:
         """This rank's loader."""
         trainer = self.trainer
         assert trainer is not None
-        schedule = Schedule(self.plan, self.global_batch_size, self.accumulate, trainer.global_rank, trainer.world_size)
+        schedule = RankSchedule(
+            self.plan, self.global_batch_size, self.accumulate, trainer.global_rank, trainer.world_size
+        )
         pin = trainer.strategy.root_device.type == "cuda"
-        return TrainingLoader(self.units, schedule, self.collate, self.total_steps, self.workers, pin)
+        return TrainingLoader(self.samples, schedule, self.pipeline.collate, self.total_steps, self.workers, pin)

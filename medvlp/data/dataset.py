@@ -1,4 +1,4 @@
-"""Reading what a request asks for, and what replaces a sample that cannot be read."""
+"""Samples by request, and what replaces one that cannot be read."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
@@ -15,7 +15,7 @@ Prepare = Callable[[Sample, int, np.random.Generator], dict[str, Any]]
 """(sample, number of its source, random state) → the fields that `collate` batches. Raises BadSample."""
 
 ATTEMPTS = 20
-"""Replacements tried for one place before the data is called unusable."""
+"""Replacements tried for one sample before the data is called unusable."""
 
 
 class Unreadable(UserError):
@@ -23,7 +23,7 @@ class Unreadable(UserError):
 
 
 class Dataset(Protocol):
-    """What a source offers, by row: `ShardDataset`, or a view of one."""
+    """Samples of one source by row: `ShardDataset`, or a view of one."""
 
     @property
     def manifest_hash(self) -> str:
@@ -43,21 +43,21 @@ class Dataset(Protocol):
         """The key of row i."""
 
     def locate(self, i: int, /) -> tuple[str, int]:
-        """The shard of row i, and its place there."""
+        """The shard of row i, and its position there."""
 
 
-class Units(torch_data.Dataset[dict[str, Any]]):
+class RequestedSamples(torch_data.Dataset[dict[str, Any]]):
     """Samples of several sources by request: read, decoded, augmented.
 
     All randomness is keyed by (seed, epoch, position), so it depends on neither worker nor rank. A bad sample is
-    replaced by one of its own source, drawn from the same key; what was bad is returned beside the unit.
+    replaced by one of its own source, sampled with the same key; what was bad is returned with it.
 
     Args:
         sources: names and datasets, numbered as in the order.
         prepare: the stages from sample to fields.
         seed: the run's seed.
-        replace: put another sample in a bad one's place; without it the place stays empty, as in a pack whose length
-            was planned.
+        replace: put another sample in a bad one's place; otherwise it stays empty, as in a pack whose length was
+            planned.
     """
 
     def __init__(

@@ -1,14 +1,18 @@
-"""The training loader: a true length, and a state that is a step and the data's identity, whatever ranks and workers."""
+"""The training loader, with a true length and a state that is a step and the data's identity; and loader processes.
 
+No signal reaches those processes, none outlives its loader, and one that was killed is told as that.
+"""
+
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from torch.utils.data import DataLoader
 
+from medvlp import process
 from medvlp.data.batch import Batch
-from medvlp.data.dataset import Units
-from medvlp.data.plan import Schedule
-from medvlp.data.workers import batches
+from medvlp.data.dataset import RequestedSamples
+from medvlp.data.plan import RankSchedule
 from medvlp.errors import UserError
 
 Collate = Callable[[list[dict[str, Any]]], Batch]
@@ -25,20 +29,26 @@ class TrainingLoader:
     (Lightning's `state_dict` protocol) counts what was handed out, never what workers read ahead.
 
     Args:
-        units: reads a request.
+        samples: reads a request.
         schedule: this rank's requests.
-        collate: a list of unit results → batch.
+        collate: samples as they were read → batch.
         total_steps: optimizer steps in the run.
         workers: loader processes; 0 reads in this one.
     """
 
     def __init__(
-        self, units: Units, schedule: Schedule, collate: Collate, total_steps: int, workers: int, pin: bool
+        self,
+        samples: RequestedSamples,
+        schedule: RankSchedule,
+        collate: Collate,
+        total_steps: int,
+        workers: int,
+        pin: bool,
     ) -> None:
-        self.units, self.schedule, self.collate = units, schedule, collate
+        self.samples, self.schedule, self.collate = samples, schedule, collate
         self.total_steps, self.workers, self.pin = total_steps, workers, pin
-        self.manifests = {name: dataset.manifest_hash for name, dataset in units.sources}
-        self.shards = {name: dataset.shards_hash for name, dataset in units.sources}
+        self.manifests = {name: dataset.manifest_hash for name, dataset in samples.sources}
+        self.shards = {name: dataset.shards_hash for name, dataset in samples.sources}
         self.handed_out = 0
 
     def __len__(self) -> int:
@@ -48,7 +58,7 @@ class TrainingLoader:
     def __iter__(self) -> Iterator[Batch]:
         first = self.handed_out // self.schedule.accumulate
         loader: DataLoader[Any] = DataLoader(
-            self.units,
+            self.samples,
             batch_sampler=_Requests(self.schedule, first, self.total_steps),
             num_workers=self.workers,
             collate_fn=self.collate,
@@ -87,7 +97,7 @@ class TrainingLoader:
 class _Requests:
     """A batch sampler over requests; its own class so that the DataLoader knows its length."""
 
-    def __init__(self, schedule: Schedule, first: int, last: int) -> None:
+    def __init__(self, schedule: RankSchedule, first: int, last: int) -> None:
         self.schedule, self.first, self.last = schedule, first, last
 
     def __len__(self) -> int:
@@ -95,3 +105,35 @@ class _Requests:
 
     def __iter__(self) -> Iterator[Any]:
         return self.schedule.requests(self.first, self.last)
+
+
+def batches(loader: "DataLoader[Any]") -> Iterator[Any]:
+    """The batches of a loader, whose workers end with this iterator.
+
+    Raises:
+        process.WorkerKilled: the system ended one of them.
+    """
+    with process.holding_signals() as workers:
+        iterator = iter(loader)
+    try:
+        while True:
+            try:
+                batch = next(iterator)
+            except StopIteration:
+                return
+            except Exception as error:
+                if told := process.killed(error, workers) or raised_there(error):
+                    raise told from error
+                raise
+            yield batch
+    finally:
+        process.end_children(workers)
+
+
+def raised_there(error: Exception) -> Exception | None:
+    """An error of a worker as it was raised there: PyTorch puts the worker's traceback into the message."""
+    text = str(error)
+    if not (text.startswith("Caught ") and "in DataLoader worker process" in text):
+        return None
+    heads = list(re.finditer(rf"^(?:\w+\.)*{type(error).__name__}: ", text, re.MULTILINE))
+    return type(error)(text[heads[-1].end() :].strip()) if heads else None

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from medvlp.errors import UserError
+
 
 @dataclass(frozen=True)
 class OrderedSource:
@@ -71,7 +73,7 @@ class Order:
     def __init__(self, sources: Sequence[OrderedSource], seed: int, block: int = 0, window: int = 64) -> None:
         empty = [source.name for source in sources if source.length == 0]
         if empty or not sources:
-            raise ValueError(
+            raise UserError(
                 f"nothing to order: source {empty[0]!r} is empty" if empty else "nothing to order: no source"
             )
         self.sources = tuple(sources)
@@ -85,17 +87,17 @@ class Order:
 
     def epoch(self, number: int) -> NDArray[np.int64]:
         """Sample numbers of one epoch, in the order in which they are trained on."""
-        drawn = np.concatenate([self.starts[i] + self._draw(i, number) for i in range(len(self.sources))])
+        sampled = np.concatenate([self.starts[i] + self._sample(i, number) for i in range(len(self.sources))])
         if not self.block:
-            return drawn[self._permutation(len(drawn), "epoch", number)]
-        count = -(-len(drawn) // self.block)
+            return sampled[self._permutation(len(sampled), "epoch", number)]
+        count = -(-len(sampled) // self.block)
         shuffled = self._permutation(count, "blocks", number)
-        blocks = np.concatenate([drawn[b * self.block : (b + 1) * self.block] for b in shuffled])
-        windows = np.arange(len(drawn)) // (self.block * self.window)
-        noise = philox(*self._material("windows", number)).random_raw(len(drawn))
+        blocks = np.concatenate([sampled[b * self.block : (b + 1) * self.block] for b in shuffled])
+        windows = np.arange(len(sampled)) // (self.block * self.window)
+        noise = philox(*self._material("windows", number)).random_raw(len(sampled))
         return blocks[np.lexsort((noise, windows))]
 
-    def _draw(self, index: int, epoch: int) -> NDArray[np.int64]:
+    def _sample(self, index: int, epoch: int) -> NDArray[np.int64]:
         """The samples (sorted) that one source gives to one epoch: a stretch of its endless run of passes."""
         source, count = self.sources[index], self.counts[index]
         begin, end = epoch * count, (epoch + 1) * count
@@ -103,9 +105,9 @@ class Order:
         for number in range(begin // source.length, -(-end // source.length)):
             low = max(begin - number * source.length, 0)
             high = min(end - number * source.length, source.length)
-            whole = high - low == source.length
+            is_whole = high - low == source.length
             material = (self.seed, source.name, source.length, source.manifest_hash, "pass", number)
-            shuffled = np.arange(source.length) if whole else permutation(source.length, *material)
+            shuffled = np.arange(source.length) if is_whole else permutation(source.length, *material)
             parts.append(shuffled[low:high])
         return np.sort(np.concatenate(parts))
 

@@ -1,7 +1,8 @@
-"""From read units to a batch. B: this rank's pairs; L: the longest text of the batch, in tokens; S: the image's side."""
+"""Image–text pairs. B: this rank's pairs; L: the longest text of the batch, in tokens; S: the image's side."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -9,12 +10,16 @@ import torch
 from torch import Tensor
 
 from medvlp.data.batch import Batch, sample_fields
+from medvlp.data.dataset import Dataset
 from medvlp.data.images.crop import random_crop
 from medvlp.data.images.decode import open_image
-from medvlp.data.texts import choose_text, class_id, text_id
+from medvlp.data.order import Order
+from medvlp.data.pipeline import BatchPipeline
+from medvlp.data.plan import ApartPlan, BatchPlan, SamplePlan
+from medvlp.data.texts import choose_text, class_id, class_value, components, text_id
+from medvlp.distributed import launched_rank
+from medvlp.errors import UserError
 from medvlp.shards import BadSample, Sample
-
-Tokenize = Callable[[str], list[int]]
 
 
 @dataclass(kw_only=True)
@@ -31,13 +36,27 @@ class PairBatch(Batch):
     """int64, equal for pairs that are right for each other although their texts differ."""
 
 
+class Tokenize:
+    """One text → token ids without padding, by open_clip's tokenizer (picklable, for loader workers)."""
+
+    def __init__(self, tokenizer: Callable[..., Tensor], pad_id: int, length: int | None) -> None:
+        self.tokenizer, self.pad_id, self.length = tokenizer, pad_id, length
+
+    def __call__(self, text: str) -> list[int]:
+        row = self.tokenizer([text])[0]
+        if self.length is None:
+            used = (row != self.pad_id).nonzero()
+            row = row[: int(used[-1]) + 1] if len(used) else row[:1]
+        return list(map(int, row))
+
+
 @dataclass
 class PreparePairs:
     """Sample → image and tokens, for contrastive objectives.
 
     Args:
         texts: for every source, the text fields to choose from.
-        tokenize: text → token ids, cut to the context, unpadded.
+        tokenize: text → token ids, cut to the context, without padding.
         size: side of the image in pixels.
         scale, ratio: of the random crop.
         max_pixels: larger images are bad samples.
@@ -88,3 +107,64 @@ class CollatePairs:
             text_ids_B=torch.tensor([item["text_id"] for item in items]),
             class_ids_B=torch.tensor(class_ids) if class_ids else None,
         )
+
+
+PROBED = 200
+"""Samples of a source in which a label is looked for before a run starts."""
+
+
+class PairPipeline(BatchPipeline):
+    """Shards → batches of image–text pairs.
+
+    Args:
+        prepare, collate: sample → pair → batch.
+        longest_1L: the token ids of a text that fills the context.
+        batch_size: pairs in one optimizer step.
+        apart: keep equal texts out of each other's batches, as far as an epoch has batches.
+    """
+
+    def __init__(
+        self, prepare: PreparePairs, collate: CollatePairs, longest_1L: Tensor, batch_size: int, apart: bool
+    ) -> None:
+        self.prepare, self.collate, self.longest_1L = prepare, collate, longest_1L
+        self.batch_size, self.apart = batch_size, apart
+
+    def plan(self, order: Order, datasets: Sequence[Dataset]) -> BatchPlan:
+        """Sample by sample; with `apart`, equal texts in different batches.
+
+        Raises:
+            UserError: objective.positives joins none of the first samples.
+        """
+        prepare: PreparePairs = self.prepare
+        if prepare.positives:
+            check_positives(prepare.positives, datasets)
+        if not self.apart:
+            return SamplePlan(order)
+        plan = ApartPlan(order, components(datasets, prepare.texts), self.batch_size)
+        repeats = plan.repeats() if len(order) >= self.batch_size else 0
+        if repeats and launched_rank() == 0:
+            print(
+                f"note: objective.same_text=apart: {repeats} of {len(order)} samples of an epoch meet another of their text in "
+                f"their batch, since more share a text than an epoch has batches ({len(order) // self.batch_size}); they are "
+                f"masked there",
+                flush=True,
+            )
+        return plan
+
+    def stretch(self, batch: PairBatch) -> PairBatch:
+        """The batch with texts that fill the context."""
+        return replace(batch, tokens_BL=self.longest_1L.repeat(len(batch.tokens_BL), 1))
+
+
+def check_positives(positives: str, datasets: Sequence[Dataset]) -> None:
+    """Raises UserError unless some of the first samples have what makes pairs right for each other."""
+    names: set[str] = set()
+    for dataset in datasets:
+        for row in range(min(len(dataset), PROBED)):
+            with suppress(BadSample):
+                sample = dataset.read(row)
+                if class_value(sample, positives):
+                    return
+                names |= set(sample.labels)
+    has = f"its labels are {', '.join(sorted(names))}" if names else "it has no labels"
+    raise UserError(f"objective.positives={positives}: none of the first samples of the data has it; {has}")

@@ -1,4 +1,4 @@
-"""Between order and batch: which places of a step each rank reads, and which of them share a sequence."""
+"""Between order and batch: which samples of a step each rank reads, and which of them share a sequence."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,12 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medvlp.data.order import Order, dealt
+from medvlp.errors import UserError
 
 Pack = tuple[int, ...]
-"""Places of a step that are read together; they fill one place of a batch."""
+"""Indices into a step's samples that are read together; they fill one row of a batch."""
 
 
-class Plan(Protocol):
+class BatchPlan(Protocol):
     """Divides a step's samples among batches. What a step holds is the order's affair and does not depend on it."""
 
     def __len__(self) -> int:
@@ -23,7 +24,7 @@ class Plan(Protocol):
         """Sample numbers of one epoch, in order."""
 
     def divide(self, numbers: NDArray[np.int64], batches: int) -> list[list[Pack]]:
-        """For each of a step's batches its packs, as places in `numbers`; every place occurs once."""
+        """For each of a step's batches its packs, as indices into `numbers`; every index occurs once."""
 
     def longest_step(self, size: int) -> int:
         """Of the first epoch's steps of `size` samples, the one whose batches are the longest."""
@@ -46,7 +47,7 @@ class SamplePlan:
 
     def divide(self, numbers: NDArray[np.int64], batches: int) -> list[list[Pack]]:
         share = len(numbers) // batches
-        return [[(place,) for place in range(batch * share, (batch + 1) * share)] for batch in range(batches)]
+        return [[(index,) for index in range(batch * share, (batch + 1) * share)] for batch in range(batches)]
 
     def longest_step(self, size: int) -> int:
         return 0  # lengths are not known before samples are read
@@ -81,9 +82,9 @@ class ApartPlan(SamplePlan):
 
 @dataclass(frozen=True)
 class Request:
-    """One place of a batch: read these samples; augment each with the random state of its (epoch, position).
+    """One row of a batch: read these samples; augment each with the random state of its (epoch, position).
 
-    total: see `Plan.total`.
+    total: see `BatchPlan.total`.
     """
 
     epoch: int
@@ -92,11 +93,11 @@ class Request:
     total: float = 1.0
 
 
-class Schedule:
+class RankSchedule:
     """Slices the global batch of every step among ranks and accumulated batches.
 
     What the batches of a step hold, taken together, is the global batch, whatever the number of ranks. What does not
-    fill a last batch of an epoch is left out of that epoch; another order leaves others out.
+    fill a last batch of an epoch is skipped in that epoch; another order skips others.
 
     Args:
         plan: the samples of each epoch, and how a step is divided.
@@ -104,40 +105,40 @@ class Schedule:
         accumulate: batches in one optimizer step.
         rank, world_size: this process among all.
     Raises:
-        ValueError: the global batch cannot be divided, or an epoch does not fill one.
+        UserError: the global batch cannot be divided, or an epoch does not fill one.
     """
 
     def __init__(
-        self, plan: Plan, global_batch_size: int, accumulate: int = 1, rank: int = 0, world_size: int = 1
+        self, plan: BatchPlan, global_batch_size: int, accumulate: int = 1, rank: int = 0, world_size: int = 1
     ) -> None:
         share, rest = divmod(global_batch_size, accumulate * world_size)
         if rest or not share:
-            raise ValueError(
+            raise UserError(
                 f"data.global_batch_size={global_batch_size} cannot be divided evenly over {world_size} ranks and "
                 f"{accumulate} accumulated batches; use a multiple of {accumulate * world_size}"
             )
         if len(plan) < global_batch_size:
-            raise ValueError(
+            raise UserError(
                 f"an epoch has {len(plan)} samples, fewer than data.global_batch_size={global_batch_size}; lower it or add data"
             )
         self.plan, self.accumulate = plan, accumulate
         self.global_batch_size, self.rank, self.world_size = global_batch_size, rank, world_size
         self.steps_per_epoch = len(plan) // global_batch_size
-        self.left_out = len(plan) % global_batch_size
+        self.unfilled = len(plan) % global_batch_size
 
     def requests(self, first_step: int, last_step: int) -> Iterator[list[Request]]:
         """This rank's batches for optimizer steps first_step … last_step - 1, `accumulate` batches a step."""
-        current, numbers = -1, np.empty(0, np.int64)
+        numbers_epoch, numbers = -1, np.empty(0, np.int64)
         batches = self.accumulate * self.world_size
         for step in range(first_step, last_step):
             epoch, within = divmod(step, self.steps_per_epoch)
-            if epoch != current:
-                current, numbers = epoch, self.plan.epoch(epoch)
+            if epoch != numbers_epoch:
+                numbers_epoch, numbers = epoch, self.plan.epoch(epoch)
             begin = within * self.global_batch_size
-            chosen = numbers[begin : begin + self.global_batch_size]
-            divided, total = self.plan.divide(chosen, batches), self.plan.total(chosen)
+            step_numbers = numbers[begin : begin + self.global_batch_size]
+            packs, total = self.plan.divide(step_numbers, batches), self.plan.total(step_numbers)
             for part in range(self.accumulate):
                 yield [
-                    Request(epoch, tuple(begin + place for place in pack), tuple(int(chosen[p]) for p in pack), total)
-                    for pack in divided[part * self.world_size + self.rank]
+                    Request(epoch, tuple(begin + i for i in pack), tuple(int(step_numbers[i]) for i in pack), total)
+                    for pack in packs[part * self.world_size + self.rank]
                 ]

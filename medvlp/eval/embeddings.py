@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from medvlp.data.images.decode import decode_image
-from medvlp.data.workers import batches as loaded_batches
+from medvlp.data.loader import batches as loaded_batches
 from medvlp.distributed import of_this_rank, on_all_ranks
 from medvlp.eval.errors import TaskError
 from medvlp.shards import BadSample, ShardDataset

@@ -1,4 +1,4 @@
-"""What the ranks of a run tell each other beside training: that they mean the same, and that one of them has failed.
+"""Agreement between the ranks of a run: that they mean the same, and that one of them has failed.
 
 All of it goes through the store that torchrun keeps for its ranks, which is there before any process group is, and which
 a rank's end does not take along.
@@ -23,6 +23,7 @@ from typing import Any
 import torch.distributed as dist
 
 from medvlp.distributed import launched_rank, launched_world_size
+from medvlp.process import STOPPED, Stopped
 
 PATIENCE = 600.0
 """Seconds that ranks wait for the last one to come to an agreement."""
@@ -30,13 +31,13 @@ POLL = 1.0
 """Seconds between two looks at whether another rank has failed."""
 LATE = 10.0
 """Seconds that a rank has to come to an agreement by itself where another one refuses."""
-ENDED = "ended"
-NAMED = 5
+END_KEY = "ended"
+MAX_NAMED = 5
 """Differences that a message names."""
 PACKAGES = ("medvlp", "torch", "lightning", "transformers", "open_clip_torch", "timm", "numpy", "pillow")
 LOST = (
     "another rank ended without a word; torchrun's lines below say which, and by which signal (-9, SIGKILL, is most often a "
-    "machine that ran out of memory). Mend that, and go on with resume=auto"
+    "machine that ran out of memory). Fix that, and go on with resume=auto"
 )
 
 
@@ -59,12 +60,19 @@ class Refused(Exception):
     Args:
         message: for the person.
         code: the exit code.
-        ours: whether this rank is the one that says it.
+        is_speaker: whether this rank is the one that says it.
     """
 
-    def __init__(self, message: str, code: int, ours: bool) -> None:
+    def __init__(self, message: str, code: int, is_speaker: bool) -> None:
         super().__init__(message)
-        self.code, self.ours = code, ours
+        self.code, self.is_speaker = code, is_speaker
+
+
+def say_ending(refused: Refused) -> int:
+    """What the ranks agreed on, said by the one whose turn it is; returns the exit code."""
+    if refused.is_speaker:
+        print(f"medvlp train: {refused}", file=sys.stderr, flush=True)
+    return refused.code
 
 
 class Peers:
@@ -78,10 +86,10 @@ class Peers:
     def __init__(self, store: Any = None, rank: int = 0, size: int = 1, patience: float = PATIENCE) -> None:
         self.store, self.rank, self.size, self.patience = store, rank, size, patience
         self.watching: threading.Event | None = None
-        self.come = ""
+        self.subject = ""
         """The subject that this rank has come to last."""
 
-    joined = itertools.count()
+    join_count = itertools.count()
 
     @classmethod
     def join(cls, patience: float = PATIENCE) -> "Peers":
@@ -98,7 +106,7 @@ class Peers:
         except (dist.DistError, RuntimeError, ValueError) as error:
             reason = str(error).splitlines()[0]
             raise Refused(f"rank {launched_rank()} cannot reach the other ranks: {reason}", 1, True) from None
-        return cls(dist.PrefixStore(f"medvlp/{next(cls.joined)}", store), rank, size, patience)
+        return cls(dist.PrefixStore(f"medvlp/{next(cls.join_count)}", store), rank, size, patience)
 
     def agree(self, subject: str, facts: Mapping[str, Fact], refusal: Refusal | None = None) -> None:
         """Go on together, or not at all. Every rank calls it at the same point of a run, once a subject.
@@ -114,17 +122,17 @@ class Peers:
             if refusal:
                 raise Refused(refusal.message, refusal.code, True)
             return
-        self.come = subject
+        self.subject = subject
         if refusal:
             self.store.set(f"{subject}/refused", str(self.rank))
-        own = {
+        report = {
             "host": socket.gethostname(),
             "facts": dict(facts),
             "refusal": refusal and [refusal.message, refusal.code],
         }
         if self.rank == 0:
-            self.store.set(f"{subject}/0", json.dumps(own))
-            outcome = self._judge(subject, own)
+            self.store.set(f"{subject}/0", json.dumps(report))
+            outcome = self._judge(subject, report)
             self.store.set(f"{subject}/outcome", json.dumps(outcome))
         else:
             first = json.loads(self._read(f"{subject}/0", subject, 0, time.monotonic() + self.patience))
@@ -132,45 +140,50 @@ class Peers:
                 name: (first["facts"].get(name, ABSENT), facts.get(name, ABSENT))
                 for name in {**first["facts"], **facts}
             }
-            differing = {name: (one[1], other[1]) for name, (one, other) in pairs.items() if one[0] != other[0]}
-            told = {"host": own["host"], "differing": differing, "refusal": own["refusal"]}
-            self.store.set(f"{subject}/{self.rank}", json.dumps(told))
+            differences = {name: (a[1], b[1]) for name, (a, b) in pairs.items() if a[0] != b[0]}
+            answer = {"host": report["host"], "differing": differences, "refusal": report["refusal"]}
+            self.store.set(f"{subject}/{self.rank}", json.dumps(answer))
             # Rank 0 waits for others meanwhile, and says so if it waits in vain.
             outcome = json.loads(self._read(f"{subject}/outcome", subject, 0, time.monotonic() + 2 * self.patience))
         if outcome is not None:
             raise Refused(*outcome, self.rank == 0)
 
-    def _judge(self, subject: str, own: dict[str, Any]) -> tuple[str, int] | None:
+    def _judge(self, subject: str, report: dict[str, Any]) -> tuple[str, int] | None:
         end = time.monotonic() + self.patience
-        told = [own, *(json.loads(self._read(f"{subject}/{rank}", subject, rank, end)) for rank in range(1, self.size))]
-        refusing = {rank: entry["refusal"] for rank, entry in enumerate(told) if entry["refusal"]}
+        reports = [
+            report,
+            *(json.loads(self._read(f"{subject}/{rank}", subject, rank, end)) for rank in range(1, self.size)),
+        ]
+        refusing = {rank: entry["refusal"] for rank, entry in enumerate(reports) if entry["refusal"]}
         if refusing:
             rank, (message, code) = next(iter(refusing.items()))
-            if len(refusing) == self.size and len({refused[0] for refused in refusing.values()}) == 1:
+            if len(refusing) == self.size and len({text for text, _ in refusing.values()}) == 1:
                 return message, code
             willing = next((r for r in range(self.size) if r not in refusing), None)
-            others = (
-                "each for its own reason" if willing is None else f"rank {willing} on {told[willing]['host']} does not"
+            remark = (
+                "each for its own reason"
+                if willing is None
+                else f"rank {willing} on {reports[willing]['host']} does not"
             )
             count = f"{len(refusing)} of {self.size} ranks refuse{'s' * (len(refusing) == 1)}"
-            return f"rank {rank} on {told[rank]['host']}: {message}\n({count}, {others})", code
-        for rank, entry in enumerate(told[1:], start=1):
+            return f"rank {rank} on {reports[rank]['host']}: {message}\n({count}, {remark})", code
+        for rank, entry in enumerate(reports[1:], start=1):
             if entry["differing"]:
                 names = sorted(entry["differing"])
                 lines = [
-                    f"\n  {name}: {entry['differing'][name][0]} on rank 0 ({own['host']}), "
+                    f"\n  {name}: {entry['differing'][name][0]} on rank 0 ({report['host']}), "
                     f"{entry['differing'][name][1]} on rank {rank} ({entry['host']})"
-                    for name in names[:NAMED]
+                    for name in names[:MAX_NAMED]
                 ]
-                more = f"\n  and {len(names) - NAMED} more" if len(names) > NAMED else ""
-                return f"the ranks differ in {subject}; start all of them alike:{''.join(lines)}{more}", 1
+                remainder = f"\n  and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
+                return f"the ranks differ in {subject}; start all of them alike:{''.join(lines)}{remainder}", 1
         return None
 
     def _read(self, key: str, subject: str, rank: int, end: float) -> bytes:
         """A value that another rank sets until `end`."""
         try:
             while not self.store.check([key]):
-                if self.store.check([ENDED]):
+                if self.store.check([END_KEY]):
                     raise self._ended()
                 if time.monotonic() > end:
                     raise self.fail(f"rank {rank} did not come to {subject} in {self.patience:.0f} s; see its log", 1)
@@ -184,16 +197,16 @@ class Peers:
         """Tell the others that this rank ends, and learn whether it is the first to say so: what the first says counts."""
         if self.store is None:
             return Refused(message, code, True)
-        mine = json.dumps({"rank": self.rank, "message": message, "code": code})
+        proposal = json.dumps({"rank": self.rank, "message": message, "code": code})
         try:
-            told = json.loads(self.store.compare_set(ENDED, "", mine))
+            ending = json.loads(self.store.compare_set(END_KEY, "", proposal))
         except (dist.DistError, RuntimeError):
             return Refused(message, code, True)
-        return Refused(told["message"], told["code"], told["rank"] == self.rank)
+        return Refused(ending["message"], ending["code"], ending["rank"] == self.rank)
 
     def _ended(self) -> Refused:
-        told = json.loads(self.store.get(ENDED))
-        return Refused(told["message"], told["code"], False)
+        ending = json.loads(self.store.get(END_KEY))
+        return Refused(ending["message"], ending["code"], False)
 
     def watch(self, subject: str, end: Callable[[str, int], None]) -> None:
         """From now on, call `end(message, code)` in a thread once another rank has failed, or has refused what this one
@@ -206,20 +219,20 @@ class Peers:
         """
         if self.store is None:
             return
-        self.watching, own = threading.Event(), self.store.clone()  # a store answers one thread at a time
+        self.watching, store = threading.Event(), self.store.clone()  # a store answers one thread at a time
 
-        def look(done: threading.Event) -> None:
-            refused = 0.0
-            while not done.wait(POLL):
+        def look(is_over: threading.Event) -> None:
+            seconds_refused = 0.0
+            while not is_over.wait(POLL):
                 try:
-                    if own.check([ENDED]):
-                        told = json.loads(own.get(ENDED))
-                        if told["rank"] != self.rank:
-                            end(told["message"], told["code"])
+                    if store.check([END_KEY]):
+                        ending = json.loads(store.get(END_KEY))
+                        if ending["rank"] != self.rank:
+                            end(ending["message"], ending["code"])
                         return
-                    if self.come != subject and own.check([f"{subject}/refused"]):
-                        refused += POLL
-                        if refused > LATE:
+                    if self.subject != subject and store.check([f"{subject}/refused"]):
+                        seconds_refused += POLL
+                        if seconds_refused > LATE:
                             end("another rank's refusal", 1)
                             return
                 except (dist.DistError, RuntimeError):
@@ -234,20 +247,37 @@ class Peers:
             self.watching.set()
 
 
+def agreeing_peers(subject: str, facts: Mapping[str, Fact], refusal: str) -> Peers:
+    """The ranks that were started with this one, once they agree.
+
+    Args:
+        refusal: why this rank cannot go on; "" where it can.
+    Raises:
+        Refused: as `Peers.agree`, or a signal came meanwhile.
+    """
+    peers = Peers()
+    try:
+        peers = Peers.join()
+        peers.agree(subject, facts, Refusal(refusal) if refusal else None)
+    except Stopped as stop:
+        raise peers.fail(f"stopped by {stop}, before the first step", STOPPED) from None
+    return peers
+
+
 def code_facts() -> dict[str, Fact]:
     """The code that computes: versions, and the hash of our own files, which a checkout changes without a version."""
-    told = {"Python": ".".join(map(str, sys.version_info[:3]))}
+    facts = {"Python": ".".join(map(str, sys.version_info[:3]))}
     for name in PACKAGES:
         try:
-            told[f"version of {name}"] = version(name)
+            facts[f"version of {name}"] = version(name)
         except PackageNotFoundError:
-            told[f"version of {name}"] = "none"
+            facts[f"version of {name}"] = "none"
     package = Path(__file__).parents[1]
     digest = hashlib.sha256()
     for path in sorted(package.rglob("*.py")):
         digest.update(path.relative_to(package).as_posix().encode() + b"\0" + path.read_bytes())
-    told["medvlp's own files"] = digest.hexdigest()[:12]
-    return {name: (value, value) for name, value in told.items()}
+    facts["medvlp's own files"] = digest.hexdigest()[:12]
+    return {name: (value, value) for name, value in facts.items()}
 
 
 def plain(values: Any, name: str = "") -> dict[str, str]:

@@ -11,8 +11,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, normalize
 
 from medvlp.data.bag_of_words import BagOfWordsBatch
 from medvlp.models.llava.model import projected_features
-from medvlp.models.parts import Parts
-from medvlp.training.module import Optimisation, Training
+from medvlp.training.module import TrainingModule
 
 SCALE = 30.0
 """Inverse temperature of the cosine between an image and a word."""
@@ -20,46 +19,30 @@ SIZE_WEIGHT = 0.01
 """Of the pull that brings image tokens to the size of word embeddings."""
 
 
-class Words(Training):
+class BagOfWords(TrainingModule):
     """Which words are said of an image, read off its projected tokens by the language model's own word embeddings.
 
     A bag-of-words loss: the mean of an image's tokens is compared with the embedding of each word of a vocabulary, on
     top of how frequent the word is. The language model itself is not run, so that an epoch takes a second where
     captioning takes minutes, and what it will read afterwards are vectors that resemble words of its own.
 
-    Args:
-        model: LlavaForConditionalGeneration or FastVlmForConditionalGeneration.
-        words_W: token ids of the vocabulary.
-        shares_W: share of samples that have each word.
+    Its model is a LlavaForConditionalGeneration or a FastVlmForConditionalGeneration.
     """
-
-    def __init__(
-        self,
-        model: Any,
-        parts: Parts,
-        optimisation: Optimisation,
-        seed: int,
-        words_W: Tensor,
-        shares_W: Tensor,
-    ) -> None:
-        super().__init__(model, parts, optimisation, seed)
-        self.register_buffer("words_W", words_W, persistent=False)
-        self.register_buffer("prior_W", torch.logit(shares_W, eps=1e-3), persistent=False)
 
     def loss(self, batch: BagOfWordsBatch) -> tuple[Tensor, dict[str, Tensor | float]]:
         model: Any = self.model
         tokens_NPD = projected_features(model, batch.images_N)
-        table = model.get_input_embeddings().weight.detach()
+        embedding_VD = model.get_input_embeddings().weight.detach()
         sample_index_N = batch.sample_index_N
         count_B = torch.bincount(sample_index_N, minlength=len(batch.words_BW))
         sums_BD = tokens_NPD.new_zeros(len(count_B), tokens_NPD.shape[2]).index_add(
             0, sample_index_N, tokens_NPD.mean(dim=1)
         )
         image_BD = normalize(sums_BD / count_B[:, None], dim=-1)
-        logits_BW = SCALE * image_BD @ normalize(table[self.words_W], dim=-1).T
-        logits_BW = logits_BW + self.prior_W  # type: ignore[operator]
-        said = binary_cross_entropy_with_logits(logits_BW, batch.words_BW)
-        usual = table.square().mean().sqrt()
+        logits_BW = SCALE * image_BD @ normalize(embedding_VD[batch.vocabulary_W], dim=-1).T
+        logits_BW = logits_BW + batch.prior_W
+        words_loss = binary_cross_entropy_with_logits(logits_BW, batch.words_BW)
+        usual_size = embedding_VD.square().mean().sqrt()
         sizes_NP = tokens_NPD.square().mean(dim=-1).sqrt()
-        size = ((sizes_NP / usual - 1) ** 2).mean()
-        return said + SIZE_WEIGHT * size, {"size": sizes_NP.detach().mean() / usual}
+        size_loss = ((sizes_NP / usual_size - 1) ** 2).mean()
+        return words_loss + SIZE_WEIGHT * size_loss, {"size": sizes_NP.detach().mean() / usual_size}

@@ -1,4 +1,4 @@
-"""CLIP's objective on the training service. B: this rank's pairs; S: image side; L: tokens."""
+"""Contrastive training of a CLIP model. B: this rank's pairs; S: image side; L: tokens."""
 
 import math
 from collections.abc import Sequence
@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from medvlp.data.pairs import PairBatch
-from medvlp.losses.info_nce import info_nce
+from medvlp.losses import ContrastiveLoss
 from medvlp.models.parts import CLIP_PARTS
-from medvlp.training.module import Optimisation, Training
+from medvlp.training.module import OptimizerSettings, TrainingModule
 
 
 def at_least_single(values: Tensor) -> Tensor:
@@ -18,31 +18,33 @@ def at_least_single(values: Tensor) -> Tensor:
     return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
 
 
-class Contrastive(Training):
-    """InfoNCE over the global batch, for open_clip's models.
+class Contrastive(TrainingModule):
+    """A contrastive loss over the global batch, for open_clip's models.
 
     Args:
         model: CLIP or CustomTextCLIP.
+        loss_function: of features and the logit scale.
         mean, std: channel statistics on the 0–1 scale, applied on the device: uint8 crosses to it, a quarter of float.
         max_logit_scale: the logit scale is held at or below this (CLIP: 100, "to prevent training instability").
-        same_text: what pairs with identical texts are to each other: see `info_nce`; "apart": the order keeps them out of
+        same_text: what pairs with identical texts are to each other: see `InfoNCE`; "apart": the order keeps them out of
             each other's batches, and those that it cannot keep apart are masked.
     """
 
     def __init__(
         self,
         model: nn.Module,
-        optimisation: Optimisation,
+        loss_function: ContrastiveLoss,
+        settings: OptimizerSettings,
         seed: int,
         mean: Sequence[float],
         std: Sequence[float],
         max_logit_scale: float,
         same_text: str,
     ) -> None:
-        super().__init__(model, CLIP_PARTS, optimisation, seed)
+        super().__init__(model, CLIP_PARTS, settings, seed)
         if getattr(model, "logit_bias", None) is not None:
             model.logit_bias.requires_grad_(False)  # the sigmoid loss learns it; a softmax does not see it
-        self.max_log_scale, self.same_text = math.log(max_logit_scale), same_text
+        self.loss_function, self.max_log_scale, self.same_text = loss_function, math.log(max_logit_scale), same_text
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
 
@@ -57,7 +59,7 @@ class Contrastive(Training):
             logit_scale = at_least_single(self.model.logit_scale).exp()  # type: ignore[arg-type]
             same_text = "masked" if self.same_text == "apart" else self.same_text
             class_ids_B = batch.class_ids_B
-            loss = info_nce(image_BD, text_BD, logit_scale, batch.text_ids_B, same_text, class_ids_B)
+            loss = self.loss_function(image_BD, text_BD, logit_scale, batch.text_ids_B, same_text, class_ids_B)
         values: dict[str, Tensor | float] = {"logit_scale": logit_scale.detach()}
         if class_ids_B is not None:  # this rank's, so that a key that joins nothing is seen
             values["positives"] = float((class_ids_B[:, None] == class_ids_B).sum()) / len(class_ids_B) - 1

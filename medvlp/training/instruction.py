@@ -1,6 +1,7 @@
-"""Instruction tuning on the training service. N: images; P: tokens an image; T: supervised tokens."""
+"""Instruction tuning of an assistant. N: images; P: tokens an image; T: supervised tokens."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -8,27 +9,35 @@ from torch import Tensor
 
 from medvlp.data.chat.packing import PackedBatch
 from medvlp.losses.token_cross_entropy import linear_cross_entropy
-from medvlp.models.llava.model import projected_features
+from medvlp.models.llava.model import projected_features, tower_features
 from medvlp.models.llava.packed import last_hidden
 from medvlp.models.llava.quantized import load_plain_state, plain_state
 from medvlp.models.parts import Parts
-from medvlp.training.module import Optimisation, Training
+from medvlp.training.module import OptimizerSettings, TrainingModule
 
 
-class Instruction(Training):
+class Instruction(TrainingModule):
     """Next-token prediction of the assistant's words, for transformers' Llava and FastVlm.
 
     Args:
         model: LlavaForConditionalGeneration or FastVlmForConditionalGeneration.
-        blank_NPD: the shape of one image's input, (1, 3, S, S) or (1, P, D) where features are cached: what a batch
-            without images sends through the projector, so that all ranks have gradients to exchange.
+        blank_shape: of one image's pixels, (1, 3, S, S): what a batch without images sends through the projector, so
+            that all ranks have gradients to exchange.
+        from_features: images come as the frozen tower's features, so a blank one does not run the tower.
     """
 
     def __init__(
-        self, model: Any, parts: Parts, optimisation: Optimisation, seed: int, blank_shape: tuple[int, ...]
+        self,
+        model: Any,
+        parts: Parts,
+        settings: OptimizerSettings,
+        seed: int,
+        blank_shape: tuple[int, ...],
+        from_features: bool = False,
     ) -> None:
-        super().__init__(model, parts, optimisation, seed)
-        self.blank_shape = blank_shape
+        super().__init__(model, parts, settings, seed)
+        self.blank_shape, self.from_features = blank_shape, from_features
+        self.blank_features_shape: tuple[int, ...] = ()
 
     def loss(self, batch: PackedBatch) -> tuple[Tensor, dict[str, Tensor | float]]:
         model: Any = self.model
@@ -45,11 +54,22 @@ class Instruction(Training):
         """(N, P, D): features in the language model's space, of pixels (N, 3, S, S) or of cached features (N, P, D)."""
         model: Any = self.model
         if images is None:
-            images = torch.zeros(self.blank_shape, device=self.device, dtype=model.lm_head.weight.dtype)
+            images = self.blank_image()
         return projected_features(model, images)
 
-    def units(self, batch: PackedBatch) -> int:
-        """Questions: what the speed counts."""
+    def blank_image(self) -> Tensor:
+        """Zeros for one image, (1, 3, S, S) or (1, P, D)."""
+        model: Any = self.model
+        zeros = partial(torch.zeros, device=self.device, dtype=model.lm_head.weight.dtype)
+        if not self.from_features:
+            return zeros(self.blank_shape)
+        if not self.blank_features_shape:
+            with torch.no_grad():
+                self.blank_features_shape = tuple(tower_features(model, zeros(self.blank_shape)).shape)
+        return zeros(self.blank_features_shape)
+
+    def sample_count(self, batch: PackedBatch) -> int:
+        """Conversations, for the speed."""
         return batch.conversations
 
     def compile_towers(self) -> None:

@@ -1,6 +1,6 @@
-"""What every objective shares: parts, optimizer, random states, and a checkpoint that others can open."""
+"""The base of every objective's LightningModule: parts, optimizer, random states, and a checkpoint that others can open."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,14 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from medvlp.data.batch import Batch
+from medvlp.data.pipeline import BatchPipeline
 from medvlp.models.parts import Parts, freeze, set_mode
 from medvlp.models.weights import weights_hash
 from medvlp.training.checkpoints import FORMAT
-from medvlp.training.optim import Schedule, adamw
+from medvlp.training.optim import LearningRate, adamw
 
 
 @dataclass(frozen=True)
-class Optimisation:
+class OptimizerSettings:
     """Settings of AdamW and its schedule. `lrs`: peaks of parts that have their own; `frozen`: parts that do not learn."""
 
     lr: float
@@ -30,7 +31,7 @@ class Optimisation:
     frozen: tuple[str, ...] = ()
 
 
-class Training(pl.LightningModule):
+class TrainingModule(pl.LightningModule):
     """Base of the objectives. A subclass gives `loss`; everything else is shared.
 
     The state dict is the model's own, without a prefix, so that its library opens the checkpoint as it is.
@@ -38,25 +39,25 @@ class Training(pl.LightningModule):
     Args:
         model: what is trained and saved.
         parts: its parts by parameter prefix.
-        optimisation: how the parts learn.
+        settings: how the parts learn.
         seed: keys the random state of every step.
         total_steps: set by the run before fitting; the schedule's horizon.
     """
 
-    def __init__(self, model: nn.Module, parts: Parts, optimisation: Optimisation, seed: int) -> None:
+    def __init__(self, model: nn.Module, parts: Parts, settings: OptimizerSettings, seed: int) -> None:
         super().__init__()
-        self.model, self.parts, self.optimisation, self.seed = model, parts, optimisation, seed
+        self.model, self.parts, self.settings, self.seed = model, parts, settings, seed
         self.total_steps = 1
-        self.card: dict[str, Any] = {}
-        freeze(model, parts, optimisation.frozen)
+        self.metadata: dict[str, Any] = {}
+        freeze(model, parts, settings.frozen)
         self.train()
 
     def loss(self, batch: Any) -> tuple[Tensor, dict[str, Tensor | float]]:
         """(scalar, values to log). The scalar's mean over ranks and over a step's batches is the step's loss."""
         raise TypeError(f"{type(self).__name__} is a training objective without a loss")
 
-    def units(self, batch: Batch) -> int:
-        """What the speed counts: this rank's samples in a batch."""
+    def sample_count(self, batch: Batch) -> int:
+        """This rank's samples in a batch, for the speed."""
         return len(batch.keys)
 
     def training_step(self, batch: Any, batch_idx: int) -> dict[str, Any]:
@@ -67,15 +68,17 @@ class Training(pl.LightningModule):
         # Lightning saves no random states; a state that is a function of (seed, batch, rank) needs no saving.
         torch.manual_seed((self.seed * 1_000_003 + batch_idx) * 4099 + self.global_rank)
 
-    def train(self, mode: bool = True) -> "Training":
+    def train(self, mode: bool = True) -> "TrainingModule":
         super().train(mode)
-        set_mode(self.model, self.parts, self.optimisation.frozen, mode)
+        set_mode(self.model, self.parts, self.settings.frozen, mode)
         return self
 
     def configure_optimizers(self) -> Any:
-        chosen = self.optimisation
-        optimizer = adamw(self.model, self.parts, chosen.lr, chosen.lrs, chosen.weight_decay, chosen.betas, chosen.eps)
-        schedule = Schedule(chosen.schedule, chosen.warmup_steps, self.total_steps, chosen.final_lr_fraction)
+        settings = self.settings
+        optimizer = adamw(
+            self.model, self.parts, settings.lr, settings.lrs, settings.weight_decay, settings.betas, settings.eps
+        )
+        schedule = LearningRate(settings.schedule, settings.warmup_steps, self.total_steps, settings.final_lr_fraction)
         return {
             "optimizer": optimizer,
             "lr_scheduler": {
@@ -121,9 +124,29 @@ class Training(pl.LightningModule):
         return self.model.load_state_dict(state_dict, *args, **kwargs)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["medvlp"] = {"format": FORMAT, **self.card, "weights_sha256": weights_hash(checkpoint["state_dict"])}
+        checkpoint["medvlp"] = {
+            "format": FORMAT,
+            **self.metadata,
+            "weights_sha256": weights_hash(checkpoint["state_dict"]),
+        }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         # Saved at the end of its horizon, a run that is resumed with a longer one is not at its last batch any more.
         progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
         progress["is_last_batch"] = checkpoint["global_step"] >= self.total_steps
+
+
+@dataclass
+class Objective:
+    """What is learned, and from which batches.
+
+    module: the loss with its model.
+    pipeline: from shards to batches.
+    metadata: what a checkpoint says of the model beside its weights; plain values.
+    evaluated: identity → the present weights as tasks use them; None where no task can be run during training.
+    """
+
+    module: TrainingModule
+    pipeline: BatchPipeline
+    metadata: dict[str, Any] = field(default_factory=dict)
+    evaluated: Callable[[str], Any] | None = None

@@ -11,7 +11,7 @@ from medvlp.models.parts import Parts, part_of
 
 
 @dataclass(frozen=True)
-class Schedule:
+class LearningRate:
     """Learning rate as a share of its peak: linear warm-up, then cosine, linear or constant to the last step.
 
     warmup_steps: the first step trains at 1/warmup_steps of the peak, step number warmup_steps at the peak.

@@ -1,5 +1,6 @@
 """Small messages between ranks, on a gloo group of their own so that they never wait for an accelerator."""
 
+import atexit
 from typing import Any
 
 import torch
@@ -38,3 +39,13 @@ class Ranks:
         total = torch.tensor([value], dtype=torch.float64)
         dist.all_reduce(total, group=self.group)
         return float(total.item()) / self.size
+
+
+def end_process_group() -> None:
+    """Close the connections between ranks: their threads would outlive the interpreter, which then ends by SIGABRT."""
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()
+
+
+atexit.register(end_process_group)
+"""At the process's end and not a run's: stages, one after the other, share the group."""

@@ -54,11 +54,11 @@ class Status:
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "status.json"
-        self.step, self.began = 0, False
+        self.step, self.is_running = 0, False
 
     def running(self, step: int, write: bool) -> None:
         """The run has come to a step; rank 0 writes it. From the first call on, a failure is this process's to report."""
-        self.step, self.began = step, True
+        self.step, self.is_running = step, True
         if write:
             self.write("running", step)
 

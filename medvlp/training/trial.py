@@ -1,9 +1,7 @@
 """The longest batch, forth and back on the device, before the first step: what would fail hours later fails now."""
 
 import traceback
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import lightning.pytorch as pl
 import torch
@@ -11,13 +9,11 @@ from lightning.fabric.utilities import move_data_to_device
 
 from medvlp.data.batch import Batch
 from medvlp.data.datamodule import TrainingData
-from medvlp.data.plan import Schedule
+from medvlp.data.plan import RankSchedule
 from medvlp.errors import UserError
-from medvlp.training.module import Training
+from medvlp.training.module import TrainingModule
 
 OURS = str(Path(__file__).resolve().parents[1])
-Stretch = Callable[[Any], Any]
-"""A batch → one of the greatest length that the data could bring."""
 
 
 class Unfit(UserError):
@@ -27,12 +23,12 @@ class Unfit(UserError):
 def longest_batch(data: TrainingData, accumulate: int, rank: int, world_size: int) -> Batch | None:
     """This rank's batch of the epoch's longest step, read in this process; None where all of its samples are bad."""
     step = data.plan.longest_step(data.global_batch_size)
-    schedule = Schedule(data.plan, data.global_batch_size, accumulate, rank, world_size)
-    units = [data.units[request] for request in next(schedule.requests(step, step + 1))]
-    return data.collate(units) if any(unit["items"] for unit in units) else None
+    schedule = RankSchedule(data.plan, data.global_batch_size, accumulate, rank, world_size)
+    units = [data.samples[request] for request in next(schedule.requests(step, step + 1))]
+    return data.pipeline.collate(units) if any(unit["items"] for unit in units) else None
 
 
-def try_longest(module: Training, trainer: pl.Trainer, batch: Batch, what: str) -> None:
+def try_longest(module: TrainingModule, trainer: pl.Trainer, batch: Batch, what: str) -> None:
     """One pass and its gradients, without a trace: buffers, gradients and random states are as before.
 
     Args:

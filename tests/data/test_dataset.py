@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 
-from medvlp.data.dataset import Units, Unreadable
+from medvlp.data.dataset import RequestedSamples, Unreadable
 from medvlp.data.loader import DataChanged, TrainingLoader
 from medvlp.data.order import Order, OrderedSource
 from medvlp.data.pairs import CollatePairs, PreparePairs
-from medvlp.data.plan import Request, SamplePlan, Schedule
+from medvlp.data.plan import RankSchedule, Request, SamplePlan
 from medvlp.data.texts import choose_text, text_id, texts_of
 from medvlp.shards import BadSample, Sample, ShardDataset
 from tests.datasets import pairs, write_split
@@ -19,8 +19,10 @@ def loader(folders, workers=0, rank=0, ranks=1, total=6, batch=6, seed=0):
     sources = [(folder.parent.name, ShardDataset(folder)) for folder in folders]
     prepare = PreparePairs([["caption*"]] * len(sources), tokenize, 16, [0.5, 1], [0.75, 1.33], 10**6)
     order = Order([OrderedSource(name, len(d), 1.0, d.manifest_hash) for name, d in sources], seed)
-    schedule = Schedule(SamplePlan(order), batch, 1, rank, ranks)
-    return TrainingLoader(Units(sources, prepare, seed), schedule, CollatePairs(0), total, workers, pin=False)
+    schedule = RankSchedule(SamplePlan(order), batch, 1, rank, ranks)
+    return TrainingLoader(
+        RequestedSamples(sources, prepare, seed), schedule, CollatePairs(0), total, workers, pin=False
+    )
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +109,7 @@ def test_bad_samples_are_replaced_from_their_own_source_and_named(tmp_path):
 
 def test_a_source_with_nothing_readable_stops_with_its_name(tmp_path):
     folder = write_split(tmp_path / "train", [Sample(key="k", images={"jpg": b"x"}, texts={"caption": "c"})])
-    units = loader([folder], batch=1).units
+    units = loader([folder], batch=1).samples
     with pytest.raises(Unreadable, match=r"20 samples in a row .* k in shard 000000.tar: undecodable_image"):
         units[Request(0, (0,), (0,))]
 

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medvlp.data.order import Order, OrderedSource, dealt, permutation
+from medvlp.errors import UserError
 
 WEIGHTS = st.sampled_from([0.3, 0.5, 1.0, 1.5, 2.0, 3.7])
 SOURCES = st.lists(st.tuples(st.integers(1, 40), WEIGHTS), min_size=1, max_size=4)
@@ -85,7 +86,7 @@ def test_positions_are_uniform():
 
 
 def test_an_empty_source_is_refused():
-    with pytest.raises(ValueError, match="'s1' is empty"):
+    with pytest.raises(UserError, match="'s1' is empty"):
         order([(3, 1.0), (0, 1.0)])
 
 

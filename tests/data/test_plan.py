@@ -4,7 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medvlp.data.order import Order, OrderedSource
-from medvlp.data.plan import ApartPlan, SamplePlan, Schedule
+from medvlp.data.plan import ApartPlan, RankSchedule, SamplePlan
+from medvlp.errors import UserError
 
 
 def plan(length: int) -> SamplePlan:
@@ -13,7 +14,7 @@ def plan(length: int) -> SamplePlan:
 
 def read(length: int, batch: int, first: int, last: int, accumulate: int = 1, ranks: int = 1, make=plan):
     """The global batches, put together from what all ranks read."""
-    schedules = [Schedule(make(length), batch, accumulate, rank, ranks) for rank in range(ranks)]
+    schedules = [RankSchedule(make(length), batch, accumulate, rank, ranks) for rank in range(ranks)]
     steps = []
     streams = [list(schedule.requests(first, last)) for schedule in schedules]
     for step in range(last - first):
@@ -41,8 +42,8 @@ def test_going_on_at_a_step_gives_what_an_unbroken_run_gives(length, step):
 
 
 def test_an_epoch_is_read_once_and_the_rest_is_left_out():
-    schedule = Schedule(plan(10), 3)
-    assert (schedule.steps_per_epoch, schedule.left_out) == (3, 1)
+    schedule = RankSchedule(plan(10), 3)
+    assert (schedule.steps_per_epoch, schedule.unfilled) == (3, 1)
     numbers = [request.samples[0] for batch in schedule.requests(0, 3) for request in batch]
     assert len(set(numbers)) == 9
     epochs = [request.epoch for batch in schedule.requests(0, 7) for request in batch]
@@ -50,13 +51,13 @@ def test_an_epoch_is_read_once_and_the_rest_is_left_out():
 
 
 def test_a_batch_that_ranks_cannot_share_is_refused():
-    with pytest.raises(ValueError, match="use a multiple of 4"):
-        Schedule(plan(10), 6, accumulate=2, world_size=2)
+    with pytest.raises(UserError, match="use a multiple of 4"):
+        RankSchedule(plan(10), 6, accumulate=2, world_size=2)
 
 
 def test_a_batch_larger_than_an_epoch_is_refused():
-    with pytest.raises(ValueError, match="an epoch has 10 samples"):
-        Schedule(plan(10), 11)
+    with pytest.raises(UserError, match="an epoch has 10 samples"):
+        RankSchedule(plan(10), 11)
 
 
 def apart(length: int) -> ApartPlan:

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from medvlp.builders import build_experiment
+from medvlp.builders import build_objective
 from medvlp.config import from_dict
 from tests.assistants import assistant_words, vqa_samples
 from tests.datasets import write_split
@@ -119,7 +119,7 @@ def test_what_is_frozen_stays_and_the_rest_learns(runs, name):
     two = runs[name][1]
     checkpoint = torch.load(two / "checkpoints/last.ckpt", weights_only=True)
     torch.manual_seed(0)
-    begun = build_experiment(from_dict(checkpoint["medvlp"]["config"])).module.model.state_dict()
+    begun = build_objective(from_dict(checkpoint["medvlp"]["config"])).module.model.state_dict()
     watched = {
         "vision": "model.vision_tower.encoder.layers.0.mlp.fc1.weight",
         "projector": "model.multi_modal_projector.linear_1.weight",

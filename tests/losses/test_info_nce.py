@@ -6,7 +6,9 @@ import torch.multiprocessing as mp
 from open_clip.loss import ClipLoss
 from torch.nn.functional import normalize
 
-from medvlp.losses.info_nce import any_of, cross_entropy, info_nce
+from medvlp.losses.info_nce import InfoNCE, any_of, cross_entropy
+
+info_nce = InfoNCE()
 
 
 def features(rows: int = 8, width: int = 5, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:

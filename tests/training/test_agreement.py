@@ -48,7 +48,7 @@ def test_what_differs_is_named_with_both_sides_on_every_rank():
         )
 
     told = together(work)
-    assert [(refused.code, refused.ours) for refused in told] == [(1, True), (1, False), (1, False)]
+    assert [(refused.code, refused.is_speaker) for refused in told] == [(1, True), (1, False), (1, False)]
     assert len({str(refused) for refused in told}) == 1
     lines = str(told[0]).splitlines()
     assert lines[0] == "the ranks differ in the configuration; start all of them alike:"
@@ -61,14 +61,14 @@ def test_a_refusal_of_one_is_a_refusal_of_all():
         return peers.agree("data", facts(seed=1), Refusal("/data/x does not exist", 1) if peers.rank == 2 else None)
 
     told = together(work)
-    assert [(refused.code, refused.ours) for refused in told] == [(1, True), (1, False), (1, False)]
+    assert [(refused.code, refused.is_speaker) for refused in told] == [(1, True), (1, False), (1, False)]
     assert str(told[0]).startswith("rank 2 on ")
     assert ": /data/x does not exist\n(1 of 3 ranks refuses, rank 0 on " in str(told[0])
 
 
 def test_a_refusal_that_all_share_is_told_once_and_as_it_is():
     told = together(lambda peers: peers.agree("data", {}, Refusal("no such option", 70)))
-    assert [(str(refused), refused.code, refused.ours) for refused in told] == [
+    assert [(str(refused), refused.code, refused.is_speaker) for refused in told] == [
         ("no such option", 70, rank == 0) for rank in range(3)
     ]
 
@@ -81,7 +81,7 @@ def test_nobody_waits_for_ever(absent):
     told = together(work, patience=0.3)
     refused = [one for one in told if one != "elsewhere"]
     assert {str(one) for one in refused} == {f"rank {absent} did not come to data in 0 s; see its log"}
-    assert sum(one.ours for one in refused) == 1
+    assert sum(one.is_speaker for one in refused) == 1
 
 
 def test_a_rank_that_fails_before_an_agreement_ends_the_others_wait():
@@ -91,7 +91,7 @@ def test_a_rank_that_fails_before_an_agreement_ends_the_others_wait():
         return peers.agree("data", facts(seed=1))
 
     told = together(work)
-    assert [(str(one), one.code, one.ours) for one in told] == [("it broke", 70, rank == 1) for rank in range(3)]
+    assert [(str(one), one.code, one.is_speaker) for one in told] == [("it broke", 70, rank == 1) for rank in range(3)]
 
 
 def test_the_first_failure_counts_and_ends_those_who_watch():
@@ -110,7 +110,9 @@ def test_the_first_failure_counts_and_ends_those_who_watch():
         return told
 
     told = together(work)
-    assert [(str(one), one.code, one.ours) for one in told] == [("the loss is nan", 1, rank == 0) for rank in range(3)]
+    assert [(str(one), one.code, one.is_speaker) for one in told] == [
+        ("the loss is nan", 1, rank == 0) for rank in range(3)
+    ]
     assert sorted(ended) == [(rank, "the loss is nan", 1) for rank in (1, 2)]
 
 
@@ -127,7 +129,7 @@ def test_a_refusal_ends_what_another_rank_waits_for_before_it_comes_to_agree(mon
 
     told = together(work)
     assert {str(one).splitlines()[0].partition(": ")[2] for one in told} == {"no such tower"}
-    assert [one.ours for one in told] == [True, False, False]
+    assert [one.is_speaker for one in told] == [True, False, False]
 
 
 def test_one_rank_alone_asks_nobody():
@@ -135,7 +137,7 @@ def test_one_rank_alone_asks_nobody():
     alone.agree("data", facts(seed=1))
     with pytest.raises(Refused, match="no such option") as refused:
         alone.agree("data", {}, Refusal("no such option", 1))
-    assert refused.value.ours
+    assert refused.value.is_speaker
     assert alone.fail("it broke", 70).code == 70
 
 

@@ -5,18 +5,17 @@ import pytest
 import torch
 
 from medvlp.data.bag_of_words import BagOfWordsBatch
-from medvlp.training.bag_of_words import SCALE, SIZE_WEIGHT, Words
-from medvlp.training.module import Optimisation
+from medvlp.training.bag_of_words import SCALE, SIZE_WEIGHT, BagOfWords
+from medvlp.training.module import OptimizerSettings
 from tests.assistants import tiny_assistant
 
-OPTIMISATION = Optimisation(1e-2, 0.0, (0.9, 0.98), 1e-6, "constant", 0, 0.0, frozen=("vision", "language"))
+SETTINGS = OptimizerSettings(1e-2, 0.0, (0.9, 0.98), 1e-6, "constant", 0, 0.0, frozen=("vision", "language"))
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     assistant = tiny_assistant(tmp_path_factory.mktemp("words"))
-    words, shares = torch.tensor([5, 9, 40, 77]), torch.tensor([0.5, 0.25, 0.1, 0.4])
-    return Words(assistant.model, assistant.parts, OPTIMISATION, 0, words, shares)
+    return BagOfWords(assistant.model, assistant.parts, SETTINGS, 0)
 
 
 def batch():
@@ -28,6 +27,8 @@ def batch():
         images_N=torch.randn(5, 4, 32, generator=generator),  # features of 4 tokens, width 32
         sample_index_N=torch.tensor([0, 0, 1, 2, 2]),
         words_BW=torch.tensor([[1.0, 0, 0, 1], [0, 1, 0, 0], [0, 0, 1, 1]]),
+        vocabulary_W=torch.tensor([5, 9, 40, 77]),
+        prior_W=torch.logit(torch.tensor([0.5, 0.25, 0.1, 0.4])),
     )
 
 
@@ -39,11 +40,11 @@ def slow_loss(module, batch):
     terms = []
     for row in range(3):
         image = tokens[batch.sample_index_N == row].mean(dim=(0, 1))
-        for place, (word, share) in enumerate(zip([5, 9, 40, 77], [0.5, 0.25, 0.1, 0.4], strict=True)):
+        for column, (word, share) in enumerate(zip([5, 9, 40, 77], [0.5, 0.25, 0.1, 0.4], strict=True)):
             cosine = float(image @ table[word]) / float(image.norm() * table[word].norm())
             logit = SCALE * cosine + math.log(share / (1 - share))
             chance = 1 / (1 + math.exp(-logit))
-            terms.append(-math.log(chance if batch.words_BW[row, place] else 1 - chance))
+            terms.append(-math.log(chance if batch.words_BW[row, column] else 1 - chance))
     sizes = [math.sqrt(float(token.square().mean())) / usual for token in tokens.flatten(0, 1)]
     return sum(terms) / 12 + SIZE_WEIGHT * sum((size - 1) ** 2 for size in sizes) / 20
 

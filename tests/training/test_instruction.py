@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from data_prep.pipeline import prepare
-from medvlp.builders import build_data, build_experiment, build_optimisation
+from medvlp.builders import build_data, build_objective, optimizer_settings
 from medvlp.config import OptimConfig, compose
-from medvlp.data.plan import Schedule
+from medvlp.data.plan import RankSchedule
 from medvlp.shards import ShardDataset
 from medvlp.training.instruction import Instruction
 from tests.assistants import assistant_words, stock_losses, tiny_assistant
@@ -38,9 +38,9 @@ class Trainer:
 
 
 def instruction(assistant, frozen=(), world_size=1, accumulate=1):
-    optimisation = build_optimisation(OptimConfig())
+    settings = optimizer_settings(OptimConfig())
     side = assistant.model.config.vision_config.image_size
-    module = Instruction(assistant.model, assistant.parts, optimisation, 0, (1, 3, side, side))
+    module = Instruction(assistant.model, assistant.parts, settings, 0, (1, 3, side, side))
     module.eval()  # batch norm: its statistics over a batch would depend on what shares it
     module.stub = Trainer(world_size, accumulate)  # Lightning keeps a weak reference only
     module.trainer = module.stub
@@ -137,15 +137,15 @@ def real(request, vqa_rad):
     """A run's words for VQA-RAD's images, how many questions there are, and what each is alone."""
     folder, questions = vqa_rad
     words = assistant_words(folder, request.param)
-    experiment = build_experiment(compose("train", [*words, "objective.packing=none"]))
-    model, encoder = experiment.module.model.eval(), experiment.prepare.encoder
+    objective = build_objective(compose("train", [*words, "objective.packing=none"]))
+    model, encoder = objective.module.model.eval(), objective.pipeline.encoder
     dataset = ShardDataset(folder / "made/train")
     losses, counts = [], []
     for sample in (dataset.read(i) for i in range(len(dataset))):
         conversations = [encoder.encode(one.turns, 1) for one in sample.conversations]
         (name,) = sample.images
         picture = Image.open(io.BytesIO(sample.images[name])).convert("RGB")
-        pixels = experiment.prepare.pictures.processor(picture, return_tensors="pt")["pixel_values"]
+        pixels = objective.pipeline.images.processor(picture, return_tensors="pt")["pixel_values"]
         losses += stock_losses(model, conversations, pixels)
         counts += [int(one.supervised.sum()) for one in conversations]
     assert len(losses) == questions
@@ -162,13 +162,14 @@ def test_real_questions_packed_are_what_they_are_alone(real, packing, weighting)
     words, weights, questions, alone = real
     chosen = [f"objective.packing={packing}", f"objective.weighting={weighting}"]
     config = compose("train", [*words, *chosen, "data.global_batch_size=1", "objective.max_length=512"])
-    experiment = build_experiment(config)
-    data = build_data(config, experiment)
-    whole = Schedule(data.plan, len(data.plan))
+    objective = build_objective(config)
+    data = build_data(config, objective.pipeline)
+    data.setup()
+    whole = RankSchedule(data.plan, len(data.plan))
     (requests,) = whole.requests(0, 1)
-    batch = data.collate([data.units[request] for request in requests])
-    experiment.module.model.load_state_dict(weights)
-    module = instruction(SimpleNamespace(model=experiment.module.model, parts=experiment.module.parts))
+    batch = objective.pipeline.collate([data.samples[request] for request in requests])
+    objective.module.model.load_state_dict(weights)
+    module = instruction(SimpleNamespace(model=objective.module.model, parts=objective.module.parts))
     ours, _ = module.loss(batch)
     loss, expected = alone[weighting]
     assert ours.item() == pytest.approx(loss, rel=1e-6)

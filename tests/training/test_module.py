@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 from torch import nn
 
-from medvlp.training.module import Optimisation, Training
+from medvlp.training.module import OptimizerSettings, TrainingModule
 
 PARTS = {"body": ("0",), "head": ("1",)}
 SETTINGS = {"lr": 1e-2, "weight_decay": 0.1, "betas": (0.9, 0.98), "eps": 1e-6, "lrs": {"head": 1e-3}}
@@ -13,7 +13,7 @@ SETTINGS = {"lr": 1e-2, "weight_decay": 0.1, "betas": (0.9, 0.98), "eps": 1e-6, 
 
 def started(settings: dict, total_steps: int, step: int, state: dict | None = None) -> tuple[dict, list[float], str]:
     """The scheduler's state, and the rates, of a run that begins or goes on at a step."""
-    module = Training(nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2)), PARTS, Optimisation(**settings), 0)
+    module = TrainingModule(nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2)), PARTS, OptimizerSettings(**settings), 0)
     module.total_steps = total_steps
     made = module.configure_optimizers()
     scheduler = made["lr_scheduler"]["scheduler"]

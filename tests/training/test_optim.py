@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from medvlp.training.optim import Schedule, adamw, spared_from_decay
+from medvlp.training.optim import LearningRate, adamw, spared_from_decay
 
 PARTS = {"body": ("body",), "head": ("head",), "scale": ("logit_scale",)}
 
@@ -23,11 +23,11 @@ PARTS = {"body": ("body",), "head": ("head",), "scale": ("logit_scale",)}
     ],
 )
 def test_the_schedule(kind, step, share):
-    assert Schedule(kind, 4, 10, 0.1)(step) == pytest.approx(share)
+    assert LearningRate(kind, 4, 10, 0.1)(step) == pytest.approx(share)
 
 
 def test_without_warm_up_it_starts_at_the_peak():
-    assert Schedule("cosine", 0, 10)(0) == 1.0
+    assert LearningRate("cosine", 0, 10)(0) == 1.0
 
 
 class Model(nn.Module):

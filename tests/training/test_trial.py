@@ -64,7 +64,7 @@ def test_the_trial_leaves_no_trace(folder, monkeypatch):
     words = [*tiny_words(folder), "trainer.max_steps=3"]
     assert run_here([*words, "run_name=tried"]) == 0
     tried: list[int] = []
-    monkeypatch.setattr("medvlp.training.trial.try_longest", lambda *_: tried.append(1))
+    monkeypatch.setattr("medvlp.training.fit.try_longest", lambda *_: tried.append(1))
     assert run_here([*words, "run_name=untried"]) == 0
     assert tried == [1]
     assert losses(folder / "runs/tried") == losses(folder / "runs/untried")

@@ -5,8 +5,9 @@ n: images of a sample; P: tokens an image; D: width of the tower.
 
 import json
 import math
+import time
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -168,3 +169,57 @@ class CachedFeatures:
             detail = f"its features in {self.folders[source]} are not what was written; delete the folder to compute them again"
             raise BadSample("checksum_mismatch", key=key, detail=detail)
         return torch.from_numpy(images)
+
+
+class FeatureCache:
+    """The frozen tower's features of a run's sources: rank 0 computes them once, the others wait for them.
+
+    Args:
+        folder: one sub-folder a source.
+        identity: hashes of the tower's weights and of its transform, by name.
+        pictures: sample → (n, 3, S, S).
+        encode: (B, 3, S, S) → (B, P, D).
+        blank_shape: of one image's pixels, (1, 3, S, S).
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        identity: dict[str, str],
+        pictures: Pictures,
+        encode: Callable[[Tensor], Tensor],
+        blank_shape: tuple[int, ...],
+    ) -> None:
+        self.folder, self.identity, self.pictures = folder, identity, pictures
+        self.encode, self.blank_shape = encode, blank_shape
+
+    def write(self, sources: Mapping[str, ShardDataset]) -> None:
+        """Compute what is not there yet.
+
+        Raises:
+            StaleCache: a folder holds features of another tower, transform or dataset.
+        """
+        for name, dataset in sources.items():
+            if not self._is_cached(name, dataset):
+                print(f"{self.folder / name}: features of {len(dataset)} samples are computed once", flush=True)
+                with torch.no_grad():
+                    _, tokens, width = self.encode(torch.zeros(self.blank_shape)).shape
+                metadata = cache_metadata(dataset, self.identity)
+                write_features(self.folder / name, dataset, metadata, self.pictures, self.encode, (tokens, width))
+
+    def open(self, sources: Mapping[str, ShardDataset]) -> CachedFeatures:
+        """The features, once they are there. Should rank 0 die of them, torchrun ends this rank too.
+
+        Raises:
+            StaleCache: as in `write`.
+        """
+        for name, dataset in sources.items():
+            while not self._is_cached(name, dataset):
+                time.sleep(1)
+        return CachedFeatures([self.folder / name for name in sources], list(sources.values()))
+
+    def _is_cached(self, name: str, dataset: ShardDataset) -> bool:
+        try:
+            return is_cached(self.folder / name, cache_metadata(dataset, self.identity))
+        except StaleCache as error:
+            raise StaleCache(f"objective.feature_cache: {error}") from None

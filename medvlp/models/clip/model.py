@@ -62,20 +62,6 @@ class Clip:
         return getattr(text, "pad_id", 0), int(text.context_length)
 
 
-class Tokenize:
-    """One text → token ids without padding, by open_clip's tokenizer (picklable, for loader workers)."""
-
-    def __init__(self, tokenizer: Callable[..., Tensor], pad_id: int, length: int | None) -> None:
-        self.tokenizer, self.pad_id, self.length = tokenizer, pad_id, length
-
-    def __call__(self, text: str) -> list[int]:
-        row = self.tokenizer([text])[0]
-        if self.length is None:
-            used = (row != self.pad_id).nonzero()
-            row = row[: int(used[-1]) + 1] if len(used) else row[:1]
-        return list(map(int, row))
-
-
 class ClipEncoder:
     """What evaluators need: unit vectors for images and texts, on the CPU in float32.
 

@@ -1,10 +1,13 @@
 """Images of held-out splits that are in train, in the words that every command and page uses."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from medvlp.report.files import Row
+from medvlp.report.files import NotARun, Row, explained, read_json
+from medvlp.shards.manifest import LEDGER
 
 SAME_PICTURE = "re-encoded, resized, brightened or slightly cropped"
 
@@ -59,6 +62,22 @@ def leakage_lines(ledger: Row) -> list[str]:
             return []
         return [f"whether images of {' and '.join(held_out)} are in train was not looked for (duplicates=off)"]
     return [leakage.sentence for leakage in pages]
+
+
+def leakage_notes(splits: Mapping[str, Path]) -> list[str]:
+    """What of the held-out splits next to each source's train split is in it, as its preparation counted.
+
+    Args:
+        splits: the folders that are trained on, by source.
+    """
+    notes = []
+    for name, split in splits.items():
+        path = split.resolve().parent / LEDGER
+        with suppress(NotARun, OSError), explained(path):  # the ledger is no part of what is trained on
+            ledger = read_json(path)
+            lines = leakage_lines(ledger) if ledger and split.resolve().name == "train" else []
+            notes += [f"data.sources.{name}: {line}" for line in lines]
+    return notes
 
 
 def conflict_line(count: int) -> str:

@@ -23,6 +23,7 @@ from medvlp.report.run.tables import (
 TRAINING_CHARTS = {
     "loss": "Loss",
     "lr": "Learning rate",
+    "samples_per_second": "Samples per second",
     "pairs_per_second": "Pairs per second",
     "data_wait": "Share of time spent waiting for data",
     "grad_norm": "Gradient norm",

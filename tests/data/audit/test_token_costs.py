@@ -9,7 +9,7 @@ from medvlp.data.chat.lengths import measure_lengths
 from medvlp.data.chat.pack_plan import PackPlan
 from medvlp.data.chat.packing import CollateConversations, PrepareConversations
 from medvlp.data.chat.templates import chat_template
-from medvlp.data.dataset import Units
+from medvlp.data.dataset import RequestedSamples
 from medvlp.data.order import Order, OrderedSource
 from medvlp.data.plan import Request
 from medvlp.shards import ShardDataset
@@ -39,7 +39,7 @@ def test_tokens_of_an_epoch_are_those_that_batches_hold(tmp_path, packing, size,
     order = Order([OrderedSource(s.name, len(v), 1.0, v.manifest_hash) for s, v in zip(sources, views, strict=True)], 3)
     plan = PackPlan(order, views, 160, packed, "token")
     prepare = PrepareConversations(chat, lambda one: torch.zeros(len(one.images), 16, 4))
-    units = Units([(s.name, v) for s, v in zip(sources, views, strict=True)], prepare, seed=3)
+    units = RequestedSamples([(s.name, v) for s, v in zip(sources, views, strict=True)], prepare, seed=3)
     collate = CollateConversations(0, chat.image_id, 16, packing == "tree", "token")
     positions_held, numbers = 0, plan.epoch(0)
     for begin in range(0, len(numbers), size):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from medvlp.data.chat.pack_plan import PackPlan, first_fit
 from medvlp.data.chat.packing import lay_out, shared_prefix
 from medvlp.data.order import Order, OrderedSource
-from medvlp.data.plan import Schedule
+from medvlp.data.plan import RankSchedule
 from medvlp.models.llava.packed import visible_tokens
 from tests.data.chat.packed import IMAGE_ID, PAD_ID, P, collate, encoded, items, rows_of
 
@@ -296,7 +296,7 @@ def test_ranks_and_accumulation_read_the_global_batch_together(table, ranks, acc
         return
     plan = plan_of(table, packed)
     steps = len(plan) // 12 + 2  # into the second epoch, or the third
-    streams = [list(Schedule(plan, 12, accumulate, rank, ranks).requests(0, steps)) for rank in range(ranks)]
+    streams = [list(RankSchedule(plan, 12, accumulate, rank, ranks).requests(0, steps)) for rank in range(ranks)]
     for step in range(steps):
         parts = range(step * accumulate, (step + 1) * accumulate)
         read = [request for part in parts for stream in streams for request in stream[part]]

@@ -6,7 +6,8 @@ import timm
 import torch
 from PIL import Image
 
-from medvlp.models.clip.model import ClipEncoder, Tokenize, preprocess_settings
+from medvlp.data.pairs import Tokenize
+from medvlp.models.clip.model import ClipEncoder, preprocess_settings
 from medvlp.models.clip.sources import architecture, composed, named
 from medvlp.models.parts import CLIP_PARTS, freeze, part_of, set_mode
 from medvlp.models.timm_weights import load_trunk

@@ -1,13 +1,11 @@
 """The one sentence about leakage, wherever it is said."""
 
 import json
-from types import SimpleNamespace
 
 import pytest
 
-from medvlp.report.dataset.leakage import Leakage, leakage_lines
+from medvlp.report.dataset.leakage import Leakage, leakage_lines, leakage_notes
 from medvlp.report.run.tables import results_table
-from medvlp.train import leakage_beside
 
 BRAIN = {"leakage": {"test": {"samples": 394, "same_bytes": 88, "same_picture": 159}}, "splits": {}}
 SAID = "247 of 394 samples of test have an image that is in train: 88 the same bytes, 159 the same picture"
@@ -33,18 +31,16 @@ def test_a_data_set_of_one_split_has_nothing_to_say():
     assert leakage_lines({"splits": {"train": {"out": 3}}, "leakage": {}}) == []
 
 
-def sources(**paths):
-    return SimpleNamespace(data=SimpleNamespace(sources={n: SimpleNamespace(path=str(p)) for n, p in paths.items()}))
-
-
 def test_training_says_what_the_preparation_counted(tmp_path):
     (tmp_path / "brain" / "train").mkdir(parents=True)
     (tmp_path / "brain" / "ledger.json").write_text(json.dumps(BRAIN))
     (tmp_path / "torn" / "train").mkdir(parents=True)
     (tmp_path / "torn" / "ledger.json").write_text("{")
-    config = sources(mri=tmp_path / "brain/train", none=tmp_path / "none/train", torn=tmp_path / "torn/train")
-    assert leakage_beside(config) == [f"data.sources.mri: {SAID}"]
-    assert leakage_beside(sources(mri=tmp_path / "brain/test")) == []  # whoever trains on test has no test
+    folders = {
+        name: tmp_path / folder / "train" for name, folder in {"mri": "brain", "none": "none", "torn": "torn"}.items()
+    }
+    assert leakage_notes(folders) == [f"data.sources.mri: {SAID}"]
+    assert leakage_notes({"mri": tmp_path / "brain/test"}) == []  # whoever trains on test has no test
 
 
 def row(metric, value, n, **in_train):

@@ -122,7 +122,7 @@ def training(tmp_path):
     folder = tmp_path / "run<1>"
     folder.mkdir()
     rows = [
-        {"step": step, "split": "train", "loss": 4.0 / step, "lr": 1e-3, "pairs_per_second": 100.0, "data_wait": 0.125,
+        {"step": step, "split": "train", "loss": 4.0 / step, "lr": 1e-3, "samples_per_second": 100.0, "data_wait": 0.125,
          "grad_norm": float("nan") if step == 7 else 1.5, "logit_scale": 14.3, "alignment $x$ & <b>": 1.0}
         for step in range(1, 1001)
     ]  # fmt: skip

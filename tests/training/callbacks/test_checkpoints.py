@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from medvlp.training.keeping import Checkpoints, Diverged
+from medvlp.training.callbacks.checkpoints import Checkpoints, Diverged
 from tests.training.saved import save
 
 

@@ -8,7 +8,7 @@ import pytest
 from torch.utils.data import DataLoader, Dataset
 
 from medvlp import process
-from medvlp.data.workers import batches
+from medvlp.data.loader import batches
 from medvlp.process import WorkerKilled, killed
 from medvlp.shards import ShardError
 from tests.test_process import is_alive, wait_until_gone

@@ -5,7 +5,8 @@ from types import SimpleNamespace
 import pytest
 
 from medvlp.jsonl import Appender
-from medvlp.training.callbacks import BadSamples, Evaluation, TooManyBadSamples
+from medvlp.training.callbacks.bad_samples import BadSamples, TooManyBadSamples
+from medvlp.training.callbacks.evaluation import Evaluation
 
 TRAINER = SimpleNamespace(is_global_zero=True, global_step=4)
 BAD = {"source": "a", "shard": "000000.tar", "reason": "broken_json", "detail": "", "epoch": 0, "position": 1}

@@ -1,0 +1,64 @@
+"""Contrastive training of a CLIP model, from its configuration."""
+
+from medvlp.builders.clip import build_clip
+from medvlp.builders.objectives import optimizer_settings
+from medvlp.config import ClipConfig, ConfigError, ContrastiveConfig, TrainConfig
+from medvlp.data.pairs import CollatePairs, PairPipeline, PreparePairs, Tokenize
+from medvlp.eval.embeddings import CachedEncoder
+from medvlp.losses import contrastive_loss
+from medvlp.models.clip.model import ClipEncoder
+from medvlp.models.clip.trial import longest_text
+from medvlp.training.contrastive import Contrastive
+from medvlp.training.module import Objective
+
+EVALUATED_AT_ONCE = 64
+"""Images, or texts, in a batch of an evaluation during training."""
+
+
+def contrastive(config: TrainConfig) -> Objective:
+    """CLIP with a contrastive loss."""
+    if not isinstance(config.model, ClipConfig):
+        raise ConfigError(f"objective=contrastive trains a CLIP model, not model.kind={config.model.kind!r}")
+    assert isinstance(config.objective, ContrastiveConfig)
+    objective, data = config.objective, config.data
+    clip = build_clip(config.model)
+    if "multimodal_cfg" in clip.model_cfg:
+        raise ConfigError(
+            f"model.name={config.model.name!r}: InfoNCE alone would leave CoCa's caption decoder untrained"
+        )
+    pad_id, length = clip.padding
+    prepare = PreparePairs(
+        [source.text_fields for source in data.sources.values()],
+        Tokenize(clip.tokenizer, pad_id, length),
+        clip.size,
+        data.augment.scale,
+        data.augment.ratio,
+        data.max_pixels,
+        objective.positives,
+    )
+    pipeline = PairPipeline(
+        prepare, CollatePairs(pad_id), longest_text(clip), data.global_batch_size, objective.same_text == "apart"
+    )
+    module = Contrastive(
+        clip.model,
+        contrastive_loss(objective.loss, objective.options),
+        optimizer_settings(config.optim),
+        config.seed,
+        clip.preprocess["mean"],
+        clip.preprocess["std"],
+        objective.max_logit_scale,
+        objective.same_text,
+    )
+    preprocess = {key: list(value) if isinstance(value, tuple) else value for key, value in clip.preprocess.items()}
+    metadata = {
+        "preprocess": preprocess,
+        "tokenizer": clip.tokenizer_identity,
+        "model_cfg": clip.model_cfg,
+        **({"text_files": clip.text_files} if clip.text_files else {}),
+    }
+
+    def evaluated(identity: str) -> CachedEncoder:
+        encoder = ClipEncoder(clip, module.device, identity)
+        return CachedEncoder(encoder, EVALUATED_AT_ONCE, data.workers, data.max_pixels)
+
+    return Objective(module, pipeline, metadata, evaluated)

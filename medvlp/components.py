@@ -1,0 +1,52 @@
+"""What a training run is made of: model, loss, data and tasks, and what is said of them before and after."""
+
+import sys
+from pathlib import Path
+
+import medvlp.builders  # noqa: F401  its libraries set log levels as they are imported, which `settle` overrules
+from medvlp.builders import build_data, build_evaluation, build_objective
+from medvlp.config import load_task
+from medvlp.distributed import launched_local_world_size, launched_rank
+from medvlp.environment import settle
+from medvlp.errors import UserError
+from medvlp.report import write_run_report
+from medvlp.report.dataset.leakage import leakage_notes
+from medvlp.resuming import check_same_run
+from medvlp.runs import Run, check_unchanged
+from medvlp.training.fit import Components, RunHooks
+from medvlp.training.trainer import check_devices
+
+
+def hooks_of(run: Run) -> RunHooks:
+    """What `fit` calls for a run."""
+    settle()
+    splits = {name: Path(source.path) for name, source in run.config.data.sources.items()}
+    return RunHooks(lambda: build_components(run), lambda: leakage_notes(splits), write_report)
+
+
+def build_components(run: Run) -> Components:
+    """The parts of a run, the same on every rank; its data are opened.
+
+    Raises:
+        UserError: the run cannot begin.
+    """
+    config, checkpoint = run.config, run.checkpoint
+    if launched_rank() == 0:
+        check_unchanged(config, run.folder, checkpoint)
+    check_devices(config.trainer.accelerator, launched_local_world_size())
+    objective = build_objective(config, resuming=checkpoint is not None)
+    data = build_data(config, objective.pipeline)
+    data.prepare_data()
+    data.setup()
+    if checkpoint is not None:
+        check_same_run(config, checkpoint, data.total_steps)
+    task_names = tuple(load_task(name).name for name in config.tasks)
+    return Components(objective, data, build_evaluation(config, objective), task_names)
+
+
+def write_report(folder: Path) -> None:
+    """The run's page; a run is done with or without it."""
+    try:
+        print(f"report: {write_run_report(folder)}", flush=True)
+    except (OSError, UserError) as error:
+        print(f"no report: {error}; `medvlp report {folder}` tries again", file=sys.stderr, flush=True)

@@ -1,0 +1,109 @@
+"""metrics.jsonl, samples.jsonl and status.json, row by row."""
+
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from torch.nn.utils import get_total_norm
+
+from medvlp.jsonl import Appender
+from medvlp.training.callbacks.checkpoints import Diverged
+from medvlp.training.ranks import Ranks
+from medvlp.training.run_folder import LOGS, Status, drop_rows_after
+
+
+class Logs(pl.Callback):
+    """metrics.jsonl (and Lightning's loggers) every few steps, samples.jsonl every step where asked, status.json.
+
+    Args:
+        folder: the run's folder.
+        every: steps between two rows of metrics.
+        log_samples: keep the keys of every step.
+        status: follows the run.
+    """
+
+    def __init__(self, folder: Path, every: int, log_samples: bool, status: Status) -> None:
+        self.folder, self.every, self.log_samples, self.status = folder, every, log_samples, status
+        self.metrics, self.samples = Appender(folder / LOGS[0]), Appender(folder / LOGS[1])
+        self.row: dict[str, Any] = {}
+        self.grad_norm = self.lr = 0.0
+        self.keys: list[tuple[int, str]] = []
+        self.losses: list[torch.Tensor] = []
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        self.ranks = Ranks()
+        if trainer.is_global_zero:
+            drop_rows_after(self.folder, trainer.global_step)
+        self.status.running(trainer.global_step, write=trainer.is_global_zero)
+        self.step, self.seconds_waited, self.samples_seen = trainer.global_step, 0.0, 0
+        self.row_start = self.idle_start = time.perf_counter()
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        self.seconds_waited += time.perf_counter() - self.idle_start
+
+    def on_before_optimizer_step(self, trainer: pl.Trainer, pl_module: Any, optimizer: Any) -> None:
+        self.lr = max(
+            group["lr"] for group in optimizer.param_groups
+        )  # before the scheduler moves on to the next step's
+        if (trainer.global_step + 1) % self.every == 0 or trainer.global_step + 1 == pl_module.total_steps:
+            grads = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+            self.grad_norm = float(get_total_norm(grads))
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        self.samples_seen += pl_module.sample_count(batch)
+        self.losses.append(outputs["loss"].detach())
+        if self.log_samples:
+            positions = list(zip(batch.positions, batch.keys, strict=True))
+            self.keys += [pair for pairs in self.ranks.gather(positions) for pair in pairs]
+        if trainer.global_step > self.step:
+            self.step = trainer.global_step
+            if self.log_samples and trainer.is_global_zero:
+                self.samples.append({"step": self.step, "keys": [key for _, key in sorted(self.keys)]})
+            # Automatic optimisation hands back the loss divided by the number of accumulated batches.
+            loss, self.losses, self.keys = torch.stack(self.losses).sum(), [], []
+            if self.step % self.every == 0 or self.step == pl_module.total_steps:
+                self._write(trainer, pl_module, float(loss), outputs["values"])
+        self.idle_start = time.perf_counter()
+
+    def _write(self, trainer: pl.Trainer, pl_module: Any, loss: float, values: dict[str, Any]) -> None:
+        now = time.perf_counter()
+        seconds = now - self.row_start
+        self.row = {
+            "step": self.step,
+            "split": "train",
+            "loss": self.ranks.mean(loss),
+            "epoch": round(self.step / trainer.datamodule.steps_per_epoch, 4),  # type: ignore[attr-defined]
+            "lr": self.lr,
+            "grad_norm": self.grad_norm,
+            "samples_per_second": round(self.samples_seen * self.ranks.size / seconds, 2),
+            "data_wait": round(self.seconds_waited / seconds, 4),
+            **{name: float(value) for name, value in values.items()},
+        }
+        self.samples_seen, self.seconds_waited, self.row_start = 0, 0.0, now
+        self.status.running(self.step, write=trainer.is_global_zero)
+        if not math.isfinite(self.row["loss"]):
+            raise Diverged(
+                f"the loss is {self.row['loss']} at step {self.step}; the checkpoints before it are in "
+                f"{self.folder / 'checkpoints'}. Lower optim.lr, or set optim.clip_norm"
+            )
+        if trainer.is_global_zero:
+            self.metrics.append(self.row)
+            self._to_loggers(trainer, self.row)
+
+    def evaluated(self, trainer: pl.Trainer, rows: list[dict[str, Any]]) -> None:
+        """Write rows of evaluators, and leave the time they took out of the speed."""
+        if trainer.is_global_zero:
+            self.metrics.append(*rows)
+            for row in rows:
+                self._to_loggers(trainer, row)
+        self.samples_seen, self.seconds_waited = 0, 0.0
+        self.row_start = self.idle_start = time.perf_counter()
+
+    def _to_loggers(self, trainer: pl.Trainer, row: dict[str, Any]) -> None:
+        prefix = "/".join(str(row[key]) for key in ("split", "task") if key in row)
+        numbers = {f"{prefix}/{name}": value for name, value in row.items() if isinstance(value, float)}
+        for logger in trainer.loggers:
+            logger.log_metrics(numbers, step=row["step"])

@@ -1,0 +1,74 @@
+"""The table of losses: chosen by name, options typed and checked, all of it before torch is imported."""
+
+import subprocess
+import sys
+from dataclasses import dataclass
+
+import pytest
+
+from medvlp.config import compose
+from medvlp.losses import LOSSES, LossError, contrastive_loss
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shifted:
+    """A dummy with options."""
+
+    shift: float = 1.0
+    steps: int = 2
+
+    def check(self):
+        if self.shift < 0:
+            raise LossError(f"objective.options.shift={self.shift} must not be negative")
+
+    def __call__(self, image_BD, text_BD, logit_scale, text_ids_B=None, same_text="negative", class_ids_B=None):
+        return (image_BD - text_BD).square().mean() + self.shift
+
+
+@pytest.fixture
+def shifted(monkeypatch):
+    monkeypatch.setitem(LOSSES, "shifted", f"{__name__}:Shifted")
+
+
+def test_a_loss_is_built_with_its_options(shifted):
+    assert contrastive_loss("shifted", {}) == Shifted()
+    assert contrastive_loss("shifted", {"shift": 3}) == Shifted(shift=3)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("shiftd", {}, "objective.loss='shiftd' is not a choice; did you mean 'shifted'?"),
+        (
+            "shifted",
+            {"shft": 1.0},
+            "objective.options.shft: objective.loss=shifted has none of this name; did you mean 'shift'?",
+        ),
+        ("shifted", {"shift": "far"}, "objective.options.shift='far' is no float"),
+        ("shifted", {"steps": True}, "objective.options.steps=True is no int"),
+        ("shifted", {"shift": -1.0}, "objective.options.shift=-1.0 must not be negative"),
+        ("info_nce", {"shift": 1.0}, "it has no options"),
+    ],
+)
+def test_a_slip_is_named_with_the_nearest(shifted, name, options, message):
+    with pytest.raises(LossError) as caught:
+        contrastive_loss(name, options)
+    assert message in str(caught.value)
+
+
+TRAIN = ["data=rocov2", "model=open_clip", "objective=contrastive", "trainer.max_steps=1"]
+
+
+def test_the_command_line_chooses_the_loss_and_its_options(shifted):
+    config = compose("train", [*TRAIN, "objective.loss=shifted", "objective.options.shift=0.5"])
+    assert (config.objective.loss, config.objective.options) == ("shifted", {"shift": 0.5})
+    assert compose("train", TRAIN).objective.loss == "info_nce"
+    with pytest.raises(LossError, match="did you mean 'shift'"):
+        compose("train", [*TRAIN, "objective.loss=shifted", "objective.options.shif=0.5"])
+
+
+@pytest.mark.parametrize("target", LOSSES.values())
+def test_options_are_read_without_torch(target):
+    module, _, _ = target.partition(":")
+    code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

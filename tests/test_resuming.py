@@ -1,0 +1,25 @@
+import pytest
+
+from medvlp.config import compose
+from medvlp.resuming import run_changes, run_differences
+from tests.models.tiny import tiny_architecture
+from tests.runs import tiny_words
+
+
+@pytest.fixture(scope="module")
+def clip_words(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("resuming")
+    tiny_architecture(folder)
+    return tiny_words(folder)
+
+
+def test_what_a_step_computes_must_stay(clip_words):
+    before = compose("train", clip_words)
+    assert run_differences(before, compose("train", [*clip_words, "data.workers=3", "trainer.max_steps=99"])) == []
+    after = compose("train", [*clip_words, "seed=1", "optim.lr=1e-4", "data.sources.made.weight=2"])
+    assert run_differences(before, after) == ["seed", "optim.lr", "data.sources"]
+
+
+def test_what_changed_is_said_with_both_values(clip_words):
+    before, after = (compose("train", [*clip_words, f"trainer.max_steps={n}", f"run_name=run{n}"]) for n in (5, 7))
+    assert run_changes(before, after) == ["trainer.max_steps 5 → 7"]
