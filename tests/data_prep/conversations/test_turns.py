@@ -174,7 +174,7 @@ def test_fields_of_turns_and_of_entries_that_are_not_read_are_counted(tmp_path):
     source = open_source("llava_json", str(write(tmp_path / "train.json", [entry, choice], ["a.jpg"])))
     for unit in source.units():
         list(source.read(unit))
-    assert {what: count for (_, what), count in source.counts.items()} == {
+    assert {name: count for (_, name), count in source.counts.items()} == {
         "fields ignored: split_id": 1,
         "fields ignored: conversations.time": 1,
         "fields ignored: conversations.weight": 1,
@@ -212,8 +212,8 @@ def test_a_folder_for_each_split(tmp_path):
         write(tmp_path / split / "data.json", [{"id": 1, "image": f"{split}/a.jpg", **TURNS}])
         (tmp_path / split / "a.jpg").write_bytes(jpeg(1))
     source = open_source("llava_json", str(tmp_path))
-    found = [(unit.split, item.images) for unit in source.units() for item in source.read(unit)]
-    assert found == [("train", {"jpg": jpeg(1)}), ("valid", {"jpg": jpeg(1)})]
+    images_of_splits = [(unit.split, item.images) for unit in source.units() for item in source.read(unit)]
+    assert images_of_splits == [("train", {"jpg": jpeg(1)}), ("valid", {"jpg": jpeg(1)})]
 
 
 @pytest.mark.parametrize(

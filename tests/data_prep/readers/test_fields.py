@@ -16,7 +16,7 @@ def counts_of(source):
     for unit in source.units():
         list(source.read(unit))
         total += source.counts
-    return {what: number for (_, what), number in total.items()}
+    return {name: number for (_, name), number in total.items()}
 
 
 def test_what_was_not_asked_for():

@@ -194,8 +194,8 @@ def test_headers_are_not_kept(tmp_path):
     path = write(tmp_path / "a.tar", *((f"{n}.jpg", b"x") for n in range(50)))
     with open(path, "rb") as file, tarfile.open(fileobj=file) as archive:
         assert len(archive.getmembers()) == 50
-    kept = [len(archive.members) for _, _, _, archive in module._members(path, (), Counter())]
-    assert kept == [0] * 50
+    counts = [len(archive.members) for _, _, _, archive in module._members(path, (), Counter())]
+    assert counts == [0] * 50
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: path.symlink_to("/dev/zero")])

@@ -73,7 +73,7 @@ def open_with(request, tmp_path):
         counts = Counter(source.input_counts)
         for unit in units:
             items += [item for item in source.read(unit) if unit.split == "train"]
-            counts.update({what: n for (_, what), n in getattr(source, "counts", {}).items()})
+            counts.update({counted_name: n for (_, counted_name), n in getattr(source, "counts", {}).items()})
         return counts, items
 
     to.source = name

@@ -81,11 +81,11 @@ def write_new(
 ) -> Path:
     """PMCn.v/ with metadata/PMCn.v.json, or with the metadata inside the folder (beside=True)."""
     name = f"PMC{number}.{version}"
-    place = folder / name
-    place.mkdir(parents=True)
-    (place / f"{name}.xml").write_bytes(xml)
+    version_folder = folder / name
+    version_folder.mkdir(parents=True)
+    (version_folder / f"{name}.xml").write_bytes(xml)
     for file, data in files.items():
-        (place / file).write_bytes(data)
+        (version_folder / file).write_bytes(data)
     bucket = f"s3://pmc-oa-opendata/{name}"
     content = {
         "pmcid": f"PMC{number}",
@@ -97,7 +97,7 @@ def write_new(
         "media_urls": [f"{bucket}/{file}?md5={hashlib.md5(data).hexdigest()}" for file, data in files.items()],
         **metadata,
     }
-    target = place if beside else folder / "metadata"
+    target = version_folder if beside else folder / "metadata"
     target.mkdir(exist_ok=True)
     (target / f"{name}.json").write_text(json.dumps(content))
-    return place
+    return version_folder

@@ -22,13 +22,13 @@ def write_roco(folder: Path, rows: list[dict[str, Any]], side: int = 48) -> Path
     """
     for split in FOLDERS:
         for kind in KINDS:
-            here = folder / split / kind
-            (here / "images").mkdir(parents=True)
+            kind_folder = folder / split / kind
+            (kind_folder / "images").mkdir(parents=True)
             of_folder = [(n, row) for n, row in enumerate(rows) if (row["split"], row["kind"]) == (split, kind)]
             for name, lines in _tables([row for _, row in of_folder]).items():
-                (here / name).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+                (kind_folder / name).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
             for number, row in of_folder:
-                (here / "images" / row["pmc"]).write_bytes(_jpeg(number, side))
+                (kind_folder / "images" / row["pmc"]).write_bytes(_jpeg(number, side))
     return folder
 
 
@@ -38,7 +38,7 @@ def read_rows(path: Path, per_split: int, shared: int) -> list[dict[str, Any]]:
     splits: dict[str, set[str]] = {}
     for row in rows:
         splits.setdefault(article_of(row), set()).add(row["split"])
-    overlapping = [article for article, found in splits.items() if len(found) > 1]
+    overlapping = [article for article, split_names in splits.items() if len(split_names) > 1]
     chosen = [row for row in rows if article_of(row) in set(overlapping[:shared])]
     for split in FOLDERS:
         alone = (row for row in rows if row["split"] == split and len(splits[article_of(row)]) == 1)

@@ -179,7 +179,7 @@ def test_a_caption_that_begins_with_none():
 
 
 @pytest.mark.parametrize(
-    ("context", "found"),
+    ("context", "paragraphs"),
     [
         (None, []),
         ({}, []),
@@ -190,9 +190,9 @@ def test_a_caption_that_begins_with_none():
         ({"gr1": ["if a<b and c>d, <italic>n</italic>"]}, ["if a<b and c>d, <italic>n</italic>"]),
     ],
 )
-def test_paragraphs_about_the_figure(context, found):
+def test_paragraphs_about_the_figure(context, paragraphs):
     entry = {"image_cluster_id": "gr1", "image_file_name": "gr1.jpg", "image_context": context}
-    assert references_of(entry) == found
+    assert references_of(entry) == paragraphs
 
 
 @pytest.mark.parametrize(

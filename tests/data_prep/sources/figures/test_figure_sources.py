@@ -67,12 +67,12 @@ def test_the_same_bytes_from_one_process_and_two(tmp_path, write):
 def test_articles_of_real_captions_share_splits_until_they_are_grouped(test_data, tmp_path):
     rows = read_rows(test_data / "roco_v1" / "captions_cc_by.jsonl", per_split=15, shared=20)
     write_roco(tmp_path / "in", rows)
-    found = {}
+    shared_articles = {}
     for split in ("publisher", "grouped"):
         prepare("roco", str(tmp_path / "in"), tmp_path / split, options={"kind": "all"}, split=split)
         splits = [child.parent for child in (tmp_path / split).glob("*/manifest.json")]
         groups = {folder.name: set(ShardDataset(folder).column("group")) for folder in splits}
-        found[split] = Counter(group for names in groups.values() for group in names)
+        shared_articles[split] = Counter(group for names in groups.values() for group in names)
         assert sum(len(ShardDataset(folder)) for folder in splits) == len(rows)
-    assert sum(times > 1 for times in found["publisher"].values()) == 20
-    assert set(found["grouped"].values()) == {1}
+    assert sum(times > 1 for times in shared_articles["publisher"].values()) == 20
+    assert set(shared_articles["grouped"].values()) == {1}

@@ -257,13 +257,13 @@ def test_the_real_articles(test_data, name):
     assert (article.authors[0], len(article.authors)) == (author, authors)
     assert (article.kind, article.retracted) == ("research-article", [])
     assert [(each.label, each.graphics) for each in article.figures] == [(each[0], [[each[1]]]) for each in figures]
-    for found, (_, graphic, first, last, references) in zip(article.figures, figures, strict=True):
-        assert (found.caption[: len(first)], found.caption[-len(last) :]) == (first, last)
+    for article_figure, (_, graphic, first, last, references) in zip(article.figures, figures, strict=True):
+        assert (article_figure.caption[: len(first)], article_figure.caption[-len(last) :]) == (first, last)
         assert [
-            sentence[: len(begin)] for sentence, begin in zip(found.references, references, strict=True)
+            sentence[: len(begin)] for sentence, begin in zip(article_figure.references, references, strict=True)
         ] == references
-        assert all(sentence.endswith((".", ")")) for sentence in found.references)
-        assert letters(found.caption) == letters(plain(data.decode(), graphic))
+        assert all(sentence.endswith((".", ")")) for sentence in article_figure.references)
+        assert letters(article_figure.caption) == letters(plain(data.decode(), graphic))
 
 
 def plain(xml: str, graphic: str) -> str:
@@ -426,9 +426,9 @@ def test_references_stand_in_running_text_alone():
         f"<table-wrap><caption><p>Table of {link('F1', '1')}.</p></caption></table-wrap>"
         + figure("F1", caption=f"<p>Own {link('F1', '1')}.</p>")
     )
-    found = parsed(body).figures[0].references
-    assert "Inner 1." in found
-    assert not any(word in sentence for sentence in found for word in ("Own", "Table"))
+    references = parsed(body).figures[0].references
+    assert "Inner 1." in references
+    assert not any(word in sentence for sentence in references for word in ("Own", "Table"))
 
 
 def test_groups_alternatives_and_several_graphics():

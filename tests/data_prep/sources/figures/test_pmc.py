@@ -47,7 +47,7 @@ def items_of(folder, **parameters):
             else:
                 samples.append(item)
         counts.update(source.counts)
-    return samples, drops, {what: number for (_, what), number in counts.items()}
+    return samples, drops, {counted_name: number for (_, counted_name), number in counts.items()}
 
 
 REAL = {  # (PMCID, licence) → graphics of its figures; see test_jats for all that is said of them
@@ -63,9 +63,9 @@ REAL = {  # (PMCID, licence) → graphics of its figures; see test_jats for all 
 
 def real(test_data):
     """(number, XML, files) of each of the seven, with pictures planted under their graphics' names."""
-    for place, (name, (pmc, _, graphics)) in enumerate(REAL.items()):
+    for index, (name, (pmc, _, graphics)) in enumerate(REAL.items()):
         xml = (test_data / "pmc_nxml" / f"{name}.nxml").read_bytes()
-        files = {f"{graphic}.jpg": jpeg(100 * place + n) for n, graphic in enumerate(graphics)}
+        files = {f"{graphic}.jpg": jpeg(100 * index + n) for n, graphic in enumerate(graphics)}
         yield name, int(pmc[3:]), xml, files
 
 
@@ -122,14 +122,14 @@ def test_the_real_articles_in_every_layout(test_data, tmp_path, layout):
 
 
 def through_the_gate(samples, allow):
-    kept, dropped = [], Counter()
+    passed, dropped = [], Counter()
     for sample in samples:
         draft = Draft(sample)
         try:
-            kept.append(licence_gate(draft, allow).sample)
+            passed.append(licence_gate(draft, allow).sample)
         except Drop as drop:
             dropped[drop.reason, drop.detail.partition(";")[0]] += 1
-    return kept, dropped
+    return passed, dropped
 
 
 def test_the_policy_on_the_real_articles(test_data, tmp_path):
@@ -147,12 +147,12 @@ def test_the_policy_on_the_real_articles(test_data, tmp_path):
     )
     samples, drops, counts = items_of(tmp_path)
     assert drops["oa_file_list.csv"] == "not_there"
-    kept, dropped = through_the_gate(samples, ["CC0", "PDM", "CC-BY"])
+    passed, dropped = through_the_gate(samples, ["CC0", "PDM", "CC-BY"])
     assert dropped == {
         ("licence_not_allowed", "CC-BY-NC-3.0"): 2,
         ("retracted", "the article PMC1790863 is retracted"): 3,
     }
-    assert Counter(s.metadata["article"] for s in kept) == {
+    assert Counter(s.metadata["article"] for s in passed) == {
         "PMC2599765": 3,
         "PMC3166277": 4,
         "PMC3460867": 4,
@@ -180,7 +180,7 @@ def test_units_are_marked_by_their_own_part_of_the_input(tmp_path):
     for number in (3, 1, 2):
         write_old(tmp_path, number, article_xml(number, figure()), {"f1.jpg": jpeg(number)})
     before = Pmc(str(tmp_path), samples_per_shard=5).units()
-    assert [[place[1][-11:] for place in unit.selection["articles"]] for unit in before] == [
+    assert [[article[1][-11:] for article in unit.selection["articles"]] for unit in before] == [
         ["PMC1.tar.gz"],
         ["PMC2.tar.gz"],
         ["PMC3.tar.gz"],
@@ -205,10 +205,10 @@ def test_the_newest_version_is_used(tmp_path):
 
 def test_digests_of_the_publisher(tmp_path):
     body = figure("F1", "a") + figure("F2", "b")
-    place = write_new(tmp_path, 1, 1, article_xml(1, body), {"a.jpg": jpeg(1), "b.jpg": jpeg(2)}, beside=True)
-    (place / "b.jpg").write_bytes(jpeg(3))
-    place = write_new(tmp_path, 2, 1, article_xml(2, body), {"a.jpg": jpeg(1), "b.jpg": jpeg(2)})
-    (place / "PMC2.1.xml").write_bytes(article_xml(2, figure("F1", "a")))
+    version_folder = write_new(tmp_path, 1, 1, article_xml(1, body), {"a.jpg": jpeg(1), "b.jpg": jpeg(2)}, beside=True)
+    (version_folder / "b.jpg").write_bytes(jpeg(3))
+    version_folder = write_new(tmp_path, 2, 1, article_xml(2, body), {"a.jpg": jpeg(1), "b.jpg": jpeg(2)})
+    (version_folder / "PMC2.1.xml").write_bytes(article_xml(2, figure("F1", "a")))
     samples, drops, _ = items_of(tmp_path)
     assert [s.metadata["original_name"] for s in samples] == ["PMC1/a.jpg"]
     assert drops == {"PMC1/F2/b": "md5_mismatch", "PMC2.1": "md5_mismatch"}
@@ -308,11 +308,11 @@ def tiff():
 )
 def test_names_of_graphics(tmp_path, href, files, expected):
     contents = {".tif": tiff(), ".gif": b"GIF89a", ".png": png()}
-    there = {file: contents.get(os.path.splitext(file)[1], jpeg(1)) for file in files}
-    write_old(tmp_path, 1, article_xml(1, figure("F1", href)), there)
+    contents_by_file = {file: contents.get(os.path.splitext(file)[1], jpeg(1)) for file in files}
+    write_old(tmp_path, 1, article_xml(1, figure("F1", href)), contents_by_file)
     samples, drops, _ = items_of(tmp_path)
-    found = samples[0].metadata["original_name"].removeprefix("PMC1/") if samples else drops[f"PMC1/F1/{href}"]
-    assert found == expected
+    name = samples[0].metadata["original_name"].removeprefix("PMC1/") if samples else drops[f"PMC1/F1/{href}"]
+    assert name == expected
 
 
 def test_formats_and_alternatives(tmp_path):
@@ -417,8 +417,8 @@ def test_members_that_are_refused_by_name(tmp_path):
 
 def test_links_in_folders_are_refused(tmp_path):
     (tmp_path / "secret.jpg").write_bytes(jpeg(1))
-    place = write_new(tmp_path / "in", 1, 1, article_xml(1, figure()), {})
-    (place / "f1.jpg").symlink_to(tmp_path / "secret.jpg")
+    version_folder = write_new(tmp_path / "in", 1, 1, article_xml(1, figure()), {})
+    (version_folder / "f1.jpg").symlink_to(tmp_path / "secret.jpg")
     (tmp_path / "in" / "PMC2.tar.gz").symlink_to(tmp_path / "secret.jpg")
     (tmp_path / "in" / "around").symlink_to(tmp_path)
     samples, drops, _ = items_of(tmp_path / "in")
@@ -553,9 +553,9 @@ def test_the_parser_is_the_sources_own(tmp_path):
 
 def test_pipes_are_not_waited_for(tmp_path):
     write_old(tmp_path, 1, article_xml(1, figure()), {"f1.jpg": jpeg(1)})
-    place = write_new(tmp_path, 2, 1, article_xml(2, figure()), {"f1.jpg": jpeg(2)})
-    (place / "PMC2.1.xml").unlink()
-    for path in (tmp_path / "PMC5.tar.gz", tmp_path / "x.nxml", place / "PMC2.1.xml"):
+    version_folder = write_new(tmp_path, 2, 1, article_xml(2, figure()), {"f1.jpg": jpeg(2)})
+    (version_folder / "PMC2.1.xml").unlink()
+    for path in (tmp_path / "PMC5.tar.gz", tmp_path / "x.nxml", version_folder / "PMC2.1.xml"):
         os.mkfifo(path)
     samples, drops, _ = items_of(tmp_path)
     assert len(samples) == 1
@@ -579,9 +579,9 @@ def test_articles_that_became_pipes(tmp_path):
 
 
 def test_an_xml_that_is_a_link_is_not_read(tmp_path):
-    place = write_new(tmp_path, 1, 1, article_xml(1, figure()), {"f1.jpg": jpeg(1)})
-    (place / "PMC1.1.xml").rename(place / "real.txt")
-    (place / "PMC1.1.xml").symlink_to("real.txt")
+    version_folder = write_new(tmp_path, 1, 1, article_xml(1, figure()), {"f1.jpg": jpeg(1)})
+    (version_folder / "PMC1.1.xml").rename(version_folder / "real.txt")
+    (version_folder / "PMC1.1.xml").symlink_to("real.txt")
     assert items_of(tmp_path)[:2] == ([], {"PMC1.1": "bad_path"})
 
 
@@ -606,7 +606,7 @@ def test_an_archives_headers_are_not_kept(tmp_path, monkeypatch):
     alive = []
 
     def counted(name, member):
-        alive.append(sum(isinstance(found, tarfile.TarInfo) for found in gc.get_objects()))
+        alive.append(sum(isinstance(thing, tarfile.TarInfo) for thing in gc.get_objects()))
         return ""
 
     monkeypatch.setattr(archives, "_refusal", counted)
@@ -629,5 +629,5 @@ def test_what_systems_leave_behind_is_no_part_of_an_article(tmp_path):
 def test_fields_of_the_metadata_that_nothing_reads_are_counted(tmp_path):
     write_new(tmp_path, 1, 2, article_xml(1, figure()), {"f1.jpg": jpeg(1)}, journal_issue="3", empty="")
     _, _, counts = items_of(tmp_path)
-    named = {what for what in counts if what.startswith("fields ignored")}
+    named = {counted_name for counted_name in counts if counted_name.startswith("fields ignored")}
     assert named == {f"fields ignored: metadata.{name}" for name in ("pmcid", "version", "journal_issue")}

@@ -21,10 +21,10 @@ def write_pmc_oa(folder, rows=ROWS, tables=("pmc_oa.jsonl",), images=f"images/{L
     (folder / images).mkdir(parents=True)
     for number, (image, _) in enumerate(rows):
         (folder / images / image).write_bytes(jpeg(number))
-    for place, table in enumerate(tables):
+    for index, table in enumerate(tables):
         lines = [
             json.dumps({"image": image, "caption": text, "alignment_type": "tfidf", "alignment_score": 0.25 + number})
-            for number, (image, text) in list(enumerate(rows))[place :: len(tables)]
+            for number, (image, text) in list(enumerate(rows))[index :: len(tables)]
         ]
         (folder / table).write_text("\n".join(lines) + "\n")
     return folder

@@ -170,8 +170,8 @@ def test_rows_that_cannot_become_part_of_a_sample(tmp_path):
 
 def test_images_that_are_no_histology(tmp_path):
     folder = write_quilt(tmp_path, [row("A slide.", TWEET), row("A cat.", VIDEO, not_histology="1.0")])
-    kept = [sample.labels["not_histology"] for _, sample in items_of(Quilt(str(folder)))]
-    assert kept == [0, 1]
+    labels = [sample.labels["not_histology"] for _, sample in items_of(Quilt(str(folder)))]
+    assert labels == [0, 1]
     source = Quilt(str(folder), not_histology="drop")
     assert [item.reason for _, item in items_of(source) if isinstance(item, Dropped)] == ["not_histology"]
     assert source.options()["not_histology"] == "drop"
@@ -207,7 +207,7 @@ def test_folders_that_are_not_quilt(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "found"),
+    ("text", "items"),
     [
         ("", []),
         ("nan", []),
@@ -219,8 +219,8 @@ def test_folders_that_are_not_quilt(tmp_path):
         ("[__import__('os')]", ["[__import__('os')]"]),
     ],
 )
-def test_lists_as_python_writes_them(text, found):
-    assert sentences_of(text) == found
+def test_lists_as_python_writes_them(text, items):
+    assert sentences_of(text) == items
 
 
 @pytest.mark.parametrize(

@@ -118,8 +118,8 @@ def test_the_publishers_repository_has_everything_below_data(folder, tmp_path):
 
 
 def test_rows_that_cannot_become_samples(folder):
-    here = folder / "train" / "radiology"
-    with open(here / "captions.txt", "ab") as file:
+    kind_folder = folder / "train" / "radiology"
+    with open(kind_folder / "captions.txt", "ab") as file:
         file.write(b"ROCO_00001\t Again.\n")
         file.write(b"a line that an earlier caption spilled\n")
         file.write(b"ROCO_00005\t \n")
@@ -128,12 +128,12 @@ def test_rows_that_cannot_become_samples(folder):
         file.write(b"ROCO_00008\t A way out.\n")
         file.write(b"ROCO_00009\t Its image was not fetched.\n")
         file.write(b"ROCO_00010\t " + b"x" * 100_001 + b"\n")
-    with open(here / "dlinks.txt", "a") as file:
+    with open(kind_folder / "dlinks.txt", "a") as file:
         file.write("ROCO_00008\twget -r ftp://host/PMC8.tar.gz -P .\t../../../secret.jpg\n")
         file.write("ROCO_00011\twget -r ftp://host/PMC11.tar.gz -P .\tgr1.jpg\n")
-    with open(here / "licences.txt", "a") as file:
+    with open(kind_folder / "licences.txt", "a") as file:
         file.write("ROCO_00009,PMC9_gr1.jpg,CC BY\n")
-    (here / "images" / "PMC12_gr1.jpg").write_bytes(b"x")
+    (kind_folder / "images" / "PMC12_gr1.jpg").write_bytes(b"x")
     assert drops_of(folder) == {
         "ROCO_00001": "repeated_id",
         "radiology/captions.txt line 3": "bad_row",

@@ -21,8 +21,8 @@ def test_the_published_files(test_data, tmp_path):
     samples = [data.read(i) for data in splits.values() for i in range(len(data))]
     by_concept = {"CT": 283, "X-ray": 225, "MRI": 111, "ultrasound": 108, "angiography": 59, "unknown": 9, "PET": 5}
     assert Counter(sample.labels["modality"] for sample in samples) == by_concept
-    found = Counter(sample.metadata["modality_from"] for sample in samples if "modality_from" in sample.metadata)
-    assert found == {"caption name": 8}
+    origins = Counter(sample.metadata["modality_from"] for sample in samples if "modality_from" in sample.metadata)
+    assert origins == {"caption name": 8}
     for split, data in splits.items():
         for i in range(len(data)):
             sample = data.read(i)

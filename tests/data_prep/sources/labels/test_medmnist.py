@@ -49,11 +49,11 @@ def test_multi_labels(tmp_path):
     rows = np.zeros((3, 14), int)
     rows[1, 4], rows[2, [0, 6, 13]] = 1, 1
     write_npz(tmp_path / "chestmnist.npz", rows)
-    none, one, three = read_all(open_source("medmnist", str(tmp_path)))["train"]
+    none, single, three = read_all(open_source("medmnist", str(tmp_path)))["train"]
     assert none.labels == {"label": [0] * 14, "label_name": []}
     assert "none of the fourteen labelled findings" in none.texts["caption"]
-    assert one.labels["label_name"] == ["mass"]
-    assert "a mass" in one.texts["caption"]
+    assert single.labels["label_name"] == ["mass"]
+    assert "a mass" in single.texts["caption"]
     assert three.labels["label_name"] == ["atelectasis", "pneumonia", "hernia"]
     assert "atelectasis, pneumonia and a hernia" in three.texts["caption"]
 
@@ -164,7 +164,7 @@ def test_damage_anywhere_is_named(tmp_path, compressed):
             return str(path) in str(error)
 
     outcomes = [outcome(at) for at in [*range(0, 300, 3), *range(300, len(data), 41)]]
-    assert all(found in (True, [3, 3, 3]) for found in outcomes)
+    assert all(result in (True, [3, 3, 3]) for result in outcomes)
     assert outcomes.count(True) > 20
 
 

@@ -29,8 +29,8 @@ def samples_of(items):
 
 
 def test_counts(slices):
-    kept = {split: len(samples_of(items)) for split, items in slices.items()}
-    assert kept == {"train": 744, "valid": 96, "test": 105}
+    counts = {split: len(samples_of(items)) for split, items in slices.items()}
+    assert counts == {"train": 744, "valid": 96, "test": 105}
     assert sum(map(len, slices.values())) == 3 * (197 + 233 + 189)
     drops = Counter(item.reason for items in slices.values() for item in items if isinstance(item, Dropped))
     assert drops == {"between_blocks": 504, "little_brain": 408}
@@ -45,14 +45,14 @@ def test_every_split_sees_every_plane_and_contrast(slices):
 
 def test_splits_keep_their_distance(slices):
     """Slices of one axis in different splits are at least 4 mm apart, also from their mirror image."""
-    places = {
+    positions = {
         split: {(s.labels["plane"], s.labels["millimetres"]) for s in samples_of(items)}
         for split, items in slices.items()
     }
-    for one, two in itertools.combinations(places, 2):
-        for (plane, a), (other, b) in itertools.product(places[one], places[two]):
+    for first, second in itertools.combinations(positions, 2):
+        for (plane, a), (other, b) in itertools.product(positions[first], positions[second]):
             if plane == other:
-                assert abs(a - b) > 3, (one, two, plane, a, b)
+                assert abs(a - b) > 3, (first, second, plane, a, b)
                 assert plane != "sagittal" or abs(abs(a) - abs(b)) > 3
 
 
@@ -97,7 +97,7 @@ def test_captions_are_true_and_varied(slices):
 
 
 def test_caption_places():
-    for place, plane, position, millimetres in [
+    for words, plane, position, millimetres in [
         ("lower third", "axial", 0.0, -72),
         ("upper third", "axial", 1.0, 80),
         ("posterior third", "coronal", 0.33, -50),
@@ -105,7 +105,7 @@ def test_caption_places():
         ("lateral left hemisphere", "sagittal", 0.1, -50),
         ("medial right hemisphere", "sagittal", 0.6, 12),
     ]:
-        assert place in caption("key", "T1", plane, position, millimetres, 0.5, 0.4)
+        assert words in caption("key", "T1", plane, position, millimetres, 0.5, 0.4)
 
 
 def test_a_folder_without_the_template(tmp_path):

@@ -242,14 +242,14 @@ class Ink:
     """Grey of a plate below the text; None: none."""
 
 
-def burn(image: Burnt, text: str, place: tuple[int, int], ink: Ink) -> None:
+def burn(image: Burnt, text: str, corner: tuple[int, int], ink: Ink) -> None:
     """Draw the text with its upper left corner at (x, y), or as near as it fits."""
-    left, top, right, bottom = font(ink.height, ink.face).getbbox(text)
-    mask = Image.new("L", (int(right - left) + 4, int(bottom - top) + 4))
-    ImageDraw.Draw(mask).text((2 - left, 2 - top), text, fill=255, font=font(ink.height, ink.face))
+    x_offset, top, right, bottom = font(ink.height, ink.face).getbbox(text)
+    mask = Image.new("L", (int(right - x_offset) + 4, int(bottom - top) + 4))
+    ImageDraw.Draw(mask).text((2 - x_offset, 2 - top), text, fill=255, font=font(ink.height, ink.face))
     mask = mask.rotate(ink.angle, Image.Resampling.BICUBIC, expand=True)
     height, width = image.pixels.shape[:2]
-    x, y = min(place[0], width - mask.width), min(place[1], height - mask.height)
+    x, y = min(corner[0], width - mask.width), min(corner[1], height - mask.height)
     assert x >= 0, f"{text!r} is wider than the image"
     assert y >= 0, f"{text!r} is higher than the image"
     alpha = np.zeros((height, width))

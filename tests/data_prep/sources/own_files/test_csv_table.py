@@ -153,9 +153,9 @@ def test_all_roles(write):
     roles = {"image": "img", "caption": "text", "key": "study", "group": "patient", "split": "part"}
     more = {"licence": "rights", "modality": "kind", "texts": "note", "labels": ["sex", "age"]}
     source = Csv(path, images="images", **roles, **more)
-    found = items(source)
-    assert [split for split, _ in found] == ["train", "valid", "test"]
-    first, second, third = (item for _, item in found)
+    rows = items(source)
+    assert [split for split, _ in rows] == ["train", "valid", "test"]
+    first, second, third = (item for _, item in rows)
     assert (first.key, second.key, third.key) == ("csv__s1__0__0", "csv__s2__0__0", "csv__s3__0__0")
     assert first.texts == {"caption": "First.", "note": "a note"}
     assert second.texts == {"caption": "Second."}
@@ -258,9 +258,9 @@ def test_rows_that_cannot_become_samples(write, tmp_path):
     ]
     path = write(b"filepath,title,part\n" + b"\n".join(rows))
     source = Csv(path, split="part")
-    found = [item for _, item in items(source)]
-    assert len(found) == 14
-    assert [(i.name, i.reason) if isinstance(i, Dropped) else i.texts["caption"] for i in found] == [
+    results = [item for _, item in items(source)]
+    assert len(results) == 14
+    assert [(i.name, i.reason) if isinstance(i, Dropped) else i.texts["caption"] for i in results] == [
         ("images/a.jpg", "empty_title"),
         ("images/b.jpg", "empty_title"),
         ("images/c.jpg", "empty_title"),
@@ -290,8 +290,8 @@ def test_lines_of_json_that_cannot_become_samples(write):
         '{"filepath": "images/\\ud800.jpg", "title": "x"}',
     ]
     source = Csv(write("\n".join(lines), "t.jsonl"))
-    found = [item for _, item in items(source)]
-    assert [(i.name, i.reason) if isinstance(i, Dropped) else i.texts for i in found] == [
+    rows = [item for _, item in items(source)]
+    assert [(i.name, i.reason) if isinstance(i, Dropped) else i.texts for i in rows] == [
         ("images/a.jpg", "bad_title"),
         ("t.jsonl line 2", "bad_json"),
         ("t.jsonl line 3", "bad_row"),

@@ -62,21 +62,21 @@ def test_nothing_identifying_is_left_in_tags(seed, tmp_path):
     before = everything(dataset)
     planted = [text for texts in who.strings.values() for text in texts if text in before]
     assert len(planted) == 12, planted  # all but the spelled birth date
-    gone = remove_identity(dataset, KEY)
+    removed_counts = remove_identity(dataset, KEY)
     after = everything(dataset)
     assert [text for text in planted if text.lower() in after.lower()] == []
-    assert gone == {"tags": 23, "private_tags": 5, "overlays": 1, "uids": 4}
+    assert removed_counts == {"tags": 23, "private_tags": 5, "overlays": 1, "uids": 4}
     assert not any(0x5000 <= element.tag.group <= 0x60FF for element in dataset)
     assert dataset.pixel_array.shape == (64, 64)
 
 
 def test_uids_stay_joined_and_depend_on_the_key(tmp_path):
-    one, two = (phantom(person(1), anatomy(1, 16), number) for number in (1, 2))
-    for dataset in (one, two):
+    first, second = (phantom(person(1), anatomy(1, 16), number) for number in (1, 2))
+    for dataset in (first, second):
         remove_identity(dataset, KEY)
-    assert one.StudyInstanceUID == two.StudyInstanceUID == keyed_uid(KEY, f"{person(1).uid}.1")
-    assert one.SOPInstanceUID != two.SOPInstanceUID
-    assert keyed_uid(b"x" * 32, f"{person(1).uid}.1") != one.StudyInstanceUID
+    assert first.StudyInstanceUID == second.StudyInstanceUID == keyed_uid(KEY, f"{person(1).uid}.1")
+    assert first.SOPInstanceUID != second.SOPInstanceUID
+    assert keyed_uid(b"x" * 32, f"{person(1).uid}.1") != first.StudyInstanceUID
 
 
 def test_a_value_that_cannot_be_read_goes(tmp_path):
@@ -193,8 +193,8 @@ def test_sections(report, caption, sections):
 
 def test_where_reports_are_found(tmp_path):
     who = [person(seed) for seed in range(4)]
-    for n, one in enumerate(who):
-        save(phantom(one, anatomy(n, 64)), tmp_path / "in" / str(n) / "series" / "im.dcm")
+    for n, patient in enumerate(who):
+        save(phantom(patient, anatomy(n, 64)), tmp_path / "in" / str(n) / "series" / "im.dcm")
     (tmp_path / "in/0/report.txt").write_text(f"FINDINGS: {who[0].family} has a cold.")
     (tmp_path / "in/1/series/im.txt").write_text("Pneumonia.")
     save(structured_report(who[2], f"No mass in {who[2].given}."), tmp_path / "in/2/sr")
@@ -246,26 +246,26 @@ def ct(pixels=RAMP, **changes):
 def test_a_window_by_name(name, centre, width):
     """Against the formula of PS3.3 C.11.2.1.2.1, on values that need a rescale first."""
     stored = (RAMP + 1000).astype(np.int16)
-    shown, how = render(
+    display, rule = render(
         ct(stored, RescaleSlope="1", RescaleIntercept="-1000", WindowCenter="0", WindowWidth="1"), 0, name
     )
     expected = np.clip((RAMP - (centre - 0.5)) / (width - 1) + 0.5, 0, 1) * 255
-    np.testing.assert_allclose(shown, expected, atol=0.51)
-    assert how == name
+    np.testing.assert_allclose(display, expected, atol=0.51)
+    assert rule == name
 
 
 def test_the_files_own_window_and_its_first_if_there_are_several():
-    shown, how = render(ct(WindowCenter=["100", "0"], WindowWidth=["200", "9"]), 0)
-    np.testing.assert_allclose(shown, np.clip((RAMP - 99.5) / 199 + 0.5, 0, 1) * 255, atol=0.51)
-    assert how == "file"
-    assert np.array_equal(render(ct(WindowCenter="100", WindowWidth="200", Modality="MR"), 0, "lung")[0], shown)
+    display, rule = render(ct(WindowCenter=["100", "0"], WindowWidth=["200", "9"]), 0)
+    np.testing.assert_allclose(display, np.clip((RAMP - 99.5) / 199 + 0.5, 0, 1) * 255, atol=0.51)
+    assert rule == "file"
+    assert np.array_equal(render(ct(WindowCenter="100", WindowWidth="200", Modality="MR"), 0, "lung")[0], display)
 
 
 def test_without_a_window_the_range_is_shown_and_padding_is_black():
     pixels = np.array([[-2000, 0], [50, 100]], np.int16)
-    shown, how = render(ct(pixels, PixelPaddingValue=-2000), 0)
-    assert shown.tolist() == [[0, 0], [128, 255]]
-    assert how == "range"
+    display, rule = render(ct(pixels, PixelPaddingValue=-2000), 0)
+    assert display.tolist() == [[0, 0], [128, 255]]
+    assert rule == "range"
 
 
 def test_monochrome1_is_inverted():
@@ -275,9 +275,9 @@ def test_monochrome1_is_inverted():
 
 
 def test_sixteen_bits():
-    shown, _ = render(ct(), 0, depth=16)
-    assert shown.dtype == np.uint16
-    np.testing.assert_allclose(shown, (RAMP - RAMP.min()) / np.ptp(RAMP) * 65535, atol=0.51)
+    display, _ = render(ct(), 0, depth=16)
+    assert display.dtype == np.uint16
+    np.testing.assert_allclose(display, (RAMP - RAMP.min()) / np.ptp(RAMP) * 65535, atol=0.51)
 
 
 def test_a_table_of_values():
@@ -314,9 +314,9 @@ def test_an_overlay_in_unused_bits_is_not_drawn():
 
 def test_colour():
     pixels = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
-    shown, how = render(phantom(person(1), pixels, modality="US"), 0)
-    assert np.array_equal(shown, pixels)
-    assert how == "colour"
+    display, rule = render(phantom(person(1), pixels, modality="US"), 0)
+    assert np.array_equal(display, pixels)
+    assert rule == "colour"
 
 
 def test_a_palette():
@@ -395,21 +395,21 @@ def test_the_longest_honest_run_length_frames_are_decoded(rows, columns):
 
 
 def test_samples_of_a_folder(tmp_path):
-    one, two = person(1), person(2)
+    first, second = person(1), person(2)
     for number in (2, 1, 3):
-        save(phantom(one, anatomy(number, 64), number), tmp_path / f"x/{one.family}{9 - number}.dcm")
-    save(phantom(two, anatomy(9, 64), PatientID=None), tmp_path / "y" / one.number)
+        save(phantom(first, anatomy(number, 64), number), tmp_path / f"x/{first.family}{9 - number}.dcm")
+    save(phantom(second, anatomy(9, 64), PatientID=None), tmp_path / "y" / first.number)
     (tmp_path / "DICOMDIR").write_text("ignored")
-    (tmp_path / "notes.doc").write_text(one.family)
+    (tmp_path / "notes.doc").write_text(first.family)
     samples, drops = read_all(tmp_path)
-    study = pseudonym(KEY, f"study:{one.uid}.1")
-    names = [pseudonym(KEY, f"instance:{one.uid}.1.{number}") for number in (1, 2, 3)]
+    study = pseudonym(KEY, f"study:{first.uid}.1")
+    names = [pseudonym(KEY, f"instance:{first.uid}.1.{number}") for number in (1, 2, 3)]
     assert [s.key for s in samples[:3]] == [f"dicom__{study}__{name}__0" for name in names]
-    assert {s.metadata["group"] for s in samples[:3]} == {pseudonym(KEY, f"patient::{one.number.lower()}")}
+    assert {s.metadata["group"] for s in samples[:3]} == {pseudonym(KEY, f"patient::{first.number.lower()}")}
     assert [s.metadata["group_kind"] for s in samples] == ["patient"] * 3 + ["study"]
     assert [(d.name, d.reason) for d in drops] == [(pseudonym(KEY, "file:notes.doc"), "not_dicom")]
     assert samples[0].metadata["patient_age"] == "90+"
-    assert np.array_equal(decoded(samples[0]), render(phantom(one, anatomy(1, 64)), 0)[0])
+    assert np.array_equal(decoded(samples[0]), render(phantom(first, anatomy(1, 64)), 0)[0])
 
 
 def test_a_study_in_one_sample(tmp_path):
@@ -477,8 +477,8 @@ def test_faults_have_names_that_say_nothing(tmp_path, capfd):
         *("bad_path", "bad_path", "bad_pixels", "deflated", "duplicate_instance", "no_pixels", "no_pixels"),
     ]
     assert len(samples) == 2
-    shown = repr(drops) + "".join(capfd.readouterr())
-    assert not any(text.lower() in shown.lower() for texts in who.strings.values() for text in texts)
+    output = repr(drops) + "".join(capfd.readouterr())
+    assert not any(text.lower() in output.lower() for texts in who.strings.values() for text in texts)
 
 
 @pytest.mark.parametrize(

@@ -56,15 +56,15 @@ def drops(source):
 
 def test_splits_and_labels_are_folders(folder):
     source = ImageFolder(str(folder), templates="chest_xray", licence="CC BY 4.0")
-    found = items(source)
-    assert [(split, item.metadata["original_name"], item.labels) for split, item in found] == [
+    rows = items(source)
+    assert [(split, item.metadata["original_name"], item.labels) for split, item in rows] == [
         ("train", "train/NORMAL/IM-0001.jpeg", {"label_name": "NORMAL"}),
         ("train", "train/NORMAL/IM-0002.jpeg", {"label_name": "NORMAL"}),
         ("train", "train/PNEUMONIA/person1_bacteria_2.jpeg", {"label_name": "PNEUMONIA"}),
         ("valid", "val/NORMAL/IM-0001.jpeg", {"label_name": "NORMAL"}),
         ("test", "test/PNEUMONIA/person2_virus_6.jpeg", {"label_name": "PNEUMONIA"}),
     ]
-    last = found[-1][1]
+    last = rows[-1][1]
     assert last.images == {"jpg": (folder / "test/PNEUMONIA/person2_virus_6.jpeg").read_bytes()}
     assert last.metadata == {
         "group": "test/PNEUMONIA/person2_virus_6.jpeg",
@@ -84,21 +84,21 @@ def test_splits_and_labels_are_folders(folder):
         "a chest X-ray of a patient with X",
         "chest radiograph; findings: X",
     }
-    assert found[0][1].texts["caption"] == "a chest X-ray without an abnormal finding"
-    assert len({item.key for _, item in found}) == 5  # train and val share a name
+    assert rows[0][1].texts["caption"] == "a chest X-ray without an abnormal finding"
+    assert len({item.key for _, item in rows}) == 5  # train and val share a name
 
 
 def test_without_splits_all_is_train(tmp_path):
     folder = write(tmp_path / "f", {"mass/a.jpg": jpeg(1), "cyst/deep/er/a.jpg": jpeg(2)})
-    found = items(ImageFolder(str(folder)))
-    assert [(split, item.labels["label_name"], item.key) for split, item in found] == [
-        ("train", "cyst", found[0][1].key),
+    rows = items(ImageFolder(str(folder)))
+    assert [(split, item.labels["label_name"], item.key) for split, item in rows] == [
+        ("train", "cyst", rows[0][1].key),
         ("train", "mass", "image_folder__mass__a__jpg"),
     ]
-    assert found[0][1].key.startswith("image_folder__cyst-deep-er__a__jpg-")
-    assert "published_split" not in found[0][1].metadata
-    assert found[0][1].metadata["modality"] == "unknown"
-    assert found[0][1].metadata["licence"] == "unknown"
+    assert rows[0][1].key.startswith("image_folder__cyst-deep-er__a__jpg-")
+    assert "published_split" not in rows[0][1].metadata
+    assert rows[0][1].metadata["modality"] == "unknown"
+    assert rows[0][1].metadata["licence"] == "unknown"
     assert items(ImageFolder(str(folder), modality="ultrasound"))[0][1].metadata["modality"] == "ultrasound"
 
 
@@ -138,9 +138,9 @@ def test_every_other_file_is_a_drop_by_name(folder, tmp_path):
     (folder / "val.jpg").symlink_to("val.jpg")
     (folder / "train/linked").symlink_to(tmp_path / "elsewhere")
     os.mkfifo(folder / "train/NORMAL/pipe.jpg")
-    found = items(ImageFolder(str(folder)))
-    assert len(found) == 6 + 20
-    assert {item.name: item.reason for _, item in found if isinstance(item, Dropped)} == {
+    rows = items(ImageFolder(str(folder)))
+    assert len(rows) == 6 + 20
+    assert {item.name: item.reason for _, item in rows if isinstance(item, Dropped)} == {
         ".DS_Store": "hidden_file",
         "train/NORMAL/.DS_Store": "hidden_file",
         "train/NORMAL/._IM-0001.jpeg": "hidden_file",
@@ -164,10 +164,10 @@ def test_every_other_file_is_a_drop_by_name(folder, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("mode", "ending", "kept"),
+    ("mode", "ending", "png_mode"),
     [("RGB", "bmp", "RGB"), ("L", "tif", "L"), ("I;16", "tiff", "I;16"), ("P", "gif", "P"), ("1", "tif", "1")],
 )
-def test_other_formats_become_png_pixel_for_pixel(tmp_path, mode, ending, kept):
+def test_other_formats_become_png_pixel_for_pixel(tmp_path, mode, ending, png_mode):
     pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
     deep = Image.fromarray(pixels[..., 0].astype(np.uint16) * 200)
     picture = deep if mode == "I;16" else Image.fromarray(pixels).convert(mode)
@@ -178,7 +178,7 @@ def test_other_formats_become_png_pixel_for_pixel(tmp_path, mode, ending, kept):
     assert list(sample.images) == ["png"]
     assert sample.metadata["reencoded_from"] == ending.replace("tiff", "tif")
     read = Image.open(io.BytesIO(sample.images["png"]))
-    assert read.mode == kept
+    assert read.mode == png_mode
     expected, got = (p.convert("RGB") if mode == "P" else p for p in (Image.open(io.BytesIO(buffer.getvalue())), read))
     assert np.array_equal(np.asarray(got), np.asarray(expected))
 
@@ -200,8 +200,8 @@ def test_of_several_frames_only_the_second_is_looked_for(tmp_path, monkeypatch, 
 def test_groups_by_a_pattern(folder):
     write(folder, {"train/PNEUMONIA/stray.jpeg": jpeg(7)})
     source = ImageFolder(str(folder), group=r"(?P<group>person\d+|IM-\d+)")
-    found = [item for _, item in items(source)]
-    assert [(i.metadata["group"], i.metadata["group_kind"]) for i in found if not isinstance(i, Dropped)] == [
+    rows = [item for _, item in items(source)]
+    assert [(i.metadata["group"], i.metadata["group_kind"]) for i in rows if not isinstance(i, Dropped)] == [
         ("IM-0001", "patient"),
         ("IM-0002", "patient"),
         ("person1", "patient"),
@@ -214,15 +214,15 @@ def test_groups_by_a_pattern(folder):
 def test_private_names_are_pseudonyms_everywhere(folder, key_file):
     write(folder, {"train/NORMAL/Doe^John.txt": b"x", "train/NORMAL/Doe^Jane.jpg": b"no image"})
     source = ImageFolder(str(folder), private=True, group=r"(?P<group>person\d+|IM-\d+|Doe)")
-    found = [item for _, item in items(source)]
-    samples = [item for item in found if not isinstance(item, Dropped)]
+    rows = [item for _, item in items(source)]
+    samples = [item for item in rows if not isinstance(item, Dropped)]
     group = pseudonym(SECRET, "group:IM-0001")
     original = pseudonym(SECRET, "file:train/NORMAL/IM-0001.jpeg")
     assert samples[0].metadata["group"] == samples[3].metadata["group"] == group
     assert samples[0].metadata["original_name"] == original
     assert samples[0].key == f"image_folder__{group}__{original}__0"
     assert samples[0].key != samples[3].key
-    assert [item for item in found if isinstance(item, Dropped)] == [
+    assert [item for item in rows if isinstance(item, Dropped)] == [
         Dropped(pseudonym(SECRET, "file:train/NORMAL/Doe^Jane.jpg"), "image_format", ""),
         Dropped(pseudonym(SECRET, "file:train/NORMAL/Doe^John.txt"), "not_an_image", ""),
     ]

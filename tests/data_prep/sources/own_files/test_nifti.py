@@ -97,18 +97,18 @@ def test_real_volumes_with_captions_from_their_labels(test_data, tmp_path):
 
 def test_a_volume_keeps_its_bytes(tmp_path):
     data = zipped(nii(descrip=b"FSL5.0"), name="v.nii")
-    kept, described = read(tmp_path, data)
-    assert kept == data
+    volume, described = read(tmp_path, data)
+    assert volume == data
     assert described == {"shape": [4, 5, 6], "spacing": [2.0, 2.0, 3.5], "header_texts": ["descrip"]}
 
 
 @pytest.mark.parametrize("kind", [nibabel.Nifti1Image, nibabel.Nifti2Image])
 def test_uncompressed_volumes_are_compressed_always_to_the_same_bytes(tmp_path, kind):
     data = nii(kind=kind)
-    kept, described = read(tmp_path, data, "v.nii")
-    assert gzip.decompress(kept) == data
-    assert kept[3:8] == b"\0" * 5  # neither a name nor a time
-    assert kept == read(tmp_path / "elsewhere", data, "w.nii")[0]
+    volume, described = read(tmp_path, data, "v.nii")
+    assert gzip.decompress(volume) == data
+    assert volume[3:8] == b"\0" * 5  # neither a name nor a time
+    assert volume == read(tmp_path / "elsewhere", data, "w.nii")[0]
     assert described == {"shape": [4, 5, 6], "spacing": [2.0, 2.0, 3.5]}
 
 
@@ -119,9 +119,9 @@ def test_private_volumes_are_blanked_and_nothing_else_changes(tmp_path, kind):
         texts |= {"db_name": b"MRN Doe", "data_type": b"Doe"}
     original = nii(kind=kind, extensions=["Doe^John, MRN 12345", "more of Doe"], **texts)
     assert b"12345" in original
-    kept, described = read(tmp_path, zipped(original, name="Doe_John.nii"), blank=True)
-    assert b"Doe" not in kept
-    plain = gzip.decompress(kept)
+    volume, described = read(tmp_path, zipped(original, name="Doe_John.nii"), blank=True)
+    assert b"Doe" not in volume
+    plain = gzip.decompress(volume)
     assert not re.search(b"Doe|MRN|1957|12345", plain)
     assert described["deidentified"] == {"header_fields": len(texts) + 1, "extensions": 1}  # and the name in gzip
     assert "header_texts" not in described
@@ -139,13 +139,13 @@ def test_a_big_endian_header_is_read_and_blanked(tmp_path):
     header = swapped.header.as_byteswapped(">")
     header["vox_offset"] = 352  # nibabel sets it while it writes
     data = header.binaryblock + b"\0" * 4 + VOXELS.astype(">i2").tobytes(order="F")
-    kept, described = read(tmp_path, zipped(data), blank=True)
+    volume, described = read(tmp_path, zipped(data), blank=True)
     assert described == {
         "shape": [4, 5, 6],
         "spacing": [2.0, 2.0, 3.5],
         "deidentified": {"header_fields": 1, "extensions": 0},
     }
-    assert np.array_equal(np.asarray(loaded(kept).dataobj), VOXELS)
+    assert np.array_equal(np.asarray(loaded(volume).dataobj), VOXELS)
 
 
 def changed_header(offset, form, *values, data=None):
@@ -233,16 +233,16 @@ def test_large_files_and_strange_names(tmp_path, monkeypatch):
 
 @settings(max_examples=150, deadline=None)
 @given(st.integers(0, 351), st.integers(0, 255), st.booleans())
-def test_whatever_a_header_says_the_file_is_read_or_dropped(tmp_path_factory, place, value, blank):
+def test_whatever_a_header_says_the_file_is_read_or_dropped(tmp_path_factory, offset, value, blank):
     data = bytearray(nii(extensions=["text"]))
-    data[place] = value
+    data[offset] = value
     folder = tmp_path_factory.mktemp("f")
     try:
-        kept, described = read(folder, zipped(bytes(data)), blank=blank)
+        volume, described = read(folder, zipped(bytes(data)), blank=blank)
     except BadRow as bad:
         assert bad.reason in ("bad_header", "image_format", "truncated", "trailing_data")  # noqa: PT017
     else:
-        assert tuple(described["shape"]) == nibabel.Nifti1Image.from_bytes(gzip.decompress(kept)).shape
+        assert tuple(described["shape"]) == nibabel.Nifti1Image.from_bytes(gzip.decompress(volume)).shape
 
 
 def test_a_table_names_files_and_what_is_said_of_them(tmp_path):
@@ -259,17 +259,17 @@ def test_a_table_names_files_and_what_is_said_of_them(tmp_path):
         },
     )
     source = Nifti(str(folder), table="t.csv", caption="report", group="patient", split="part", modality="CT")
-    found = items(source)
-    assert [(split, i.name if isinstance(i, Dropped) else i.key) for split, i in found] == [
+    rows = items(source)
+    assert [(split, i.name if isinstance(i, Dropped) else i.key) for split, i in rows] == [
         ("train", "nifti__scans__a__nii-gz"),
         ("train", "scans/forgotten.nii.gz"),
         ("valid", "nifti__scans__b__nii"),
         ("test", "scans/none.nii"),
     ]
-    assert [i.reason for _, i in found if isinstance(i, Dropped)] == ["no_table_row", "missing_image"]
-    assert found[2][1].texts == {"caption": "A mass."}
-    assert found[2][1].metadata["group"] == "p2"
-    assert set(found[2][1].images) == {"nii.gz"}
+    assert [i.reason for _, i in rows if isinstance(i, Dropped)] == ["no_table_row", "missing_image"]
+    assert rows[2][1].texts == {"caption": "A mass."}
+    assert rows[2][1].metadata["group"] == "p2"
+    assert set(rows[2][1].images) == {"nii.gz"}
 
 
 def test_volumes_are_found_in_other_spellings(tmp_path):
@@ -300,16 +300,16 @@ def test_one_bad_name_ends_no_other(tmp_path):
 def test_without_a_table_folders_are_labels(tmp_path):
     files = {"train/tumor/p1_a.nii.gz": WHOLE, "test/normal/p2_a.nii": nii(), "README.md": b"x", "loose.nii": nii()}
     source = Nifti(str(write(tmp_path / "f", files)), templates="brain_mri", group=r"/(?P<group>p\d+)_")
-    found = items(source)
-    assert [(split, i.name if isinstance(i, Dropped) else i.metadata["group"]) for split, i in found] == [
+    rows = items(source)
+    assert [(split, i.name if isinstance(i, Dropped) else i.metadata["group"]) for split, i in rows] == [
         ("train", "README.md"),
         ("train", "loose.nii"),
         ("train", "p1"),
         ("test", "p2"),
     ]
-    assert [i.reason for _, i in found[:2]] == ["not_an_image", "outside_splits"]
-    assert found[2][1].metadata["modality"] == "MRI"
-    assert found[3][1].texts["caption"] == "a brain MRI without an abnormal finding"
+    assert [i.reason for _, i in rows[:2]] == ["not_an_image", "outside_splits"]
+    assert rows[2][1].metadata["modality"] == "MRI"
+    assert rows[3][1].texts["caption"] == "a brain MRI without an abnormal finding"
 
 
 def test_private_volumes_of_a_table(tmp_path, private):

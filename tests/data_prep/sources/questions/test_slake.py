@@ -42,7 +42,9 @@ def items_of(folder, flag=""):
 
 
 def samples_of(folder, flag=""):
-    return {split: [i for i in its if not isinstance(i, Dropped)] for split, its in items_of(folder, flag).items()}
+    return {
+        split: [i for i in samples if not isinstance(i, Dropped)] for split, samples in items_of(folder, flag).items()
+    }
 
 
 def shared_images(items):
@@ -53,7 +55,7 @@ def test_both_languages_of_an_image(tmp_path):
     other = {**ROW, "img_id": 0, "img_name": "xmlab0/source.jpg", "qid": 5}
     folder = write(tmp_path / "in", [ROW, other, CHINESE], [other], [ROW])
     items = items_of(folder)
-    assert {split: [item.key for item in its] for split, its in items.items()} == {
+    assert {split: [item.key for item in samples] for split, samples in items.items()} == {
         "train": ["slake__102__train__0", "slake__0__train__0"],
         "valid": ["slake__0__valid__0"],
         "test": ["slake__102__test__0"],
@@ -94,8 +96,8 @@ def test_prepared_and_verified(tmp_path):
 def test_the_published_questions_without_images(test_data):
     """Every row is a drop of its own: the images are missing, but for one question of train that has no answer."""
     items = items_of(test_data / "slake_text")
-    assert all(isinstance(item, Dropped) for its in items.values() for item in its)
-    assert {split: Counter(item.reason for item in its) for split, its in items.items()} == {
+    assert all(isinstance(item, Dropped) for samples in items.values() for item in samples)
+    assert {split: Counter(item.reason for item in samples) for split, samples in items.items()} == {
         "train": {"missing_image": 9834, "empty_answer": 1},
         "valid": {"missing_image": 2099},
         "test": {"missing_image": 2094},
@@ -114,9 +116,10 @@ def test_the_published_questions_with_stand_ins(test_data, tmp_path):
                 image.parent.mkdir(parents=True)
                 image.write_bytes(jpeg(0))
     items = samples_of(tmp_path)
-    assert {split: len(its) for split, its in items.items()} == {"train": 586, "valid": 174, "test": 180}
+    assert {split: len(samples) for split, samples in items.items()} == {"train": 586, "valid": 174, "test": 180}
     languages = {
-        split: Counter(c.metadata["language"] for i in its for c in i.conversations) for split, its in items.items()
+        split: Counter(c.metadata["language"] for i in samples for c in i.conversations)
+        for split, samples in items.items()
     }
     assert languages == {
         "train": {"en": 4918, "zh": 4916},
@@ -126,8 +129,10 @@ def test_the_published_questions_with_stand_ins(test_data, tmp_path):
     assert shared_images(items) == 142
     for language in ("en", "zh"):
         items = samples_of(tmp_path, flag=language)
-        assert {split: len(its) for split, its in items.items()} == {"train": 450, "valid": 96, "test": 96}
-        assert {c.metadata["language"] for its in items.values() for i in its for c in i.conversations} == {language}
+        assert {split: len(samples) for split, samples in items.items()} == {"train": 450, "valid": 96, "test": 96}
+        assert {c.metadata["language"] for samples in items.values() for i in samples for c in i.conversations} == {
+            language
+        }
         assert shared_images(items) == 0
 
 

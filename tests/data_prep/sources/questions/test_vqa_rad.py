@@ -44,22 +44,22 @@ def test_the_published_files(test_data, tmp_path):
     assert (result.ledger["in"], result.ledger["out"], result.ledger["drops"]) == (517, 517, {})
     splits = {split: ShardDataset(tmp_path / "out" / split) for split in ("train", "test")}
     samples = {split: [data.read(i) for i in range(len(data))] for split, data in splits.items()}
-    asked = {split: [c for sample in its for c in sample.conversations] for split, its in samples.items()}
+    asked = {split: [c for sample in of_split for c in sample.conversations] for split, of_split in samples.items()}
     assert {split: (len(samples[split]), len(asked[split])) for split in splits} == {
         "train": (314, 3064),
         "test": (203, 451),
     }
     assert Counter(c.metadata["answer_type"] for c in asked["test"]) == {"closed": 272, "open": 179}
     assert Counter(c.metadata["answer_type"] for c in asked["train"]) == {"closed": 1823, "open": 1241}
-    images = {split: {sample.metadata["image_id"] for sample in its} for split, its in samples.items()}
+    images = {split: {sample.metadata["image_id"] for sample in of_split} for split, of_split in samples.items()}
     assert len(images["train"] & images["test"]) == 203  # by design of the publisher
     published = json.loads((folder / "testset.json").read_text())
-    found = {
+    shares = {
         c.id: (s.metadata["original_name"], *(t.text for t in c.turns))
         for s in samples["test"]
         for c in s.conversations
     }
-    assert found == {  # the shared stages turn tabs inside a text into blanks
+    assert shares == {  # the shared stages turn tabs inside a text into blanks
         str(r["qid"]): (r["image_name"], "<image>\n" + tidy(r["question"]), tidy(r["answer"])) for r in published
     }
     for sample in samples["test"]:
