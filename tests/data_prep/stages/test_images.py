@@ -230,7 +230,7 @@ def test_tiff_of_any_depth(data, said):
     """Floats, signed and 32 bits, which PNG does not hold: the ramp is shown as a ramp, and the record is in its own values."""
     read = shard_image("a.tif", data)
     assert (read.extension, read.reencoded_from) == ("png", "tif")
-    draft = checked({"png": read.data}, metadata=read.described)
+    draft = checked({"png": read.data}, metadata=read.metadata)
     after, changes = only(draft)
     assert changes.get("rule") == said.get("rule")
     assert changes.get("values", []) == pytest.approx(said.get("values", []), rel=0.002, abs=1)
