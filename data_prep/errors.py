@@ -6,7 +6,7 @@ from medvlp.errors import UserError
 
 
 class PrepError(UserError):
-    """The person's input cannot be prepared; the message says what was found, what was expected and how to mend it."""
+    """The person's input cannot be prepared; the message says what was found, what was expected and how to fix it."""
 
 
 class NotAFile(PrepError):

@@ -63,7 +63,7 @@ class Result:
 def prepare(source: str, input: str, output: str | Path, workers: int = 1, **choices: Any) -> Result:
     """Turn a publisher's files into shards; the bytes depend on the input and the choices, not on engine or workers.
 
-    choices: fields of PrepConfig. Raises PrepError for what the person can mend, UnitsFailed for what they cannot;
+    choices: fields of PrepConfig. Raises PrepError for what the person can fix, UnitsFailed for what they cannot;
     finished parts stay in both cases.
     """
     return run_preparation(PrepConfig(source=source, input=str(input), output=str(output), workers=workers, **choices))

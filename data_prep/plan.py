@@ -52,7 +52,7 @@ class PreparationPlan:
         return [{**self.read, "input": self.input}, *self.stages, *self.dataset_stages]
 
     def digest(self, unit: Unit) -> str:
-        """What identifies a unit's outcome. A unit that marks its own part of the input ignores what happens elsewhere."""
+        """Identifies a unit's part. A unit with a fingerprint of its own share of the input ignores the rest of it."""
         return digest_of(
             [self.read, unit.fingerprint or self.input, unit.split, unit.selection, self.stages, self.tools]
         )
@@ -67,12 +67,12 @@ def make_plan(config: PrepConfig, reader: Source) -> PreparationPlan:
     """The plan that a configuration means for an opened source. Raises PrepError, ShardError (evaluation folders)."""
     stages = unit_stages(config, reader)
     names = [*BASE_TOOLS, *reader.tools, *(tool for entry in stages for tool in TOOLS.get(entry["stage"], ()))]
-    marks = reader.fingerprint()
+    digests = reader.fingerprint()
     if deidentified_parts(config.deidentify, reader):  # files are named after patients, too
-        marks = {"all files": digest_of(marks)}
+        digests = {"all files": digest_of(digests)}
     return PreparationPlan(
         read={"stage": "read", "source": config.source, **reader.options()},
-        input=marks,
+        input=digests,
         stages=stages,
         dataset_stages=dataset_stages(config),
         tools={name: _version(name) for name in sorted(set(names))},

@@ -72,7 +72,7 @@ def parts_folder(output: Path, cache: str) -> Iterator[Path]:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 remove_leftovers(folder)
             except BlockingIOError:
-                pass  # others are at work here: what looks left over may be theirs
+                pass  # others are at work here: leftovers may be theirs
             fcntl.flock(handle, fcntl.LOCK_SH)
         yield folder
     finally:

@@ -1,1 +1,1 @@
-"""What can only be said over all samples: which are copies of others, and which are in an evaluation set."""
+"""Deduplication over all samples: copies inside a data set, and samples that are in an evaluation set."""

@@ -181,7 +181,7 @@ def resolve_copies(
         copy = _best_match(copies, row, split_N, kept_by_content)
         if copy is not None:
             resolved.append(copy)
-            # One that stays beside the same bytes in its split would stand for nobody that these do not stand for.
+            # A second sample with the same bytes that stays in its split stands for no sample that the first does not.
             if split_N[row] in dropped_from or (copy.kind == EXACT and split_N[copy.original] == split_N[row]):
                 continue
         for content in set(copies.contents(row)):

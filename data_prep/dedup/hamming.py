@@ -28,7 +28,7 @@ Pairs = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.uint8]]
 def within(queries_Q: NDArray[np.uint64], base_N: NDArray[np.uint64], radius: int) -> Iterator[Pairs]:
     """Every pair of a query and a base hash that differ in at most `radius` bits, once, in blocks.
 
-    The order is the same in every run, but not sorted. Beside the arguments it needs about 90 bytes a hash and 60 MB.
+    The order is the same in every run, but not sorted. Besides the arguments it needs about 90 bytes a hash and 60 MB.
     """
     if not 0 <= radius < BITS:
         raise ValueError(f"radius is {radius}; expected 0 to {BITS - 1} bits")

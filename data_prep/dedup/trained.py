@@ -1,6 +1,6 @@
 """Which samples of a held-out split a model was trained on, whether or not both were prepared together.
 
-Splits of one preparation have the answer beside them (leakage.jsonl). For others, checksums and perceptual hashes of the
+Splits of one preparation have the answer above them (leakage.jsonl). For others, checksums and perceptual hashes of the
 tables propose pairs, and thumbnails of the pictures in question decide, as in a preparation.
 """
 
@@ -36,7 +36,7 @@ NEAREST = 32
 def trained_on(train: Sequence[ShardDataset], held_out: ShardDataset, limits: Limits | None = None) -> dict[str, str]:
     """Key → "bytes" or "picture", for the samples of a split of which an image is in any of the training splits.
 
-    Of splits that were not prepared together, all images are compared by bytes, and the first of each sample by look. limits:
+    Of splits that were not prepared together, all images are compared by bytes, and the first of each sample as pictures. limits:
     as in a preparation.
 
     Raises:
@@ -44,14 +44,14 @@ def trained_on(train: Sequence[ShardDataset], held_out: ShardDataset, limits: Li
     """
     matches_by_key: dict[str, str] = {}
     for dataset in train:
-        matches = _beside(dataset, held_out)
-        matches = matches if matches is not None else _apart(dataset, held_out, limits or Limits())
+        matches = _leaks_of_one_preparation(dataset, held_out)
+        matches = matches if matches is not None else _leaks_of_two_preparations(dataset, held_out, limits or Limits())
         for key, match in matches.items():
             matches_by_key[key] = min(match, matches_by_key.get(key, match))  # bytes before picture
     return matches_by_key
 
 
-def _beside(train: ShardDataset, held_out: ShardDataset) -> dict[str, str] | None:
+def _leaks_of_one_preparation(train: ShardDataset, held_out: ShardDataset) -> dict[str, str] | None:
     """What the preparation of both has found; None where they are of two, or have changed, or nobody looked."""
     folder = held_out.folder.resolve().parent
     if train.folder.resolve() != folder / "train":
@@ -76,7 +76,7 @@ def _rows(path: Path, split: str) -> dict[str, str]:
         raise ShardError(f"{path}: a row has no {error}; restore it, or prepare again") from None
 
 
-def _apart(train: ShardDataset, held_out: ShardDataset, limits: Limits) -> dict[str, str]:
+def _leaks_of_two_preparations(train: ShardDataset, held_out: ShardDataset, limits: Limits) -> dict[str, str]:
     keys = held_out.keys
     train_hashes = {sha256 for sha256, _ in image_hashes(train)}
     match_by_key = {key: BYTES for sha256, key in image_hashes(held_out) if sha256 in train_hashes}
@@ -101,7 +101,7 @@ def _apart(train: ShardDataset, held_out: ShardDataset, limits: Limits) -> dict[
         """(1, S, S) thumbnail and the picture's shorter side; None of what shows nobody a picture."""
         try:
             fingerprints = fingerprint_sample(dataset, row)
-        except PrepError:  # damaged: whoever reads the split hears of it
+        except PrepError:  # damaged: reading the split says so
             return None
         data, side = fingerprints["thumbnail"][0], fingerprints["side"][0]
         return None if data is None else (np.frombuffer(data, np.uint8).reshape(1, SIDE, SIDE), side)
@@ -135,7 +135,7 @@ def image_hashes(dataset: ShardDataset) -> Iterator[tuple[str, str]]:
         if row in rows_with_several:
             try:
                 sample = dataset.read(row)
-            except BadSample:  # whoever reads the split hears of it
+            except BadSample:  # reading the split says so
                 continue
             yield from ((hashlib.sha256(data).hexdigest(), sample.key) for data in sample.images.values())
 

@@ -1,4 +1,4 @@
-"""The distinct pictures of a data set, and which of them look alike.
+"""Visual matches: pairs of distinct pictures of a data set that are copies by their hashes and thumbnails.
 
 Shapes: N samples, I images of all samples, D distinct images (by sha256), E pairs of distinct images.
 """

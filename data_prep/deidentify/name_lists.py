@@ -22,7 +22,7 @@ _PERSON = (
 )
 _JOIN = r"(?:,? (?:and|&|und|et|y) |[,;] (?:and |& )?)"
 _MOST = 30
-"""Persons of a list that are looked at together; those of a longer one are looked at anew."""
+"""Persons of a list that are looked at together; those of a longer one are looked at in turn."""
 
 _LIST = re.compile(rf"(?<![{LETTER}'’^-]){_PERSON}(?:{_JOIN}{_PERSON}){{1,{_MOST - 1}}}")
 _SINGLE_PERSON = re.compile(_PERSON)
@@ -60,7 +60,7 @@ def _are_persons(names: list[str], is_credit: bool) -> bool:
 
 
 def _may_be_person(name: str) -> bool:
-    """Beside others; two words of which none can be a name are another thing."""
+    """Next to others; two words of which none can be a name are another thing."""
     firsts, lasts, words = word_lists()
     return _has_initials(name) or any(part in firsts or part in lasts or part not in words for part in _parts(name))
 

@@ -20,8 +20,8 @@ PARTICLE = (
     r"(?:van|von|der|den|ter|de|del|della|di|da|do|dos|du|la|le|el|al|bin|ibn|zu|af|y|VAN|VON|DER|DE|DEL|LA|EL|AL)"
 )
 _TOKEN = rf"(?:[{UP}]\.(?:-?[{UP}]\.){{0,3}}|[{UP}][{LETTER}]*(?:['’.-][{UP}][{LETTER}]+){{0,3}})"
-_NAME_TAIL = rf"(?:,? (?:Jr|Sr|II|III|IV)\b\.?| (?:{PARTICLE} ){{0,2}}{_TOKEN})"
-_NAME = rf"(?:{PARTICLE} ){{0,2}}{_TOKEN}{_NAME_TAIL}{{0,3}}"
+_NAME_SUFFIX = rf"(?:,? (?:Jr|Sr|II|III|IV)\b\.?| (?:{PARTICLE} ){{0,2}}{_TOKEN})"
+_NAME = rf"(?:{PARTICLE} ){{0,2}}{_TOKEN}{_NAME_SUFFIX}{{0,3}}"
 _COMMA_NAME = (
     rf"(?:{PARTICLE} ){{0,2}}{_TOKEN}(?: (?:{PARTICLE} )*{_TOKEN}){{0,2}}, ?{_TOKEN}(?: {_TOKEN}){{0,2}}"
     rf"|{_TOKEN}\^{_TOKEN}(?:\^{_TOKEN})*"

@@ -129,7 +129,7 @@ _TIMES = re.compile(
 def find_addresses(text: str) -> Iterator[tuple[int, int]]:
     """Streets, towns with state or postal code, post boxes, places of residence, numbers of rooms and beds.
 
-    There is no list of towns here: one is found beside a state, or behind words of coming and going.
+    There is no list of towns here: one is found next to a state, or behind words of coming and going.
     """
     from data_prep.deidentify.names import is_common_word  # which builds on this module
 

@@ -99,7 +99,7 @@ def _begin_worker() -> None:
 
 
 def _die_with_parent() -> None:
-    """After kill -9 on the parent a worker would wait for jobs for ever, and write beside the run that follows."""
+    """After kill -9 on the parent a worker would wait for jobs for ever, and write at the same time as the run that follows."""
     parent = multiprocessing.parent_process()
     if parent is None:
         return

@@ -74,7 +74,7 @@ def _pinned(function: Callable[[Any], Any], job: Any) -> JobOutcome:
 
 @lru_cache(maxsize=1)
 def _die_with_raylet() -> None:
-    """After kill -9 on the driver its raylet is gone at once, but Ray's workers go on for seconds: beside the next run."""
+    """After kill -9 on the driver its raylet is gone at once, but Ray's workers go on for seconds, during the next run."""
     raylet = os.getppid()
     handle = os.pidfd_open(raylet)
     if os.getppid() != raylet:  # it went between the two lines, and its number may be another's by now

@@ -1,4 +1,4 @@
-"""What a preparation says at its end: what came in and went out, what was passed by, and what deserves a look."""
+"""What a preparation says at its end: what came in and went out, what was ignored, and what deserves a look."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def summary(output: Path, ledger: dict[str, Any], was_done: bool) -> str:
             lines += [f"  {count:>7} {stage}: {reason}", *([f"          first: {example}"] if example else [])]
     moves = ledger.get("counts", {}).get("split", {})
     lines += [f"  {count:>7} {move}" for move, count in moves.items()]
-    lines += _passed_by(ledger)
+    lines += _ignored(ledger)
     for stage in PIXELS:
         lines += [f"  {n:>7} {stage}: {subject}" for subject, n in ledger.get("counts", {}).get(stage, {}).items()]
     lines += leakage_lines(ledger)
@@ -52,7 +52,7 @@ def summary(output: Path, ledger: dict[str, Any], was_done: bool) -> str:
 def first_drops(output: Path, drops: dict[str, dict[str, int]], split: str = "") -> dict[tuple[str, str], str]:
     """(stage, reason) → the name and the detail of the first of these drops, of any split or of one.
 
-    Drops of private data have no details, and are left out.
+    Drops of private data have no details, and are skipped.
     """
     kinds = {(stage, reason) for stage, reasons in drops.items() for reason in reasons}
     first: dict[tuple[str, str], str] = {}
@@ -73,7 +73,7 @@ def _printable(text: str) -> str:
     return text if len(text) <= MAX_DETAIL else f"{text[: MAX_DETAIL - 1]}…"
 
 
-def _passed_by(ledger: dict[str, Any]) -> list[str]:
+def _ignored(ledger: dict[str, Any]) -> list[str]:
     """What reading counted besides drops; what was removed from private files stands in the report."""
     counts = ledger.get("counts", {}).get("read", {})
     fields = {subject.removeprefix(f"{IGNORED}: "): n for subject, n in counts.items() if subject.startswith(IGNORED)}

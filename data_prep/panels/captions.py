@@ -52,11 +52,11 @@ def split_caption(caption: str) -> Parts | None:
         return None
     fragments = list(_fragments(caption, labelling.mentions))
     for label in labelling.labels:
-        if not any(label in owners and re.search(r"[^\W_]{2}", text) for text, owners in fragments):
+        if not any(label in claiming and re.search(r"[^\W_]{2}", text) for text, claiming in fragments):
             raise Unclear(f"there are no words of its own for panel {label}")
     return Parts(
         {
-            label: _join([text for text, owners in fragments if not owners or label in owners])
+            label: _join([text for text, claiming in fragments if not claiming or label in claiming])
             for label in labelling.labels
         },
         labelling.layout,

@@ -5,7 +5,7 @@ Shapes: H, W pixels of the figure. A box is (x0, y0, x1, y1); column x1 and row 
 A gutter is a band of rows or columns that crosses a region from side to side in one colour: white, the colour of the
 figure's border, or black. It counts where a picture ends at it in a straight edge, or where it cuts the region into
 pieces of similar size. Letters, titles and axis labels between gutters are too small for panels: they stay with the
-panel nearest to them, and are left out where there is little of them. Boxes come in reading order: row by row where
+panel nearest to them, and are dropped where there is little of them. Boxes come in reading order: row by row where
 they stand in rows, else as they were cut, gutters across before gutters down.
 
 Pictures have black bands and straight edges of their own. So there are several readings of a figure, from light gutters
@@ -25,7 +25,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 Box = tuple[int, int, int, int]
 
 TOLERANCE = 48
-"""Grey levels by which a pixel of a gutter may be off: as far as JPEG at quality 75 rings beside a hard edge."""
+"""Grey levels by which a pixel of a gutter may be off: as far as JPEG at quality 75 rings next to a hard edge."""
 
 MEAN_TOLERANCE = 12
 """Grey levels by which a line of a gutter may be off on average."""
@@ -49,13 +49,13 @@ CONTENT_SHARE = 0.02
 """Of a panel's pixels that differ from a gutter: a black strip with the name of the window is no panel."""
 
 INK_SHARE = 0.3
-"""Of a strip of letters beside panels: with more ink than this it is taken for a part of them, as the axis of a plot."""
+"""Of a strip of letters next to panels: with more ink than this it is taken for a part of them, as the axis of a plot."""
 
 SEAM_CONTRAST = 16
 """Grey levels between the two sides of a seam."""
 
 SEAM_SHARE = 0.7
-"""Share of a seam's pixels, black against black left out, that show the contrast."""
+"""Share of a seam's pixels, black against black excepted, that show the contrast."""
 
 SEAM_PEAK, SEAM_WINDOW = 0.5, 31
 """By how much that share has to exceed the median of so many lines around it."""
@@ -92,21 +92,24 @@ def _are_even(boxes: list[Box]) -> bool:
 
 
 def _by_rows(boxes: list[Box]) -> list[Box]:
-    """Row by row where the boxes stand in rows; as they were cut where one stands beside several of another row."""
+    """Row by row where the boxes stand in rows; as they were cut where one stands next to several of another row."""
     rows: list[list[Box]] = []
     for box in sorted(boxes, key=lambda box: box[1] + box[3]):
-        if rows and all(_beside(box, neighbour) for neighbour in rows[-1]):
+        if rows and all(_share_a_row(box, neighbour) for neighbour in rows[-1]):
             rows[-1].append(box)
         else:
             rows.append([box])
     if any(
-        _beside(upper, lower) for upper_row, lower_row in pairwise(rows) for upper in upper_row for lower in lower_row
+        _share_a_row(upper, lower)
+        for upper_row, lower_row in pairwise(rows)
+        for upper in upper_row
+        for lower in lower_row
     ):
         return boxes
     return [box for row in rows for box in sorted(row)]
 
 
-def _beside(first: Box, second: Box) -> bool:
+def _share_a_row(first: Box, second: Box) -> bool:
     overlap = min(first[3], second[3]) - max(first[1], second[1])
     return 2 * overlap > min(first[3] - first[1], second[3] - second[1])
 

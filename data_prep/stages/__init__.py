@@ -1,7 +1,7 @@
 """Stages of a sample: small functions, each `Draft → Draft`, or `→ list[Draft]` where one becomes several.
 
 A stage that drops a sample raises `Drop`. The list of stages with their parameters is data: it is
-written into the manifest and hashed, so that two data sets with one hash were prepared alike.
+written into the manifest and hashed, so that two data sets with one hash were prepared in one way.
 """
 
 from __future__ import annotations

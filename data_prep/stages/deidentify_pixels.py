@@ -276,7 +276,7 @@ def black_out(picture: Image.Image, boxes: list[np.ndarray]) -> Image.Image:
 
 
 def encode(picture: Image.Image, name: str) -> bytes:
-    """The picture in the format of its member name, and nothing beside it: no EXIF, no comments."""
+    """The picture in the format of its member name, and nothing else: no EXIF, no comments."""
     form = FORMATS[name.rpartition(".")[2]]
     buffer = io.BytesIO()
     if form == "PNG":

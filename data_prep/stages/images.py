@@ -1,7 +1,7 @@
 """What every image goes through: limits of size and shape, then the rules by which it is shown (medvlp/data/images/decode.py).
 
 An image of which no pixel has to change keeps the publisher's bytes. One that has to be turned, laid on a ground or scaled
-is encoded anew, as PNG of 8 bits a channel; metadata "rendered" says what was done to it.
+is encoded again, as PNG of 8 bits a channel; metadata "rendered" says what was done to it.
 """
 
 from __future__ import annotations

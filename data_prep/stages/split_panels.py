@@ -86,7 +86,7 @@ def _boxes(picture: Image.Image, count: int) -> list[Box] | None:
 
 
 def _fits(boxes: list[Box], layout: str) -> bool:
-    """Whether panels called left and right stand beside each other, and those called top and bottom above each other."""
+    """Whether panels called left and right stand next to each other, and those called top and bottom above each other."""
     low, high = {"row": (0, 2), "column": (1, 3)}.get(layout, (0, 0))
     return all(first[high] <= second[low] for first, second in pairwise(boxes)) or layout == "any"
 
@@ -114,7 +114,7 @@ def panel_key(figure_key: str, label: str) -> str:
     """The figure's key with the label, as a capital, for its last part: rocov2__7__0__0 → rocov2__7__0__A."""
     label = label.upper() if len(label) == 1 else label
     head, _, last = figure_key.rpartition("__")
-    if head and (last == "0" or last.startswith("0-")):  # "0-<hash>": make_key had to mend an earlier part
+    if head and (last == "0" or last.startswith("0-")):  # "0-<hash>": make_key had to change an earlier part
         return f"{head}__{label}{last[1:]}"
     digest = hashlib.sha256(f"{figure_key}\0{label}".encode()).hexdigest()[:12]
     return f"{figure_key[:137]}-{digest}"

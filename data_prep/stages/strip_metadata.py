@@ -1,4 +1,4 @@
-"""What image files carry beside their pixels: comments, EXIF, XMP, IPTC and PNG texts can hold names, dates and places.
+"""Metadata of image files, taken out: comments, EXIF, XMP, IPTC and PNG texts can hold names, dates and places.
 
 Only what decoders need of a file stays: what is not known here goes. Colour profiles go too, of any size: their
 descriptions are free text, and they name devices, with serial numbers and dates. Nothing here reads them; decoded values

@@ -17,9 +17,9 @@ def clean_text(draft: Draft) -> Draft:
 
 
 def need_text(draft: Draft) -> Draft:
-    """Drop what says nothing: no conversation, and no caption or none with words in it (None, -, .).
+    """Drop samples without words: no conversation, and no caption or none with words in it (None, -, .).
 
-    Of several captions, and beside a conversation, those without words are taken away and counted.
+    Of several captions, and next to a conversation, those without words are taken away and counted.
     """
     texts = draft.sample.texts
     captions = {name: text for name, text in texts.items() if CAPTIONS.fullmatch(name)}

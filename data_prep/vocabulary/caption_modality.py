@@ -2,7 +2,7 @@
 
 A word that names a modality decides; only if there is none, words of its findings do ("hypodense", "T2-weighted",
 "anechoic"). Of several named ones, the first: captions name the image first and what it is compared with later; but
-joined words such as PET/CT are both. What looks like a name and is none is struck out before (X-ray diffraction, US Navy).
+joined words such as PET/CT are both. Words that only resemble a name are removed before (X-ray diffraction, US Navy).
 """
 
 from __future__ import annotations

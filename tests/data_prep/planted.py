@@ -28,8 +28,8 @@ def lettered(picture: Image.Image) -> Image.Image:
     """A white L near the upper left corner, a tenth of the height tall."""
     picture = picture.copy()
     white = 255 if picture.mode == "L" else (255, 255, 255)
-    place = (picture.width * 0.05, picture.height * 0.05)
-    ImageDraw.Draw(picture).text(place, "L", fill=white, font_size=max(12, picture.height // 10))
+    corner = (picture.width * 0.05, picture.height * 0.05)
+    ImageDraw.Draw(picture).text(corner, "L", fill=white, font_size=max(12, picture.height // 10))
     return picture
 
 

@@ -33,11 +33,11 @@ def part(digest, split, samples, drops=None, panels=0, counts=None):
     return Part(digest, split, entered - panels, entered, samples, drops or {}, counts or {}, files={}, other_files={})
 
 
-def decided_as(splits, kept=None, **more):
+def decided_as(splits, keep=None, **more):
     """splits: a letter a sample, such as "tvx" for train, valid, test. kept: 1 and 0."""
     split_N = np.array(["tvx".index(letter) for letter in splits], np.int8)
-    kept_N = np.ones(len(splits), bool) if kept is None else np.array([mark == "1" for mark in kept])
-    return Decisions(split_N, kept_N, **more)
+    is_kept_N = np.ones(len(splits), bool) if keep is None else np.array([mark == "1" for mark in keep])
+    return Decisions(split_N, is_kept_N, **more)
 
 
 def drop(split, name="k", reason="exact_duplicate"):
@@ -53,7 +53,7 @@ def laid_out(parts, decided, samples_per_shard, folder):
 
 
 @pytest.mark.parametrize(
-    ("splits", "kept", "expected"),
+    ("splits", "keep", "expected"),
     [
         ("tttttttttt", "1111111111", {"train": ["a", "b"]}),
         # Three of five are half a shard; two are gathered.
@@ -72,21 +72,21 @@ def laid_out(parts, decided, samples_per_shard, folder):
         ("tttttttttt", "0000000000", {"train": []}),
     ],
 )
-def test_which_shards_a_split_consists_of(tmp_path, splits, kept, expected):
+def test_which_shards_a_split_consists_of(tmp_path, splits, keep, expected):
     parts = [part("a", "train", 5), part("none", "train", 0), part("b", "train", 5)]
-    assert laid_out(parts, decided_as(splits, kept), 5, tmp_path) == expected
+    assert laid_out(parts, decided_as(splits, keep), 5, tmp_path) == expected
 
 
 @pytest.mark.parametrize(
-    ("kept", "expected"),
+    ("keep", "expected"),
     [
         ("11001111", [[("a", [0, 1])], "b"]),  # just half a shard is one
         ("10001111", ["b", [("a", [0])]]),
     ],
 )
-def test_half_a_shard_keeps_its_place(tmp_path, kept, expected):
+def test_half_a_shard_keeps_its_place(tmp_path, keep, expected):
     parts = [part("a", "train", 4), part("b", "train", 4)]
-    assert laid_out(parts, decided_as("t" * 8, kept), 4, tmp_path) == {"train": expected}
+    assert laid_out(parts, decided_as("t" * 8, keep), 4, tmp_path) == {"train": expected}
 
 
 def test_small_pieces_fill_shards_and_no_more(tmp_path):
@@ -253,9 +253,9 @@ def test_a_source_of_train_alone_is_split_at_random(figures, tmp_path, samples_p
         "valid": [3, 5, 7, 10, 14, 18],
         "test": [1, 4, 6, 11, 13, 19],
     }
-    assert {split: sorted(its) for split, its in numbers(tmp_path / "out").items()} == expected
+    assert {split: sorted(rows) for split, rows in numbers(tmp_path / "out").items()} == expected
     assert {split: (page["in"], page["out"], page["drops"]) for split, page in ledger["splits"].items()} == {
-        split: (len(its), len(its), {}) for split, its in expected.items()
+        split: (len(rows), len(rows), {}) for split, rows in expected.items()
     }
     assert ledger["moved"] == {"train→valid": len(expected["valid"]), "train→test": len(expected["test"])}
     assert (ledger["in"], ledger["out"]) == (20, 20)

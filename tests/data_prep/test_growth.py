@@ -70,7 +70,7 @@ def test_an_unfinished_folder_takes_what_was_added(table, tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize(
-    ("changed", "what", "lost"),
+    ("changed", "difference", "lost"),
     [
         ({}, r"read\.input\.", "units that read what changed have to be done again"),
         ({"min_side": 20}, r"check_images\.min_side: 16 there, 20 now", "every unit has to be done again"),
@@ -81,12 +81,12 @@ def test_an_unfinished_folder_takes_what_was_added(table, tmp_path, monkeypatch)
         ),
     ],
 )
-def test_a_finished_folder_says_what_a_change_invalidates(table, tmp_path, changed, what, lost):
+def test_a_finished_folder_says_what_a_change_invalidates(table, tmp_path, changed, difference, lost):
     prepare("csv", table, tmp_path / "out", **CHOICES)
     before = marks(tmp_path / "out")
     if not changed:
         grow(table, 12, 13)
-    with pytest.raises(PrepError, match=what) as caught:
+    with pytest.raises(PrepError, match=difference) as caught:
         prepare("csv", table, tmp_path / "out", **CHOICES, **changed)
     assert lost in str(caught.value)
     assert "give a new output folder" in str(caught.value)

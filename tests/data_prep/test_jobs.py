@@ -109,9 +109,9 @@ def test_classes_are_counted_unless_they_could_be_names(job, monkeypatch, privat
 
     monkeypatch.setattr(Rows, "read", read)
     monkeypatch.setattr(Rows, "private", private, raising=False)
-    left = {"kind": {"x": 1}, "label_name": {"a": 1, "b": 1}}
-    entered = {**left, "label_name": {"a": 1, "b": 1, "c": 1}}
-    assert run_job(replace(job, stages=[])).classes == ({} if private else {"in": entered, "out": left})
+    remaining = {"kind": {"x": 1}, "label_name": {"a": 1, "b": 1}}
+    entered = {**remaining, "label_name": {"a": 1, "b": 1, "c": 1}}
+    assert run_job(replace(job, stages=[])).classes == ({} if private else {"in": entered, "out": remaining})
 
 
 def test_panels_come_in_beside_rows(job, monkeypatch):
@@ -255,9 +255,9 @@ def test_a_copied_shard_is_of_its_split_and_of_the_same_bytes(job):
     copy = CopyJob(job.folder, "test", [("digest", [1])], "copy")
     part = run_job(copy)
     assert (part.split, part.rows, part.samples_in, part.samples, part.drops) == ("test", 1, 1, 1, {})
-    there = list(read_members(job.folder / "digest.tar", [1]))
-    assert list(read_members(job.folder / "copy.tar", [0])) == there
-    assert set(there[0]) == {"jpg", "txt", "json"}
+    members = list(read_members(job.folder / "digest.tar", [1]))
+    assert list(read_members(job.folder / "copy.tar", [0])) == members
+    assert set(members[0]) == {"jpg", "txt", "json"}
     rows = [pq.read_table(job.folder / f"{name}.parquet").to_pylist() for name in ("digest", "copy")]
     assert rows[1] == [{**rows[0][1], "split": "test", "shard": "copy.tar"}]
     assert read_part(job.folder, "copy", thorough=True) == part

@@ -27,9 +27,9 @@ def prep(folder, output, **options):
 def test_the_bytes_do_not_depend_on_workers(rocov2, tmp_path):
     prep(rocov2, tmp_path / "one", workers=1)
     prep(rocov2, tmp_path / "two", workers=2)
-    found = digests(tmp_path / "one")
-    assert found == digests(tmp_path / "two")
-    assert sum(name.endswith(".tar") for name in found) == 5
+    written = digests(tmp_path / "one")
+    assert written == digests(tmp_path / "two")
+    assert sum(name.endswith(".tar") for name in written) == 5
     assert verify(tmp_path / "one") == []
     manifest = (tmp_path / "one" / "train" / "manifest.json").read_text()
     assert not any(word in manifest for word in ("engine", "workers", "seconds", str(tmp_path)))
@@ -427,8 +427,8 @@ def test_nothing_left(rocov2, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("given", "shown"),
+    ("given", "name"),
     [("/home/ana/sets/rocov2", "rocov2"), ("sets/rocov2", "sets/rocov2"), ("../ana/a.csv", "a.csv"), ("", "")],
 )
-def test_a_runs_page_names_its_input_without_the_machines_folders(given, shown):
-    assert shown_input(given) == shown
+def test_a_runs_page_names_its_input_without_the_machines_folders(given, name):
+    assert shown_input(given) == name

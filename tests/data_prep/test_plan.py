@@ -293,12 +293,12 @@ def evaluation(folder, stage):
 
 def test_evaluations_are_known_by_name_and_content(tmp_path):
     """Where they stand says nothing, and is not recorded."""
-    (first, one), (second, two) = (
+    (first, first_name), (second, second_name) = (
         evaluation(tmp_path / "vqa" / "test", "a"),
         evaluation(tmp_path / "roco" / "test", "b"),
     )
     choices = {"duplicates": "off", "decontaminate": [first, second], "contaminated": "report", "duplicates_radius": 5}
-    against = {"vqa/test": one, "roco/test": two}
+    against = {"vqa/test": first_name, "roco/test": second_name}
     by = ["id", "bytes", "picture", "text"]
     entry = {"stage": "decontaminate", "action": "report", "by": by, "against": against, "radius": 5}
     assert dataset_stages(config(**choices)) == [PUBLISHED, entry, WRITTEN]

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-OWN = {"run.json", "report.html"}
+OF_THE_RUN = {"run.json", "report.html"}
 """Files above the splits that tell of the run and not of the data."""
 
 WAYS = {
@@ -82,5 +82,5 @@ def _environment(variables: dict[str, str]) -> dict[str, str]:
 def marks(output: Path) -> dict[str, str]:
     """sha256 of every file of a finished preparation, but of those that tell of the run."""
     files = [path for path in output.rglob("*") if path.is_file()]
-    kept = [path for path in files if not (path.parent == output and path.name in OWN)]
-    return {str(path.relative_to(output)): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(kept)}
+    data_files = [path for path in files if not (path.parent == output and path.name in OF_THE_RUN)]
+    return {str(path.relative_to(output)): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(data_files)}

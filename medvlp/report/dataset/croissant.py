@@ -81,7 +81,7 @@ def write_croissant(contents: Contents, removals: Mapping[str, int]) -> Path:
 
 def croissant(contents: Contents, removals: Mapping[str, int]) -> Node:
     """The description as JSON-LD. Of the data alone, so it has no date."""
-    marks = "".join(dataset.manifest_hash for dataset in contents.datasets)
+    hashes = "".join(dataset.manifest_hash for dataset in contents.datasets)
     licences = [licence_address(licence) or licence for licence, _ in contents.counts("licence")]
     publication = contents.publications.get(contents.source)
     return {
@@ -90,7 +90,7 @@ def croissant(contents: Contents, removals: Mapping[str, int]) -> Node:
         "name": contents.source,
         "conformsTo": "http://mlcommons.org/croissant/1.0",
         "description": description(contents),
-        "version": f"1.0.0+{hashlib.sha256(marks.encode()).hexdigest()[:12]}",
+        "version": f"1.0.0+{hashlib.sha256(hashes.encode()).hexdigest()[:12]}",
         "license": licences,
         **({"citeAs": f"{publication.citation} {publication.url}", "url": publication.url} if publication else {}),
         "keywords": ["medical imaging", "image-text pairs", contents.source],
@@ -136,12 +136,12 @@ def responsible_use(contents: Contents, removals: Mapping[str, int]) -> Node:
 
 def _files(dataset: ShardDataset) -> list[Node]:
     split = dataset.folder.name
-    mark = dataset.manifest.files[SAMPLES]
+    table = dataset.manifest.files[SAMPLES]
     tables = [
         _file(
             f"{split}/{MANIFEST}", "application/json", dataset.manifest_hash, (dataset.folder / MANIFEST).stat().st_size
         ),
-        _file(f"{split}/{SAMPLES}", "application/x-parquet", mark.sha256, mark.size),
+        _file(f"{split}/{SAMPLES}", "application/x-parquet", table.sha256, table.size),
     ]
     tars = {
         "@type": "cr:FileSet",

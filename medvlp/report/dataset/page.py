@@ -35,7 +35,7 @@ class Step:
 
 
 def write_prep_report(folder: str | Path) -> Path:
-    """Write `report.html` into the folder above a source's splits, beside `ledger.json`, and return its path.
+    """Write `report.html` into the folder above a source's splits, next to `ledger.json`, and return its path.
 
     Raises:
         NotARun: no finished split is there, or a file is damaged.

@@ -48,8 +48,8 @@ class Figures(Source):
     def units(self):
         units = []
         for split in dict.fromkeys(split for split, _ in self.rows):
-            its = [[n, article] for n, (where, article) in enumerate(self.rows) if where == split]
-            pairs = [its[start : start + 2] for start in range(0, len(its), 2)]
+            rows = [[n, article] for n, (where, article) in enumerate(self.rows) if where == split]
+            pairs = [rows[start : start + 2] for start in range(0, len(rows), 2)]
             units += [Unit(split, n, pair, fingerprint=str(pair)) for n, pair in enumerate(pairs)]
         return units
 
@@ -151,7 +151,7 @@ def test_moves_are_said_with_their_reason(figures, tmp_path):
         "moved train→valid, where the rest of their group is": 2,
     }
     drawn = prepare("figures", figures, tmp_path / "random", split="random").ledger["counts"]["split"]
-    assert all(what.endswith(", at random") for what in drawn)
+    assert all(subject.endswith(", at random") for subject in drawn)
     with pytest.raises(PrepError, match=r"with split=random, fractions\.valid does"):
         prepare("figures", figures, tmp_path / "both", split="random", holdout=0.1)
     with pytest.raises(PrepError, match=r"holdout=1\.0 must be a share"):
@@ -250,15 +250,15 @@ def test_copies_are_found_and_the_held_out_one_stays(figures, tmp_path, monkeypa
     copies = {8: jpeg(0), 4: jpeg(3, quality=60)}
     monkeypatch.setattr(f"{__name__}.picture", lambda number: copies.get(number, jpeg(number)))
     result = prepare("figures", figures, tmp_path / "out", duplicates=action)
-    found = [json.loads(line) for line in (tmp_path / "out" / "copies.jsonl").read_text().splitlines()]
-    summary = [(row["key"], row["other"], row["other_split"], row["kind"], row["action"]) for row in found]
+    copy_rows = [json.loads(line) for line in (tmp_path / "out" / "copies.jsonl").read_text().splitlines()]
+    summary = [(row["key"], row["other"], row["other_split"], row["kind"], row["action"]) for row in copy_rows]
     done = {"report": "kept", "drop": "dropped"}[action]
     assert summary == [
         ("figures__a__0__0", "figures__b__8__0", "test", "exact", done),
         ("figures__c__4__0", "figures__c__3__0", "train", "near", done),
     ]
     pairs = json.loads((tmp_path / "out" / "pairs.json").read_text())
-    assert [pair["row"] for pair in pairs] == found
+    assert [pair["row"] for pair in pairs] == copy_rows
     assert all(pair["image"].startswith("data:image/jpeg;base64,") for pair in pairs)
     assert (pairs[0]["caption"], pairs[0]["other_caption"]) == ("plain figure 0", "plain figure 8")
     drops = {"duplicates": {"exact_duplicate": 1, "near_duplicate": 1}} if action == "drop" else {}
@@ -286,9 +286,9 @@ def test_what_an_evaluation_has_is_not_trained_on(figures, tmp_path, monkeypatch
     (figures / "rows.json").write_text(json.dumps(ROWS))
     against = [str(tmp_path / "eval" / "test")]
     result = prepare("figures", figures, tmp_path / "out", decontaminate=against, contaminated=action)
-    found = [json.loads(line) for line in (tmp_path / "out" / "copies.jsonl").read_text().splitlines()]
+    copy_rows = [json.loads(line) for line in (tmp_path / "out" / "copies.jsonl").read_text().splitlines()]
     done = {"report": "kept", "drop": "dropped"}[action]
-    assert [(row["key"], row["other"], row["folder"], row["kind"], row["action"]) for row in found] == [
+    assert [(row["key"], row["other"], row["folder"], row["kind"], row["action"]) for row in copy_rows] == [
         ("figures__b__2__0", "figures__b__1__0", "eval/test", "id", done),
         ("figures__c__3__0", "figures__x__0__0", "eval/test", "sha256", done),
         ("figures__d__5__0", "figures__y__2__0", "eval/test", "text", done),

@@ -80,10 +80,10 @@ def neighbours(folder: Path, heads: range, millimetres: range, volumes: int, sli
 def planted_marks(folder: Path, pictures: dict[str, Image.Image], copies: int) -> tuple[Fingerprints, list[str]]:
     """Fingerprints of the slices and of `copies` altered copies of each, the kinds in turn; and the slice that each row shows."""
     kinds = list(ALTERED)
-    samples, shown = [], []
+    samples, names = [], []
     for number, (name, picture) in enumerate(pictures.items()):
         whole = png(picture.convert("RGB"))
         turn = [kinds[(number * copies + turn) % len(kinds)] for turn in range(copies)]
         samples += [sample_of(name, whole), *(sample_of(f"{name}-{kind}", plant(whole, kind)) for kind in turn)]
-        shown += [name] * (1 + copies)
-    return fingerprints_of(folder, samples), shown
+        names += [name] * (1 + copies)
+    return fingerprints_of(folder, samples), names

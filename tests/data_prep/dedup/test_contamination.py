@@ -185,8 +185,8 @@ def test_an_evaluation_set_must_be_whole(evaluation, tmp_path):
         Reference.build({"x": tmp_path / "nowhere"}, tmp_path / "reference.parquet")
     tar = evaluation / "000000.tar"
     data = bytearray(tar.read_bytes())
-    place = data.index(b"\xff\xd8\xff")
-    data[place + 300 : place + 310] = bytes(10)
+    offset = data.index(b"\xff\xd8\xff")
+    data[offset + 300 : offset + 310] = bytes(10)
     tar.write_bytes(data)
     with pytest.raises(PrepError, match="medvlp verify"):
         Reference.build({"x": evaluation}, tmp_path / "reference.parquet")

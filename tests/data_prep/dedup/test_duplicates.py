@@ -23,8 +23,8 @@ def made(contents, edges=()):
     return Copies(starts, np.array([content for row in contents for content in row], np.int64), alike)
 
 
-def gone(copies, splits, there=None):
-    return [(copy.row, copy.original, copy.kind) for copy in resolve_copies(copies, np.array(splits), there)]
+def gone(copies, splits, is_kept=None):
+    return [(copy.row, copy.original, copy.kind) for copy in resolve_copies(copies, np.array(splits), is_kept)]
 
 
 EXACT, NEAR = "exact_duplicate", "near_duplicate"
@@ -76,8 +76,8 @@ def test_who_goes_for_whom(contents, edges, splits, expected):
     ],
 )
 def test_from_held_out_splits_nothing_goes_unless_asked(contents, edges, splits, expected):
-    found = resolve_copies(made(contents, edges), np.array(splits), dropped_from=[TRAIN])
-    assert [(copy.row, copy.original, copy.kind) for copy in found] == expected
+    resolved = resolve_copies(made(contents, edges), np.array(splits), dropped_from=[TRAIN])
+    assert [(copy.row, copy.original, copy.kind) for copy in resolved] == expected
 
 
 def test_equal_bytes_come_before_likeness():
@@ -104,14 +104,14 @@ def planted(tmp_path_factory):
 
 def test_altered_copies_are_found_and_nothing_else(planted):
     copies = find_copies(planted, Limits())
-    found = resolve_copies(copies, np.zeros(len(planted), np.int8))
-    assert [(copy.row, copy.original) for copy in found] == [
+    resolved = resolve_copies(copies, np.zeros(len(planted), np.int8))
+    assert [(copy.row, copy.original) for copy in resolved] == [
         *((30 * kind + n, n) for kind in range(1, 1 + len(ALTERED)) for n in range(30)),
         (240, 0),
         (241, 1),
     ]
-    assert {copy.kind for copy in found[:-2]} == {NEAR}
-    assert found[-1] == Copy(241, 1, EXACT, 0, 1.0)
+    assert {copy.kind for copy in resolved[:-2]} == {NEAR}
+    assert resolved[-1] == Copy(241, 1, EXACT, 0, 1.0)
     assert copies.pooled == 0
 
 
@@ -144,8 +144,8 @@ def test_a_crowd_of_one_hash_costs_a_few_comparisons_each(tmp_path, monkeypatch)
 
     monkeypatch.setattr(duplicates, "Pictures", of_one_hash)
     copies = find_copies(marks, Limits())
-    found = [(copy.row, copy.original) for copy in resolve_copies(copies, np.zeros(20, np.int8))]
-    assert found == [(1, 0), (2, 0), (3, 0), (5, 4), (6, 4), (7, 4)]
+    resolved = [(copy.row, copy.original) for copy in resolve_copies(copies, np.zeros(20, np.int8))]
+    assert resolved == [(1, 0), (2, 0), (3, 0), (5, 4), (6, 4), (7, 4)]
     assert copies.pooled == 12
 
 
@@ -160,10 +160,10 @@ def recall_and_mistakes(folder, originals):
     samples = [sample_of(f"{kind}-{n}", plant(data, kind)) for kind in kinds for n, data in enumerate(originals)]
     marks = fingerprints_of(folder, samples)
     splits = np.repeat([TEST, TRAIN], [count, len(samples) - count])
-    found = resolve_copies(find_copies(marks, Limits()), splits)
+    resolved = resolve_copies(find_copies(marks, Limits()), splits)
     recall = dict.fromkeys(ALTERED, 0.0)
     mistakes = []
-    for copy in found:
+    for copy in resolved:
         if copy.row >= count and copy.row % count == copy.original % count:
             recall[kinds[copy.row // count]] += 1 / count
         else:
@@ -194,10 +194,10 @@ def test_chest_radiographs_of_different_children_are_no_copies(test_data, tmp_pa
     with np.load(next((test_data / "medmnist").glob("pneumonia*.npz"))) as file:
         pictures = np.concatenate([file[f"{split}_images"] for split in ("train", "val", "test")])
     samples = [sample_of(f"k{n}", png(Image.fromarray(pixels))) for n, pixels in enumerate(pictures)]
-    found = resolve_copies(
+    resolved = resolve_copies(
         find_copies(fingerprints_of(tmp_path / "marks", samples), Limits()), np.zeros(len(samples), np.int8)
     )
-    assert [copy.kind for copy in found] == [EXACT] * (len(pictures) - len(np.unique(pictures, axis=0)))
+    assert [copy.kind for copy in resolved] == [EXACT] * (len(pictures) - len(np.unique(pictures, axis=0)))
 
 
 def test_a_jpeg_planted_is_what_it_says():

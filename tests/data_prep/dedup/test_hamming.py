@@ -31,7 +31,7 @@ def related_hashes(draw):
         st.sampled_from(centres),
         st.sets(st.integers(0, 63), max_size=14),
     )
-    hashes = st.lists(around, max_size=12).map(lambda found: np.array(found, np.uint64))
+    hashes = st.lists(around, max_size=12).map(lambda pairs: np.array(pairs, np.uint64))
     return draw(hashes), draw(hashes)
 
 
@@ -42,9 +42,9 @@ def test_each_pair_within_the_radius_comes_once(hashes, radius, pieces):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(hamming, "_plan", lambda queries, base, radius: pieces)
         patch.setattr(hamming, "BLOCK", 5)
-        found = listed(within(queries, base, radius))
-    assert len(found) == len(set(found))
-    assert set(found) == by_brute_force(queries, base, radius)
+        pairs = listed(within(queries, base, radius))
+    assert len(pairs) == len(set(pairs))
+    assert set(pairs) == by_brute_force(queries, base, radius)
 
 
 @pytest.mark.parametrize(
@@ -59,10 +59,10 @@ def test_many_hashes_are_joined_by_pieces_with_the_same_result():
     base = generator.integers(0, 2**64, 20_000, dtype=np.uint64)
     queries = base[:500] ^ np.uint64(0b1011 << 30)
     assert hamming._plan(len(queries), len(base), 8) > 0
-    found = listed(within(queries, base, 8))
+    pairs = listed(within(queries, base, 8))
     distance = np.bitwise_count(queries[:, None] ^ base)
-    assert sorted(found) == [(i, j, distance[i, j]) for i, j in np.argwhere(distance <= 8)]
-    assert sum(i == j and bits == 3 for i, j, bits in found) == 500
+    assert sorted(pairs) == [(i, j, distance[i, j]) for i, j in np.argwhere(distance <= 8)]
+    assert sum(i == j and bits == 3 for i, j, bits in pairs) == 500
 
 
 def test_a_radius_beyond_the_hash_is_refused():

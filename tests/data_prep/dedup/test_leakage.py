@@ -41,8 +41,8 @@ def test_held_out_samples_that_are_in_train(contents, edges, splits, expected):
 def test_the_most_alike_is_named():
     copies = made([[0], [1], [2]], [(0, 2), (1, 2)])
     copies.neighbours[2] = {0: (3, 0.97), 1: (3, 0.99)}
-    found = find_leaks(copies, np.array([True, True, False]), np.array([False, False, True]))
-    assert found == [Leak(2, 1, PICTURE, 0.99)]
+    leaks = find_leaks(copies, np.array([True, True, False]), np.array([False, False, True]))
+    assert leaks == [Leak(2, 1, PICTURE, 0.99)]
 
 
 def test_one_picture_under_two_labels(tmp_path):

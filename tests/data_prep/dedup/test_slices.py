@@ -13,14 +13,14 @@ from tests.data_prep.dedup.slices import neighbours, planted_marks
 
 def precision_and_recall(folder: Path, pictures: dict[str, Image.Image], copies: int) -> tuple[float, float, list]:
     """Of the pairs of pictures called copies those that show one slice, and of the latter those that were found."""
-    marks, shown = planted_marks(folder, pictures, copies)
+    marks, names = planted_marks(folder, pictures, copies)
     copies = find_copies(marks, Limits())
-    assert copies.content_I.tolist() == list(range(len(shown)))  # a content a row: no two have the same bytes
+    assert copies.content_I.tolist() == list(range(len(names)))  # a content a row: no two have the same bytes
     copied = copies.matches
-    found = {(int(a), int(b)) for a, b in zip(copied.first_E, copied.second_E, strict=True)}
-    true = {pair for pair in combinations(range(len(shown)), 2) if shown[pair[0]] == shown[pair[1]]}
-    wrong = sorted((shown[a], shown[b]) for a, b in found - true)
-    return len(found & true) / len(found), len(found & true) / len(true), wrong
+    copied_pairs = {(int(a), int(b)) for a, b in zip(copied.first_E, copied.second_E, strict=True)}
+    true = {pair for pair in combinations(range(len(names)), 2) if names[pair[0]] == names[pair[1]]}
+    wrong = sorted((names[a], names[b]) for a, b in copied_pairs - true)
+    return len(copied_pairs & true) / len(copied_pairs), len(copied_pairs & true) / len(true), wrong
 
 
 def test_copies_beside_neighbouring_slices_and_other_heads(test_data, tmp_path):

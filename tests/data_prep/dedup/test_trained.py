@@ -47,11 +47,11 @@ def write(path, data):
 
 def test_sets_that_were_prepared_apart(apart):
     train, test = apart
-    found = {
+    matches = {
         test.read(test.keys.index(key)).metadata["original_name"]: match
         for key, match in trained_on([train], test).items()
     }
-    assert found == {"test/x/same.jpg": "bytes", "test/x/near.jpg": "picture"}
+    assert matches == {"test/x/same.jpg": "bytes", "test/x/near.jpg": "picture"}
     assert trained_on([], test) == {}
     assert trained_on([test], train) == dict(zip(train.keys, ["bytes", "picture"], strict=True))
 
@@ -71,8 +71,8 @@ def together(tmp_path):
 
 def test_splits_of_one_preparation_are_told_by_what_it_found(together):
     train, test = (ShardDataset(together / name) for name in ("train", "test"))
-    found = trained_on([train], test)
-    assert list(found.values()) == ["bytes"]
+    matches = trained_on([train], test)
+    assert list(matches.values()) == ["bytes"]
     # What it wrote is believed as long as both splits are those that it wrote it of.
     row = {"split": "test", "key": test.keys[0], "match": "picture", "train_key": "k"}
     (together / "leakage.jsonl").write_text(json.dumps(row) + "\n")
@@ -80,7 +80,7 @@ def test_splits_of_one_preparation_are_told_by_what_it_found(together):
     ledger = json.loads((together / "ledger.json").read_text())
     ledger["splits"]["train"]["manifest_sha256"] = "0" * 64
     (together / "ledger.json").write_text(json.dumps(ledger))
-    assert trained_on([train], test) == found
+    assert trained_on([train], test) == matches
 
 
 def test_a_list_of_leaks_that_is_gone_is_not_taken_for_none(together):

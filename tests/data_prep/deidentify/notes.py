@@ -107,7 +107,7 @@ class _Writer:
             text.replace("###", self.chance.choice("23456789") + "##", 1) if text[1] != "4" else text
         )
 
-    def id(self, what: str) -> tuple[str, str]:
+    def id(self, kind: str) -> tuple[str, str]:
         forms = {
             "record": (
                 ["#######", "###-##-##", "@######", "########"],
@@ -117,7 +117,7 @@ class _Writer:
             "ssn": (["###-##-####"], ["### ## ####", "###-##-####"]),
             "account": (["############", "@@#######"], ["#########", "V###########"]),
         }
-        return "id", self.digits(self.chance.choice(forms[what][self.half]))
+        return "id", self.digits(self.chance.choice(forms[kind][self.half]))
 
     def note(self) -> Note:
         self.header()
@@ -274,9 +274,9 @@ class _Writer:
             ],
         ][self.half]
         add(*pick(comparison), "\nFINDINGS: ")
-        for sentence, kept in self.chance.sample(FINDINGS, 4):
+        for sentence, is_clinical in self.chance.sample(FINDINGS, 4):
             add(sentence, " ")
-            self.note_.clinical += kept
+            self.note_.clinical += is_clinical
         if self.chance.random() < 0.5:
             title = "Mr." if sex == "man" else pick(["Ms.", "Mrs."])
             add(f"\n{title} ", ("name", last), " tolerated the procedure well.")

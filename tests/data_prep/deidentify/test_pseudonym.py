@@ -78,11 +78,11 @@ def test_a_pseudonym_is_hmac():
 
 
 @given(st.text(), st.text(), st.integers(8, 52))
-def test_pseudonyms_join_equals_and_part_others(one, two, length):
-    first, second = pseudonym(KEY, one, length), pseudonym(KEY, two, length)
+def test_pseudonyms_join_equals_and_part_others(text_a, text_b, length):
+    first, second = pseudonym(KEY, text_a, length), pseudonym(KEY, text_b, length)
     assert re.fullmatch(f"[a-z2-7]{{{length}}}", first)
-    assert (first == second) == (one == two)
-    assert pseudonym(KEY + b"!", one, length) != first
+    assert (first == second) == (text_a == text_b)
+    assert pseudonym(KEY + b"!", text_a, length) != first
 
 
 @pytest.mark.parametrize("length", [7, 53])

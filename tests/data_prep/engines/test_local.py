@@ -44,12 +44,12 @@ def test_every_job_has_one_outcome(workers):
 )
 def test_who_is_given_another_try(tmp_path, workers, fault, times, tries, ends):
     jobs = [(tmp_path / "a", fault, times), (tmp_path / "b", fault, 0)]
-    found = {o.job[0].name: o for o in run(fails_at_first, jobs, workers, pause=0.01)}
-    assert (found["b"].result, found["b"].tries) == ("b", 1)
-    assert (tried(tmp_path / "a"), found["a"].tries) == (tries, tries)
-    assert found["a"].result == (None if ends else "a")
-    assert type(found["a"].error) is (ends or type(None))
-    assert bool(found["a"].trace) == bool(ends)
+    outcomes = {o.job[0].name: o for o in run(fails_at_first, jobs, workers, pause=0.01)}
+    assert (outcomes["b"].result, outcomes["b"].tries) == ("b", 1)
+    assert (tried(tmp_path / "a"), outcomes["a"].tries) == (tries, tries)
+    assert outcomes["a"].result == (None if ends else "a")
+    assert type(outcomes["a"].error) is (ends or type(None))
+    assert bool(outcomes["a"].trace) == bool(ends)
 
 
 def test_no_retries(tmp_path):

@@ -45,9 +45,9 @@ def test_the_same_bytes(folder, straight, tmp_path, way):
     if way == "ray":
         pytest.importorskip("ray")
     prepare(way, _words(folder, tmp_path / "out"), plainly)
-    found = marks(tmp_path / "out")
-    assert found == straight[0]
-    _is_all_there(tmp_path / "out", set(found))
+    parts = marks(tmp_path / "out")
+    assert parts == straight[0]
+    _is_all_there(tmp_path / "out", set(parts))
 
 
 def _is_all_there(output: Path, names: set[str]) -> None:
@@ -87,16 +87,16 @@ def small_disk(tmp_path):
         subprocess.run(["umount", disk], check=True)
 
 
-@pytest.mark.parametrize("place", ["units", "settling", "finish"])
-def test_a_full_disk(folder, straight, tmp_path, small_disk, place):
+@pytest.mark.parametrize("step", ["units", "dataset stages", "finalize"])
+def test_a_full_disk(folder, straight, tmp_path, small_disk, step):
     """A clear word, an unfinished folder that keeps what is done, and after room was made the same result."""
     disk, resize = small_disk
     output = disk / "out"
     command = [sys.executable, "-m", "medvlp.cli", "prep", *_words(folder, output), "workers=2"]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[3])}
-    if place == "finish":
+    if step == "finalize":
         command.append(f"cache={tmp_path / 'cache'}")
-    elif place == "settling":  # units are done, and what is decided over all of them finds no room
+    elif step == "dataset stages":  # units are done, and what is decided over all of them finds no room
         resize(65536)
         units = subprocess.run(
             [*command, "engine=slurm"], env={**environment, "SLURM_ARRAY_TASK_ID": "0", "SLURM_ARRAY_TASK_COUNT": "1"}

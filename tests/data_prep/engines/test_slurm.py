@@ -19,7 +19,7 @@ ODD = ["source=rocov2", "input=/data/o'clock $(touch pwned) `id`", 'options.note
 @given(st.integers(0, 40), st.integers(1, 9))
 def test_shares_are_everything_once(jobs, count):
     shares = [slurm.share(range(jobs), index, count) for index in range(count)]
-    assert sorted(number for its in shares for number in its) == list(range(jobs))
+    assert sorted(number for numbers in shares for number in numbers) == list(range(jobs))
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
@@ -59,13 +59,13 @@ def test_a_library_call_has_no_line_to_repeat(tmp_path):
 @pytest.fixture
 def scripts(tmp_path, monkeypatch):
     """Scripts in a folder with an odd name, written from another; the interpreter is replaced by one that shows itself."""
-    shown = tmp_path / "show"
-    shown.write_text(
+    script = tmp_path / "show"
+    script.write_text(
         f"#!{sys.executable}\nimport os, sys\n"
         "print(repr((sys.argv[1:], os.getcwd(), os.environ['SLURM_ARRAY_TASK_COUNT'])))\n"
     )
-    shown.chmod(0o755)
-    monkeypatch.setattr(sys, "executable", str(shown))
+    script.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(script))
     work, output = tmp_path / "it's work", tmp_path / "-out put"
     work.mkdir()
     output.mkdir()

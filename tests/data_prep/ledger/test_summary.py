@@ -10,7 +10,10 @@ OUT = Path("/out")
 
 def ledger(drops=None, counts=None, **splits):
     """splits: name=(in, out, {reason: n})."""
-    pages = {name: {"in": i, "out": o, "drops": {"read": its} if its else {}} for name, (i, o, its) in splits.items()}
+    pages = {
+        name: {"in": i, "out": o, "drops": {"read": reasons} if reasons else {}}
+        for name, (i, o, reasons) in splits.items()
+    }
     total = {}
     for page in pages.values():
         for reason, n in page["drops"].get("read", {}).items():

@@ -65,9 +65,9 @@ def compose(
     gutter = gutter if gutter is not None else random.randint(3, 20)
     gutter = 0 if ground == "none" else gutter
     margin = {"white": random.choice([0, gutter, 10]), "black": 0, "none": 0}.get(ground, gutter)
-    place = random.choice(["corner", "above", "below", "none"] if ground == "white" else ["corner", "none"])
-    place = place if letters else "none"
-    strip = 24 if place in ("above", "below") else 0
+    position = random.choice(["corner", "above", "below", "none"] if ground == "white" else ["corner", "none"])
+    position = position if letters else "none"
+    strip = 24 if position in ("above", "below") else 0
     style = style or random.choice(STYLES)
     labels = ["abcdefghi"[i] if "a" in style else "ABCDEFGHI"[i] for i in range(count)]
     width = random.randint(500, 900)
@@ -76,24 +76,24 @@ def compose(
     draw = ImageDraw.Draw(canvas)
     font = ImageFont.load_default(14)
     boxes: list[Box] = []
-    y, left = margin, list(zip(pictures, labels, strict=True))
+    y, remaining = margin, list(zip(pictures, labels, strict=True))
     for columns in random.choice(LAYOUTS[count]):
-        row, left = left[:columns], left[columns:]
+        row, remaining = remaining[:columns], remaining[columns:]
         edges = np.linspace(margin, width - margin + gutter, columns + 1)
         if random.random() < 0.3 and columns > 1:  # uneven columns
             edges[1:-1] += np.array([random.uniform(-0.05, 0.05) for _ in edges[1:-1]]) * width
         height = max(90, round(min((edges[1] - edges[0]) * random.uniform(0.7, 1.1), 500)))
-        y += strip if place == "above" else 0
+        y += strip if position == "above" else 0
         for (picture, label), x0, x1 in zip(row, edges[:-1].astype(int), edges[1:].astype(int) - gutter, strict=True):
             canvas.paste(picture.convert("RGB").resize((x1 - x0, height)), (x0, y))
             boxes.append((int(x0), y, int(x1), y + height))
-            if place == "corner":
+            if position == "corner":
                 draw.rectangle((x0 + 4, y + 4, x0 + 20, y + 22), fill="white")
                 draw.text((x0 + 8, y + 5), label, "black", font)
-            elif place != "none":
-                spot = ((x0 + x1) // 2 - 8, y - strip if place == "above" else y + height + 1)
+            elif position != "none":
+                spot = ((x0 + x1) // 2 - 8, y - strip if position == "above" else y + height + 1)
                 draw.text(spot, f"({label})", "black", font)
-        y += height + gutter + (strip if place == "below" else 0)
+        y += height + gutter + (strip if position == "below" else 0)
     canvas = canvas.crop((0, 0, width, max(y - gutter + margin, 1)))
     buffer = io.BytesIO()
     canvas.save(buffer, "JPEG", quality=random.randint(75, 95))

@@ -137,9 +137,9 @@ def test_layout_that_words_of_place_ask_for(caption, layout):
     ],
 )
 def test_labels_as_they_are_written(written, labels):
-    found = find_mentions(written)
-    assert found is not None
-    assert "".join(found.labels) == labels
+    labelling = find_mentions(written)
+    assert labelling is not None
+    assert "".join(labelling.labels) == labels
 
 
 WORDS = st.sampled_from(["Axial CT", "Frontal radiograph of the chest", "T2-weighted MRI", "Doppler sonogram"])
@@ -221,9 +221,9 @@ def test_real_captions(test_data):
         pytest.skip(f"needs {table}")
     rows = (json.loads(line) for line in table.read_text("utf-8").splitlines())
     captions = {row["id"]: tidy(row["caption"]) for row in rows if row["id"] in ROCO}
-    found = {}
+    labelling = {}
     for name, expected in ROCO.items():
         parts = split_caption(captions[name])
         texts = parts.texts if parts else {}
-        found[name] = {label: text[-len(expected.get(label, "")) :] for label, text in texts.items()}
-    assert found == ROCO
+        labelling[name] = {label: text[-len(expected.get(label, "")) :] for label, text in texts.items()}
+    assert labelling == ROCO

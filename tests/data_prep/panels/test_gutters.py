@@ -16,10 +16,10 @@ def gray(figure):
     return np.asarray(figure.picture.convert("L"))
 
 
-def is_close(found, expected, pixels=4):
+def is_close(boxes, expected, pixels=4):
     """Reduction, JPEG and letters that touch a panel move an edge by a few pixels."""
     return (
-        found is not None and len(found) == len(expected) and bool(np.abs(np.subtract(found, expected)).max() <= pixels)
+        boxes is not None and len(boxes) == len(expected) and bool(np.abs(np.subtract(boxes, expected)).max() <= pixels)
     )
 
 
@@ -51,9 +51,9 @@ def test_panels_that_touch_are_told_apart_or_left(count):
     for seed in range(10):
         pictures = [synthetic_picture(20 * seed + number, light=(1, 0.3, 0.6)[number % 3]) for number in range(count)]
         figure = compose(pictures, ["x"] * count, Random(seed), "none", letters=False)
-        found = find_panels(gray(figure), count)
-        assert found is None or is_close(found, figure.boxes)
-        right += found is not None
+        boxes = find_panels(gray(figure), count)
+        assert boxes is None or is_close(boxes, figure.boxes)
+        right += boxes is not None
     assert right >= 6  # the rest have pictures of one brightness above each other
 
 

@@ -72,7 +72,7 @@ def box(x: float, y: float, width: float, height: float) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    ("found", "said", "taken"),
+    ("detected", "said", "taken"),
     [
         (box(10, 10, 100, 14), ("", 0.0), True),  # a small line, read or not
         (box(10, 10, 100, 18), ("", 0.0), True),
@@ -85,11 +85,11 @@ def box(x: float, y: float, width: float, height: float) -> np.ndarray:
         (box(10, 10, 30, 24), ("R", 0.9), True),
     ],
 )
-def test_what_of_the_detectors_boxes_is_text(monkeypatch, found, said, taken):
+def test_what_of_the_detectors_boxes_is_text(monkeypatch, detected, said, taken):
     """In an image of 256 × 256, where the shape alone decides up to a bound, and reading beyond it."""
 
     def reader(pixels, use_det, use_cls, use_rec):
-        return ([found * 2], None) if use_det else ([[said[0], said[1]]], None)
+        return ([detected * 2], None) if use_det else ([[said[0], said[1]]], None)
 
     monkeypatch.setattr(stage, "_reader", lambda: reader)
     assert bool(stage._detect(np.zeros((256, 256, 3), np.uint8))) == taken

@@ -186,12 +186,12 @@ def written(side: int = 256) -> np.ndarray:
 def test_text_that_only_the_opacity_shows(form, mode, grey):
     """One colour everywhere, opaque where the text is: black text on white paper, white text on black."""
     text = written()
-    one = np.full(text.shape, grey, np.uint8)
+    uniform = np.full(text.shape, grey, np.uint8)
     alpha = np.where(text, 255, 0).astype(np.uint8)
-    pixels = np.dstack([one, alpha] if mode == "LA" else [one, one, one, alpha])
+    pixels = np.dstack([uniform, alpha] if mode == "LA" else [uniform, uniform, uniform, alpha])
     name = form.lower()
     data = saved(Image.fromarray(pixels), form, **({"lossless": True, "exact": True} if form == "WEBP" else {}))
-    assert find_text(np.repeat(one[:, :, None], 3, axis=2)) == []
+    assert find_text(np.repeat(uniform[:, :, None], 3, axis=2)) == []
     draft = deidentify_pixels(Draft(Sample("a", images={name: data})))
     after = draft.pictures[name]
     assert after.mode == "RGBA"
@@ -346,14 +346,16 @@ def test_the_same_boxes_every_time():
     pixels = np.repeat(annotated(3, 256)[0].pixels[:, :, None], 3, axis=2)
     first = find_text(pixels)
     assert first
-    assert all(np.array_equal(one, two) for one, two in zip(first, find_text(pixels), strict=True))
+    assert all(
+        np.array_equal(first_box, second_box) for first_box, second_box in zip(first, find_text(pixels), strict=True)
+    )
 
 
 @pytest.mark.parametrize("side", [256, 512])
 def test_recall_of_burnt_in_text(side):
-    found = [hit for seed in range(700, 712) for hit in caught(annotated(seed, side)[0])]
-    assert len(found) >= 20
-    assert np.mean(found) >= 0.95
+    member_bytes = [hit for seed in range(700, 712) for hit in caught(annotated(seed, side)[0])]
+    assert len(member_bytes) >= 20
+    assert np.mean(member_bytes) >= 0.95
 
 
 @pytest.mark.slow
@@ -364,9 +366,9 @@ def test_recall_of_burnt_in_text_at_length(side, floor):
     for seed in range(2000, 2060):
         image, inks = annotated(seed, side)
         for hit, ink in zip(caught(image), inks, strict=True):
-            for what in ("all", f"height {ink.height}", f"angle {ink.angle}", f"grey {ink.grey}"):
-                by.setdefault(what, []).append(hit)
-    print(f"\n{side}: " + ", ".join(f"{what} {np.mean(h):.3f} of {len(h)}" for what, h in sorted(by.items())))
+            for condition in ("all", f"height {ink.height}", f"angle {ink.angle}", f"grey {ink.grey}"):
+                by.setdefault(condition, []).append(hit)
+    print(f"\n{side}: " + ", ".join(f"{condition} {np.mean(h):.3f} of {len(h)}" for condition, h in sorted(by.items())))
     assert np.mean(by["all"]) >= floor
 
 
@@ -392,16 +394,16 @@ def test_anatomy_is_seldom_taken_for_text(test_data):
 def write_studies(folder: Path, people: list[Person]) -> None:
     """Two images a study, with name and date in the pixels and in file and folder names, and a report."""
     for who in people:
-        place = folder / f"{who.family}_{who.given}" / who.date
+        visit_folder = folder / f"{who.family}_{who.given}" / who.date
         for number in (1, 2):
             image = Burnt(anatomy(who.seed * 10 + number, 256))
             burn(image, f"{who.family.upper()}, {who.given.upper()}", (4, 4), Ink(12))
             burn(image, f"{who.number} {spelled(who.date)}", (60, 236), Ink(11))
-            save(phantom(who, image.pixels, number), place / f"{who.family}{number}.dcm")
+            save(phantom(who, image.pixels, number), visit_folder / f"{who.family}{number}.dcm")
         broken = phantom(who, anatomy(1, 64), 3)
         broken.PixelData = broken.PixelData[:10]
-        save(broken, place / f"{who.doctor}.dcm")
-        (place / "report.txt").write_text(
+        save(broken, visit_folder / f"{who.doctor}.dcm")
+        (visit_folder / "report.txt").write_text(
             f"{who.institution}, {spelled(who.date)}\nPatient: {who.given} {who.family}, born {spelled(who.birth)}, "
             f"{who.number}\nFINDINGS: {who.family}'s lungs are clear, as on {who.date}. Phone {who.phone}.\n"
             f"IMPRESSION: No change. Dr. {who.doctor} {who.accession}\n"
@@ -411,22 +413,22 @@ def write_studies(folder: Path, people: list[Person]) -> None:
 
 def contents(output: Path) -> dict[str, bytes]:
     """Name → bytes of all files, with what is compressed in them laid open: parquet's columns, PNG's pixels and texts."""
-    found: dict[str, bytes] = {}
+    member_bytes: dict[str, bytes] = {}
     for path in sorted(output.rglob("*")):
         if not path.is_file():
             continue
         name = str(path.relative_to(output))
-        found[name] = path.read_bytes()
+        member_bytes[name] = path.read_bytes()
         if path.suffix == ".parquet":
             table = pyarrow.parquet.read_table(path)
-            found[f"{name} opened"] = repr(table.to_pylist()).encode() + repr(table.schema.metadata).encode()
+            member_bytes[f"{name} opened"] = repr(table.to_pylist()).encode() + repr(table.schema.metadata).encode()
         if path.suffix == ".tar":
             with tarfile.open(path) as archive:
                 for member in archive:
                     data = archive.extractfile(member).read()
                     if member.name.endswith(".png"):
-                        found[f"{name} {member.name} texts"] = repr(Image.open(io.BytesIO(data)).info).encode()
-    return found
+                        member_bytes[f"{name} {member.name} texts"] = repr(Image.open(io.BytesIO(data)).info).encode()
+    return member_bytes
 
 
 @pytest.mark.parametrize("sample", ["image", "study"])
@@ -450,12 +452,12 @@ def test_nothing_of_a_person_is_in_any_output(tmp_path, monkeypatch, capfd, samp
     assert ledger["in"] == ledger["out"] + 8
     assert ledger["drops"]["read"] == {"bad_pixels": 4, "not_dicom": 4}
     assert ledger["counts"]["deidentify_pixels"]["images with text"] == 8
-    found = contents(tmp_path / "out")
-    found["what was said"] = "".join(capfd.readouterr()).encode()
-    assert sum(name.endswith(" opened") for name in found) >= 1
-    assert sum(name.endswith(" texts") for name in found) == 8
+    member_bytes = contents(tmp_path / "out")
+    member_bytes["what was said"] = "".join(capfd.readouterr()).encode()
+    assert sum(name.endswith(" opened") for name in member_bytes) >= 1
+    assert sum(name.endswith(" texts") for name in member_bytes) == 8
     for who in people:
         for kind, strings in who.strings.items():
             for text in strings:
-                holders = [name for name, data in found.items() if text.lower().encode() in data.lower()]
+                holders = [name for name, data in member_bytes.items() if text.lower().encode() in data.lower()]
                 assert not holders, f"a {kind} stands in {holders}"

@@ -120,45 +120,45 @@ def test_clinical_text_that_stays(text):
 
 def recall_and_kept(several: list[Note]) -> tuple[dict[str, float], float]:
     """Share of identifiers of which no letter or digit is left, by kind, and share of the clinical strings that stay."""
-    there, caught, clinical, kept = Counter(), Counter(), 0, 0
+    planted_count, caught, clinical, kept_count = Counter(), Counter(), 0, 0
     for note in several:
         hidden = set()
         for start, end, _ in find(note.text):
             hidden.update(range(start, end))
         for start, end, kind in note.spans:
-            there[kind] += 1
-            caught[kind] += all(place in hidden for place in range(start, end) if note.text[place].isalnum())
+            planted_count[kind] += 1
+            caught[kind] += all(position in hidden for position in range(start, end) if note.text[position].isalnum())
         (cleaned,), _ = deidentify([note.text])
         clinical += len(note.clinical)
-        kept += sum(text in cleaned for text in note.clinical)
-    return {kind: caught[kind] / there[kind] for kind in there}, kept / clinical
+        kept_count += sum(text in cleaned for text in note.clinical)
+    return {kind: caught[kind] / planted_count[kind] for kind in planted_count}, kept_count / clinical
 
 
 @pytest.mark.parametrize("one_line", [False, True])
 def test_recall_on_formats_that_were_kept_for_reporting(one_line):
     several = notes(200, seed=2, held_out=True, one_line=one_line)
-    recall, kept = recall_and_kept(several)
+    recall, kept_count = recall_and_kept(several)
     leaks = {kind: round(1 - share, 4) for kind, share in sorted(recall.items())}
-    print("leak rate by kind:", leaks, "clinical text kept:", kept)
+    print("leak rate by kind:", leaks, "clinical text kept:", kept_count)
     assert set(recall) == set(KINDS)
     assert min(recall["id"], recall["phone"]) >= 0.98
     assert recall["date"] >= 0.95
     assert min(recall.values()) >= 0.98
-    assert kept >= 0.99
+    assert kept_count >= 0.99
 
 
 def test_recall_on_other_peoples_notes():
     """The five annotated notes in philter-lite's package: their formats are nobody's here."""
     import importlib.resources
 
-    missed, there = [], 0
+    missed, planted_count = [], 0
     for path in sorted(importlib.resources.files("philter_lite").joinpath("data/i2b2_xml").iterdir(), key=str):
         root = ElementTree.fromstring(path.read_text())
         (cleaned,), _ = deidentify([root.findtext("TEXT", "")])
         planted = [tag.get("text") for tag in root.find("TAGS")]
-        there += len(planted)
+        planted_count += len(planted)
         missed += [text for text in planted if text in cleaned]
-    assert there == 46
+    assert planted_count == 46
     assert missed == ["FB59", "FB59"]  # a user's name that nothing marks as one
 
 
@@ -190,7 +190,7 @@ def test_no_removed_string_stands_in_the_draft():
         assert [text for text in stands if f"{text} sign" not in note.text] == []
         assert sum(draft.counts.values()) >= len(removed)
         assert {stage for stage, _ in draft.counts} == {"deidentify_text"}
-        assert {what for _, what in draft.counts} <= set(KINDS)
+        assert {removed_kind for _, removed_kind in draft.counts} <= set(KINDS)
 
 
 def test_removing_twice_is_removing_once():
@@ -221,9 +221,9 @@ def test_captions_that_are_published_already_hardly_change(test_data):
     counts: Counter[str] = Counter()
     changed = 0
     for caption in captions:
-        _, its = deidentify([caption])
-        counts += its
-        changed += bool(its)
+        _, found_kinds = deidentify([caption])
+        counts += found_kinds
+        changed += bool(found_kinds)
     print(f"{changed} of {len(captions)} captions changed:", dict(counts))
     assert len(captions) == 9684
     assert changed / len(captions) <= 0.026

@@ -175,8 +175,8 @@ def test_sixteen_bits_of_which_fewer_are_used(data, changes):
     values = np.asarray(Image.open(io.BytesIO(data))).astype(np.float64)
     low, high = changes.get("values", [0, 65535])
     expected = np.clip((values - low) / (high - low) * 255, 0, 255)
-    for shown in (open_image(after, 10_000), open_image(data, 10_000)):
-        assert np.abs(np.asarray(shown) - expected).max() <= 1
+    for view in (open_image(after, 10_000), open_image(data, 10_000)):
+        assert np.abs(np.asarray(view) - expected).max() <= 1
     if not changes:
         assert after is data
 
@@ -187,8 +187,8 @@ def test_an_offset_is_taken_off(values):
     after, said = only(draft)
     assert said["rule"] == "percentiles"
     assert said["values"] == pytest.approx([values.min(), values.max()], abs=np.ptp(values) / 100)
-    shown = np.asarray(open_image(after, 10_000))
-    assert (shown.min(), shown.max()) == (0, 255)
+    view = np.asarray(open_image(after, 10_000))
+    assert (view.min(), view.max()) == (0, 255)
     assert draft.counts == {
         ("check_images", "images of more than 8 bits, scaled from 0.1% to 99.9% of their own values"): 1
     }
@@ -197,17 +197,17 @@ def test_an_offset_is_taken_off(values):
 def test_a_hot_pixel_does_not_make_the_rest_black():
     values = RAMP * 4095
     values[0, 0] = 65535
-    shown = np.asarray(open_image(only(checked({"png": sbit(values, 0)}))[0], 10_000))
-    assert np.median(shown) == pytest.approx(128, abs=2)
+    view = np.asarray(open_image(only(checked({"png": sbit(values, 0)}))[0], 10_000))
+    assert np.median(view) == pytest.approx(128, abs=2)
 
 
 def test_limits_that_somebody_chose():
     draft = checked({"png": sbit(RAMP * 4095, 0)}, intensity=[1000, 2000])
     after, said = only(draft)
     assert said == {"values": [1000, 2000], "rule": "option"}
-    shown = np.asarray(open_image(after, 10_000)).ravel()
-    assert shown[RAMP.ravel() * 4095 < 1000].max() == 0
-    assert shown[RAMP.ravel() * 4095 > 2001].min() == 255
+    view = np.asarray(open_image(after, 10_000)).ravel()
+    assert view[RAMP.ravel() * 4095 < 1000].max() == 0
+    assert view[RAMP.ravel() * 4095 > 2001].min() == 255
 
 
 def tiff(values, **options):
@@ -243,8 +243,8 @@ def test_tiff_of_any_depth(data, said):
 
 def test_tiff_in_which_zero_is_white():
     data = tiff((RAMP * 4095).astype(np.uint16), tiffinfo={262: 0})
-    shown = np.asarray(open_image(shard_image("a.tif", data).data, 10_000))
-    assert (shown[0, 0], shown[-1, -1]) == (255, 0)
+    view = np.asarray(open_image(shard_image("a.tif", data).data, 10_000))
+    assert (view[0, 0], view[-1, -1]) == (255, 0)
 
 
 def test_a_tiff_that_is_turned():
@@ -309,8 +309,8 @@ def test_a_strip_is_a_drop_whatever_max_aspect_says():
 
 def test_colour_tiff_that_pillow_cannot_read():
     data = bytearray(tiff(RAMP.astype(np.float32)))
-    place = data.index(struct.pack("<HHIH", 262, 3, 1, 1))  # min is black → a kind that there is not
-    data[place + 8 : place + 10] = struct.pack("<H", 99)
+    offset = data.index(struct.pack("<HHIH", 262, 3, 1, 1))  # min is black → a kind that there is not
+    data[offset + 8 : offset + 10] = struct.pack("<H", 99)
     with pytest.raises(BadRow) as bad:
         shard_image("a.tif", bytes(data))
     assert (bad.value.reason, "save it as PNG" in bad.value.detail) == ("broken_image", True)

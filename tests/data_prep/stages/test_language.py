@@ -81,20 +81,20 @@ def test_an_unknown_language_is_refused():
 
 def test_questions_of_slake(test_data):
     rows = json.loads((test_data / "slake_text" / "test.json").read_text())
-    found = Counter((row["q_lang"], detect(row["question"])) for row in rows)
-    wrong = {pair: times for pair, times in found.items() if pair[1] not in (pair[0], "undetermined")}
-    print(dict(found))
+    detected = Counter((row["q_lang"], detect(row["question"])) for row in rows)
+    wrong = {pair: times for pair, times in detected.items() if pair[1] not in (pair[0], "undetermined")}
+    print(dict(detected))
     assert wrong == {}
     for code in ("en", "zh"):
-        asked = sum(times for (q_lang, _), times in found.items() if q_lang == code)
-        assert found[code, code] / asked >= 0.93
+        asked = sum(times for (q_lang, _), times in detected.items() if q_lang == code)
+        assert detected[code, code] / asked >= 0.93
 
 
 def test_captions_of_roco(test_data):
     """They are English but for some 260 French ones, whose words say so, and a handful in Portuguese and Italian."""
     lines = (test_data / "roco_v1" / "captions_cc_by.jsonl").read_text().splitlines()
     captions = [json.loads(line)["caption"] for line in lines]
-    found = [(detect(caption), caption.lower().split()) for caption in captions]
+    detected = [(detect(caption), caption.lower().split()) for caption in captions]
     french = {
         "le",
         "la",
@@ -113,10 +113,10 @@ def test_captions_of_roco(test_data):
     }
     wrong = [
         words
-        for code, words in found
+        for code, words in detected
         if code not in ("en", "undetermined", "pt") and not (code == "fr" and french & set(words))
     ]
-    share = Counter(code for code, _ in found)
+    share = Counter(code for code, _ in detected)
     print(dict(share), "wrongly not English:", len(wrong))
     assert len(wrong) / len(captions) <= 0.003
     assert share["en"] / len(captions) >= 0.9

@@ -141,10 +141,10 @@ def test_a_family_admits_itself_alone(allowed, family, version):
 def gate(licence, allow, retracted=False, **parameters):
     draft = Draft(Sample("k", metadata={"licence": licence, "article": "PMC1", "retracted": retracted}))
     try:
-        left = licence_gate(draft, allow, **parameters)
+        result = licence_gate(draft, allow, **parameters)
     except Drop as drop:
         return drop.stage, drop.reason, drop.detail, draft.counts
-    assert left is draft
+    assert result is draft
     return draft.counts
 
 

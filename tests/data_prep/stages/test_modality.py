@@ -122,7 +122,7 @@ def test_a_closed_list_of_names(given, caption, expected, unknown):
     draft = modality(Draft(sample), closed=True)
     assert sample.metadata["modality"] == expected
     assert draft.counts["modality", "not a known name"] == unknown
-    assert not any("Cornelius" in what for _, what in draft.counts)
+    assert not any("Cornelius" in subject for _, subject in draft.counts)
     assert "Cornelius" not in str(sample.metadata)
 
 
@@ -159,8 +159,8 @@ def confusion(folder, splits):
             curated = {row["ID"]: modality_of_concepts(row["CUIs"].split(";")) for row in csv.DictReader(file)}
         with open(folder / f"{split}_captions.csv", newline="", encoding="utf-8-sig") as file:
             for row in csv.DictReader(file):
-                found = modality_from_caption(row["Caption"])[0].replace("mammography", "X-ray")
-                yield set(curated[row["ID"]].split("+")), set(found.split("+"))
+                predicted = modality_from_caption(row["Caption"])[0].replace("mammography", "X-ray")
+                yield set(curated[row["ID"]].split("+")), set(predicted.split("+"))
 
 
 # Below what was found by at most a sample or two, as floors: precision, recall. On train the rules were developed.
@@ -180,13 +180,13 @@ FLOORS = {
 def test_captions_against_curated_concepts(test_data, splits):
     pairs = list(confusion(test_data / "rocov2", splits))
     for name, (least_precision, least_recall) in FLOORS[splits].items():
-        both = sum(name in curated and name in found for curated, found in pairs)
-        precision = both / sum(name in found for _, found in pairs)
+        both = sum(name in curated and name in predicted for curated, predicted in pairs)
+        precision = both / sum(name in predicted for _, predicted in pairs)
         recall = both / sum(name in curated for curated, _ in pairs)
         print(f"{'+'.join(splits)} {name}: precision {precision:.3f}, recall {recall:.3f}")
         assert precision >= least_precision
         assert recall >= least_recall
-    assert sum("unknown" in found for _, found in pairs) / len(pairs) <= 0.2
+    assert sum("unknown" in predicted for _, predicted in pairs) / len(pairs) <= 0.2
 
 
 def test_figures_that_are_no_radiology_are_not_called_so_often(test_data):
@@ -195,7 +195,7 @@ def test_figures_that_are_no_radiology_are_not_called_so_often(test_data):
     kinds = {kind: Counter(modality_from_caption(r["caption"])[0] for r in rows if r["kind"] == kind) for kind in
              ("radiology", "non-radiology")}  # fmt: skip
     radiology = {"CT", "MRI", "X-ray", "ultrasound", "angiography", "PET", "CT+PET"}
-    shares = {kind: sum(found[name] for name in radiology) / found.total() for kind, found in kinds.items()}
+    shares = {kind: sum(predicted[name] for name in radiology) / predicted.total() for kind, predicted in kinds.items()}
     print(shares)
     assert shares["radiology"] >= 0.75
     assert shares["non-radiology"] <= 0.15

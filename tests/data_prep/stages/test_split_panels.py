@@ -44,8 +44,8 @@ def as_format(data, kind, mode=None):
 
 
 def outcome(draft):
-    left = split_panels(draft)
-    assert left is draft
+    result = split_panels(draft)
+    assert result is draft
     return dict(draft.counts)
 
 
@@ -189,8 +189,8 @@ def test_the_same_bytes_every_time_and_nothing_left_to_split():
 def test_stages_after_it_see_every_panel():
     made = figure(2)
     stages = [split_panels, lambda draft: check_images(draft, max_pixels=10**6, min_side=16, max_aspect=10)]
-    left = apply_stages(stages, Draft(sample_of(made.data, made.caption)))
-    assert [draft.sample.key[-1] for draft in left if isinstance(draft, Draft)] == ["A", "B"]
+    result = apply_stages(stages, Draft(sample_of(made.data, made.caption)))
+    assert [draft.sample.key[-1] for draft in result if isinstance(draft, Draft)] == ["A", "B"]
 
 
 @pytest.mark.parametrize(

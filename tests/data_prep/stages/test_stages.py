@@ -107,8 +107,8 @@ def palette(*colours):
     ],
 )
 def test_images_that_are_dropped(images, expected):
-    found = reason(check_images, Sample("k", images), max_pixels=10_000, min_side=16, max_aspect=3)
-    assert found == ("check_images", expected)
+    dropped = reason(check_images, Sample("k", images), max_pixels=10_000, min_side=16, max_aspect=3)
+    assert dropped == ("check_images", expected)
 
 
 @pytest.mark.parametrize(

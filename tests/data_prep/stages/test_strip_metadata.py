@@ -69,18 +69,18 @@ def test_only_pixels_are_left(kind, options):
     data = encoded(kind, **options) + (SECRET if kind == "jpg" else b"")
     assert SECRET in data
     draft = strip_metadata(Draft(Sample("k", {kind: data})))
-    left = draft.sample.images[kind]
-    assert SECRET not in left
-    assert left != data
-    before, after = Image.open(io.BytesIO(data)), Image.open(io.BytesIO(left))
+    stripped_data = draft.sample.images[kind]
+    assert SECRET not in stripped_data
+    assert stripped_data != data
+    before, after = Image.open(io.BytesIO(data)), Image.open(io.BytesIO(stripped_data))
     assert np.array_equal(np.asarray(before), np.asarray(after))
     assert "icc_profile" not in after.info
     assert dict(after.getexif()) == {}
     profiles = {("strip_metadata", "colour profiles taken out"): 1} if options.get("icc_profile") else {}
     assert draft.counts == {("strip_metadata", "images with metadata"): 1, **profiles}
-    assert stripped(kind, left) == left
+    assert stripped(kind, stripped_data) == stripped_data
     if kind == "webp":
-        assert (left[12:16], left[20]) == (b"VP8X", 0)  # its header promises nothing
+        assert (stripped_data[12:16], stripped_data[20]) == (b"VP8X", 0)  # its header promises nothing
 
 
 def test_clean_files_keep_their_bytes():
@@ -157,8 +157,8 @@ def test_a_thumbnail_in_the_jfif_header():
 
 def test_what_stands_behind_adobes_transform():
     clean = plain("JPEG", picture().convert("CMYK"))
-    place = clean.index(b"\xff\xee\0\x0eAdobe")
-    longer = clean[:place] + segment(0xEE, clean[place + 4 : place + 16] + SECRET) + clean[place + 16 :]
+    position = clean.index(b"\xff\xee\0\x0eAdobe")
+    longer = clean[:position] + segment(0xEE, clean[position + 4 : position + 16] + SECRET) + clean[position + 16 :]
     assert stripped("jpg", longer) == clean == stripped("jpg", clean)
 
 
@@ -230,12 +230,12 @@ def damaged(rng, data):
     for _ in range(rng.integers(1, 6)):
         changed[rng.integers(len(data) if rng.random() < 0.5 else min(300, len(data)))] = rng.integers(256)
     if data.startswith(b"\x89PNG") and rng.random() < 0.5:
-        place = 8
-        while place + 12 <= len(data):
-            end = place + 8 + int.from_bytes(data[place : place + 4], "big")
-            changed[place : place + 4] = data[place : place + 4]
-            changed[end : end + 4] = struct.pack(">I", zlib.crc32(changed[place + 4 : end]))
-            place = end + 4
+        position = 8
+        while position + 12 <= len(data):
+            end = position + 8 + int.from_bytes(data[position : position + 4], "big")
+            changed[position : position + 4] = data[position : position + 4]
+            changed[end : end + 4] = struct.pack(">I", zlib.crc32(changed[position + 4 : end]))
+            position = end + 4
     return bytes(changed[: rng.integers(len(data)) if rng.random() < 0.3 else None])
 
 

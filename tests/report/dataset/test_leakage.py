@@ -63,5 +63,9 @@ def test_results_say_what_was_trained_on():
 
 
 def test_results_say_what_could_not_be_compared():
-    gone = row("acc1", 0.65, 394, same_bytes=0, same_picture=0, compared=[], unknown=["old/train, which is not here"])
-    assert results_table([gone]).splitlines()[-1] == "  brain, runs/a: not compared with old/train, which is not here"
+    missing = row(
+        "acc1", 0.65, 394, same_bytes=0, same_picture=0, compared=[], unknown=["old/train, which is not here"]
+    )
+    assert (
+        results_table([missing]).splitlines()[-1] == "  brain, runs/a: not compared with old/train, which is not here"
+    )

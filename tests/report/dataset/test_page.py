@@ -59,7 +59,7 @@ def test_terms_are_counted_once_a_caption(prepared):
 
 
 @pytest.mark.parametrize(
-    ("place", "value"),
+    ("key", "value"),
     [
         (("drops", "decode", "undecodable_image"), "x"),
         (("drops", "decode", "undecodable_image"), [1]),
@@ -68,12 +68,12 @@ def test_terms_are_counted_once_a_caption(prepared):
         (("splits", "train"), 5),
     ],
 )
-def test_a_malformed_ledger_is_named(place, value, prepared):
+def test_a_malformed_ledger_is_named(key, value, prepared):
     ledger = json.loads((prepared / "ledger.json").read_text())
     part = ledger
-    for name in place[:-1]:
+    for name in key[:-1]:
         part = part[name]
-    part[place[-1]] = value
+    part[key[-1]] = value
     (prepared / "ledger.json").write_text(json.dumps(ledger))
     with pytest.raises(NotARun, match=r"figures.* is not as medvlp writes it"):
         write_prep_report(prepared)

@@ -201,8 +201,10 @@ def test_the_card_says_what_the_ledger_says(articles):
 
 def test_what_reading_removed_is_summed_up(articles):
     shutil.rmtree(articles / "test")
-    gone = [{"private tags": 2, "overlay_planes": 1}, {"private tags": 3}, {"private tags": 0}]
-    write_split(articles, "test", [figure("PMC9", i, deidentified=found) for i, found in enumerate(gone)], STAGE_LIST)
+    removals = [{"private tags": 2, "overlay_planes": 1}, {"private tags": 3}, {"private tags": 0}]
+    write_split(
+        articles, "test", [figure("PMC9", i, deidentified=values) for i, values in enumerate(removals)], STAGE_LIST
+    )
     write_provenance(articles)
     card = (articles / "README.md").read_text(encoding="utf-8")
     assert "| `read` | overlay planes | 1 |\n| `read` | private tags | 5 |\n" in card
@@ -221,9 +223,9 @@ def test_croissant_is_valid_and_its_records_are_the_samples(articles):
         table = ShardDataset(articles / split)
         records = list(dataset.records(f"{split}_samples"))
         for column in COLUMNS:
-            found = [record[f"{split}_samples/{column}"] for record in records]
-            shown = [value.decode() if isinstance(value, bytes) else value for value in found]
-            assert [value or "" for value in shown] == [value or "" for value in table.column(column)], column
+            values = [record[f"{split}_samples/{column}"] for record in records]
+            texts = [value.decode() if isinstance(value, bytes) else value for value in values]
+            assert [value or "" for value in texts] == [value or "" for value in table.column(column)], column
     content = json.loads((articles / "croissant.json").read_text(encoding="utf-8"))
     assert content["license"] == ["https://creativecommons.org/licenses/by/4.0/", "NO-CC", "CC-BY"]
     assert (
