@@ -138,10 +138,10 @@ def named_text_files(card: Mapping[str, Any], model: ClipConfig) -> dict[str, st
     name = text_cfg.get("hf_tokenizer_name") if model.name else model.text.huggingface
     if not name:
         return {}
-    folder, stated = Path(resolve(name)), card["tokenizer"]
-    if folder.is_dir() and files_hash(folder, FORMER_TOKENIZER_FILES) != stated["sha256"]:
+    folder, identity = Path(resolve(name)), card["tokenizer"]
+    if folder.is_dir() and files_hash(folder, FORMER_TOKENIZER_FILES) != identity["sha256"]:
         raise CheckpointError(
-            f"tokenizer {stated['name']!r} on this machine has other files than the one that it was trained with; install "
+            f"tokenizer {identity['name']!r} on this machine has other files than the one that it was trained with; install "
             f"the same version of its package or folder"
         )
     return text_files(name, tower=bool(text_cfg.get("hf_model_name")))

@@ -37,9 +37,12 @@ def build_assistant(config: LlavaConfig) -> Assistant:
         eye = load_tower(
             tower.source, tower.size, tower.mean, tower.std, tower.feature_layer, weights_file=tower.weights
         )
-    chosen = config.language
+    language_options = config.language
     language, tokenizer, name = load_language(
-        chosen.source, chosen.gguf, attention=chosen.attention, quantization=chosen.quantization or None
+        language_options.source,
+        language_options.gguf,
+        attention=language_options.attention,
+        quantization=language_options.quantization or None,
     )
     reduce = Reduce(config.reduce.kind, config.reduce.factor) if config.reduce.kind else None  # type: ignore[arg-type]
     assistant = assemble(eye, language, tokenizer, name, reduce)

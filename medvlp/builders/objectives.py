@@ -38,7 +38,7 @@ def init_from(module: nn.Module, parts: Parts, path: str, names: Iterable[str], 
         hint = "; it has adapters: set model.lora as it was there" if unmerged else ""
         raise CheckpointError(f"init_from={path} does not fit: missing {missing[:3]}, other shape {shapes[:3]}{hint}")
     old_alpha, alpha = (
-        described.get("assistant", {}).get("lora", {}).get("alpha") for described in (content["medvlp"], metadata)
+        description.get("assistant", {}).get("lora", {}).get("alpha") for description in (content["medvlp"], metadata)
     )
     if is_adapted and "adapter" in loading and old_alpha != alpha:
         raise CheckpointError(

@@ -16,25 +16,25 @@ def training_splits(path: str) -> tuple[list[ShardDataset], list[str]]:
     Raises:
         CheckpointError: the checkpoint itself cannot be read.
     """
-    found: dict[Path, ShardDataset] = {}
+    datasets: dict[Path, ShardDataset] = {}
     unknown: list[str] = []
-    seen: set[Path] = set()
-    waiting = [path]
-    while waiting:
-        checkpoint = Path(waiting.pop(0))
-        if checkpoint.resolve() in seen:
+    visited: set[Path] = set()
+    queue = [path]
+    while queue:
+        checkpoint = Path(queue.pop(0))
+        if checkpoint.resolve() in visited:
             continue
-        seen.add(checkpoint.resolve())
+        visited.add(checkpoint.resolve())
         try:
             content = load_checkpoint(checkpoint)
             config = from_dict(content["medvlp"]["config"])
         except (CheckpointError, ConfigError) as error:
             if checkpoint == Path(path):
                 raise CheckpointError(str(error)) from None
-            why = "is not here" if isinstance(error, CheckpointError) else "does not say so"
-            unknown.append(f"what {checkpoint} was trained on, which {why}")
+            reason = "is not here" if isinstance(error, CheckpointError) else "does not say so"
+            unknown.append(f"what {checkpoint} was trained on, which {reason}")
             continue
-        waiting += earlier(config)
+        queue += earlier(config)
         hashes = _manifests(content)
         for name, source in config.data.sources.items():
             folder = Path(source.path)
@@ -46,8 +46,8 @@ def training_splits(path: str) -> tuple[list[ShardDataset], list[str]]:
             if hashes.get(name, dataset.manifest_hash) != dataset.manifest_hash:
                 unknown.append(f"{folder}, which has changed since")
                 continue
-            found[folder.resolve()] = dataset
-    return list(found.values()), list(dict.fromkeys(unknown))
+            datasets[folder.resolve()] = dataset
+    return list(datasets.values()), list(dict.fromkeys(unknown))
 
 
 def _manifests(content: dict[str, Any]) -> dict[str, str]:
@@ -61,5 +61,5 @@ def _manifests(content: dict[str, Any]) -> dict[str, str]:
 
 def earlier(config: TrainConfig) -> list[str]:
     """Checkpoints that a run began with: all of it, or a vision tower."""
-    named = [config.init_from, config.model.vision.source if isinstance(config.model, LlavaConfig) else ""]
-    return [name for name in named if name.endswith(".ckpt")]
+    names = [config.init_from, config.model.vision.source if isinstance(config.model, LlavaConfig) else ""]
+    return [name for name in names if name.endswith(".ckpt")]

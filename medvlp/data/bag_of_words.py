@@ -49,8 +49,10 @@ class TokenSets:
 
     def __call__(self, sample: Sample, source: int) -> set[int]:
         texts = list(texts_of(sample, self.fields[source]).values())
-        texts += [turn.text.replace(IMAGE_TOKEN, "") for one in sample.conversations for turn in one.turns]
-        # Behind a blank: many tokenizers know a word twice, at the beginning of a text and inside.
+        texts += [
+            turn.text.replace(IMAGE_TOKEN, "") for conversation in sample.conversations for turn in conversation.turns
+        ]
+        # After a blank: many tokenizers know a word twice, at the start of a text and inside.
         lower = [" " + text.strip().lower() for text in texts if text.strip()]
         return {word for text in lower for word in self.tokenizer(text, add_special_tokens=False)["input_ids"]}
 

@@ -71,9 +71,9 @@ class TrainingData(pl.LightningDataModule):
         """
         if self.is_open:
             return
-        opened = self.pipeline.open(self.sources)
-        self.skipped = opened.skipped
-        datasets = opened.datasets
+        sources = self.pipeline.open(self.sources)
+        self.skipped = sources.skipped
+        datasets = sources.datasets
         ordered = [
             OrderedSource(name, len(dataset), self.weights[name], dataset.manifest_hash)
             for name, dataset in datasets.items()

@@ -122,8 +122,8 @@ def batches(loader: "DataLoader[Any]") -> Iterator[Any]:
             except StopIteration:
                 return
             except Exception as error:
-                if told := process.killed(error, workers) or raised_there(error):
-                    raise told from error
+                if cause := process.killed(error, workers) or raised_there(error):
+                    raise cause from error
                 raise
             yield batch
     finally:

@@ -120,17 +120,17 @@ class PairPipeline(BatchPipeline):
         prepare, collate: sample → pair → batch.
         longest_1L: the token ids of a text that fills the context.
         batch_size: pairs in one optimizer step.
-        apart: keep equal texts out of each other's batches, as far as an epoch has batches.
+        keeps_apart: keep equal texts out of each other's batches, as far as an epoch has batches.
     """
 
     def __init__(
-        self, prepare: PreparePairs, collate: CollatePairs, longest_1L: Tensor, batch_size: int, apart: bool
+        self, prepare: PreparePairs, collate: CollatePairs, longest_1L: Tensor, batch_size: int, keeps_apart: bool
     ) -> None:
         self.prepare, self.collate, self.longest_1L = prepare, collate, longest_1L
-        self.batch_size, self.apart = batch_size, apart
+        self.batch_size, self.keeps_apart = batch_size, keeps_apart
 
     def plan(self, order: Order, datasets: Sequence[Dataset]) -> BatchPlan:
-        """Sample by sample; with `apart`, equal texts in different batches.
+        """Sample by sample; with `keeps_apart`, equal texts in different batches.
 
         Raises:
             UserError: objective.positives joins none of the first samples.
@@ -138,7 +138,7 @@ class PairPipeline(BatchPipeline):
         prepare: PreparePairs = self.prepare
         if prepare.positives:
             check_positives(prepare.positives, datasets)
-        if not self.apart:
+        if not self.keeps_apart:
             return SamplePlan(order)
         plan = ApartPlan(order, components(datasets, prepare.texts), self.batch_size)
         repeats = plan.repeats() if len(order) >= self.batch_size else 0
@@ -166,5 +166,5 @@ def check_positives(positives: str, datasets: Sequence[Dataset]) -> None:
                 if class_value(sample, positives):
                     return
                 names |= set(sample.labels)
-    has = f"its labels are {', '.join(sorted(names))}" if names else "it has no labels"
-    raise UserError(f"objective.positives={positives}: none of the first samples of the data has it; {has}")
+    hint = f"its labels are {', '.join(sorted(names))}" if names else "it has no labels"
+    raise UserError(f"objective.positives={positives}: none of the first samples of the data has it; {hint}")

@@ -111,8 +111,8 @@ class RankSchedule:
     def __init__(
         self, plan: BatchPlan, global_batch_size: int, accumulate: int = 1, rank: int = 0, world_size: int = 1
     ) -> None:
-        share, rest = divmod(global_batch_size, accumulate * world_size)
-        if rest or not share:
+        share, remainder = divmod(global_batch_size, accumulate * world_size)
+        if remainder or not share:
             raise UserError(
                 f"data.global_batch_size={global_batch_size} cannot be divided evenly over {world_size} ranks and "
                 f"{accumulate} accumulated batches; use a multiple of {accumulate * world_size}"

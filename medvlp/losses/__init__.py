@@ -68,9 +68,9 @@ def contrastive_loss(name: str, options: Mapping[str, Any]) -> ContrastiveLoss:
     types = {field.name: hints[field.name] for field in dataclasses.fields(loss_class)}
     for key, value in options.items():
         if key not in types:
-            has = f"its options: {', '.join(types)}" if types else "it has no options"
+            hint = f"its options: {', '.join(types)}" if types else "it has no options"
             raise LossError(
-                f"objective.options.{key}: objective.loss={name} has none of this name{_nearest(key, types)} {has}"
+                f"objective.options.{key}: objective.loss={name} has none of this name{_nearest(key, types)} {hint}"
             )
         accepted = (int, float) if types[key] is float else types[key]
         if not isinstance(value, accepted) or (isinstance(value, bool) and types[key] is not bool):

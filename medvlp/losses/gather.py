@@ -20,9 +20,9 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, rows_BD: Tensor) -> Tensor:
-        all_ND = rows_BD.new_empty((world_size() * rows_BD.shape[0], *rows_BD.shape[1:]))
-        dist.all_gather(list(all_ND.chunk(world_size())), rows_BD.contiguous())
-        return all_ND
+        rows_ND = rows_BD.new_empty((world_size() * rows_BD.shape[0], *rows_BD.shape[1:]))
+        dist.all_gather(list(rows_ND.chunk(world_size())), rows_BD.contiguous())
+        return rows_ND
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Tensor:

@@ -48,8 +48,8 @@ def _check(hidden: Tensor, weight: Tensor, target: Tensor, token_weight: Tensor,
         raise ValueError(f"hidden {tuple(hidden.shape)} and weight {tuple(weight.shape)} should be (T, D) and (V, D)")
     positions, vocabulary = len(hidden), len(weight)
     if target.shape != (positions,) or token_weight.shape != (positions,):
-        found = f"target {tuple(target.shape)} and weight_T {tuple(token_weight.shape)}"
-        raise ValueError(f"{found} should both be ({positions},), one for each row of hidden")
+        shapes = f"target {tuple(target.shape)} and weight_T {tuple(token_weight.shape)}"
+        raise ValueError(f"{shapes} should both be ({positions},), one for each row of hidden")
     if bias is not None and bias.shape != (vocabulary,):
         raise ValueError(f"bias {tuple(bias.shape)} should be ({vocabulary},), one for each row of weight")
     outside = (target < 0) | (target >= vocabulary)
@@ -72,11 +72,11 @@ class _LinearCrossEntropy(torch.autograd.Function):
             target_logit_T = torch.zeros_like(normalizer_T)
             for rows in _chunks(weight_VD, len(target_T)):
                 logits_TC = _logits(exact_TD, weight_VD, bias_V, rows)
-                inside_T, column_T = _columns(target_T, rows)
-                found_T = logits_TC.gather(1, column_T[:, None])[:, 0]
-                target_logit_T = torch.where(inside_T, found_T, target_logit_T)
+                is_in_chunk_T, column_T = _columns(target_T, rows)
+                logit_T = logits_TC.gather(1, column_T[:, None])[:, 0]
+                target_logit_T = torch.where(is_in_chunk_T, logit_T, target_logit_T)
                 normalizer_T = torch.logaddexp(normalizer_T, logits_TC.logsumexp(dim=1))
-                del logits_TC  # or the next chunk's would stand beside it
+                del logits_TC  # or the next chunk's would stand next to it
         ctx.save_for_backward(hidden_TD, weight_VD, target_T, bias_V, normalizer_T)
         return normalizer_T - target_logit_T
 
@@ -92,8 +92,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
             for rows in _chunks(weight_VD, len(target_T)):
                 grad_TC = _logits(exact_TD, weight_VD, bias_V, rows)
                 grad_TC.sub_(normalizer_T[:, None]).exp_().mul_(grad_T[:, None])
-                inside_T, column_T = _columns(target_T, rows)
-                grad_TC.scatter_add_(1, column_T[:, None], -(grad_T * inside_T)[:, None])
+                is_in_chunk_T, column_T = _columns(target_T, rows)
+                grad_TC.scatter_add_(1, column_T[:, None], -(grad_T * is_in_chunk_T)[:, None])
                 if grad_hidden_TD is not None:
                     grad_hidden_TD.addmm_(grad_TC, weight_VD[rows].to(grad_TC.dtype))
                 if grad_weight_VD is not None:
@@ -123,5 +123,5 @@ def _logits(exact_TD: Tensor, weight_VD: Tensor, bias_V: Tensor | None, rows: sl
 
 def _columns(target_T: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
     """Whether each target lies in the chunk, and its column there (any column if it does not)."""
-    inside_T = (target_T >= rows.start) & (target_T < rows.stop)
-    return inside_T, (target_T - rows.start).clamp(0, rows.stop - rows.start - 1)
+    is_in_chunk_T = (target_T >= rows.start) & (target_T < rows.stop)
+    return is_in_chunk_T, (target_T - rows.start).clamp(0, rows.stop - rows.start - 1)

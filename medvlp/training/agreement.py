@@ -68,11 +68,11 @@ class Refused(Exception):
         self.code, self.is_speaker = code, is_speaker
 
 
-def say_ending(refused: Refused) -> int:
+def say_ending(ending: Refused) -> int:
     """What the ranks agreed on, said by the one whose turn it is; returns the exit code."""
-    if refused.is_speaker:
-        print(f"medvlp train: {refused}", file=sys.stderr, flush=True)
-    return refused.code
+    if ending.is_speaker:
+        print(f"medvlp train: {ending}", file=sys.stderr, flush=True)
+    return ending.code
 
 
 class Peers:

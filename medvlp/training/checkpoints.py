@@ -24,7 +24,7 @@ class CheckpointError(UserError):
 
 
 class WholeCheckpoints(TorchCheckpointIO):
-    """Writes beside the target, syncs, renames. Lightning's own moves from the temporary folder, which is not atomic
+    """Writes next to the target, syncs, renames. Lightning's own moves from the temporary folder, which is not atomic
     across file systems. Reads what is whole only."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
@@ -44,7 +44,7 @@ class WholeCheckpoints(TorchCheckpointIO):
         return load_checkpoint(path)
 
 
-_sound: set[tuple[int, ...]] = set()
+_verified: set[tuple[int, ...]] = set()
 """Files whose bytes and hash this process has compared: (device, inode, size, time of change)."""
 
 
@@ -61,9 +61,9 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     if not path.is_file():
         raise CheckpointError(f"checkpoint {path}: no such file")
     stat = path.stat()
-    mark = (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns)
+    fingerprint = (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns)
     try:
-        damaged = zipfile.ZipFile(path).testzip() if mark not in _sound else None
+        damaged = zipfile.ZipFile(path).testzip() if fingerprint not in _verified else None
         if damaged is not None:
             raise CheckpointError(f"checkpoint {path} is damaged: {damaged} in it is not what was written")
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
@@ -76,14 +76,14 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
         raise CheckpointError(f"checkpoint {path} was not written by medvlp train")
     if lacks := next(misshapen(content), ""):
         raise CheckpointError(f"checkpoint {path} is not as medvlp train writes it: {lacks}")
-    if mark not in _sound:
-        stated, computed = content["medvlp"]["weights_sha256"], weights_hash(content["state_dict"])
-        if stated != computed:
+    if fingerprint not in _verified:
+        expected, computed = content["medvlp"]["weights_sha256"], weights_hash(content["state_dict"])
+        if expected != computed:
             raise CheckpointError(
                 f"checkpoint {path}: its weights are not those that it was saved with (sha256 {computed[:12]}…, it states "
-                f"{str(stated)[:12]}…). It was damaged or edited: restore it, or take another checkpoint of the run"
+                f"{str(expected)[:12]}…). It was damaged or edited: restore it, or take another checkpoint of the run"
             )
-        _sound.add(mark)
+        _verified.add(fingerprint)
     return content
 
 
@@ -157,20 +157,20 @@ def newest(folder: Path) -> Path | None:
     Raises:
         CheckpointError: there are checkpoints, and no run can go on from any of them.
     """
-    named = [folder / name for name in ("last.ckpt", "best.ckpt") if (folder / name).is_file()]
-    refused: list[str] = []
+    aliases = [folder / name for name in ("last.ckpt", "best.ckpt") if (folder / name).is_file()]
+    problems: list[str] = []
     sound: list[tuple[int, Path]] = []
-    for path in [*reversed(steps(folder)), *named]:
+    for path in [*reversed(steps(folder)), *aliases]:
         if sound and path.name.startswith("step-"):
             continue
         try:
             sound.append((check_resumable(path)["global_step"], path))
         except CheckpointError as error:
-            refused.append(str(error))
-            print(f"passed over: {error}", flush=True)
-    if refused and not sound:
+            problems.append(str(error))
+            print(f"skipped: {error}", flush=True)
+    if problems and not sound:
         raise CheckpointError(
-            f"resume=auto: no run can go on from the {len(refused)} checkpoints in {folder}; the newest: {refused[0]}. "
+            f"resume=auto: no run can go on from the {len(problems)} checkpoints in {folder}; the newest: {problems[0]}. "
             f"Restore one, or choose another run_name"
         )
     return max(sound, key=lambda pair: pair[0])[1] if sound else None

@@ -98,7 +98,7 @@ class Fit:
             try_longest(module, self.trainer, self.data.pipeline.stretch(batch), model_names(config))
 
     def facts(self) -> dict[str, tuple[str, str]]:
-        """What must have come out alike on every rank."""
+        """What must be the same on every rank."""
         shapes = [(name, *value.shape) for name, value in self.objective.module.named_parameters()]
         tokenizer = self.objective.metadata.get("tokenizer")
         values = {
@@ -221,11 +221,11 @@ def explained(error: Exception) -> tuple[str, int]:
 def model_names(config: TrainConfig) -> str:
     """What was chosen by name, for a message."""
     model: Mapping[str, Any] = as_dict(config.model)
-    names = [model["name"]] if model.get("name") else [model.get(part, {}).get(key) for part, key in NAMED_PARTS]
+    names = [model["name"]] if model.get("name") else [model.get(part, {}).get(key) for part, key in PART_KEYS]
     return f"model.kind={config.model.kind} ({', '.join(str(name) for name in names if name)})"
 
 
-NAMED_PARTS = (("vision", "timm"), ("text", "huggingface"), ("tower", "source"), ("language", "source"))
+PART_KEYS = (("vision", "timm"), ("text", "huggingface"), ("tower", "source"), ("language", "source"))
 
 
 def write_skipped(path: Path, rows: list[dict[str, str]]) -> None:

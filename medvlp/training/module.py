@@ -142,7 +142,7 @@ class Objective:
 
     module: the loss with its model.
     pipeline: from shards to batches.
-    metadata: what a checkpoint says of the model beside its weights; plain values.
+    metadata: what a checkpoint says of the model next to its weights; plain values.
     evaluated: identity → the present weights as tasks use them; None where no task can be run during training.
     """
 

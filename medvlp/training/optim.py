@@ -29,19 +29,22 @@ class LearningRate:
             return (step + 1) / self.warmup_steps
         if self.kind == "constant":
             return 1.0
-        done = min((step - self.warmup_steps) / max(self.total_steps - self.warmup_steps, 1), 1.0)
-        falling = (1 + math.cos(math.pi * done)) / 2 if self.kind == "cosine" else 1 - done
+        progress = min((step - self.warmup_steps) / max(self.total_steps - self.warmup_steps, 1), 1.0)
+        falling = (1 + math.cos(math.pi * progress)) / 2 if self.kind == "cosine" else 1 - progress
         return self.final_fraction + (1 - self.final_fraction) * falling
 
 
 def spared_from_decay(model: nn.Module) -> set[str]:
     """Parameters that weight decay would harm: biases, norms and scalars (one dimension or none), position and class
     embeddings, and whatever the model itself lists (`no_weight_decay`, as timm and open_clip do)."""
-    listed = model.no_weight_decay() if hasattr(model, "no_weight_decay") else set()  # type: ignore[operator]
+    spared_by_model = model.no_weight_decay() if hasattr(model, "no_weight_decay") else set()  # type: ignore[operator]
     return {
         name
         for name, parameter in model.named_parameters()
-        if parameter.ndim < 2 or name in listed or "position" in name or name.endswith(("class_embedding", "cls_emb"))
+        if parameter.ndim < 2
+        or name in spared_by_model
+        or "position" in name
+        or name.endswith(("class_embedding", "cls_emb"))
     }
 
 
@@ -84,6 +87,6 @@ def adamw(
     )
 
 
-def unknown_parts(named: Iterable[str], parts: Parts) -> list[str]:
+def unknown_parts(names: Iterable[str], parts: Parts) -> list[str]:
     """Names that the model has no part for."""
-    return sorted(set(named) - set(parts))
+    return sorted(set(names) - set(parts))

@@ -20,9 +20,9 @@ class Ranks:
         """Whether any rank says so."""
         if self.group is None:
             return flag
-        raised = torch.tensor([int(flag)])
-        dist.all_reduce(raised, dist.ReduceOp.MAX, group=self.group)
-        return bool(raised.item())
+        flag_tensor = torch.tensor([int(flag)])
+        dist.all_reduce(flag_tensor, dist.ReduceOp.MAX, group=self.group)
+        return bool(flag_tensor.item())
 
     def gather(self, value: Any) -> list[Any]:
         """Every rank's value, in rank order, on every rank. Plain values only."""

@@ -15,15 +15,15 @@ def drop_rows_after(folder: Path, step: int) -> None:
     """Of every .jsonl file of a run, keep the rows of steps up to `step`: what came later will come again."""
     for path in sorted(folder.glob("*.jsonl")):
         rows = list(read_rows(path))
-        kept = [row for row in rows if not is_after(row, step)]
-        if len(kept) < len(rows) or torn_bytes(path):
-            write_rows(path, kept)
+        early_rows = [row for row in rows if not is_after(row, step)]
+        if len(early_rows) < len(rows) or torn_bytes(path):
+            write_rows(path, early_rows)
 
 
 def is_after(row: Row, step: int) -> bool:
     """Whether a row is of a later step; rows without a step are of none."""
-    at = row.get("step")
-    return isinstance(at, int | float) and at > step
+    row_step = row.get("step")
+    return isinstance(row_step, int | float) and row_step > step
 
 
 BEFORE_A_STEP = ("config.yaml", "status.json", "left_out.jsonl", "wandb_id.txt", *LOGS)
@@ -34,11 +34,13 @@ def is_blank(folder: Path) -> bool:
     """Whether no run in a folder came to anything: it holds at most what one writes before its first step."""
     if not folder.is_dir():
         return not folder.exists()
-    known = {*BEFORE_A_STEP, "checkpoints", "tensorboard", "wandb"}
-    if any(path.name not in known and not path.name.startswith(".") for path in folder.iterdir()):
+    names = {*BEFORE_A_STEP, "checkpoints", "tensorboard", "wandb"}
+    if any(path.name not in names and not path.name.startswith(".") for path in folder.iterdir()):
         return False
-    kept = any((folder / "checkpoints").glob("*.ckpt")) or any(next(read_rows(folder / name), None) for name in LOGS)
-    return not kept and not Status(folder).read().get("step")
+    has_content = any((folder / "checkpoints").glob("*.ckpt")) or any(
+        next(read_rows(folder / name), None) for name in LOGS
+    )
+    return not has_content and not Status(folder).read().get("step")
 
 
 def clear_blank(folder: Path) -> None:

@@ -71,8 +71,8 @@ def build_trainer(config: TrainConfig, folder: Path, checkpoint: Path | None, ca
             use_distributed_sampler=False,
         )
     except (ValueError, RuntimeError, MisconfigurationException) as error:
-        asked = f"trainer.accelerator={options.accelerator}, trainer.precision={options.precision}, {devices} a node"
-        raise ConfigError(f"{asked}: {str(error).splitlines()[0]}") from None
+        settings = f"trainer.accelerator={options.accelerator}, trainer.precision={options.precision}, {devices} a node"
+        raise ConfigError(f"{settings}: {str(error).splitlines()[0]}") from None
 
 
 def check_devices(accelerator: str, ranks: int) -> None:
@@ -81,12 +81,12 @@ def check_devices(accelerator: str, ranks: int) -> None:
     Raises:
         ConfigError: there is not; says what to start instead.
     """
-    found = torch.cuda.device_count()
-    if accelerator == "gpu" and not found:
+    gpus = torch.cuda.device_count()
+    if accelerator == "gpu" and not gpus:
         raise ConfigError("trainer.accelerator=gpu, but PyTorch finds no GPU here; use trainer.accelerator=auto or cpu")
-    if accelerator in ("auto", "gpu") and 0 < found < ranks:
+    if accelerator in ("auto", "gpu") and 0 < gpus < ranks:
         raise ConfigError(
-            f"{ranks} ranks on this node, which has {found} GPU{'s' if found > 1 else ''}: start {found} (torchrun's "
+            f"{ranks} ranks on this node, which has {gpus} GPU{'s' if gpus > 1 else ''}: start {gpus} (torchrun's "
             f"--nproc-per-node), or set trainer.accelerator=cpu"
         )
 

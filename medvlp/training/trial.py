@@ -1,4 +1,4 @@
-"""The longest batch, forth and back on the device, before the first step: what would fail hours later fails now."""
+"""The longest batch, forward and backward on the device, before the first step: what would fail hours later fails now."""
 
 import traceback
 from pathlib import Path
@@ -13,7 +13,7 @@ from medvlp.data.plan import RankSchedule
 from medvlp.errors import UserError
 from medvlp.training.module import TrainingModule
 
-OURS = str(Path(__file__).resolve().parents[1])
+PACKAGE = str(Path(__file__).resolve().parents[1])
 
 
 class Unfit(UserError):
@@ -28,11 +28,11 @@ def longest_batch(data: TrainingData, accumulate: int, rank: int, world_size: in
     return data.pipeline.collate(units) if any(unit["items"] for unit in units) else None
 
 
-def try_longest(module: TrainingModule, trainer: pl.Trainer, batch: Batch, what: str) -> None:
+def try_longest(module: TrainingModule, trainer: pl.Trainer, batch: Batch, model_names: str) -> None:
     """One pass and its gradients, without a trace: buffers, gradients and random states are as before.
 
     Args:
-        what: what was chosen, for the message.
+        model_names: what was chosen, for the message.
     Raises:
         Unfit: it does not fit into memory, or a library refuses it. A fault in our own code is raised as it is.
     """
@@ -49,16 +49,16 @@ def try_longest(module: TrainingModule, trainer: pl.Trainer, batch: Batch, what:
             loss.backward()
     except torch.OutOfMemoryError:
         raise Unfit(
-            f"{what}: the longest batch ({size} on this rank), tried before the first step, does not fit into the memory of "
-            f"{device}. Set data.global_batch_size lower, use more ranks, or shorten the texts"
+            f"{model_names}: the longest batch ({size} on this rank), tried before the first step, does not fit into the memory "
+            f"of {device}. Set data.global_batch_size lower, use more ranks, or shorten the texts"
         ) from None
     except (RuntimeError, ValueError, TypeError, IndexError, AssertionError, ImportError, NotImplementedError) as error:
         last = traceback.extract_tb(error.__traceback__)[-1].filename
-        if last.startswith(OURS) or "site-packages" not in last:
+        if last.startswith(PACKAGE) or "site-packages" not in last:
             raise
         line = (str(error).strip().splitlines() or ["no message"])[0]
         raise Unfit(
-            f"{what}: the longest batch ({size}), tried before the first step, fails ({type(error).__name__}: {line})"
+            f"{model_names}: the longest batch ({size}), tried before the first step, fails ({type(error).__name__}: {line})"
         ) from None
     finally:
         module.zero_grad(set_to_none=True)

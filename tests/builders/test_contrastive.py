@@ -12,12 +12,12 @@ def test_the_loss_the_batches_and_what_tasks_measure(clip_words):
     assert isinstance(objective.module, Contrastive)
     assert objective.module.loss_function == InfoNCE()
     assert isinstance(objective.pipeline, PairPipeline)
-    assert (objective.pipeline.apart, objective.pipeline.prepare.positives) == (False, "label.kind")
+    assert (objective.pipeline.keeps_apart, objective.pipeline.prepare.positives) == (False, "label.kind")
     assert objective.evaluated("in training").offers == ("encode_image", "encode_text")
 
 
 def test_equal_texts_are_kept_apart_where_that_is_chosen(clip_words):
-    assert build_objective(compose("train", [*clip_words, "objective.same_text=apart"])).pipeline.apart
+    assert build_objective(compose("train", [*clip_words, "objective.same_text=apart"])).pipeline.keeps_apart
 
 
 def test_building_reads_no_data(clip_words, tmp_path):

@@ -42,7 +42,7 @@ def test_the_newest_whole_checkpoint_is_found_by_step_not_by_name(tmp_path, caps
     whole = (tmp_path / "step-1000000.ckpt").read_bytes()
     (tmp_path / "step-1000000.ckpt").write_bytes(whole[: len(whole) // 2])
     assert newest(tmp_path).name == "step-999999.ckpt"
-    assert "passed over: checkpoint" in capsys.readouterr().out
+    assert "skipped: checkpoint" in capsys.readouterr().out
 
 
 def test_last_and_best_are_checkpoints_too(tmp_path):

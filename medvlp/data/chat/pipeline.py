@@ -17,7 +17,7 @@ from medvlp.data.pipeline import BatchPipeline, OpenedSources, Sources
 from medvlp.errors import UserError
 from medvlp.shards import ShardDataset
 
-NAMED_FAULTS = 5
+MAX_FAULTS = 5
 
 
 class ConversationPipeline(BatchPipeline):
@@ -81,11 +81,11 @@ class ConversationPipeline(BatchPipeline):
             for fault in lengths.faults
         ]
         if faults:
-            more = f"\n  and {len(faults) - NAMED_FAULTS} more" if len(faults) > NAMED_FAULTS else ""
+            remainder = f"\n  and {len(faults) - MAX_FAULTS} more" if len(faults) > MAX_FAULTS else ""
             raise UserError(
                 f"data.sources.{name}: {len(faults)} conversations cannot be trained on; `medvlp check` lists them all:\n  "
-                + "\n  ".join(faults[:NAMED_FAULTS])
-                + more
+                + "\n  ".join(faults[:MAX_FAULTS])
+                + remainder
             )
         self._check_positions(name, int(max(lengths.tokens, default=0)))
         examples = Examples(dataset, lengths, self.encoder, self.max_length, self.collate.tree)

@@ -20,29 +20,29 @@ class BadSamples(pl.Callback):
 
     Args:
         folder: the run's folder.
-        every: steps between two collections from the ranks (each checkpoint collects too).
+        interval: steps between two collections from the ranks (each checkpoint collects too).
         allowed: distinct bad samples beyond which the run stops.
         total: samples in all sources.
     """
 
-    def __init__(self, folder: Path, every: int, allowed: int, total: int) -> None:
+    def __init__(self, folder: Path, interval: int, allowed: int, total: int) -> None:
         self.rows = Appender(folder / LOGS[2])
-        self.every, self.allowed, self.total = every, allowed, total
-        self.seen: set[tuple[str, str]] = set()
-        self.waiting: list[dict[str, Any]] = []
+        self.interval, self.allowed, self.total = interval, allowed, total
+        self.names: set[tuple[str, str]] = set()
+        self.pending: list[dict[str, Any]] = []
         self.last: dict[str, Any] | None = None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         self.ranks = Ranks()
-        known = list(read_rows(self.rows.path)) if trainer.is_global_zero else []
-        known = [row for rows in self.ranks.gather(known) for row in rows]
-        self.seen = {(row["source"], row["key"]) for row in known}
-        self.last = known[-1] if known else None  # what is allowed may be less than it was
+        earlier_rows = list(read_rows(self.rows.path)) if trainer.is_global_zero else []
+        earlier_rows = [row for rows in self.ranks.gather(earlier_rows) for row in rows]
+        self.names = {(row["source"], row["key"]) for row in earlier_rows}
+        self.last = earlier_rows[-1] if earlier_rows else None  # what is allowed may be less than it was
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         step = trainer.global_step
-        self.waiting += [{"step": max(step, 1), **problem} for problem in batch.bad]
-        if step % self.every == 0 or step == pl_module.total_steps:
+        self.pending += [{"step": max(step, 1), **problem} for problem in batch.bad]
+        if step % self.interval == 0 or step == pl_module.total_steps:
             self.collect(trainer)
             self.check()
 
@@ -50,23 +50,23 @@ class BadSamples(pl.Callback):
         self.collect(trainer)  # what a checkpoint has seen must not be lost with the process
 
     def collect(self, trainer: pl.Trainer) -> None:
-        """Bring the ranks' finds together and write those that are new; every rank must call it at the same step."""
-        found, self.waiting = [row for rows in self.ranks.gather(self.waiting) for row in rows], []
+        """Bring the ranks' bad samples together and write those that are new; every rank must call it at the same step."""
+        problems, self.pending = [row for rows in self.ranks.gather(self.pending) for row in rows], []
         new: dict[tuple[str, str], dict[str, Any]] = {}
-        for row in sorted(found, key=lambda row: (row["epoch"], row["position"])):
+        for row in sorted(problems, key=lambda row: (row["epoch"], row["position"])):
             new.setdefault((row["source"], row["key"]), row)
-        new = {name: row for name, row in new.items() if name not in self.seen}
-        self.seen |= set(new)
+        new = {name: row for name, row in new.items() if name not in self.names}
+        self.names |= set(new)
         if trainer.is_global_zero:
             self.rows.append(*new.values())
         self.last = list(new.values())[-1] if new else self.last
 
     def check(self) -> None:
         """Raises TooManyBadSamples, on every rank."""
-        if self.last is not None and len(self.seen) > self.allowed:
+        if self.last is not None and len(self.names) > self.allowed:
             last = self.last
             raise TooManyBadSamples(
-                f"{len(self.seen)} of {self.total} samples are bad, more than data.max_bad_fraction allows ({self.allowed}). "
+                f"{len(self.names)} of {self.total} samples are bad, more than data.max_bad_fraction allows ({self.allowed}). "
                 f"The last: sample {last['key']} in shard {last['shard']} of source {last['source']}: {last['reason']} "
                 f"({last['detail']}). All are in {self.rows.path}; `medvlp verify` checks the folder"
             )

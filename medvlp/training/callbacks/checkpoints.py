@@ -46,10 +46,10 @@ def check_numbers(trainer: pl.Trainer, ranks: Ranks, folder: Path) -> None:
 
 
 def leave_later(folder: Path, step: int) -> None:
-    """Put aside the checkpoints of later steps: they are of a timeline that the run has left."""
+    """Rename the checkpoints of later steps: they are of a timeline that the run has left."""
     for path in steps(folder):
         if step_of(path) > step:
-            set_aside(path)
+            rename_former(path)
     for name in ("last", "best"):
         path = folder / f"{name}.ckpt"
         with suppress(CheckpointError):  # absent, or damaged: a name for the next whole one
@@ -57,11 +57,11 @@ def leave_later(folder: Path, step: int) -> None:
                 if path.stat().st_nlink > 1:  # another name of a step's, which stays
                     path.unlink()
                 else:
-                    set_aside(path)
+                    rename_former(path)
                 (folder / f"{name}.json").unlink(missing_ok=True)
 
 
-def set_aside(path: Path) -> Path | None:
+def rename_former(path: Path) -> Path | None:
     """Give a checkpoint a name under which nothing looks for it, and which nothing has."""
     if not path.is_file():
         return None
@@ -74,13 +74,13 @@ class Checkpoints(pl.Callback):
 
     Args:
         folder: the run's checkpoints/.
-        every: steps between two.
+        interval: steps between two.
         monitor: `<task>/<metric>` that chooses the best; "" chooses none.
         keep: how many of the newest stay.
     """
 
-    def __init__(self, folder: Path, every: int, monitor: str = "", keep: int = 3) -> None:
-        self.folder, self.every, self.monitor, self.keep = folder, every, monitor, keep
+    def __init__(self, folder: Path, interval: int, monitor: str = "", keep: int = 3) -> None:
+        self.folder, self.interval, self.monitor, self.keep = folder, interval, monitor, keep
         self.best: float | None = None
         self.saved_at = -1
 
@@ -102,13 +102,13 @@ class Checkpoints(pl.Callback):
             row = json.loads(path.read_bytes())
             value, monitor = float(row["value"]), str(row.get("monitor", self.monitor))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            print(f"note: {path} is damaged ({error}); the best checkpoint is sought anew", flush=True)
+            print(f"note: {path} is damaged ({error}); the best checkpoint is sought again", flush=True)
             return None
         if self.monitor and monitor != self.monitor:
-            aside = set_aside(self.folder / "best.ckpt")
+            former = rename_former(self.folder / "best.ckpt")
             print(
-                f"note: trainer.monitor was {monitor}, it is {self.monitor} now: the best is sought anew"
-                + (f", and the former best.ckpt is {aside.name}" if aside else ""),
+                f"note: trainer.monitor was {monitor}, it is {self.monitor} now: the best is sought again"
+                + (f", and the former best.ckpt is {former.name}" if former else ""),
                 flush=True,
             )
             return None
@@ -116,7 +116,7 @@ class Checkpoints(pl.Callback):
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         # The last one too is saved here, in mid-epoch to Lightning, so that a longer horizon can go on from it.
-        if trainer.global_step % self.every == 0 or trainer.global_step == pl_module.total_steps:
+        if trainer.global_step % self.interval == 0 or trainer.global_step == pl_module.total_steps:
             self.save(trainer)
 
     def save(self, trainer: pl.Trainer) -> None:
@@ -146,10 +146,10 @@ class Checkpoints(pl.Callback):
                 write_text(self.folder / "best.json", json.dumps(row))
 
     def _name(self, path: Path, name: str) -> None:
-        aside = self.folder / f".{name}.partial"
-        aside.unlink(missing_ok=True)
+        temporary = self.folder / f".{name}.partial"
+        temporary.unlink(missing_ok=True)
         try:
-            os.link(path, aside)
+            os.link(path, temporary)
         except OSError:  # a file system without hard links
-            shutil.copyfile(path, aside)
-        aside.replace(self.folder / name)
+            shutil.copyfile(path, temporary)
+        temporary.replace(self.folder / name)

@@ -26,7 +26,7 @@ class Evaluation(pl.Callback):
 
     Args:
         evaluate: runs every task, on all ranks.
-        every: steps between two runs; 0 leaves only the end.
+        interval: steps between two runs; 0 leaves only the end.
         monitor: `<task>/<metric>`, higher is better; "" watches nothing.
         names: of the tasks.
     """
@@ -34,23 +34,23 @@ class Evaluation(pl.Callback):
     def __init__(
         self,
         evaluate: Evaluate,
-        every: int,
+        interval: int,
         monitor: str,
         logs: Logs,
         checkpoints: Checkpoints,
         names: Sequence[str] = (),
     ) -> None:
-        self.evaluate, self.every, self.monitor = evaluate, every, monitor
+        self.evaluate, self.interval, self.monitor = evaluate, interval, monitor
         self.logs, self.checkpoints, self.names = logs, checkpoints, set(names)
         self.done_at = -1
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         # A run that died between a checkpoint and its evaluation makes up for it; so does one that has other tasks now.
         rows = read_rows(self.logs.metrics.path) if trainer.is_global_zero else iter(())
-        done = {
+        evaluated_tasks = {
             row.get("task") for row in rows if (row.get("step"), row.get("split")) == (trainer.global_step, "valid")
         }
-        if any(Ranks().gather(bool(done) and self.names <= done)):
+        if any(Ranks().gather(bool(evaluated_tasks) and self.names <= evaluated_tasks)):
             self.done_at = trainer.global_step
         self._run_if_due(trainer, pl_module)
 
@@ -59,7 +59,7 @@ class Evaluation(pl.Callback):
 
     def _run_if_due(self, trainer: pl.Trainer, pl_module: Any) -> None:
         step = trainer.global_step
-        due = (self.every and step and step % self.every == 0) or step == pl_module.total_steps
+        due = (self.interval and step and step % self.interval == 0) or step == pl_module.total_steps
         if due and step != self.done_at:
             self.checkpoints.save(trainer)  # first of all: an evaluator's failure must not cost the run
             self.done_at = step
@@ -77,6 +77,6 @@ class Evaluation(pl.Callback):
         if self.monitor:
             task, _, metric = self.monitor.partition("/")
             if metric not in tasks.get(task, {}):
-                given = sorted(set(tasks.get(task, {})) - {"step", "split", "task"})
-                raise UnknownMetric(f"trainer.monitor={self.monitor}: {task} gave {', '.join(given)}")
+                metrics = sorted(set(tasks.get(task, {})) - {"step", "split", "task"})
+                raise UnknownMetric(f"trainer.monitor={self.monitor}: {task} gave {', '.join(metrics)}")
             self.checkpoints.offer(trainer, tasks[task][metric])

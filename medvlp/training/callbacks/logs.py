@@ -20,13 +20,13 @@ class Logs(pl.Callback):
 
     Args:
         folder: the run's folder.
-        every: steps between two rows of metrics.
+        interval: steps between two rows of metrics.
         log_samples: keep the keys of every step.
         status: follows the run.
     """
 
-    def __init__(self, folder: Path, every: int, log_samples: bool, status: Status) -> None:
-        self.folder, self.every, self.log_samples, self.status = folder, every, log_samples, status
+    def __init__(self, folder: Path, interval: int, log_samples: bool, status: Status) -> None:
+        self.folder, self.interval, self.log_samples, self.status = folder, interval, log_samples, status
         self.metrics, self.samples = Appender(folder / LOGS[0]), Appender(folder / LOGS[1])
         self.row: dict[str, Any] = {}
         self.grad_norm = self.lr = 0.0
@@ -48,7 +48,7 @@ class Logs(pl.Callback):
         self.lr = max(
             group["lr"] for group in optimizer.param_groups
         )  # before the scheduler moves on to the next step's
-        if (trainer.global_step + 1) % self.every == 0 or trainer.global_step + 1 == pl_module.total_steps:
+        if (trainer.global_step + 1) % self.interval == 0 or trainer.global_step + 1 == pl_module.total_steps:
             grads = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
             self.grad_norm = float(get_total_norm(grads))
 
@@ -64,13 +64,13 @@ class Logs(pl.Callback):
                 self.samples.append({"step": self.step, "keys": [key for _, key in sorted(self.keys)]})
             # Automatic optimisation hands back the loss divided by the number of accumulated batches.
             loss, self.losses, self.keys = torch.stack(self.losses).sum(), [], []
-            if self.step % self.every == 0 or self.step == pl_module.total_steps:
+            if self.step % self.interval == 0 or self.step == pl_module.total_steps:
                 self._write(trainer, pl_module, float(loss), outputs["values"])
         self.idle_start = time.perf_counter()
 
     def _write(self, trainer: pl.Trainer, pl_module: Any, loss: float, values: dict[str, Any]) -> None:
-        now = time.perf_counter()
-        seconds = now - self.row_start
+        row_end = time.perf_counter()
+        seconds = row_end - self.row_start
         self.row = {
             "step": self.step,
             "split": "train",
@@ -82,7 +82,7 @@ class Logs(pl.Callback):
             "data_wait": round(self.seconds_waited / seconds, 4),
             **{name: float(value) for name, value in values.items()},
         }
-        self.samples_seen, self.seconds_waited, self.row_start = 0, 0.0, now
+        self.samples_seen, self.seconds_waited, self.row_start = 0, 0.0, row_end
         self.status.running(self.step, write=trainer.is_global_zero)
         if not math.isfinite(self.row["loss"]):
             raise Diverged(

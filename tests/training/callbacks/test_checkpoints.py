@@ -90,7 +90,7 @@ def test_the_best_is_sought_anew_where_another_metric_is_monitored(tmp_path, cap
     assert at(1, tmp_path, monitor="t/acc1")[1].best == 0.9
     trainer, checkpoints = at(1, tmp_path, monitor="t/auroc")
     assert checkpoints.best is None
-    said = "trainer.monitor was t/acc1, it is t/auroc now: the best is sought anew, and the former best.ckpt is set-aside-best"
+    said = "trainer.monitor was t/acc1, it is t/auroc now: the best is sought again, and the former best.ckpt is set-aside-best"
     assert said in capsys.readouterr().out
     go_to(2, trainer, checkpoints)
     checkpoints.offer(trainer, 0.2)
