@@ -24,9 +24,10 @@ class Batch:
     def pin_memory(self) -> Self:
         """The batch with its tensors in pinned memory; torch's loader looks for this method, and into no dataclass."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return replace(
-            self, **{name: value.pin_memory() for name, value in values.items() if isinstance(value, Tensor)}
-        )
+        pinned: dict[str, Any] = {
+            name: value.pin_memory() for name, value in values.items() if isinstance(value, Tensor)
+        }
+        return replace(self, **pinned)
 
 
 def sample_fields(units: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
