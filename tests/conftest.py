@@ -1,9 +1,14 @@
-"""Where the tests find real data."""
+"""Where the tests find real data, and how many threads they use."""
 
 import os
 from pathlib import Path
 
 import pytest
+
+for library in ("OMP", "MKL", "OPENBLAS", "VECLIB", "NUMEXPR"):
+    # One a process, before anything reads it: tests run on all cores at once, and their models are tiny. Processes that
+    # they start inherit it.
+    os.environ.setdefault(f"{library}_NUM_THREADS", "1")
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 

@@ -6,12 +6,15 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from medvlp.train import main
 from tests.conftest import REPOSITORY
+
+if TYPE_CHECKING:
+    from tests.distributed.ranks import Fork
 
 
 def tiny_words(folder: Path) -> list[str]:
@@ -47,7 +50,7 @@ def start(
 ) -> subprocess.Popen:
     """`medvlp train` in a process of its own, on one rank or under torchrun. group: in a process group of its own, as a
     terminal makes one."""
-    launcher = ["-m", "torch.distributed.run", "--nproc-per-node", str(ranks), "--master-port", str(free_port())]
+    launcher = ["-m", "torch.distributed.run", "--nproc-per-node", str(ranks), "--standalone"]
     command = [sys.executable, *(launcher if ranks > 1 else []), "-m", module, *words]
     environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads() if ranks == 1 else 1)}
     return subprocess.Popen(
@@ -61,13 +64,15 @@ def start(
     )
 
 
-def finish(process: subprocess.Popen, seconds: float = 240) -> tuple[int, str]:
-    """Exit code and output."""
+def finish(process: "subprocess.Popen | Fork", seconds: float = 600) -> tuple[int, str]:
+    """Exit code and output; what takes this long hangs."""
+    if not isinstance(process, subprocess.Popen):
+        return process.finish(seconds)
     output, _ = process.communicate(timeout=seconds)
     return process.returncode, output
 
 
-def wait_for_step(process: subprocess.Popen, run: Path, step: int, seconds: float = 120) -> None:
+def wait_for_step(process: "subprocess.Popen | Fork", run: Path, step: int, seconds: float = 600) -> None:
     """Return as soon as the run has written the keys of a step."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -75,18 +80,9 @@ def wait_for_step(process: subprocess.Popen, run: Path, step: int, seconds: floa
         if path.exists() and len(path.read_bytes().splitlines()) >= step:
             return
         if process.poll() is not None:
-            raise AssertionError(f"the run ended before step {step}:\n{process.stdout.read()}")
+            raise AssertionError(f"the run ended before step {step}:\n{finish(process)[1]}")
         time.sleep(0.005)
     raise AssertionError(f"the run did not come to step {step} in {seconds} s")
-
-
-def free_port() -> int:
-    """A loopback port that nobody uses."""
-    import socket
-
-    with socket.socket() as made:
-        made.bind(("127.0.0.1", 0))
-        return int(made.getsockname()[1])
 
 
 def rows(path: Path) -> list[dict[str, Any]]:

@@ -10,8 +10,9 @@ import medvlp
 from medvlp.evaluate import main as evaluate
 from medvlp.verbs.export import main as export
 from tests.datasets import pairs, write_split
+from tests.distributed.ranks import train_on_ranks
 from tests.models.tiny import tiny_architecture
-from tests.runs import finish, rows, run_here, start, tiny_words
+from tests.runs import rows, run_here, tiny_words
 
 TASKS = {
     "made_kind": "kind: zero_shot\nlabel: kind\ntemplates: ['a finding of {}']\n"
@@ -60,7 +61,7 @@ def test_tasks_run_during_training_and_choose_the_best_checkpoint(folder):
 def test_two_ranks_evaluate_as_one_during_training(folder):
     words = [*tiny_words(folder), "tasks=[made_retrieval,made_kind]", "trainer.eval_every=2", "trainer.max_steps=3"]
     assert run_here([*words, "run_name=one"]) == 0
-    code, output = finish(start([*words, "run_name=two"], ranks=2, folder=folder))
+    code, output = train_on_ranks([[*words, "run_name=two"]], folder=folder)
     assert code == 0, output
     of_one, of_two = (
         [row for row in rows(folder / f"runs/{run}/metrics.jsonl") if row["split"] == "valid"] for run in ("one", "two")

@@ -15,7 +15,8 @@ from medvlp.config import compose
 from medvlp.shards import Conversation, ShardDataset, Turn
 from tests.assistants import assistant_words, stock_losses, vqa_samples
 from tests.datasets import write_split
-from tests.runs import equal, finish, losses, rows, run_here, start, wait_for_step, weights
+from tests.distributed.ranks import start_train
+from tests.runs import equal, losses, rows, run_here, wait_for_step, weights
 
 LORA = ["model.lora.rank=4", "model.lora.dropout=0.2", "optim.parts.vision.freeze=true"]
 BRIEF = ["trainer.max_steps=3", "trainer.checkpoint_every=100"]
@@ -43,11 +44,10 @@ def last(folder, name):
 
 def test_a_run_killed_in_mid_epoch_goes_on_bit_for_bit(folder, words):
     run, whole = folder / "runs/killed", folder / "runs/adapted"
-    process = start([*words, *LORA, "run_name=killed"])
-    wait_for_step(process, run, 4, seconds=600)  # of 3 steps an epoch
+    process = start_train([*words, *LORA, "run_name=killed"])
+    wait_for_step(process, run, 4)  # of 3 steps an epoch
     process.kill()
-    finish(process, seconds=600)
-    assert process.returncode == -signal.SIGKILL
+    assert process.finish()[0] == -signal.SIGKILL
     assert not (run / "checkpoints/step-000006.ckpt").exists()
     assert run_here([*words, *LORA, "run_name=killed", "resume=auto", "data.workers=1"]) == 0
     assert rows(run / "samples.jsonl") == rows(whole / "samples.jsonl")

@@ -1,7 +1,5 @@
 """Two ranks train as one does: every variant of what learns, of packing and of weighting, and batches without images."""
 
-import json
-
 import pytest
 import torch
 
@@ -9,7 +7,8 @@ from medvlp.builders import build_objective
 from medvlp.config import from_dict
 from tests.assistants import assistant_words, vqa_samples
 from tests.datasets import write_split
-from tests.runs import finish, losses, rows, run_here, start, weights
+from tests.distributed.ranks import train_on_ranks
+from tests.runs import losses, rows, run_here, weights
 
 COMMON = [
     "trainer.precision=64-true",
@@ -74,12 +73,7 @@ def on_one_and_two(folder, names):
         [*job, f"run_name={number}-2", f"trainer.accumulate={ACCUMULATED.get(name, 1)}"]
         for number, (name, job) in enumerate(jobs.items())
     ]
-    (folder / "jobs.json").write_text(json.dumps(doubled))
-    process = start([f"{folder}/jobs.json"], ranks=2, module="tests.distributed.several")
-    try:
-        code, output = finish(process, seconds=900)  # what hangs, hangs longer
-    finally:
-        process.terminate()
+    code, output = train_on_ranks(doubled)
     assert code == 0, output
     return {name: [folder / f"runs/{number}-{ranks}" for ranks in (1, 2)] for number, name in enumerate(jobs)}
 

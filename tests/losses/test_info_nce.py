@@ -2,18 +2,13 @@ import math
 
 import pytest
 import torch
-import torch.multiprocessing as mp
 from open_clip.loss import ClipLoss
-from torch.nn.functional import normalize
 
 from medvlp.losses.info_nce import InfoNCE, any_of, cross_entropy
+from tests.distributed.ranks import on_ranks
+from tests.losses.ranks import IDS, KINDS, features, info_nce_of_a_rank
 
 info_nce = InfoNCE()
-
-
-def features(rows: int = 8, width: int = 5, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
-    made = torch.randn(2, rows, width, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    return normalize(made[0], dim=-1), normalize(made[1], dim=-1)
 
 
 def by_definition(image, text, scale, ids, same_text, classes=None, uniform_over_equal_texts=False):
@@ -34,10 +29,6 @@ def by_definition(image, text, scale, ids, same_text, classes=None, uniform_over
     return total / (2 * count)
 
 
-CLASSES = [0, 0, 1, 1, 2, 3, 3, 3]
-KINDS = [(same_text, classes) for same_text in ("negative", "masked", "mil_nce") for classes in (None, CLASSES)]
-
-
 def gradients(same_text, ids, classes=None, seed=0):
     """Of image features, texts that are equal having one embedding."""
     image, text = features(seed=seed)
@@ -55,9 +46,6 @@ def test_it_is_the_definition(same_text, classes, ids):
     tensor = None if classes is None else torch.tensor(classes)
     loss = info_nce(image, text, torch.tensor(3.0), torch.tensor(ids), same_text, tensor)
     assert float(loss) == pytest.approx(by_definition(image, text, 3.0, ids, same_text, classes), rel=1e-12)
-
-
-IDS = [0, 1, 0, 1, 2, 2, 2, 3]
 
 
 def test_a_target_uniform_over_equal_texts_would_be_the_loss_itself():
@@ -126,31 +114,11 @@ def test_unknown_same_text_and_missing_ids_are_refused():
         info_nce(image, text, torch.tensor(1.0), same_text="masked")
 
 
-def _rank(rank: int, ranks: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=ranks)
-    own = slice(rank * 8 // ranks, (rank + 1) * 8 // ranks)
-    found = {}
-    for kind, classes in KINDS:
-        image, text = (f[own].clone().requires_grad_() for f in features())
-        scale = torch.tensor(14.0, dtype=torch.float64, requires_grad=True)
-        shared = None if classes is None else torch.tensor(classes)[own]
-        loss = info_nce(image, text, scale, torch.tensor(IDS)[own], kind, shared)
-        grads = torch.autograd.grad(loss, (image, text, scale))
-        # what DDP does: the mean over ranks of each rank's gradient
-        shared = [loss.detach(), grads[2]]
-        for value in shared:
-            torch.distributed.all_reduce(value)
-        found[f"{kind} {classes}"] = [shared[0] / ranks, grads[0] / ranks, grads[1] / ranks, shared[1] / ranks]
-    torch.save(found, f"{folder}/{rank}.pt")
-    torch.distributed.barrier()
-    torch.distributed.destroy_process_group()
-
-
 @pytest.mark.parametrize("ranks", [2, 4])
 def test_ranks_give_the_loss_and_gradients_of_one(ranks, tmp_path):
-    mp.spawn(_rank, args=(ranks, str(tmp_path)), nprocs=ranks)
-    found = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(ranks)]
+    code, said = on_ranks(info_nce_of_a_rank, ranks, str(tmp_path))
+    assert code == 0, said
+    results = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(ranks)]
     for same_text, classes in KINDS:
         kind = f"{same_text} {classes}"
         image, text = (f.requires_grad_() for f in features())
@@ -158,7 +126,7 @@ def test_ranks_give_the_loss_and_gradients_of_one(ranks, tmp_path):
         shared = None if classes is None else torch.tensor(classes)
         loss = info_nce(image, text, scale, torch.tensor(IDS), same_text, shared)
         grads = torch.autograd.grad(loss, (image, text, scale))
-        assert torch.allclose(found[0][kind][0], loss.detach(), rtol=1e-12)
-        assert torch.allclose(torch.cat([f[kind][1] for f in found]), grads[0], rtol=1e-9, atol=1e-15)
-        assert torch.allclose(torch.cat([f[kind][2] for f in found]), grads[1], rtol=1e-9, atol=1e-15)
-        assert torch.allclose(found[0][kind][3], grads[2], rtol=1e-9)
+        assert torch.allclose(results[0][kind][0], loss.detach(), rtol=1e-12)
+        assert torch.allclose(torch.cat([f[kind][1] for f in results]), grads[0], rtol=1e-9, atol=1e-15)
+        assert torch.allclose(torch.cat([f[kind][2] for f in results]), grads[1], rtol=1e-9, atol=1e-15)
+        assert torch.allclose(results[0][kind][3], grads[2], rtol=1e-9)

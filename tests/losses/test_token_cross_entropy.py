@@ -2,27 +2,16 @@ import math
 
 import pytest
 import torch
-import torch.multiprocessing as mp
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import nn
 from torch.nn.functional import cross_entropy, embedding
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers.loss.loss_utils import ForCausalLMLoss
 
 from medvlp.losses import token_cross_entropy
 from medvlp.losses.token_cross_entropy import linear_cross_entropy
-
-
-def made(positions, vocabulary, width, dtype=torch.float64, seed=0):
-    """Hidden, weight, target, weight of each position, bias; logits spread over about ±10."""
-    generator = torch.Generator().manual_seed(seed)
-    hidden = torch.randn(positions, width, generator=generator, dtype=torch.float64)
-    weight = torch.randn(vocabulary, width, generator=generator, dtype=torch.float64) * 3 / width**0.5
-    target = torch.randint(0, vocabulary, (positions,), generator=generator)
-    each = torch.rand(positions, generator=generator, dtype=torch.float64)
-    bias = torch.randn(vocabulary, generator=generator, dtype=torch.float64)
-    return hidden.to(dtype), weight.to(dtype), target, each.to(dtype), bias.to(dtype)
+from tests.distributed.ranks import on_ranks
+from tests.losses.ranks import CUTS, Tied, cross_entropy_of_a_rank, positions, tied_inputs
 
 
 def by_full_logits(hidden, weight, target, each, bias=None):
@@ -51,13 +40,13 @@ def relative(one, other):
 @pytest.mark.parametrize("biased", [False, True], ids=["plain", "biased"])
 def test_it_is_the_cross_entropy_of_the_full_logits(rows, biased, monkeypatch):
     chunks_of(monkeypatch, rows, 13)
-    inputs = made(13, 97, 5)[: 5 if biased else 4]
+    inputs = positions(13, 97, 5)[: 5 if biased else 4]
     ours, theirs = with_gradients(linear_cross_entropy, *inputs), with_gradients(by_full_logits, *inputs)
     assert [relative(one, other) < 1e-12 for one, other in zip(ours, theirs, strict=True)] == [True] * len(ours)
 
 
 def test_float32_keeps_the_loss_to_1e6_and_gradients_to_1e5():
-    inputs = made(300, 30_000, 64, torch.float32)
+    inputs = positions(300, 30_000, 64, torch.float32)
     assert len(list(token_cross_entropy._chunks(inputs[1], 300))) > 1
     ours = with_gradients(linear_cross_entropy, *inputs)
     theirs = with_gradients(by_full_logits, *inputs)
@@ -69,12 +58,14 @@ def test_float32_keeps_the_loss_to_1e6_and_gradients_to_1e5():
 
 def test_gradcheck(monkeypatch):
     chunks_of(monkeypatch, 4, 6)
-    hidden, weight, target, each, bias = (t.requires_grad_() if t.is_floating_point() else t for t in made(6, 11, 3))
+    hidden, weight, target, each, bias = (
+        t.requires_grad_() if t.is_floating_point() else t for t in positions(6, 11, 3)
+    )
     assert torch.autograd.gradcheck(linear_cross_entropy, (hidden, weight, target, each, bias))
 
 
 def test_it_is_transformers_loss_over_labelled_positions():
-    hidden, weight, _, _, _ = made(2 * 9, 50, 8, torch.float32)
+    hidden, weight, _, _, _ = positions(2 * 9, 50, 8, torch.float32)
     labels = torch.full((2, 9), -100)
     labels[0, 4:7], labels[1, 1:9] = torch.tensor([3, 49, 0]), torch.arange(8)
     theirs = ForCausalLMLoss((hidden @ weight.T).reshape(2, 9, 50), labels, 50)
@@ -93,7 +84,7 @@ def test_equal_logits_give_the_logarithm_of_the_vocabulary():
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 12), st.integers(0, 12), st.integers(2, 40), st.integers(0, 99))
 def test_positions_add_up_and_those_of_no_weight_do_not_count(first, second, vocabulary, seed):
-    hidden, weight, target, each, _ = made(first + second, vocabulary, 3, seed=seed)
+    hidden, weight, target, each, _ = positions(first + second, vocabulary, 3, seed=seed)
     parts = [(hidden[part], weight, target[part], each[part]) for part in (slice(first), slice(first, None))]
     apart = [with_gradients(linear_cross_entropy, *part) for part in parts]
     muted = each * (torch.arange(first + second) < first)
@@ -119,7 +110,7 @@ def test_no_positions_give_a_zero_that_reaches_hidden_and_weight():
 
 def test_a_tied_weight_gathers_both_gradients(monkeypatch):
     chunks_of(monkeypatch, 4, 6)
-    _, table, target, each, _ = made(6, 11, 3)
+    _, table, target, each, _ = positions(6, 11, 3)
     ids = torch.tensor([1, 1, 4, 10, 0, 3])
     grads = []
     for function in (linear_cross_entropy, by_full_logits):
@@ -131,7 +122,7 @@ def test_a_tied_weight_gathers_both_gradients(monkeypatch):
 
 @pytest.mark.parametrize("backward_too", [False, True], ids=["forward", "forward and backward"])
 def test_autocast_does_not_lower_its_precision(backward_too):
-    hidden, weight, target, each, _ = made(20, 500, 16, torch.float32)
+    hidden, weight, target, each, _ = positions(20, 500, 16, torch.float32)
     rounded = hidden.bfloat16().requires_grad_()
     projection = weight.clone().requires_grad_()
     with torch.autocast("cpu", torch.bfloat16):
@@ -150,7 +141,7 @@ def test_autocast_does_not_lower_its_precision(backward_too):
 
 @pytest.mark.parametrize("half", [torch.bfloat16, torch.float16])
 def test_half_precision_tensors_are_computed_in_float32_and_rounded_once(half):
-    inputs = made(20, 500, 16, half)
+    inputs = positions(20, 500, 16, half)
     inputs = (*inputs[:3], inputs[3].float(), inputs[4])
     ours = with_gradients(linear_cross_entropy, *inputs)
     exact = with_gradients(by_full_logits, *(t.double() if t.is_floating_point() else t for t in inputs))
@@ -163,7 +154,7 @@ def test_half_precision_tensors_are_computed_in_float32_and_rounded_once(half):
     ("hidden_trains", "weight_trains", "products"), [(True, True, 4), (True, False, 3), (False, True, 3)]
 )
 def test_only_wanted_gradients_are_computed(hidden_trains, weight_trains, products):
-    hidden, weight, target, each, _ = made(64, 256, 8)
+    hidden, weight, target, each, _ = positions(64, 256, 8)
     hidden, weight = hidden.requires_grad_(hidden_trains), weight.requires_grad_(weight_trains)
     with Products() as counted:
         linear_cross_entropy(hidden, weight, target, each).backward()
@@ -172,7 +163,7 @@ def test_only_wanted_gradients_are_computed(hidden_trains, weight_trains, produc
 
 
 def test_without_gradients_one_product_is_enough():
-    hidden, weight, target, each, _ = made(64, 256, 8)
+    hidden, weight, target, each, _ = positions(64, 256, 8)
     with torch.no_grad(), Products() as counted:
         loss = linear_cross_entropy(hidden.requires_grad_(), weight.requires_grad_(), target, each)
     assert counted.multiplications == 64 * 256 * 8
@@ -199,7 +190,7 @@ class Products(TorchDispatchMode):
 
 def test_no_operation_returns_more_than_a_chunk_of_logits_or_a_gradient(monkeypatch):
     chunks_of(monkeypatch, 100, 512)
-    inputs = made(512, 4000, 4)
+    inputs = positions(512, 4000, 4)
     with Products() as ours:
         with_gradients(linear_cross_entropy, *inputs)
     with Products() as full:
@@ -229,7 +220,7 @@ def test_huge_logits_and_forbidden_tokens_stay_finite(monkeypatch):
 
 def test_a_certain_right_answer_never_costs_less_than_nothing(monkeypatch):
     chunks_of(monkeypatch, 3, 50)
-    hidden, weight, _, _, _ = made(50, 20, 6, torch.float32)
+    hidden, weight, _, _, _ = positions(50, 20, 6, torch.float32)
     target = (hidden @ weight.T).argmax(dim=1)
     for scale in (1.0, 10.0, 100.0):
         loss_T = torch.stack(
@@ -264,41 +255,20 @@ def test_what_does_not_fit_is_refused(inputs, message):
         linear_cross_entropy(**inputs)
 
 
-class Tied(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.table = nn.Parameter(made(1, 11, 3)[1])
-        self.layer = nn.Linear(3, 3, dtype=torch.float64)
-
-    def forward(self, ids, target, each):
-        return linear_cross_entropy(self.layer(embedding(ids, self.table)), self.table, target, each)
+@pytest.fixture(scope="module")
+def gradients_of_ranks(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("ranks")
+    code, said = on_ranks(cross_entropy_of_a_rank, 2, str(folder))
+    assert code == 0, said
+    return folder
 
 
-def tied_inputs(part):
-    _, _, target, each, _ = made(8, 11, 3)
-    return torch.arange(8)[part], target[part], each[part]
-
-
-def _rank(rank, folder, cut):
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
-    torch.manual_seed(0)
-    model = nn.parallel.DistributedDataParallel(Tied())
-    for _ in range(2):  # the second step is where DDP complains of parameters that the first one left unused
-        model.zero_grad()
-        model(*tied_inputs(slice(cut) if rank == 0 else slice(cut, None))).backward()
-    torch.save([parameter.grad for parameter in model.parameters()], f"{folder}/{rank}.pt")
-    torch.distributed.barrier()
-    torch.distributed.destroy_process_group()
-
-
-@pytest.mark.parametrize("cut", [5, 8], ids=["both supervise", "the second rank has no supervised position"])
-def test_ranks_give_the_gradients_of_one(cut, tmp_path):
-    mp.spawn(_rank, args=(str(tmp_path), cut), nprocs=2)
-    found = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
+@pytest.mark.parametrize("cut", CUTS)
+def test_ranks_give_the_gradients_of_one(cut, gradients_of_ranks):
+    gradients = [torch.load(gradients_of_ranks / f"{cut} {rank}.pt", weights_only=True) for rank in range(2)]
     torch.manual_seed(0)
     model = Tied()
     model(*tied_inputs(slice(None))).backward()
-    for parameter, first, second in zip(model.parameters(), *found, strict=True):
+    for parameter, first, second in zip(model.parameters(), *gradients, strict=True):
         assert torch.equal(first, second)
         assert torch.allclose(first * 2, parameter.grad, rtol=1e-12, atol=1e-15)
