@@ -34,10 +34,10 @@ def load(checkpoint: str | Path) -> tuple[Any, Any, Any]:
 
     if model_kind(checkpoint) == "llava":
         from medvlp.builders import load_assistant
-        from medvlp.export.transformers import greedy, hub_processor
+        from medvlp.export.transformers import greedy, llava_processor
 
         loaded = load_assistant(checkpoint)
-        model, processor = loaded.assistant.model, hub_processor(loaded.assistant, loaded.encoder)
+        model, processor = loaded.assistant.model, llava_processor(loaded.assistant, loaded.encoder)
         model.generation_config = greedy(loaded.assistant, loaded.encoder)
         return model, processor, processor.tokenizer
     from medvlp.builders import load_clip

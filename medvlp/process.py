@@ -17,6 +17,7 @@ from types import FrameType
 from typing import Any
 
 from medvlp.errors import Fault, UserError
+from medvlp.terminal import printable
 
 WRONG_INPUT, USAGE, STOPPED, FAULT = 1, 2, 3, 70
 """Exit codes: the user's input is wrong; arguments that the verb does not take; stopped by a signal; a fault of ours."""
@@ -269,11 +270,6 @@ def tell(verb: str, error: Exception) -> int:
 def exit_code(error: Exception) -> int:
     """WRONG_INPUT for what the user can fix (errors of the system on their paths included), FAULT for everything else."""
     return WRONG_INPUT if isinstance(error, UserError | OSError) else FAULT
-
-
-def printable(text: str) -> str:
-    """A line whose control characters are escapes: names of files and keys in it are the data's, and steer no terminal."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def command(verb: str, work: Callable[[], int]) -> int:

@@ -9,11 +9,12 @@ import torch
 
 from medvlp.builders import load_assistant, load_clip
 from medvlp.export.equality import probe_image
+from medvlp.export.model_card import lineage
 from medvlp.models.towers.clip_checkpoint import tower_from_clip
 from medvlp.models.weights import weights_hash
-from medvlp.verbs.ask import NOTICE, harmless
+from medvlp.terminal import harmless
+from medvlp.verbs.ask import NOTICE
 from medvlp.verbs.ask import main as ask
-from medvlp.verbs.export import lineage
 from medvlp.verbs.export import main as export
 from tests.assistants import assistant_words, tiny_clip_checkpoint
 from tests.datasets import pairs, write_split

@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "eval": {"config", "shards", "data", "models", "losses", "jsonl"},
     "report": {"shards", "data", "config", "jsonl"},
 }
-FOR_ALL = {"distributed", "errors", "process", "jsonl"}
+FOR_ALL = {"distributed", "errors", "jsonl", "process", "terminal"}
 """Modules that every room may import."""
 LIGHTNING = {"medvlp/data/datamodule.py"}
 

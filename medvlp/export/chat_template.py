@@ -1,4 +1,4 @@
-"""A chat template as the hub's tools call it: contents may be lists of parts, and nobody passes a date."""
+"""A chat template for messages whose contents are lists of parts, and without a date, as transformers and servers call it."""
 
 from medvlp.data.chat.templates import DATE
 
@@ -28,7 +28,7 @@ JOIN_PARTS = """\
 """Text parts are joined as they are; a newline stands between an image and its neighbours, as in training."""
 
 
-def hub_template(template: str) -> str:
+def parts_template(template: str) -> str:
     """The template trained with, made to take contents that are lists of parts, as LLaVA's own do.
 
     Contents that are strings render as before. A date that the template asks for is the one trained with.

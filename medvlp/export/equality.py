@@ -1,4 +1,4 @@
-"""Is an exported folder the model that was trained? Asked in a new process that knows stock transformers only.
+"""The equality check of an exported folder: a new process with stock transformers computes the same as the trained model.
 
 L: tokens of a prompt; V: vocabulary.
 """
@@ -44,32 +44,33 @@ QUESTIONS: dict[str, list[Turn]] = {
 
 
 @dataclass
-class Answered:
+class ProbeResult:
     """What the model makes of one of the questions.
 
-    ids: (L,) of the prompt; logits_LV: float32, after each of its tokens; text: NEW_TOKENS greedy tokens at most.
+    ids_L: of the prompt; logits_LV: float32, after each of its tokens; text: NEW_TOKENS greedy tokens at most.
     """
 
-    ids: Tensor
+    ids_L: Tensor
     logits_LV: Tensor
     text: str
 
 
 @dataclass
-class Agreement:
-    """What the comparison found.
+class ExportCheck:
+    """What the equality check found, over all questions.
 
-    questions: their names; difference: of a logit, the largest; resized_difference: the same where the folder's image
-    processor is loaded as transformers does by default, and same_text: whether answers are still identical there.
+    questions: their names; max_difference: of a logit, the largest; max_difference_default: the same where the folder's image
+    processor is loaded as transformers does by default (it resizes with torchvision), and same_text_default: whether all
+    answers are still identical there.
     """
 
     questions: list[str]
-    difference: float
-    resized_difference: float
-    same_text: bool
+    max_difference: float
+    max_difference_default: float
+    same_text_default: bool
 
 
-class Disagreement(UserError):
+class ExportMismatch(UserError):
     """The folder is not the model; the message says in what."""
 
 
@@ -81,13 +82,13 @@ def probe_image(number: int, side: int = 150) -> Image.Image:
     return Image.fromarray(np.roll(pixels, number, axis=-1).astype(np.uint8))
 
 
-def answered(assistant: Assistant, encoder: ChatEncoder) -> dict[str, Answered]:
+def probe_results(assistant: Assistant, encoder: ChatEncoder) -> dict[str, ProbeResult]:
     """The questions, as the trained model answers them: tokens and logits as in training, answers as in evaluation.
 
-    Questions that the template refuses (a second one, where it knows but one) or that are too long are left out.
+    Questions that the template refuses (a second one, where it knows but one) or that are too long are skipped.
     """
     generator = BatchedGenerator(assistant, end_tokens(assistant, encoder))
-    found: dict[str, Answered] = {}
+    results: dict[str, ProbeResult] = {}
     for name, turns in QUESTIONS.items():
         images = sum(turn.text.count(IMAGE_TOKEN) for turn in turns)
         try:
@@ -101,8 +102,8 @@ def answered(assistant: Assistant, encoder: ChatEncoder) -> dict[str, Answered]:
         with torch.no_grad():
             logits_LV = prompt_logits(assistant.model, torch.from_numpy(ids_L), pixels if images else None)
         (text,) = generator.generate([(ids_L, pixels)], NEW_TOKENS)
-        found[name] = Answered(torch.from_numpy(ids_L), logits_LV.float(), text)
-    return found
+        results[name] = ProbeResult(torch.from_numpy(ids_L), logits_LV.float(), text)
+    return results
 
 
 def prompt_logits(model: Any, ids_L: Tensor, pixels_N3SS: Tensor | None) -> Tensor:
@@ -115,71 +116,78 @@ def prompt_logits(model: Any, ids_L: Tensor, pixels_N3SS: Tensor | None) -> Tens
     return model.lm_head(last_hidden(model, batch, features)[0])
 
 
-def reload_and_compare(folder: Path, aside: Path, ours: dict[str, Answered]) -> Agreement:
-    """Open the folder in a new process with stock transformers, ask the same, compare.
+def check_folder(folder: Path, scratch: Path, trained: dict[str, ProbeResult]) -> ExportCheck:
+    """Open the folder in a new process with stock transformers, ask the same questions, compare.
 
     Args:
-        aside: a folder for the questions and the answers.
-        ours: of `answered`.
+        scratch: a folder for the questions and the answers.
+        trained: of `probe_results`.
     Raises:
-        Disagreement: the folder cannot be opened, or as `compare`.
+        ExportMismatch: the folder cannot be opened, or as `compare`.
     """
-    return compare(ours, answered_elsewhere(folder, aside, list(ours)))
+    return compare(trained, reloaded_results(folder, scratch, list(trained)))
 
 
-def compare(ours: dict[str, Answered], theirs: dict[str, dict[str, Any]]) -> Agreement:
-    """Hold the reloaded folder's answers to ours.
+def compare(trained: dict[str, ProbeResult], reloaded: dict[str, dict[str, Any]]) -> ExportCheck:
+    """Compare the reloaded folder's results with the trained model's.
 
     Raises:
-        Disagreement: tokens, logits or answers differ.
+        ExportMismatch: tokens, logits or answers differ.
     """
-    differences, default = [], []
-    for name, own in ours.items():
-        exact, by_default = theirs["pil"][name], theirs["default"][name]
-        for way in ("ids", "ids_rendered"):
-            if not torch.equal(exact[way], own.ids):
-                raise Disagreement(
-                    f"{name}: the folder's processor makes other tokens of it: {diff_of(own.ids, exact[way])}"
+    differences, differences_default = [], []
+    for name, expected in trained.items():
+        exact, by_default = reloaded["pil"][name], reloaded["default"][name]
+        for tokenised in ("ids", "ids_rendered"):
+            if not torch.equal(exact[tokenised], expected.ids_L):
+                raise ExportMismatch(
+                    f"{name}: the folder's processor makes other tokens of it: "
+                    f"{first_difference(expected.ids_L, exact[tokenised])}"
                 )
-        differences.append(float((exact["logits"] - own.logits_LV).abs().max()))
+        differences.append(float((exact["logits"] - expected.logits_LV).abs().max()))
         if not differences[-1] <= TOLERANCE:
-            raise Disagreement(
+            raise ExportMismatch(
                 f"{name}: logits differ by up to {differences[-1]:.1e}, allowed are {TOLERANCE:.0e} (largest logit: "
-                f"{float(own.logits_LV.abs().max()):.1f})"
+                f"{float(expected.logits_LV.abs().max()):.1f})"
             )
-        if exact["text"] != own.text:
-            raise Disagreement(f"{name}: the answer is {exact['text']!r}, the trained model's {own.text!r}")
-        default.append(float((by_default["logits"] - own.logits_LV).abs().max()))
-    same = all(theirs["default"][name]["text"] == own.text for name, own in ours.items())
-    return Agreement(list(ours), max(differences), max(default), same)
+        if exact["text"] != expected.text:
+            raise ExportMismatch(f"{name}: the answer is {exact['text']!r}, the trained model's {expected.text!r}")
+        differences_default.append(float((by_default["logits"] - expected.logits_LV).abs().max()))
+    same = all(reloaded["default"][name]["text"] == expected.text for name, expected in trained.items())
+    return ExportCheck(list(trained), max(differences), max(differences_default), same)
 
 
-def diff_of(ours_L: Tensor, theirs_L: Tensor) -> str:
-    """Where two prompts part."""
-    if len(ours_L) != len(theirs_L):
-        return f"{len(theirs_L)} instead of {len(ours_L)} tokens, {theirs_L.tolist()[:12]}... for {ours_L.tolist()[:12]}..."
-    place = int(torch.nonzero(ours_L != theirs_L)[0])
-    return f"token {place} is {int(theirs_L[place])} instead of {int(ours_L[place])}"
+def first_difference(expected_L: Tensor, ids_L: Tensor) -> str:
+    """Where a prompt's tokens differ from those expected, for a message."""
+    if len(expected_L) != len(ids_L):
+        return f"{len(ids_L)} instead of {len(expected_L)} tokens, {ids_L.tolist()[:12]}... for {expected_L.tolist()[:12]}..."
+    index = int(torch.nonzero(expected_L != ids_L)[0])
+    return f"token {index} is {int(ids_L[index])} instead of {int(expected_L[index])}"
 
 
-def answered_elsewhere(folder: Path, aside: Path, names: list[str]) -> dict[str, dict[str, Any]]:
+def reloaded_results(folder: Path, scratch: Path, names: list[str]) -> dict[str, dict[str, Any]]:
     """{"pil" | "default": {question: {"ids", "ids_rendered", "logits", "text"}}} of the reloaded folder."""
     for number in range(2):
-        probe_image(number).save(aside / f"{number}.png")
-    asked = {name: messages(QUESTIONS[name], aside) for name in names}
-    (aside / "questions.json").write_text(json.dumps({"asked": asked, "tokens": NEW_TOKENS}), encoding="utf-8")
-    answers: dict[str, dict[str, Any]] = reopened("transformers", RELOAD, folder, aside, TRANSFORMERS_VERBOSITY="error")
+        probe_image(number).save(scratch / f"{number}.png")
+    questions = {name: messages(QUESTIONS[name], scratch) for name in names}
+    (scratch / "questions.json").write_text(
+        json.dumps({"questions": questions, "tokens": NEW_TOKENS}), encoding="utf-8"
+    )
+    answers: dict[str, dict[str, Any]] = run_offline(
+        "transformers", RELOAD, folder, scratch, TRANSFORMERS_VERBOSITY="error"
+    )
     return answers
 
 
-def reopened(library: str, script: str, folder: Path, aside: Path, cwd: str | None = None, **environment: str) -> Any:
+def run_offline(
+    library: str, script: str, folder: Path, scratch: Path, cwd: str | None = None, **environment: str
+) -> Any:
     """What a script leaves in answers.pt: run offline in a new process, with an exported folder and that of the questions.
 
     Raises:
-        Disagreement: it fails, with the last line of what it says.
+        ExportMismatch: it fails, with the last line of what it says.
     """
     run = subprocess.run(
-        [sys.executable, "-P", "-c", script, str(folder.resolve()), str(aside.resolve())],
+        [sys.executable, "-P", "-c", script, str(folder.resolve()), str(scratch.resolve())],
         env={**os.environ, "HF_HUB_OFFLINE": "1", **environment},
         cwd=cwd,
         stdin=subprocess.DEVNULL,
@@ -189,19 +197,19 @@ def reopened(library: str, script: str, folder: Path, aside: Path, cwd: str | No
     )
     if run.returncode:
         reason = (run.stderr.strip().splitlines() or [f"exit code {run.returncode}"])[-1]
-        raise Disagreement(f"stock {library} could not open the exported folder: {reason}")
-    return torch.load(aside / "answers.pt", weights_only=True)
+        raise ExportMismatch(f"stock {library} could not open the exported folder: {reason}")
+    return torch.load(scratch / "answers.pt", weights_only=True)
 
 
-def messages(turns: list[Turn], aside: Path) -> list[dict[str, Any]]:
-    """Turns as the hub's tools write them: lists of parts, images by path, in the first place."""
-    made = []
+def messages(turns: list[Turn], scratch: Path) -> list[dict[str, Any]]:
+    """Turns as messages of transformers: contents are lists of parts, images by path and first."""
+    result = []
     for turn in turns:
         count = turn.text.count(IMAGE_TOKEN)
-        images = [{"type": "image", "path": str((aside / f"{n}.png").resolve())} for n in range(count)]
+        images = [{"type": "image", "path": str((scratch / f"{n}.png").resolve())} for n in range(count)]
         text = turn.text.replace(f"{IMAGE_TOKEN}\n", "")
-        made.append({"role": turn.role, "content": [*images, {"type": "text", "text": text}]})
-    return made
+        result.append({"role": turn.role, "content": [*images, {"type": "text", "text": text}]})
+    return result
 
 
 RELOAD = """
@@ -211,34 +219,34 @@ import torch
 from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-folder, aside = map(Path, sys.argv[1:])
+folder, scratch = map(Path, sys.argv[1:])
 model = AutoModelForImageTextToText.from_pretrained(folder, trust_remote_code=False).eval()
 if (folder / "adapter").is_dir():
     from peft import PeftModel
     model = PeftModel.from_pretrained(model, folder / "adapter").eval()
-given = json.loads((aside / "questions.json").read_text("utf-8"))
+probe = json.loads((scratch / "questions.json").read_text("utf-8"))
 answers = {}
 for backend in ("pil", "default"):
-    chosen = {} if backend == "default" else {"backend": backend}
-    processor = AutoProcessor.from_pretrained(folder, trust_remote_code=False, **chosen)
+    options = {} if backend == "default" else {"backend": backend}
+    processor = AutoProcessor.from_pretrained(folder, trust_remote_code=False, **options)
     answers[backend] = {}
-    for name, messages in given["asked"].items():
+    for name, messages in probe["questions"].items():
         paths = [part["path"] for turn in messages for part in turn["content"] if part["type"] == "image"]
         images = [Image.open(path) for path in paths] or None
         inputs = processor.apply_chat_template(
             messages, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
         )
         rendered = processor.apply_chat_template(messages, add_generation_prompt=True)
-        again = processor(text=rendered, images=images, return_tensors="pt")
+        from_text = processor(text=rendered, images=images, return_tensors="pt")
         with torch.no_grad():
             logits = model(**inputs).logits[0]
-            made = model.generate(**inputs, max_new_tokens=given["tokens"])[0, inputs["input_ids"].shape[1]:]
+            tokens = model.generate(**inputs, max_new_tokens=probe["tokens"])[0, inputs["input_ids"].shape[1]:]
         answers[backend][name] = {
             "ids": inputs["input_ids"][0],
-            "ids_rendered": again["input_ids"][0],
+            "ids_rendered": from_text["input_ids"][0],
             "logits": logits.float(),
-            "text": processor.decode(made, skip_special_tokens=True, clean_up_tokenization_spaces=False),
+            "text": processor.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False),
         }
 assert not any(name.split(".")[0] == "medvlp" for name in sys.modules)
-torch.save(answers, aside / "answers.pt")
+torch.save(answers, scratch / "answers.pt")
 """

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from medvlp.config import LlavaConfig, TrainConfig
-from medvlp.export.equality import NEW_TOKENS, TOLERANCE, Agreement
+from medvlp.config import ConfigError, LlavaConfig, TrainConfig, from_dict
+from medvlp.export.equality import NEW_TOKENS, TOLERANCE, ExportCheck
 from medvlp.export.transformers import ADAPTER
 from medvlp.models.llava.model import Assistant
+from medvlp.training.checkpoints import CheckpointError, load_checkpoint
 
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
@@ -46,8 +47,23 @@ class Lineage:
     lost: list[str]
 
 
+def lineage(config: TrainConfig) -> Lineage:
+    """A run, and the runs whose weights it started from, as far as their checkpoints are still there."""
+    result, visited = Lineage([config], []), set()
+    for run in result.runs:  # grows on the way
+        vision = run.model.vision.source if isinstance(run.model, LlavaConfig) else ""
+        for path in (run.init_from, vision if vision.endswith(".ckpt") else ""):
+            if path and path not in visited:
+                visited.add(path)
+                try:
+                    result.runs.append(from_dict(load_checkpoint(path)["medvlp"]["config"]))
+                except (CheckpointError, ConfigError, LookupError, TypeError):
+                    result.lost.append(path)
+    return result
+
+
 def assistant_card(
-    assistant: Assistant, lineage: Lineage, weights_sha256: str, agreement: Agreement, separate: bool
+    assistant: Assistant, lineage: Lineage, weights_sha256: str, check: ExportCheck, separate: bool
 ) -> str:
     """The text of README.md.
 
@@ -73,8 +89,8 @@ def assistant_card(
         "Weights sha256": f"{weights_sha256} (of the checkpoint: names, types, shapes, bytes)",
     }
     if model.lora.rank:
-        kept = f"kept apart in {ADAPTER}/" if separate else "merged into the language model"
-        parts["LoRA"] = f"rank {model.lora.rank}, alpha {model.lora.alpha}, {kept}"
+        adapters = f"kept apart in {ADAPTER}/" if separate else "merged into the language model"
+        parts["LoRA"] = f"rank {model.lora.rank}, alpha {model.lora.alpha}, {adapters}"
     adapter = (
         f'from peft import PeftModel\n\nmodel = PeftModel.from_pretrained(model, f"{{folder}}/{ADAPTER}")\n'
         if separate
@@ -110,7 +126,7 @@ def assistant_card(
             "",
             "## Checked",
             "",
-            *checked(agreement),
+            *checked(check),
             "",
         ]
     )
@@ -118,24 +134,22 @@ def assistant_card(
 
 def data_table(lineage: Lineage) -> list[str]:
     """Rows of Markdown: every prepared set of every run, and its licences."""
-    known = [
-        (run.run_name, name, data_licences(s.path)) for run in lineage.runs for name, s in run.data.sources.items()
-    ]
+    rows = [(run.run_name, name, data_licences(s.path)) for run in lineage.runs for name, s in run.data.sources.items()]
     lost = [(origin(path), "not known", "not known: the checkpoint is gone") for path in lineage.lost]
-    rows = [f"| {' | '.join(map(cell, row))} |" for row in known + lost]
-    return ["| Run | Data | Samples by licence |", "|---|---|---|", *rows]
+    lines = [f"| {' | '.join(map(cell, row))} |" for row in rows + lost]
+    return ["| Run | Data | Samples by licence |", "|---|---|---|", *lines]
 
 
-def checked(agreement: Agreement) -> list[str]:
+def checked(check: ExportCheck) -> list[str]:
     """What the export compared, in sentences."""
-    default = "identical as well" if agreement.same_text else "no longer all identical"
+    default = "identical as well" if check.same_text_default else "no longer all identical"
     return [
-        f"Reloaded in a new process with stock transformers ({', '.join(agreement.questions)}): the same tokens, logits "
-        f"within {agreement.difference:.1e} at every place (allowed: {TOLERANCE:.0e}), the same {NEW_TOKENS} greedy "
+        f"Reloaded in a new process with stock transformers ({', '.join(check.questions)}): the same tokens, logits "
+        f"within {check.max_difference:.1e} at every place (allowed: {TOLERANCE:.0e}), the same {NEW_TOKENS} greedy "
         f"tokens.",
         "",
         f'Images are resized by PIL, as in training: `backend="pil"`. Without it, transformers resizes with torchvision; '
-        f"on a generated image logits then differed by up to {agreement.resized_difference:.1e}, and the answers were "
+        f"on a generated image logits then differed by up to {check.max_difference_default:.1e}, and the answers were "
         f"{default}.",
     ]
 
@@ -150,8 +164,8 @@ def data_licences(path: str) -> str:
         column: Any = pq.read_table(table, columns=["licence"])["licence"]
     except (OSError, ValueError, KeyError):
         return "not known at export: the prepared data was not there"
-    counted = {one["values"] or "no licence stated": one["counts"] for one in pc.value_counts(column).to_pylist()}
-    return ", ".join(f"{name} ({count})" for name, count in sorted(counted.items(), key=lambda one: -one[1]))
+    counts = {row["values"] or "no licence stated": row["counts"] for row in pc.value_counts(column).to_pylist()}
+    return ", ".join(f"{name} ({count})" for name, count in sorted(counts.items(), key=lambda item: -item[1]))
 
 
 def is_hub_name(source: str) -> bool:

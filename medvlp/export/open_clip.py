@@ -9,7 +9,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from medvlp.export.equality import Disagreement, reopened
+from medvlp.export.equality import ExportMismatch, run_offline
+from medvlp.export.folder import whole_folder
 from medvlp.models.clip.model import Clip
 from medvlp.models.clip.text_tower import CONFIG, write_files
 
@@ -45,6 +46,28 @@ tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
 """How a folder is opened, as its README says it and as it is tried before it is kept."""
 
 
+def export_clip(clip: Clip, weights_sha256: str, output: Path) -> float:
+    """Write the folder; reload it in a new process, moved and offline, and compare embeddings.
+
+    Returns: the largest difference of an embedding's element.
+    Raises:
+        ExportMismatch: the reloaded model differs; nothing is kept.
+    """
+    with whole_folder(output) as (folder, scratch):
+        write_folder(clip, folder, weights_sha256)
+        questions = probe(clip)
+        return largest_difference(questions["embeddings"], reloaded_embeddings(folder, scratch, questions))
+
+
+def summary(output: Path, difference: float) -> str:
+    """How the folder is opened, and what was compared, for the terminal."""
+    return (
+        f"{output}: {how_to_open(output)}\n"
+        f"largest difference of an embedding's element, in a new process with stock open_clip, moved and offline: "
+        f"{difference:.1e}"
+    )
+
+
 def write_folder(clip: Clip, folder: Path, weights_sha256: str) -> None:
     """Write open_clip_config.json, open_clip_model.safetensors and README.md, and a text tower's configuration and
     tokenizer where these are transformers'.
@@ -63,11 +86,11 @@ def write_folder(clip: Clip, folder: Path, weights_sha256: str) -> None:
             model_cfg["text_cfg"][key] = name
     if has_own_tower(clip):
         model_cfg["text_cfg"]["hf_model_pretrained"] = False  # its weights are among those of the CLIP
-        inside = folder / folder.name
-        inside.mkdir()
-        (inside / CONFIG).write_text(clip.text_files[CONFIG], encoding="utf-8")
-    card = {"model_cfg": model_cfg, "preprocess_cfg": clip.preprocess}
-    (folder / "open_clip_config.json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+        nested = folder / folder.name
+        nested.mkdir()
+        (nested / CONFIG).write_text(clip.text_files[CONFIG], encoding="utf-8")
+    description = {"model_cfg": model_cfg, "preprocess_cfg": clip.preprocess}
+    (folder / "open_clip_config.json").write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
     tensors = {name: tensor.contiguous() for name, tensor in clip.model.state_dict().items()}
     save_file(tensors, folder / "open_clip_model.safetensors")
     (folder / "open_clip_model.safetensors").chmod((folder / "open_clip_config.json").stat().st_mode)
@@ -80,7 +103,7 @@ def has_own_tower(clip: Clip) -> bool:
 
 
 def probe(clip: Clip) -> dict[str, Any]:
-    """{"pixels": (1, 3, H, W), "texts", "ours": unit embeddings of both, (1 + texts, D)}."""
+    """{"pixels": (1, 3, H, W), "texts", "embeddings": unit vectors of both, (1 + texts, D)}."""
     size = clip.preprocess["size"]
     height, width = (size, size) if isinstance(size, int) else size
     pixels = torch.randn(1, 3, height, width, generator=torch.Generator().manual_seed(0))
@@ -88,34 +111,34 @@ def probe(clip: Clip) -> dict[str, Any]:
     with torch.no_grad():
         image_BD = model.encode_image(pixels, normalize=True)
         text_BD = model.encode_text(clip.tokenizer(list(PROBES)), normalize=True)
-    return {"pixels": pixels, "texts": list(PROBES), "ours": torch.cat([image_BD, text_BD])}
+    return {"pixels": pixels, "texts": list(PROBES), "embeddings": torch.cat([image_BD, text_BD])}
 
 
-def embeddings_elsewhere(folder: Path, aside: Path, probe: dict[str, Any]) -> dict[str, Tensor]:
+def reloaded_embeddings(folder: Path, scratch: Path, probe: dict[str, Any]) -> dict[str, Tensor]:
     """Embeddings of the folder opened in each way that its README says, in a new process, offline, with an empty cache.
 
     Args:
-        aside: a folder for the questions and the answers.
+        scratch: a folder for the questions and the answers.
     Raises:
-        Disagreement: it cannot be opened.
+        ExportMismatch: it cannot be opened.
     """
-    torch.save({"pixels": probe["pixels"], "texts": probe["texts"]}, aside / "probe.pt")
+    torch.save({"pixels": probe["pixels"], "texts": probe["texts"]}, scratch / "probe.pt")
     script = RELOAD.format(anywhere=indented(ANYWHERE), plain=indented(PLAIN), tokenizer=indented(TOKENIZER))
-    with tempfile.TemporaryDirectory() as elsewhere:
-        caches = {"HF_HOME": elsewhere, "HF_HUB_CACHE": elsewhere}
-        answers: dict[str, Tensor] = reopened("open_clip", script, folder, aside, cwd=elsewhere, **caches)
+    with tempfile.TemporaryDirectory() as empty:
+        caches = {"HF_HOME": empty, "HF_HUB_CACHE": empty}
+        answers: dict[str, Tensor] = run_offline("open_clip", script, folder, scratch, cwd=empty, **caches)
     return answers
 
 
-def largest_difference(ours: Tensor, theirs: dict[str, Tensor]) -> float:
+def largest_difference(expected: Tensor, reloaded: dict[str, Tensor]) -> float:
     """Of an element, over the ways in which the folder was opened.
 
     Raises:
-        Disagreement: more than rounding.
+        ExportMismatch: more than rounding.
     """
-    difference = max(float((answer - ours).abs().max()) for answer in theirs.values())
+    difference = max(float((embeddings - expected).abs().max()) for embeddings in reloaded.values())
     if not difference <= TOLERANCE:
-        raise Disagreement(f"the exported folder gives other embeddings in open_clip, by {difference:.1e}")
+        raise ExportMismatch(f"the exported folder gives other embeddings in open_clip, by {difference:.1e}")
     return difference
 
 
@@ -129,8 +152,8 @@ import json, os, sys
 from pathlib import Path
 import open_clip, torch
 
-exported, aside = map(Path, sys.argv[1:])
-asked = torch.load(aside / "probe.pt", weights_only=True)
+exported, scratch = map(Path, sys.argv[1:])
+probe = torch.load(scratch / "probe.pt", weights_only=True)
 
 def anywhere(folder):
 {anywhere}{tokenizer}    return model, tokenizer
@@ -145,14 +168,14 @@ ways = [
     ("above", exported.parent, exported.name, plain),
     ("inside", exported, ".", plain),
 ]
-for name, place, folder, open_model in ways[: 3 if own_tower else 1]:
-    os.chdir(place)
+for name, cwd, folder, open_model in ways[: 3 if own_tower else 1]:
+    os.chdir(cwd)
     model, tokenizer = open_model(folder)
     with torch.no_grad():
-        image = model.eval().encode_image(asked["pixels"], normalize=True)
-        answers[name] = torch.cat([image, model.encode_text(tokenizer(asked["texts"]), normalize=True)])
+        image = model.eval().encode_image(probe["pixels"], normalize=True)
+        answers[name] = torch.cat([image, model.encode_text(tokenizer(probe["texts"]), normalize=True)])
 assert not any(name.split(".")[0] == "medvlp" for name in sys.modules)
-torch.save(answers, aside / "answers.pt")
+torch.save(answers, scratch / "answers.pt")
 """
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from medvlp.data.chat.encoder import ChatEncoder
 from medvlp.errors import UserError
-from medvlp.export.chat_template import hub_template
+from medvlp.export.chat_template import parts_template
 from medvlp.models.llava.generate import BatchedGenerator
 from medvlp.models.llava.model import Assistant
 from medvlp.models.towers import MODEL_TYPES
@@ -71,14 +71,14 @@ def write_assistant(assistant: Assistant, encoder: ChatEncoder, folder: Path, se
     model.save_pretrained(folder)
     if model.config.vision_config.model_type in PREFIXED_TOWERS:
         rename_tensors(folder, r"^(model\.)?vision_tower\.", r"\g<0>vision_model.")
-    hub_processor(assistant, encoder).save_pretrained(folder)
+    llava_processor(assistant, encoder).save_pretrained(folder)
     for path in folder.glob("*config.json"):
-        path.write_text(json.dumps(without_places(json.loads(path.read_text("utf-8"))), indent=2) + "\n", "utf-8")
+        path.write_text(json.dumps(without_paths(json.loads(path.read_text("utf-8"))), indent=2) + "\n", "utf-8")
     for path in folder.rglob("*.safetensors"):
         path.chmod((folder / "config.json").stat().st_mode)  # safetensors gives its files to their owner alone
 
 
-def hub_processor(assistant: Assistant, encoder: ChatEncoder) -> Any:
+def llava_processor(assistant: Assistant, encoder: ChatEncoder) -> Any:
     """transformers' LlavaProcessor: makes pixels, and of each `<image>` as many tokens as the model has features.
 
     The chat template writes every control token, so the tokenizer adds none by itself: a prompt is the same whether it
@@ -94,7 +94,7 @@ def hub_processor(assistant: Assistant, encoder: ChatEncoder) -> Any:
         tokenizer.backend_tokenizer.post_processor = processors.Sequence([])
     # So that answers of a batch begin where their prompts end; what is saved are the arguments that it was made with.
     tokenizer.padding_side = tokenizer.init_kwargs["padding_side"] = "left"
-    tokenizer.chat_template = hub_template(encoder.template)
+    tokenizer.chat_template = parts_template(encoder.template)
     return LlavaProcessor(
         assistant.processor,
         tokenizer,
@@ -148,8 +148,8 @@ def remove_adapters(assistant: Assistant, merge: bool) -> None:
                 layer.merge(safe_merge=True)
             except ValueError as error:
                 raise NotExportable(f"the adapter of {name} cannot be merged: {error}") from None
-        parent, _, own = name.rpartition(".")
-        setattr(assistant.model.get_submodule(parent), own, layer.get_base_layer())
+        parent, _, child = name.rpartition(".")
+        setattr(assistant.model.get_submodule(parent), child, layer.get_base_layer())
     language = assistant.model.model.language_model
     if hasattr(language, "peft_config"):
         del language.peft_config
@@ -188,9 +188,11 @@ def rename_tensors(folder: Path, pattern: str, replacement: str) -> None:
     for path in sorted(folder.glob("*.safetensors")):
         tensors: dict[str, Tensor] = load_file(path)
         names = renamed(tensors)
-        aside = path.with_suffix(".renamed")  # the tensors are mapped from the old file while the new one is written
-        save_file({names[name]: tensor for name, tensor in tensors.items()}, aside, metadata={"format": "pt"})
-        aside.replace(path)
+        temporary = path.with_suffix(
+            ".renamed"
+        )  # the tensors are mapped from the old file while the new one is written
+        save_file({names[name]: tensor for name, tensor in tensors.items()}, temporary, metadata={"format": "pt"})
+        temporary.replace(path)
     for path in folder.glob("*.safetensors.index.json"):
         index = json.loads(path.read_text("utf-8"))
         names = renamed(index["weight_map"])
@@ -198,9 +200,9 @@ def rename_tensors(folder: Path, pattern: str, replacement: str) -> None:
         path.write_text(json.dumps(index, indent=2) + "\n", "utf-8")
 
 
-def without_places(config: Any) -> Any:
+def without_paths(config: Any) -> Any:
     """A configuration without the folders of this machine."""
     if isinstance(config, dict):
-        kept = {name: value for name, value in config.items() if name not in ("_name_or_path", "name_or_path")}
-        return {name: without_places(value) for name, value in kept.items()}
-    return [without_places(value) for value in config] if isinstance(config, list) else config
+        portable = {name: value for name, value in config.items() if name not in ("_name_or_path", "name_or_path")}
+        return {name: without_paths(value) for name, value in portable.items()}
+    return [without_paths(value) for value in config] if isinstance(config, list) else config

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from medvlp.cli import run_verb
 from medvlp.errors import UsageError
-from medvlp.process import printable
 from medvlp.shards import Finding, read_manifest, verify
 from medvlp.shards.manifest import MANIFEST, find_splits
+from medvlp.terminal import printable
 
 USAGE = """usage: medvlp verify <shard dir>
 

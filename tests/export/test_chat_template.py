@@ -5,7 +5,7 @@ from transformers.utils.chat_template_utils import render_jinja_template
 from medvlp.data.chat.templates import render
 from medvlp.data.chat.templates.families import FAMILIES
 from medvlp.data.chat.templates.selection import PROBES
-from medvlp.export.chat_template import hub_template
+from medvlp.export.chat_template import parts_template
 from tests.data.chat.tiny_tokenizer import PUBLISHED, tiny_tokenizer
 
 IMAGE = {"type": "image"}
@@ -26,7 +26,7 @@ def rendered(tokenizer, template, messages, prompt):
 @pytest.mark.parametrize("family", sorted(PUBLISHED))
 def test_strings_and_lists_render_as_in_training_with_the_same_marks(family):
     tokenizer, template = tiny_tokenizer(family), FAMILIES[family]
-    wrapped = hub_template(template)
+    wrapped = parts_template(template)
     accepted = 0
     for probe in PROBES:
         lists = [{**turn, "content": [text(turn["content"])]} for turn in probe]
@@ -53,13 +53,13 @@ def test_strings_and_lists_render_as_in_training_with_the_same_marks(family):
     ],
 )
 def test_parts_are_joined_as_training_writes_them(parts, same_as):
-    tokenizer, template = tiny_tokenizer("chatml"), hub_template(FAMILIES["chatml"])
+    tokenizer, template = tiny_tokenizer("chatml"), parts_template(FAMILIES["chatml"])
     one, other = ([{"role": "user", "content": content}] for content in (parts, same_as))
     assert render(tokenizer, template, one, True) == render(tokenizer, FAMILIES["chatml"], other, True)
 
 
 def test_other_parts_are_refused_by_name():
-    tokenizer, template = tiny_tokenizer("chatml"), hub_template(FAMILIES["chatml"])
+    tokenizer, template = tiny_tokenizer("chatml"), parts_template(FAMILIES["chatml"])
     with pytest.raises(TemplateError, match="a part of type video: this model takes text and images"):
         render(tokenizer, template, [{"role": "user", "content": [{"type": "video"}]}])
 
@@ -71,7 +71,7 @@ def test_the_date_is_the_one_trained_with_whoever_renders():
     assert "26 Jul 2024" in expected
     (own,), _ = render_jinja_template(
         conversations=[turns],
-        chat_template=hub_template(FAMILIES["llama-3.1"]),
+        chat_template=parts_template(FAMILIES["llama-3.1"]),
         add_generation_prompt=True,
         date_string="1 Jan 2031",
         **tokenizer.special_tokens_map,

@@ -5,9 +5,9 @@ import torch
 from medvlp.export.equality import (
     NEW_TOKENS,
     QUESTIONS,
-    Agreement,
-    Answered,
-    Disagreement,
+    ExportCheck,
+    ExportMismatch,
+    ProbeResult,
     compare,
     messages,
     probe_image,
@@ -22,16 +22,16 @@ def theirs(**changed) -> dict:
     return {"pil": {"one question": {**same, **changed}}, "default": {"one question": same}}
 
 
-OURS = {"one question": Answered(IDS, LOGITS, "yes")}
+OURS = {"one question": ProbeResult(IDS, LOGITS, "yes")}
 
 
 def test_equal_answers_agree_and_differences_are_measured():
-    assert compare(OURS, theirs()) == Agreement(["one question"], 0.0, 0.0, True)
+    assert compare(OURS, theirs()) == ExportCheck(["one question"], 0.0, 0.0, True)
     found = compare(OURS, theirs(logits=LOGITS + torch.tensor([0, 5e-5, 0])))
-    assert found.difference == pytest.approx(5e-5, rel=1e-2)
+    assert found.max_difference == pytest.approx(5e-5, rel=1e-2)
     resized = theirs()
     resized["default"]["one question"] = {**theirs()["pil"]["one question"], "logits": LOGITS - 0.25, "text": "no"}
-    assert compare(OURS, resized) == Agreement(["one question"], 0.0, 0.25, False)
+    assert compare(OURS, resized) == ExportCheck(["one question"], 0.0, 0.25, False)
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_equal_answers_agree_and_differences_are_measured():
     ],
 )
 def test_each_difference_is_named(changed, said):
-    with pytest.raises(Disagreement, match=f"one question: .*{said}"):
+    with pytest.raises(ExportMismatch, match=f"one question: .*{said}"):
         compare(OURS, theirs(**changed))
 
 

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from medvlp.export import open_clip
-from medvlp.export.equality import Disagreement
-from medvlp.export.open_clip import embeddings_elsewhere, how_to_open, largest_difference, probe, write_folder
+from medvlp.export.equality import ExportMismatch
+from medvlp.export.open_clip import how_to_open, largest_difference, probe, reloaded_embeddings, write_folder
 from medvlp.models.clip.sources import from_description, named
 from tests.models.tiny import TINY, tiny_architecture, tiny_text_tower
 
@@ -51,13 +51,13 @@ def test_it_opens_as_its_readme_says_from_anywhere_after_a_move(clip, exported, 
     """The README's own code, in a process that knows nothing of us, offline, with an empty cache, and a "y" on its stdin."""
     moved = tmp_path / "another name"
     shutil.copytree(exported, moved)
-    asked = probe(clip)
-    torch.save(asked["pixels"], tmp_path / "pixels.pt")
+    questions = probe(clip)
+    torch.save(questions["pixels"], tmp_path / "pixels.pt")
     code = re.findall(r"```python\n(.*?)```", (moved / "README.md").read_text(), re.DOTALL)[0]
     script = code.replace("<path of this folder>", str(moved)) + (
         f"import torch\npixels = torch.load({str(tmp_path / 'pixels.pt')!r})\n"
         f"with torch.no_grad():\n    made = [model.eval().encode_image(pixels, normalize=True),\n"
-        f"        model.encode_text(tokenizer({asked['texts']!r}), normalize=True)]\n"
+        f"        model.encode_text(tokenizer({questions['texts']!r}), normalize=True)]\n"
         f"torch.save(torch.cat(made), {str(tmp_path / 'made.pt')!r})\n"
     )
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
@@ -72,22 +72,26 @@ def test_it_opens_as_its_readme_says_from_anywhere_after_a_move(clip, exported, 
         capture_output=True,
     )
     assert run.returncode == 0, run.stderr
-    assert (torch.load(tmp_path / "made.pt") - asked["ours"]).abs().max() < 1e-6
+    assert (torch.load(tmp_path / "made.pt") - questions["embeddings"]).abs().max() < 1e-6
 
 
 def test_a_folder_that_differs_is_refused(clip, exported, tmp_path):
     spoiled = tmp_path / "exported"
     shutil.copytree(exported, spoiled)
-    asked = probe(clip)
-    with pytest.raises(Disagreement, match="other embeddings in open_clip, by"):
-        largest_difference(asked["ours"], {"above": asked["ours"], "inside": asked["ours"] * 1.01})
-    assert largest_difference(asked["ours"], {"inside": asked["ours"] + 1e-6}) == pytest.approx(1e-6, rel=0.1)
+    questions = probe(clip)
+    with pytest.raises(ExportMismatch, match="other embeddings in open_clip, by"):
+        largest_difference(
+            questions["embeddings"], {"above": questions["embeddings"], "inside": questions["embeddings"] * 1.01}
+        )
+    assert largest_difference(questions["embeddings"], {"inside": questions["embeddings"] + 1e-6}) == pytest.approx(
+        1e-6, rel=0.1
+    )
     (
         spoiled / "exported/config.json"
     ).unlink()  # then it opens from elsewhere, but not as the README says for inside it
     (spoiled / "config.json").unlink()
-    with pytest.raises(Disagreement, match="could not open the exported folder"):
-        embeddings_elsewhere(spoiled, tmp_path, asked)
+    with pytest.raises(ExportMismatch, match="could not open the exported folder"):
+        reloaded_embeddings(spoiled, tmp_path, questions)
 
 
 def test_the_way_in_fits_the_model(clip, exported, tmp_path):

@@ -8,7 +8,7 @@ from transformers import AutoProcessor, CLIPImageProcessorPil
 
 from medvlp.data.chat.encoder import ChatEncoder
 from medvlp.data.chat.templates.families import FAMILIES
-from medvlp.export.transformers import end_tokens, hub_processor
+from medvlp.export.transformers import end_tokens, llava_processor
 from medvlp.models.llava.model import Assistant
 from medvlp.shards import BadSample, Turn
 from medvlp.shards.vocabulary import IMAGE_TOKEN
@@ -39,7 +39,7 @@ def tiny_assistant(tokenizer) -> Assistant:
 def test_prompts_have_the_tokens_of_training(family, tmp_path):
     tokenizer = tiny_tokenizer(family)
     encoder = ChatEncoder(tokenizer, FAMILIES[family], tokenizer.convert_tokens_to_ids(IMAGE_TOKEN), 4)
-    hub_processor(tiny_assistant(tokenizer), encoder).save_pretrained(tmp_path)
+    llava_processor(tiny_assistant(tokenizer), encoder).save_pretrained(tmp_path)
     processor = AutoProcessor.from_pretrained(tmp_path)
     accepted = []
     for name, turns in CONVERSATIONS.items():

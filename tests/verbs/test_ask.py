@@ -14,7 +14,8 @@ from medvlp.export.equality import probe_image
 from medvlp.export.transformers import end_tokens
 from medvlp.models.llava.generate import BatchedGenerator
 from medvlp.shards import Turn
-from medvlp.verbs.ask import NOTICE, harmless, main, printer, split_words
+from medvlp.terminal import harmless, text_streamer
+from medvlp.verbs.ask import NOTICE, main, split_args
 from tests.assistants import assistant_words
 from tests.data.chat.tiny_tokenizer import tiny_tokenizer
 from tests.runs import run_here
@@ -133,7 +134,7 @@ def test_no_question_and_no_terminal_is_a_usage_error(words):
     ],
 )
 def test_words_are_keys_or_the_question(words, keys, question):
-    assert split_words(words) == (keys, question)
+    assert split_args(words) == (keys, question)
 
 
 @pytest.mark.parametrize(
@@ -158,7 +159,7 @@ def test_a_models_words_cannot_steer_the_terminal(text, shown):
 
 def test_words_are_shown_as_they_come_and_cleaned():
     tokenizer, terminal = tiny_tokenizer("chatml"), Written()
-    streamer = printer(tokenizer, terminal)
+    streamer = text_streamer(tokenizer, terminal)
     streamer.put(torch.tensor([[1, 2, 3]]))  # the prompt
     shown = []
     for token in tokenizer("it is \x1b[31mred\x1b[0m now\r done<|im_end|>")["input_ids"]:
@@ -168,5 +169,5 @@ def test_words_are_shown_as_they_come_and_cleaned():
     assert len(set(shown)) >= 4  # where tokens begin and end is the tokenizer's affair
     assert all("it is red now done".startswith(part) for part in shown)
     assert any("red" in part for part in shown[:-1])
-    assert terminal.getvalue() == streamer.said == "it is red now done"
+    assert terminal.getvalue() == streamer.text == "it is red now done"
     assert terminal.flushed >= 4

@@ -17,8 +17,8 @@ from transformers import AutoModelForImageTextToText, AutoProcessor, AutoTokeniz
 
 import medvlp
 from medvlp.builders import load_assistant
-from medvlp.export.equality import Disagreement, answered, probe_image, reload_and_compare
-from medvlp.export.transformers import end_tokens, hub_processor, write_assistant
+from medvlp.export.equality import ExportMismatch, check_folder, probe_image, probe_results
+from medvlp.export.transformers import end_tokens, llava_processor, write_assistant
 from medvlp.models.llava.generate import BatchedGenerator
 from medvlp.shards import Turn
 from medvlp.verbs.export import main as export
@@ -192,7 +192,7 @@ DAMAGES = {
 @pytest.fixture(scope="module")
 def asked(folder):
     loaded = load_assistant(checkpoint(folder, "plain"))
-    return answered(loaded.assistant, loaded.encoder)
+    return probe_results(loaded.assistant, loaded.encoder)
 
 
 @pytest.mark.slow
@@ -202,8 +202,8 @@ def test_the_gate_says_what_a_damaged_folder_differs_in(folder, asked, tmp_path,
     copy = tmp_path / "copy"
     shutil.copytree(folder / "plain", copy)
     damage(copy)
-    with pytest.raises(Disagreement, match=said):
-        reload_and_compare(copy, tmp_path, asked)
+    with pytest.raises(ExportMismatch, match=said):
+        check_folder(copy, tmp_path, asked)
 
 
 def test_nothing_is_kept_of_what_the_gate_refuses(folder, monkeypatch, capsys):
@@ -211,7 +211,7 @@ def test_nothing_is_kept_of_what_the_gate_refuses(folder, monkeypatch, capsys):
         write_assistant(assistant, encoder, out, separate)
         damage_weights(out)
 
-    monkeypatch.setattr("medvlp.export.transformers.write_assistant", spoiled)
+    monkeypatch.setattr("medvlp.export.assistant.write_assistant", spoiled)
     before = sorted(os.listdir(folder))
     assert export([f"checkpoint={checkpoint(folder, 'plain')}", "format=hf", f"output={folder}/spoiled"]) == 1
     assert "logits differ by up to" in capsys.readouterr().err
@@ -252,7 +252,7 @@ def test_a_tokenizer_that_adds_tokens_adds_none_beside_the_template(folder):
         "<pad> $A", special_tokens=[("<pad>", start)]
     )
     assert tokenizer("a")["input_ids"][0] == start
-    processor = hub_processor(loaded.assistant, loaded.encoder)
+    processor = llava_processor(loaded.assistant, loaded.encoder)
     turns, messages = conversation(1)
     text = processor.apply_chat_template(messages, add_generation_prompt=True)
     made = processor(images=probe_image(0), text=text)["input_ids"]

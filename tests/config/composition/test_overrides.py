@@ -6,7 +6,7 @@ from medvlp.config import ConfigError, compose, expand_grid, value_of
 from medvlp.config.composition.keys import field_types, parse_override
 from medvlp.config.composition.overrides import TEXT, TEXTS, elements, family, quoted, unquoted
 from medvlp.config.kinds import VERBS
-from medvlp.verbs.ask import split_words
+from medvlp.verbs.ask import split_args
 
 ODD = [
     "Röntgen/ärzte 1/a=b,c.csv",
@@ -155,7 +155,7 @@ def test_the_value_of_a_key_is_read_before_anything_is_composed():
 
 
 def test_ask_leaves_an_images_name_to_the_schema():
-    keys, question = split_words(["checkpoint=c", "image=a, b=(1).png", "What", "is", "it?"])
+    keys, question = split_args(["checkpoint=c", "image=a, b=(1).png", "What", "is", "it?"])
     assert (compose("ask", keys).image, question) == (["a, b=(1).png"], "What is it?")
 
 

@@ -1,0 +1,41 @@
+"""A trained assistant as a folder for stock transformers, kept only if these compute the same with it."""
+
+from pathlib import Path
+
+from medvlp.config import TrainConfig
+from medvlp.data.chat.encoder import ChatEncoder
+from medvlp.export.equality import ExportCheck, check_folder, probe_results
+from medvlp.export.folder import whole_folder
+from medvlp.export.model_card import assistant_card, lineage
+from medvlp.export.transformers import check_exportable, write_assistant
+from medvlp.models.llava.model import Assistant
+
+
+def export_assistant(
+    assistant: Assistant, encoder: ChatEncoder, config: TrainConfig, weights_sha256: str, output: Path, separate: bool
+) -> ExportCheck:
+    """Write the folder; reload it in a new process and compare tokens, logits and greedy answers.
+
+    Args:
+        config: what the assistant was trained with; separate: keep LoRA adapters apart, instead of merging them.
+    Raises:
+        ExportMismatch: the reloaded model differs; nothing is kept.
+        NotExportable: stock transformers has no such model.
+    """
+    check_exportable(assistant, separate)
+    with whole_folder(output) as (folder, scratch):
+        trained = probe_results(assistant, encoder)
+        write_assistant(assistant, encoder, folder, separate)
+        check = check_folder(folder, scratch, trained)
+        card = assistant_card(assistant, lineage(config), weights_sha256, check, separate)
+        (folder / "README.md").write_text(card, encoding="utf-8")
+    return check
+
+
+def summary(output: Path, check: ExportCheck) -> str:
+    """How the folder is opened, and what was compared, for the terminal."""
+    return (
+        f"{output}: opens with transformers' AutoModelForImageTextToText and AutoProcessor(..., backend='pil')\n"
+        f"compared in a new process with stock transformers: {', '.join(check.questions)}\n"
+        f"largest difference of a logit: {check.max_difference:.1e}; greedy answers are identical"
+    )
