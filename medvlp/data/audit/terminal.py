@@ -15,8 +15,8 @@ from medvlp.data.audit.rules import SampleAudit
 from medvlp.data.audit.token_costs import MeasuredSource
 from medvlp.data.chat.encoder import ChatEncoder, Encoded
 from medvlp.data.chat.examples import Examples
-from medvlp.process import printable
 from medvlp.shards.vocabulary import IMAGE_TOKEN
+from medvlp.terminal import printable
 
 DETAIL_CHARACTERS = 300
 """Of a detail in the table; findings.jsonl has all."""
