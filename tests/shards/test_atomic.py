@@ -11,7 +11,7 @@ from medvlp.shards.atomic import remove_leftovers, whole_file, write_text
 ROOT = Path(__file__).resolve().parents[2]
 WRITERS = {"write_text", "write_bytes"}
 IN_FOLDERS_OF_THEIR_OWN = {
-    "medvlp/export/folder.py",  # a folder beside, renamed when all is in it
+    "medvlp/export/assistant.py",  # into a new folder, renamed when all is in it: export/folder.py
     "medvlp/export/transformers.py",
     "medvlp/export/equality.py",
     "medvlp/export/open_clip.py",
