@@ -88,9 +88,10 @@ def tower_description(files: Mapping[str, str], origin: str) -> dict[str, Any]:
         WeightsError: there is none, or it is not one that open_clip can take.
     """
     try:
-        return config_description(json.loads(files[CONFIG]), KINDS, f"{origin}: {CONFIG}")
-    except (KeyError, ValueError, RecursionError):
+        content = json.loads(files.get(CONFIG, ""))
+    except (ValueError, RecursionError):
         raise WeightsError(f"{origin}: its text tower's {CONFIG} is missing or damaged") from None
+    return config_description(content, KINDS, f"{origin}: {CONFIG}")
 
 
 def tower_config(files: Mapping[str, str], origin: str) -> PreTrainedConfig:

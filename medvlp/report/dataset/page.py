@@ -48,33 +48,32 @@ def write_prep_report(folder: str | Path) -> Path:
         leakage = leakage_lines(contents.ledger)
     conflicts = read_conflicts(contents.folder)
     with explained(contents.folder):
-        return write_page(
-            contents.folder / "report.html",
-            "prep.html",
-            title=contents.folder.resolve().name,
-            contents=contents,
-            steps=steps(contents),
-            how_split=how_split(contents),
-            licences=contents.counts("licence"),
-            modalities=contents.counts("modality"),
-            charts=_histograms(contents),
-            summary=summary,
-            against=(contents.stage("decontaminate") or {}).get("against", {}),
-            looked_for=[contents.stage(name) is not None for name in ("duplicates", "decontaminate")],
-            leakage=leakage,
-            conflicts=conflicts,
-            conflict_line=conflict_line(len(conflicts)),
-            copies=read_copy_counts(contents.folder),
-            pairs=read_pairs(contents.folder),
-            hidden=deidentification(contents),
-            removed=[*(("read", kind, count) for kind, count in summary.removals), *removed_by_stages(contents)],
-            blacked=blacked_pictures(contents),
-            attribution=attribution,
-            pictures=[thumbnail_of(dataset, row) for dataset, row in evenly(contents.datasets, GRID_SAMPLES)],
-            stages=[(str(entry.get("stage", "")), _settings(entry)) for entry in contents.stages],
-            sentences=SENTENCES,
-            run=read_json(contents.folder / "run.json"),
-        )
+        values = {
+            "title": contents.folder.resolve().name,
+            "contents": contents,
+            "steps": steps(contents),
+            "how_split": how_split(contents),
+            "licences": contents.counts("licence"),
+            "modalities": contents.counts("modality"),
+            "charts": _histograms(contents),
+            "summary": summary,
+            "against": (contents.stage("decontaminate") or {}).get("against", {}),
+            "looked_for": [contents.stage(name) is not None for name in ("duplicates", "decontaminate")],
+            "leakage": leakage,
+            "conflicts": conflicts,
+            "conflict_line": conflict_line(len(conflicts)),
+            "copies": read_copy_counts(contents.folder),
+            "pairs": read_pairs(contents.folder),
+            "hidden": deidentification(contents),
+            "removed": [*(("read", kind, count) for kind, count in summary.removals), *removed_by_stages(contents)],
+            "blacked": blacked_pictures(contents),
+            "attribution": attribution,
+            "pictures": [thumbnail_of(dataset, row) for dataset, row in evenly(contents.datasets, GRID_SAMPLES)],
+            "stages": [(str(entry.get("stage", "")), _settings(entry)) for entry in contents.stages],
+            "sentences": SENTENCES,
+            "run": read_json(contents.folder / "run.json"),
+        }
+    return write_page(contents.folder / "report.html", "prep.html", **values)
 
 
 def blacked_pictures(contents: Contents) -> list[tuple[float, Thumbnail]]:

@@ -67,24 +67,23 @@ def write_run_report(folder: str | Path) -> Path:
         trained_on = [str(source["path"]) for source in sources.values()]
     counts, damaged = data_counts(trained_on + [str(d.protocol["data"]) for d in details if "data" in d.protocol])
     with explained(folder):
-        return write_page(
-            folder / "report.html",
-            "run.html",
-            title=folder.resolve().name,
-            status=read_json(folder / "status.json"),
-            notes=_notes([logged, results, bad]) + [note for detail in details for note in detail.notes] + damaged,
-            checkpoints=list(checkpoint_names(results.rows).values()),
-            lines=lines,
-            exclusions=exclusion_lines(results.rows),
-            leakage=leakage_notes(results.rows),
-            last=_last_training_row(logged.rows),
-            charts=training_charts(logged.rows),
-            evaluations=evaluation_charts(logged.rows),
-            details=details,
-            counts=counts,
-            bad=Counter(str(row.get("reason", "no reason given")) for row in bad.rows).most_common(),
-            config=config.read_text(encoding="utf-8", errors="replace") if config.is_file() else "",
-        )
+        values = {
+            "title": folder.resolve().name,
+            "status": read_json(folder / "status.json"),
+            "notes": _notes([logged, results, bad]) + [note for detail in details for note in detail.notes] + damaged,
+            "checkpoints": list(checkpoint_names(results.rows).values()),
+            "lines": lines,
+            "exclusions": exclusion_lines(results.rows),
+            "leakage": leakage_notes(results.rows),
+            "last": _last_training_row(logged.rows),
+            "charts": training_charts(logged.rows),
+            "evaluations": evaluation_charts(logged.rows),
+            "details": details,
+            "counts": counts,
+            "bad": Counter(str(row.get("reason", "no reason given")) for row in bad.rows).most_common(),
+            "config": config.read_text(encoding="utf-8", errors="replace") if config.is_file() else "",
+        }
+    return write_page(folder / "report.html", "run.html", **values)
 
 
 def training_charts(rows: list[Row]) -> list[Chart]:

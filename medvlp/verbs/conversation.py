@@ -13,7 +13,7 @@ from torch import Tensor
 
 from medvlp.config import ConfigError
 from medvlp.data.chat.encoder import ChatEncoder
-from medvlp.data.images.decode import FORMATS, said, shown
+from medvlp.data.images.decode import FORMATS, changes_in_words, decode_with_changes
 from medvlp.errors import UserError
 from medvlp.export.transformers import greedy
 from medvlp.models.llava.model import Assistant
@@ -102,7 +102,7 @@ def open_image(path: str, max_pixels: int) -> Image.Image:
     if file.stat().st_size > MAX_FILE_BYTES:
         raise ConfigError(f"image={path} has more than {MAX_FILE_BYTES // 2**20} MiB")
     try:
-        picture, changes = shown(file.read_bytes(), max_pixels)
+        picture, changes = decode_with_changes(file.read_bytes(), max_pixels)
     except BadSample as error:
         if error.reason == "too_many_pixels":
             raise ConfigError(f"image={path}: {error.detail}; raise max_pixels if you trust the file") from None
@@ -111,5 +111,5 @@ def open_image(path: str, max_pixels: int) -> Image.Image:
         reason = re.sub(r" <_io.*?>", "", error.detail)
         raise ConfigError(f"image={path} is not a readable image ({', '.join(FORMATS)}): {reason}") from None
     if changes:
-        print(f"medvlp ask: image={path}: {said(changes)}", file=sys.stderr)
+        print(f"medvlp ask: image={path}: {changes_in_words(changes)}", file=sys.stderr)
     return picture.convert("RGB")
