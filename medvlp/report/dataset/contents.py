@@ -178,6 +178,7 @@ def read_contents(folder: str | Path, source: Row | None = None) -> Contents:
             contents.moved,
             contents.blacked,
             contents.splits,
+            [float(count) for *_, count in contents.drops],  # a share is made of each
         )
     return contents
 
