@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from torch import nn
 from torch.optim import AdamW, Optimizer
 
+from medvlp.errors import UserError
 from medvlp.models.parts import Parts, part_of
 
 
@@ -62,7 +63,7 @@ def adamw(
     Args:
         part_lrs: peak learning rates of parts that have their own.
     Raises:
-        ValueError: nothing is trainable.
+        UserError: nothing is trainable.
     """
     spared = spared_from_decay(model)
     groups: dict[tuple[str, bool], list[nn.Parameter]] = {}
@@ -70,7 +71,7 @@ def adamw(
         if parameter.requires_grad:
             groups.setdefault((part_of(name, parts), name not in spared), []).append(parameter)
     if not groups:
-        raise ValueError("every part is frozen: nothing is left to train")
+        raise UserError("every part is frozen: nothing is left to train")
     return AdamW(
         [
             {

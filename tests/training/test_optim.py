@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from medvlp.errors import UserError
 from medvlp.training.optim import LearningRate, adamw, spared_from_decay
 
 PARTS = {"body": ("body",), "head": ("head",), "scale": ("logit_scale",)}
@@ -71,5 +72,5 @@ def test_parts_have_their_learning_rates_and_frozen_ones_no_group():
 
 def test_nothing_to_train_is_refused():
     model = Model().requires_grad_(False)
-    with pytest.raises(ValueError, match="every part is frozen"):
+    with pytest.raises(UserError, match="every part is frozen"):
         adamw(model, PARTS, 1e-3, {}, 0.1, (0.9, 0.98), 1e-6)
