@@ -89,7 +89,7 @@ def open_split(task: TaskConfig, split: str) -> ShardDataset:
 
 
 def missing_capabilities(task: TaskConfig, offers: Sequence[str]) -> list[str]:
-    """What the task needs and a model with these capabilities lacks."""
+    """Capabilities that the task needs and that are not among those offered."""
     return [capability for capability in task_class(task.kind).needs if capability not in offers]
 
 

@@ -41,7 +41,7 @@ class Encoder(Protocol):
 
 @dataclass(frozen=True)
 class Item:
-    """What a task needs of a sample, apart from its embedding."""
+    """A sample without its images: key, group, texts and labels."""
 
     key: str
     group: str

@@ -1,4 +1,4 @@
-"""What a score is not over, in words: a number that grew because items fell away must not look like a better model."""
+"""Excluded items as lines of text: a number that grew because items fell away must not look like a better model."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping

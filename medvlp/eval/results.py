@@ -53,7 +53,7 @@ def write_result(folder: Path, checkpoint: str, result: TaskResult) -> list[dict
 
 
 def _scored(row: Mapping[str, Any], path: Path) -> tuple[str, str, str]:
-    """What a row of results.jsonl is of: (checkpoint, task, split)."""
+    """The (checkpoint, task, split) of a row of results.jsonl."""
     try:
         return row["checkpoint"], row["task"], row["protocol"]["split"]
     except (KeyError, TypeError) as error:

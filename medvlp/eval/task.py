@@ -1,4 +1,4 @@
-"""An evaluation task: what it needs of a model, and its result: metrics with intervals, a record an item, and the protocol."""
+"""Evaluation tasks and their results: metrics with intervals, a record an item, and the protocol."""
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -72,7 +72,7 @@ class Task(Protocol):
 
     @property
     def bootstrap(self) -> "Bootstrap":
-        """How its intervals are made."""
+        """Settings of its intervals."""
 
     @property
     def trained(self) -> Trained | None:
@@ -80,7 +80,7 @@ class Task(Protocol):
 
     @property
     def name(self) -> str:
-        """What results.jsonl calls it."""
+        """Its name in results.jsonl."""
 
     @property
     def dataset(self) -> ShardDataset:
@@ -104,7 +104,7 @@ class Task(Protocol):
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """How intervals are made: resamples of clusters of items."""
+    """Intervals by the bootstrap over clusters of items."""
 
     resamples: int = 10_000
     """0 leaves the intervals out, for a quick look during training."""
@@ -144,7 +144,7 @@ class Bootstrap:
 
 @dataclass(frozen=True)
 class TaskSettings:
-    """What a task is run with, whatever its kind.
+    """Settings that every kind of task is run with.
 
     in_training: without controls, and on the questions that the task allows a training run.
     """
@@ -157,7 +157,7 @@ class TaskSettings:
 def task_protocol(
     task: Task, model: EvaluatedModel, images: ImageEmbeddings, used: Sequence[Item], excluded: Mapping[str, int]
 ) -> dict[str, Any]:
-    """What every task states about its data, its model and its statistics."""
+    """The part of a protocol that all kinds share: data, model and statistics."""
     dataset, trained = task.dataset, task.trained
     keys = {item.key for item in used}
     hashes = zip(dataset.column("key"), dataset.column("sha256"), strict=True)

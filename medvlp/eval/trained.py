@@ -1,4 +1,4 @@
-"""Which items of an evaluation a model was trained on, and scores on these and on the others.
+"""Overlap of an evaluation with training data, and scores on the items in train and on the others.
 
 Legend: N items, R resamples.
 """
@@ -20,7 +20,7 @@ Metric = Callable[[Array | None], Value]
 
 @dataclass(frozen=True)
 class Trained:
-    """What is known of a split and a model's training data.
+    """Overlap of a split with a model's training data.
 
     matches: key of a sample → "bytes" or "picture", how an image of it is in train.
     compared: folders of the training splits that were compared.

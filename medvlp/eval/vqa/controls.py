@@ -1,4 +1,4 @@
-"""What a model would score without looking: images that show nothing, or something else."""
+"""Image-blind controls: images that show nothing, or another sample's."""
 
 from collections.abc import Sequence
 

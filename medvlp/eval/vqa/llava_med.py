@@ -72,12 +72,12 @@ def normalize_word(text: str) -> str:
 
 
 def _once(text: str) -> str:
-    """What the scripts hand to their metrics."""
+    """A text as the scripts hand it to their metrics."""
     return normalize_word(text.lower())
 
 
 def _words(text: str) -> Counter[str]:
-    """What the metrics then count: they normalise again."""
+    """Words as the metrics then count them: they normalise again."""
     return Counter(normalize_word(_once(text)).split())
 
 

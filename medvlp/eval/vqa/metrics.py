@@ -223,7 +223,7 @@ def best_constant(
 
 
 def _features(text: str) -> Iterable[str]:
-    """What two texts must share for any strict metric to be above 0: a token, or a yes or no that `yes_no` reads."""
+    """Features that two texts must share for any strict metric to be above 0: a token, or a yes or no that `yes_no` reads."""
     return {*tokens(text), yes_no(text) or ""} - {""}
 
 

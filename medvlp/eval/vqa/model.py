@@ -15,7 +15,7 @@ from medvlp.shards import Turn
 
 
 class Prompt(NamedTuple):
-    """What a model is asked: turns that end with the user's, and the images that they are about.
+    """A prompt: turns that end with the user's, and the images that they are about.
 
     images: how many. pixels: (images, 3, S, S), or (0,) without images. Prompts in a row that hold the very same tensor
     are about the same images, which are then looked at once.
@@ -89,7 +89,7 @@ class VqaModel:
         return torch.zeros(images, *self.blank_shape[1:]) if images else torch.empty(0)
 
     def metadata(self) -> dict[str, Any]:
-        """What decides a prompt's tokens."""
+        """Its template's hash and the tokens of an image, which decide a prompt's tokens."""
         return {
             "template_sha256": hashlib.sha256(self.encoder.template.encode()).hexdigest(),
             "image_tokens": self.encoder.image_tokens,

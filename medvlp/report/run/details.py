@@ -1,4 +1,4 @@
-"""Everything behind one checkpoint's scores on one task: its protocol, and examples from its records."""
+"""Details of one checkpoint on one task: its protocol, and examples from its records."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field

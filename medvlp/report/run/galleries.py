@@ -1,4 +1,4 @@
-"""What a page shows of a task's records: examples under headings, and tables of counts and means."""
+"""Parts of a page about a task's records: examples under headings, and tables of counts and means."""
 
 from dataclasses import dataclass, field
 

@@ -86,7 +86,7 @@ def excluded_items(row: Row) -> int:
 
 
 def exclusion_lines(rows: Sequence[Row]) -> list[str]:
-    """What the scores leave out and why, a line a task and reason, as the protocols say it."""
+    """Items that the scores are not over and why, a line a task and reason, as the protocols say it."""
     tasks = task_names(rows)
     lines = []
     for row in rows:
@@ -99,7 +99,7 @@ def exclusion_lines(rows: Sequence[Row]) -> list[str]:
 
 
 def leakage_notes(rows: Sequence[Row]) -> list[str]:
-    """What of each split the checkpoints were trained on, a line a task and checkpoint, as the protocols count it."""
+    """Overlap of each split with training data, a line a task and checkpoint, as the protocols count it."""
     tasks, checkpoints = task_names(rows), checkpoint_names(rows)
     lines = []
     for row in rows:
