@@ -11,8 +11,8 @@ from medvlp.environment import settle
 from medvlp.errors import UserError
 from medvlp.report import write_run_report
 from medvlp.report.dataset.leakage import leakage_notes
-from medvlp.resuming import check_same_run
 from medvlp.runs import Run, check_unchanged
+from medvlp.runs.resuming import check_same_run
 from medvlp.training.fit import Components, RunHooks
 from medvlp.training.trainer import check_devices
 

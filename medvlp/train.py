@@ -7,8 +7,8 @@ from medvlp.cli import run_verb
 from medvlp.config import ConfigError, expand_grid, verb_help
 from medvlp.distributed import launched_world_size
 from medvlp.errors import UserError
-from medvlp.grid import run_grid
 from medvlp.runs import Run, facts, runs_of
+from medvlp.runs.grid import run_grid
 
 WORLD_SIZE = launched_world_size()
 

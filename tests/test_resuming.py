@@ -1,7 +1,7 @@
 import pytest
 
 from medvlp.config import compose
-from medvlp.resuming import run_changes, run_differences
+from medvlp.runs.resuming import run_changes, run_differences
 from tests.models.tiny import tiny_architecture
 from tests.runs import tiny_words
 

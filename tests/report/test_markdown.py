@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medvlp.report.dataset.licences import hub_licence, licence_address
+from medvlp.report.licences import hub_licence, licence_address
 from medvlp.report.markdown import code, link, plain, table
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from medvlp.report.dataset.citations import CHANGES, Citations, Work
 from medvlp.report.dataset.contents import Contents
-from medvlp.report.dataset.licences import licence_address
 from medvlp.report.dataset.stages import changes_to_all
+from medvlp.report.licences import licence_address
 from medvlp.report.markdown import link, plain, table
 from medvlp.shards.atomic import whole_file, write_whole
 

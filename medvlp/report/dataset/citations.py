@@ -16,8 +16,8 @@ from functools import reduce
 from operator import or_
 from typing import Any
 
-from medvlp.report.dataset.licences import licence_address
 from medvlp.report.files import Row
+from medvlp.report.licences import licence_address
 from medvlp.report.markdown import one_line
 from medvlp.shards import ShardDataset, ShardError
 from medvlp.shards.index import open_index

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from medvlp.report.dataset.contents import Contents
-from medvlp.report.dataset.licences import licence_address
 from medvlp.report.dataset.stages import SENTENCES, deidentification, how_split, removed_by_stages
+from medvlp.report.licences import licence_address
 from medvlp.shards import ShardDataset
 from medvlp.shards.atomic import write_whole
 from medvlp.shards.manifest import LEDGER, MANIFEST, SAMPLES

@@ -11,8 +11,8 @@ from medvlp.report.dataset.contents import Contents
 from medvlp.report.dataset.croissant import BIASES, description
 from medvlp.report.dataset.duplicates import read_conflicts, read_copy_counts
 from medvlp.report.dataset.leakage import conflict_line, leakage_lines
-from medvlp.report.dataset.licences import hub_licence, licence_address
 from medvlp.report.dataset.stages import SENTENCES, deidentification, how_split, removed_by_stages
+from medvlp.report.licences import hub_licence, licence_address
 from medvlp.report.markdown import code, link, plain, table
 from medvlp.report.wording import in_words
 from medvlp.shards.atomic import write_whole

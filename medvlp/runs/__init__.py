@@ -22,7 +22,7 @@ from medvlp.config import (
     require_prepared,
 )
 from medvlp.distributed import launched_local_world_size, launched_rank, launched_world_size
-from medvlp.resuming import changes_of_weights, ended_as, has_ended
+from medvlp.runs.resuming import changes_of_weights, ended_as, has_ended
 
 RANK, WORLD_SIZE = launched_rank(), launched_world_size()
 
