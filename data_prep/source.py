@@ -1,4 +1,4 @@
-"""What a source is: a class with the facts of its publication, which plans units of work and reads one unit at a time."""
+"""Sources: classes with the facts of a publication, which plan units of work and read one unit at a time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What sources of single files share: a file is a sample, its captions come from a table or from templates for its labels."""
+"""Sources of single files: a file is a sample, with captions from a table or from templates for its labels."""
 
 from __future__ import annotations
 

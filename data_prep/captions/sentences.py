@@ -1,4 +1,4 @@
-"""Where sentences of scientific prose end, by rules: "Fig. 2", "E. coli", "et al." and "p = 0.05" end none."""
+"""Sentences of scientific prose, by rules: "Fig. 2", "E. coli", "et al." and "p = 0.05" end none."""
 
 from __future__ import annotations
 

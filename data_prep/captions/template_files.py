@@ -1,4 +1,4 @@
-"""Files of templates: found by name, parsed as data that nobody vouches for, checked as a whole before any sample is made."""
+"""Files of templates: found by name, parsed as data that nobody vouches for, checked before any sample is made."""
 
 from __future__ import annotations
 

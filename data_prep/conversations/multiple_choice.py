@@ -1,4 +1,4 @@
-"""Options of an entry as a question of multiple choice, in the forms in which people write them."""
+"""Multiple-choice questions: an entry's options, in the forms in which people write them."""
 
 from __future__ import annotations
 

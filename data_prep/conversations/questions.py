@@ -1,4 +1,4 @@
-"""What question-answering sets share: rows that each hold a conversation, gathered into one sample an image.
+"""Sources of question-answering sets: rows that each hold a conversation, gathered into one sample an image.
 
 A reader of such a set yields `QuestionRow` rows; `QuestionSource` gathers them, reads the images, and makes the samples.
 """

@@ -1,4 +1,4 @@
-"""The files of one article, in a folder or in a tar, compressed or not. Nothing is unpacked to disk.
+"""Article packages: the files of one article, in a folder or in a tar, compressed or not. Nothing is unpacked to disk.
 
 A tar is read as a stream with caps on members, on their sizes, and on what comes out of the compression. Links, devices
 and names that lead out of the folder are refused by name; the rest of the archive is read.

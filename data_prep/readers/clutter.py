@@ -1,4 +1,4 @@
-"""Files and folders that systems leave among the publisher's: Mac's "._" copies, .DS_Store, __MACOSX, Thumbs.db, …"""
+"""Files and folders that systems leave among a publisher's: Mac's "._" copies, .DS_Store, __MACOSX, Thumbs.db, …"""
 
 from __future__ import annotations
 

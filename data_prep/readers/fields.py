@@ -1,4 +1,4 @@
-"""Fields of a publisher's entries that no reader asked for: counted by name, so that nothing is ignored in silence."""
+"""Fields of a publisher's entries: their values as texts, and a count of those that nothing reads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading files that nobody vouches for: sizes are capped, no name leads out of its folder, no pipe is waited for."""
+"""Guarded reading of files that nobody vouches for: sizes are capped, no name leads out of its folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which images an entry names, under whatever key and in whatever plain form: so that none is lost without a word."""
+"""Image names in an entry, under whatever key and in whatever plain form: none is lost without a word."""
 
 from __future__ import annotations
 

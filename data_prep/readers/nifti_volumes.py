@@ -1,4 +1,4 @@
-"""NIfTI files from nobody knows where: checked against their own headers, in pieces, and blanked where they are private."""
+"""NIfTI volumes: checked against their own headers, in pieces, and blanked where they are private."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures that lie in a folder and that no row of a table names: counted, because nobody would miss them otherwise."""
+"""Images in a folder that no row of a table names: counted, so that nobody misses them."""
 
 from __future__ import annotations
 

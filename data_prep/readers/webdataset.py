@@ -1,4 +1,4 @@
-"""Samples in tars as the webdataset library lays them out: members that follow each other and share a name.
+"""Webdataset tars: samples are members that follow each other and share a name.
 
 A member's name is `<key>.<extension>`. Publishers' keys hold dots ("12_0-PMC4441475-3-pone.0127203.g002"), so the
 extension is what stands after the last one, where the library takes all from the first.

@@ -1,4 +1,4 @@
-"""What a cell of a table means: nothing, a text, or a list that was written as text."""
+"""Cells of tables: nothing, a text, or a list that was written as text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""In which encoding a text file is: as its byte order mark says, as a person says, or UTF-8; and its lines by their bytes."""
+"""Encodings of text files: as the byte order mark or a person says, else UTF-8; and their lines by bytes."""
 
 from __future__ import annotations
 

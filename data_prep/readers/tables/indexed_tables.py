@@ -1,6 +1,6 @@
-"""Tables that are too large to hold: a unit names its rows by their places in the file, and reads them there.
+"""Tables too large to hold: a unit names its rows by their positions in the file, and reads them there.
 
-A table is gone through once, by the process that plans; what stays of a row is three numbers. ImageRows that name one image
+A table is gone through once, by the process that plans; what stays of a row is three numbers. Rows that name one image
 become one sample, wherever they stand, since an image belongs to one sample.
 """
 

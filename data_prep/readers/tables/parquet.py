@@ -1,4 +1,4 @@
-"""Rows of parquet files, in memory that what is read decides: a kilobyte of parquet can stand for a terabyte of texts."""
+"""Rows of parquet files, in bounded memory: a kilobyte of parquet can stand for a terabyte of texts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""MedMNIST v2, 2D (Yang et al., Scientific Data 2023): `<flag>.npz` with {train,val,test}_{images,labels}.
+"""MedMNIST v2, 2D (Yang et al., Scientific Data 2023): `<set>.npz` with {train,val,test}_{images,labels}.
 
 Images are uint8, (N, H, W) or (N, H, W, 3); labels are (N, 1), (N,) in re-saved files, or (N, C) of 0 and 1 where an
 image may have several. Images become PNG without loss; captions are made from the labels. Labels of a sample:

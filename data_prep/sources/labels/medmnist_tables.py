@@ -1,4 +1,4 @@
-"""What the 2D MedMNIST v2 sets show and what their labels mean (Yang et al., Scientific Data 2023).
+"""The 2D sets of MedMNIST v2: what they show and what their labels mean (Yang et al., Scientific Data 2023).
 
 Label names are the publisher's. The phrases continue "a <subject> showing ...".
 """

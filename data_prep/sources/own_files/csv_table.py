@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from data_prep.captions.caption_tables import CaptionTable, TableOptions
+from data_prep.captions.caption_tables import CaptionTable
 from data_prep.captions.captioned_files import CaptionedFile, CaptionedFileSource
+from data_prep.captions.table_options import TableOptions
 from data_prep.errors import PrepError
 from data_prep.readers.guarded import digest_file
 from data_prep.readers.image_files import read_shard_image

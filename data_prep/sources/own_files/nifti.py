@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from data_prep.captions.caption_tables import CaptionTable, TableOptions
+from data_prep.captions.caption_tables import CaptionTable
 from data_prep.captions.captioned_files import CaptionedFile, CaptionedFileSource
 from data_prep.captions.labelled_folders import group_pattern, labelled_rows
+from data_prep.captions.table_options import TableOptions
 from data_prep.errors import PrepError
 from data_prep.readers.guarded import digest_file
 from data_prep.readers.image_tree import walk

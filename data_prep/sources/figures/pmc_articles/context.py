@@ -1,4 +1,4 @@
-"""What is said of an article outside its XML: by a file list, and by the metadata next to it, with its digests."""
+"""Facts of an article from outside its XML: a file list, and the metadata next to it, with its digests."""
 
 from __future__ import annotations
 

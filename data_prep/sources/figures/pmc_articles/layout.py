@@ -1,4 +1,4 @@
-"""Where the articles of PubMed Central are in a folder, in any of the layouts in which they are given out.
+"""Layouts of PubMed Central: where the articles are in a folder, in any form in which they are given out.
 
     oa_file_list.csv, oa_package/xx/yy/PMC1.tar.gz                     until 2026: one archive an article
     PMC1.2/PMC1.2.xml, PMC1.2/*.jpg, metadata/PMC1.2.json              since: one folder a version of an article

@@ -1,4 +1,4 @@
-"""Finding DICOM files below a folder, and opening one as data that nobody vouches for.
+"""DICOM files: finding them below a folder, and opening one as data that nobody vouches for.
 
 What pydicom says about a broken value quotes it, in errors, warnings and log lines. So everything that pydicom does
 here runs in `hushed()`, and an error is passed on by the name of its type alone.

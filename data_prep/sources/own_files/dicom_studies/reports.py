@@ -1,4 +1,4 @@
-"""What is written about a study: from a table, a text file next to the images, or a structured report among them."""
+"""Reports of a study: from a table, a text file next to the images, or a structured report among them."""
 
 from __future__ import annotations
 

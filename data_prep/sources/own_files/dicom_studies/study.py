@@ -1,4 +1,4 @@
-"""The files of one DICOM study on their way to samples."""
+"""One DICOM study: from its files to samples."""
 
 from __future__ import annotations
 
