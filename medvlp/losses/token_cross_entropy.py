@@ -17,10 +17,8 @@ LEAST_CHUNK = 256
 T × D hidden values are in any language model."""
 
 
-def linear_cross_entropy(
-    hidden_TD: Tensor, weight_VD: Tensor, target_T: Tensor, weight_T: Tensor, bias_V: Tensor | None = None
-) -> Tensor:
-    """Σ_t weight_t · cross-entropy(weight_VD · hidden_t + bias_V, target_t), as F.cross_entropy of the full logits gives it.
+def linear_cross_entropy(hidden_TD: Tensor, weight_VD: Tensor, target_T: Tensor, weight_T: Tensor) -> Tensor:
+    """Σ_t weight_t · cross-entropy(weight_VD · hidden_t, target_t), as F.cross_entropy of the full logits gives it.
 
     Logits exist for one chunk of the vocabulary at a time: forward keeps their log-sum-exp, backward computes them
     again (Cut Your Losses, Wijmans 2024, in plain PyTorch). Products and sums are float32 under any autocast and for
@@ -33,25 +31,22 @@ def linear_cross_entropy(
         weight_VD: the output projection, which may be the input embedding too.
         target_T: int64, the token that follows each position, in [0, V).
         weight_T: how much each position counts, such as 1 / T for the mean.
-        bias_V: the projection's bias.
     Returns: scalar.
     Raises:
         ValueError: shapes that do not fit each other, or a target outside the vocabulary, -100 among them.
     """
-    _check(hidden_TD, weight_VD, target_T, weight_T, bias_V)
-    loss_T = _LinearCrossEntropy.apply(hidden_TD, weight_VD, target_T, bias_V)
+    _check(hidden_TD, weight_VD, target_T, weight_T)
+    loss_T = _LinearCrossEntropy.apply(hidden_TD, weight_VD, target_T)
     return (loss_T * weight_T.to(loss_T.dtype)).sum()
 
 
-def _check(hidden: Tensor, weight: Tensor, target: Tensor, token_weight: Tensor, bias: Tensor | None) -> None:
+def _check(hidden: Tensor, weight: Tensor, target: Tensor, token_weight: Tensor) -> None:
     if hidden.ndim != 2 or weight.ndim != 2 or hidden.shape[1] != weight.shape[1]:
         raise ValueError(f"hidden {tuple(hidden.shape)} and weight {tuple(weight.shape)} should be (T, D) and (V, D)")
     positions, vocabulary = len(hidden), len(weight)
     if target.shape != (positions,) or token_weight.shape != (positions,):
         shapes = f"target {tuple(target.shape)} and weight_T {tuple(token_weight.shape)}"
         raise ValueError(f"{shapes} should both be ({positions},), one for each row of hidden")
-    if bias is not None and bias.shape != (vocabulary,):
-        raise ValueError(f"bias {tuple(bias.shape)} should be ({vocabulary},), one for each row of weight")
     outside = (target < 0) | (target >= vocabulary)
     if outside.any():
         row = int(outside.nonzero()[0])
@@ -65,32 +60,31 @@ class _LinearCrossEntropy(torch.autograd.Function):
     """Cross-entropy of every position (T,), its logits computed twice and never kept."""
 
     @staticmethod
-    def forward(ctx: Any, hidden_TD: Tensor, weight_VD: Tensor, target_T: Tensor, bias_V: Tensor | None) -> Tensor:
+    def forward(ctx: Any, hidden_TD: Tensor, weight_VD: Tensor, target_T: Tensor) -> Tensor:
         with torch.autocast(hidden_TD.device.type, enabled=False):
             exact_TD = _exact(hidden_TD, weight_VD)
             normalizer_T = exact_TD.new_full(target_T.shape, float("-inf"))
             target_logit_T = torch.zeros_like(normalizer_T)
             for rows in _chunks(weight_VD, len(target_T)):
-                logits_TC = _logits(exact_TD, weight_VD, bias_V, rows)
+                logits_TC = _logits(exact_TD, weight_VD, rows)
                 is_in_chunk_T, column_T = _columns(target_T, rows)
                 logit_T = logits_TC.gather(1, column_T[:, None])[:, 0]
                 target_logit_T = torch.where(is_in_chunk_T, logit_T, target_logit_T)
                 normalizer_T = torch.logaddexp(normalizer_T, logits_TC.logsumexp(dim=1))
                 del logits_TC  # or the next chunk's would stand next to it
-        ctx.save_for_backward(hidden_TD, weight_VD, target_T, bias_V, normalizer_T)
+        ctx.save_for_backward(hidden_TD, weight_VD, target_T, normalizer_T)
         return normalizer_T - target_logit_T
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_T: Tensor) -> tuple[Tensor | None, ...]:
-        hidden_TD, weight_VD, target_T, bias_V, normalizer_T = ctx.saved_tensors
+        hidden_TD, weight_VD, target_T, normalizer_T = ctx.saved_tensors
         with torch.autocast(hidden_TD.device.type, enabled=False):
             exact_TD = _exact(hidden_TD, weight_VD)
             grad_hidden_TD = torch.zeros_like(exact_TD) if ctx.needs_input_grad[0] else None
             grad_weight_VD = torch.empty_like(weight_VD) if ctx.needs_input_grad[1] else None
-            grad_bias_V = torch.empty_like(bias_V) if ctx.needs_input_grad[3] else None
             for rows in _chunks(weight_VD, len(target_T)):
-                grad_TC = _logits(exact_TD, weight_VD, bias_V, rows)
+                grad_TC = _logits(exact_TD, weight_VD, rows)
                 grad_TC.sub_(normalizer_T[:, None]).exp_().mul_(grad_T[:, None])
                 is_in_chunk_T, column_T = _columns(target_T, rows)
                 grad_TC.scatter_add_(1, column_T[:, None], -(grad_T * is_in_chunk_T)[:, None])
@@ -98,10 +92,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
                     grad_hidden_TD.addmm_(grad_TC, weight_VD[rows].to(grad_TC.dtype))
                 if grad_weight_VD is not None:
                     grad_weight_VD[rows] = grad_TC.T @ exact_TD
-                if grad_bias_V is not None:
-                    grad_bias_V[rows] = grad_TC.sum(dim=0)
                 del grad_TC
-        return grad_hidden_TD, grad_weight_VD, None, grad_bias_V  # autograd rounds the first to hidden's dtype
+        return grad_hidden_TD, grad_weight_VD, None  # autograd rounds the first to hidden's dtype
 
 
 def _exact(hidden_TD: Tensor, weight_VD: Tensor) -> Tensor:
@@ -116,9 +108,8 @@ def _chunks(weight_VD: Tensor, positions: int) -> Iterator[slice]:
         yield slice(start, min(start + size, vocabulary))
 
 
-def _logits(exact_TD: Tensor, weight_VD: Tensor, bias_V: Tensor | None, rows: slice) -> Tensor:
-    logits_TC = exact_TD @ weight_VD[rows].to(exact_TD.dtype).T
-    return logits_TC if bias_V is None else logits_TC.add_(bias_V[rows])
+def _logits(exact_TD: Tensor, weight_VD: Tensor, rows: slice) -> Tensor:
+    return exact_TD @ weight_VD[rows].to(exact_TD.dtype).T
 
 
 def _columns(target_T: Tensor, rows: slice) -> tuple[Tensor, Tensor]:

@@ -44,14 +44,13 @@ CUTS = {"both supervise": 5, "the second rank has no supervised position": 8}
 
 
 def positions(count, vocabulary, width, dtype=torch.float64, seed=0):
-    """Hidden, weight, target, weight of each position, bias; logits spread over about ±10."""
+    """Hidden, weight, target, weight of each position; logits spread over about ±10."""
     generator = torch.Generator().manual_seed(seed)
     hidden = torch.randn(count, width, generator=generator, dtype=torch.float64)
     weight = torch.randn(vocabulary, width, generator=generator, dtype=torch.float64) * 3 / width**0.5
     target = torch.randint(0, vocabulary, (count,), generator=generator)
     each = torch.rand(count, generator=generator, dtype=torch.float64)
-    bias = torch.randn(vocabulary, generator=generator, dtype=torch.float64)
-    return hidden.to(dtype), weight.to(dtype), target, each.to(dtype), bias.to(dtype)
+    return hidden.to(dtype), weight.to(dtype), target, each.to(dtype)
 
 
 class Tied(nn.Module):
@@ -65,7 +64,7 @@ class Tied(nn.Module):
 
 
 def tied_inputs(part):
-    _, _, target, each, _ = positions(8, 11, 3)
+    _, _, target, each = positions(8, 11, 3)
     return torch.arange(8)[part], target[part], each[part]
 
 
