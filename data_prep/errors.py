@@ -1,4 +1,4 @@
-"""What can be wrong with an input: the whole of it (PrepError), or one row (BadRow)."""
+"""Errors of an input: of the whole of it (PrepError), or of one row (BadRow)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What becomes of every sample of a data set: its split, whether it stays, and what the ledger says of it."""
+"""Decisions about every sample of a data set: its split, whether it stays, and its lines in the ledger."""
 
 from __future__ import annotations
 

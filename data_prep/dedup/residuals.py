@@ -1,4 +1,4 @@
-"""Whether two aligned pictures are one, by what is left of them once outline, surround and common anatomy are taken away.
+"""Agreement of the fine structure of two aligned pictures, without outline, surround and common anatomy.
 
 Shapes: P pairs, S a thumbnail's side, W windows along an axis.
 

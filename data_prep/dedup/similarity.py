@@ -1,4 +1,4 @@
-"""Whether two pictures are one, from thumbnails: correlated after one has been zoomed and shifted onto the other.
+"""Similarity of two pictures: correlation of thumbnails after one has been zoomed and shifted onto the other.
 
 Shapes: P pairs, S a thumbnail's side.
 

@@ -1,4 +1,4 @@
-"""Which samples of a held-out split a model was trained on, whether or not both were prepared together.
+"""Leakage between any two splits: held-out samples that a model was trained on, also of separate preparations.
 
 Splits of one preparation have the answer above them (leakage.jsonl). For others, checksums and perceptual hashes of the
 tables propose pairs, and thumbnails of the pictures in question decide, as in a preparation.

@@ -1,4 +1,4 @@
-"""What a preparation says at its end: what came in and went out, what was ignored, and what deserves a look."""
+"""The summary on the terminal at a preparation's end: counts, ignored fields, and warnings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a caption says of each panel of its figure.
+"""Captions of panels: the part of a figure's caption that speaks of each.
 
     "Ductal carcinoma. Mediolateral (A) and craniocaudal (B) views show a lobulated mass."
     A → "Ductal carcinoma. Mediolateral views show a lobulated mass."

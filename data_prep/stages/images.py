@@ -1,4 +1,4 @@
-"""What every image goes through: limits of size and shape, then the rules by which it is shown (medvlp/data/images/decode.py).
+"""Checks of images: limits of size and shape, then the rules by which they are shown (medvlp/data/images/decode.py).
 
 An image of which no pixel has to change keeps the publisher's bytes. One that has to be turned, laid on a ground or scaled
 is encoded again, as PNG of 8 bits a channel; metadata "rendered" says what was done to it.

@@ -1,4 +1,4 @@
-"""In which language a sample speaks, by py3langid (langid.py, Lui & Baldwin 2012; no download, deterministic)."""
+"""Language of a sample's texts, by py3langid (langid.py, Lui & Baldwin 2012; no download, deterministic)."""
 
 from __future__ import annotations
 

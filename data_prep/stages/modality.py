@@ -1,4 +1,4 @@
-"""Of which modality a sample is: as its publisher says, else by curated concepts, the DICOM header, or its caption."""
+"""Modality of a sample: its publisher's, else by curated concepts, the DICOM header, or its caption."""
 
 from __future__ import annotations
 

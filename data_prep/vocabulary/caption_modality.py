@@ -1,4 +1,4 @@
-"""What a caption says of the kind of image it describes.
+"""Modality by caption: words that name the kind of image, and words of its findings.
 
 A word that names a modality decides; only if there is none, words of its findings do ("hypodense", "T2-weighted",
 "anechoic"). Of several named ones, the first: captions name the image first and what it is compared with later; but

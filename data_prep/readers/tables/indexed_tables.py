@@ -21,6 +21,7 @@ from data_prep.readers.tables.text_tables import TextTable
 from data_prep.readers.unlisted_images import pictures_without_rows
 from data_prep.source import Dropped, Source, Unit
 from medvlp.shards import Sample
+from medvlp.shards.vocabulary import SPLITS
 
 RowPosition = list[int]
 """[table, line, byte offset], in JSON's types."""
@@ -72,7 +73,7 @@ class ImageTableSource(Source):
     Every row comes out as part of a sample or as a Dropped of its own, so the ledger counts images and lost rows.
     """
 
-    splits: tuple[str, ...] = ("train", "valid", "test")
+    splits: tuple[str, ...] = SPLITS
     tables: list[Table]
     images: Path
     """Folder of the images."""

@@ -31,6 +31,7 @@ from data_prep.readers.guarded import digest_file, readable
 from data_prep.source import Dropped, Source, Unit, chunks
 from medvlp.shards import Sample, make_key
 from medvlp.shards.publication import Publication
+from medvlp.shards.vocabulary import SPLITS
 
 FILES = {
     "T1": "mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz",
@@ -110,11 +111,7 @@ class Mni152(Source):
 
     def units(self) -> list[Unit]:
         """Slices by contrast, plane and position. Margins are counted in train, whose neighbours they keep away."""
-        return [
-            unit
-            for split in ("train", "valid", "test")
-            for unit in chunks(split, len(self._slices[split]), self.samples_per_shard)
-        ]
+        return [unit for split in SPLITS for unit in chunks(split, len(self._slices[split]), self.samples_per_shard)]
 
     def read(self, unit: Unit) -> Iterator[Sample | Dropped]:
         """Samples, or drops: between_blocks, little_brain."""

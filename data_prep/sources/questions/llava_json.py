@@ -43,6 +43,7 @@ from data_prep.readers.image_fields import image_names, in_image_folder, located
 from data_prep.source import Dropped, Options
 from data_prep.vocabulary.splits import SPLIT_NAMES
 from medvlp.shards import Conversation, Sample, make_key
+from medvlp.shards.vocabulary import SPLITS
 
 FILES = (".json", ".jsonl")
 MAX_FOLDERS = 20
@@ -107,7 +108,7 @@ class LlavaJson(QuestionSource):
         if is_file and files:
             raise PrepError(f"options.files chooses among the files of a folder, but input={input} is a file")
         self._files = {self.folder / path.name: split_of(path.stem)} if is_file else self._paths(files)
-        self.splits = tuple(split for split in ("train", "valid", "test") if split in self._files.values())
+        self.splits = tuple(split for split in SPLITS if split in self._files.values())
 
     def _paths(self, names: tuple[str, ...]) -> dict[Path, str]:
         """File → split, of a folder."""

@@ -1,4 +1,4 @@
-"""What a prepared folder holds, by its ledger, manifests and tables: columns are streamed, never a list of samples."""
+"""Contents of a prepared folder, by its ledger, manifests and tables: columns are streamed, never a list of samples."""
 
 from collections import Counter
 from collections.abc import Iterator

@@ -9,8 +9,6 @@ from typing import Any
 from medvlp.report.files import NotARun, Row, explained, read_json
 from medvlp.shards.manifest import LEDGER
 
-SAME_PICTURE = "re-encoded, resized, brightened or slightly cropped"
-
 
 @dataclass(frozen=True)
 class Leakage:

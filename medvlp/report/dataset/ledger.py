@@ -1,4 +1,4 @@
-"""What went into prepared sources and what was dropped, from the `ledger.json` above their splits."""
+"""Counts of prepared sources: samples in, out and dropped, from the `ledger.json` above their splits."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
