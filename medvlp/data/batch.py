@@ -30,7 +30,7 @@ class Batch:
         return replace(self, **pinned)
 
 
-def sample_fields(units: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
+def sample_fields(units: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """`Batch`'s own fields, of samples as `RequestedSamples` reads them."""
     items = [item for unit in units for item in unit["items"]]
     return {

@@ -5,7 +5,15 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, BatchFeature, CLIPImageProcessorPil, PreTrainedConfig, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoImageProcessor,
+    AutoModel,
+    BatchFeature,
+    CLIPImageProcessorPil,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
 from transformers.modeling_outputs import BaseModelOutput
 
 from medvlp.models.towers.tower import Tower, TowerOptions, identity_of
@@ -45,6 +53,9 @@ class VolumeProcessor(CLIPImageProcessorPil):
 
     def __call__(self, images: Any, return_tensors: str = "pt", **_: object) -> BatchFeature:
         return BatchFeature({"pixel_values": torch.from_numpy(np.stack(images))[:, None].float()})
+
+
+AutoImageProcessor.register(VolumeConfig, image_processor_classes={"pil": VolumeProcessor})
 
 
 def load_volume(reference: str, options: TowerOptions) -> Tower:
