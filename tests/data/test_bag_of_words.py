@@ -60,7 +60,7 @@ def test_a_sample_without_an_image_teaches_nothing():
 
 
 def test_a_batch_knows_whose_each_image_is():
-    items = [{"key": str(n), "position": n, **prepared(*what)} for n, what in enumerate([("ax", 2), ("c", 1)])]
+    items = [{"key": str(n), "position": n, **prepared(*case)} for n, case in enumerate([("ax", 2), ("c", 1)])]
     batch = CollateBagOfWords(torch.tensor([99, 97, 120]), torch.zeros(3))(
         [{"items": [item], "bad": [], "total": 1.0} for item in items]
     )
@@ -72,7 +72,7 @@ def test_a_batch_knows_whose_each_image_is():
 
 def opened(folder, min_samples=2, max_share=0.7):
     captions = ["ab", "abc", "ad", "a"]
-    samples = [replace(one, texts={"caption": text}) for one, text in zip(pairs(4), captions, strict=True)]
+    samples = [replace(sample, texts={"caption": text}) for sample, text in zip(pairs(4), captions, strict=True)]
     shards = ShardDataset(write_split(folder / "made", samples))
     pixels = lambda sample: torch.zeros(1, 2, 3)  # noqa: E731
     pipeline = BagOfWordsPipeline(TokenSets(Letters(), [["caption"]]), pixels, min_samples, max_share)

@@ -34,16 +34,16 @@ def folder(tmp_path_factory):
     return write_split(tmp_path_factory.mktemp("a") / "train", samples)
 
 
-def same(one, other):
-    assert one.keys == other.keys
+def same(batch, other):
+    assert batch.keys == other.keys
     for name in ("images_BCHW", "tokens_BL", "text_ids_B"):
-        assert np.array_equal(getattr(one, name), getattr(other, name))
+        assert np.array_equal(getattr(batch, name), getattr(other, name))
 
 
 def test_workers_change_nothing(folder):
     batches = list(loader([folder]))
-    for one, other in zip(batches, loader([folder], workers=2), strict=True):
-        same(one, other)
+    for batch, other in zip(batches, loader([folder], workers=2), strict=True):
+        same(batch, other)
     assert len(batches) == len(loader([folder])) == 6
 
 
@@ -67,8 +67,8 @@ def test_going_on_from_a_state_gives_the_rest_exactly_with_other_workers(folder,
     resumed.load_state_dict(first.state_dict())
     rest = list(resumed)
     assert len(rest) == 6 - step
-    for one, other in zip(unbroken[step:], rest, strict=True):
-        same(one, other)
+    for batch, other in zip(unbroken[step:], rest, strict=True):
+        same(batch, other)
 
 
 def test_the_state_is_the_datas_identity_and_a_step(folder):
@@ -92,19 +92,19 @@ def test_bad_samples_are_replaced_from_their_own_source_and_named(tmp_path):
     broken = pairs(6)
     broken[2].images["jpg"] = broken[2].images["jpg"][:60]
     broken[4].texts["caption"] = "  "
-    one = write_split(tmp_path / "one" / "train", broken)
+    split = write_split(tmp_path / "one" / "train", broken)
     two = write_split(
         tmp_path / "two" / "train", [Sample(**{**vars(s), "key": f"two-{i}"}) for i, s in enumerate(pairs(6))]
     )
-    made = [list(loader([one, two], total=1, batch=12, workers=workers)) for workers in (0, 2)]
+    made = [list(loader([split, two], total=1, batch=12, workers=workers)) for workers in (0, 2)]
     same(made[0][0], made[1][0])
     batch = made[0][0]
-    found = {problem["key"]: problem["reason"] for problem in batch.bad}
-    assert found == {broken[2].key: "undecodable_image", broken[4].key: "empty_caption"}
+    reasons = {problem["key"]: problem["reason"] for problem in batch.bad}
+    assert reasons == {broken[2].key: "undecodable_image", broken[4].key: "empty_caption"}
     assert {problem["shard"] for problem in batch.bad} == {"000000.tar"}
     assert {problem["source"] for problem in batch.bad} == {"one"}
     assert sum(key.startswith("two-") for key in batch.keys) == 6
-    assert not set(batch.keys) & set(found)
+    assert not set(batch.keys) & set(reasons)
 
 
 def test_a_source_with_nothing_readable_stops_with_its_name(tmp_path):

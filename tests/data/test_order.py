@@ -22,8 +22,8 @@ def test_an_epoch_gives_each_source_its_weight(parts, seed, epoch):
     drawn = made.epoch(epoch)
     assert len(drawn) == len(made) == sum(max(1, round(n * w)) for n, w in parts)
     for index, (length, weight) in enumerate(parts):
-        own = drawn[(drawn >= made.starts[index]) & (drawn < made.starts[index + 1])]
-        assert len(own) == max(1, round(length * weight))
+        of_source = drawn[(drawn >= made.starts[index]) & (drawn < made.starts[index + 1])]
+        assert len(of_source) == max(1, round(length * weight))
 
 
 @given(SOURCES, st.integers(0, 5))

@@ -32,7 +32,7 @@ def by_definition(image, text, scale, ids, same_text, classes=None, uniform_over
 def gradients(same_text, ids, classes=None, seed=0):
     """Of image features, texts that are equal having one embedding."""
     image, text = features(seed=seed)
-    text = text[[ids.index(one) for one in ids]]
+    text = text[[ids.index(text_id) for text_id in ids]]
     image.requires_grad_(), text.requires_grad_()
     classes = None if classes is None else torch.tensor(classes)
     loss = info_nce(image, text, torch.tensor(5.0, dtype=torch.float64), torch.tensor(ids), same_text, classes)
@@ -50,7 +50,7 @@ def test_it_is_the_definition(same_text, classes, ids):
 
 def test_a_target_uniform_over_equal_texts_would_be_the_loss_itself():
     image, text = features()
-    text = text[[IDS.index(one) for one in IDS]]
+    text = text[[IDS.index(text_id) for text_id in IDS]]
     plain = by_definition(image, text, 5.0, IDS, "negative")
     assert by_definition(image, text, 5.0, IDS, "negative", uniform_over_equal_texts=True) == pytest.approx(
         plain, rel=1e-12
@@ -60,13 +60,13 @@ def test_a_target_uniform_over_equal_texts_would_be_the_loss_itself():
 @pytest.mark.parametrize(("same_text", "classes"), KINDS[1:])
 def test_what_is_offered_instead_changes_the_gradient(same_text, classes):
     plain, other = gradients("negative", IDS), gradients(same_text, IDS, classes)
-    for one, another in zip(plain, other, strict=True):
-        assert (one - another).norm() > 0.05 * one.norm()
+    for row, another in zip(plain, other, strict=True):
+        assert (row - another).norm() > 0.05 * row.norm()
 
 
 def test_from_image_to_text_mil_nce_adds_a_constant_and_from_text_to_image_it_acts():
     image, text = features()
-    text = text[[IDS.index(one) for one in IDS]]
+    text = text[[IDS.index(text_id) for text_id in IDS]]
     same = torch.tensor(IDS)[:, None] == torch.tensor(IDS)
     by_text = torch.nn.functional.one_hot(torch.tensor(IDS)).double()
 
@@ -85,13 +85,13 @@ def test_from_image_to_text_mil_nce_adds_a_constant_and_from_text_to_image_it_ac
 
 def test_it_is_open_clips_loss_and_gradient():
     ours, theirs = [], []
-    for function, kept in ((lambda i, t, s: info_nce(i, t, s), ours), (ClipLoss(), theirs)):
+    for function, gradients in ((lambda i, t, s: info_nce(i, t, s), ours), (ClipLoss(), theirs)):
         image, text = (f.requires_grad_() for f in features())
         scale = torch.tensor(14.0, dtype=torch.float64, requires_grad=True)
         loss = function(image, text, scale)
-        kept += [loss, *torch.autograd.grad(loss, (image, text, scale))]
-    for one, other in zip(ours, theirs, strict=True):
-        assert torch.allclose(one, other, rtol=1e-12, atol=1e-14)
+        gradients += [loss, *torch.autograd.grad(loss, (image, text, scale))]
+    for ours_row, other in zip(ours, theirs, strict=True):
+        assert torch.allclose(ours_row, other, rtol=1e-12, atol=1e-14)
 
 
 def test_equal_embeddings_give_the_logarithm_of_the_batch():

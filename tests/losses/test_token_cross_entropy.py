@@ -31,8 +31,8 @@ def chunks_of(monkeypatch, rows, positions):
     monkeypatch.setattr(token_cross_entropy, "LEAST_CHUNK", 1)
 
 
-def relative(one, other):
-    return float((one.double() - other.double()).norm() / other.double().norm())
+def relative(value, other):
+    return float((value.double() - other.double()).norm() / other.double().norm())
 
 
 @pytest.mark.parametrize("rows", [1, 7, 96, 97, 98, 1000], ids="{} rows a chunk".format)
@@ -40,7 +40,7 @@ def test_it_is_the_cross_entropy_of_the_full_logits(rows, monkeypatch):
     chunks_of(monkeypatch, rows, 13)
     inputs = positions(13, 97, 5)
     ours, theirs = with_gradients(linear_cross_entropy, *inputs), with_gradients(by_full_logits, *inputs)
-    assert [relative(one, other) < 1e-12 for one, other in zip(ours, theirs, strict=True)] == [True] * len(ours)
+    assert [relative(value, other) < 1e-12 for value, other in zip(ours, theirs, strict=True)] == [True] * len(ours)
 
 
 def test_float32_keeps_the_loss_to_1e6_and_gradients_to_1e5():
@@ -51,7 +51,7 @@ def test_float32_keeps_the_loss_to_1e6_and_gradients_to_1e5():
     exact = with_gradients(by_full_logits, *(t.double() if t.is_floating_point() else t for t in inputs))
     for reference in (theirs, exact):
         assert relative(ours[0], reference[0]) < 1e-6
-        assert max(relative(one, other) for one, other in zip(ours[1:], reference[1:], strict=True)) < 1e-5
+        assert max(relative(value, other) for value, other in zip(ours[1:], reference[1:], strict=True)) < 1e-5
 
 
 def test_gradcheck(monkeypatch):
@@ -143,7 +143,7 @@ def test_half_precision_tensors_are_computed_in_float32_and_rounded_once(half):
     exact = with_gradients(by_full_logits, *(t.double() if t.is_floating_point() else t for t in inputs))
     assert [tensor.dtype for tensor in ours] == [torch.float32, half, half]
     assert relative(ours[0], exact[0]) < 1e-6
-    assert max(relative(one, other) for one, other in zip(ours[1:], exact[1:], strict=True)) < torch.finfo(half).eps
+    assert max(relative(value, other) for value, other in zip(ours[1:], exact[1:], strict=True)) < torch.finfo(half).eps
 
 
 @pytest.mark.parametrize(
@@ -176,8 +176,8 @@ class Products(TorchDispatchMode):
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         returned = function(*args, **(kwargs or {}))
         if function.overloadpacket in (torch.ops.aten.mm, torch.ops.aten.addmm, torch.ops.aten.addmm_):
-            left, right = args[-2:]
-            self.multiplications += left.shape[0] * left.shape[1] * right.shape[1]
+            first_factor, right = args[-2:]
+            self.multiplications += first_factor.shape[0] * first_factor.shape[1] * right.shape[1]
         for tensor in returned if isinstance(returned, (tuple, list)) else [returned]:
             if isinstance(tensor, torch.Tensor):
                 self.largest = max(self.largest, tensor.numel())

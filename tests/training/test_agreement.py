@@ -79,9 +79,9 @@ def test_nobody_waits_for_ever(absent):
         return peers.agree("data", facts(seed=1)) if peers.rank != absent else "elsewhere"
 
     told = together(work, patience=0.3)
-    refused = [one for one in told if one != "elsewhere"]
-    assert {str(one) for one in refused} == {f"rank {absent} did not come to data in 0 s; see its log"}
-    assert sum(one.is_speaker for one in refused) == 1
+    refused = [ending for ending in told if ending != "elsewhere"]
+    assert {str(ending) for ending in refused} == {f"rank {absent} did not come to data in 0 s; see its log"}
+    assert sum(ending.is_speaker for ending in refused) == 1
 
 
 def test_a_rank_that_fails_before_an_agreement_ends_the_others_wait():
@@ -91,7 +91,8 @@ def test_a_rank_that_fails_before_an_agreement_ends_the_others_wait():
         return peers.agree("data", facts(seed=1))
 
     told = together(work)
-    assert [(str(one), one.code, one.is_speaker) for one in told] == [("it broke", 70, rank == 1) for rank in range(3)]
+    expected = [("it broke", 70, rank == 1) for rank in range(3)]
+    assert [(str(ending), ending.code, ending.is_speaker) for ending in told] == expected
 
 
 def test_the_first_failure_counts_and_ends_those_who_watch():
@@ -110,7 +111,7 @@ def test_the_first_failure_counts_and_ends_those_who_watch():
         return told
 
     told = together(work)
-    assert [(str(one), one.code, one.is_speaker) for one in told] == [
+    assert [(str(ending), ending.code, ending.is_speaker) for ending in told] == [
         ("the loss is nan", 1, rank == 0) for rank in range(3)
     ]
     assert sorted(ended) == [(rank, "the loss is nan", 1) for rank in (1, 2)]
@@ -128,8 +129,8 @@ def test_a_refusal_ends_what_another_rank_waits_for_before_it_comes_to_agree(mon
         peers.agree("data", facts(seed=1), None if peers.rank else Refusal("no such tower", 1))
 
     told = together(work)
-    assert {str(one).splitlines()[0].partition(": ")[2] for one in told} == {"no such tower"}
-    assert [one.is_speaker for one in told] == [True, False, False]
+    assert {str(ending).splitlines()[0].partition(": ")[2] for ending in told} == {"no such tower"}
+    assert [ending.is_speaker for ending in told] == [True, False, False]
 
 
 def test_one_rank_alone_asks_nobody():
@@ -142,8 +143,10 @@ def test_one_rank_alone_asks_nobody():
 
 
 def test_what_the_end_of_another_rank_looks_like():
-    gone = "[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:525] Connection closed by peer [127.0.0.1]:3456"
-    assert lost_rank(RuntimeError(gone))
+    gloo_message = (
+        "[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:525] Connection closed by peer [127.0.0.1]:3456"
+    )
+    assert lost_rank(RuntimeError(gloo_message))
     assert lost_rank(dist.DistBackendError("NCCL error"))
     assert not lost_rank(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
     assert not lost_rank(ConnectionResetError("Connection reset by peer"))

@@ -92,13 +92,13 @@ def test_every_bit_of_a_checkpoint_is_watched(tmp_path):
 def used_bytes(path) -> set[int]:
     """Where the members' data are."""
     with zipfile.ZipFile(path) as archive, open(path, "rb") as file:
-        places = set()
+        names = set()
         for member in archive.infolist():
             file.seek(member.header_offset + 26)
             name, extra = (int.from_bytes(file.read(2), "little") for _ in range(2))
             start = member.header_offset + 30 + name + extra
-            places |= set(range(start, start + member.file_size))
-        return places
+            names |= set(range(start, start + member.file_size))
+        return names
 
 
 @pytest.mark.parametrize("part", ["state_dict", "weights_sha256"])
@@ -198,10 +198,10 @@ def test_rows_after_the_checkpoint_and_a_cut_line_are_dropped_of_every_file(tmp_
     (tmp_path / "whole.jsonl").write_text('{"step": 3}')
     drop_rows_after(tmp_path, 3)
     for path in paths:
-        kept = [{"step": s, "text": "ü"} for s in (1, 2, 3)] + [{"text": "of no step"}]
-        assert list(read_rows(path)) == kept
+        early_rows = [{"step": s, "text": "ü"} for s in (1, 2, 3)] + [{"text": "of no step"}]
+        assert list(read_rows(path)) == early_rows
         Appender(path).append({"step": 4, "text": "again"})
-        assert list(read_rows(path)) == [*kept, {"step": 4, "text": "again"}]
+        assert list(read_rows(path)) == [*early_rows, {"step": 4, "text": "again"}]
     assert (tmp_path / "whole.jsonl").read_text() == '{"step": 3}'
 
 

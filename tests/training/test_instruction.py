@@ -59,8 +59,10 @@ def assistant(request, tmp_path_factory):
 def gradients(model, loss, keep=False):
     """By name, of all that learns; an image's projector has none where no image is."""
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-    found = torch.autograd.grad(loss, [p for _, p in named], allow_unused=True, retain_graph=keep)
-    return {n: torch.zeros_like(p) if g is None else g for (n, p), g in zip(named, found, strict=True)}
+    gradients_of_parameters = torch.autograd.grad(loss, [p for _, p in named], allow_unused=True, retain_graph=keep)
+    return {
+        n: torch.zeros_like(p) if g is None else g for (n, p), g in zip(named, gradients_of_parameters, strict=True)
+    }
 
 
 def furthest(ours, theirs):
@@ -79,7 +81,7 @@ def stock_step(model, rows, weighting):
     losses, counts = [], []
     for item in (item for row in rows for item in row):
         losses += stock_losses(model, item["conversations"], item["images"].to(model.dtype))
-        counts += [int(one.supervised.sum()) for one in item["conversations"]]
+        counts += [int(conversation.supervised.sum()) for conversation in item["conversations"]]
     if weighting == "token":
         return torch.stack(losses).sum() / sum(counts)
     return torch.stack([loss / count for loss, count in zip(losses, counts, strict=True)]).mean()
@@ -100,7 +102,9 @@ def compared(assistant, rows, tree, weighting):
 
 
 def supervised_in(rows):
-    return sum(int(one.supervised.sum()) for row in rows for item in row for one in item["conversations"])
+    return sum(
+        int(conversation.supervised.sum()) for row in rows for item in row for conversation in item["conversations"]
+    )
 
 
 @SOME
@@ -142,12 +146,12 @@ def real(request, vqa_rad):
     dataset = ShardDataset(folder / "made/train")
     losses, counts = [], []
     for sample in (dataset.read(i) for i in range(len(dataset))):
-        conversations = [encoder.encode(one.turns, 1) for one in sample.conversations]
+        conversations = [encoder.encode(conversation.turns, 1) for conversation in sample.conversations]
         (name,) = sample.images
         picture = Image.open(io.BytesIO(sample.images[name])).convert("RGB")
         pixels = objective.pipeline.images.processor(picture, return_tensors="pt")["pixel_values"]
         losses += stock_losses(model, conversations, pixels)
-        counts += [int(one.supervised.sum()) for one in conversations]
+        counts += [int(conversation.supervised.sum()) for conversation in conversations]
     assert len(losses) == questions
     each, counts = torch.stack(losses), torch.tensor(counts)
     steps = {"token": each.sum() / counts.sum(), "sample": (each / counts).mean()}

@@ -15,9 +15,9 @@ BAD = {"source": "a", "shard": "000000.tar", "reason": "broken_json", "detail": 
 def test_what_was_bad_before_counts_against_what_is_allowed_now(tmp_path):
     for key in ("k1", "k2"):
         Appender(tmp_path / "bad_samples.jsonl").append({**BAD, "key": key, "step": 1})
-    kept = BadSamples(tmp_path, interval=1, allowed=2, total=10)
-    kept.on_train_start(TRAINER, None)
-    kept.check()
+    callback = BadSamples(tmp_path, interval=1, allowed=2, total=10)
+    callback.on_train_start(TRAINER, None)
+    callback.check()
     stricter = BadSamples(tmp_path, interval=1, allowed=1, total=10)
     stricter.on_train_start(TRAINER, None)
     with pytest.raises(
