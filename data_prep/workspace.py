@@ -35,7 +35,7 @@ def claim(output: Path, is_shared: bool) -> Iterator[None]:
                 and any(not p.name.endswith((PARTIAL, LOCK)) for p in output.iterdir())
             ):
                 raise PrepError(f"output={output} holds files that no preparation wrote; give a new or an empty folder")
-            stack.enter_context(claims.claim(output, "prep", shared=is_shared))
+            stack.enter_context(claims.claim(output, "prep", is_shared=is_shared))
         except claims.ClaimError as error:
             raise PrepError(str(error)) from None
         if not is_shared:

@@ -36,9 +36,9 @@ def load(checkpoint: str | Path) -> tuple[Any, Any, Any]:
         from medvlp.builders import load_assistant
         from medvlp.export.transformers import greedy, llava_processor
 
-        loaded = load_assistant(checkpoint)
-        model, processor = loaded.assistant.model, llava_processor(loaded.assistant, loaded.encoder)
-        model.generation_config = greedy(loaded.assistant, loaded.encoder)
+        trained = load_assistant(checkpoint)
+        model, processor = trained.assistant.model, llava_processor(trained.assistant, trained.encoder)
+        model.generation_config = greedy(trained.assistant, trained.encoder)
         return model, processor, processor.tokenizer
     from medvlp.builders import load_clip
 

@@ -22,7 +22,7 @@ NAMES = {
     "export": "an exported model",
     "check": "the findings of a check",
 }
-MARKS = {
+FILES = {
     "train": ("checkpoints", "metrics.jsonl", "status.json"),
     "eval": ("results.jsonl",),
     "prep": (".plan.json", "ledger.json", "manifest.json"),
@@ -32,7 +32,7 @@ MARKS = {
 """Files by which a folder is known, whatever else became of it."""
 NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL})
 
-_held: set[int] = set()
+_lock_handles: set[int] = set()
 
 
 class ClaimError(UserError):
@@ -41,7 +41,7 @@ class ClaimError(UserError):
 
 def kind_of(folder: Path) -> str:
     """The verb that made a folder; "" where it is absent, empty, or nobody's that we know."""
-    for verb, names in MARKS.items():
+    for verb, names in FILES.items():
         if any((folder / name).exists() for name in names):
             return verb
     with suppress(OSError, ValueError, yaml.YAMLError, AttributeError, TypeError, RecursionError):
@@ -64,7 +64,7 @@ def refuse_other_kinds(folder: Path, verb: str, key: str) -> None:
 
 
 @contextmanager
-def claim(folder: Path, verb: str, key: str = "output", shared: bool = False) -> Iterator[None]:
+def claim(folder: Path, verb: str, key: str = "output", is_shared: bool = False) -> Iterator[None]:
     """Hold a folder against every other process that claims it, and make it if it is not there.
 
     The lock is flock's on <folder>/.lock: it ends with the process, however that ends. It holds between machines on file
@@ -73,34 +73,34 @@ def claim(folder: Path, verb: str, key: str = "output", shared: bool = False) ->
     and are still empty at the end go again.
 
     Args:
-        shared: with others who share it; they all hold it against those who do not.
+        is_shared: with others who share it; they all hold it against those who do not.
     Raises:
         ClaimError: another process holds it, or it is another verb's.
     """
     refuse_other_kinds(folder, verb, key)
-    made = [path for path in (folder, *folder.parents) if not path.exists()]
-    handle = _lock(folder, verb, key, shared)
-    _held.add(handle)
+    new_folders = [path for path in (folder, *folder.parents) if not path.exists()]
+    handle = _lock(folder, verb, key, is_shared)
+    _lock_handles.add(handle)
     try:
         yield
     finally:
         with suppress(OSError):
-            if not shared:
+            if not is_shared:
                 (folder / LOCK).unlink()
-            for path in made:
+            for path in new_folders:
                 path.rmdir()
-        _held.discard(handle)
+        _lock_handles.discard(handle)
         os.close(handle)
 
 
-def _lock(folder: Path, verb: str, key: str, shared: bool) -> int:
+def _lock(folder: Path, verb: str, key: str, is_shared: bool) -> int:
     while True:
         folder.mkdir(parents=True, exist_ok=True)
         handle = _open_lock(folder / LOCK)
         try:
-            fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+            fcntl.flock(handle, (fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
             if os.path.samestat(os.fstat(handle), os.stat(folder / LOCK)):
-                if not shared:
+                if not is_shared:
                     os.truncate(handle, 0)
                     os.write(handle, f"medvlp {verb}, process {os.getpid()} on {socket.gethostname()}".encode())
                 return handle
@@ -134,17 +134,19 @@ def _open_lock(path: Path) -> int:
         if error.errno in (errno.ELOOP, errno.EISDIR):
             raise ClaimError(f"{path} is a link or a folder, expected a file of ours: delete it") from None
         raise
-    found = os.fstat(handle)
-    if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
+    status = os.fstat(handle)
+    if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
         os.close(handle)
         raise ClaimError(f"{path} is no plain file, or has a second name, expected a file of ours: delete it")
     return handle
 
 
 def _close_in_child() -> None:
-    for handle in _held:  # a copy of the handle in a loader worker would hold the lock when this process is dead
+    for (
+        handle
+    ) in _lock_handles:  # a copy of the handle in a loader worker would hold the lock when this process is dead
         os.close(handle)
-    _held.clear()
+    _lock_handles.clear()
 
 
 os.register_at_fork(after_in_child=_close_in_child)

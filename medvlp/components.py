@@ -3,11 +3,11 @@
 import sys
 from pathlib import Path
 
-import medvlp.builders  # noqa: F401  its libraries set log levels as they are imported, which `settle` overrules
+import medvlp.builders  # noqa: F401  its libraries set log levels as they are imported, which `set_up_libraries` overrules
 from medvlp.builders import build_data, build_evaluation, build_objective
 from medvlp.config import load_task
 from medvlp.distributed import launched_local_world_size, launched_rank
-from medvlp.environment import settle
+from medvlp.environment import set_up_libraries
 from medvlp.errors import UserError
 from medvlp.report import write_run_report
 from medvlp.report.dataset.leakage import leakage_notes
@@ -19,7 +19,7 @@ from medvlp.training.trainer import check_devices
 
 def hooks_of(run: Run) -> RunHooks:
     """What `fit` calls for a run."""
-    settle()
+    set_up_libraries()
     splits = {name: Path(source.path) for name, source in run.config.data.sources.items()}
     return RunHooks(lambda: build_components(run), lambda: leakage_notes(splits), write_report)
 

@@ -1,4 +1,4 @@
-"""What an entry point settles for its process before it builds anything."""
+"""Settings of a process before it builds anything: libraries' logs, threads, memory, and the device."""
 
 import ctypes
 import logging
@@ -9,7 +9,7 @@ import warnings
 from medvlp.config import ConfigError
 
 
-def settle() -> None:
+def set_up_libraries() -> None:
     """Quiet libraries that speak of themselves, and keep freed memory for the next step."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # tokenizers run in loader workers, which are forked
     import torch

@@ -46,14 +46,14 @@ def work(parsed: tuple[EvalConfig, Path]) -> int:
     from data_prep.dedup.trained import trained_on
     from medvlp.builders.tasks import build_task, check_fit, load_model
     from medvlp.builders.trained import training_splits
-    from medvlp.environment import choose_device, settle
+    from medvlp.environment import choose_device, set_up_libraries
     from medvlp.eval.results import write_result
     from medvlp.eval.task import Bootstrap, TaskSettings
     from medvlp.eval.trained import Trained
     from medvlp.report import results_table, write_run_report
     from medvlp.shards.atomic import remove_leftovers, write_text
 
-    settle()
+    set_up_libraries()
     check_fit(config.checkpoints, configs)
     settings = TaskSettings(Bootstrap(config.resamples, config.seed), config.batch_size)
     tasks = [build_task(task, settings, config.split) for task in configs]

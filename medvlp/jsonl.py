@@ -1,6 +1,6 @@
 """JSON, and JSON lines, as medvlp writes and reads them: one object a line in UTF-8, and no line that is half there.
 
-A line that a killed writer left without its end is left out on reading, and cut off before the next one is appended.
+A line that a killed writer left without its end is ignored on reading, and cut off before the next one is appended.
 """
 
 import errno
@@ -54,8 +54,8 @@ def write_rows(path: Path, *rows: Iterable[Mapping[str, Any]]) -> None:
         ShardError: the disk refuses; an earlier file stays as it was.
     """
     with whole_file(path) as file:
-        for some in rows:
-            file.writelines(map(encode_row, some))
+        for batch in rows:
+            file.writelines(map(encode_row, batch))
 
 
 def read_rows(path: Path) -> Iterator[Row]:
@@ -74,7 +74,7 @@ def read_rows(path: Path) -> Iterator[Row]:
             except (ValueError, RecursionError) as error:
                 if line.endswith(b"\n"):
                     raise BrokenLine(
-                        f"{path}, line {number}: not a JSON object ({error}); mend or remove the line"
+                        f"{path}, line {number}: not a JSON object ({error}); fix or remove the line"
                     ) from None
 
 
@@ -93,20 +93,20 @@ def torn_bytes(path: Path) -> int:
     """The length of an incomplete last line, as a killed writer leaves it; 0 where the last line is whole."""
     if not path.is_file():
         return 0
-    tail = b""
+    ending = b""
     with open(path, "rb") as file:
         position = file.seek(0, os.SEEK_END)
-        while position and b"\n" not in tail:
+        while position and b"\n" not in ending:
             position -= (step := min(position, 2**16))
             file.seek(position)
-            tail = file.read(step) + tail
-    tail = tail.rpartition(b"\n")[2]
+            ending = file.read(step) + ending
+    ending = ending.rpartition(b"\n")[2]
     try:
-        if tail.strip():
-            _parsed(tail)
+        if ending.strip():
+            _parsed(ending)
         return 0
     except (ValueError, RecursionError):
-        return len(tail)
+        return len(ending)
 
 
 class Appender:

@@ -19,14 +19,14 @@ from typing import Any
 from medvlp.errors import Fault, UserError
 from medvlp.terminal import printable
 
-WRONG_INPUT, USAGE, STOPPED, FAULT = 1, 2, 3, 70
+USER_ERROR, USAGE, STOPPED, FAULT = 1, 2, 3, 70
 """Exit codes: the user's input is wrong; arguments that the verb does not take; stopped by a signal; a fault of ours."""
 GRACE = 20.0
 """Seconds that a process has to end in once it was told to; torchrun kills after 30."""
 IMPATIENCE = 1.0
 """Seconds after which another SIGINT is a person's second Ctrl-C, and no longer the first one's echo from a launcher."""
 WATCHED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-TOLD: dict[int, str] = {
+SYSTEM_KILLS: dict[int, str] = {
     signal.SIGKILL: "a loader worker was ended by the system (SIGKILL). Most likely the machine ran out of memory (`dmesg` "
     "says so): use fewer workers (data.workers; workers in medvlp eval) or smaller batches, or give the job more memory",
     signal.SIGBUS: "a loader worker was ended by the system (SIGBUS). Most likely shared memory (/dev/shm) is full, of which "
@@ -45,14 +45,14 @@ class WorkerKilled(UserError):
 class Interruption:
     """The first signal that tells this process to end, and what becomes of it.
 
-    It is raised as Stopped in the main thread, or, while `deferred`, only noted in `received`: whoever deferred it ends
+    It is raised as Stopped in the main thread, or, while `deferred`, only noted in `reason`: what deferred it ends
     the work in an orderly way. A thread sees to it that the process ends in GRACE seconds even where the main thread
     waits in native code for something that never comes.
     """
 
     def __init__(self) -> None:
-        self.received, self.code = "", STOPPED
-        self.deferred = self.raised = self.listening = self.from_thread = False
+        self.reason, self.code = "", STOPPED
+        self.deferred = self.is_raised = self.is_listening = self.from_thread = False
         self.due, self.saving = 0.0, 0
         self.at_the_end: Callable[[str], None] | None = None
         """Called with the reason before the process is ended by force."""
@@ -60,25 +60,25 @@ class Interruption:
     @contextmanager
     def listen(self) -> Iterator[None]:
         """Take the signals. Nothing changes where they are taken already, or outside of the main thread."""
-        if self.listening or threading.current_thread() is not threading.main_thread():
+        if self.is_listening or threading.current_thread() is not threading.main_thread():
             yield
             return
         self.__init__()  # type: ignore[misc]
-        self.listening, ended = True, threading.Event()
-        heard, told = os.pipe()
-        os.set_blocking(told, False)
-        threading.Thread(target=self._watch, args=(heard, ended), daemon=True).start()
-        woken = signal.set_wakeup_fd(told, warn_on_full_buffer=False)
-        before = {number: signal.signal(number, self._handle) for number in WATCHED}
+        self.is_listening, is_over = True, threading.Event()
+        read_end, write_end = os.pipe()
+        os.set_blocking(write_end, False)
+        threading.Thread(target=self._watch, args=(read_end, is_over), daemon=True).start()
+        wakeup_fd = signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
+        handlers = {number: signal.signal(number, self._handle) for number in WATCHED}
         try:
             yield
         finally:
-            for number, handler in before.items():
+            for number, handler in handlers.items():
                 signal.signal(number, handler)
-            signal.set_wakeup_fd(woken)
-            self.listening = False
-            ended.set()
-            os.close(told)
+            signal.set_wakeup_fd(wakeup_fd)
+            self.is_listening = False
+            is_over.set()
+            os.close(write_end)
 
     @contextmanager
     def raising(self) -> Iterator[None]:
@@ -89,8 +89,8 @@ class Interruption:
         """
         deferred, self.deferred = self.deferred, False
         try:
-            if self.received:
-                raise Stopped(self.received)
+            if self.reason:
+                raise Stopped(self.reason)
             yield
         finally:
             self.deferred = deferred
@@ -107,35 +107,35 @@ class Interruption:
 
     def end(self, reason: str, code: int) -> None:
         """Have the main thread leave what it does, whatever that is. For other threads."""
-        if not self.received:
-            self.received, self.code, self.deferred, self.from_thread = reason, code, False, True
+        if not self.reason:
+            self.reason, self.code, self.deferred, self.from_thread = reason, code, False, True
             os.kill(os.getpid(), signal.SIGTERM)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        now = time.monotonic()
-        if not self.received:
-            self.received, self.since = signal.Signals(number).name, now
-        elif number == signal.SIGINT and now - self.since > IMPATIENCE:
+        moment = time.monotonic()
+        if not self.reason:
+            self.reason, self.first_at = signal.Signals(number).name, moment
+        elif number == signal.SIGINT and moment - self.first_at > IMPATIENCE:
             self._end_by_force("at once")
-        if not self.deferred and not self.raised:
-            self.raised = True
-            raise Stopped(self.received)
+        if not self.deferred and not self.is_raised:
+            self.is_raised = True
+            raise Stopped(self.reason)
 
-    def _watch(self, heard: int, ended: threading.Event) -> None:
-        while (numbers := os.read(heard, 64)) and not set(numbers) & set(WATCHED):
+    def _watch(self, read_end: int, is_over: threading.Event) -> None:
+        while (numbers := os.read(read_end, 64)) and not set(numbers) & set(WATCHED):
             pass
         self.due = time.monotonic() + GRACE
-        while numbers and not ended.wait(0.1):
+        while numbers and not is_over.wait(0.1):
             if not self.saving and time.monotonic() > self.due:
                 self._end_by_force(f"after {GRACE:.0f} s")
-        os.close(heard)
+        os.close(read_end)
 
     def _end_by_force(self, when: str) -> None:
         with suppress(Exception):
             if self.at_the_end:
-                self.at_the_end(self.received)
+                self.at_the_end(self.reason)
         with suppress(Exception):
-            print(f"medvlp: {self.received}: ended by force {when}", file=sys.stderr, flush=True)
+            print(f"medvlp: {self.reason}: ended by force {when}", file=sys.stderr, flush=True)
         _leave(self.code)
 
 
@@ -160,7 +160,7 @@ def end_children(children: set[Any] | None = None) -> None:
     """End processes that were adopted, all or some of them. They may ignore every other signal, so they are killed."""
     ending = set(_children) if children is None else children
     in_main = threading.current_thread() is threading.main_thread()
-    heard = (
+    handler = (
         signal.signal(signal.SIGCHLD, signal.SIG_DFL) if in_main else None
     )  # PyTorch's takes their end for a failure
     for child in ending:
@@ -169,8 +169,8 @@ def end_children(children: set[Any] | None = None) -> None:
     for child in ending:
         with suppress(ValueError, OSError, AssertionError):
             child.join(1)
-    if heard is not None:
-        signal.signal(signal.SIGCHLD, heard)
+    if handler is not None:
+        signal.signal(signal.SIGCHLD, handler)
     _children.difference_update(ending)
 
 
@@ -185,7 +185,8 @@ def killed(error: BaseException, workers: Iterable[Any] | None = None) -> Worker
     """
     if "DataLoader worker" in str(error):
         return next(
-            (WorkerKilled(TOLD[n]) for n in TOLD if f"signal: {signal.strsignal(n)}" in str(error)), None
+            (WorkerKilled(SYSTEM_KILLS[n]) for n in SYSTEM_KILLS if f"signal: {signal.strsignal(n)}" in str(error)),
+            None,
         ) or _died(workers)
     if isinstance(error, OSError | EOFError):
         return _died(workers, patience=1.0 if isinstance(error, ConnectionError | EOFError) else 0.0)
@@ -197,8 +198,8 @@ def _died(workers: Iterable[Any] | None, patience: float = 0.0) -> WorkerKilled 
     end = time.monotonic() + patience  # a pipe breaks a moment before its process has an exit code
     while suspects:
         for worker in suspects:
-            if (number := -(worker.exitcode or 0)) in TOLD:
-                return WorkerKilled(TOLD[number])
+            if (number := -(worker.exitcode or 0)) in SYSTEM_KILLS:
+                return WorkerKilled(SYSTEM_KILLS[number])
         if time.monotonic() > end:
             break
         time.sleep(0.05)
@@ -212,13 +213,13 @@ def holding_signals() -> Iterator[set[Any]]:
     Yields a set that holds them after the block; they are adopted. Such signals go to the whole group, and a worker that
     ends of one takes its parent down in the middle of a save.
     """
-    before = set(multiprocessing.active_children())
+    earlier = set(multiprocessing.active_children())
     started: set[Any] = set()
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
     try:
         yield started
     finally:
-        started |= set(multiprocessing.active_children()) - before
+        started |= set(multiprocessing.active_children()) - earlier
         adopt(started)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
@@ -232,7 +233,7 @@ def run(verb: str, work: Callable[[], int]) -> int:
             return code
         except BrokenPipeError:  # who read our output has left, as `| head` does
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return WRONG_INPUT
+            return USER_ERROR
         except (Stopped, KeyboardInterrupt) as stop:
             print(f"medvlp {verb}: stopped by {str(stop) or 'SIGINT'}", file=sys.stderr, flush=True)
             return interruption.code
@@ -243,7 +244,7 @@ def run(verb: str, work: Callable[[], int]) -> int:
 
 
 def attempt(verb: str, work: Callable[[], int]) -> int:
-    """One of several pieces of a command's work: what the user can fix in it is told, and leaves the others to be done."""
+    """One of several pieces of a command's work: what the user can fix in it is said, and leaves the others to be done."""
     try:
         return work()
     except BrokenPipeError:
@@ -268,8 +269,8 @@ def tell(verb: str, error: Exception) -> int:
 
 
 def exit_code(error: Exception) -> int:
-    """WRONG_INPUT for what the user can fix (errors of the system on their paths included), FAULT for everything else."""
-    return WRONG_INPUT if isinstance(error, UserError | OSError) else FAULT
+    """USER_ERROR for what the user can fix (errors of the system on their paths included), FAULT for everything else."""
+    return USER_ERROR if isinstance(error, UserError | OSError) else FAULT
 
 
 def command(verb: str, work: Callable[[], int]) -> int:

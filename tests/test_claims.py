@@ -23,9 +23,9 @@ def holder(folder, then: str) -> tuple[int, int]:
     return pid, int(os.read(told, 20))
 
 
-def refuse(folder, why: str, verb: str, shared: bool = False) -> None:
+def refuse(folder, why: str, verb: str, is_shared: bool = False) -> None:
     """A claim has to fail."""
-    with pytest.raises(ClaimError, match=why), claim(folder, verb, shared=shared):
+    with pytest.raises(ClaimError, match=why), claim(folder, verb, is_shared=is_shared):
         pass
 
 
@@ -85,10 +85,10 @@ def test_a_configuration_of_nobody_is_no_kind(text, tmp_path):
 
 
 def test_several_share_and_one_alone_does_not_join_them(tmp_path):
-    with claim(tmp_path / "out", "prep", shared=True), claim(tmp_path / "out", "prep", shared=True):
+    with claim(tmp_path / "out", "prep", is_shared=True), claim(tmp_path / "out", "prep", is_shared=True):
         refuse(tmp_path / "out", "in use", "prep")
     with claim(tmp_path / "out", "prep"):
-        refuse(tmp_path / "out", "in use", "prep", shared=True)
+        refuse(tmp_path / "out", "in use", "prep", is_shared=True)
 
 
 @pytest.mark.parametrize(

@@ -95,7 +95,7 @@ def test_a_second_ctrl_c_ends_at_once_what_defers_the_first():
 
 def test_what_was_deferred_is_raised_where_it_may_be():
     work = (
-        "process.interruption.deferred = True\n" + READY + "while not process.interruption.received: time.sleep(0.01)\n"
+        "process.interruption.deferred = True\n" + READY + "while not process.interruption.reason: time.sleep(0.01)\n"
         "with process.interruption.raising():\n"
         "    print('never')\n"
     )

@@ -84,7 +84,7 @@ def _until_broken(
                 else:
                     broken.append((job, str(error)))
         except BaseException as reason:
-            if not isinstance(reason, GeneratorExit) or interruption.received:
+            if not isinstance(reason, GeneratorExit) or interruption.reason:
                 end_children(processes)  # else what they do would be waited for
             raise
         finally:

@@ -196,7 +196,7 @@ def fit(config: TrainConfig, folder: Path, checkpoint: Path | None, peers: Peers
         finally:
             peers.rest()
             process.interruption.at_the_end = None
-        leave_status(status, process.interruption.received if ending.code == STOPPED else str(ending), ending.code)
+        leave_status(status, process.interruption.reason if ending.code == STOPPED else str(ending), ending.code)
         if RANK == 0 and is_new and not status.is_running:
             clear_blank(folder)
     return say_ending(ending)

@@ -55,9 +55,9 @@ def split_args(args: Sequence[str]) -> tuple[list[str], str]:
 
 def work(settings: tuple[AskConfig, str]) -> int:
     """Answer the question, or those that are typed."""
-    from medvlp.environment import choose_device, settle
+    from medvlp.environment import choose_device, set_up_libraries
 
-    settle()
+    set_up_libraries()
     config, question = settings
     try:
         device = choose_device(config.accelerator)

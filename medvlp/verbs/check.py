@@ -73,9 +73,9 @@ def work(settings: tuple[dict[str, CheckConfig], str]) -> int:
     """Check the data of every stage; 1 where something has to be fixed."""
     from medvlp.data.audit.problems import ProblemCounts
     from medvlp.data.audit.terminal import open_console, visible
-    from medvlp.environment import settle
+    from medvlp.environment import set_up_libraries
 
-    settle()
+    set_up_libraries()
     stages, output = settings
     console = open_console()
     errors = 0

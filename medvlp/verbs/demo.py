@@ -60,8 +60,8 @@ def work(config: None) -> int:
         ),
     ]
     if exported.is_dir():
-        shutil.rmtree(exported)  # of an earlier demo; the other steps go on from what is there, an export is made anew
-    began = time.perf_counter()
+        shutil.rmtree(exported)  # of an earlier demo; the other steps go on from what is there, an export is made again
+    start = time.perf_counter()
     for number, (purpose, verb, args) in enumerate(steps, start=1):
         print(
             f"\n[{number}/{len(steps)}] {purpose}\n$ MEDVLP_DATA={FOLDER / 'data'} medvlp {verb} {' '.join(args)}",
@@ -69,5 +69,5 @@ def work(config: None) -> int:
         )
         if code := run_verb(verb, args):
             return code
-    print(f"\nDone in {time.perf_counter() - began:.0f} s. Open {FOLDER / 'eval' / 'report.html'}. Research use only.")
+    print(f"\nDone in {time.perf_counter() - start:.0f} s. Open {FOLDER / 'eval' / 'report.html'}. Research use only.")
     return 0

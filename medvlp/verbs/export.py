@@ -27,9 +27,9 @@ def parse(args: list[str]) -> ExportConfig:
 
 def work(config: ExportConfig) -> int:
     """Export one checkpoint."""
-    from medvlp.environment import settle
+    from medvlp.environment import set_up_libraries
 
-    settle()
+    set_up_libraries()
     check_format(config)
     output = Path(config.output)
     if config.format == "hf":

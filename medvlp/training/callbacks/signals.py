@@ -34,8 +34,8 @@ class Signals(pl.Callback):
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         if (batch_idx + 1) % trainer.accumulate_grad_batches:
             return
-        if self.ranks.any(bool(interruption.received)) and trainer.global_step < pl_module.total_steps:
-            self.stopped_by = interruption.received or "another rank's signal"
+        if self.ranks.any(bool(interruption.reason)) and trainer.global_step < pl_module.total_steps:
+            self.stopped_by = interruption.reason or "another rank's signal"
             self.checkpoints.save(trainer)
             trainer.should_stop = True
 
