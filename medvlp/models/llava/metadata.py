@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from medvlp.models.description_keys import PROCESSOR_KEYS
 from medvlp.models.descriptions import (
-    PROCESSOR_KEYS,
     assistant_description,
     checked,
     only,
