@@ -1,13 +1,18 @@
 """The table of losses: chosen by name, options typed and checked, all of it before torch is imported."""
 
+import ast
+import re
 import subprocess
 import sys
+import textwrap
 from dataclasses import dataclass
 
 import pytest
+import torch
 
 from medvlp.config import compose
 from medvlp.losses import LOSSES, LossError, contrastive_loss
+from tests.conftest import REPOSITORY
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,3 +77,19 @@ def test_options_are_read_without_torch(target):
     module, _, _ = target.partition(":")
     code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_page_on_adding_a_loss_is_true(tmp_path, monkeypatch):
+    """Its two blocks of Python, a module and a line of the table, make a loss that can be chosen and called."""
+    page = (REPOSITORY / "docs/how-to/add-a-loss.md").read_text(encoding="utf-8")
+    module, line = (textwrap.dedent(block) for block in re.findall(r"   ```python\n(.*?)   ```", page, re.DOTALL))
+    (tmp_path / "distance_of_the_page.py").write_text(module, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    ((name, target),) = ast.literal_eval("{" + line + "}").items()
+    assert target == f"medvlp.losses.{name}:Distance"
+    monkeypatch.setitem(LOSSES, name, "distance_of_the_page:Distance")
+    with pytest.raises(LossError, match="must be above 0"):
+        contrastive_loss(name, {"pull": -1.0})
+    loss = contrastive_loss(name, {"pull": 2})
+    features = torch.eye(3)
+    assert float(loss(features, features, torch.tensor(1.0))) == pytest.approx(-4 / 3)  # six of nine are 2 apart
