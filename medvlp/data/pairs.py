@@ -123,6 +123,9 @@ class PairPipeline(BatchPipeline):
         keeps_apart: keep equal texts out of each other's batches, as far as an epoch has batches.
     """
 
+    prepare: PreparePairs
+    collate: CollatePairs
+
     def __init__(
         self, prepare: PreparePairs, collate: CollatePairs, longest_1L: Tensor, batch_size: int, keeps_apart: bool
     ) -> None:
@@ -135,7 +138,7 @@ class PairPipeline(BatchPipeline):
         Raises:
             UserError: objective.positives joins none of the first samples.
         """
-        prepare: PreparePairs = self.prepare
+        prepare = self.prepare
         if prepare.positives:
             check_positives(prepare.positives, datasets)
         if not self.keeps_apart:

@@ -30,6 +30,9 @@ class Contrastive(TrainingModule):
             each other's batches, and those that it cannot keep apart are masked.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(
         self,
         model: nn.Module,

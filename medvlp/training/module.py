@@ -8,7 +8,6 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor, nn
 
-from medvlp.data.batch import Batch
 from medvlp.data.pipeline import BatchPipeline
 from medvlp.models.parts import Parts, freeze, set_mode
 from medvlp.models.weights import weights_hash
@@ -56,7 +55,7 @@ class TrainingModule(pl.LightningModule):
         """(scalar, values to log). The scalar's mean over ranks and over a step's batches is the step's loss."""
         raise TypeError(f"{type(self).__name__} is a training objective without a loss")
 
-    def sample_count(self, batch: Batch) -> int:
+    def sample_count(self, batch: Any) -> int:
         """This rank's samples in a batch, for the speed."""
         return len(batch.keys)
 

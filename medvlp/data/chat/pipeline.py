@@ -36,6 +36,8 @@ class ConversationPipeline(BatchPipeline):
     """
 
     replaces_bad = False
+    prepare: PrepareConversations
+    collate: CollateConversations
 
     def __init__(
         self,
