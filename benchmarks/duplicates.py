@@ -37,17 +37,19 @@ def join(size: int) -> tuple[float, float, int]:
     hashes_N, of_whom = planted(size)
     list(within(hashes_N[:100], hashes_N[:1000], RADIUS))
     Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
-    before, started = resident_peak(), time.process_time()
-    found = [np.stack([first, second])[:, first < second] for first, second, _ in within(hashes_N, hashes_N, RADIUS)]
-    seconds, risen = time.process_time() - started, resident_peak() - before
-    pairs = np.concatenate(found, 1)
+    peak_before, started = resident_peak(), time.process_time()
+    pair_blocks = [
+        np.stack([first, second])[:, first < second] for first, second, _ in within(hashes_N, hashes_N, RADIUS)
+    ]
+    seconds, risen = time.process_time() - started, resident_peak() - peak_before
+    pairs = np.concatenate(pair_blocks, 1)
     names = np.sort(pairs[0] * size + pairs[1])
     expected = of_whom * size + np.arange(size - len(of_whom), size)
     assert np.isin(expected, names).all(), "a planted pair was not found"
     first, second = np.nonzero(np.bitwise_count(hashes_N[:BRUTE_QUERIES, None] ^ hashes_N[:20_000]) <= RADIUS)
     small = (first < second) & (second < size)
-    here = names[(names // size < BRUTE_QUERIES) & (names % size < 20_000)]
-    assert np.array_equal(here, np.sort(first[small] * size + second[small])), "pairs differ from all with all"
+    probe_names = names[(names // size < BRUTE_QUERIES) & (names % size < 20_000)]
+    assert np.array_equal(probe_names, np.sort(first[small] * size + second[small])), "pairs differ from all with all"
     return seconds, risen / 1e6, pairs.shape[1]
 
 

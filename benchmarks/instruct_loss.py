@@ -91,11 +91,11 @@ def peak_mib(name: str) -> float:
     torch.set_num_threads(1)
     small = inputs(vocabulary=64)
     LOSSES[name](*small).backward()  # whatever libraries set up on first use is not the loss's
-    made = inputs()
+    arguments = inputs()
     Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
-    before = resident_peak()
-    LOSSES[name](*made).backward()
-    return (resident_peak() - before) / MIB
+    peak_before = resident_peak()
+    LOSSES[name](*arguments).backward()
+    return (resident_peak() - peak_before) / MIB
 
 
 def in_a_fresh_process(name: str) -> float:
@@ -108,12 +108,12 @@ def resident_peak() -> int:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
 
 
-def assert_same(made: tuple[Tensor, Tensor, Tensor]) -> dict[str, float]:
+def assert_same(arguments: tuple[Tensor, Tensor, Tensor]) -> dict[str, float]:
     """Relative distance of each variant's gradients from transformers', the largest of the two."""
 
     def results(name: str) -> list[Tensor]:
-        loss = LOSSES[name](*made)
-        return [loss.detach(), *torch.autograd.grad(loss, made[:2])]
+        loss = LOSSES[name](*arguments)
+        return [loss.detach(), *torch.autograd.grad(loss, arguments[:2])]
 
     reference, distances = results("full"), {}
     for name in [name for name in LOSSES if name != "full"]:
@@ -130,11 +130,11 @@ def main() -> int:
         return 1
     torch.set_num_threads(1)
     memory = {name: median(in_a_fresh_process(name) for _ in range(ROUNDS)) for name in LOSSES}
-    made = inputs()
-    distances = assert_same(made)
+    arguments = inputs()
+    distances = assert_same(arguments)
 
     def step(name: str) -> Callable[[], object]:
-        return lambda: torch.autograd.grad(LOSSES[name](*made), made[:2])
+        return lambda: torch.autograd.grad(LOSSES[name](*arguments), arguments[:2])
 
     seconds = interleaved({name: step(name) for name in LOSSES}, ROUNDS)
     ratios = {

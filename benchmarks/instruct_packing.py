@@ -94,17 +94,17 @@ def compared(
     cpu_ms, timed, distance = cpu_time(dataset, tokenizer, encoder)
     rows: list[tuple[str, str]] = []
     values: dict[str, object] = {}
-    place = f"{name}_{encoder.image_tokens}"
+    label = f"{name}_{encoder.image_tokens}"
     for way in BATCH:
         fewer, less = counts["padded"] / counts[way], cpu_ms["padded"] / cpu_ms[way]
         figures = f"{counts[way]:6.1f} tokens {cpu_ms[way]:7.2f} CPU-ms a question"
         ratios = "" if way == "padded" else f"; {fewer:.2f} and {less:.2f} times less"
         rows.append((f"{name}, {encoder.image_tokens} tokens an image, {way}", figures + ratios))
         if way != "padded":
-            values |= {f"tokens_ratio_{way}_vs_padded_{place}": round(fewer, 3)}
-            values |= {f"cpu_ratio_{way}_vs_padded_{place}": round(less, 3)}
+            values |= {f"tokens_ratio_{way}_vs_padded_{label}": round(fewer, 3)}
+            values |= {f"cpu_ratio_{way}_vs_padded_{label}": round(less, 3)}
     rows.append(("", f"timed on {timed} questions of {IMAGES} images; gradients within {distance:.0e} of padded's"))
-    return rows, values | {f"cpu_ms_{place}": {way: round(value, 3) for way, value in cpu_ms.items()}}
+    return rows, values | {f"cpu_ms_{label}": {way: round(value, 3) for way, value in cpu_ms.items()}}
 
 
 def train_set(reader: QuestionSource) -> Questions:
@@ -124,18 +124,18 @@ def tokens(dataset: Questions, lengths: Lengths, encoder: ChatEncoder) -> dict[s
     return {way: count / len(lengths.tokens) for way, count in total.items()}
 
 
-def assert_same(model: Any, made: dict[str, Batches]) -> float:
+def assert_same(model: Any, batches_of_way: dict[str, Batches]) -> float:
     """Relative distance of the packed ways' gradients from transformers', the largest."""
 
     def results(way: str) -> tuple[float, Tensor]:
-        loss = train(model, made[way])
+        loss = train(model, batches_of_way[way])
         return loss, torch.cat([p.grad.flatten() for p in model.parameters()])
 
     (expected, gradient), furthest = results("padded"), 0.0
     for way in ("sequence", "tree"):
-        loss, other = results(way)
+        loss, packed_gradient = results(way)
         assert abs(loss - expected) < 1e-5 * expected, f"the loss of {way} is {loss}, of padded rows {expected}"
-        distance = float((other - gradient).norm() / gradient.norm())
+        distance = float((packed_gradient - gradient).norm() / gradient.norm())
         assert distance < 1e-5, f"the gradients of {way} are {distance:.1e} away"
         furthest = max(furthest, distance)
     return furthest
@@ -151,9 +151,9 @@ def few(dataset: Questions) -> Questions:
 
 def cpu_time(dataset: Questions, tokenizer: Any, encoder: ChatEncoder) -> tuple[dict[str, float], int, float]:
     """CPU milliseconds a question by way, of how many questions, and how far gradients are apart."""
-    model, made, questions = ways(few(dataset), tokenizer, encoder)
-    distance = assert_same(model, made)
-    seconds = interleaved({way: lambda b=b: train(model, b) for way, b in made.items()}, ROUNDS)  # type: ignore[misc]
+    model, batches_of_way, questions = ways(few(dataset), tokenizer, encoder)
+    distance = assert_same(model, batches_of_way)
+    seconds = interleaved({way: lambda b=b: train(model, b) for way, b in batches_of_way.items()}, ROUNDS)  # type: ignore[misc]
     return {way: value / questions * 1000 for way, value in seconds.items()}, questions, distance
 
 

@@ -120,18 +120,18 @@ def padded(model: Any, collate: Any, items: list[tuple[Encoded, Tensor]], narrow
     rows = [{"input_ids": e.ids.tolist(), "labels": np.where(e.supervised, e.ids, -100).tolist()} for e, _ in items]
     total = sum(int(encoded.supervised.sum()) for encoded, _ in items)
 
-    def loss(chosen: list[int]) -> Tensor:
-        batch = collate([rows[i] for i in chosen])
+    def loss(indices: list[int]) -> Tensor:
+        batch = collate([rows[i] for i in indices])
         labels = torch.where(batch["labels"] < 0, -100, narrow_V[batch["labels"]])
         return model(
             input_ids=narrow_V[batch["input_ids"]],
             attention_mask=batch["attention_mask"],
-            pixel_values=torch.cat([items[i][1] for i in chosen]),
+            pixel_values=torch.cat([items[i][1] for i in indices]),
             labels=labels,
             num_items_in_batch=total,
         ).loss
 
-    return [lambda chosen=chosen: loss(chosen) for chosen in padded_batches(len(items))]  # type: ignore[misc]
+    return [lambda indices=indices: loss(indices) for indices in padded_batches(len(items))]  # type: ignore[misc]
 
 
 def packed(
@@ -171,7 +171,7 @@ def ways(dataset: Questions, tokenizer: Any, encoder: ChatEncoder) -> tuple[Any,
     settings = OptimizerSettings(1e-3, 0.0, (0.9, 0.999), 1e-8, "constant", 0, 1.0)
     module = Instruction(model, parts, settings, 0, (1, encoder.image_tokens, WIDTH))
     module.trainer = pl.Trainer(accelerator="cpu", devices=1, barebones=True)
-    made = {"padded": padded(model, DataCollatorForSeq2Seq(tokenizer), items, narrow_V)}
+    batches_of_way = {"padded": padded(model, DataCollatorForSeq2Seq(tokenizer), items, narrow_V)}
     for way in ("sequence", "tree"):
         examples, batches = packs(dataset, lengths, encoder, way)
         read, total = RequestedSamples([("", examples)], prepare, 0), float(lengths.supervised.sum())
@@ -179,5 +179,5 @@ def ways(dataset: Questions, tokenizer: Any, encoder: ChatEncoder) -> tuple[Any,
         collate = CollateConversations(
             tokenizer.pad_token_id, encoder.image_id, encoder.image_tokens, way == "tree", "token"
         )
-        made[way] = packed(module, collate, units, narrow_V)
-    return model, made, len(items)
+        batches_of_way[way] = packed(module, collate, units, narrow_V)
+    return model, batches_of_way, len(items)

@@ -52,9 +52,9 @@ def main() -> int:
             pipeline = wds.WebDataset(urls, shardshuffle=False).decode("pilrgb").map_dict(jpg=transform)
             return {sample["__key__"]: sample["jpg"] for sample, _ in zip(pipeline, range(IMAGES), strict=False)}
 
-        mine, peers = ours((1.0, 1.0)), theirs((1.0, 1.0))
-        assert mine.keys() == peers.keys()
-        differences = [float((mine[key].float() - peers[key] * 255).abs().max()) for key in mine]
+        own_images, peers = ours((1.0, 1.0)), theirs((1.0, 1.0))
+        assert own_images.keys() == peers.keys()
+        differences = [float((own_images[key].float() - peers[key] * 255).abs().max()) for key in own_images]
         # A drawn aspect that fits by chance gives another crop; every other image has to agree.
         agreeing = float(np.mean([difference <= 3.0 for difference in differences]))
         assert agreeing >= 0.95, f"only {agreeing:.0%} of the images agree"

@@ -21,9 +21,9 @@ def interleaved(runs: dict[str, Callable[[], object]], rounds: int) -> dict[str,
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(rounds):
         for name, run in runs.items():
-            before = cpu_seconds()
+            start = cpu_seconds()
             run()
-            seconds[name].append(cpu_seconds() - before)
+            seconds[name].append(cpu_seconds() - start)
     return {name: median(values) for name, values in seconds.items()}
 
 
@@ -31,8 +31,8 @@ def machine() -> dict[str, object]:
     """What the figures depend on."""
     import torch
 
-    described = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
-    names = [line.split(":")[1].strip() for line in described.splitlines() if line.startswith("model name")]
+    processors = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    names = [line.split(":")[1].strip() for line in processors.splitlines() if line.startswith("model name")]
     model = next(iter(names), platform.processor())
     return {"cpu": model, "cores": os.cpu_count(), "python": platform.python_version(), "torch": torch.__version__}
 
@@ -45,7 +45,7 @@ def report(name: str, rows: list[tuple[str, str]], values: dict[str, object]) ->
     width = max(len(label) for label, _ in rows)
     for label, text in rows:
         print(f"{label:<{width}}  {text}")
-    where = machine()
-    print(f"on {where['cpu']}, {where['cores']} cores, Python {where['python']}, torch {where['torch']}")
+    computer = machine()
+    print(f"on {computer['cpu']}, {computer['cores']} cores, Python {computer['python']}, torch {computer['torch']}")
     if as_json:
-        print(json.dumps({"benchmark": name, **values, "machine": where}))
+        print(json.dumps({"benchmark": name, **values, "machine": computer}))

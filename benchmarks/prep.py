@@ -30,7 +30,7 @@ STAGED_ROUNDS = 3
 SMALL, LARGE, SMALL_SIDE = 5000, 50_000, 64
 
 PLAIN = {"checks": False, "duplicates": "off"}
-ALL: dict[str, object] = {
+STAGES_ON: dict[str, object] = {
     "modality": True,
     "panels": "split",
     "languages": ["en"],
@@ -39,8 +39,8 @@ ALL: dict[str, object] = {
 }
 STAGES: dict[str, tuple[int, dict[str, object]]] = {
     "usual checks": (1000, {"duplicates": "off"}),
-    "all stages but de-identification": (1000, ALL),
-    "all stages": (100, {**ALL, "deidentify": "all"}),
+    "all stages but de-identification": (1000, STAGES_ON),
+    "all stages": (100, {**STAGES_ON, "deidentify": "all"}),
 }
 """How many images, and the choices: reading the text on an image takes most of a second."""
 
@@ -64,13 +64,13 @@ Rows = tuple[list[tuple[str, str]], dict[str, object]]
 def _packing(folder: Path, output: Callable[[], Path]) -> Rows:
     """CPU time at equal work."""
     peer = os.environ.get("MEDVLP_IMG2DATASET", "")
-    many, one = (work.generate(folder / f"in{count}", count, SIDE) for count in (IMAGES, 1))
+    many, single = (work.generate(folder / f"in{count}", count, SIDE) for count in (IMAGES, 1))
     choices = json.dumps({**PLAIN, "workers": 1})
     runs: dict[str, Callable[[], object]] = {
         "medvlp": partial(_anew, many, output, choices),
-        "medvlp, one image": partial(_anew, one, output, choices),
+        "medvlp, one image": partial(_anew, single, output, choices),
         "tar": lambda: work.tar(many.parent, folder / "plain.tar"),
-        "tar, one image": lambda: work.tar(one.parent, folder / "plain.tar"),
+        "tar, one image": lambda: work.tar(single.parent, folder / "plain.tar"),
     }
     with work.served(many.parent) as address:
         if peer:
@@ -99,12 +99,12 @@ def _packing(folder: Path, output: Callable[[], Path]) -> Rows:
 
 
 def _assert_same(table: Path, peer: str, urls: Path, output: Callable[[], Path], choices: str) -> None:
-    ours, theirs = output(), output()
-    work.prepare(table, ours, choices)
-    work.img2dataset(peer, urls, theirs, THREADS)
-    found = work.pairs_in(ours)
-    assert len(found) == IMAGES
-    assert found == work.pairs_in(theirs)
+    output_medvlp, output_peer = output(), output()
+    work.prepare(table, output_medvlp, choices)
+    work.img2dataset(peer, urls, output_peer, THREADS)
+    caption_hashes = work.pairs_in(output_medvlp)
+    assert len(caption_hashes) == IMAGES
+    assert caption_hashes == work.pairs_in(output_peer)
 
 
 def _stages(folder: Path, output: Callable[[], Path]) -> Rows:

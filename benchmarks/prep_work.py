@@ -134,17 +134,17 @@ def tar(folder: Path, output: Path) -> None:
 
 def pairs_in(folder: Path) -> dict[str, str]:
     """Caption → sha256 of the image's bytes, of all tars below the folder."""
-    found: dict[str, str] = {}
+    hashes: dict[str, str] = {}
     for path in folder.rglob("*.tar"):
         members: dict[str, bytes] = {}
-        with tarfile.open(path) as opened:
-            for member in opened:
-                content = opened.extractfile(member)
+        with tarfile.open(path) as archive:
+            for member in archive:
+                content = archive.extractfile(member)
                 members[member.name] = content.read() if content else b""
         for name, data in members.items():
             if name.endswith(".txt"):
-                found[data.decode()] = hashlib.sha256(members[f"{name.removesuffix('txt')}jpg"]).hexdigest()
-    return found
+                hashes[data.decode()] = hashlib.sha256(members[f"{name.removesuffix('txt')}jpg"]).hexdigest()
+    return hashes
 
 
 def _run(command: list[str]) -> str:
