@@ -1,5 +1,6 @@
 """Lightning's trainer and loggers from a run's configuration."""
 
+import importlib.util
 import secrets
 import traceback
 from collections.abc import Iterator
@@ -96,6 +97,10 @@ def build_loggers(config: TrainConfig, folder: Path, checkpoint: Path | None) ->
     loggers: list[Any] = []
     for name in config.trainer.loggers:
         if name == "tensorboard":
+            if importlib.util.find_spec("tensorboard") is None:
+                raise ConfigError(
+                    "trainer.loggers=[tensorboard] needs TensorBoard, which is not installed: pip install 'medvlp[tensorboard]'"
+                )
             from lightning.pytorch.loggers import TensorBoardLogger
 
             purge = None if checkpoint is None else step_of(checkpoint) + 1
