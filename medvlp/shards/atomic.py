@@ -1,4 +1,4 @@
-"""Files that are whole or absent: written beside their place, synced, then renamed into it."""
+"""Files that are whole or absent: written under another name, synced, then renamed into it."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ PARTIAL = ".partial"
 """Suffix of a file that is still being written. A leftover means that its writer was killed; it is safe to delete."""
 
 
-class _Aside(io.BufferedWriter):
+class _TemporaryFile(io.BufferedWriter):
     """A file whose failing writes say so as ours: an OSError from the block's own work must stay what it is."""
 
-    def __init__(self, path: Path, aside: Path) -> None:
+    def __init__(self, path: Path, temporary: Path) -> None:
         self.target = path
         with refusing(path):
-            super().__init__(io.FileIO(aside, "w"))
+            super().__init__(io.FileIO(temporary, "w"))
             with suppress(OSError):  # a file system without locks
                 fcntl.flock(self.fileno(), fcntl.LOCK_SH | fcntl.LOCK_NB)  # the system lets go when the process ends
 
@@ -42,30 +42,30 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
     Raises ShardError if the disk refuses (full, quota, no permission); nothing is left behind then.
     """
     # Not the process's number: machines that share the folder give out the same ones.
-    aside = path.with_name(f".{path.name}.{secrets.token_hex(6)}{PARTIAL}")
-    file = _Aside(path, aside)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}{PARTIAL}")
+    file = _TemporaryFile(path, temporary)
     try:
         yield cast(BinaryIO, file)
         with refusing(path):
             file.flush()
             os.fsync(file.fileno())
             file.close()
-            os.replace(aside, path)
+            os.replace(temporary, path)
     except BaseException:
         with suppress(OSError):  # closing tries once more to write what did not fit
             file.close()
-        aside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
 
 
 @contextmanager
-def refusing(path: Path, kept: str = "nothing of it was kept") -> Iterator[None]:
+def refusing(path: Path, outcome: str = "nothing of it was kept") -> Iterator[None]:
     """What the disk refuses in the block becomes a ShardError that names the file."""
     try:
         yield
     except OSError as error:
-        raise ShardError(f"cannot write {path}: {error.strerror or error}; {kept}") from error
+        raise ShardError(f"cannot write {path}: {error.strerror or error}; {outcome}") from error
 
 
 def write_whole(path: Path, data: bytes) -> None:

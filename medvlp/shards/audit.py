@@ -13,14 +13,14 @@ from medvlp.shards.index import index_bytes, open_index
 from medvlp.shards.schema import Sample, from_members, to_members
 from medvlp.shards.writer import columns_of, member_header
 
-SHOWN = 5
+FAULTS_SPELT_OUT = 5
 """Faults of one kind that are spelt out for a file; the rest are counted."""
 
 Fault = tuple[str, str, str]
 """(file name, problem, detail)"""
 Entry = tuple[int, str, int, int, int]
 """A row of the index: (sample, member, offset, size, crc32)."""
-Places = dict[str, tuple[int, int]]
+MemberSpans = dict[str, tuple[int, int]]
 """Member name → (offset, size)."""
 
 
@@ -69,7 +69,7 @@ def audit_shard(
         if not tar_changed:
             faults += _capped(tar, "not_as_written", foreign)
         if tar_changed:
-            details = [f"{name}, {size} bytes at {at}, fails its CRC-32" for name, (at, size) in damaged.items()]
+            details = [f"{name}, {size} bytes at {begin}, fails its CRC-32" for name, (begin, size) in damaged.items()]
             faults += _capped(tar, "checksum_mismatch", details)
         if index_changed or not tar_changed:
             disagreements = _index_disagrees(index, keys, samples, members)
@@ -80,10 +80,10 @@ def audit_shard(
     return faults
 
 
-def _walk(path: Path) -> tuple[Places, str, list[str]]:
+def _walk(path: Path) -> tuple[MemberSpans, str, list[str]]:
     """Member name → (offset, size) as the headers say, what stopped the walk, if anything did, and headers that the writer
     does not write: links, devices, members with owners, times or modes."""
-    members: Places = {}
+    members: MemberSpans = {}
     foreign: list[str] = []
     position = 0
     size = path.stat().st_size
@@ -107,8 +107,8 @@ def _walk(path: Path) -> tuple[Places, str, list[str]]:
                 position = end
     except (tarfile.TarError, OSError, MemoryError, OverflowError, ValueError) as error:
         # Some of these have no message: a header that claims 2^60 bytes ends in a bare MemoryError.
-        what = str(error) or type(error).__name__
-        return members, f"{what}, near byte {position}, after {len(members)} members", foreign
+        cause = str(error) or type(error).__name__
+        return members, f"{cause}, near byte {position}, after {len(members)} members", foreign
     # tarfile takes a bad header after the first member for the end of the archive: look at what follows.
     with open(path, "rb") as file:
         blocks = file.seek(-(-position // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE)
@@ -117,15 +117,15 @@ def _walk(path: Path) -> tuple[Places, str, list[str]]:
         if not follows:
             broken = f"the file ends at byte {size} without the mark of a tar's end, after {len(members)} members"
         elif follows.strip(b"\0"):
-            at = file.tell() - len(follows)
-            broken = f"the header at byte {at} is not one; readers stop there, after {len(members)} members"
-        written = -(-(blocks + 2 * tarfile.BLOCKSIZE) // tarfile.RECORDSIZE) * tarfile.RECORDSIZE
-        if not broken and (size != written or file.read(tarfile.RECORDSIZE).strip(b"\0")):
+            header_start = file.tell() - len(follows)
+            broken = f"the header at byte {header_start} is not one; readers stop there, after {len(members)} members"
+        padded_size = -(-(blocks + 2 * tarfile.BLOCKSIZE) // tarfile.RECORDSIZE) * tarfile.RECORDSIZE
+        if not broken and (size != padded_size or file.read(tarfile.RECORDSIZE).strip(b"\0")):
             foreign.append(f"behind its end, at byte {blocks}, stands what no reader sees")
     return members, broken, foreign
 
 
-def _keys_in(members: Places) -> list[str]:
+def _keys_in(members: MemberSpans) -> list[str]:
     return list(dict.fromkeys(name.partition(".")[0] for name in members))
 
 
@@ -133,43 +133,43 @@ def _full(keys: list[str], sample: int, member: str) -> str:
     return f"{keys[sample]}.{member}" if sample < len(keys) else f"(sample {sample}).{member}"
 
 
-def _unexpected(index: list[Entry], keys: list[str], members: Places) -> list[str]:
-    known = {_full(keys, sample, member) for sample, member, *_ in index}
-    return [f"{name} is in the tar, but not in the index" for name in members if name not in known]
+def _unexpected(index: list[Entry], keys: list[str], members: MemberSpans) -> list[str]:
+    index_names = {_full(keys, sample, member) for sample, member, *_ in index}
+    return [f"{name} is in the tar, but not in the index" for name in members if name not in index_names]
 
 
-def _index_disagrees(index: list[Entry], keys: list[str], samples: int, members: Places) -> list[str]:
+def _index_disagrees(index: list[Entry], keys: list[str], samples: int, members: MemberSpans) -> list[str]:
     faults = []
     order = [sample for sample, *_ in index]
     if sorted(set(order)) != list(range(samples)) or order != sorted(order):
         faults.append(f"its samples are not 0 to {samples - 1} in order")
     for number, (sample, member, offset, size, _) in enumerate(index):
         name = _full(keys, sample, member)
-        at, length = members.get(name, (offset, size))
-        if (at, length) != (offset, size):
+        begin, length = members.get(name, (offset, size))
+        if (begin, length) != (offset, size):
             faults.append(
-                f"row {number}: {name} is at byte {offset}, {size} long; the tar has it at {at}, {length} long"
+                f"row {number}: {name} is at byte {offset}, {size} long; the tar has it at {begin}, {length} long"
             )
     return faults
 
 
 def _damaged(
-    index: list[Entry], keys: list[str], members: Places, lost: set[str], handle: int
-) -> tuple[Places, list[str]]:
+    index: list[Entry], keys: list[str], members: MemberSpans, lost: set[str], handle: int
+) -> tuple[MemberSpans, list[str]]:
     """Members whose data fail the CRC-32 of the index, and the names of those that the end of the file cuts."""
-    damaged: Places = {}
+    damaged: MemberSpans = {}
     torn: list[str] = []
     end = os.fstat(handle).st_size
     for sample, member, offset, size, crc in index:
         name = _full(keys, sample, member)
         # Where the headers know the member, its place is theirs: a wrong place in the index is a fault of its own.
-        at, length = members.get(name, (offset, size))
+        begin, length = members.get(name, (offset, size))
         if name in lost:
             continue
-        if at + length > end:
+        if begin + length > end:
             torn.append(name)
-        elif zlib.crc32(os.pread(handle, length, at)) != crc:
-            damaged[name] = (at, length)
+        elif zlib.crc32(os.pread(handle, length, begin)) != crc:
+            damaged[name] = (begin, length)
     return damaged, torn
 
 
@@ -177,22 +177,22 @@ def _samples(
     tar: str,
     keys: list[str],
     rows: list[dict[str, Any]] | None,
-    members: Places,
+    members: MemberSpans,
     handle: int,
     known_bad: set[str],
 ) -> list[Fault]:
     """Faults that only the samples' contents show; members that are damaged or lost have been named already."""
-    found: dict[str, Places] = {}
-    for name, place in members.items():
+    members_of_key: dict[str, MemberSpans] = {}
+    for name, span in members.items():
         key, _, member = name.partition(".")
-        found.setdefault(key, {})[member] = place
+        members_of_key.setdefault(key, {})[member] = span
     bad_keys = {name.partition(".")[0] for name in known_bad}
     by_reason: dict[tuple[str, str], list[str]] = {}
     for position, key in enumerate(keys):
-        if key in bad_keys or key not in found:
+        if key in bad_keys or key not in members_of_key:
             continue
         row = rows[position] if rows is not None and position < len(rows) else None
-        members_of_it = {m: os.pread(handle, size, at) for m, (at, size) in found[key].items()}
+        members_of_it = {m: os.pread(handle, size, begin) for m, (begin, size) in members_of_key[key].items()}
         try:
             sample = from_members(key, members_of_it)
         except BadSample as bad:
@@ -204,12 +204,14 @@ def _samples(
             continue
         for column, value in columns_of(sample).items():
             if row[column] != value:
-                detail = f"{key}: the table's {column} is {_shown(row[column])}, the sample's is {_shown(value)}"
+                detail = (
+                    f"{key}: the table's {column} is {_shortened(row[column])}, the sample's is {_shortened(value)}"
+                )
                 by_reason.setdefault(("samples.parquet", "wrong_table"), []).append(detail)
     faults = []
     for (file, reason), details in by_reason.items():
         faults += _capped(file, reason, details)
-    strangers = sorted(found.keys() - set(keys))
+    strangers = sorted(members_of_key.keys() - set(keys))
     return faults + _capped(
         "samples.parquet", "wrong_table", [f"{key} is in {tar}, but has no row" for key in strangers]
     )
@@ -218,23 +220,23 @@ def _samples(
 def _unlike_written(sample: Sample, members: dict[str, bytes]) -> str:
     """How a sample's members differ from what the writer makes of the sample; "" if they do not."""
     try:
-        written = to_members(sample)
+        expected_members = to_members(sample)
     except ShardError as error:
         return str(error)
-    if list(written) != list(members):
-        return f"its members are {', '.join(members)}; the writer makes {', '.join(written)}, in this order"
-    if written["json"] != members["json"]:
+    if list(expected_members) != list(members):
+        return f"its members are {', '.join(members)}; the writer makes {', '.join(expected_members)}, in this order"
+    if expected_members["json"] != members["json"]:
         return "its JSON says the same in another form (order of fields, blanks, empty or unknown fields)"
     return ""
 
 
-def _shown(value: Any) -> str:
+def _shortened(value: Any) -> str:
     text = str(value)
     return (f"{text[:12]}…" if len(text) == 64 else repr(text[:60])) if isinstance(value, str) else text
 
 
 def _capped(file: str, problem: str, details: list[str]) -> list[Fault]:
-    faults = [(file, problem, detail) for detail in details[:SHOWN]]
-    if len(details) > SHOWN:
-        faults.append((file, problem, f"and {len(details) - SHOWN} more of this kind"))
+    faults = [(file, problem, detail) for detail in details[:FAULTS_SPELT_OUT]]
+    if len(details) > FAULTS_SPELT_OUT:
+        faults.append((file, problem, f"and {len(details) - FAULTS_SPELT_OUT} more of this kind"))
     return faults

@@ -25,5 +25,5 @@ class BadSample(Exception):
         self.detail = detail
 
     def __str__(self) -> str:
-        where = " ".join(part for part in (self.shard, self.key) if part)
-        return f"{self.reason} in {where}: {self.detail}" if where else f"{self.reason}: {self.detail}"
+        location = " ".join(part for part in (self.shard, self.key) if part)
+        return f"{self.reason} in {location}: {self.detail}" if location else f"{self.reason}: {self.detail}"

@@ -35,12 +35,12 @@ HASHED_BYTES = 2**26
 class _OpenShard:
     """A tar's descriptor and its mapped index. Closed when the last user lets go of it.
 
-    written: of the index, for a process's first use of it. Its CRC-32s then vouch for every member that is read, so that
-    a shard that was replaced together with its index is noticed too.
+    index_mark: size and sha256 of the index, for a process's first use of it. Its CRC-32s then vouch for every member that
+    is read, so that a shard that was replaced together with its index is noticed too.
     """
 
-    def __init__(self, tar: Path, samples: int, size: int, written: FileMark | None) -> None:
-        if written is not None and mark_file(tar.with_suffix(".idx")) != written:
+    def __init__(self, tar: Path, samples: int, size: int, index_mark: FileMark | None) -> None:
+        if index_mark is not None and mark_file(tar.with_suffix(".idx")) != index_mark:
             raise ValueError("it is not the one that the manifest was written for (its sha256 or size differs)")
         self.index = open_index(tar.with_suffix(".idx"))
         # Row numbers at which each sample begins, and the end of the last one.
@@ -74,7 +74,7 @@ class ShardDataset:
         self._shards = list(self.manifest.shards)
         self._ends = list(accumulate(self.manifest.shards.values()))
         self._open: dict[int, _OpenShard] = {}
-        self._known: set[int] = set()  # shards whose index this process has compared, with one of their images
+        self._compared: set[int] = set()  # shards whose index this process has compared, with one of their images
 
     def __len__(self) -> int:
         return self.manifest.samples
@@ -126,9 +126,9 @@ class ShardDataset:
 
         path = self.folder / SAMPLES
         table = self._table
-        known = table.schema_arrow.names
-        if name not in known:
-            raise ShardError(f"{path} has no column {name!r}; it has {', '.join(known)}")
+        column_names = table.schema_arrow.names
+        if name not in column_names:
+            raise ShardError(f"{path} has no column {name!r}; it has {', '.join(column_names)}")
         try:
             column = table.read(columns=[name]).column(0)
         except (OSError, pa.ArrowException) as error:
@@ -145,10 +145,10 @@ class ShardDataset:
         import pyarrow.parquet as pq
 
         path = self.folder / SAMPLES
-        written = self.manifest.files.get(SAMPLES)
+        table_mark = self.manifest.files.get(SAMPLES)
         try:
             size = path.stat().st_size
-            if written and (size != written.size or (size <= HASHED_BYTES and mark_file(path) != written)):
+            if table_mark and (size != table_mark.size or (size <= HASHED_BYTES and mark_file(path) != table_mark)):
                 raise ShardError(
                     f"{path} is not the table that {MANIFEST} was written for (its sha256 or size differs); "
                     f"`medvlp verify {self.folder}` says more. Restore it, or prepare the split again"
@@ -166,22 +166,22 @@ class ShardDataset:
         """Sample i. Raises IndexError if there is none, BadSample if what is on disk is not what was written."""
         shard, row = self._locate(i)
         key = self._keys[i].as_py()
-        opened = self._open.get(shard) or self._open_shard(shard, key)
-        rows = opened.index[opened.starts[row] : opened.starts[row + 1]].tolist()
+        open_shard = self._open.get(shard) or self._open_shard(shard, key)
+        rows = open_shard.index[open_shard.starts[row] : open_shard.starts[row + 1]].tolist()
         if not rows:
             raise BadSample("broken_index", self._shards[shard], key, f"the index has no rows for sample {row}")
         begin = rows[0][2]
         end = rows[-1][2] + rows[-1][3]
         # Before reading: the size that is asked for is allocated, whether or not the file has so much.
-        written = self.manifest.files[self._shards[shard]].size
-        if not begin <= end <= written:
-            detail = f"its bytes would be {begin} to {end} of the {written} that were written"
+        shard_size = self.manifest.files[self._shards[shard]].size
+        if not begin <= end <= shard_size:
+            detail = f"its bytes would be {begin} to {end} of the {shard_size} that were written"
             raise BadSample("broken_index", self._shards[shard], key, detail)
-        if end > opened.size:
-            detail = f"its bytes are {begin} to {end}, the file ends at {opened.size}"
+        if end > open_shard.size:
+            detail = f"its bytes are {begin} to {end}, the file ends at {open_shard.size}"
             raise BadSample("truncated_shard", self._shards[shard], key, detail)
         try:
-            data = os.pread(opened.handle, end - begin, begin)
+            data = os.pread(open_shard.handle, end - begin, begin)
         except (OSError, MemoryError, OverflowError) as error:
             detail = f"bytes {begin} to {end} cannot be read: {error}"
             raise BadSample("broken_index", self._shards[shard], key, detail) from error
@@ -198,9 +198,9 @@ class ShardDataset:
             members[name.decode("ascii", "replace")] = member
         try:
             sample = from_members(key, members)
-            if shard not in self._known:
+            if shard not in self._compared:
                 self._compare_image(i, sample)
-                self._known.add(shard)
+                self._compared.add(shard)
             return sample
         except BadSample as bad:
             raise BadSample(bad.reason, self._shards[shard], key, bad.detail) from None
@@ -216,22 +216,22 @@ class ShardDataset:
         row = i - (self._group_ends[group - 1] if group else 0)
         try:
             column = self._table.read_row_group(group, columns=["sha256"], use_threads=False).column(0)
-            stated = column[row].as_py()
+            table_sha256 = column[row].as_py()
         except (OSError, IndexError, pa.ArrowException) as error:
             path = self.folder / SAMPLES
             raise ShardError(f"{path} cannot be read ({error}); restore it, or prepare the split again") from error
-        if stated != columns_of(sample)["sha256"]:
+        if table_sha256 != columns_of(sample)["sha256"]:
             raise BadSample("checksum_mismatch", key=sample.key, detail="its image is not the one that the table names")
 
     def _open_shard(self, shard: int, key: str) -> _OpenShard:
         name = self._shards[shard]
         try:
-            written = self.manifest.files[str(Path(name).with_suffix(".idx"))]
-            opened = _OpenShard(
+            index_mark = self.manifest.files[str(Path(name).with_suffix(".idx"))]
+            open_shard = _OpenShard(
                 self.folder / name,
                 self.manifest.shards[name],
                 self.manifest.files[name].size,
-                None if shard in self._known else written,
+                None if shard in self._compared else index_mark,
             )
         except FileNotFoundError as error:
             raise BadSample("missing_shard", name, key, f"{error.filename} is not there") from None
@@ -240,8 +240,8 @@ class ShardDataset:
             raise BadSample("broken_index", name, key, f"{index} cannot be used: {error}") from None
         if len(self._open) >= MAX_OPEN_SHARDS:
             self._open.pop(next(iter(self._open)), None)  # the one opened longest ago
-        self._open[shard] = opened
-        return opened
+        self._open[shard] = open_shard
+        return open_shard
 
 
 def read_members(tar: Path, rows: Sequence[int]) -> Iterator[dict[str, bytes]]:

@@ -137,32 +137,32 @@ def _json_member(sample: Sample, members: list[str]) -> bytes:
     return _utf8(json.dumps(content, ensure_ascii=False, sort_keys=True, separators=(",", ":")), sample.key, "json")
 
 
-def _utf8(text: str, key: str, where: str) -> bytes:
+def _utf8(text: str, key: str, field: str) -> bytes:
     try:
         return text.encode("utf-8")
     except UnicodeEncodeError as error:
         raise ShardError(
-            f"{key}: {where} cannot be written as UTF-8 ({error.reason} at character {error.start})"
+            f"{key}: {field} cannot be written as UTF-8 ({error.reason} at character {error.start})"
         ) from None
 
 
-def _check_plain(value: Any, where: str) -> None:
+def _check_plain(value: Any, path: str) -> None:
     """JSON gives back exactly what it got only for these types: a tuple would return as a list, an int key as str."""
     if value is None or isinstance(value, str | bool | int):
         return
     if isinstance(value, float):
         if not math.isfinite(value):
-            raise ValueError(f"{where or 'value'} is {value}, which JSON cannot hold; use null, or leave it out")
+            raise ValueError(f"{path or 'value'} is {value}, which JSON cannot hold; use null, or leave it out")
     elif isinstance(value, list):
         for position, item in enumerate(value):
-            _check_plain(item, f"{where}[{position}]")
+            _check_plain(item, f"{path}[{position}]")
     elif isinstance(value, dict):
         for name, item in value.items():
             if not isinstance(name, str):
-                raise ValueError(f"{where or 'object'} has the key {name!r}; JSON objects have string keys only")
-            _check_plain(item, f"{where}.{name}" if where else name)
+                raise ValueError(f"{path or 'object'} has the key {name!r}; JSON objects have string keys only")
+            _check_plain(item, f"{path}.{name}" if path else name)
     else:
-        raise ValueError(f"{where or 'value'} is a {type(value).__name__}; expected null, bool, int, float, str, list")
+        raise ValueError(f"{path or 'value'} is a {type(value).__name__}; expected null, bool, int, float, str, list")
 
 
 def from_members(key: str, members: Mapping[str, bytes]) -> Sample:
@@ -180,18 +180,18 @@ def from_members(key: str, members: Mapping[str, bytes]) -> Sample:
         metadata = _mapping(content.get("metadata", {}), "metadata")
         conversations = _conversations(content.get("conversations", []))
         texts = _texts(content.get("texts", {}))
-        listed = content.get("members", [])
-        if not isinstance(listed, list) or not all(isinstance(name, str) for name in listed):
-            raise ValueError(f"members is {str(listed)[:80]}, expected a list of names")
+        member_names = content.get("members", [])
+        if not isinstance(member_names, list) or not all(isinstance(name, str) for name in member_names):
+            raise ValueError(f"members is {str(member_names)[:80]}, expected a list of names")
     except (ValueError, RecursionError) as error:
         raise BadSample("broken_json", key=key, detail=f"{key}.json: {error}") from None
-    for name in listed:
+    for name in member_names:
         if name not in members:
             raise BadSample("missing_member", key=key, detail=f"{key}.{name} is named in {key}.json but is not there")
     for name in members:
-        if name != "json" and (name not in listed or not is_member(name)):
-            known = "is not named in its JSON" if is_member(name) else f"is none of txt, {', '.join(IMAGE_EXTENSIONS)}"
-            raise BadSample("unexpected_member", key=key, detail=f"{key}.{name!r} {known}")
+        if name != "json" and (name not in member_names or not is_member(name)):
+            fault = "is not named in its JSON" if is_member(name) else f"is none of txt, {', '.join(IMAGE_EXTENSIONS)}"
+            raise BadSample("unexpected_member", key=key, detail=f"{key}.{name!r} {fault}")
     if "txt" in members:
         try:
             texts["caption"] = members["txt"].decode("utf-8")
@@ -215,8 +215,8 @@ def _finite(text: str) -> float:
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     content = dict(pairs)
     if len(content) < len(pairs):  # readers differ in which of the two they take
-        twice = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
-        raise ValueError(f"the field {twice!r} comes twice")
+        repeated = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
+        raise ValueError(f"the field {repeated!r} comes twice")
     return content
 
 
@@ -245,9 +245,9 @@ def _parse(data: bytes) -> dict[str, Any]:
     return content
 
 
-def _mapping(value: Any, where: str) -> dict[str, Any]:
+def _mapping(value: Any, path: str) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise ValueError(f"{where} is a {type(value).__name__}, expected an object")
+        raise ValueError(f"{path} is a {type(value).__name__}, expected an object")
     return value
 
 
@@ -265,22 +265,22 @@ def _conversations(value: Any) -> list[Conversation]:
     return [_conversation(item, f"conversations[{position}]") for position, item in enumerate(value)]
 
 
-def _conversation(value: Any, where: str) -> Conversation:
-    fields = _mapping(value, where)
+def _conversation(value: Any, path: str) -> Conversation:
+    fields = _mapping(value, path)
     turns, name = fields.get("turns"), fields.get("id")
     if not isinstance(turns, list):
-        raise ValueError(f"{where}.turns is a {type(turns).__name__}, expected a list")
+        raise ValueError(f"{path}.turns is a {type(turns).__name__}, expected a list")
     if name is not None and not isinstance(name, str):
-        raise ValueError(f"{where}.id is a {type(name).__name__}, expected a string")
-    metadata = _mapping(fields.get("metadata", {}), f"{where}.metadata")
-    return Conversation([_turn(turn, f"{where}.turns[{i}]") for i, turn in enumerate(turns)], name, metadata)
+        raise ValueError(f"{path}.id is a {type(name).__name__}, expected a string")
+    metadata = _mapping(fields.get("metadata", {}), f"{path}.metadata")
+    return Conversation([_turn(turn, f"{path}.turns[{i}]") for i, turn in enumerate(turns)], name, metadata)
 
 
-def _turn(value: Any, where: str) -> Turn:
-    fields = _mapping(value, where)
+def _turn(value: Any, path: str) -> Turn:
+    fields = _mapping(value, path)
     role, text = fields.get("role"), fields.get("text")
     if role not in ROLES:
-        raise ValueError(f"{where}.role is {role!r}, expected one of {', '.join(ROLES)}")
+        raise ValueError(f"{path}.role is {role!r}, expected one of {', '.join(ROLES)}")
     if not isinstance(text, str):
-        raise ValueError(f"{where}.text is a {type(text).__name__}, expected a string")
+        raise ValueError(f"{path}.text is a {type(text).__name__}, expected a string")
     return Turn(role, text)

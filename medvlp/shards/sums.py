@@ -18,8 +18,8 @@ LINE = re.compile(r"([0-9a-f]{64})  ([^/\\\x00-\x1f]+(?:/manifest\.json)?)")
 
 def write_sums(folder: Path) -> None:
     """Sign the files above the splits, and the splits' manifests, as they are now."""
-    above = [path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")]
-    names = [path.name for path in above if path.name not in (SUMS, *OF_THE_RUN)]
+    signed_files = [path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")]
+    names = [path.name for path in signed_files if path.name not in (SUMS, *OF_THE_RUN)]
     names += [f"{path.parent.name}/{MANIFEST}" for path in folder.glob(f"*/{MANIFEST}")]
     write_text(folder / SUMS, "".join(f"{mark_file(folder / name).sha256}  {name}\n" for name in sorted(names)))
 
@@ -29,14 +29,14 @@ def unlike_sums(folder: Path) -> Iterator[tuple[str, str, str]]:
     path = folder / SUMS
     if not path.is_file():
         return
-    again = f"if the change is wanted, delete {SUMS} and run the same `medvlp prep` again, which signs what is there"
+    remedy = f"if the change is wanted, delete {SUMS} and run the same `medvlp prep` again, which signs what is there"
     for number, line in enumerate(path.read_text("utf-8", "replace").splitlines(), start=1):
         match = LINE.fullmatch(line)
         if match is None:
             yield SUMS, "broken_sums", f"line {number} is not a checksum, two blanks and a file's name"
             continue
-        stated, name = match.groups()
+        expected, name = match.groups()
         if not (folder / name).is_file():
-            yield name, "missing_file", f"named in {SUMS}, but not there; {again}"
-        elif (found := mark_file(folder / name).sha256) != stated:
-            yield name, "changed_file", f"sha256 {found[:12]}…, {SUMS} says {stated[:12]}…; {again}"
+            yield name, "missing_file", f"named in {SUMS}, but not there; {remedy}"
+        elif (sha256 := mark_file(folder / name).sha256) != expected:
+            yield name, "changed_file", f"sha256 {sha256[:12]}…, {SUMS} says {expected[:12]}…; {remedy}"

@@ -46,33 +46,33 @@ def verify(folder: str | Path) -> list[Finding]:
     if (folder / MANIFEST).exists():
         return list(_split(folder, "", {}))
     splits = find_splits(folder)
-    begun = (folder / PLAN).exists()
-    if not (splits or begun) or next(folder.glob("*.tar"), None):
+    has_plan = (folder / PLAN).exists()
+    if not (splits or has_plan) or next(folder.glob("*.tar"), None):
         read_manifest(folder)  # raises, and says what the folder lacks
     findings: list[Finding] = []
     signed: dict[str, tuple[int, str]] = {}
-    seen: dict[str, str] = {}
+    shard_of_key: dict[str, str] = {}
     for split in splits:
         if not (split / MANIFEST).exists():
             findings.append(Finding(f"{split.name}/{MANIFEST}", "unfinished", f"there is no manifest: {UNFINISHED}"))
             continue
-        findings += _split(split, f"{split.name}/", seen)
+        findings += _split(split, f"{split.name}/", shard_of_key)
         with suppress(ShardError):  # _split has reported it
             manifest, sha256 = read_manifest(split)
             signed[split.name] = manifest.samples, sha256
     if (folder / LEDGER).exists():
         findings += _ledger(folder / LEDGER, {split.name for split in splits}, signed)
-        named = {finding.file for finding in findings}
-        findings += [Finding(*fault) for fault in unlike_sums(folder) if fault[0] not in named]
-    elif begun:
+        reported_files = {finding.file for finding in findings}
+        findings += [Finding(*fault) for fault in unlike_sums(folder) if fault[0] not in reported_files]
+    elif has_plan:
         findings.append(Finding(LEDGER, "unfinished", f"there is a plan, but no ledger: {UNFINISHED}"))
     if (folder / PARTS).exists() and (folder / LEDGER).exists():
         findings.append(Finding(PARTS, "unfinished", f"the last step did not get to remove it: {UNFINISHED}"))
     return findings
 
 
-def _split(folder: Path, prefix: str, seen: dict[str, str]) -> Iterator[Finding]:
-    """Faults of one split; `seen` maps the keys met so far to where, over all splits."""
+def _split(folder: Path, prefix: str, shard_of_key: dict[str, str]) -> Iterator[Finding]:
+    """Faults of one split; `shard_of_key` maps the keys met so far to where, over all splits."""
     try:
         manifest, _ = read_manifest(folder)
     except ShardError as error:
@@ -85,11 +85,11 @@ def _split(folder: Path, prefix: str, seen: dict[str, str]) -> Iterator[Finding]
             missing.add(name)
             yield Finding(prefix + name, "missing_file", "named in the manifest, but not there")
             continue
-        found = mark_file(folder / name)
-        if found.size != mark.size:
-            changed[name] = f"{found.size} bytes, the manifest says {mark.size}"
-        elif found.sha256 != mark.sha256:
-            changed[name] = f"sha256 {found.sha256[:12]}…, the manifest says {mark.sha256[:12]}…"
+        mark_now = mark_file(folder / name)
+        if mark_now.size != mark.size:
+            changed[name] = f"{mark_now.size} bytes, the manifest says {mark.size}"
+        elif mark_now.sha256 != mark.sha256:
+            changed[name] = f"sha256 {mark_now.sha256[:12]}…, the manifest says {mark.sha256[:12]}…"
     yield from _extra_files(folder, manifest, prefix)
     yield from (Finding(prefix + MANIFEST, "wrong_manifest", detail) for detail in _unlike_written(manifest))
 
@@ -106,10 +106,10 @@ def _split(folder: Path, prefix: str, seen: dict[str, str]) -> Iterator[Finding]
             explained.add(SAMPLES)
             yield Finding(prefix + SAMPLES, "wrong_table", detail)
         for row in rows:
-            where = f"{prefix}{row['shard']}"
-            if row["key"] in seen:
-                yield Finding(where, "duplicate_key", f"{row['key']} is also in {seen[row['key']]}")
-            seen.setdefault(row["key"], where)
+            shard_path = f"{prefix}{row['shard']}"
+            if row["key"] in shard_of_key:
+                yield Finding(shard_path, "duplicate_key", f"{row['key']} is also in {shard_of_key[row['key']]}")
+            shard_of_key.setdefault(row["key"], shard_path)
     by_shard: dict[str, list[dict[str, Any]]] = {}
     for row in rows or []:
         by_shard.setdefault(row["shard"], []).append(row)
@@ -157,9 +157,9 @@ def _read_rows(path: Path) -> list[dict[str, Any]]:
 
     try:
         table = pq.read_table(path)
-        lacking = COLUMNS.keys() - set(table.column_names)
-        if lacking:
-            raise ValueError(f"it has no {', '.join(sorted(lacking))}")
+        missing_columns = COLUMNS.keys() - set(table.column_names)
+        if missing_columns:
+            raise ValueError(f"it has no {', '.join(sorted(missing_columns))}")
         rows = table.to_pylist()
     except (OSError, ValueError, pa.ArrowException) as error:
         raise ShardError(f"cannot be read as a table with the columns {', '.join(COLUMNS)}: {error}") from None
@@ -194,9 +194,9 @@ def _table_faults(rows: list[dict[str, Any]], manifest: Manifest) -> Iterator[st
     order = [shard for shard, _ in groupby(row["shard"] for row in rows)]
     if order != [shard for shard in manifest.shards if shard in order]:
         yield "the rows do not stand shard by shard, in the manifest's order"
-    others = {row["split"] for row in rows} - {manifest.split}
-    if others:
-        yield f"rows of split {', '.join(sorted(map(str, others)))} in the table of {manifest.split}"
+    foreign_splits = {row["split"] for row in rows} - {manifest.split}
+    if foreign_splits:
+        yield f"rows of split {', '.join(sorted(map(str, foreign_splits)))} in the table of {manifest.split}"
 
 
 def _ledger(path: Path, splits: set[str], signed: dict[str, tuple[int, str]]) -> Iterator[Finding]:
@@ -208,9 +208,9 @@ def _ledger(path: Path, splits: set[str], signed: dict[str, tuple[int, str]]) ->
         ledger = strict_json(path.read_bytes())
         pages = ledger["splits"]
         for name, page in {"all splits": ledger, **pages}.items():
-            dropped = sum(sum(reasons.values()) for reasons in page["drops"].values())
-            if page["in"] != page["out"] + dropped:
-                detail = f"{name}: in {page['in']} is not out {page['out']} + dropped {dropped}"
+            drop_count = sum(sum(reasons.values()) for reasons in page["drops"].values())
+            if page["in"] != page["out"] + drop_count:
+                detail = f"{name}: in {page['in']} is not out {page['out']} + dropped {drop_count}"
                 yield Finding(LEDGER, "ledger", detail)
         for name in sorted(pages.keys() - splits):
             yield Finding(

@@ -55,11 +55,11 @@ def test_text_replaces_a_file_or_leaves_it(tmp_path):
 def test_leftovers_of_killed_writers_are_removed_and_nothing_else(tmp_path):
     (tmp_path / "checkpoints").mkdir()
     names = [".config.yaml.0123.partial", "checkpoints/.step-000003.ckpt.4567.partial"]
-    kept = ["mine.partial", "checkpoints/.hidden", "checkpoints/last.ckpt"]
-    for name in names + kept:
+    others = ["mine.partial", "checkpoints/.hidden", "checkpoints/last.ckpt"]
+    for name in names + others:
         (tmp_path / name).write_bytes(b"")
     assert [path.relative_to(tmp_path).as_posix() for path in remove_leftovers(tmp_path)] == sorted(names)
-    assert all((tmp_path / name).exists() for name in kept)
+    assert all((tmp_path / name).exists() for name in others)
 
 
 def test_what_is_being_written_is_no_leftover(tmp_path):

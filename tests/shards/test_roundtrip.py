@@ -38,8 +38,8 @@ def test_webdataset_reads_the_same_members(originals):
         tars = sorted(str(path) for path in (Path(folder) / "train").glob("*.tar"))
         read = list(webdataset.WebDataset(tars, shardshuffle=False))
     assert [sample["__key__"] for sample in read] == [sample.key for sample in originals]
-    for found, original in zip(read, originals, strict=True):
-        assert {n: d for n, d in found.items() if not n.startswith("__")} == to_members(original)
+    for sample, original in zip(read, originals, strict=True):
+        assert {n: d for n, d in sample.items() if not n.startswith("__")} == to_members(original)
 
 
 def test_the_index_says_what_tarfile_says(dataset):

@@ -85,9 +85,9 @@ def test_json_that_readers_take_in_different_ways(dataset, old, new, complaint):
     data = json_of(dataset, lambda text: text.replace(old, new, 1))
     assert new.encode() in data
     plant(dataset / "test", of_first("json", data))
-    found = [f for f in verify(dataset) if f.problem == "broken_json"]
-    assert [f.file for f in found] == ["test/000000.tar"]
-    assert complaint in found[0].detail
+    faults = [f for f in verify(dataset) if f.problem == "broken_json"]
+    assert [f.file for f in faults] == ["test/000000.tar"]
+    assert complaint in faults[0].detail
     with pytest.raises(BadSample, match="broken_json"):
         ShardDataset(dataset / "test").read(0)
 
@@ -204,9 +204,9 @@ def change_table(folder, change):
 )
 def test_a_table_that_contradicts_the_samples(dataset, column, value):
     change_table(dataset / "test", lambda rows: rows[2].update({column: value}))
-    found = [f for f in verify(dataset) if f.file == "test/samples.parquet"]
-    assert found
-    assert column in found[0].detail
+    faults = [f for f in verify(dataset) if f.file == "test/samples.parquet"]
+    assert faults
+    assert column in faults[0].detail
     assert problems(dataset) <= {("test/samples.parquet", p) for p in ("wrong_table", "broken_table")}
 
 

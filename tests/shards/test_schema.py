@@ -129,14 +129,14 @@ parts = st.text(min_size=0, max_size=80)
 
 
 @given(st.tuples(parts, parts, parts, parts), st.tuples(parts, parts, parts, parts))
-def test_keys_are_legal_and_apart(one, two):
-    assert KEY.fullmatch(make_key(*one))
-    assert (make_key(*one) == make_key(*two)) == (one == two)
+def test_keys_are_legal_and_apart(first, second):
+    assert KEY.fullmatch(make_key(*first))
+    assert (make_key(*first) == make_key(*second)) == (first == second)
 
 
 @pytest.mark.parametrize(
-    ("one", "two"),
+    ("first", "second"),
     [(("s", "a.b"), ("s", "a-b")), (("s", "a__b"), ("s", "a_b")), (("s_", "a"), ("s", "_a")), (("s", ""), ("s", "0"))],
 )
-def test_names_that_look_alike_stay_apart(one, two):
-    assert make_key(*one) != make_key(*two)
+def test_names_that_look_alike_stay_apart(first, second):
+    assert make_key(*first) != make_key(*second)

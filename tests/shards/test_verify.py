@@ -19,9 +19,9 @@ def findings(folder):
 
 def only(folder):
     """The one finding: a fault is reported once."""
-    found = findings(folder)
-    assert len(found) == 1, found
-    return found[0]
+    faults = findings(folder)
+    assert len(faults) == 1, faults
+    return faults[0]
 
 
 def flip(path, at):
@@ -314,12 +314,12 @@ def test_parts_beside_a_manifest(dataset):
     assert only(dataset)[:2] == (".parts", "unfinished")
 
 
-@pytest.mark.parametrize("left", [[], ["samples.parquet"]])
-def test_a_split_that_is_gone(dataset, left):
+@pytest.mark.parametrize("remaining", [[], ["samples.parquet"]])
+def test_a_split_that_is_gone(dataset, remaining):
     for path in (dataset / "test").iterdir():
-        if path.name not in left:
+        if path.name not in remaining:
             path.unlink()
-    if not left:
+    if not remaining:
         (dataset / "test").rmdir()
     detail = "ledger.json names the split test, but it is not there"
     assert only(dataset) == ("test/manifest.json", "missing_split", detail)
