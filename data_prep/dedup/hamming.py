@@ -44,7 +44,7 @@ def _flips(radius: int, pieces: int) -> list[int]:
 
     With radius = m·f + a it is enough to search a + 1 pieces within f bits and the others within f - 1: a pair that all of
     them miss differs in at least (a + 1)(f + 1) + (m - a - 1)·f = radius + 1 bits. The last pieces, which hold the lowest
-    frequencies of a perceptual hash and so the most crowded buckets, get the smaller number.
+    frequencies of a perceptual hash and so the fullest buckets, get the smaller number.
     """
     flips, remainder = divmod(radius, pieces)
     return [flips if piece <= remainder else flips - 1 for piece in range(pieces)]

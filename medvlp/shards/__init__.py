@@ -1,4 +1,4 @@
-"""The on-disk contract: webdataset tars that any reader opens, with an index, a table and a manifest beside them."""
+"""The on-disk contract: webdataset tars that any reader opens, with an index, a table and a manifest next to them."""
 
 from medvlp.shards.errors import BadSample, ShardError
 from medvlp.shards.manifest import Manifest, hash_config, read_manifest, write_manifest

@@ -72,10 +72,10 @@ def audit_shard(
             details = [f"{name}, {size} bytes at {begin}, fails its CRC-32" for name, (begin, size) in damaged.items()]
             faults += _capped(tar, "checksum_mismatch", details)
         if index_changed or not tar_changed:
-            disagreements = _index_disagrees(index, keys, samples, members)
+            index_faults = _index_disagrees(index, keys, samples, members)
             if not tar_changed:  # the tar is as written, so it is the index that errs
-                disagreements += [f"the CRC-32 of {name} is not its data's" for name in damaged]
-            faults += _capped(index_name, "wrong_index", disagreements)
+                index_faults += [f"the CRC-32 of {name} is not its data's" for name in damaged]
+            faults += _capped(index_name, "wrong_index", index_faults)
         faults += _samples(tar, keys, rows, members, handle, set(damaged) | set(torn) | lost)
     return faults
 

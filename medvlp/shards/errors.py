@@ -6,7 +6,7 @@ from medvlp.errors import UserError
 
 
 class ShardError(UserError):
-    """A folder or a sample that cannot be used as asked; the message says what, where and how to mend it."""
+    """A folder or a sample that cannot be used as asked; the message says what, where and how to fix it."""
 
 
 class BadSample(Exception):

@@ -1,4 +1,4 @@
-"""The index beside a shard: a NumPy structured array, one row a member, in the order of the tar."""
+"""The index next to a shard: a NumPy structured array, one row a member, in the order of the tar."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ CONTRACT = 1
 MANIFEST = "manifest.json"
 SAMPLES = "samples.parquet"
 
-# Beside the splits, and inside one, while a preparation is under way.
+# Next to the splits, and inside one, while a preparation is under way.
 PLAN = ".plan.json"
 """What is being prepared; written first."""
 LEDGER = "ledger.json"
@@ -26,7 +26,7 @@ LEDGER = "ledger.json"
 LEAKAGE = "leakage.jsonl"
 """A row for each held-out sample of which an image is in train: {"split", "key", "match": "bytes" or "picture", "train_key"}."""
 PARTS = ".parts"
-"""Folder, beside the splits, of the shards of units before they get their final numbers."""
+"""Folder, next to the splits, of the shards of units before they get their final numbers."""
 
 
 @dataclass

@@ -67,25 +67,25 @@ class Sample:
 def make_key(source: str, article: str, figure: str = "0", panel: str = "0") -> str:
     """`source__article__figure__panel` of [A-Za-z0-9_-], at most 150 characters.
 
-    Names that need no mending map one to one. Where a character had to be replaced, or the key is too long, a short
+    Names that are legal map one to one. Where a character had to be replaced, or the key is too long, a short
     hash of the original names is appended, so that `fig.1` and `fig-1` stay apart.
     """
     parts = (source, article, figure, panel)
-    mended = tuple(_mend(part) for part in parts)
-    key = "__".join(mended)
-    if mended == parts and len(key) <= 150:
+    legal = tuple(_legal_part(part) for part in parts)
+    key = "__".join(legal)
+    if legal == parts and len(key) <= 150:
         return key
     digest = hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:12]
     return f"{key[:137]}-{digest}"
 
 
-def _mend(part: str) -> str:
+def _legal_part(part: str) -> str:
     # "__" separates the parts, so inside a part it must not occur, nor may an underscore stand at an edge.
     return re.sub(r"_+", "_", re.sub(r"[^A-Za-z0-9_-]", "-", part)).strip("_") or "0"
 
 
 def is_member(name: str) -> bool:
-    """Whether a sample can have a member of this name, beside its JSON."""
+    """Whether a sample can have a member of this name, apart from its JSON."""
     return name == "txt" or (len(name) <= MAX_MEMBER_NAME and bool(IMAGE_MEMBER.fullmatch(name)))
 
 

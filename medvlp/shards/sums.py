@@ -1,4 +1,4 @@
-"""SHA256SUMS above the splits: what is there beside them, as `sha256sum -c` and `medvlp verify` check it."""
+"""SHA256SUMS above the splits: what is there next to them, as `sha256sum -c` and `medvlp verify` check it."""
 
 from __future__ import annotations
 

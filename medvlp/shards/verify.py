@@ -141,7 +141,7 @@ def _unlike_written(manifest: Manifest) -> Iterator[str]:
 
 
 def _extra_files(folder: Path, manifest: Manifest, prefix: str) -> Iterator[Finding]:
-    """Files that a reader could take for data; caches and reports beside the shards are nobody's business."""
+    """Files that a reader could take for data; caches and reports next to the shards are nobody's business."""
     for path in sorted(folder.iterdir()):
         if path.suffix in (".tar", ".idx") and path.name not in manifest.files:
             yield Finding(

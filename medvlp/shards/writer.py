@@ -1,4 +1,4 @@
-"""Writing: one tar with its index, and the table of samples beside them. Same input, same bytes."""
+"""Writing: one tar with its index, and the table of samples next to them. Same input, same bytes."""
 
 from __future__ import annotations
 
