@@ -39,7 +39,8 @@ def read(last: str):
     return batches(DataLoader(Made(last), batch_size=1, num_workers=2, prefetch_factor=1))
 
 
-def test_a_worker_takes_no_signal_and_is_gone_when_its_reader_is_even_if_it_hangs():
+def test_a_worker_takes_no_signal_and_is_gone_when_its_reader_is_even_if_it_hangs(monkeypatch):
+    monkeypatch.setattr("torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL", 600)  # PyTorch alone waits so long for each
     reader = read("waits")
     pids = {int(next(reader)) for _ in range(6)}
     assert len(pids) == 2
@@ -50,7 +51,7 @@ def test_a_worker_takes_no_signal_and_is_gone_when_its_reader_is_even_if_it_hang
     assert all(map(is_alive, pids))
     began = time.monotonic()
     reader.close()
-    assert time.monotonic() - began < 4  # PyTorch alone waits 5 s for each
+    assert time.monotonic() - began < 300
     for pid in pids:
         wait_until_gone(pid)
     assert process.children() == set()

@@ -1,11 +1,10 @@
-import os
-
 import pytest
 import torch
 
 from medvlp.eval.embeddings import CachedEncoder
 from medvlp.eval.errors import TaskError
 from medvlp.shards import BadSample
+from tests.distributed.ranks import on_ranks
 from tests.eval.colour_world import ColourEncoder, FakeDataset, FakeSample, sample
 
 
@@ -61,21 +60,21 @@ def test_large_images_are_bad_and_nothing_readable_is_an_error():
         CachedEncoder(ColourEncoder(), 3, 0, 15).images(FakeDataset([sample("x", "blue")]))
 
 
-def _one_of_two(rank, folder):
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "GLOO_SOCKET_IFNAME": "lo"}
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+def _one_of_two(folder):
+    torch.distributed.init_process_group("gloo")
     dataset, model = colours(), CachedEncoder(ColourEncoder(), 3, 0, 10_000)
     images = model.images(dataset)
     texts = model.texts(["red", "green", "blue", "yellow", "grey"])
     torch.save(
-        [images.embeddings_ND, [i.key for i in images.items], images.bad, texts, dataset.reads], f"{folder}/{rank}"
+        [images.embeddings_ND, [i.key for i in images.items], images.bad, texts, dataset.reads],
+        f"{folder}/{torch.distributed.get_rank()}",
     )
     torch.distributed.destroy_process_group()
 
 
 def test_two_ranks_share_the_work_and_get_the_same_as_one(tmp_path):
-    torch.multiprocessing.spawn(_one_of_two, (tmp_path,), nprocs=2)
+    code, said = on_ranks(_one_of_two, 2, tmp_path)
+    assert code == 0, said
     model = CachedEncoder(ColourEncoder(), 3, 0, 10_000)
     alone, texts = model.images(colours()), model.texts(["red", "green", "blue", "yellow", "grey"])
     for rank, reads in ((0, 6), (1, 4)):  # ten samples in batches of three, dealt in turn

@@ -51,6 +51,18 @@ def _flaky_shard():
         raise ShardError("cannot write 000000.tar: Input/output error") from error
 
 
+def dies_in_company(job):
+    """(file, companion's file or none): a job with a companion ends its process at its first try, once both are at work."""
+    path, companion = job
+    with open(path, "ab") as file:
+        file.write(b".")
+    if companion and tried(path) == 1:
+        while not tried(companion):
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGKILL)
+    return path.name
+
+
 FAULTS = {
     "io": _raise(OSError(errno.EIO, "Input/output error")),
     "memory": _raise(MemoryError()),

@@ -8,6 +8,7 @@ from data_prep.engines.retries import MAX_CONSECUTIVE_CRASHES
 from data_prep.errors import PrepError
 from medvlp.shards import ShardError
 from tests.data_prep.engines.jobs import (
+    dies_in_company,
     fails_at_first,
     raises_what_cannot_cross,
     returns_what_cannot_cross,
@@ -86,9 +87,10 @@ def test_a_killed_worker_takes_no_other_job_with_it(tmp_path):
 
 def test_a_worker_killed_once_is_forgiven(tmp_path):
     """In company the job is only suspected, and is done alone; so even without retries it is no failure."""
-    jobs = [(tmp_path / f"{n}", "kill", 1 if n == 2 else 0) for n in range(8)]
-    outcomes = list(run(fails_at_first, jobs, 2, pause=0.01, retries=0))
-    assert sorted(o.result for o in outcomes) == [str(n) for n in range(8)]
+    jobs = [(tmp_path / f"{n}", {2: tmp_path / "3", 3: tmp_path / "2"}.get(n)) for n in range(8)]
+    outcomes = list(run(dies_in_company, jobs, 2, pause=0.01, retries=0))
+    assert sorted(str(o.result) for o in outcomes) == [str(n) for n in range(8)]
+    assert [tried(tmp_path / name) for name in ("2", "3")] == [2, 2]
     (alone,) = run(fails_at_first, [(tmp_path / "last", "kill", 1)], 2, pause=0.01, retries=1)
     assert (alone.result, alone.tries) == ("last", 2)
 
@@ -128,17 +130,19 @@ def test_leaving_early_leaves_no_process():
     assert active_children() == []
 
 
-def test_ctrl_c_ends_units_that_hang_and_their_processes():
+def test_ctrl_c_ends_units_that_hang_and_their_processes(tmp_path):
     work = (
         "import threading\n"
+        "from pathlib import Path\n"
         "from data_prep.engines import local\n"
+        "from tests.data_prep.engines.jobs import fails_at_first, tried\n"
+        f"paths = [Path({str(tmp_path)!r}, name) for name in 'abc']\n"
         "def tell():\n"
-        "    while len(process.children()) < 2: time.sleep(0.05)\n"
-        "    time.sleep(1)\n"
+        "    while not (tried(paths[0]) and tried(paths[1])): time.sleep(0.05)\n"
         "    print('ready', flush=True)\n"
         "    print(*(child.pid for child in process.children()), flush=True)\n"
         "threading.Thread(target=tell, daemon=True).start()\n"
-        "list(local.run(time.sleep, [1000, 1000, 1000], 2))"
+        "list(local.run(fails_at_first, [(path, 'wait', 9) for path in paths], 2))"
     )
     command = begin(work)
     units = [int(pid) for pid in command.stdout.readline().split()]
@@ -146,7 +150,7 @@ def test_ctrl_c_ends_units_that_hang_and_their_processes():
     for pid in units:  # as a terminal does, to the whole group
         os.kill(pid, signal.SIGINT)
     command.send_signal(signal.SIGINT)
-    _, told = command.communicate(timeout=20)
+    _, told = command.communicate(timeout=120)
     assert (command.returncode, told) == (3, "medvlp made: stopped by SIGINT\n")
     for pid in units:
         wait_until_gone(pid)

@@ -216,7 +216,7 @@ def test_where_a_sample_was_published_stays():
 
 def test_captions_that_are_published_already_hardly_change(test_data):
     """What they hold is public; nearly all that goes is in fact a name, a date or a link."""
-    lines = (test_data / "roco_v1" / "captions_cc_by.jsonl").read_text().splitlines()
+    lines = (test_data / "roco_v1" / "captions_cc_by.jsonl").read_text().splitlines()[::3]
     captions = [json.loads(line)["caption"] for line in lines]
     counts: Counter[str] = Counter()
     changed = 0
@@ -225,10 +225,10 @@ def test_captions_that_are_published_already_hardly_change(test_data):
         counts += found_kinds
         changed += bool(found_kinds)
     print(f"{changed} of {len(captions)} captions changed:", dict(counts))
-    assert len(captions) == 9684
+    assert len(captions) == 3228
     assert changed / len(captions) <= 0.026
-    assert counts["id"] + counts["phone"] + counts["age"] <= 8
-    assert counts["address"] <= 12  # nearly all are towns with their states
+    assert counts["id"] + counts["phone"] + counts["age"] <= 3
+    assert counts["address"] <= 4  # nearly all are towns with their states
 
 
 def test_texts_do_not_depend_on_the_process():
@@ -265,7 +265,7 @@ def test_long_hostile_text_does_not_stop_the_preparation():
         "March ",
     ]
     for piece in [*alphabet, *("".join(random.Random(n).choices(alphabet, k=9)) for n in range(8))]:
-        text = piece * (20_000 // len(piece))
+        text = piece * (10_000 // len(piece))
         started = time.process_time()
         deidentify([text])
-        assert time.process_time() - started < 5, piece
+        assert time.process_time() - started < 1.25, piece  # what grows with the square: 5 s of 20,000
