@@ -105,29 +105,31 @@ def vqa_samples(count: int, questions: int = 3, images: int = 1, source: str = "
     Open and closed questions alternate; the closed ones are answered yes or no. A sample's first conversation has a
     second question where its number is a multiple of 4.
     """
-    names = {0: [], 1: ["jpg"]}.get(images, [f"{place}.jpg" for place in range(images)])
+    names = {0: [], 1: ["jpg"]}.get(images, [f"{position}.jpg" for position in range(images)])
     return [
         Sample(
             key=f"{source}__i{number:04d}__0__0",
-            images={name: jpeg(number * 10 + place) for place, name in enumerate(names)},
-            conversations=[conversation(number, which, images) for which in range(1 + number % questions)],
+            images={name: jpeg(number * 10 + position) for position, name in enumerate(names)},
+            conversations=[
+                conversation(number, question_number, images) for question_number in range(1 + number % questions)
+            ],
             metadata={"source": source, "licence": "CC0-1.0", "group": f"i{number:04d}", "group_kind": "image"},
         )
         for number in range(count)
     ]
 
 
-def conversation(number: int, which: int, images: int) -> Conversation:
+def conversation(number: int, question_number: int, images: int) -> Conversation:
     """A conversation about sample `number`; the words differ from sample to sample."""
-    place = ("left lung", "right upper lobe of the lung", "heart", "mediastinum")[(number + which) % 4]
-    closed = (number + which) % 2 == 0
-    question = f"Is the {place} enlarged?" if closed else f"What is seen in the {place}, in image {number}?"
-    answer = ("yes", "no")[number % 3 == 0] if closed else f"a lesion of {number * 7 % 30} mm in the {place}"
+    region = ("left lung", "right upper lobe of the lung", "heart", "mediastinum")[(number + question_number) % 4]
+    closed = (number + question_number) % 2 == 0
+    question = f"Is the {region} enlarged?" if closed else f"What is seen in the {region}, in image {number}?"
+    answer = ("yes", "no")[number % 3 == 0] if closed else f"a lesion of {number * 7 % 30} mm in the {region}"
     turns = [Turn("user", "<image>\n" * images + question), Turn("assistant", answer)]
-    if which == 0 and number % 4 == 0:
+    if question_number == 0 and number % 4 == 0:
         turns += [Turn("user", "How many are there?"), Turn("assistant", str(number % 5))]
     kind = {"answer_type": "closed" if closed else "open", "question_type": "size" if closed else "abnormality"}
-    return Conversation(turns, f"{number}-{which}", {**kind, "language": "en"})
+    return Conversation(turns, f"{number}-{question_number}", {**kind, "language": "en"})
 
 
 def assistant_words(folder: Path, family: str = "llama", samples: int = 24) -> list[str]:
@@ -181,9 +183,9 @@ def tiny_assistant(folder: Path, family: str = "llama", tower: str = "clip", red
 def stock_losses(model: Any, conversations: list[Encoded], pixels_N3SS: torch.Tensor) -> list[torch.Tensor]:
     """Summed losses of an item's conversations, each alone in stock transformers' forward with labels."""
     losses = []
-    for one in conversations:
-        ids_1L = torch.from_numpy(one.ids)[None]
-        labels_1L = torch.where(torch.from_numpy(one.supervised)[None], ids_1L, -100)
+    for conversation in conversations:
+        ids_1L = torch.from_numpy(conversation.ids)[None]
+        labels_1L = torch.where(torch.from_numpy(conversation.supervised)[None], ids_1L, -100)
         output = model(
             input_ids=ids_1L,
             pixel_values=pixels_N3SS if len(pixels_N3SS) else None,
@@ -191,5 +193,5 @@ def stock_losses(model: Any, conversations: list[Encoded], pixels_N3SS: torch.Te
             labels=labels_1L,
             use_cache=False,
         )
-        losses.append(output.loss * int(one.supervised.sum()))  # its own loss is the mean over them
+        losses.append(output.loss * int(conversation.supervised.sum()))  # its own loss is the mean over them
     return losses

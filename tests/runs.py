@@ -100,6 +100,6 @@ def weights(run: Path, name: str = "last") -> dict[str, torch.Tensor]:
     return torch.load(run / "checkpoints" / f"{name}.ckpt", weights_only=True)["state_dict"]
 
 
-def equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+def equal(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
     """Bit for bit."""
-    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)

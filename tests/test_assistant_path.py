@@ -83,10 +83,10 @@ def part(tensors: dict[str, torch.Tensor], *prefixes: str) -> dict[str, torch.Te
     return {name: tensor for name, tensor in tensors.items() if name.startswith(prefixes)}
 
 
-def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
-    assert one.keys() == other.keys()
-    assert one
-    return all(torch.equal(one[name], other[name]) for name in one)
+def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
+    assert first.keys() == second.keys()
+    assert first
+    return all(torch.equal(first[name], second[name]) for name in first)
 
 
 def test_each_stage_teaches_its_parts_and_leaves_the_others(folder):
@@ -156,8 +156,8 @@ def test_stock_transformers_says_what_ask_says(folder, exported, tmp_path, capsy
 
 def test_the_card_names_the_data_of_every_stage(folder, exported):
     config = load_assistant(folder / "runs/instruct/checkpoints/last.ckpt").config
-    found = lineage(config)
-    assert [run.run_name for run in found.runs] == ["instruct", "align", "clip"]
+    trained_from = lineage(config)
+    assert [run.run_name for run in trained_from.runs] == ["instruct", "align", "clip"]
     card = (exported / "README.md").read_text()
     for row in (
         "| instruct | made | CC0-1.0 (24) |",

@@ -67,15 +67,15 @@ def test_what_was_made_and_stayed_empty_goes_again(tmp_path):
 
 def test_a_lock_that_is_something_else_is_neither_written_to_nor_waited_for(tmp_path):
     """A folder from elsewhere may have a link to one's own file in its place."""
-    own = tmp_path / "own.txt"
-    own.write_text("not to be lost")
+    target = tmp_path / "own.txt"
+    target.write_text("not to be lost")
     folder = tmp_path / "run"
     folder.mkdir()
-    for plant in (lambda path: path.symlink_to(own), lambda path: path.hardlink_to(own), os.mkfifo, os.mkdir):
+    for plant in (lambda path: path.symlink_to(target), lambda path: path.hardlink_to(target), os.mkfifo, os.mkdir):
         plant(folder / LOCK)
         refuse(folder, r"\.lock is .*, expected a file of ours: delete it", "train")
         (folder / LOCK).rmdir() if (folder / LOCK).is_dir() else (folder / LOCK).unlink()
-    assert own.read_text() == "not to be lost"
+    assert target.read_text() == "not to be lost"
 
 
 @pytest.mark.parametrize("text", ["[" * 5000, "verb: [train]", "- verb", "verb: !!python/name:os.system"])

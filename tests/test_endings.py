@@ -54,10 +54,10 @@ def offspring(pid: int) -> dict[int, bytes]:
             parents[int(path.parent.name)] = int(path.read_text().rsplit(")", 1)[1].split()[1])
         except OSError:
             continue
-    found = {pid}
-    while more := {child for child, parent in parents.items() if parent in found} - found:
-        found |= more
-    return {child: Path(f"/proc/{child}/environ").read_bytes() for child in found - {pid}}
+    pids = {pid}
+    while more := {child for child, parent in parents.items() if parent in pids} - pids:
+        pids |= more
+    return {child: Path(f"/proc/{child}/environ").read_bytes() for child in pids - {pid}}
 
 
 def test_what_fails_before_its_first_step_leaves_nothing_in_the_way(folder, words, capsys):
@@ -154,8 +154,8 @@ def test_tasks_on_other_data_or_with_other_options_are_other_facts(folder):
     def fact(data, **options):
         return task_fact(RetrievalConfig(name="made", data=str(folder / data), valid_split="train", **options))
 
-    compared, shown = fact("made")
-    assert f"{folder}/made/train (manifest " in shown
+    compared, description = fact("made")
+    assert f"{folder}/made/train (manifest " in description
     assert fact("made")[0] == compared
     assert len({compared, fact("other")[0], fact("nowhere")[0], fact("made", recall_at=[1])[0]}) == 4
 
@@ -244,7 +244,7 @@ def test_one_of_two_ranks_killed_ends_the_other_and_the_run_goes_on_from_its_che
     assert code == 0, output
     both = list(zip(losses(run), losses(folder / "runs/whole"), strict=False))
     assert len(both) >= 6
-    assert [one for one, _ in both] == pytest.approx([whole for _, whole in both], rel=1e-4)
+    assert [loss for loss, _ in both] == pytest.approx([expected for _, expected in both], rel=1e-4)
 
 
 @pytest.mark.slow

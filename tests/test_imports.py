@@ -55,13 +55,13 @@ LIGHTNING = {"medvlp/data/datamodule.py"}
 
 
 def imports(path: Path) -> set[str]:
-    found = set()
+    modules = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.module:
-            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+            modules |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
         elif isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-    return found
+            modules |= {alias.name for alias in node.names}
+    return modules
 
 
 def rooms_of(package: str) -> set[str]:
@@ -98,8 +98,8 @@ def test_no_folder_holds_more_modules_than_one_sees_at_a_glance(package):
 def test_lightning_stays_in_its_rooms():
     for path in (ROOT / "medvlp").rglob("*.py"):
         if any(name.split(".")[0] in ("lightning", "pytorch_lightning") for name in imports(path)):
-            place = path.relative_to(ROOT).as_posix()
-            assert place in LIGHTNING or place.startswith("medvlp/training/"), place
+            file = path.relative_to(ROOT).as_posix()
+            assert file in LIGHTNING or file.startswith("medvlp/training/"), file
 
 
 def test_hydra_and_omegaconf_stay_in_config():

@@ -94,7 +94,7 @@ def test_a_steps_loss_is_the_mean_over_its_conversations_in_stock_transformers(f
         sample = dataset.read(numbers[key.removesuffix("#0")])  # all questions of an image are one example here
         item = prepare(sample, 0, np.random.default_rng(0))
         summed += stock_losses(model, item["conversations"], item["images"])
-        counts += [int(one.supervised.sum()) for one in item["conversations"]]
+        counts += [int(conversation.supervised.sum()) for conversation in item["conversations"]]
     assert len(set(counts)) > 2
     each, counts = torch.stack(summed), torch.tensor(counts)
     expected = {"token": each.sum() / counts.sum(), "sample": (each / counts).mean()}
@@ -294,9 +294,9 @@ def test_a_step_whose_only_image_is_bad_teaches_nothing(words, tmp_path):
     options = [f"data.sources.made.path={split}", f"run_root={tmp_path}", "run_name=bad", "data.max_bad_fraction=0.5"]
     assert run_here([*words, *options, "trainer.max_steps=2", "data.global_batch_size=1"]) == 0
     steps = rows(tmp_path / "bad/samples.jsonl")
-    found = dict(zip([tuple(row["keys"]) for row in steps], losses(tmp_path / "bad"), strict=True))
-    assert found[()] == 0
-    assert len(found) == 2
+    losses_of_keys = dict(zip([tuple(row["keys"]) for row in steps], losses(tmp_path / "bad"), strict=True))
+    assert losses_of_keys[()] == 0
+    assert len(losses_of_keys) == 2
 
 
 def test_conversations_too_long_are_split_or_left_out_and_named(words, tmp_path, capsys):
@@ -308,7 +308,7 @@ def test_conversations_too_long_are_split_or_left_out_and_named(words, tmp_path,
     assert run_here([*words, *options]) == 0
     objective = build_objective(compose("train", [*words, *options]))
     opened = objective.pipeline.open({"made": ShardDataset(split)})
-    assert [(one["source"], one["key"], one["conversation"], one["reason"]) for one in opened.skipped] == [
-        ("made", samples[3].key, "long", "too_long")
-    ]
+    assert [
+        (record["source"], record["key"], record["conversation"], record["reason"]) for record in opened.skipped
+    ] == [("made", samples[3].key, "long", "too_long")]
     assert len(opened.datasets["made"]) == 9

@@ -184,10 +184,10 @@ def assistant_card(tmp_path_factory):
 
 def edited(card: dict, *keys: str, value: object) -> dict:
     copy = json.loads(json.dumps(card))
-    place = copy
+    entry = copy
     for key in keys[:-1]:
-        place = place[key]
-    place[keys[-1]] = value
+        entry = entry[key]
+    entry[keys[-1]] = value
     return copy
 
 

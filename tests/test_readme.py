@@ -34,9 +34,9 @@ def commands() -> list[str]:
 
 
 def test_readme_has_the_commands_that_this_looks_at():
-    found = commands()
-    assert len(found) >= 15
-    assert {"prep", "verify", "train", "eval", "export"} <= {c.split()[1] for c in found if c.startswith("medvlp ")}
+    examples = commands()
+    assert len(examples) >= 15
+    assert {"prep", "verify", "train", "eval", "export"} <= {c.split()[1] for c in examples if c.startswith("medvlp ")}
 
 
 @pytest.mark.parametrize("command", commands())

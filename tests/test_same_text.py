@@ -12,7 +12,7 @@ from tests.runs import losses, rows, run_here, tiny_words
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     made = tmp_path_factory.mktemp("same_text")
-    samples = [replace(one, texts={"caption": f"kind {row % 12}"}) for row, one in enumerate(pairs(48))]
+    samples = [replace(pair, texts={"caption": f"kind {row % 12}"}) for row, pair in enumerate(pairs(48))]
     write_split(made / "made" / "train", samples)
     tiny_architecture(made)
     return made

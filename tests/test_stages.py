@@ -123,6 +123,6 @@ def test_two_ranks_go_through_the_stages_as_one_does(folder, words, ran):
     code, output = finish(process)
     assert code == 0, output
     for stage in ("__align", ""):
-        one, two = losses(ran / f"two{stage}"), losses(folder / f"ranks/ranks{stage}")
-        assert two == pytest.approx(one, rel=1e-5)
+        one_rank, two_ranks = losses(ran / f"two{stage}"), losses(folder / f"ranks/ranks{stage}")
+        assert two_ranks == pytest.approx(one_rank, rel=1e-5)
     assert rows(folder / "ranks/ranks/samples.jsonl") == rows(ran / "two/samples.jsonl")

@@ -144,11 +144,11 @@ def test_two_ranks_are_one_rank_in_double_precision(folder, words):
     assert run_here([*double, "run_name=one64"]) == 0
     code, output = finish(start([*double, "run_name=two64"], ranks=2))
     assert code == 0, output
-    one, two = folder / "runs/one64", folder / "runs/two64"
-    assert losses(two) == pytest.approx(losses(one), rel=1e-9)
-    assert rows(two / "samples.jsonl") == rows(one / "samples.jsonl")
-    for name, value in weights(one).items():
-        assert torch.allclose(value, weights(two)[name], rtol=1e-9, atol=1e-12), name
+    one_rank, two_ranks = folder / "runs/one64", folder / "runs/two64"
+    assert losses(two_ranks) == pytest.approx(losses(one_rank), rel=1e-9)
+    assert rows(two_ranks / "samples.jsonl") == rows(one_rank / "samples.jsonl")
+    for name, value in weights(one_rank).items():
+        assert torch.allclose(value, weights(two_ranks)[name], rtol=1e-9, atol=1e-12), name
 
 
 def test_a_run_goes_on_with_another_number_of_ranks(folder, words):
@@ -353,10 +353,10 @@ def test_damaged_samples_are_replaced_and_counted_exactly(words, tmp_path):
     path = f"data.sources.made.path={split}"
     options = ["run_name=damaged", "data.global_batch_size=10", "trainer.max_steps=20", "data.max_bad_fraction=0.05"]
     assert run_here([*words, path, *options, f"run_root={tmp_path}"]) == 0
-    found = rows(tmp_path / "damaged/bad_samples.jsonl")
-    assert {row["key"]: row["reason"] for row in found} == {**reasons, **broken}
-    assert len(found) == 4
-    assert {row["shard"] for row in found} == {"000000.tar", "000002.tar"}
+    records = rows(tmp_path / "damaged/bad_samples.jsonl")
+    assert {row["key"]: row["reason"] for row in records} == {**reasons, **broken}
+    assert len(records) == 4
+    assert {row["shard"] for row in records} == {"000000.tar", "000002.tar"}
 
 
 def test_past_the_threshold_it_stops_and_names_shard_and_key(words, tmp_path, capsys):
@@ -376,9 +376,9 @@ def ruin_json(split, key: str) -> dict[str, str]:
     """Damage one byte of a sample's JSON on disk, behind the index's back."""
     for tar in sorted(split.glob("*.tar")):
         content = bytearray(tar.read_bytes())
-        place = content.find(f"{key}.json".encode())
-        if place >= 0:
-            content[place + 512] = ord("[")
+        offset = content.find(f"{key}.json".encode())
+        if offset >= 0:
+            content[offset + 512] = ord("[")
             tar.write_bytes(content)
             return {key: "checksum_mismatch"}
     raise AssertionError(f"{key} is nowhere")

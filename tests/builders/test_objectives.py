@@ -52,10 +52,10 @@ def test_settings_of_parts_reach_the_optimizer():
 class Pair(nn.Module):
     def __init__(self, width=2):
         super().__init__()
-        self.left, self.right = nn.Linear(width, 2), nn.Linear(2, 2)
+        self.first, self.second = nn.Linear(width, 2), nn.Linear(2, 2)
 
 
-PARTS = {"left": ("left",), "right": ("right",)}
+PARTS = {"first": ("first",), "second": ("second",)}
 
 
 def saved(monkeypatch, tensors):
@@ -71,12 +71,12 @@ def test_named_parts_come_from_the_checkpoint_and_others_stay(monkeypatch):
     source, module = Pair().state_dict(), module_of(Pair())
     fresh = {name: value.clone() for name, value in module.state_dict().items()}
     saved(monkeypatch, source)
-    init_from(module, PARTS, "a.ckpt", ["left"], {})
+    init_from(module, PARTS, "a.ckpt", ["first"], {})
     for name, value in module.state_dict().items():
-        assert torch.equal(value, source[name] if name.startswith("left") else fresh[name])
+        assert torch.equal(value, source[name] if name.startswith("first") else fresh[name])
 
 
 def test_a_part_of_another_shape_is_named(monkeypatch):
     saved(monkeypatch, Pair(width=3).state_dict())
-    with pytest.raises(CheckpointError, match=r"init_from=a.ckpt does not fit: .* other shape \['left.weight'\]"):
+    with pytest.raises(CheckpointError, match=r"init_from=a.ckpt does not fit: .* other shape \['first.weight'\]"):
         init_from(module_of(Pair()), PARTS, "a.ckpt", [], {})

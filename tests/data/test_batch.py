@@ -21,10 +21,10 @@ def batch():
 
 
 def test_lightning_moves_the_tensors_of_a_batch_and_keeps_the_rest(batch):
-    there = move_data_to_device(batch, "meta")
-    assert isinstance(there, PairBatch)
+    moved_batch = move_data_to_device(batch, "meta")
+    assert isinstance(moved_batch, PairBatch)
     for field in fields(batch):
-        before, after = getattr(batch, field.name), getattr(there, field.name)
+        before, after = getattr(batch, field.name), getattr(moved_batch, field.name)
         if isinstance(before, torch.Tensor):
             assert (after.device.type, after.dtype, after.shape) == ("meta", before.dtype, before.shape)
             assert before.device.type == "cpu"

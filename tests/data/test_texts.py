@@ -20,14 +20,16 @@ class Rows:
 
 
 def test_samples_that_may_show_one_text_are_one_component():
-    one = Rows({"caption": "a"}, {"caption": "b", "caption_1": "c"}, {"caption": "A "}, None)
-    other = Rows({"caption": "c", "title": "a"}, {"caption": "d"}, {}, {"caption": "d", "caption_1": "b"})
-    found = components([one, other], [["caption*"], ["caption*"]])
-    assert found.dtype == np.int64
+    first = Rows({"caption": "a"}, {"caption": "b", "caption_1": "c"}, {"caption": "A "}, None)
+    second = Rows({"caption": "c", "title": "a"}, {"caption": "d"}, {}, {"caption": "d", "caption_1": "b"})
+    component_ids = components([first, second], [["caption*"], ["caption*"]])
+    assert component_ids.dtype == np.int64
     # b-c-d hang together through others; a title is not trained on; nothing is shared by what has no text
     alike = [[0, 2], [1, 4, 5, 7], [3], [6]]
-    assert {tuple(np.flatnonzero(found == number)) for number in found} == {tuple(group) for group in alike}
-    first_only = components([one, other], [["caption"], ["caption"]])
+    assert {tuple(np.flatnonzero(component_ids == number)) for number in component_ids} == {
+        tuple(group) for group in alike
+    }
+    first_only = components([first, second], [["caption"], ["caption"]])
     assert {tuple(np.flatnonzero(first_only == n)) for n in first_only} == {(0, 2), (1,), (3,), (4,), (5, 7), (6,)}
 
 

@@ -80,19 +80,19 @@ def on_one_and_two(folder, names):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_two_ranks_are_one(runs, name):
-    one, two = runs[name]
-    assert len(losses(one)) == (20 if "no image" in name else 10)
-    assert losses(two) == pytest.approx(losses(one), rel=1e-9)
-    assert rows(two / "samples.jsonl") == rows(one / "samples.jsonl")
-    norms = [[row["grad_norm"] for row in rows(run / "metrics.jsonl")] for run in (one, two)]
+    one_rank, two_ranks = runs[name]
+    assert len(losses(one_rank)) == (20 if "no image" in name else 10)
+    assert losses(two_ranks) == pytest.approx(losses(one_rank), rel=1e-9)
+    assert rows(two_ranks / "samples.jsonl") == rows(one_rank / "samples.jsonl")
+    norms = [[row["grad_norm"] for row in rows(run / "metrics.jsonl")] for run in (one_rank, two_ranks)]
     assert norms[1] == pytest.approx(norms[0], rel=1e-8)
     assert max(norms[0]) > 1  # clipping took part
-    before, after = weights(one), weights(two)
+    before, after = weights(one_rank), weights(two_ranks)
     for key, value in before.items():
         assert torch.allclose(value, after[key], rtol=1e-7, atol=1e-9), key
 
 
-@pytest.mark.parametrize("name", [one for one in NAMES if "no image" in one.values[0]])
+@pytest.mark.parametrize("name", [name for name in NAMES if "no image" in name.values[0]])
 def test_batches_were_without_images_on_one_rank_and_on_both(runs, name):
     keys = [row["keys"] for row in rows(runs[name][0] / "samples.jsonl")]
     assert {sum(key.startswith("made") for key in step) for step in keys} == {0, 1, 2}

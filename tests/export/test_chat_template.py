@@ -54,8 +54,8 @@ def test_strings_and_lists_render_as_in_training_with_the_same_marks(family):
 )
 def test_parts_are_joined_as_training_writes_them(parts, same_as):
     tokenizer, template = tiny_tokenizer("chatml"), parts_template(FAMILIES["chatml"])
-    one, other = ([{"role": "user", "content": content}] for content in (parts, same_as))
-    assert render(tokenizer, template, one, True) == render(tokenizer, FAMILIES["chatml"], other, True)
+    messages, same_messages = ([{"role": "user", "content": content}] for content in (parts, same_as))
+    assert render(tokenizer, template, messages, True) == render(tokenizer, FAMILIES["chatml"], same_messages, True)
 
 
 def test_other_parts_are_refused_by_name():
@@ -69,11 +69,11 @@ def test_the_date_is_the_one_trained_with_whoever_renders():
     turns = [{"role": "user", "content": "Is it?"}]
     expected, _ = render(tokenizer, FAMILIES["llama-3.1"], turns, True)
     assert "26 Jul 2024" in expected
-    (own,), _ = render_jinja_template(
+    (prompt,), _ = render_jinja_template(
         conversations=[turns],
         chat_template=parts_template(FAMILIES["llama-3.1"]),
         add_generation_prompt=True,
         date_string="1 Jan 2031",
         **tokenizer.special_tokens_map,
     )
-    assert own == expected
+    assert prompt == expected

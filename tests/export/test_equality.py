@@ -27,8 +27,8 @@ OURS = {"one question": ProbeResult(IDS, LOGITS, "yes")}
 
 def test_equal_answers_agree_and_differences_are_measured():
     assert compare(OURS, theirs()) == ExportCheck(["one question"], 0.0, 0.0, True)
-    found = compare(OURS, theirs(logits=LOGITS + torch.tensor([0, 5e-5, 0])))
-    assert found.max_difference == pytest.approx(5e-5, rel=1e-2)
+    comparison = compare(OURS, theirs(logits=LOGITS + torch.tensor([0, 5e-5, 0])))
+    assert comparison.max_difference == pytest.approx(5e-5, rel=1e-2)
     resized = theirs()
     resized["default"]["one question"] = {**theirs()["pil"]["one question"], "logits": LOGITS - 0.25, "text": "no"}
     assert compare(OURS, resized) == ExportCheck(["one question"], 0.0, 0.25, False)
@@ -50,13 +50,13 @@ def test_each_difference_is_named(changed, said):
 
 
 def test_the_questions_need_what_can_go_wrong(tmp_path):
-    one, other = (np.asarray(probe_image(number)) for number in range(2))
-    assert one.shape == other.shape == (150, 190, 3)  # not square, so that resizing and cropping matter
-    assert np.abs(one.astype(int) - other).mean() > 20
-    assert np.array_equal(one, np.asarray(probe_image(0)))
+    first, second = (np.asarray(probe_image(number)) for number in range(2))
+    assert first.shape == second.shape == (150, 190, 3)  # not square, so that resizing and cropping matter
+    assert np.abs(first.astype(int) - second).mean() > 20
+    assert np.array_equal(first, np.asarray(probe_image(0)))
     assert NEW_TOKENS >= 16
     counts = {name: sum(turn.text.count("<image>") for turn in turns) for name, turns in QUESTIONS.items()}
     assert counts == {"one question": 1, "a second question": 1, "two images": 2, "no image": 0}
-    first = messages(QUESTIONS["two images"], tmp_path)[0]["content"]
-    assert [part["type"] for part in first] == ["image", "image", "text"]
-    assert first[2]["text"] == "What has changed?"
+    content = messages(QUESTIONS["two images"], tmp_path)[0]["content"]
+    assert [part["type"] for part in content] == ["image", "image", "text"]
+    assert content[2]["text"] == "What has changed?"

@@ -96,10 +96,10 @@ def test_a_folder_that_differs_is_refused(clip, exported, tmp_path):
 
 def test_the_way_in_fits_the_model(clip, exported, tmp_path):
     assert how_to_open(exported).startswith("opens as open_clip.create_model_and_transforms('local-dir:exported') in ")
-    own = named(str(tiny_architecture(tmp_path)))
+    tiny_clip = named(str(tiny_architecture(tmp_path)))
     folder = tmp_path / "own"
     folder.mkdir()
-    write_folder(own, folder, "0" * 64)
+    write_folder(tiny_clip, folder, "0" * 64)
     assert how_to_open(folder) == f"opens as open_clip.create_model_and_transforms('local-dir:{folder}')"
     assert "hf_model_name" not in (folder / "README.md").read_text()
     assert open_clip.PLAIN in (folder / "README.md").read_text()

@@ -36,13 +36,13 @@ def tiny_clip(folder, vision=None, **top):
 
 
 def outputs_of(modules, run):
-    found = []
-    hooks = [module.register_forward_hook(lambda *args: found.append(args[2])) for module in modules]
+    outputs = []
+    hooks = [module.register_forward_hook(lambda *args: outputs.append(args[2])) for module in modules]
     with torch.no_grad():
         result = run()
     for hook in hooks:
         hook.remove()
-    return found, result
+    return outputs, result
 
 
 @pytest.mark.parametrize(

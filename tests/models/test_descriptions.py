@@ -85,9 +85,9 @@ def test_a_configuration_keeps_the_fields_of_its_class_alone():
         "trust_remote_code": True,
     }
     values = transformers.BertConfig(hidden_size=16).to_dict()
-    kept = config_description({**values, **planted}, ("bert",), "here")
-    assert kept["hidden_size"] == 16
-    assert not set(planted) & set(kept)
+    description = config_description({**values, **planted}, ("bert",), "here")
+    assert description["hidden_size"] == 16
+    assert not set(planted) & set(description)
     wrapped = {"model_type": "timm_wrapper", "architecture": "resnet18", "model_args": {"checkpoint_path": "evil.pth"}}
     assert "model_args" not in config_description(wrapped, ("timm_wrapper",), "here")
     for kind in ("planted", None, 3):
@@ -123,7 +123,7 @@ def test_a_tokenizers_settings_are_those_of_tokenizing():
 
 def calls() -> list[tuple[str, str, set[str]]]:
     """(place, what is called, its keywords) for every call in the packages, and in the scripts that they start."""
-    found = []
+    call_sites = []
     for path in [*(REPOSITORY / "medvlp").rglob("*.py"), *(REPOSITORY / "data_prep").rglob("*.py")]:
         trees = [ast.parse(path.read_text(encoding="utf-8"))]
         for node in ast.walk(trees[0]):
@@ -134,13 +134,13 @@ def calls() -> list[tuple[str, str, set[str]]]:
             ):
                 assert isinstance(node.value, ast.Constant)
                 trees.append(ast.parse(str(node.value.value)))
-        found += [
+        call_sites += [
             (f"{path.name}:{node.lineno}", ast.unparse(node.func), {word.arg or "**" for word in node.keywords})
             for tree in trees
             for node in ast.walk(tree)
             if isinstance(node, ast.Call)
         ]
-    return found
+    return call_sites
 
 
 def test_every_loader_is_told_that_no_code_may_run():

@@ -65,9 +65,9 @@ def test_the_weights_hash_is_of_names_types_shapes_and_values():
 
 def test_the_files_hash_is_of_the_files_that_are_there(tmp_path):
     (tmp_path / "a").write_text("1")
-    one = files_hash(tmp_path, ("a", "b"))
+    digest = files_hash(tmp_path, ("a", "b"))
     (tmp_path / "b").write_text("")
-    assert files_hash(tmp_path, ("a", "b")) != one == files_hash(tmp_path, ("a",))
+    assert files_hash(tmp_path, ("a", "b")) != digest == files_hash(tmp_path, ("a",))
 
 
 def test_every_package_that_a_shipped_option_names_says_how_it_is_installed():
@@ -83,7 +83,7 @@ def test_every_package_that_a_shipped_option_names_says_how_it_is_installed():
         for extra in re.findall(r"medvlp\[(\w+)\]", INSTALL[package]):
             assert extra in project
         distribution = package.replace("_", "-")
-        carried = any(one.startswith(distribution) for one in project["offline"])
+        carried = any(requirement.startswith(distribution) for requirement in project["offline"])
         assert carried == ("medvlp[offline]" in INSTALL[package]), (
             package
         )  # an extra is named where it brings the package

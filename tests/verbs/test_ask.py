@@ -138,7 +138,7 @@ def test_words_are_keys_or_the_question(words, keys, question):
 
 
 @pytest.mark.parametrize(
-    ("text", "shown"),
+    ("text", "printed"),
     [
         ("plain\ttext\nof lines", "plain\ttext\nof lines"),
         ("\x1b[31mred\x1b[0m", "red"),
@@ -153,21 +153,21 @@ def test_words_are_keys_or_the_question(words, keys, question):
         ("50 µm, 心脏, é, 👩\u200d⚕", "50 µm, 心脏, é, 👩\u200d⚕"),
     ],
 )
-def test_a_models_words_cannot_steer_the_terminal(text, shown):
-    assert harmless(text) == shown
+def test_a_models_words_cannot_steer_the_terminal(text, printed):
+    assert harmless(text) == printed
 
 
 def test_words_are_shown_as_they_come_and_cleaned():
     tokenizer, terminal = tiny_tokenizer("chatml"), Written()
     streamer = text_streamer(tokenizer, terminal)
     streamer.put(torch.tensor([[1, 2, 3]]))  # the prompt
-    shown = []
+    outputs = []
     for token in tokenizer("it is \x1b[31mred\x1b[0m now\r done<|im_end|>")["input_ids"]:
         streamer.put(torch.tensor([token]))
-        shown.append(terminal.getvalue())
+        outputs.append(terminal.getvalue())
     streamer.end()
-    assert len(set(shown)) >= 4  # where tokens begin and end is the tokenizer's affair
-    assert all("it is red now done".startswith(part) for part in shown)
-    assert any("red" in part for part in shown[:-1])
+    assert len(set(outputs)) >= 4  # where tokens begin and end is the tokenizer's affair
+    assert all("it is red now done".startswith(part) for part in outputs)
+    assert any("red" in part for part in outputs[:-1])
     assert terminal.getvalue() == streamer.text == "it is red now done"
     assert terminal.flushed >= 4

@@ -80,7 +80,9 @@ def llava_file(folder, entries, name="train.json"):
     file = folder / "set" / name
     file.parent.mkdir(parents=True, exist_ok=True)
     (file.parent / "a.jpg").write_bytes(other_jpeg(1))
-    data = json.dumps(entries, indent=1) if file.suffix == ".json" else "\n".join(json.dumps(one) for one in entries)
+    data = (
+        json.dumps(entries, indent=1) if file.suffix == ".json" else "\n".join(json.dumps(entry) for entry in entries)
+    )
     file.write_text(data)
     return file
 
@@ -96,7 +98,7 @@ def findings(folder, *words: str) -> tuple[int, list[dict]]:
 def test_an_entry_that_the_reader_drops_is_an_error(tmp_path, name, suffix, capsys):
     bad, problem, detail = ENTRIES[name]
     file = llava_file(tmp_path, [ENTRY, bad], f"train{suffix}")
-    code, found = findings(tmp_path, "source=llava_json", f"input={file}")
+    code, problems = findings(tmp_path, "source=llava_json", f"input={file}")
     unit = "entry" if suffix == ".json" else "line"
     expected = {
         "severity": "error",
@@ -107,7 +109,7 @@ def test_an_entry_that_the_reader_drops_is_an_error(tmp_path, name, suffix, caps
         "conversation": "",
         "detail": detail,
     }
-    assert (code, found) == (1, [expected])
+    assert (code, problems) == (1, [expected])
     assert re.search(rf"│ error +│ {problem} +│ 1 ", capsys.readouterr().out)
 
 
@@ -121,8 +123,8 @@ def test_an_entry_that_the_reader_drops_is_an_error(tmp_path, name, suffix, caps
 )
 def test_what_the_reader_mends_is_a_warning(tmp_path, bad, problem, capsys):
     file = llava_file(tmp_path, [ENTRY, bad])
-    code, found = findings(tmp_path, "source=llava_json", f"input={file}")
-    (row,) = found
+    code, problems = findings(tmp_path, "source=llava_json", f"input={file}")
+    (row,) = problems
     assert (code, row["severity"], row["problem"], row["conversation"]) == (0, "warning", problem, "q2")
     assert row["key"].startswith("llava_json__train__a-jpg__train")
     assert "0 errors, 2 warnings" in capsys.readouterr().out
@@ -133,8 +135,8 @@ def test_samples_without_an_image_and_fields_that_nobody_reads_are_counted(tmp_p
     silent = entry(id="q2", conversations=turns("Where?"), picture_of="study 7")
     del silent["image"]
     file = llava_file(tmp_path, [ENTRY, silent, {**silent, "id": "q3"}])
-    code, found = findings(tmp_path, "source=llava_json", f"input={file}")
-    assert (code, [(row["severity"], row["problem"], row["detail"]) for row in found]) == (
+    code, problems = findings(tmp_path, "source=llava_json", f"input={file}")
+    assert (code, [(row["severity"], row["problem"], row["detail"]) for row in problems]) == (
         0,
         [
             ("warning", "no_image", "conversations about no image"),
@@ -169,9 +171,9 @@ def test_a_file_that_is_not_json_in_utf8(tmp_path, name, spoil, problem, key, de
 def test_what_the_stages_would_drop_and_what_samples_show(tmp_path):
     file = llava_file(tmp_path, [ENTRY, entry(image="b.jpg"), entry(conversations=turns(answer="yes"))])
     (file.parent / "b.jpg").write_bytes(other_jpeg(2)[:300])
-    code, found = findings(tmp_path, "source=llava_json", f"input={file}")
+    code, problems = findings(tmp_path, "source=llava_json", f"input={file}")
     assert code == 1
-    assert [(row["problem"], row["key"][:31], row["conversation"]) for row in found] == [
+    assert [(row["problem"], row["key"][:31], row["conversation"]) for row in problems] == [
         ("yes_no_under_open", "llava_json__train__a-jpg__train", "q2"),
         ("broken_image", "llava_json__train__b-jpg__train", ""),
     ]
@@ -286,8 +288,8 @@ def test_malformed_shards_are_named_and_training_refuses_to_start(tmp_path, part
     folder = write_split(tmp_path / "made/train", vqa_samples(12), per_shard=4)
     words = words_of(parts, tmp_path)
 
-    code, found = findings(tmp_path, *words)
-    wrong = [row for row in found if row["severity"] == "error"]
+    code, problems = findings(tmp_path, *words)
+    wrong = [row for row in problems if row["severity"] == "error"]
     assert (code, len(wrong)) == (1, 1)
     assert (wrong[0]["problem"], wrong[0]["key"], wrong[0]["source"]) == (problem, BAD, "made")
     assert wrong[0]["file"] == str(folder / "000000.tar")
@@ -305,9 +307,9 @@ def test_malformed_shards_are_named_and_training_refuses_to_start(tmp_path, part
 
 def test_clean_shards_with_a_model(tmp_path, parts, capsys):
     write_split(tmp_path / "made/train", vqa_samples(12), per_shard=4)
-    code, found = findings(tmp_path, *words_of(parts, tmp_path), "examples=1")
+    code, problems = findings(tmp_path, *words_of(parts, tmp_path), "examples=1")
     said = capsys.readouterr().out
-    assert (code, found) == (0, [])
+    assert (code, problems) == (0, [])
     assert "0 errors, 0 warnings" in said
     assert re.search(r"│ made +│ 24 +│ 2\.0 +│ \d+, \d+ +│ \d+, \d+ +│ \d+\.\d% │", said)
     assert "An image is 4 tokens." in said
@@ -332,16 +334,16 @@ def test_what_is_too_long_is_a_warning(tmp_path, parts):
 
 def test_nothing_left_is_an_error(tmp_path, parts):
     write_split(tmp_path / "made/train", vqa_samples(2))
-    code, found = findings(tmp_path, *words_of(parts, tmp_path), "objective.max_length=8")
+    code, problems = findings(tmp_path, *words_of(parts, tmp_path), "objective.max_length=8")
     assert code == 1
-    assert [row["problem"] for row in found if row["severity"] == "error"] == ["nothing_left"]
+    assert [row["problem"] for row in problems if row["severity"] == "error"] == ["nothing_left"]
 
 
 def test_captions_as_answers(tmp_path, parts):
     write_split(tmp_path / "made/train", pairs(6))
     words = words_of(parts, tmp_path)
-    code, found = findings(tmp_path, *words)
-    assert (code, [row["problem"] for row in found]) == (1, ["no_conversation"] * 6 + ["nothing_left"])
+    code, problems = findings(tmp_path, *words)
+    assert (code, [row["problem"] for row in problems]) == (1, ["no_conversation"] * 6 + ["nothing_left"])
     assert findings(tmp_path, *words, "data.sources.made.caption_prompts=[What is shown?]") == (0, [])
 
 
@@ -349,10 +351,10 @@ def test_other_words_need_their_fields(tmp_path, parts):
     samples = vqa_samples(4)
     del samples[2].conversations[0].metadata["question_type"]
     folder = write_split(tmp_path / "made/train", samples)
-    code, found = findings(
+    code, problems = findings(
         tmp_path, *words_of(parts, tmp_path), "data.sources.made.answer_template='{question_type}: {answer}'"
     )
-    (row,) = found
+    (row,) = problems
     assert (code, row["problem"], row["key"]) == (1, "missing_field", "made__i0002__0__0")
     assert row["file"] == str(folder / "000000.tar")
     assert row["detail"] == "conversation 2-0: no 'question_type' in its metadata"
@@ -374,9 +376,9 @@ def test_each_stage_of_a_recipe_is_looked_at(tmp_path, parts, monkeypatch, capsy
     (tmp_path / "recipes/staged.yaml").write_text("# @package _global_\n" + json.dumps(recipe))
     monkeypatch.chdir(tmp_path)
     words = [word for word in words_of(parts, tmp_path) if not word.startswith("data.sources")]
-    code, found = findings(tmp_path, "recipes=staged", *words, "examples=1")
+    code, problems = findings(tmp_path, "recipes=staged", *words, "examples=1")
     assert code == 1
-    assert [(row["source"], row["problem"], row["key"]) for row in found] == [
+    assert [(row["source"], row["problem"], row["key"]) for row in problems] == [
         ("made", "empty_answer", "made__i0001__0__0")
     ]
     before, align, vqa = re.split(r"─+ stage (?:align|vqa) ─+", capsys.readouterr().out)
@@ -399,9 +401,9 @@ def test_the_encoder_without_weights_is_the_assistants(tmp_path, parts, family, 
         words.append(f"model.vision.source={tiny_clip_checkpoint(tmp_path)}")
     model = compose("train", words).model
     expected = chat_encoder(build_assistant(model), model.language)
-    found = encoder_without_weights(model)
-    assert found.image_tokens == expected.image_tokens == image_tokens
-    assert encoder_identity(found) == encoder_identity(expected)
+    encoder = encoder_without_weights(model)
+    assert encoder.image_tokens == expected.image_tokens == image_tokens
+    assert encoder_identity(encoder) == encoder_identity(expected)
 
 
 def test_images_that_other_splits_and_tasks_hold(tmp_path, monkeypatch):
@@ -415,9 +417,9 @@ def test_images_that_other_splits_and_tasks_hold(tmp_path, monkeypatch):
     (tmp_path / "configs/task/far_task.yaml").write_text(json.dumps(task))
     monkeypatch.chdir(tmp_path)
     source = f"data.sources.made.path={tmp_path}/made/train"
-    code, found = findings(tmp_path, source, "tasks=[far_task]")
+    code, problems = findings(tmp_path, source, "tasks=[far_task]")
     assert code == 0
-    assert [(row["problem"], row["key"], row["detail"]) for row in found] == [
+    assert [(row["problem"], row["key"], row["detail"]) for row in problems] == [
         ("shared_image", "made__i0004__0__0", "of far/test; the same bytes are trained on"),
         ("shared_image", "made__i0001__0__0", "of made/test; the same bytes are trained on"),
         ("shared_image", "made__i0002__0__0", "of made/test; the same bytes are trained on"),
@@ -434,9 +436,9 @@ def test_a_clip_recipe_looks_at_captions(tmp_path, capsys):
     samples[5].images = samples[4].images
     write_split(tmp_path / "made/train", samples)
     words = ["model=lite_minilm", f"data.sources.made.path={tmp_path}/made/train"]
-    code, found = findings(tmp_path, *words)
+    code, problems = findings(tmp_path, *words)
     assert code == 1
-    assert [(row["severity"], row["problem"], row["key"]) for row in found] == [
+    assert [(row["severity"], row["problem"], row["key"]) for row in problems] == [
         ("error", "empty_caption", "made__a0002__f1__0"),
         ("error", "undecodable_image", "made__a0003__f1__0"),
         ("warning", "repeated_image", "made__a0005__f1__0"),
@@ -515,14 +517,14 @@ def test_vqa_rad_is_clean_but_for_the_images_that_its_splits_share(test_data, tm
     for name, questions in published.items():
         chosen = [question for question in questions if question["image_name"] in images]
         (tmp_path / f"some/{name}.json").write_text(json.dumps(chosen))
-    code, found = findings(tmp_path, "source=vqa_rad", f"input={tmp_path}/some")
-    assert (code, len(found), {row["problem"] for row in found}) == (0, 40, {"shared_image"})
+    code, problems = findings(tmp_path, "source=vqa_rad", f"input={tmp_path}/some")
+    assert (code, len(problems), {row["problem"] for row in problems}) == (0, 40, {"shared_image"})
     capsys.readouterr()
     prepare("vqa_rad", str(tmp_path / "some"), tmp_path / "vqa_rad")
-    code, found = findings(tmp_path, f"data.sources.vqa_rad.path={tmp_path}/vqa_rad/train")
-    assert (code, len(found), {row["problem"] for row in found}) == (0, 40, {"shared_image"})
-    assert found[0]["key"].endswith("__test__0")
-    assert found[0]["detail"] == "of vqa_rad/test; the same bytes are trained on"
+    code, problems = findings(tmp_path, f"data.sources.vqa_rad.path={tmp_path}/vqa_rad/train")
+    assert (code, len(problems), {row["problem"] for row in problems}) == (0, 40, {"shared_image"})
+    assert problems[0]["key"].endswith("__test__0")
+    assert problems[0]["detail"] == "of vqa_rad/test; the same bytes are trained on"
     said = capsys.readouterr().out
     assert re.search(r"│ warning +│ shared_image +│ 40 ", said)
     assert (

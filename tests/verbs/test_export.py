@@ -271,8 +271,8 @@ def test_load_gives_an_assistant_ready_for_use_one_by_one_or_in_batches(folder):
     assert not model.training
     made = model.generate(**batch, max_new_tokens=12)[:, batch["input_ids"].shape[1] :]
     jobs = [
-        (loaded.encoder.prompt(own, 1), batch["pixel_values"][number : number + 1])
-        for number, (own, _) in enumerate(turns)
+        (loaded.encoder.prompt(turns_of_job, 1), batch["pixel_values"][number : number + 1])
+        for number, (turns_of_job, _) in enumerate(turns)
     ]
     assert len(jobs[0][0]) != len(jobs[1][0])
     assert tokenizer.batch_decode(made, skip_special_tokens=True) == generator.generate(jobs, 12)

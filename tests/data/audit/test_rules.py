@@ -64,8 +64,8 @@ CLEAN = {
 
 @pytest.mark.parametrize("name", sorted(CLEAN))
 def test_what_is_right_has_no_problems(name):
-    one, rules = CLEAN[name]
-    assert audit_sample(one, rules).problems == []
+    clean_sample, rules = CLEAN[name]
+    assert audit_sample(clean_sample, rules).problems == []
 
 
 WRONG = {
@@ -195,15 +195,17 @@ WRONG = {
 
 @pytest.mark.parametrize("name", sorted(WRONG))
 def test_what_is_wrong_has_a_name_and_a_place(name):
-    one, rules, expected = WRONG[name]
-    assert audit_sample(one, rules).problems == [Problem(*found) for found in expected]
+    faulty_sample, rules, expected = WRONG[name]
+    assert audit_sample(faulty_sample, rules).problems == [Problem(*problem) for problem in expected]
 
 
 def test_each_image_that_cannot_be_decoded_is_named():
     whole = jpeg(3, side=80)
     images = {"0.jpg": whole[: len(whole) // 2], "1.jpg": whole, "2.jpg": b"GIF89a"}
-    found = audit_sample(sample(asked("<image><image><image>"), images=images), replace(INSTRUCT, content="")).problems
-    broken = [(problem.name, problem.detail[:6]) for problem in found if problem.name != "empty_question"]
+    problems = audit_sample(
+        sample(asked("<image><image><image>"), images=images), replace(INSTRUCT, content="")
+    ).problems
+    broken = [(problem.name, problem.detail[:6]) for problem in problems if problem.name != "empty_question"]
     assert broken == [("undecodable_image", "0.jpg:"), ("undecodable_image", "2.jpg:")]
     assert audit_sample(sample(asked(), images={"jpg": b"GIF89a"}), replace(INSTRUCT, max_pixels=0)).problems == []
 
@@ -219,13 +221,13 @@ def test_every_problem_has_a_severity_and_advice():
 
 
 def names(audit: SourceAudit, *samples: Sample, rules: Rules = INSTRUCT) -> list[list[tuple[str, str]]]:
-    return [[(p.name, p.detail) for p in audit.problems(audit_sample(one, rules))] for one in samples]
+    return [[(p.name, p.detail) for p in audit.problems(audit_sample(sample, rules))] for sample in samples]
 
 
 def test_questions_that_share_an_id():
-    one, other = sample(asked(), asked()), replace(sample(asked(), asked(id=None)), key="made__2__0__0")
-    found = names(SourceAudit("conversations", {}), one, other)
-    assert found == [[("duplicate_id", "also in made__1__0__0")], [("duplicate_id", "also in made__1__0__0")]]
+    first, second = sample(asked(), asked()), replace(sample(asked(), asked(id=None)), key="made__2__0__0")
+    problems = names(SourceAudit("conversations", {}), first, second)
+    assert problems == [[("duplicate_id", "also in made__1__0__0")], [("duplicate_id", "also in made__1__0__0")]]
 
 
 def test_pairs_that_share_an_image_or_a_text():
@@ -238,7 +240,7 @@ def test_pairs_that_share_an_image_or_a_text():
         [("repeated_image", "also in made__1__0__0")],
     ]
     assert names(SourceAudit("pairs", {}), first, same_text, same_image, rules=CONTRASTIVE) == expected
-    questions = [replace(one, conversations=[asked(id=None)]) for one in (first, same_text, same_image)]
+    questions = [replace(pair, conversations=[asked(id=None)]) for pair in (first, same_text, same_image)]
     assert names(SourceAudit("conversations", {}), *questions) == [[], [], []]
 
 
@@ -247,8 +249,8 @@ def test_an_image_that_is_held_out_is_counted_once():
     pair = sample(asked("<image>\n<image>\nWhich?"), images=images)
     again = replace(sample(asked(id="q2")), key="made__2__0__0")
     held_out = {image: ("made/test", f"t{n}") for n, image in enumerate(audit_sample(pair, INSTRUCT).images)}
-    found = names(SourceAudit("conversations", held_out), pair, again)
-    assert found == [[("shared_image", "also in made/test: t0"), ("shared_image", "also in made/test: t1")], []]
+    problems = names(SourceAudit("conversations", held_out), pair, again)
+    assert problems == [[("shared_image", "also in made/test: t0"), ("shared_image", "also in made/test: t1")], []]
 
 
 def several(number: int, images: int) -> Sample:
@@ -265,9 +267,9 @@ def test_shards_are_looked_at_in_order_and_damage_is_named(tmp_path, workers):
     data[data.index(samples[9].images["jpg"]) + 20] ^= 1
     tar.write_bytes(data)
     seen = list(audit_shards(dataset, PLAIN, workers))
-    assert [one.key for one in seen] == [one.key for one in samples]
+    assert [audit.key for audit in seen] == [audit.key for audit in samples]
     assert [problem.name for problem in seen[9].problems] == ["checksum_mismatch"]
-    assert all(not one.problems for n, one in enumerate(seen) if n != 9)
+    assert all(not audit.problems for n, audit in enumerate(seen) if n != 9)
 
 
 def test_counts_keep_the_first_of_each_kind():

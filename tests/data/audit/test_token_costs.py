@@ -35,17 +35,17 @@ def test_tokens_of_an_epoch_are_those_that_batches_hold(tmp_path, packing, size,
     counted = epoch_tokens(sources, chat, 160, packing, size, accumulate, seed=3)
 
     grouped, packed = LAYOUTS[packing]
-    views = [Examples(one.dataset, one.lengths, chat, 160, grouped) for one in sources]
+    views = [Examples(source.dataset, source.lengths, chat, 160, grouped) for source in sources]
     order = Order([OrderedSource(s.name, len(v), 1.0, v.manifest_hash) for s, v in zip(sources, views, strict=True)], 3)
     plan = PackPlan(order, views, 160, packed, "token")
-    prepare = PrepareConversations(chat, lambda one: torch.zeros(len(one.images), 16, 4))
+    prepare = PrepareConversations(chat, lambda source: torch.zeros(len(source.images), 16, 4))
     units = RequestedSamples([(s.name, v) for s, v in zip(sources, views, strict=True)], prepare, seed=3)
     collate = CollateConversations(0, chat.image_id, 16, packing == "tree", "token")
     positions_held, numbers = 0, plan.epoch(0)
     for begin in range(0, len(numbers), size):
         chosen = numbers[begin : begin + size]
         for packs in plan.divide(chosen, accumulate):
-            requests = [Request(0, pack, tuple(int(chosen[place]) for place in pack)) for pack in packs]
+            requests = [Request(0, pack, tuple(int(chosen[position]) for position in pack)) for pack in packs]
             positions_held += collate([units[request] for request in requests]).ids_RL.numel()
     assert counted == positions_held
 

@@ -65,7 +65,9 @@ def collate(
 ) -> PackedBatch:
     """The batch of these rows."""
     units, position = [], 0
-    supervised = sum(int(one.supervised.sum()) for row in rows for item in row for one in item["conversations"])
+    supervised = sum(
+        int(conversation.supervised.sum()) for row in rows for item in row for conversation in item["conversations"]
+    )
     conversations = sum(len(item["conversations"]) for row in rows for item in row)
     whole = {"token": supervised, "sample": conversations}[weighting] if total is None else total
     for row in rows:

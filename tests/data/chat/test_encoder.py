@@ -50,8 +50,8 @@ def conversations(draw, images: int = 2, pairs: int = 4) -> tuple[list[Turn], in
     questions = draw(st.lists(WORDS, min_size=1, max_size=pairs))
     count = draw(st.integers(0, images))
     for _ in range(count):
-        place = draw(st.integers(0, len(questions) - 1))
-        questions[place] = f"{IMAGE_TOKEN}\n{questions[place]}"
+        position = draw(st.integers(0, len(questions) - 1))
+        questions[position] = f"{IMAGE_TOKEN}\n{questions[position]}"
     texts = [text for question in questions for text in (question, draw(ANSWERS))]
     return dialogue(*texts), count
 

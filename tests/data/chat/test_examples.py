@@ -19,26 +19,31 @@ def test_every_piece_is_in_one_example_and_fits(dataset, encoder, max_length, gr
     lengths = lengths_of(dataset, encoder, max_length)
     made = Examples(dataset, lengths, encoder, max_length, grouped)
     assert len({made.key(i) for i in range(len(made))}) == len(made)
-    found = []
+    pieces_read = []
     for i, sample in enumerate(made.read(i) for i in range(len(made))):
-        whole = [encoder.encode(one.turns, 1) for one in sample.conversations]
+        whole = [encoder.encode(conversation.turns, 1) for conversation in sample.conversations]
         assert made.conversations[i] == len(whole)
-        assert made.supervised[i] == sum(one.supervised.sum() for one in whole)
+        assert made.supervised[i] == sum(conversation.supervised.sum() for conversation in whole)
         documents = (
-            [lay_out(whole, encoder.image_id)] if grouped else [lay_out([one], encoder.image_id) for one in whole]
+            [lay_out(whole, encoder.image_id)]
+            if grouped
+            else [lay_out([conversation], encoder.image_id) for conversation in whole]
         )
         tokens = sum(len(document.ids_L) for document in documents)
         assert tokens <= made.lengths[i] <= max_length
         assert sample.key == made.key(i)
         assert made.locate(i) == dataset.locate(int(lengths.rows[made.starts[i]]))
-        found += [(sample.key.split("#")[0], one.id, [turn.text for turn in one.turns]) for one in sample.conversations]
+        pieces_read += [
+            (sample.key.split("#")[0], conversation.id, [turn.text for turn in conversation.turns])
+            for conversation in sample.conversations
+        ]
         assert len(whole) == 1 or grouped
     expected = []
     for sample in (dataset.read(row) for row in range(len(dataset))):
-        for one in sample.conversations:
-            pieces, _ = split_long(one.turns, 1, encoder, max_length)
-            expected += [(sample.key, one.id, [turn.text for turn in piece]) for piece in pieces]
-    assert found == expected
+        for conversation in sample.conversations:
+            pieces, _ = split_long(conversation.turns, 1, encoder, max_length)
+            expected += [(sample.key, conversation.id, [turn.text for turn in piece]) for piece in pieces]
+    assert pieces_read == expected
 
 
 def test_all_questions_of_an_image_are_one_example_where_they_fit(dataset, encoder):
@@ -46,7 +51,12 @@ def test_all_questions_of_an_image_are_one_example_where_they_fit(dataset, encod
     made = Examples(dataset, lengths, encoder, 500, grouped=True)
     assert made.conversations.tolist() == [1 + row % 3 for row in range(9)]
     exact = [
-        len(lay_out([encoder.encode(one.turns, 1) for one in dataset.read(row).conversations], encoder.image_id).ids_L)
+        len(
+            lay_out(
+                [encoder.encode(conversation.turns, 1) for conversation in dataset.read(row).conversations],
+                encoder.image_id,
+            ).ids_L
+        )
         for row in range(9)
     ]
     assert made.lengths.tolist() == exact

@@ -21,9 +21,9 @@ def lengths_of(dataset, encoder, max_length=500, too_long="split"):
     return measure_lengths(dataset, encoder, max_length, too_long)
 
 
-def equal(one, other):
-    same = all(np.array_equal(getattr(one, name), getattr(other, name)) for name in COLUMNS)
-    return same and (one.skipped, one.faults) == (other.skipped, other.faults)
+def equal(first, second):
+    same = all(np.array_equal(getattr(first, name), getattr(second, name)) for name in COLUMNS)
+    return same and (first.skipped, first.faults) == (second.skipped, second.faults)
 
 
 def test_lengths_are_those_of_the_encoded_conversations(dataset, encoder):
@@ -31,9 +31,12 @@ def test_lengths_are_those_of_the_encoded_conversations(dataset, encoder):
     expected = []
     for row in range(len(dataset)):
         sample = dataset.read(row)
-        whole = [encoder.encode(one.turns, 1) for one in sample.conversations]
+        whole = [encoder.encode(conversation.turns, 1) for conversation in sample.conversations]
         shared = shared_prefix(whole)
-        expected += [(row, i, -1, len(one.ids), one.supervised.sum(), shared) for i, one in enumerate(whole)]
+        expected += [
+            (row, i, -1, len(conversation.ids), conversation.supervised.sum(), shared)
+            for i, conversation in enumerate(whole)
+        ]
         assert shared >= TOKENS + 3 or len(whole) == 1  # <|im_start|>, the role, and the image
     assert list(zip(*(getattr(lengths, name) for name in COLUMNS), strict=True)) == expected
     assert (lengths.skipped, lengths.faults) == ([], [])
@@ -113,8 +116,8 @@ def resaved(content, **changed):
     return buffer.getvalue()
 
 
-def flipped(content, place):
-    return content[:place] + bytes([content[place] ^ 0xFF]) + content[place + 1 :]
+def flipped(content, offset):
+    return content[:offset] + bytes([content[offset] ^ 0xFF]) + content[offset + 1 :]
 
 
 DAMAGED = {
@@ -172,8 +175,8 @@ def test_no_wrong_byte_is_trusted(folder, encoder):
     first = keep(folder, encoder)
     (path,) = kept(folder)
     good = path.read_bytes()
-    for place in range(0, len(good), 31):
-        path.write_bytes(flipped(good, place))
+    for offset in range(0, len(good), 31):
+        path.write_bytes(flipped(good, offset))
         assert equal(keep(folder, encoder), first)
 
 
@@ -215,7 +218,7 @@ def test_or_dropped_as_a_whole(encoder, tmp_path):
     limit = len(encoder.encode(DIALOGUE[:4], 1).ids)
     lengths = lengths_of(dataset, encoder, limit, "drop")
     assert lengths.conversations.tolist() == [1]
-    assert [(one.conversation, one.reason) for one in lengths.skipped] == [("0", "too_long")]
+    assert [(record.conversation, record.reason) for record in lengths.skipped] == [("0", "too_long")]
     assert "4 answers are left out" in lengths.skipped[0].detail
 
 
@@ -226,13 +229,13 @@ def test_faults_are_told_from_damage(encoder, tmp_path):
     split = write_split(tmp_path / "train", good)
     tar = split / "000000.tar"
     content = bytearray(tar.read_bytes())
-    place = content.find(f"{good[3].key}.json".encode())
-    content[place + 512] = ord("[")
+    offset = content.find(f"{good[3].key}.json".encode())
+    content[offset + 512] = ord("[")
     tar.write_bytes(content)
     lengths = lengths_of(ShardDataset(split), encoder)
     assert set(lengths.rows) == {0}
-    assert [(one.key, one.reason) for one in lengths.skipped] == [(good[3].key, "checksum_mismatch")]
-    assert [(one.key, one.conversation, one.reason) for one in lengths.faults] == [
+    assert [(record.key, record.reason) for record in lengths.skipped] == [(good[3].key, "checksum_mismatch")]
+    assert [(record.key, record.conversation, record.reason) for record in lengths.faults] == [
         (good[1].key, "", "no_conversation"),
         (good[2].key, "q2", "placeholder_count"),
     ]

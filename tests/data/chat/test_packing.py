@@ -34,9 +34,9 @@ def test_what_conversations_share(conversations, expected):
 
 def test_a_tree_by_hand():
     beginning = ([7, *[IMAGE_ID] * P], False)
-    one = encoded(beginning, ([1, 2], False), ([3, 4], True))
-    other = encoded(beginning, ([1], False), ([5], True), ([6], False), ([8], True))
-    made = lay_out([one, other], IMAGE_ID)
+    first = encoded(beginning, ([1, 2], False), ([3, 4], True))
+    second = encoded(beginning, ([1], False), ([5], True), ([6], False), ([8], True))
+    made = lay_out([first, second], IMAGE_ID)
     assert made.ids_L.tolist() == [7, 50, 50, 50, 50, 1, 2, 3, 4, 5, 6, 8]
     assert made.positions_L.tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 8, 6, 7, 8]
     assert made.branches_L.tolist() == [0] * 6 + [1] * 3 + [2] * 3
@@ -52,31 +52,35 @@ def contexts_of(batch):
     visible_RLL = visible_tokens(batch.documents_RL, batch.branches_RL)[:, 0]
     ids_RL, length = batch.ids_RL, batch.ids_RL.shape[1]
     feature_at = dict(zip(batch.image_token_positions_M.tolist(), batch.feature_indices_M.tolist(), strict=True))
-    found = []
-    for place, target, weight in zip(batch.logit_positions_T, batch.targets_T, batch.weights_T, strict=True):
-        row, column = divmod(int(place), length)
+    contexts = []
+    for position, target, weight in zip(batch.logit_positions_T, batch.targets_T, batch.weights_T, strict=True):
+        row, column = divmod(int(position), length)
         seen = visible_RLL[row, column].nonzero()[:, 0]
         positions = batch.token_positions_RL[row, seen].tolist()
         assert positions == list(range(len(seen)))
         features = [feature_at[row * length + int(i)] for i in seen if int(ids_RL[row, i]) == IMAGE_ID]
-        found.append((tuple(ids_RL[row, seen].tolist()), tuple(features), int(target), round(float(weight), 6)))
-    return sorted(found)
+        contexts.append((tuple(ids_RL[row, seen].tolist()), tuple(features), int(target), round(float(weight), 6)))
+    return sorted(contexts)
 
 
 def expected_contexts(rows, weighting):
     """The same from the conversations, one at a time."""
-    found, first = [], 0
-    everything = [one for row in rows for item in row for one in item["conversations"]]
-    total = sum(one.supervised.sum() for one in everything) if weighting == "token" else len(everything)
+    contexts, first = [], 0
+    conversations = [conversation for row in rows for item in row for conversation in item["conversations"]]
+    total = (
+        sum(conversation.supervised.sum() for conversation in conversations)
+        if weighting == "token"
+        else len(conversations)
+    )
     for item in (item for row in rows for item in row):
-        for one in item["conversations"]:
-            each = 1 / total if weighting == "token" else 1 / (total * one.supervised.sum())
-            for i in np.flatnonzero(one.supervised):
-                before = one.ids[:i].tolist()
+        for conversation in item["conversations"]:
+            each = 1 / total if weighting == "token" else 1 / (total * conversation.supervised.sum())
+            for i in np.flatnonzero(conversation.supervised):
+                before = conversation.ids[:i].tolist()
                 features = tuple(first * P + n for n in range(before.count(IMAGE_ID)))
-                found.append((tuple(before), features, int(one.ids[i]), round(float(np.float32(each)), 6)))
+                contexts.append((tuple(before), features, int(conversation.ids[i]), round(float(np.float32(each)), 6)))
         first += len(item["images"])
-    return sorted(found)
+    return sorted(contexts)
 
 
 @settings(deadline=None, max_examples=60)
@@ -102,13 +106,13 @@ def owners_of(row, tree, length):
     """The conversations that each token of a row belongs to; padding belongs to one that nobody else has."""
     owners = []
     for i, item in enumerate(row):
-        groups = [item["conversations"]] if tree else [[one] for one in item["conversations"]]
+        groups = [item["conversations"]] if tree else [[conversation] for conversation in item["conversations"]]
         for j, group in enumerate(groups):
             shared = shared_prefix(group)
             names = [(i, j, k) for k in range(len(group))]
             owners += [set(names)] * shared
-            for name, one in zip(names, group, strict=True):
-                owners += [{name}] * (len(one.ids) - shared)
+            for name, conversation in zip(names, group, strict=True):
+                owners += [{name}] * (len(conversation.ids) - shared)
     return owners + [{"padding"}] * (length - len(owners))
 
 
@@ -129,9 +133,9 @@ def test_padding_fills_up_rows_and_counts_on(rows, tree):
 @given(rows_of())
 def test_flat_is_one_row_without_padding_whose_positions_restart(rows):
     batch = collate(rows, tree=False, flat=True)
-    lengths = [len(one.ids) for row in rows for item in row for one in item["conversations"]]
+    lengths = [len(conversation.ids) for row in rows for item in row for conversation in item["conversations"]]
     assert batch.ids_RL.shape == (1, sum(lengths))
-    assert batch.token_positions_RL[0].tolist() == [place for length in lengths for place in range(length)]
+    assert batch.token_positions_RL[0].tolist() == [position for length in lengths for position in range(length)]
     assert contexts_of(batch) == expected_contexts(rows, "token")
 
 
@@ -142,13 +146,13 @@ def test_conversations_without_a_common_beginning_are_branches_all_the_same():
 
 
 def test_a_row_of_one_conversation_needs_no_mask():
-    one = {"conversations": [encoded(([1], False), ([2], True))], "images": torch.empty(0)}
-    two = {"conversations": [*one["conversations"], *one["conversations"]], "images": torch.empty(0)}
-    assert collate([[one], [one]], tree=True).is_causal
-    assert collate([[one], [one]], tree=False).is_causal
-    assert not collate([[one], [two]], tree=True).is_causal
-    assert not collate([[one], [two]], tree=False).is_causal
-    assert not collate([[one, one]], tree=True).is_causal
+    single = {"conversations": [encoded(([1], False), ([2], True))], "images": torch.empty(0)}
+    double = {"conversations": [*single["conversations"], *single["conversations"]], "images": torch.empty(0)}
+    assert collate([[single], [single]], tree=True).is_causal
+    assert collate([[single], [single]], tree=False).is_causal
+    assert not collate([[single], [double]], tree=True).is_causal
+    assert not collate([[single], [double]], tree=False).is_causal
+    assert not collate([[single, single]], tree=True).is_causal
 
 
 @pytest.mark.parametrize("rows", [0, 1, 3])
@@ -174,8 +178,12 @@ def test_a_batch_whose_samples_are_all_bad_is_empty_not_an_error(rows):
     st.lists(items(), min_size=2, max_size=8), st.integers(1, 4), st.booleans(), st.sampled_from(["token", "sample"])
 )
 def test_weights_of_all_batches_of_a_step_sum_to_one(samples, batches, tree, weighting):
-    everything = [one for item in samples for one in item["conversations"]]
-    total = sum(int(one.supervised.sum()) for one in everything) if weighting == "token" else len(everything)
+    conversations = [conversation for item in samples for conversation in item["conversations"]]
+    total = (
+        sum(int(conversation.supervised.sum()) for conversation in conversations)
+        if weighting == "token"
+        else len(conversations)
+    )
     parts = [samples[i::batches] for i in range(batches)]
     weights = [collate([[item] for item in part], tree, weighting, total=total).weights_T for part in parts if part]
     assert float(torch.cat(weights).double().sum()) == pytest.approx(1, rel=1e-6)
@@ -197,20 +205,20 @@ def plan_of(table, packed=True, weighting="token", sources=1):
         SimpleNamespace(lengths=lengths, supervised=supervised, conversations=conversations)
         for lengths, supervised, conversations in zip(*parts, strict=True)
     ]
-    ordered = [OrderedSource(f"s{i}", len(one.lengths), 1.0, "h") for i, one in enumerate(made)]
+    ordered = [OrderedSource(f"s{i}", len(source.lengths), 1.0, "h") for i, source in enumerate(made)]
     return PackPlan(Order(ordered, 0), made, MAX_LENGTH, packed, weighting)
 
 
 @settings(deadline=None, max_examples=30)
 @given(examples_tables, st.sampled_from([1, 2, 3, 4, 6, 12]), st.booleans(), st.integers(1, 3))
-def test_every_place_is_read_once_and_rows_fit(table, batches, packed, sources):
+def test_every_position_is_read_once_and_rows_fit(table, batches, packed, sources):
     plan = plan_of(table, packed, sources=sources)
     numbers = plan.epoch(0)[:12]
     divided = plan.divide(numbers, batches)
     assert len(divided) == batches
-    assert sorted(place for batch in divided for pack in batch for place in pack) == list(range(12))
+    assert sorted(position for batch in divided for pack in batch for position in pack) == list(range(12))
     for pack in (pack for batch in divided for pack in batch):
-        assert sum(table[numbers[place]][0] for place in pack) <= MAX_LENGTH
+        assert sum(table[numbers[position]][0] for position in pack) <= MAX_LENGTH
     assert divided == plan_of(table, packed, sources=sources).divide(numbers, batches)
     assert all(divided)
     if not packed:
@@ -238,16 +246,16 @@ def test_no_batch_has_more_than_the_least_and_one_example(table, batches):
 
 
 def loads_of(divided, lengths):
-    return [sum(lengths[place] for pack in batch for place in pack) for batch in divided]
+    return [sum(lengths[position] for pack in batch for position in pack) for batch in divided]
 
 
 @settings(deadline=None, max_examples=30)
 @given(st.lists(st.integers(1, MAX_LENGTH), min_size=1, max_size=5))
 def test_first_fit_needs_few_rows(lengths):
-    longest_first = sorted(range(len(lengths)), key=lambda place: -lengths[place])
+    longest_first = sorted(range(len(lengths)), key=lambda position: -lengths[position])
     rows = first_fit(longest_first, lengths, MAX_LENGTH)
-    assert sorted(place for row in rows for place in row) == list(range(len(lengths)))
-    assert max(sum(lengths[place] for place in row) for row in rows) <= MAX_LENGTH
+    assert sorted(position for row in rows for position in row) == list(range(len(lengths)))
+    assert max(sum(lengths[position] for position in row) for row in rows) <= MAX_LENGTH
     best = len(lengths)
     for chosen in product(range(len(lengths)), repeat=len(lengths)):
         loads = np.bincount(chosen, weights=lengths)
@@ -276,8 +284,8 @@ def test_rows_are_filled_up_little(lengths, expected):
 def test_no_more_positions_than_first_fit(table):
     lengths = [tokens for tokens, _, _ in table]
     (packs,) = plan_of(table).divide(np.arange(len(table)), 1)
-    rows = first_fit(sorted(range(len(lengths)), key=lambda place: -lengths[place]), lengths, MAX_LENGTH)
-    positions = [len(some) * max(sum(lengths[place] for place in row) for row in some) for some in (packs, rows)]
+    rows = first_fit(sorted(range(len(lengths)), key=lambda position: -lengths[position]), lengths, MAX_LENGTH)
+    positions = [len(some) * max(sum(lengths[position] for position in row) for row in some) for some in (packs, rows)]
     assert positions[0] <= positions[1]
 
 
@@ -302,10 +310,10 @@ def test_ranks_and_accumulation_read_the_global_batch_together(table, ranks, acc
         read = [request for part in parts for stream in streams for request in stream[part]]
         epoch, within = divmod(step, len(plan) // 12)
         expected = plan.epoch(epoch)[within * 12 : (within + 1) * 12]
-        by_position = sorted(pair for one in read for pair in zip(one.positions, one.samples, strict=True))
-        assert by_position == [(within * 12 + place, number) for place, number in enumerate(expected)]
-        assert {one.total for one in read} == {plan.total(expected)}
-        assert {one.epoch for one in read} == {epoch}
+        by_position = sorted(pair for request in read for pair in zip(request.positions, request.samples, strict=True))
+        assert by_position == [(within * 12 + position, number) for position, number in enumerate(expected)]
+        assert {request.total for request in read} == {plan.total(expected)}
+        assert {request.epoch for request in read} == {epoch}
 
 
 def test_the_random_conversations_are_of_the_kinds_that_matter():
@@ -319,7 +327,7 @@ def test_the_random_conversations_are_of_the_kinds_that_matter():
         kinds.add(f"{min(len(item['images']), 2)} images")
         if len(conversations) > 1:
             first = conversations[0]
-            answered = any(one.supervised[shared] for one in conversations)
+            answered = any(conversation.supervised[shared] for conversation in conversations)
             kinds.add("some beginning in common" if shared else "none in common")
             kinds.update({"image in the beginning"} if IMAGE_ID in first.ids[:shared] else set())
             kinds.update({"image in a branch"} if IMAGE_ID in first.ids[shared:] else set())

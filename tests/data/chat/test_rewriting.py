@@ -41,9 +41,9 @@ def test_a_field_that_is_not_there_is_a_bad_sample_by_name(tmp_path):
 
 
 def test_another_wording_is_another_dataset(tmp_path):
-    one, other = worded(tmp_path / "a", "", "{answer}."), worded(tmp_path / "b", "", "{answer}!")
-    assert one.manifest_hash != other.manifest_hash
-    assert one.manifest_hash == worded(tmp_path / "c", "", "{answer}.").manifest_hash
+    first, second = worded(tmp_path / "a", "", "{answer}."), worded(tmp_path / "b", "", "{answer}!")
+    assert first.manifest_hash != second.manifest_hash
+    assert first.manifest_hash == worded(tmp_path / "c", "", "{answer}.").manifest_hash
 
 
 QUESTIONS = ["What does the image show?", "Describe it.", "What is seen?"]
@@ -76,7 +76,7 @@ def test_several_texts_are_asked_for_one_by_one_and_conversations_are_left_alone
     second.conversations = [Conversation(talk("Is it large?", "yes"), "own")]
     third.texts, third.images = {}, {}
     data = asked(tmp_path, [first, second, third], ("findings", "impression", "caption"))
-    assert [(one.id, one.turns[1].text) for one in data.read(0).conversations] == [
+    assert [(conversation.id, conversation.turns[1].text) for conversation in data.read(0).conversations] == [
         ("findings", "a nodule"),
         ("caption", first.texts["caption"]),
     ]
@@ -86,9 +86,9 @@ def test_several_texts_are_asked_for_one_by_one_and_conversations_are_left_alone
 
 def test_another_question_is_other_data(tmp_path, encoder):
     shards = ShardDataset(write_split(tmp_path / "train", pairs(6)))
-    one = CaptionQuestions(shards, ["caption"], QUESTIONS)
-    other = CaptionQuestions(shards, ["caption"], [*QUESTIONS, "Why?"])
-    assert len({shards.manifest_hash, one.manifest_hash, other.manifest_hash}) == 3
-    for data in (one, other):
+    first = CaptionQuestions(shards, ["caption"], QUESTIONS)
+    second = CaptionQuestions(shards, ["caption"], [*QUESTIONS, "Why?"])
+    assert len({shards.manifest_hash, first.manifest_hash, second.manifest_hash}) == 3
+    for data in (first, second):
         cached_lengths(data, encoder, 500, "split", "a")
     assert len(list((tmp_path / "train").glob(".lengths-*.npz"))) == 2

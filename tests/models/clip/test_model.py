@@ -42,9 +42,9 @@ def lite_minilm():
     return clip
 
 
-@pytest.mark.parametrize(("which", "lengths"), [("tiny", 24), ("tiny_custom", 24), ("lite_minilm", 7)])
-def test_texts_with_the_padding_they_need_give_the_embeddings_that_open_clip_gives(which, lengths, request):
-    clip = request.getfixturevalue(which)
+@pytest.mark.parametrize(("fixture", "lengths"), [("tiny", 24), ("tiny_custom", 24), ("lite_minilm", 7)])
+def test_texts_with_the_padding_they_need_give_the_embeddings_that_open_clip_gives(fixture, lengths, request):
+    clip = request.getfixturevalue(fixture)
     with torch.no_grad():
         theirs = clip.model.encode_text(clip.tokenizer(TEXTS), normalize=True)
         ours = ClipEncoder(clip).encode_text(TEXTS)

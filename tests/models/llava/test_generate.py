@@ -47,11 +47,11 @@ CONVERSATIONS = [
 def jobs(assistant):
     encoder = chat_encoder(assistant, LanguageConfig())
     made = torch.Generator().manual_seed(5)
-    found = []
+    prompts = []
     for images, conversations in CONVERSATIONS:
         pixels = torch.randn(images, 3, SIDE, SIDE, generator=made) if images else torch.empty(0)
-        found += [(encoder.prompt(turns, images), pixels) for turns in conversations]
-    return found
+        prompts += [(encoder.prompt(turns, images), pixels) for turns in conversations]
+    return prompts
 
 
 def generated(assistant, job, stop_ids, new=NEW):
@@ -125,15 +125,15 @@ def test_the_pixels_decide_what_is_seen(assistant, jobs):
 
 def test_likelihoods_are_those_of_a_full_forward(assistant, jobs):
     options = [[np.array(ids) for ids in ([7], [9, 30, 31], [12, 13])[: 1 + j % 3]] for j in range(len(jobs))]
-    found = BatchedGenerator(assistant, batch_size=5).loglikelihood(jobs, options)
-    for (ids, pixels), own, answers in zip(jobs, options, found, strict=True):
-        for option, (total, count) in zip(own, answers, strict=True):
+    likelihoods = BatchedGenerator(assistant, batch_size=5).loglikelihood(jobs, options)
+    for (ids, pixels), job_options, answers in zip(jobs, options, likelihoods, strict=True):
+        for option, (total, count) in zip(job_options, answers, strict=True):
             whole = torch.from_numpy(np.concatenate([ids, option]))[None]
             images = {"pixel_values": pixels} if pixels.numel() else {}
             with torch.no_grad():
                 logprob = assistant.model(input_ids=whole, **images).logits[0].log_softmax(-1)
-            place = torch.arange(len(ids) - 1, whole.shape[1] - 1)
-            assert total == pytest.approx(float(logprob[place, whole[0, place + 1]].sum()), abs=1e-4)
+            positions = torch.arange(len(ids) - 1, whole.shape[1] - 1)
+            assert total == pytest.approx(float(logprob[positions, whole[0, positions + 1]].sum()), abs=1e-4)
             assert count == len(option)
 
 
@@ -177,6 +177,6 @@ def test_what_prompts_share(prompts, reserved, expected):
 
 
 def test_jobs_are_grouped_by_the_very_same_pixels():
-    one, other = torch.zeros(1, 3, 2, 2), torch.zeros(1, 3, 2, 2)
+    first, second = torch.zeros(1, 3, 2, 2), torch.zeros(1, 3, 2, 2)
     ids = np.array([1])
-    assert group([(ids, one), (ids, one), (ids, other), (ids, one)]) == [[0, 1], [2], [3]]
+    assert group([(ids, first), (ids, first), (ids, second), (ids, first)]) == [[0, 1], [2], [3]]

@@ -62,8 +62,8 @@ def item(model, *conversations, images=1, seed=0):
 
 
 IMAGE = [IMAGE_ID] * 4
-ONE = encoded(([1, *IMAGE, 2, 3], False), ([4, 5], True))
-OTHER = encoded(([1, *IMAGE, 6], False), ([7, 8, 9], True))
+FIRST = encoded(([1, *IMAGE, 2, 3], False), ([4, 5], True))
+SECOND = encoded(([1, *IMAGE, 6], False), ([7, 8, 9], True))
 LAST = encoded(([1, *IMAGE, 2, 9, 9], False), ([3], True), ([8], False), ([5, 6], True))
 
 
@@ -93,35 +93,35 @@ def test_features_of_other_layers_are_the_stock_models_too(folder, layer, strate
 @pytest.mark.parametrize("tree", [False, True], ids=["sequence", "tree"])
 def test_logits_are_those_of_the_stock_model(assistant, tree):
     model = assistant.model
-    rows = [[item(model, ONE, OTHER, LAST), item(model, LAST, seed=1)], [item(model, OTHER, seed=2)]]
+    rows = [[item(model, FIRST, SECOND, LAST), item(model, LAST, seed=1)], [item(model, SECOND, seed=2)]]
     batch = collate(rows, tree)
     ours = logits_of(model, batch)[batch.logit_positions_T]
     theirs = []
-    for one in (one for row in rows for one in row):
-        for conversation in one["conversations"]:
+    for example in (example for row in rows for example in row):
+        for conversation in example["conversations"]:
             ids = torch.from_numpy(conversation.ids)[None]
             with torch.no_grad():
-                logits = model(input_ids=ids, pixel_values=one["images"], use_cache=False).logits[0]
+                logits = model(input_ids=ids, pixel_values=example["images"], use_cache=False).logits[0]
             theirs.append(logits[np.flatnonzero(conversation.supervised) - 1])
     assert torch.allclose(ours, torch.cat(theirs), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("tree", [False, True], ids=["sequence", "tree"])
-@pytest.mark.parametrize("which", ["branch", "answer", "image", "padded row"])
-def test_a_change_in_one_conversation_leaves_all_others_as_they_are(assistant, tree, which):
+@pytest.mark.parametrize("part", ["branch", "answer", "image", "padded row"])
+def test_a_change_in_one_conversation_leaves_all_others_as_they_are(assistant, tree, part):
     model = assistant.model
-    rows = [[item(model, ONE, OTHER, LAST), item(model, LAST, seed=1)], [item(model, OTHER, seed=2)]]
+    rows = [[item(model, FIRST, SECOND, LAST), item(model, LAST, seed=1)], [item(model, SECOND, seed=2)]]
     changed = copy.deepcopy(rows)
-    if which == "image":
+    if part == "image":
         changed[0][1]["images"] += 1
         touched = ["k1"]
-    elif which == "padded row":
+    elif part == "padded row":
         changed[1][0]["conversations"][0].ids[6] = 30
         touched = ["k2"]
     else:  # a token of the second question about the first image, or of its answer
-        changed[0][0]["conversations"][1].ids[{"branch": 5, "answer": 6}[which]] = 30
+        changed[0][0]["conversations"][1].ids[{"branch": 5, "answer": 6}[part]] = 30
         touched = ["k0"]
-    before, after = (by_conversation(model, one, tree) for one in (rows, changed))
+    before, after = (by_conversation(model, batch_rows, tree) for batch_rows in (rows, changed))
     differing = {name for name in before if (before[name] - after[name]).abs().max() > 1e-6}
     expected = {"k0": ("k0", 1), "k1": ("k1", 0), "k2": ("k2", 0)}[touched[0]]
     assert differing == {expected}
@@ -132,22 +132,22 @@ def by_conversation(model, rows, tree):
     """(item's key, conversation) → logits that predict its answers."""
     batch = collate(rows, tree)
     logits = logits_of(model, batch)[batch.logit_positions_T]
-    found, begin = {}, 0
-    for number, one in enumerate(one for row in rows for one in row):
-        for which, conversation in enumerate(one["conversations"]):
+    answer_logits, begin = {}, 0
+    for number, example in enumerate(example for row in rows for example in row):
+        for index, conversation in enumerate(example["conversations"]):
             count = int(conversation.supervised.sum())
-            found[(f"k{number}", which)] = logits[begin : begin + count]
+            answer_logits[(f"k{number}", index)] = logits[begin : begin + count]
             begin += count
     assert begin == len(logits)
-    return found
+    return answer_logits
 
 
 @SOME
 @given(rows_of(most_rows=2, most_items=2))
 def test_eager_attention_sees_what_sdpa_sees(eager_and_sdpa, rows):
     eager, sdpa = eager_and_sdpa
-    for one in (one for row in rows for one in row):
-        one["images"] = pixels(sdpa, len(one["images"])) if len(one["images"]) else one["images"]
+    for example in (example for row in rows for example in row):
+        example["images"] = pixels(sdpa, len(example["images"])) if len(example["images"]) else example["images"]
     for tree in (False, True):
         batch = collate(rows, tree)
         real = (batch.documents_RL != -1).flatten()
@@ -174,7 +174,7 @@ def eager_and_sdpa(folder):
 @pytest.mark.parametrize("tree", [False, True], ids=["sequence", "tree"])
 def test_flex_attention_sees_what_sdpa_sees(folder, tree):
     flex, sdpa = (assistant_with(folder, attention) for attention in ("flex_attention", "sdpa"))
-    rows = [[item(sdpa, ONE, OTHER, LAST), item(sdpa, LAST, seed=1)], [item(sdpa, OTHER, seed=2)]]
+    rows = [[item(sdpa, FIRST, SECOND, LAST), item(sdpa, LAST, seed=1)], [item(sdpa, SECOND, seed=2)]]
     batch = collate(rows, tree)
     real = (batch.documents_RL != -1).flatten()
     assert torch.allclose(logits_of(flex, batch)[real], logits_of(sdpa, batch)[real], rtol=1e-4, atol=1e-5)
@@ -206,19 +206,23 @@ def test_a_card_and_the_weights_are_the_assistant(folder, names, lora):
     ids = torch.tensor([[1, 2, *[made.image_id] * 4, 3]])
     images = pixels(made.model, 1)
     picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (50, 70, 3), dtype=np.uint8))
-    shown = [one.processor([picture], return_tensors="pt")["pixel_values"] for one in (made, again)]
-    assert torch.equal(*shown)
+    pixel_values = [assistant.processor([picture], return_tensors="pt")["pixel_values"] for assistant in (made, again)]
+    assert torch.equal(*pixel_values)
     with torch.no_grad():
-        logits = [one.model(input_ids=ids, pixel_values=images, use_cache=False).logits for one in (made, again)]
+        logits = [
+            assistant.model(input_ids=ids, pixel_values=images, use_cache=False).logits for assistant in (made, again)
+        ]
     assert torch.equal(*logits)
-    tied = [one.model.lm_head.weight is one.model.get_input_embeddings().weight for one in (made, again)]
+    tied = [
+        assistant.model.lm_head.weight is assistant.model.get_input_embeddings().weight for assistant in (made, again)
+    ]
     assert tied == [names[0] == "llama"] * 2
 
 
 @pytest.mark.parametrize(("family", "heads"), [("llama", 2), ("qwen2", 4)])
 def test_adapters_begin_at_nothing_and_of_the_language_model_only_they_learn(folder, family, heads):
     made = tiny_assistant(folder, family)
-    batch = collate([[item(made.model, ONE)]], tree=True)
+    batch = collate([[item(made.model, FIRST)]], tree=True)
     made.model.config.image_token_id = IMAGE_ID
     before = logits_of(made.model, batch)
     add_lora(made, 4, 8, 0.0, ["q_proj", "v_proj"])
@@ -240,7 +244,7 @@ def test_adapters_without_a_layer_are_refused(folder):
 def test_whatever_learns_has_a_gradient(assistant):
     """DDP waits for all of them."""
     model = assistant.model
-    batch = collate([[item(model, ONE, OTHER)]], tree=True)
+    batch = collate([[item(model, FIRST, SECOND)]], tree=True)
     features = projected_features(model, batch.images_N)
     loss = model.lm_head(last_hidden(model, batch, features)).sum()
     learning = [p for p in model.parameters() if p.requires_grad]
@@ -268,17 +272,17 @@ def test_gradient_checkpointing_changes_nothing(folder):
     made = tiny_assistant(folder)
     model = made.model.train()
     model.config.image_token_id = IMAGE_ID
-    batch = collate([[item(model, ONE, OTHER, LAST)]], tree=True)
-    found = []
+    batch = collate([[item(model, FIRST, SECOND, LAST)]], tree=True)
+    results = []
     for _ in range(2):
         features = projected_features(model, batch.images_N)
         hidden = last_hidden(model, batch, features)
         learning = [p for p in model.parameters() if p.requires_grad]
-        found.append([hidden, *torch.autograd.grad(hidden.square().sum(), learning, allow_unused=True)])
+        results.append([hidden, *torch.autograd.grad(hidden.square().sum(), learning, allow_unused=True)])
         model.gradient_checkpointing_enable({"use_reentrant": False})
     assert any(module.gradient_checkpointing for module in model.modules() if hasattr(module, "gradient_checkpointing"))
-    for one, other in zip(*found, strict=True):
-        assert (one is None and other is None) or torch.equal(one, other)
+    for result, expected in zip(*results, strict=True):
+        assert (result is None and expected is None) or torch.equal(result, expected)
 
 
 @pytest.mark.parametrize(

@@ -94,12 +94,12 @@ def assistant(tower):
 
 def tower_features(model, pixels):
     """What reaches the projector."""
-    found = []
-    hook = model.model.multi_modal_projector.register_forward_hook(lambda *args: found.append(args[1][0]))
+    features = []
+    hook = model.model.multi_modal_projector.register_forward_hook(lambda *args: features.append(args[1][0]))
     with torch.no_grad():
         model.get_image_features(pixel_values=pixels)
     hook.remove()
-    return found[0]
+    return features[0]
 
 
 def llava_processor(tower):
@@ -115,19 +115,19 @@ def llava_processor(tower):
     )
 
 
-@pytest.mark.parametrize("which", ["clip", "clip-vision", "siglip", "siglip-vision"])
-def test_a_whole_checkpoint_and_its_vision_model_alone_give_the_same_tower(folders, which):
+@pytest.mark.parametrize("checkpoint", ["clip", "clip-vision", "siglip", "siglip-vision"])
+def test_a_whole_checkpoint_and_its_vision_model_alone_give_the_same_tower(folders, checkpoint):
     root, models = folders
-    family = which.removesuffix("-vision")
-    tower = load_tower(str(root / which))
+    family = checkpoint.removesuffix("-vision")
+    tower = load_tower(str(root / checkpoint))
     theirs = {k: v for k, v in models[family].state_dict().items() if not k.startswith("head.")}
     assert set(tower.model.state_dict()) == set(theirs)
     assert all(torch.equal(tensor, theirs[name]) for name, tensor in tower.model.state_dict().items())
     assert (tower.kind, tower.tokens, tower.patch_size, tower.feature_layer) == ("llava", 16, 8, -2)
     assert (tower.select_strategy, tower.extra_tokens) == (("default", 1) if family == "clip" else ("full", 0))
-    assert tower.identity == {"name": str(root / which), "sha256": weights_hash(theirs)}
+    assert tower.identity == {"name": str(root / checkpoint), "sha256": weights_hash(theirs)}
     assert not tower.model.training
-    bare = load_tower(str(root / which), weights=False)
+    bare = load_tower(str(root / checkpoint), weights=False)
     assert bare.model is None
     assert bare.identity["sha256"] == ""
     assert bare.config.to_dict() == {**tower.config.to_dict(), "dtype": bare.config.to_dict().get("dtype")}
@@ -154,8 +154,8 @@ def test_an_image_processor_is_the_checkpoints_own_and_else_its_familys(folders,
     square = {"height": 32, "width": 32}
     CLIPImageProcessorPil(size=square, crop_size=square, image_mean=[0.1] * 3).save_pretrained(tmp_path)
     models["clip"].save_pretrained(tmp_path)
-    own = load_tower(str(tmp_path), std=[0.25] * 3).processor
-    assert (own.size.height, own.image_mean, own.image_std) == (32, [0.1] * 3, [0.25] * 3)
+    processor = load_tower(str(tmp_path), std=[0.25] * 3).processor
+    assert (processor.size.height, processor.image_mean, processor.image_std) == (32, [0.1] * 3, [0.25] * 3)
     large = {"height": 64, "width": 64}
     CLIPImageProcessorPil(size=large, crop_size=large).save_pretrained(tmp_path)
     with pytest.raises(WeightsError, match=r"makes \(64, 64\) px for a tower of 32 px"):
@@ -234,32 +234,32 @@ def test_the_packages_efficientnet_is_a_tower_whose_features_are_its_feature_map
     assert again.identity == tower.identity
 
 
-def of_clip(folder, which):
-    if which == "open_clip":
+def of_clip(folder, architecture):
+    if architecture == "open_clip":
         return tower_from_clip(tiny_clip(folder, {"pool_type": "avg", "ls_init_value": 0.5}))
-    name = {"cnn": "test_convnext", "vit": "test_vit"}[which]
+    name = {"cnn": "test_convnext", "vit": "test_vit"}[architecture]
     vision = {"timm_model_name": name, "timm_pool": "", "timm_proj": "linear", "image_size": 160}
-    return tower_from_clip(tiny_clip(folder, vision, f"tiny-{which}"))
+    return tower_from_clip(tiny_clip(folder, vision, f"tiny-{architecture}"))
 
 
-@pytest.mark.parametrize("which", ["open_clip", "cnn", "vit"])
-def test_the_tower_of_a_clip_gives_an_assistant_the_clips_own_features(tmp_path, which):
-    if which == "open_clip":
+@pytest.mark.parametrize("architecture", ["open_clip", "cnn", "vit"])
+def test_the_tower_of_a_clip_gives_an_assistant_the_clips_own_features(tmp_path, architecture):
+    if architecture == "open_clip":
         clip = tiny_clip(tmp_path, {"ls_init_value": 0.5})
         block, first = clip.model.visual.transformer.resblocks[-2], 1
     else:
-        name = {"cnn": "test_convnext", "vit": "test_vit"}[which]
+        name = {"cnn": "test_convnext", "vit": "test_vit"}[architecture]
         clip = tiny_clip(tmp_path, {"timm_model_name": name, "timm_proj": "linear", "image_size": 160})
         trunk = clip.model.visual.trunk
-        block, first = (trunk.stages[-1], 0) if which == "cnn" else (trunk.blocks[-2], 1)
+        block, first = (trunk.stages[-1], 0) if architecture == "cnn" else (trunk.blocks[-2], 1)
     tower = tower_from_clip(clip)
     pixels = tower.processor(Image.effect_mandelbrot((200, 160), (-3, -2.5, 2, 2.5), 100), return_tensors="pt")
-    found = []
-    hook = block.register_forward_hook(lambda *args: found.append(args[2]))
+    outputs = []
+    hook = block.register_forward_hook(lambda *args: outputs.append(args[2]))
     with torch.no_grad():
         clip.model.visual(pixels["pixel_values"])
     hook.remove()
-    wanted = found[0].flatten(2).mT if which == "cnn" else found[0][:, first:]
+    wanted = outputs[0].flatten(2).mT if architecture == "cnn" else outputs[0][:, first:]
     seen = tower_features(assistant(tower), pixels["pixel_values"])
     assert seen.shape[1] == tower.tokens
     assert torch.allclose(seen, wanted, rtol=1e-5, atol=1e-5)
@@ -272,9 +272,9 @@ def test_a_trunk_that_does_not_match_its_preprocessing_is_refused(tmp_path):
         tower_from_clip(clip)
 
 
-@pytest.mark.parametrize("which", ["open_clip", "cnn", "vit", "siglip"])
-def test_what_is_saved_loads_in_stock_transformers_and_sees_the_same(folders, tmp_path, which):
-    tower = load_tower(str(folders[0] / "siglip")) if which == "siglip" else of_clip(tmp_path, which)
+@pytest.mark.parametrize("architecture", ["open_clip", "cnn", "vit", "siglip"])
+def test_what_is_saved_loads_in_stock_transformers_and_sees_the_same(folders, tmp_path, architecture):
+    tower = load_tower(str(folders[0] / "siglip")) if architecture == "siglip" else of_clip(tmp_path, architecture)
     model, processor = assistant(tower), llava_processor(tower)
     model.save_pretrained(tmp_path / "saved")
     processor.save_pretrained(tmp_path / "saved")
