@@ -5,22 +5,22 @@ from contextlib import suppress
 from pathlib import Path
 
 import torch
-from transformers import AddedToken
 
 from medvlp.builders.clip import load_clip
 from medvlp.builders.data import as_conversations, open_shards
-from medvlp.builders.llava import encoder_for
-from medvlp.config import LlavaConfig, TrainConfig, load_task
+from medvlp.builders.llava import encoder_for, encoder_identity
+from medvlp.config import InstructConfig, LlavaConfig, TrainConfig, load_task
 from medvlp.data.audit.rules import Rules
+from medvlp.data.audit.token_costs import TokenAudit
 from medvlp.data.chat.encoder import ChatEncoder
 from medvlp.data.chat.rewriting import ConversationDataset
 from medvlp.models.llava.language import load_language
+from medvlp.models.llava.model import image_token_id
 from medvlp.models.towers import load_tower
 from medvlp.models.towers.clip_checkpoint import tower_from_clip
 from medvlp.models.towers.reduce import Reduce
 from medvlp.shards import ShardDataset
 from medvlp.shards.manifest import MANIFEST
-from medvlp.shards.vocabulary import IMAGE_TOKEN
 
 
 def encoder_without_weights(config: LlavaConfig) -> ChatEncoder:
@@ -37,11 +37,9 @@ def encoder_without_weights(config: LlavaConfig) -> ChatEncoder:
         tokens = load_tower(tower.source, tower.size, feature_layer=tower.feature_layer, weights=False).tokens
     with torch.device("meta"):  # a language model without memory: its tokenizer is wanted
         _, tokenizer, _ = load_language(config.language.source, config.language.gguf, weights=False)
-    if IMAGE_TOKEN not in tokenizer.get_vocab():
-        tokenizer.add_tokens([AddedToken(IMAGE_TOKEN, special=True, normalized=False)], special_tokens=True)
     if config.reduce.kind:
         tokens = Reduce(config.reduce.kind, config.reduce.factor).tokens(tokens)  # type: ignore[arg-type]
-    return encoder_for(tokenizer, tokenizer.get_vocab()[IMAGE_TOKEN], tokens, config.language)
+    return encoder_for(tokenizer, image_token_id(tokenizer), tokens, config.language)
 
 
 def sources_and_rules(config: TrainConfig) -> Iterator[tuple[str, ShardDataset, Rules]]:
@@ -61,6 +59,28 @@ def conversation_sources(config: TrainConfig) -> Iterator[tuple[str, float, Conv
     """Every source's name, weight and conversations, as instruction tuning reads them."""
     for name, source in config.data.sources.items():
         yield name, source.weight, as_conversations(open_shards(source.path), source)
+
+
+def token_audit(config: TrainConfig) -> TokenAudit:
+    """The conversations of an instruction tuning and the encoder of its assistant, without weights.
+
+    Raises:
+        ConfigError, WeightsError, CheckpointError: as in building the assistant.
+    """
+    assert isinstance(config.model, LlavaConfig)
+    assert isinstance(config.objective, InstructConfig)
+    encoder = encoder_without_weights(config.model)
+    return TokenAudit(
+        conversations=list(conversation_sources(config)),
+        encoder=encoder,
+        identity=encoder_identity(encoder),
+        max_length=config.objective.max_length,
+        too_long=config.objective.too_long,
+        packing=config.objective.packing,
+        global_batch_size=config.data.global_batch_size,
+        accumulate=config.trainer.accumulate,
+        seed=config.seed,
+    )
 
 
 def training_splits(config: TrainConfig) -> list[ShardDataset]:

@@ -1,7 +1,12 @@
 """What can be wrong with data: the names, how grave each is, and how to fix it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from medvlp.jsonl import encode_row
+from medvlp.shards.atomic import whole_file
 
 _PREPARE_AGAIN = "fix what the sample was made from, and prepare it again"
 _DAMAGED = "`medvlp verify` says what is damaged; restore the file, or prepare the data again"
@@ -113,6 +118,20 @@ class Problem:
         return {"severity": self.severity, "problem": self.name, **location, "detail": self.detail}
 
 
+FINDINGS = "findings.jsonl"
+
+
+@contextmanager
+def findings_file(folder: str) -> Iterator[Callable[[dict[str, str]], None]]:
+    """A function that writes a row to <folder>/findings.jsonl, or does nothing without a folder."""
+    if not folder:
+        yield lambda row: None
+        return
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    with whole_file(Path(folder) / FINDINGS) as file:
+        yield lambda row: (file.write(encode_row(row)), None)[1]
+
+
 @dataclass
 class ProblemCounts:
     """Problems by severity and name, each with the first; every one goes to `write`."""
@@ -131,6 +150,11 @@ class ProblemCounts:
         if problem.severity == "error":
             self.errors.add(problem.location)
         self.write(problem.row())
+
+    def add_all(self, problems: Iterable[Problem]) -> None:
+        """Count each of them."""
+        for problem in problems:
+            self.add(problem)
 
     def total(self, severity: str) -> int:
         """Problems of one severity."""

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from medvlp.data.audit.problems import ProblemCounts, rank
 from medvlp.data.audit.rules import SampleAudit
-from medvlp.data.audit.token_costs import MeasuredSource
+from medvlp.data.audit.token_costs import MeasuredSource, TokenAudit
 from medvlp.data.chat.encoder import ChatEncoder, Encoded
 from medvlp.data.chat.examples import Examples
 from medvlp.shards.vocabulary import IMAGE_TOKEN
@@ -71,6 +71,13 @@ def print_problems(console: Console, problems: ProblemCounts) -> None:
     if problems.counts:
         console.print(problem_table(problems))
     console.print(f"{counted(problems.total('error'), 'error')}, {counted(problems.total('warning'), 'warning')}")
+
+
+def print_tokens(console: Console, audit: TokenAudit, samples: int) -> None:
+    """What tokens cost, and the first samples; nothing where a source has nothing to train on."""
+    if tokens := audit.epoch_tokens():
+        print_costs(console, audit.sources, tokens, audit.packing, audit.encoder.image_tokens)
+        print_samples(console, audit.sources[0], audit.encoder, audit.max_length, samples)
 
 
 def print_costs(

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from medvlp.data.audit.problems import Problem
 from medvlp.data.chat.encoder import ChatEncoder
 from medvlp.data.chat.examples import Examples
-from medvlp.data.chat.lengths import DAMAGE, Lengths
+from medvlp.data.chat.lengths import DAMAGE, Lengths, cached_lengths
 from medvlp.data.chat.pack_plan import PackPlan
 from medvlp.data.chat.rewriting import ConversationDataset
 from medvlp.data.chat.supervision import CHECKED_SAMPLES, WrongSupervision, check_supervision
@@ -49,6 +50,60 @@ class MeasuredSource:
         is_piece = self.lengths.pieces >= 0
         rows, conversations = self.lengths.rows[is_piece], self.lengths.conversations[is_piece]
         return list(zip(rows.tolist(), conversations.tolist(), strict=True))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenAudit:
+    """The conversations of an instruction tuning, to be looked at as tokens.
+
+    conversations: every source's name, weight and conversations. identity: of the encoder. max_length, too_long, packing:
+    of objective. global_batch_size, accumulate, seed: of the run.
+    """
+
+    conversations: Sequence[tuple[str, float, ConversationDataset]]
+    encoder: ChatEncoder
+    identity: str
+    max_length: int
+    too_long: str
+    packing: str
+    global_batch_size: int
+    accumulate: int
+    seed: int
+
+    @cached_property
+    def sources(self) -> list[MeasuredSource]:
+        """The sources with their lengths, which are measured once and cached next to the shards."""
+        return [
+            MeasuredSource(
+                name,
+                weight,
+                dataset,
+                cached_lengths(dataset, self.encoder, self.max_length, self.too_long, self.identity),
+            )
+            for name, weight, dataset in self.conversations
+        ]
+
+    def problems(self) -> Iterator[Problem]:
+        """What tokens show to be wrong. Conversations that have another fault too are among them."""
+        for source in self.sources:
+            yield from token_problems(source, self.encoder, self.max_length)
+
+    def epoch_tokens(self) -> dict[str, int]:
+        """objective.packing → tokens of the first epoch; empty where a source has nothing to train on."""
+        if not all(len(source.lengths.rows) for source in self.sources):
+            return {}
+        return {
+            packing: epoch_tokens(
+                self.sources,
+                self.encoder,
+                self.max_length,
+                packing,
+                self.global_batch_size,
+                self.accumulate,
+                self.seed,
+            )
+            for packing in LAYOUTS
+        }
 
 
 def epoch_tokens(

@@ -15,8 +15,8 @@ from medvlp.models.parts import Parts
 from medvlp.models.towers.reduce import Reduce
 from medvlp.models.towers.tower import Tower, input_shape
 from medvlp.models.weights import WeightsError
+from medvlp.shards.vocabulary import IMAGE_TOKEN
 
-IMAGE = "<image>"
 KINDS = {"llava": "LlavaForConditionalGeneration", "fast_vlm": "FastVlmForConditionalGeneration"}
 
 
@@ -69,6 +69,15 @@ class Assistant:
         return {**parts, "adapter": adapters} if adapters else parts
 
 
+def image_token_id(tokenizer: Any) -> int:
+    """The id of `<image>`, which is added to the tokenizer where it is not known."""
+    from transformers import AddedToken
+
+    if IMAGE_TOKEN not in tokenizer.get_vocab():
+        tokenizer.add_tokens([AddedToken(IMAGE_TOKEN, special=True, normalized=False)], special_tokens=True)
+    return int(tokenizer.convert_tokens_to_ids(IMAGE_TOKEN))
+
+
 def assemble(
     tower: Tower, language: Any, tokenizer: Any, language_name: dict[str, str], reduce: Reduce | None
 ) -> Assistant:
@@ -82,9 +91,7 @@ def assemble(
     """
     import transformers
 
-    if IMAGE not in tokenizer.get_vocab():
-        tokenizer.add_tokens([transformers.AddedToken(IMAGE, special=True, normalized=False)], special_tokens=True)
-    image_id = tokenizer.convert_tokens_to_ids(IMAGE)
+    image_id = image_token_id(tokenizer)
     if len(tokenizer) > language.get_input_embeddings().num_embeddings:
         language.resize_token_embeddings(len(tokenizer))
     if getattr(language.get_output_embeddings(), "bias", None) is not None:
