@@ -90,7 +90,7 @@ def open_split(task: TaskConfig, split: str) -> ShardDataset:
 
 def missing_capabilities(task: TaskConfig, offers: Sequence[str]) -> list[str]:
     """Capabilities that the task needs and that are not among those offered."""
-    return [capability for capability in task_class(task.kind).needs if capability not in offers]
+    return [capability for capability in task_class(task.kind).needs(task) if capability not in offers]
 
 
 def check_fit(checkpoints: Sequence[str], tasks: Sequence[TaskConfig]) -> None:
@@ -104,7 +104,7 @@ def check_fit(checkpoints: Sequence[str], tasks: Sequence[TaskConfig]) -> None:
         model = kind_of_checkpoint(path)
         unfit = [task for task in tasks if missing_capabilities(task, model.offers)]
         if unfit:
-            kinds = [kind for kind in TASKS if not set(task_class(kind).needs) - set(model.offers)]
+            kinds = [kind for kind, (options, _) in TASKS.items() if not missing_capabilities(options(), model.offers)]
             raise ConfigError(
                 f"task {unfit[0].name} (kind: {unfit[0].kind}) cannot measure {path}, which is {model.title}; "
                 f"{model.title} is measured by tasks of kind {' or '.join(kinds)}: `medvlp list tasks`"

@@ -7,13 +7,13 @@ from typing import Any
 from omegaconf import MISSING
 
 from medvlp.config.rules import ConfigError, one_of, share, some_of
+from medvlp.shards.vocabulary import SPLITS
 
 ENGINES = ("local", "ray", "slurm")
 PANELS = ("keep", "split")
 DEIDENTIFY = ("auto", "none", "text", "pixels", "all")
 DUPLICATES = ("off", "report", "drop")
-SPLITS = ("publisher", "grouped", "random")
-SPLIT_NAMES = ("train", "valid", "test")
+SPLIT_RULES = ("publisher", "grouped", "random")
 CONTAMINATED = ("drop", "report")
 MATCHES = ("id", "bytes", "picture", "text")
 """By what a sample is known to be one of an evaluation set."""
@@ -105,11 +105,11 @@ class PrepConfig:
             ("panels", PANELS),
             ("deidentify", DEIDENTIFY),
             ("duplicates", DUPLICATES),
-            ("split", SPLITS),
+            ("split", SPLIT_RULES),
             ("contaminated", CONTAMINATED),
         ):
             one_of(key, getattr(self, key), choices)
-        some_of("duplicates_in", self.duplicates_in, SPLIT_NAMES)
+        some_of("duplicates_in", self.duplicates_in, SPLITS)
         some_of("decontaminate_by", self.decontaminate_by, MATCHES)
         for key in ("workers", "samples_per_shard", "max_pixels", "min_side", "max_aspect"):
             if getattr(self, key) < 1:
@@ -133,7 +133,7 @@ class PrepConfig:
 
     def _check_splits(self) -> None:
         shares = self.fractions
-        if set(shares) - set(SPLIT_NAMES) or min(shares.values()) < 0 or abs(sum(shares.values()) - 1) > 1e-6:
+        if set(shares) - set(SPLITS) or min(shares.values()) < 0 or abs(sum(shares.values()) - 1) > 1e-6:
             raise ConfigError(f"fractions={shares} must be shares of train, valid and test that add up to 1")
         if not 0 <= self.holdout < 1:
             raise ConfigError(f"holdout={self.holdout} must be a share of train's groups, from 0 to below 1")

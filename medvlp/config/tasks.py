@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from omegaconf import MISSING
 
 from medvlp.config.rules import ConfigError, at_least, check_name, fold, one_of
+from medvlp.shards.vocabulary import ANSWER_TYPES
 
-ANSWER_TYPES = ("closed", "open", "multiple_choice")
 CONTROLS = ("best_constant", "blank_image", "shuffled_images")
 
 

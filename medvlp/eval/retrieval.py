@@ -33,7 +33,6 @@ class Retrieval:
     """
 
     kind: ClassVar[str] = "retrieval"
-    needs: ClassVar[tuple[str, ...]] = ("encode_image", "encode_text")
 
     name: str
     dataset: ShardDataset
@@ -43,6 +42,11 @@ class Retrieval:
     bootstrap: Bootstrap = field(default_factory=Bootstrap)
     trained: Trained | None = None
     """What of the split the model was trained on, where that was looked for. A text was if the first sample with it was."""
+
+    @classmethod
+    def needs(cls, config: RetrievalConfig) -> tuple[str, ...]:
+        """Embeddings of images and texts."""
+        return "encode_image", "encode_text"
 
     @classmethod
     def from_config(cls, config: RetrievalConfig, dataset: ShardDataset, settings: TaskSettings) -> "Retrieval":

@@ -62,13 +62,11 @@ class EvaluatedModel(Protocol):
 class Task(Protocol):
     """An evaluation over one split: a frozen dataclass.
 
-    kind: as task files name it. needs: capabilities that a model must offer. trained: what of the split the model was
-    trained on, where that was looked for.
+    kind: as task files name it. trained: what of the split the model was trained on, where that was looked for.
     """
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
     kind: ClassVar[str]
-    needs: ClassVar[tuple[str, ...]]
 
     @property
     def bootstrap(self) -> "Bootstrap":
@@ -85,6 +83,10 @@ class Task(Protocol):
     @property
     def dataset(self) -> ShardDataset:
         """The split."""
+
+    @classmethod
+    def needs(cls, config: Any) -> tuple[str, ...]:
+        """Capabilities that a model must offer for the task that a file of configs/task/ describes."""
 
     @classmethod
     def from_config(cls, config: Any, dataset: ShardDataset, settings: "TaskSettings") -> Self:

@@ -37,7 +37,6 @@ class ZeroShot:
     """
 
     kind: ClassVar[str] = "zero_shot"
-    needs: ClassVar[tuple[str, ...]] = ("encode_image", "encode_text")
 
     name: str
     dataset: ShardDataset
@@ -52,6 +51,11 @@ class ZeroShot:
     """Label values that are no class on purpose."""
     trained: Trained | None = None
     """What of the split the model was trained on, where that was looked for."""
+
+    @classmethod
+    def needs(cls, config: ZeroShotConfig) -> tuple[str, ...]:
+        """Embeddings of images and texts."""
+        return "encode_image", "encode_text"
 
     @classmethod
     def from_config(cls, config: ZeroShotConfig, dataset: ShardDataset, settings: TaskSettings) -> "ZeroShot":

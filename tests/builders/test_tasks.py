@@ -18,6 +18,19 @@ def test_a_model_offers_what_its_own_tasks_need_and_not_what_others_do(kind, con
     assert all(missing_capabilities(task, model.offers) for model in others.values())
 
 
+@pytest.mark.parametrize(
+    ("answer_types", "missing"),
+    [
+        ([], ["loglikelihood"]),
+        (["multiple_choice", "open"], ["loglikelihood"]),
+        (["closed", "open"], []),
+    ],
+)
+def test_only_multiple_choice_needs_likelihoods(answer_types, missing):
+    task = VqaConfig(name="made", data="d", answer_types=answer_types)
+    assert missing_capabilities(task, ["generate"]) == missing
+
+
 def test_every_kind_can_be_measured_and_every_capability_has_its_words():
     for options, _ in TASKS.values():
         task = options(name="made", data="d")

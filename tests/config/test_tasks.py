@@ -3,8 +3,6 @@
 import pytest
 
 from medvlp.config import ConfigError, RetrievalConfig, VqaConfig, ZeroShotConfig, load_task
-from medvlp.config.tasks import ANSWER_TYPES
-from medvlp.shards import vocabulary
 
 ZERO_SHOT = "kind: zero_shot\nlabel: hue\nclasses: {red: [red], green: [green]}\ntemplates: ['{}']\n"
 
@@ -64,7 +62,3 @@ def test_a_task_has_the_options_of_its_kind(load, text, options):
 def test_what_a_kind_refuses(load, text, message):
     with pytest.raises(ConfigError, match=message):
         load(text)
-
-
-def test_answer_types_are_those_of_the_shards():
-    assert ANSWER_TYPES == vocabulary.ANSWER_TYPES

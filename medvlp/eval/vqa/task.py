@@ -24,6 +24,7 @@ from medvlp.eval.vqa.controls import (
     NoDerangement,
     derangement,
 )
+from medvlp.eval.vqa.metrics import MULTIPLE_CHOICE
 from medvlp.eval.vqa.model import VqaModel
 from medvlp.eval.vqa.questions import (
     LANGUAGE,
@@ -66,7 +67,6 @@ class Vqa:
     """
 
     kind: ClassVar[str] = "vqa"
-    needs: ClassVar[tuple[str, ...]] = ("generate", "loglikelihood")
 
     name: str
     dataset: ShardDataset
@@ -76,6 +76,12 @@ class Vqa:
     limit: int = 0
     batch_size: int = 64
     trained: Trained | None = None
+
+    @classmethod
+    def needs(cls, config: VqaConfig) -> tuple[str, ...]:
+        """Answers, and likelihoods of the options where multiple choice is asked."""
+        is_multiple_choice_asked = not config.answer_types or MULTIPLE_CHOICE in config.answer_types
+        return ("generate", "loglikelihood") if is_multiple_choice_asked else ("generate",)
 
     @classmethod
     def from_config(cls, config: VqaConfig, dataset: ShardDataset, settings: TaskSettings) -> "Vqa":
