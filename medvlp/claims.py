@@ -1,4 +1,4 @@
-"""Who may write into a folder: one living process at a time, and only a command of the folder's own kind."""
+"""Locks of output folders: one living process writes at a time, and only a command of the folder's own kind."""
 
 import errno
 import fcntl

@@ -1,4 +1,4 @@
-"""What a training run is made of: model, loss, data and tasks, and what is said of them before and after."""
+"""Components of a training run: model, loss, data and tasks, and what is said of them before and after."""
 
 import sys
 from pathlib import Path

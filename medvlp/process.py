@@ -1,4 +1,4 @@
-"""How a command ends: at a signal, after an error, with which exit code, and with none of its processes left behind.
+"""Endings of a command: after a signal or an error, with an exit code, and with no process left behind.
 
 Everything here is about this one process, so its state is the module's own. Nothing heavy is imported.
 """

@@ -1,4 +1,4 @@
-"""Where units of work run. An engine is `run(function, jobs, workers, **its options) → outcomes`, in any order.
+"""Engines, which run units of work. An engine is `run(function, jobs, workers, **its options) → outcomes`, in any order.
 
 `local` and `ray` run all jobs before they return. Under Slurm (`data_prep.engines.slurm`) every task of an array is a
 process of its own, which takes its share of the units and runs them with one of these.

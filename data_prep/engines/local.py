@@ -1,4 +1,4 @@
-"""Processes of this machine."""
+"""The local engine: processes of this machine."""
 
 from __future__ import annotations
 

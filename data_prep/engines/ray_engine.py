@@ -1,4 +1,4 @@
-"""Ray Core: a local Ray for this run alone, or a cluster that is there."""
+"""The Ray engine: a local Ray for this run alone, or a cluster that is there."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Slurm arrays: every task is a process that does its share of the units; one more job, after all of them, finishes.
+"""The Slurm engine: every task of an array is a process that does its share of the units; one more job finishes.
 
     <output>.slurm/units.sbatch    the array: task k of n does the units k, k + n, k + 2n, ...
     <output>.slurm/finish.sbatch   splits, shards and the report

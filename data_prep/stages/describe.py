@@ -1,4 +1,4 @@
-"""Fingerprints for deduplication, taken while a sample's pixels are decoded."""
+"""The fingerprint stage, for deduplication: taken while a sample's pixels are decoded."""
 
 from __future__ import annotations
 

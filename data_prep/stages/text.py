@@ -1,4 +1,4 @@
-"""Stages that look at the texts alone."""
+"""Text stages: cleaning, and the samples without a text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run's data from its configuration."""
+"""The training data module from its configuration: sources, order and loader."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""How an objective's parts learn, and what they start from."""
+"""Optimizer settings of an objective's parts, and the weights that they start from (`init_from`)."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""What a checkpoint was trained on, over all its stages, as far as it is here."""
+"""Training data of a checkpoint, over all its stages, as far as it is on this machine."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""What every kind of model and objective has in common.
+"""Base classes of the options of models and of objectives.
 
 A kind is a dataclass of its options with their `check`, and one line in the tables of `kinds.py`.
 """

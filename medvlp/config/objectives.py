@@ -1,4 +1,4 @@
-"""Options of what training minimises."""
+"""Options of training objectives."""
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any

@@ -1,4 +1,4 @@
-"""What the batches of all objectives have in common."""
+"""The base class of every objective's batch."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace

@@ -1,4 +1,4 @@
-"""The Lightning side of loading: rank and world size meet the schedule here, and nowhere else."""
+"""The Lightning data module: rank and world size meet the schedule here, and nowhere else."""
 
 from collections.abc import Mapping
 from functools import cached_property

@@ -1,4 +1,4 @@
-"""Samples by request, and what replaces one that cannot be read."""
+"""Datasets of a run: samples by request, and the replacement of one that cannot be read."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol

@@ -1,4 +1,4 @@
-"""What an objective does between shards and batches."""
+"""BatchPipeline, the base of what an objective does between shards and batches."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

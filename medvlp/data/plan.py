@@ -1,4 +1,4 @@
-"""Between order and batch: which samples of a step each rank reads, and which of them share a sequence."""
+"""Batch plans and rank schedules: which samples of a step each rank reads, and which of them share a sequence."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""From a sample to a training text and its tokens."""
+"""Training texts of a sample, and their ids."""
 
 import hashlib
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""A folder that is there whole or not at all."""
+"""Atomic folders: whole, or not there at all."""
 
 import tempfile
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""What a model's description from outside may say: the keys and the types that are passed on to other libraries.
+"""Checks of model descriptions from outside: the keys and the types that are passed on to other libraries.
 
 A description (an open_clip folder, a JSON file, a checkpoint's metadata) becomes arguments of loaders, and some arguments
 run code, read other files or ask the network. So only what is listed here is passed on; of a configuration of

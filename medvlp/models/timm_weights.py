@@ -1,4 +1,4 @@
-"""Filling a timm tower from a file."""
+"""Weights of timm towers, from a file."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""Where weights come from, and what identifies them.
+"""Weight files: where they come from, and the hashes that identify them.
 
 A reference is a local path, or `package:<package>/<path inside it>` for a file that an installed package carries.
 Anything else is left to the library that knows it (a hub name, an open_clip tag).

@@ -1,4 +1,4 @@
-"""Where the text of a licence stands, by its id."""
+"""Addresses of licence texts, by licence id."""
 
 import re
 

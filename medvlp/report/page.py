@@ -1,4 +1,4 @@
-"""Templates to files. Everything that comes from data is escaped; the page may load nothing."""
+"""Rendering of pages, from templates to files. Everything that comes from data is escaped; the page may load nothing."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""Reasons in words: codes are for ledgers and programs, pages are for people."""
+"""Wording of reason codes: codes are for ledgers and programs, pages are for people."""
 
 WORDS = {
     "answer_mismatch": "the answer is none of the options, or not the one that is named",

@@ -1,4 +1,4 @@
-"""An assistant's first stage: image tokens become like the words that are said of the image.
+"""Bag-of-words training, an assistant's first stage: image tokens predict the words of the image's texts.
 
 B: samples; N: images; P: tokens an image; D: width of the language model; W: words of the vocabulary.
 """

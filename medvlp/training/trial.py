@@ -1,4 +1,4 @@
-"""The longest batch, forward and backward on the device, before the first step: what would fail hours later fails now."""
+"""A trial step before the first: the longest batch, forward and backward on the device. Better now than hours later."""
 
 import traceback
 from pathlib import Path

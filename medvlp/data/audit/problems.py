@@ -1,4 +1,4 @@
-"""What can be wrong with data: the names, how grave each is, and how to fix it."""
+"""Problems of data: their names, how grave each is, and how to fix it."""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""Which conversations of a step share a batch, and which of them a row."""
+"""The packing plan: which conversations of a step share a batch, and which of them a row."""
 
 import heapq
 from collections.abc import Sequence

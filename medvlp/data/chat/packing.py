@@ -1,4 +1,4 @@
-"""Several conversations in one sequence, exactly as if each stood alone.
+"""Packing: several conversations in one sequence, exactly as if each stood alone.
 
 A row of a batch holds documents. A document is one conversation, or a prefix tree: all the questions of one image behind
 one shared prefix (the image with what stands before it). Its branches see the prefix and themselves, and their positions

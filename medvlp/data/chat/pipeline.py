@@ -1,4 +1,4 @@
-"""From shards to batches of packed conversations."""
+"""The batch pipeline of instruction tuning: from shards to batches of packed conversations."""
 
 from collections.abc import Callable, Sequence
 

@@ -1,4 +1,4 @@
-"""Conversations that are too long, split at their turns."""
+"""Splitting of conversations that are too long, at their turns."""
 
 import re
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""From a decoded image to the tower's input. H, W: pixels; S: the tower's input side."""
+"""Crops: from a decoded image to the tower's input. H, W: pixels; S: the tower's input side."""
 
 import math
 from collections.abc import Sequence

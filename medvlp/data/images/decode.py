@@ -1,4 +1,4 @@
-"""From bytes to an image, by one set of rules for preparation, training, evaluation, `ask`, `check` and reports.
+"""Image decoding: one set of rules for preparation, training, evaluation, `ask`, `check` and reports.
 
 Decoders come from an allow-list; nothing is unpickled; pixels and shape are capped before decoding. An image is shown
 upright, as its EXIF says; what is transparent lies on white; grey of more than 8 bits is scaled as `intensity` says.

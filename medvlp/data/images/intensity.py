@@ -1,4 +1,4 @@
-"""Which values of an image of more than 8 bits become black and white. H, W: pixels."""
+"""Intensity windows: which values of an image of more than 8 bits become black and white. H, W: pixels."""
 
 import struct
 from collections.abc import Iterator, Sequence

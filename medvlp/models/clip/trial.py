@@ -1,4 +1,4 @@
-"""A trial of what was chosen by name, before anything is trained.
+"""A trial run of towers that were chosen by name, before anything is trained.
 
 L: tokens.
 """

@@ -1,4 +1,4 @@
-"""What an assistant needs of a vision tower. B: batch; S: side of the square input in pixels."""
+"""A vision tower as an assistant takes it: model, processor and tokens. B: batch; S: side of the square input in pixels."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

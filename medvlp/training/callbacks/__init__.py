@@ -1,1 +1,1 @@
-"""What happens around a step, for every objective: one file a callback."""
+"""Lightning callbacks of every objective, one file a callback."""

@@ -1,4 +1,4 @@
-"""Which checkpoints of a run stay: the last three, the best, and none that holds no numbers."""
+"""Checkpoint retention: the last three, the best, and none that holds no numbers."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""How far a run is: a bar in a terminal, lines in a log."""
+"""Progress of a run: a bar in a terminal, lines in a log."""
 
 import sys
 import time

@@ -1,4 +1,4 @@
-"""Chat templates that say which words are the assistant's.
+"""Selection of a chat template: a file, a family, or the family that a tokenizer's own template renders like.
 
 Most published templates carry no generation markers, so nothing tells an answer from a question in what they render;
 the families' templates of ours do. A tokenizer's family is recognised by what its own template renders, never by how
