@@ -124,26 +124,25 @@ def _is_decoded(draft: Draft, max_pixels: int) -> bool:
 def find_matches(
     fingerprints: Fingerprints,
     reference: Reference,
-    limits: Limits | None = None,
-    min_words: int = MIN_WORDS,
+    limits: Limits,
     scratch: Path | None = None,
     kinds: Collection[str] = (ID, SHA256, PERCEPTUAL, TEXT),
 ) -> list[Match]:
     """Every sample that matches an evaluation sample, once for each kind, in the order of the samples and the kinds.
 
     Ids match where both name the same article, or come from the same source with the same group. Texts match in words (see
-    `fingerprints.normalised`) from min_words on, unless templates made them (their source says so) or more than
+    `fingerprints.normalised`) from `MIN_WORDS` on, unless templates made them (their source says so) or more than
     `MAX_GROUPS` groups share them, on either side. Of several matches of a kind the best is given, then the earliest.
-    limits None: pictures by their bytes only. kinds: of matches that count.
+    limits: of pictures. kinds: of matches that count.
     """
     pictures, evaluation_pictures = Pictures(fingerprints, scratch), Pictures(reference.fingerprints, scratch)
     matches_by_kind: dict[str, MatchByRow] = {
         ID: _by_id(fingerprints, reference.fingerprints),
         SHA256: _by_bytes(pictures, evaluation_pictures),
         PERCEPTUAL: {},
-        TEXT: _by_text(fingerprints, reference.fingerprints, min_words),
+        TEXT: _by_text(fingerprints, reference.fingerprints),
     }
-    if limits is not None and PERCEPTUAL in kinds:
+    if PERCEPTUAL in kinds:
         matches_by_kind[PERCEPTUAL] = _by_picture(pictures, evaluation_pictures, limits)
     matches_by_kind = {kind: match_by_row for kind, match_by_row in matches_by_kind.items() if kind in kinds}
     names = [
@@ -235,10 +234,10 @@ def _spread(
     return match_by_row
 
 
-def _by_text(fingerprints: Fingerprints, evaluations: Fingerprints, min_words: int) -> MatchByRow:
-    evaluation_rows, evaluation_texts = _rare_texts(evaluations, min_words)
+def _by_text(fingerprints: Fingerprints, evaluations: Fingerprints) -> MatchByRow:
+    evaluation_rows, evaluation_texts = _rare_texts(evaluations)
     known_texts, first = np.unique(evaluation_texts, return_index=True)  # stable: the earliest sample with the text
-    rows, texts = _rare_texts(fingerprints, min_words)
+    rows, texts = _rare_texts(fingerprints)
     position = np.searchsorted(known_texts, texts)
     hits = np.flatnonzero(np.isin(texts, known_texts))
     match_by_row: MatchByRow = {}
@@ -248,9 +247,9 @@ def _by_text(fingerprints: Fingerprints, evaluations: Fingerprints, min_words: i
     return match_by_row
 
 
-def _rare_texts(fingerprints: Fingerprints, min_words: int) -> tuple[Ints, NDArray[np.uint64]]:
+def _rare_texts(fingerprints: Fingerprints) -> tuple[Ints, NDArray[np.uint64]]:
     """(sample, digest) of each text of enough words that no more than `MAX_GROUPS` groups have."""
-    rows, texts = _long_texts(fingerprints, min_words)
+    rows, texts = _long_texts(fingerprints)
     if not len(rows):
         return rows, texts
     group_N = np.array([text_digest("\0".join(names)) for names in _groups(fingerprints)], np.uint64)
@@ -270,11 +269,11 @@ def _groups(fingerprints: Fingerprints) -> Iterator[tuple[str, ...]]:
             yield (source, group) if group else ("", "", key)
 
 
-def _long_texts(fingerprints: Fingerprints, min_words: int) -> tuple[Ints, NDArray[np.uint64]]:
+def _long_texts(fingerprints: Fingerprints) -> tuple[Ints, NDArray[np.uint64]]:
     """(sample, digest) of each text of enough words."""
     rows, digests, start = [np.zeros(0, np.int64)], [np.zeros(0, np.uint64)], 0
     for lengths, (text, words) in fingerprints.lists("text", "words"):
-        long = pc.greater_equal(words, min_words).to_numpy(zero_copy_only=False)
+        long = pc.greater_equal(words, MIN_WORDS).to_numpy(zero_copy_only=False)
         rows.append((start + np.repeat(np.arange(len(lengths)), lengths))[long])
         digests.append(unsigned(text)[long])
         start += len(lengths)

@@ -93,14 +93,9 @@ class Copies:
                 yield int(first_D[second]), int(first_D[first]), NEAR, distance, score
 
 
-def find_copies(fingerprints: Fingerprints, limits: Limits | None = None, scratch: Path | None = None) -> Copies:
-    """All copies among the samples. limits None: equal bytes only. scratch: a folder for thumbnails, 16 KB an image."""
+def find_copies(fingerprints: Fingerprints, limits: Limits, scratch: Path | None = None) -> Copies:
+    """All copies among the samples. scratch: a folder for thumbnails, 16 KB an image."""
     pictures = Pictures(fingerprints, scratch)
-    if limits is None:
-        nobody = np.zeros(0, np.int64)
-        return Copies(
-            pictures.starts_N, pictures.content_I, find_visual_matches(pictures, pictures, Limits(), nobody, nobody)
-        )
     compared, in_buckets, pooled = _thin_buckets(pictures, limits)
     matches = find_visual_matches(pictures, pictures, limits, compared, compared)
     columns = (

@@ -33,11 +33,11 @@ NEAREST = 32
 """Training pictures that a held-out one is compared with, those of the nearest hashes: a copy is among the first."""
 
 
-def trained_on(train: Sequence[ShardDataset], held_out: ShardDataset, limits: Limits | None = None) -> dict[str, str]:
+def trained_on(train: Sequence[ShardDataset], held_out: ShardDataset) -> dict[str, str]:
     """Key → "bytes" or "picture", for the samples of a split of which an image is in any of the training splits.
 
-    Of splits that were not prepared together, all images are compared by bytes, and the first of each sample as pictures. limits:
-    as in a preparation.
+    Of splits that were not prepared together, all images are compared by bytes, and the first of each sample as pictures,
+    with a preparation's limits.
 
     Raises:
         ShardError: a table cannot be read, or leakage.jsonl is gone.
@@ -45,7 +45,7 @@ def trained_on(train: Sequence[ShardDataset], held_out: ShardDataset, limits: Li
     matches_by_key: dict[str, str] = {}
     for dataset in train:
         matches = _leaks_of_one_preparation(dataset, held_out)
-        matches = matches if matches is not None else _leaks_of_two_preparations(dataset, held_out, limits or Limits())
+        matches = matches if matches is not None else _leaks_of_two_preparations(dataset, held_out, Limits())
         for key, match in matches.items():
             matches_by_key[key] = min(match, matches_by_key.get(key, match))  # bytes before picture
     return matches_by_key

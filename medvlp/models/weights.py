@@ -9,6 +9,7 @@ import importlib.util
 import struct
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
@@ -102,6 +103,24 @@ def refuse_adapter(model: object, reference: str) -> None:
         raise WeightsError(
             f"{reference} has an adapter (adapter_config.json) next to its weights; merge it into them, or take it away"
         )
+
+
+def load_pretrained(model_class: Any, path: str, reference: str, part: str, **options: Any) -> Any:
+    """A model of transformers with its published weights, in float32 and without code of its own.
+
+    part: what the model is to us, for messages. options: for from_pretrained.
+
+    Raises:
+        WeightsError: weights that are missing or have other shapes, or an adapter next to them.
+    """
+    model, info = model_class.from_pretrained(
+        path, dtype=torch.float32, trust_remote_code=False, output_loading_info=True, **options
+    )
+    refuse_adapter(model, reference)
+    if info["missing_keys"] or info["mismatched_keys"]:
+        missing = sorted(info["missing_keys"])[:3]
+        raise WeightsError(f"{reference} lacks weights of its {part}: {missing}, {info['mismatched_keys']}")
+    return model
 
 
 def load_tensors(reference: str) -> dict[str, Tensor]:

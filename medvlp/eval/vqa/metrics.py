@@ -86,18 +86,13 @@ def exact_match(prediction: str, reference: str) -> float:
     return float(normalize(prediction) == normalize(reference) != "")
 
 
-def token_precision(prediction: str, reference: str) -> float:
-    """Share of the prediction's tokens that the reference holds, each counted as often as the reference has it."""
-    return _overlap(prediction, reference) / max(1, len(tokens(prediction)))
-
-
 def token_recall(prediction: str, reference: str) -> float:
     """Share of the reference's tokens that the prediction holds, each counted as often as the prediction has it."""
     return _overlap(prediction, reference) / max(1, len(tokens(reference)))
 
 
 def token_f1(prediction: str, reference: str) -> float:
-    """Harmonic mean of `token_precision` and `token_recall` (SQuAD, Rajpurkar 2016)."""
+    """Harmonic mean of the tokens' precision and their recall (SQuAD, Rajpurkar 2016)."""
     return 2 * _overlap(prediction, reference) / max(1, len(tokens(prediction)) + len(tokens(reference)))
 
 

@@ -20,7 +20,7 @@ from transformers import (
 )
 from transformers.utils import cached_file
 
-from medvlp.models.weights import DAMAGE, WeightsError, reason, refuse_adapter, resolve
+from medvlp.models.weights import DAMAGE, WeightsError, load_pretrained, reason, resolve
 
 GGUF = ".gguf"
 CAUSAL = ("ForCausalLM", "LMHeadModel")
@@ -33,7 +33,6 @@ def load_language(
     reference: str,
     gguf: str = "",
     weights: bool = True,
-    dtype: torch.dtype = torch.float32,
     attention: str = "sdpa",
     quantization: str | None = None,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, dict[str, str]]:
@@ -50,7 +49,6 @@ def load_language(
         reference: a folder, hub name or `package:` reference, or one that ends in .gguf.
         gguf: the name of a GGUF file in that folder or repository.
         weights: False for random weights, where a checkpoint follows.
-        dtype: of the weights, or of the computation where they are quantised.
         attention: transformers' attn_implementation: sdpa, eager, flash_attention_2, ...
         quantization: "nf4" for 4-bit weights (Dettmers 2023), which need bitsandbytes.
     Raises:
@@ -58,17 +56,19 @@ def load_language(
     """
     path, gguf = _split(reference, gguf)
     source: dict[str, Any] = {"gguf_file": gguf} if gguf else {}
-    quantized = _quantization(quantization, dtype, weights, gguf)
+    quantized = _quantization(quantization, weights, gguf)
     try:
         config = AutoConfig.from_pretrained(path, trust_remote_code=False, **source)
         _check_causal(config, reference)
         tokenizer = _tokenizer(path, gguf, config, reference)
         if not weights:
             model = AutoModelForCausalLM.from_config(
-                config, dtype=dtype, attn_implementation=attention, trust_remote_code=False
+                config, dtype=torch.float32, attn_implementation=attention, trust_remote_code=False
             )
         else:
-            model = _load(path, {**source, **quantized}, config, dtype, attention, reference)
+            files = source or {"use_safetensors": True, "config": config}
+            options = {**files, **quantized, "attn_implementation": attention}
+            model = load_pretrained(AutoModelForCausalLM, path, reference, "model", **options)
     except DAMAGE as error:
         if isinstance(error, WeightsError):
             raise
@@ -97,7 +97,7 @@ def _split(reference: str, gguf: str) -> tuple[str, str]:
     return path, gguf
 
 
-def _quantization(name: str | None, dtype: torch.dtype, weights: bool, gguf: str) -> dict[str, Any]:
+def _quantization(name: str | None, weights: bool, gguf: str) -> dict[str, Any]:
     if name is None:
         return {}
     if name != "nf4":
@@ -115,7 +115,7 @@ def _quantization(name: str | None, dtype: torch.dtype, weights: bool, gguf: str
             load_in_4bit=True,
             bnb_4bit_quant_type="nf4",
             bnb_4bit_use_double_quant=False,  # saves 0.4 bits a weight, and bits would not come back from a checkpoint
-            bnb_4bit_compute_dtype=dtype,
+            bnb_4bit_compute_dtype=torch.float32,
         )
     }
 
@@ -126,32 +126,6 @@ def _check_causal(config: PreTrainedConfig, reference: str) -> None:
         architectures and not any(name.endswith(CAUSAL) for name in architectures)
     ):
         raise WeightsError(f"{reference} is a {config.model_type} {architectures}; expected a causal language model")
-
-
-def _load(
-    path: str,
-    source: dict[str, Any],
-    config: PreTrainedConfig,
-    dtype: torch.dtype,
-    attention: str,
-    reference: str,
-) -> PreTrainedModel:
-    if "gguf_file" not in source:
-        source = {**source, "use_safetensors": True, "config": config}
-    result: Any = AutoModelForCausalLM.from_pretrained(
-        path,
-        dtype=dtype,
-        attn_implementation=attention,
-        trust_remote_code=False,
-        output_loading_info=True,
-        **source,
-    )
-    model, info = result
-    refuse_adapter(model, reference)
-    if info["missing_keys"] or info["mismatched_keys"]:
-        missing = sorted(info["missing_keys"])[:3]
-        raise WeightsError(f"{reference} lacks weights of its model: {missing}, {info['mismatched_keys']}")
-    return model
 
 
 def _tokenizer(path: str, gguf: str, config: PreTrainedConfig, reference: str) -> Any:

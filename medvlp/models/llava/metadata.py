@@ -53,16 +53,15 @@ def metadata_of(assistant: Assistant) -> dict[str, Any]:
     }
 
 
-def from_metadata(metadata: Mapping[str, Any], origin: str = "its description") -> Assistant:
+def from_metadata(metadata: Mapping[str, Any]) -> Assistant:
     """The assistant that a checkpoint's metadata describe, its weights not yet loaded. Only what is known is passed on.
 
-    Args:
-        origin: for messages.
     Raises:
         WeightsError: a description that is not an assistant's.
     """
     import transformers
 
+    origin = "its description"
     kind = checked(metadata["kind"], tuple(KINDS), origin, "kind")
     for module in set(MODEL_TYPES.values()):
         importlib.import_module(module)

@@ -1,13 +1,10 @@
 """Towers that transformers itself loads: CLIP's and SigLIP's vision models."""
 
-from typing import Any
-
-import torch
-from transformers import AutoConfig, CLIPVisionModel, PreTrainedConfig, PreTrainedModel, SiglipVisionModel
+from transformers import AutoConfig, CLIPVisionModel, PreTrainedModel, SiglipVisionModel
 
 from medvlp.models.towers.processors import published_processor
 from medvlp.models.towers.tower import Tower, TowerOptions, transformer_tower
-from medvlp.models.weights import DAMAGE, WeightsError, reason, refuse_adapter, resolve
+from medvlp.models.weights import DAMAGE, WeightsError, load_pretrained, reason, resolve
 
 CLASSES: dict[str, type[PreTrainedModel]] = {
     "clip_vision_model": CLIPVisionModel,
@@ -36,7 +33,10 @@ def load_huggingface(reference: str, options: TowerOptions) -> Tower:
             )
         if config.model_type == "siglip_vision_model":
             config.vision_use_head = False  # it pools, which no assistant asks for
-        model = _load(CLASSES[config.model_type], path, config, reference) if options.weights else None
+        model = None
+        if options.weights:
+            model_class = CLASSES[config.model_type]
+            model = load_pretrained(model_class, path, reference, "tower", config=config, use_safetensors=True).eval()
         processor = published_processor(path, config, options.mean, options.std)
     except DAMAGE as error:
         if isinstance(error, WeightsError):
@@ -50,20 +50,3 @@ def load_huggingface(reference: str, options: TowerOptions) -> Tower:
             f"{reference} takes images of {config.image_size} px, not {options.size}; leave the size out"
         )
     return transformer_tower(config, model, processor, options.feature_layer, reference)
-
-
-def _load(kind: type[PreTrainedModel], path: str, config: PreTrainedConfig, reference: str) -> PreTrainedModel:
-    result: Any = kind.from_pretrained(
-        path,
-        config=config,
-        dtype=torch.float32,
-        use_safetensors=True,
-        trust_remote_code=False,
-        output_loading_info=True,
-    )
-    model, info = result
-    refuse_adapter(model, reference)
-    if info["missing_keys"] or info["mismatched_keys"]:
-        missing = sorted(info["missing_keys"])[:3]
-        raise WeightsError(f"{reference} lacks weights of its tower: {missing}, {info['mismatched_keys']}")
-    return model.eval()

@@ -18,6 +18,9 @@ from medvlp.shards.atomic import write_text
 from medvlp.training.checkpoints import CheckpointError, first_broken, load_checkpoint, step_of, steps
 from medvlp.training.ranks import Ranks
 
+KEPT = 3
+"""Checkpoints that stay beside the best."""
+
 
 class Diverged(UserError):
     """The loss or the weights are not numbers any more."""
@@ -70,17 +73,16 @@ def rename_former(path: Path) -> Path | None:
 
 
 class Checkpoints(pl.Callback):
-    """Saves step-NNNNNN.ckpt; keeps the last three, the best, and `last` as another name of the newest.
+    """Saves step-NNNNNN.ckpt; keeps the last `KEPT`, the best, and `last` as another name of the newest.
 
     Args:
         folder: the run's checkpoints/.
         interval: steps between two.
         monitor: `<task>/<metric>` that chooses the best; "" chooses none.
-        keep: how many of the newest stay.
     """
 
-    def __init__(self, folder: Path, interval: int, monitor: str = "", keep: int = 3) -> None:
-        self.folder, self.interval, self.monitor, self.keep = folder, interval, monitor, keep
+    def __init__(self, folder: Path, interval: int, monitor: str = "") -> None:
+        self.folder, self.interval, self.monitor = folder, interval, monitor
         self.best: float | None = None
         self.saved_at = -1
 
@@ -131,7 +133,7 @@ class Checkpoints(pl.Callback):
         self.saved_at = step
         if trainer.is_global_zero:
             self._name(path, "last.ckpt")
-            for old in steps(self.folder)[: -self.keep]:
+            for old in steps(self.folder)[:-KEPT]:
                 old.unlink()
 
     def offer(self, trainer: pl.Trainer, value: float) -> None:

@@ -45,10 +45,10 @@ def reference(evaluation: Path, tmp_path: Path) -> Reference:
     return Reference.build({"made/test": evaluation}, tmp_path / "reference.parquet")
 
 
-def found(folder, reference, *samples, **options):
+def found(folder, reference, *samples, limits=None, **options):
     return [
         (match.row, match.key, match.kind)
-        for match in find_matches(fingerprints_of(folder, samples), reference, **options)
+        for match in find_matches(fingerprints_of(folder, samples), reference, limits or Limits(), **options)
     ]
 
 
@@ -82,13 +82,14 @@ def found(folder, reference, *samples, **options):
     ],
 )
 def test_what_gives_a_sample_away(tmp_path, reference, sample, expected):
-    rows = found(tmp_path / "marks", reference, sample_of("z"), sample, limits=Limits())
+    rows = found(tmp_path / "marks", reference, sample_of("z"), sample)
     assert rows == [(1, key, kind) for key, kind in expected]
 
 
 @pytest.mark.parametrize(("min_words", "is_found"), [(12, True), (13, False)])
-def test_short_texts_are_common_property(tmp_path, reference, min_words, is_found):
-    rows = found(tmp_path / "marks", reference, sample_of("a", caption=LONG), min_words=min_words)
+def test_short_texts_are_common_property(tmp_path, reference, monkeypatch, min_words, is_found):
+    monkeypatch.setattr(contamination, "MIN_WORDS", min_words)
+    rows = found(tmp_path / "marks", reference, sample_of("a", caption=LONG))
     assert rows == [(0, "e0", "text")] * is_found
 
 
@@ -115,18 +116,13 @@ def test_a_text_that_its_source_made_of_a_label_does_not_count(tmp_path, referen
 @pytest.mark.parametrize("kind", ["id", "sha256", "text"])
 def test_each_way_of_matching_is_asked_for_by_itself(tmp_path, reference, kind):
     sample = sample_of("a", encoded(scene(0)), caption=LONG, article="PMC7")
-    assert found(tmp_path / "marks", reference, sample, limits=Limits(), kinds=[kind]) == [(0, "e0", kind)]
+    assert found(tmp_path / "marks", reference, sample, kinds=[kind]) == [(0, "e0", kind)]
 
 
 def test_pictures_alone_are_asked_for(tmp_path, reference):
     samples = [sample_of("a", encoded(scene(0), 60), caption=LONG), sample_of("b", encoded(scene(0)))]
-    rows = found(tmp_path / "marks", reference, *samples, limits=Limits(), kinds=["perceptual"])
+    rows = found(tmp_path / "marks", reference, *samples, kinds=["perceptual"])
     assert rows == [(0, "e0", "perceptual")]
-
-
-def test_without_limits_pictures_match_by_bytes_only(tmp_path, reference):
-    samples = [sample_of("a", encoded(scene(0), 60)), sample_of("b", encoded(scene(0)))]
-    assert found(tmp_path / "marks", reference, *samples) == [(1, "e0", "sha256")]
 
 
 def test_the_best_match_is_named(tmp_path):
@@ -164,7 +160,7 @@ def test_another_evaluation_set_is_marked_anew(evaluation, reference, tmp_path):
     file = tmp_path / "reference.parquet"
     both = Reference.build({"made/test": evaluation, "more": tmp_path / "more"}, file)
     assert len(both.fingerprints) == 4
-    match = find_matches(fingerprints_of(tmp_path / "marks", [sample_of("a", encoded(scene(9)))]), both)[0]
+    match = find_matches(fingerprints_of(tmp_path / "marks", [sample_of("a", encoded(scene(9)))]), both, Limits())[0]
     assert (match.key, match.folder) == ("m0", "more")
     file.write_bytes(b"torn")
     assert len(Reference.build({"more": tmp_path / "more"}, file).fingerprints) == 1
@@ -232,4 +228,4 @@ def test_nothing_is_found_where_there_is_nothing(reference, tmp_path):
     assert find_matches(Fingerprints([]), reference, Limits()) == []
     write_folder(tmp_path / "texts", [asked("e", "What is this?", "Nothing")])
     empty = Reference.build({"texts": tmp_path / "texts"}, tmp_path / "texts.parquet")
-    assert found(tmp_path / "marks", empty, sample_of("a", encoded(scene(0))), limits=Limits()) == []
+    assert found(tmp_path / "marks", empty, sample_of("a", encoded(scene(0)))) == []

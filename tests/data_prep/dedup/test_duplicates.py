@@ -115,10 +115,6 @@ def test_altered_copies_are_found_and_nothing_else(planted):
     assert copies.pooled == 0
 
 
-def test_without_limits_only_bytes_count(planted):
-    assert [copy.row for copy in resolve_copies(find_copies(planted), np.zeros(len(planted), np.int8))] == [240, 241]
-
-
 def test_the_radius_bounds_the_distance(planted):
     near = find_copies(planted, Limits(radius=2)).matches
     wide = find_copies(planted, Limits(radius=10)).matches
