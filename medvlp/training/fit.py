@@ -225,7 +225,8 @@ def model_names(config: TrainConfig) -> str:
     return f"model.kind={config.model.kind} ({', '.join(str(name) for name in names if name)})"
 
 
-PART_KEYS = (("vision", "timm"), ("text", "huggingface"), ("tower", "source"), ("language", "source"))
+PART_KEYS = (("vision", "timm"), ("vision", "source"), ("text", "huggingface"), ("language", "source"))
+"""Keys of models that name a part: a CLIP's towers, an assistant's tower and language model."""
 
 
 def write_skipped(path: Path, rows: list[dict[str, str]]) -> None:
