@@ -510,23 +510,16 @@ def test_files_without_all_of_their_header_are_read_by_their_first_bytes(tmp_pat
         image.PixelData = np.frombuffer(image.PixelData, "<u2").astype(">u2").tobytes()
     whole = io.BytesIO()
     expected = dcmread(save(phantom(person(1), anatomy(1, 32)), tmp_path / "expected"))
+    dcmwrite(
+        whole,
+        image,
+        implicit_vr=syntax.is_implicit_VR,
+        little_endian=syntax.is_little_endian,
+        enforce_file_format=True,
+    )
     if left_out == "transfer syntax":
-        dcmwrite(
-            whole,
-            image,
-            implicit_vr=syntax.is_implicit_VR,
-            little_endian=syntax.is_little_endian,
-            enforce_file_format=True,
-        )
         data = whole.getvalue().replace(b"\x02\0\x10\0UI", b"\x02\0\x11\0UI")
     else:
-        dcmwrite(
-            whole,
-            image,
-            implicit_vr=syntax.is_implicit_VR,
-            little_endian=syntax.is_little_endian,
-            enforce_file_format=True,
-        )
         data = whole.getvalue()[132:]
         if left_out == "preamble and header":
             length = int.from_bytes(data[8:12], "little")
