@@ -18,8 +18,8 @@ from medvlp.shards.atomic import write_text
 from medvlp.training.checkpoints import CheckpointError, first_broken, load_checkpoint, step_of, steps
 from medvlp.training.ranks import Ranks
 
-KEPT = 3
-"""Checkpoints that stay beside the best."""
+NEWEST_COUNT = 3
+"""Newest checkpoints that stay, next to the best."""
 
 
 class Diverged(UserError):
@@ -73,7 +73,7 @@ def rename_former(path: Path) -> Path | None:
 
 
 class Checkpoints(pl.Callback):
-    """Saves step-NNNNNN.ckpt; keeps the last `KEPT`, the best, and `last` as another name of the newest.
+    """Saves step-NNNNNN.ckpt; keeps the last `NEWEST_COUNT`, the best, and `last` as another name of the newest.
 
     Args:
         folder: the run's checkpoints/.
@@ -133,7 +133,7 @@ class Checkpoints(pl.Callback):
         self.saved_at = step
         if trainer.is_global_zero:
             self._name(path, "last.ckpt")
-            for old in steps(self.folder)[:-KEPT]:
+            for old in steps(self.folder)[:-NEWEST_COUNT]:
                 old.unlink()
 
     def offer(self, trainer: pl.Trainer, value: float) -> None:
