@@ -122,6 +122,8 @@ def _value(name: str, value: Any, kind: Any) -> Any:
     if isinstance(value, bool | int | float) and kind not in (bool, int):
         value = str(value).lower() if isinstance(value, bool) else str(value)
     if kind in EXPECTED:
+        if value is None:  # options.group=null: nothing was given
+            return None
         if type(value) is not kind:
             raise PrepError(f"options.{name} is {value!r}, expected {EXPECTED[kind]}")
         return value

@@ -1,6 +1,7 @@
 """Components of a training run: model, loss, data and tasks, and what is said of them before and after."""
 
 import sys
+import traceback
 from pathlib import Path
 
 import medvlp.builders  # noqa: F401  its libraries set log levels as they are imported, which `set_up_libraries` overrules
@@ -48,5 +49,7 @@ def write_report(folder: Path) -> None:
     """The run's page; a run is done with or without it."""
     try:
         print(f"report: {write_run_report(folder)}", flush=True)
-    except (OSError, UserError) as error:
+    except Exception as error:
+        if not isinstance(error, OSError | UserError):
+            traceback.print_exc()  # a fault of ours, and no reason to call the run failed
         print(f"no report: {error}; `medvlp report {folder}` tries again", file=sys.stderr, flush=True)

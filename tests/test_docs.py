@@ -60,7 +60,7 @@ NO_DOTTED = ("model.vision_tower", "model.multi_modal_projector", "model.languag
 """Names of tensors, and the end of a bold sentence."""
 FILE_ENDINGS = (".md", ".py", ".safetensors", ".safetensors.index.json", ".json", ".jsonl", ".yaml")
 MODULE = re.compile(r"(?<![\w./])((?:medvlp|data_prep|tests|benchmarks)(?:\.[a-z_]+)+)\b(?!\.)")
-NO_MODULE = ("medvlp.config.model.kind",)
+NO_MODULE = ("medvlp.config.model.kind", "medvlp.format")
 """Keys of a checkpoint."""
 FILE_NAME = re.compile(r"(?<![\w<>{}*./-])((?:[\w-]+/)*[\w-]+\.(?:py|md|sh))\b")
 OF_OTHERS = (
@@ -184,7 +184,12 @@ def test_every_module_that_is_named_exists():
 
     def exists(module):
         path = ROOT / module.replace(".", "/")
-        return any(p.is_dir() or p.with_suffix(".py").is_file() for p in (path, path.parent))
+        if path.is_dir() or path.with_suffix(".py").is_file():
+            return True
+        holders = [
+            holder for holder in (path.parent.with_suffix(".py"), path.parent / "__init__.py") if holder.is_file()
+        ]
+        return any(re.search(rf"\b{path.name}\b", holder.read_text("utf-8")) for holder in holders)
 
     assert [line for line in said if line[1] not in NO_MODULE and not exists(line[1])] == []
 

@@ -138,7 +138,12 @@ class CaptionedFileSource(Source):
 
     def _fingerprint(self, split: str, start: int, stop: int) -> str:
         rows, sizes = self._rows[split][start:stop], self._sizes[split][start:stop]
-        listing = "\n".join(f"{size}\t{row!r}" for size, row in zip(sizes, rows, strict=True))
+        # A row is written as caches have it, under the name that its class had when they were begun.
+        texts = [
+            repr(row).replace("CaptionedFile(", "Row(", 1) if isinstance(row, CaptionedFile) else repr(row)
+            for row in rows
+        ]
+        listing = "\n".join(f"{size}\t{text}" for size, text in zip(sizes, texts, strict=True))
         return hashlib.sha256(listing.encode("utf-8", "surrogatepass")).hexdigest()
 
     @cached_property

@@ -93,6 +93,8 @@ def open_source(
         option = source.flag_option
         if not option:
             raise PrepError(f"source {name} has no flags, but flag is {flag!r}; remove it")
-        if values.setdefault(option, flag) != flag:
+        if values.get(option) in (None, ""):
+            values[option] = flag
+        if str(values[option]) != flag:
             raise PrepError(f"flag={flag} and options.{option}={values[option]} differ; give options.{option} alone")
     return source(input, samples_per_shard, **values)

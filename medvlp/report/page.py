@@ -19,6 +19,6 @@ _TEMPLATES.filters["in_words"] = in_words
 
 
 def write_page(path: Path, template: str, **values: Any) -> Path:
-    """Render a template to a file: whole or not at all."""
-    write_whole(path, _TEMPLATES.get_template(template).render(**values).encode("utf-8"))
+    """Render a template to a file: whole or not at all. Names of files that are no UTF-8 are written with their bytes."""
+    write_whole(path, _TEMPLATES.get_template(template).render(**values).encode("utf-8", "backslashreplace"))
     return path

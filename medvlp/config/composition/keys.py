@@ -58,6 +58,8 @@ def set_in_mapping(node: DictConfig, key: str, value: Any) -> None:
     """Set `<mapping>.<name>.<field>`, making the name where it is new."""
     prefix, schema = next(item for item in OPEN_MAPPINGS.items() if key.startswith(item[0]))
     if schema is None:
+        if OmegaConf.select(node, prefix.rstrip(".")) is None:
+            raise ConfigError(f"unknown key {key!r}: what is chosen here has no {prefix.rstrip('.')}")
         OmegaConf.update(node, key, value, force_add=True)
         return
     name, _, field = key.removeprefix(prefix).partition(".")

@@ -1,6 +1,5 @@
 """Renamed keys: old names are taken for one release wherever a configuration comes from, and the new one is said once."""
 
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -27,8 +26,9 @@ _notices: set[str] = set()
 def renamed_argument(argument: str) -> str:
     """`key=value` under its present name."""
     key, equals, value = argument.partition("=")
-    if key in RENAMED_OPTIONS:
-        value = re.sub(r"\w+", lambda match: renamed_option(key, match[0]), value)
+    group, _, field = key.partition(".")
+    if group in RENAMED_OPTIONS and field == "kind":  # of an option, the file that has its name is looked for first
+        value = renamed_option(group, value)
     return f"{renamed_key(key)}{equals}{value}"
 
 

@@ -42,8 +42,8 @@ def load_tower(
     Raises:
         WeightsError: nothing there, weights that do not fit, or a tower that stock transformers cannot use.
     """
-    scheme = reference.partition(":")[0]
-    module, function = TOWERS[scheme if scheme in TOWERS else ""].split(":")
+    scheme, colon, _ = reference.partition(":")
+    module, function = TOWERS[scheme if colon and scheme in TOWERS else ""].split(":")
     loader = getattr(importlib.import_module(module), function)
     tower: Tower = loader(reference, TowerOptions(size, mean, std, feature_layer, weights, weights_file))
     return tower

@@ -52,6 +52,10 @@ ROCO = "recipes=clip_rocov2"
         (["recipes=clip_rocv2"], r"unknown recipe 'clip_rocv2'; did you mean 'clip_rocov2'\?"),
         (["recipes=eval_rocov2"], r"is for `medvlp eval`, but this is `medvlp train`"),
         (["data=rocov2"], r"model"),
+        (
+            ["data=vqa_rad", "model=llava_smol", "objective=instruct", "trainer.max_steps=1", "objective.options.a=1"],
+            r"unknown key 'objective.options.a': what is chosen here has no objective.options",
+        ),
     ],
 )
 def test_a_mistake_names_its_key_and_the_remedy(words, said):

@@ -101,6 +101,25 @@ def test_an_old_option_on_the_command_line_and_in_a_grid(capsys):
     assert len(notices(capsys)) == 2
 
 
+def test_an_option_of_ones_own_keeps_its_name(tmp_path, monkeypatch, capsys):
+    (tmp_path / "configs/objective").mkdir(parents=True)
+    for name in ("words", "my-words"):
+        (tmp_path / f"configs/objective/{name}.yaml").write_text(
+            "defaults: [bag_of_words_schema, _self_]\nmin_samples: 3\n"
+        )
+    monkeypatch.chdir(tmp_path)
+    for name in ("words", "my-words"):
+        config = compose("train", [*ASSISTANT, f"objective={name}"])
+        assert (config.objective.kind, config.objective.min_samples) == ("bag_of_words", 3)
+    assert notices(capsys) == []
+
+
+def test_an_old_kind_on_the_command_line(capsys):
+    config = compose("train", [*ASSISTANT, "objective=bag_of_words", "objective.kind=words"])
+    assert config.objective.kind == "bag_of_words"
+    assert len(notices(capsys)) == 1
+
+
 def test_the_configuration_in_an_old_checkpoint(capsys):
     config = compose("train", [*ASSISTANT, "objective=bag_of_words", "data.sources.vqa_rad.answer_template={answer}."])
     values = as_dict(config)

@@ -333,6 +333,13 @@ def test_splits_are_told_apart():
     assert "t · test" in results_table(rows)
 
 
+def test_names_that_are_no_utf_8_stand_on_the_page_by_their_bytes(tmp_path):
+    folder = tmp_path / "run\udcff"
+    folder.mkdir()
+    (folder / "status.json").write_text('{"state": "running", "step": 7}')
+    assert b"run\\udcff" in write_run_report(folder).read_bytes()
+
+
 def test_a_page_that_cannot_be_written_is_named(training, capsys):
     (training / "report.html").mkdir()
     assert main([str(training)]) == 1

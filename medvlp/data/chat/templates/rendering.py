@@ -34,18 +34,22 @@ def render(
     variables: of the template, such as enable_thinking.
 
     Raises:
-        jinja2.TemplateError: the template refuses the conversation.
+        jinja2.TemplateError: the template refuses the conversation, or fails on it.
     """
+    from jinja2 import TemplateRuntimeError
     from transformers.utils.chat_template_utils import render_jinja_template
 
-    rendered: Any = render_jinja_template(  # typed as one string, but it is (texts, spans of each)
-        conversations=[list(messages)],
-        chat_template=template,
-        return_assistant_tokens_mask=bool(_MARKER.search(template)),  # the library warns where there is none
-        add_generation_prompt=add_generation_prompt,
-        date_string=DATE,
-        **variables,
-        **tokenizer.special_tokens_map,
-    )
+    try:
+        rendered: Any = render_jinja_template(  # typed as one string, but it is (texts, spans of each)
+            conversations=[list(messages)],
+            chat_template=template,
+            return_assistant_tokens_mask=bool(_MARKER.search(template)),  # the library warns where there is none
+            add_generation_prompt=add_generation_prompt,
+            date_string=DATE,
+            **variables,
+            **tokenizer.special_tokens_map,
+        )
+    except (TypeError, ValueError, ArithmeticError, LookupError) as error:  # a template is a program of its publisher's
+        raise TemplateRuntimeError(f"{type(error).__name__}: {error}") from error
     texts, spans = rendered
     return texts[0], spans[0] if spans else []

@@ -89,8 +89,16 @@ def _thinking(template: str, thinking: bool) -> str:
     return f"{{%- set enable_thinking = enable_thinking | default({value}) -%}}\n{template}"
 
 
+def _published(tokenizer: Any) -> str:
+    """The tokenizer's own template; empty where it has none, or several and none by default."""
+    templates = tokenizer.chat_template
+    if not templates or (isinstance(templates, dict) and "default" not in templates):
+        return ""
+    return _dated(tokenizer.get_chat_template())
+
+
 def _choose(tokenizer: Any, choice: str, thinking: bool) -> tuple[str, str]:
-    published = _dated(tokenizer.get_chat_template()) if tokenizer.chat_template else ""
+    published = _published(tokenizer)
     if choice in FAMILIES:
         return choice, _with_default(tokenizer, choice, published, thinking) + FAMILIES[choice]
     if choice.endswith(".jinja"):
@@ -135,7 +143,7 @@ def _with_default(tokenizer: Any, family: str, published: str, thinking: bool | 
     mode = {} if thinking is None else {"enable_thinking": thinking}
     try:
         match = pattern.search(render(tokenizer, published, [_QUESTION], **mode)[0])
-    except (TemplateError, TypeError):
+    except TemplateError:
         match = None
     return f"{{%- set default_system = {json.dumps(match[1], ensure_ascii=False)} -%}}\n" if match else ""
 
@@ -158,7 +166,7 @@ def _spans(tokenizer: Any, template: str) -> list[Span]:
 
     try:
         return render(tokenizer, template, [_FOLLOW_UP, _SHORT_ANSWER])[1]
-    except (TemplateError, TypeError):
+    except TemplateError:
         return []
 
 
@@ -171,7 +179,7 @@ def _rendered_probes(tokenizer: Any, template: str) -> list[str | None]:
         for add_generation_prompt in (False, True):
             try:
                 texts.append(render(tokenizer, template, probe, add_generation_prompt)[0])
-            except (TemplateError, TypeError):
+            except TemplateError:
                 texts.append(None)
     return texts
 

@@ -152,6 +152,19 @@ def test_markers_in_wrong_places_do_not_hide_the_family():
     assert chat_template(tokenizer_with(template)) == ("chatml", FAMILIES["chatml"])
 
 
+def test_several_templates_without_a_default_are_told_as_none():
+    tokenizer = tokenizer_with({"tool_use": "x", "rag": "y"})
+    with pytest.raises(ChatTemplateError, match="has no chat template"):
+        chat_template(tokenizer)
+    assert chat_template(tokenizer, "chatml")[0] == "chatml"
+
+
+def test_a_template_that_fails_is_told_by_its_name(tmp_path):
+    (tmp_path / "mine.jinja").write_text("{{ [1, 2].index(5) }}")
+    with pytest.raises(ChatTemplateError, match=r"model.language.template=mine.jinja cannot be used: ValueError"):
+        chat_template(tokenizer_with(None), str(tmp_path / "mine.jinja"))
+
+
 def test_a_marker_that_marks_nothing_is_none():
     tokenizer = tokenizer_with("{# {% generation %} #}" + PUBLISHED["chatml"])
     assert chat_template(tokenizer)[0] == "chatml"

@@ -1,4 +1,5 @@
 import decimal
+import hashlib
 import json
 import math
 import re
@@ -179,6 +180,18 @@ def test_images_may_stand_elsewhere(write, tmp_path):
     source = Csv(path, images=str(tmp_path / "images"))
     assert [sample.key for sample in samples(source)] == ["csv__a__jpg__0", "csv__b__jpg__0"]
     assert str(tmp_path) not in json.dumps(source.options())
+
+
+def test_a_units_fingerprint_is_that_of_caches_that_were_begun_before(write, tmp_path):
+    source = Csv(write("filepath,title\nimages/a.jpg,One.\n"), group=None)
+    (unit,) = source.units()
+    size = (tmp_path / "images/a.jpg").stat().st_size
+    row = (
+        "Row(path='images/a.jpg', split='train', published_split='', captions=('One.',), labels=(), values=mappingproxy({}), "
+        "texts=mappingproxy({}), columns=mappingproxy({}), work=mappingproxy({}), id='', group='', licence='', modality='', "
+        "count=1)"
+    )
+    assert unit.fingerprint == hashlib.sha256(f"{size}\t{row}".encode()).hexdigest()
 
 
 def test_constants_for_all_rows(write):
