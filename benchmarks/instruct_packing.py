@@ -57,7 +57,7 @@ def main() -> int:
     folder = Path(os.environ.get("MEDVLP_TEST_DATA", "../shared/data"))
     try:
         sources = {
-            "slake": train_set(Slake(str(folder / "slake_text"), flag="en")),
+            "slake": train_set(Slake(str(folder / "slake_text"), language="en")),
             "vqa_rad": train_set(VqaRad(str(folder / "vqa_rad"))),
         }
         with torch.device("meta"):  # the tokenizer is wanted, not the weights

@@ -44,6 +44,7 @@ class Questions:
 
     samples: list[Sample]
     manifest_hash: str = "in memory"
+    shards_hash: str = "in memory"
 
     def __len__(self) -> int:
         return len(self.samples)
