@@ -36,7 +36,7 @@ class ZeroShotConfig(TaskConfig):
 
     kind: str = "zero_shot"
     label: str = ""
-    """The label that holds the class."""
+    """The label that holds the class, or the metadata field where samples have no such label."""
     classes: dict[str, list[str]] = field(default_factory=dict)
     """Label value → names that go into the templates."""
     exclude: list[str] = field(default_factory=list)

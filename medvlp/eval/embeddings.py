@@ -5,7 +5,7 @@ Legend: B batch, C channels, H height, W width, D embedding width, N items.
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol, TypeVar
 
 import torch
@@ -17,6 +17,7 @@ from medvlp.data.images.decode import decode_image
 from medvlp.data.loader import batches as loaded_batches
 from medvlp.distributed import of_this_rank, on_all_ranks
 from medvlp.eval.errors import TaskError
+from medvlp.eval.statistics.fields import Field, fields_of
 from medvlp.shards import BadSample, ShardDataset
 
 Result = TypeVar("Result")
@@ -50,6 +51,12 @@ class Item:
     labels: dict[str, Any]
     group_kind: str = ""
     """What a group is, such as article or patient; empty where the sample does not state it."""
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def fields(self) -> dict[str, Field]:
+        """Labels and metadata by which subgroups can be formed; a label goes before metadata of its name."""
+        return fields_of(self.metadata, self.labels)
 
 
 @dataclass(frozen=True)
@@ -158,7 +165,8 @@ class _Images(Dataset[tuple[Item, Tensor] | tuple[str, str]]):
             return self.dataset.key(row), problem.reason
         group = str(sample.metadata.get("group") or sample.key)
         kind = str(sample.metadata.get("group_kind") or "")
-        return Item(sample.key, group, dict(sample.texts), dict(sample.labels), kind), pixels_CHW
+        item = Item(sample.key, group, dict(sample.texts), dict(sample.labels), kind, dict(sample.metadata))
+        return item, pixels_CHW
 
 
 def _split_batch(rows: list[tuple[Item, Tensor] | tuple[str, str]]) -> _Batch:

@@ -122,6 +122,7 @@ class Retrieval:
                 "score": float(score),
                 "direction": name,
                 "rank": int(rank),
+                "fields": query.fields,
             }
             for query, top, score, rank, target in zip(queries, top_Q, score_Q, rank_Q, targets, strict=True)
         ]

@@ -44,7 +44,7 @@ class TaskResult:
     kind: str
     metrics: list[MetricValue]
     records: list[dict[str, Any]]
-    """One an item: id, group, prediction, target, score, and what the kind of task adds."""
+    """One an item: id, group, prediction, target, score, fields, and what the kind of task adds."""
     protocol: dict[str, Any]
     """Everything that someone needs to reproduce the numbers, as JSON values."""
 

@@ -20,7 +20,7 @@ from medvlp.eval.exclusions import exclusion_lines, mistaken, slip
 from medvlp.eval.metrics import Array, Indices
 from medvlp.eval.task import Bootstrap, TaskResult, TaskSettings, task_protocol
 from medvlp.eval.trained import Trained
-from medvlp.shards import BadSample, ShardDataset
+from medvlp.shards import BadSample, Sample, ShardDataset
 
 NO_LABEL = "(no label)"
 LOGIT_SCALE = 100.0
@@ -41,7 +41,7 @@ class ZeroShot:
     name: str
     dataset: ShardDataset
     label: str
-    """The sample's label that holds the class."""
+    """The sample's label that holds the class, or its metadata where it has no such label."""
     classes: dict[str, list[str]]
     """Label value → names that go into the templates."""
     templates: list[str]
@@ -82,7 +82,7 @@ class ZeroShot:
         counts: Counter[str] = Counter()
         for row in range(len(self.dataset)):
             try:
-                counts[self._value(self.dataset.read(row).labels)] += 1
+                counts[self._value(self.dataset.read(row))] += 1
             except BadSample:
                 continue
         self._compare(counts)
@@ -96,15 +96,15 @@ class ZeroShot:
         """
         images = model.images(self.dataset)
         order = {value: position for position, value in enumerate(self.classes)}
-        values = [self._value(item.labels) for item in images.items]
+        values = [self._value(item) for item in images.items]
         rows = [row for row, value in enumerate(values) if value in order]
         excluded = Counter(value for value in values if value not in order)
         self._compare(Counter(values))
         if not rows:
-            names = sorted({name for item in images.items for name in item.labels})
+            names = sorted({name for item in images.items for name in item.fields})
             raise TaskError(
                 f"task {self.name}: no sample of {self.dataset.folder} has {self.label!r} among {list(order)}; "
-                f"found {dict(excluded.most_common(5))}; labels there: {names}"
+                f"found {dict(excluded.most_common(5))}; labels and metadata there: {names}"
             )
         items = [images.items[row] for row in rows]
         target_N = np.array([order[values[row]] for row in rows])
@@ -139,8 +139,9 @@ class ZeroShot:
         records = self._records(items, target_N, scores_NC, probability_NC)
         return TaskResult(self.name, self.kind, metric_values, records, protocol)
 
-    def _value(self, labels: dict[str, Any]) -> str:
-        return str(labels[self.label]) if self.label in labels else NO_LABEL
+    def _value(self, item: Item | Sample) -> str:
+        mapping = item.labels if self.label in item.labels else item.metadata
+        return str(mapping[self.label]) if self.label in mapping else NO_LABEL
 
     def _reason(self, value: str) -> str:
         if value == NO_LABEL:
@@ -189,6 +190,7 @@ class ZeroShot:
                     "target": names[target],
                     "score": float(probability_C[best[0]]),
                     "scores": dict(zip(names, probability_C.tolist(), strict=True)),
+                    "fields": item.fields,
                 }
             )
         return records

@@ -165,7 +165,7 @@ def test_acc5_appears_beyond_five_classes():
 
 
 def test_labels_that_match_no_class_are_explained():
-    message = r"no sample of data/colours/test has 'hue' among .*; found \{'pink': 1\}; labels there: \['hue', 'size'\]"
+    message = r"has 'hue' among .*; found \{'pink': 1\}; labels and metadata there: \['hue', 'size'\]"
     with pytest.raises(TaskError, match=message):
         run(zero_shot([sample("a", "red", hue="pink", size=3)]))
 
@@ -198,7 +198,7 @@ def test_retrieval_pools_equal_captions():
     to_text, to_image = result.records[:5], result.records[5:]
     assert to_text[1] | {"score": 1} == {
         "id": "b", "group": "p2", "prediction": "a", "target": ["a"],
-        "score": 1, "direction": "image_to_text", "rank": 1,
+        "score": 1, "direction": "image_to_text", "rank": 1, "fields": {},
     }  # fmt: skip
     assert to_image[0]["target"] == ["a", "b"]
     assert [r["rank"] for r in to_image] == [1, 5, 5, 1]  # four others score 0 or more, as the match does

@@ -3,9 +3,10 @@
 import hashlib
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from medvlp.data.chat.templates import split_thought
+from medvlp.eval.statistics.fields import Field, fields_of
 from medvlp.eval.vqa.metrics import CLOSED, MULTIPLE_CHOICE, OPEN, normalize, yes_no
 from medvlp.eval.vqa.model import VqaModel
 from medvlp.shards import BadSample, Conversation, Sample, ShardDataset, Turn
@@ -31,6 +32,7 @@ class Question:
     unlisted: multiple choice: the same without the options.
     target, answers: the right answer, and all that count as right.
     options, letter: multiple choice: letter → text, and the right one.
+    fields: what the data say of the question, by which subgroups can be formed.
     """
 
     id: str
@@ -44,11 +46,12 @@ class Question:
     language: str
     options: dict[str, str]
     letter: str
+    fields: dict[str, Field] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class QuestionGroup:
-    """The questions about one sample; `row` is its index in the dataset."""
+    """The questions about one sample; `row` is its index in the dataset, `fields` what the data say of the sample."""
 
     row: int
     key: str
@@ -56,6 +59,7 @@ class QuestionGroup:
     cluster_kind: str
     images: int
     questions: tuple[Question, ...]
+    fields: dict[str, Field] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -118,7 +122,8 @@ def read_group(
         questions.append(question)
     metadata = sample.metadata
     cluster, cluster_kind = str(metadata.get("group") or sample.key), str(metadata.get("group_kind") or "")
-    group = QuestionGroup(row, sample.key, cluster, cluster_kind, len(sample.images), tuple(questions))
+    fields = fields_of(metadata, sample.labels)
+    group = QuestionGroup(row, sample.key, cluster, cluster_kind, len(sample.images), tuple(questions), fields)
     return group, excluded
 
 
@@ -163,6 +168,7 @@ def question_of(name: str, conversation: Conversation, question_filter: Question
         language=language,
         options=options,
         letter=letter,
+        fields=fields_of(metadata, {"answer_type": answer_type}),
     )
 
 

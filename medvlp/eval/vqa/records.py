@@ -30,6 +30,7 @@ def records_of(
             "language": question.language,
             "scores": scores[i],
             "controls": {name: of_control[i].text for name, of_control in controls.items()},
+            "fields": {**group.fields, **question.fields},
         }
         if question.options:
             record |= {
