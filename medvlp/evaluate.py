@@ -10,7 +10,8 @@ import yaml
 
 from medvlp.claims import claim, refuse_other_kinds
 from medvlp.cli import run_verb
-from medvlp.config import ConfigError, EvalConfig, as_dict, compose, load_task, value_of, verb_help
+from medvlp.config import EvalConfig, as_dict, compose, load_task, value_of, verb_help
+from medvlp.config.model_names import expand_model_names
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -37,14 +38,12 @@ def work(parsed: tuple[EvalConfig, Path]) -> int:
     """
     config, folder = parsed
     configs = [load_task(name) for name in config.tasks]
-    missing = [path for path in config.checkpoints if not Path(path).is_file()]
-    if missing:
-        hint = "; several are written '[a.ckpt,b.ckpt]'" if "," in missing[0] else ""
-        raise ConfigError(f"checkpoints: {missing[0]}: no such file{hint}")
+    names = expand_model_names(config.checkpoints)
     refuse_other_kinds(folder, "eval", "output")
 
     from data_prep.dedup.trained import trained_on
-    from medvlp.builders.tasks import build_task, check_fit, load_model
+    from medvlp.builders.models import open_model
+    from medvlp.builders.tasks import build_task, check_fit
     from medvlp.builders.trained import training_splits
     from medvlp.environment import choose_device, set_up_libraries
     from medvlp.eval.results import write_result
@@ -54,24 +53,25 @@ def work(parsed: tuple[EvalConfig, Path]) -> int:
     from medvlp.shards.atomic import remove_leftovers, write_text
 
     set_up_libraries()
-    check_fit(config.checkpoints, configs)
+    check_fit(names, configs)
     settings = TaskSettings(Bootstrap(config.resamples, config.seed), config.batch_size)
     tasks = [build_task(task, settings, config.split) for task in configs]
     device = choose_device(config.accelerator)
     rows: list[dict[str, Any]] = []
     with claim(folder, "eval"):
         remove_leftovers(folder)
-        for path in config.checkpoints:
-            model = load_model(path, device, config)
-            train, unknown = training_splits(path)
+        for name in names:
+            model = open_model(name, device, config)
+            is_ours = name.scheme == "checkpoint"
+            train, unknown = training_splits(name.target) if is_ours else ([], ["what others trained it on"])
             for task in tasks:
-                print(f"{path}: {task.name}", flush=True)
+                print(f"{name.text}: {task.name}", flush=True)
                 matches = trained_on(train, task.dataset)
                 trained = Trained(matches, [str(split.folder) for split in train], unknown)
                 result = replace(task, trained=trained).run(model)
                 if not rows:  # an evaluation that fails before its first result leaves no folder
                     write_text(folder / "config.yaml", yaml.safe_dump(as_dict(config), sort_keys=False))
-                rows += write_result(folder, path, result)
+                rows += write_result(folder, name.text, result)
         print(results_table(rows))
         print(f"results: {folder / 'results.jsonl'}\nreport: {write_run_report(folder)}")
     return 0

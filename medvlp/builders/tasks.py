@@ -1,59 +1,18 @@
-"""Evaluation tasks from their configuration, and models of checkpoints that they measure."""
+"""Evaluation tasks from their configuration, and whether models fit them."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from medvlp.builders.clip import load_clip, model_kind
 from medvlp.builders.data import open_shards
-from medvlp.builders.llava import load_assistant, vqa_model
-from medvlp.config import TASKS, ConfigError, EvalConfig, TaskConfig, TrainConfig, load_task
+from medvlp.builders.models import model_kind_of
+from medvlp.config import TASKS, ConfigError, TaskConfig, TrainConfig, load_task
+from medvlp.config.model_names import ModelName
 from medvlp.distributed import rank
-from medvlp.eval.embeddings import CachedEncoder
-from medvlp.eval.task import CAPABILITIES, Bootstrap, EvaluatedModel, Task, TaskSettings
-from medvlp.eval.vqa.model import VqaModel
-from medvlp.models.clip.model import ClipEncoder
+from medvlp.eval.task import CAPABILITIES, Bootstrap, Task, TaskSettings
 from medvlp.shards import ShardDataset, ShardError
-from medvlp.training.checkpoints import CheckpointError
 from medvlp.training.module import Objective
-
-
-@dataclass(frozen=True)
-class ModelKind:
-    """A kind of model that tasks can measure.
-
-    title: what messages call it. offers: its capabilities. load: (checkpoint, device, configuration) → the model.
-    """
-
-    title: str
-    offers: tuple[str, ...]
-    load: Callable[[str, str, EvalConfig], EvaluatedModel]
-
-
-def load_cached_encoder(path: str, device: str, config: EvalConfig) -> CachedEncoder:
-    """A CLIP checkpoint's embeddings of images and texts."""
-    checkpoint = load_clip(path)
-    checkpoint.clip.model.to(device)
-    encoder = ClipEncoder(checkpoint.clip, device, checkpoint.weights_sha256)
-    return CachedEncoder(encoder, config.batch_size, config.workers, config.max_pixels)
-
-
-def load_vqa_model(path: str, device: str, config: EvalConfig) -> VqaModel:
-    """An assistant's checkpoint, ready to be asked."""
-    checkpoint = load_assistant(path)
-    checkpoint.assistant.model.to(device)
-    return vqa_model(
-        checkpoint.assistant, checkpoint.encoder, config.max_pixels, config.batch_size, checkpoint.weights_sha256
-    )
-
-
-MODELS = {
-    "clip": ModelKind("a CLIP model", CachedEncoder.offers, load_cached_encoder),
-    "llava": ModelKind("an assistant", VqaModel.offers, load_vqa_model),
-}
-"""`model.kind` of a checkpoint → how it is measured."""
 
 
 def task_class(kind: str) -> type[Task]:
@@ -93,43 +52,22 @@ def missing_capabilities(task: TaskConfig, offers: Sequence[str]) -> list[str]:
     return [capability for capability in task_class(task.kind).needs(task) if capability not in offers]
 
 
-def check_fit(checkpoints: Sequence[str], tasks: Sequence[TaskConfig]) -> None:
-    """Every checkpoint's model offers what every task needs.
+def check_fit(names: Iterable[ModelName], tasks: Sequence[TaskConfig]) -> None:
+    """Every model offers what every task needs.
 
     Raises:
-        ConfigError: names a task and a checkpoint that do not fit.
-        CheckpointError: not one of ours.
+        ConfigError: names a task and a model that do not fit.
+        UserError: as `model_kind_of`.
     """
-    for path in checkpoints:
-        model = kind_of_checkpoint(path)
+    for name in names:
+        model = model_kind_of(name)
         unfit = [task for task in tasks if missing_capabilities(task, model.offers)]
         if unfit:
             kinds = [kind for kind, (options, _) in TASKS.items() if not missing_capabilities(options(), model.offers)]
             raise ConfigError(
-                f"task {unfit[0].name} (kind: {unfit[0].kind}) cannot measure {path}, which is {model.title}; "
+                f"task {unfit[0].name} (kind: {unfit[0].kind}) cannot measure {name.text}, which is {model.title}; "
                 f"{model.title} is measured by tasks of kind {' or '.join(kinds)}: `medvlp list tasks`"
             )
-
-
-def kind_of_checkpoint(path: str) -> ModelKind:
-    """The kind of a checkpoint's model.
-
-    Raises:
-        CheckpointError: damaged, not one of ours, or a kind that no task can measure.
-    """
-    kind = model_kind(path)
-    if kind not in MODELS:
-        raise CheckpointError(f"checkpoint {path} holds model.kind={kind!r}, which no task can measure")
-    return MODELS[kind]
-
-
-def load_model(path: str, device: str, config: EvalConfig) -> EvaluatedModel:
-    """A checkpoint's model on a device.
-
-    Raises:
-        CheckpointError: damaged, or not one of ours.
-    """
-    return kind_of_checkpoint(path).load(path, device, config)
 
 
 def build_evaluation(

@@ -2,7 +2,8 @@
 
 import pytest
 
-from medvlp.builders.tasks import MODELS, missing_capabilities, training_task
+from medvlp.builders.schemes.checkpoint import MODELS
+from medvlp.builders.tasks import missing_capabilities, training_task
 from medvlp.config import TASKS, ConfigError, RetrievalConfig, TrainConfig, VqaConfig, ZeroShotConfig
 from medvlp.config.objectives import ContrastiveConfig, InstructConfig
 from medvlp.eval.task import CAPABILITIES
@@ -13,9 +14,9 @@ from medvlp.eval.task import CAPABILITIES
 )
 def test_a_model_offers_what_its_own_tasks_need_and_not_what_others_do(kind, config):
     task = config(name="made", data="d")
-    assert missing_capabilities(task, MODELS[kind].offers) == []
+    assert missing_capabilities(task, MODELS[kind].kind.offers) == []
     others = {name: model for name, model in MODELS.items() if name != kind}
-    assert all(missing_capabilities(task, model.offers) for model in others.values())
+    assert all(missing_capabilities(task, model.kind.offers) for model in others.values())
 
 
 @pytest.mark.parametrize(
@@ -34,8 +35,8 @@ def test_only_multiple_choice_needs_likelihoods(answer_types, missing):
 def test_every_kind_can_be_measured_and_every_capability_has_its_words():
     for options, _ in TASKS.values():
         task = options(name="made", data="d")
-        assert any(not missing_capabilities(task, model.offers) for model in MODELS.values())
-    assert {capability for model in MODELS.values() for capability in model.offers} == set(CAPABILITIES)
+        assert any(not missing_capabilities(task, model.kind.offers) for model in MODELS.values())
+    assert {capability for model in MODELS.values() for capability in model.kind.offers} == set(CAPABILITIES)
 
 
 @pytest.mark.parametrize(
@@ -44,13 +45,13 @@ def test_every_kind_can_be_measured_and_every_capability_has_its_words():
         (
             VqaConfig,
             ContrastiveConfig,
-            MODELS["clip"].offers,
+            MODELS["clip"].kind.offers,
             "needs answers, which objective=contrastive does not give",
         ),
         (
             RetrievalConfig,
             InstructConfig,
-            MODELS["llava"].offers,
+            MODELS["llava"].kind.offers,
             "needs embeddings, which objective=instruct does not",
         ),
         (RetrievalConfig, ContrastiveConfig, (), "needs embeddings, which objective=contrastive does not give"),

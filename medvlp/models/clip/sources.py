@@ -30,24 +30,30 @@ from medvlp.models.weights import DAMAGE, WeightsError, first_line, reason, relo
 
 
 def named(
-    name: str, pretrained: str = "", context_length: int | None = None, image: dict[str, Any] | None = None
+    name: str,
+    pretrained: str = "",
+    context_length: int | None = None,
+    image: dict[str, Any] | None = None,
+    origin: str = "",
 ) -> Clip:
     """An open_clip architecture, folder or JSON file in open_clip's format, with weights where `pretrained` names some.
 
     Args:
         context_length: instead of the architecture's own.
         image: any of size, mean, std and resize_mode, instead of the weights' own.
+        origin: where the name was given, for messages; by default `model.name`.
     Raises:
         WeightsError: unknown architecture, tag or file, or a description with keys that are not passed on.
     """
-    model_cfg = named_description(name)
+    origin = origin or f"model.name={name}, model.pretrained={pretrained!r}"
+    model_cfg = named_description(name, origin)
     if name.endswith(".json"):
         open_clip.add_model_config(Path(resolve(name)))
         name = Path(name).stem
     text_cfg = model_cfg["text_cfg"]
     if context_length is not None:
         text_cfg["context_length"] = context_length
-    files, tower = named_text(name, text_cfg, bool(pretrained) or ":" in name)
+    files, tower = named_text(name, text_cfg, bool(pretrained) or ":" in name, origin)
     image = dict(image or {})
     try:
         with tower:
@@ -61,19 +67,21 @@ def named(
             )
     except DAMAGE as error:
         message = error if isinstance(error, RuntimeError | OSError | ValueError) else reason(error)
-        raise WeightsError(f"model.name={name}, model.pretrained={pretrained!r}: {message}") from None
+        raise WeightsError(f"{origin}: {message}") from None
     preprocess = preprocess_description(open_clip.get_model_preprocess_cfg(model), name)
     model_cfg["vision_cfg"]["image_size"] = preprocess["size"]
     return described(model, model_cfg, preprocess, files, name)
 
 
-def named_description(name: str) -> dict[str, Any]:
+def named_description(name: str, origin: str = "") -> dict[str, Any]:
     """What open_clip will be told of a named architecture: one of its own, a JSON file, `local-dir:` or `hf-hub:`.
+
+    origin: where the name was given, for messages; by default `model.name`.
 
     Raises:
         WeightsError: nothing there, or a description with keys that are not passed on.
     """
-    origin = f"model.name={name}"
+    origin = origin or f"model.name={name}"
     if name.endswith(".json"):
         path = Path(resolve(name))
         if not path.is_file():
@@ -86,7 +94,7 @@ def named_description(name: str) -> dict[str, Any]:
             raise WeightsError(f"{origin} is not JSON: {error}") from None
     elif ":" not in name and name not in open_clip.list_models():
         close = get_close_matches(name, open_clip.list_models(), n=3)
-        raise WeightsError(f"{origin!r} is not one of open_clip's architectures; near it: {close}")
+        raise WeightsError(f"{origin}: {name!r} is not one of open_clip's architectures; near it: {close}")
     else:
         try:
             description = open_clip.get_model_config(name)
@@ -96,7 +104,7 @@ def named_description(name: str) -> dict[str, Any]:
 
 
 def named_text(
-    name: str, text_cfg: dict[str, Any], filled: bool
+    name: str, text_cfg: dict[str, Any], filled: bool, origin: str
 ) -> tuple[dict[str, str], AbstractContextManager[None]]:
     """A named architecture's text files, and a context in which open_clip builds it with transformers' tower, if any.
 
@@ -104,6 +112,21 @@ def named_text(
         filled: weights of the whole CLIP follow, so the tower's own are not loaded.
     Raises:
         WeightsError: as in `text_files` and `check_text`.
+    """
+    files, tower = named_text_files(name, text_cfg)
+    if not tower:
+        return files, nullcontext()
+    config, pooler = tower_config(files, origin), text_cfg.get("hf_pooler_type") or "mean_pooler"
+    length = text_cfg.get("context_length") or 77
+    check_text(config, clip_tokenizer(text_cfg, files), pooler, length, str(text_cfg["hf_model_name"]))
+    return files, handed(config, text_model(config, pooler, "" if filled else tower))
+
+
+def named_text_files(name: str, text_cfg: dict[str, Any]) -> tuple[dict[str, str], str]:
+    """A named architecture's text files, and where transformers' tower of it is; ({}, "") where open_clip has all of its own.
+
+    Raises:
+        WeightsError: as in `text_files`.
     """
     folder = name.removeprefix("local-dir:") if name.startswith("local-dir:") else ""
     tower, tokenizer = text_cfg.get("hf_model_name"), text_cfg.get("hf_tokenizer_name")
@@ -113,14 +136,9 @@ def named_text(
         tower = folder if tower and (Path(folder) / "config.json").is_file() else tower
         tokenizer = folder if tokenizer else tokenizer
     files = text_files(tokenizer, tower=tower == tokenizer) if tokenizer else {}
-    if not tower:
-        return files, nullcontext()
-    if tower != tokenizer:
+    if tower and tower != tokenizer:
         files = {**text_files(tower), **files}
-    config, pooler = tower_config(files, f"model.name={name}"), text_cfg.get("hf_pooler_type") or "mean_pooler"
-    length = text_cfg.get("context_length") or 77
-    check_text(config, clip_tokenizer(text_cfg, files), pooler, length, str(text_cfg["hf_model_name"]))
-    return files, handed(config, text_model(config, pooler, "" if filled else tower))
+    return files, tower or ""
 
 
 def from_description(model_cfg: Any, preprocess: Any, files: Any, tokenizer_name: str, origin: str) -> Clip:

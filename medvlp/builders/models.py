@@ -1,0 +1,86 @@
+"""Models by name: what they are, what they can do, the identity of their content, and the models themselves."""
+
+import importlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from medvlp.config import EvalConfig
+from medvlp.config.model_names import ModelName
+from medvlp.eval.task import EvaluatedModel
+from medvlp.models.digests import FileFacts
+
+SCHEMES = {
+    "checkpoint": "medvlp.builders.schemes.checkpoint:CheckpointModel",
+    "open_clip": "medvlp.builders.schemes.open_clip:OpenClipModel",
+}
+"""Scheme of a name → "module:class" of a `NamedModel`, which is imported when a name has it."""
+
+
+@dataclass(frozen=True)
+class ModelKind:
+    """A kind of model that tasks can measure.
+
+    title: what messages call it. offers: its capabilities. takes_images: False for a language model.
+    """
+
+    title: str
+    offers: tuple[str, ...]
+    takes_images: bool = True
+
+
+class NamedModel(Protocol):
+    """A model behind a name. Making one reads nothing."""
+
+    def __init__(self, name: ModelName) -> None: ...
+
+    def kind(self) -> ModelKind:
+        """What it is, without its weights.
+
+        Raises:
+            UserError: nothing there, or a kind that no task can measure.
+        """
+
+    def identity(self, facts: FileFacts) -> str:
+        """Hash of all that decides what it gives, whatever its name: weights, preprocessing, tokenizer, description.
+
+        facts: hashes of large files, remembered.
+
+        Raises:
+            UserError: nothing there, or damaged.
+        """
+
+    def open(self, device: str, config: EvalConfig) -> EvaluatedModel:
+        """The model on a device.
+
+        Raises:
+            UserError: nothing there, damaged, or weights that do not fit.
+        """
+
+
+def named_model(name: ModelName) -> NamedModel:
+    """What stands behind a name."""
+    module, _, class_name = SCHEMES[name.scheme].partition(":")
+    model_class: type[NamedModel] = getattr(importlib.import_module(module), class_name)
+    return model_class(name)
+
+
+def model_kind_of(name: ModelName) -> ModelKind:
+    """What a model is and can do, without its weights. Raises UserError."""
+    return named_model(name).kind()
+
+
+def identity_of(name: ModelName, root: Path | None = None) -> str:
+    """The hash of a model's content: two names of equal content have one identity, an overwritten file gets another.
+
+    root: the cache's folder (`store_root`), where hashes of large files are remembered; None computes them again.
+
+    Raises:
+        UserError: as `NamedModel.identity`.
+    """
+    return named_model(name).identity(FileFacts(root))
+
+
+def open_model(name: ModelName, device: str, config: EvalConfig) -> EvaluatedModel:
+    """A model on a device, as tasks measure it. Raises UserError."""
+    return named_model(name).open(device, config)

@@ -1,0 +1,95 @@
+"""Checkpoints of `medvlp train` by their path: CLIP models and assistants."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from medvlp.builders.clip import description_of, load_clip, model_kind
+from medvlp.builders.llava import load_assistant, vqa_model
+from medvlp.builders.models import ModelKind
+from medvlp.config import EvalConfig
+from medvlp.config.model_names import ModelName
+from medvlp.eval.embeddings import CachedEncoder
+from medvlp.eval.task import EvaluatedModel
+from medvlp.eval.vqa.model import VqaModel
+from medvlp.models.clip.model import ClipEncoder
+from medvlp.models.digests import FileFacts, content_identity
+from medvlp.training.checkpoints import CheckpointError, load_checkpoint
+
+
+def load_cached_encoder(path: str, device: str, config: EvalConfig) -> CachedEncoder:
+    """A CLIP checkpoint's embeddings of images and texts."""
+    checkpoint = load_clip(path)
+    checkpoint.clip.model.to(device)
+    encoder = ClipEncoder(checkpoint.clip, device, checkpoint.weights_sha256)
+    return CachedEncoder(encoder, config.batch_size, config.workers, config.max_pixels)
+
+
+def load_vqa_model(path: str, device: str, config: EvalConfig) -> VqaModel:
+    """An assistant's checkpoint, ready to be asked."""
+    checkpoint = load_assistant(path)
+    checkpoint.assistant.model.to(device)
+    return vqa_model(
+        checkpoint.assistant, checkpoint.encoder, config.max_pixels, config.batch_size, checkpoint.weights_sha256
+    )
+
+
+@dataclass(frozen=True)
+class TrainedKind:
+    """A kind of model that we train: what it is, and how a checkpoint of it is opened on a device."""
+
+    kind: ModelKind
+    load: Callable[[str, str, EvalConfig], EvaluatedModel]
+
+
+MODELS = {
+    "clip": TrainedKind(ModelKind("a CLIP model", CachedEncoder.offers), load_cached_encoder),
+    "llava": TrainedKind(ModelKind("an assistant", VqaModel.offers), load_vqa_model),
+}
+"""`model.kind` of a checkpoint → how it is measured."""
+
+
+class CheckpointModel:
+    """A `NamedModel` of a checkpoint."""
+
+    def __init__(self, name: ModelName) -> None:
+        self.path = name.target
+
+    def kind(self) -> ModelKind:
+        """The kind of the checkpoint's model.
+
+        Raises:
+            CheckpointError: damaged, not one of ours, or a kind that no task can measure.
+        """
+        return self._trained_kind().kind
+
+    def identity(self, facts: FileFacts) -> str:
+        """Hash of the weights, as they were verified, and of what the checkpoint says of its model. Raises CheckpointError."""
+        try:
+            return facts.get(Path(self.path), "checkpoint 1", checkpoint_identity)
+        except FileNotFoundError:
+            raise CheckpointError(f"checkpoint {self.path}: no such file") from None
+
+    def open(self, device: str, config: EvalConfig) -> EvaluatedModel:
+        """The checkpoint's model on a device. Raises CheckpointError."""
+        return self._trained_kind().load(self.path, device, config)
+
+    def _trained_kind(self) -> TrainedKind:
+        kind = model_kind(self.path)
+        if kind not in MODELS:
+            raise CheckpointError(f"checkpoint {self.path} holds model.kind={kind!r}, which no task can measure")
+        return MODELS[kind]
+
+
+def checkpoint_identity(path: Path) -> str:
+    """The hash of all that a checkpoint says of its model; of its training's configuration, only what the model keeps using.
+
+    Raises:
+        CheckpointError: damaged, or not one of ours.
+    """
+    content = load_checkpoint(path)["medvlp"]
+    with description_of(path):
+        language = content["config"]["model"].get("language") or {}
+        parts = {name: part for name, part in content.items() if name != "config"}
+        return content_identity(json.loads(json.dumps({**parts, "thoughts": language.get("thoughts", "")})))
