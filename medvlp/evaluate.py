@@ -46,8 +46,9 @@ def work(parsed: tuple[EvalConfig, Path]) -> int:
     from medvlp.builders.tasks import build_task, check_fit
     from medvlp.builders.trained import training_splits
     from medvlp.environment import choose_device, set_up_libraries
+    from medvlp.eval.bootstrap import Bootstrap
     from medvlp.eval.results import write_result
-    from medvlp.eval.task import Bootstrap, TaskSettings
+    from medvlp.eval.task import TaskSettings
     from medvlp.eval.trained import Trained
     from medvlp.report import results_table, write_run_report
     from medvlp.shards.atomic import remove_leftovers, write_text

@@ -10,7 +10,8 @@ from medvlp.builders.models import model_kind_of
 from medvlp.config import TASKS, ConfigError, TaskConfig, TrainConfig, load_task
 from medvlp.config.model_names import ModelName
 from medvlp.distributed import rank
-from medvlp.eval.task import CAPABILITIES, Bootstrap, Task, TaskSettings
+from medvlp.eval.bootstrap import Bootstrap
+from medvlp.eval.task import CAPABILITIES, Task, TaskSettings
 from medvlp.shards import ShardDataset, ShardError
 from medvlp.training.module import Objective
 

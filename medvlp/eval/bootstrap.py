@@ -1,13 +1,18 @@
 """Uncertainty of a metric over the items it was measured on.
 
-Legend: N items, K clusters, R resamples.
+Legend: N items, K clusters, R resamples, B resamples held at a time, C classes, M columns of sums.
 """
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from medvlp.eval.metrics import Array, Value
+from medvlp.eval.metrics import Array, Indices, MeanOfMeans, Metric
+
+if TYPE_CHECKING:
+    from medvlp.eval.statistics.measures import Measures
 
 LEVEL = 0.95
 
@@ -17,41 +22,115 @@ _BLOCK = 2**21
 Interval = tuple[float, float]
 
 
+@dataclass(frozen=True)
+class MetricValue:
+    """One metric as a fraction, with its 95% interval; NaN bounds where there is none."""
+
+    name: str
+    value: float
+    ci_low: float
+    ci_high: float
+    n: int
+    """Items that the metric averages over."""
+
+
+@dataclass(frozen=True)
+class Bootstrap:
+    """Intervals by the bootstrap over clusters of items."""
+
+    resamples: int = 10_000
+    """0 leaves the intervals out, for a quick look during training."""
+    seed: int = 0
+
+    def measure(self, parts: Sequence["Measures"]) -> list[MetricValue]:
+        """Each metric over all items of its part, and over resampled clusters of them."""
+        values = []
+        for part in parts:
+            intervals = bootstrap_intervals(part.metrics, part.groups, self.resamples, self.seed)
+            values += [
+                MetricValue(name, float(metric(None)), *intervals[name], part.counts[name])
+                for name, metric in part.metrics.items()
+            ]
+        return values
+
+    def metadata(self, groups: Sequence[str], kinds: Sequence[str]) -> dict[str, Any]:
+        """Its part of a protocol. groups and kinds: of each item, its cluster and what that is (patient, article)."""
+        names = sorted({kind or "kind not stated" for kind in kinds})
+        return {
+            "method": "percentile bootstrap over clusters of items",
+            "level": LEVEL,
+            "resamples": self.resamples,
+            "seed": self.seed,
+            "cluster": f"group ({' or '.join(names)})",
+            "clusters": len(set(groups)),
+        }
+
+
 def bootstrap_intervals(
-    metrics: Mapping[str, Callable[[Array], Value]],
-    clusters: Sequence[Hashable],
-    resamples: int = 10_000,
-    seed: int = 0,
+    metrics: Mapping[str, Metric], clusters: Sequence[Hashable], resamples: int = 10_000, seed: int = 0
 ) -> dict[str, Interval]:
-    """Percentile bootstrap intervals at 95% (Efron 1979), clustered.
+    """Percentile bootstrap intervals at 95% (Efron 1979), clustered: see `resampled_values`.
+
+    A resample in which a metric is not defined (NaN) does not count for it. With fewer than two clusters there is nothing
+    to resample, and the bounds are NaN. A metric that is 0 (or 1) on every item is so on every resample: its interval has
+    no width, which is a limit of the bootstrap and no certainty.
+    """
+    values = resampled_values(metrics, clusters, resamples, seed)
+    return {name: percentiles(value_R) for name, value_R in values.items()}
+
+
+def resampled_values(
+    metrics: Mapping[str, Metric], clusters: Sequence[Hashable], resamples: int = 10_000, seed: int = 0
+) -> dict[str, Array]:
+    """Name → the metric's values on R resamples of the items; none with fewer than two clusters.
 
     Items of one patient or article are not independent, so whole clusters are sampled with replacement: `clusters` names
-    the cluster of each of the N items, and each metric maps weights_RN, how often an item was sampled, to R values. All
-    metrics see the same resamples. A resample in which a metric is not defined (NaN) does not count for it. With fewer
-    than two clusters there is nothing to resample, and the bounds are NaN. A metric that is 0 (or 1) on every item is
-    so on every resample: its interval has no width, which is a limit of the bootstrap and no certainty.
+    the cluster of each of the N items. All metrics see the same resamples, so that differences of two are paired.
     """
     cluster_N = np.unique(np.asarray([str(name) for name in clusters]), return_inverse=True)[1]
     count = int(cluster_N.max()) + 1 if len(cluster_N) else 0
     if count < 2 or resamples < 1:
-        return {name: (float("nan"), float("nan")) for name in metrics}
+        return {name: np.empty(0) for name in metrics}
     generator = np.random.default_rng(seed)
     step = max(1, _BLOCK // len(cluster_N))
-    values: dict[str, list[Array]] = {name: [] for name in metrics}
+    sums = _Sums({name: metric for name, metric in metrics.items() if isinstance(metric, MeanOfMeans)}, cluster_N)
+    values = {name: np.empty(resamples) for name in metrics}
     for start in range(0, resamples, step):
         rows = min(step, resamples - start)
-        cluster_RK = generator.integers(0, count, size=(rows, count))
-        cluster_RK += count * np.arange(rows)[:, None]  # one bincount for all rows: each counts in its own stretch
-        times_RK = np.bincount(cluster_RK.ravel(), minlength=rows * count).reshape(rows, count)
-        weights_RN = times_RK.astype(np.float64)[:, cluster_N]
+        cluster_BK = generator.integers(0, count, size=(rows, count))
+        cluster_BK += count * np.arange(rows)[:, None]  # one bincount for all rows: each counts in its own stretch
+        times_BK = np.bincount(cluster_BK.ravel(), minlength=rows * count).reshape(rows, count).astype(np.float64)
+        of_block = sums.values(times_BK)
+        if len(of_block) < len(metrics):
+            weights_BN = times_BK[:, cluster_N]
         for name, metric in metrics.items():
-            values[name].append(np.asarray(metric(weights_RN)))
-    return {name: _percentiles(np.concatenate(parts)) for name, parts in values.items()}
+            values[name][start : start + rows] = of_block[name] if name in of_block else metric(weights_BN)
+    return values
 
 
-def _percentiles(value_R: Array) -> Interval:
+class _Sums:
+    """Means of items from sums of clusters: one matrix product for all of them."""
+
+    def __init__(self, means: Mapping[str, MeanOfMeans], cluster_N: Indices) -> None:
+        self.means = means
+        pairs = [mean.sums_of(cluster_N, int(cluster_N.max()) + 1) for mean in means.values()]
+        self.sums_KM = np.concatenate([array for pair in pairs for array in pair], axis=1) if pairs else None
+
+    def values(self, times_BK: Array) -> dict[str, Array]:
+        if self.sums_KM is None:
+            return {}
+        sums_BM, column, values = times_BK @ self.sums_KM, 0, {}
+        for name, mean in self.means.items():
+            classes = mean.value_NC.shape[1]
+            values[name] = mean.from_sums(*np.split(sums_BM[:, column : column + 2 * classes], 2, axis=1))
+            column += 2 * classes
+        return values
+
+
+def percentiles(value_R: Array, level: float = LEVEL) -> Interval:
+    """The bounds that hold the middle share of the values that are defined; NaN where none is."""
     value_R = value_R[~np.isnan(value_R)]
     if not len(value_R):
         return float("nan"), float("nan")
-    low, high = np.quantile(value_R, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    low, high = np.quantile(value_R, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)

@@ -10,6 +10,8 @@ follow from it: see `target_ranks` and `retrieval_ranks`. In AUROC they count on
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,6 +21,8 @@ from medvlp.eval.errors import TaskError
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
 Value = float | Array
+Metric = Callable[[Array | None], Value]
+"""From weights_RN to R values, or from None to the value of the items themselves."""
 
 SCORE_DECIMALS = 9
 """Similarities are rounded to this: far finer than float32 embeddings, far coarser than float64's rounding errors."""
@@ -178,6 +182,43 @@ def recall_at_k(rank_Q: ArrayLike, k: int, weights_RN: Array | None = None) -> V
 
 
 # Means
+
+
+@dataclass(frozen=True, eq=False)
+class MeanOfMeans:
+    """A metric that is a mean of items, or the mean over C classes of the means of their items; classes without an item do
+    not count. It needs of the items only their sums, so that bootstraps compute it from the sums of whole clusters.
+
+    value_NC: of each item in each class. member_NC: bool, whether the item is of the class.
+    """
+
+    value_NC: Array
+    member_NC: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, value_N: ArrayLike, member_N: ArrayLike | None = None) -> Self:
+        """The plain mean of all items, or of some."""
+        value_N = np.asarray(value_N, np.float64)
+        is_member_N = np.ones(value_N.shape, bool) if member_N is None else np.asarray(member_N, bool)
+        return cls(value_N[:, None], is_member_N[:, None])
+
+    def sums_of(self, cluster_N: Indices, clusters: int) -> tuple[Array, Array]:
+        """sum_KC and count_KC, of the values and of the items of each of K clusters."""
+        columns = range(self.value_NC.shape[1])
+        value_NC = np.where(self.member_NC, self.value_NC, 0.0)
+        sum_KC = np.stack([np.bincount(cluster_N, value_NC[:, c], clusters) for c in columns], axis=1)
+        return sum_KC, np.stack([np.bincount(cluster_N, self.member_NC[:, c], clusters) for c in columns], axis=1)
+
+    def from_sums(self, sum_RC: Array, count_RC: Array) -> Array:
+        """The metric from the sums of R resamples: (R,)."""
+        return np.asarray(_macro(list(_divide(sum_RC, count_RC).T), np.empty(0)), np.float64)
+
+    def __call__(self, weights_RN: Array | None) -> Value:
+        if weights_RN is None:
+            sum_C = np.where(self.member_NC, self.value_NC, 0.0).sum(axis=0)
+            return float(self.from_sums(sum_C[None], self.member_NC.sum(axis=0, dtype=np.float64)[None])[0])
+        member_NC = self.member_NC.astype(np.float64)
+        return self.from_sums(weights_RN @ (member_NC * np.nan_to_num(self.value_NC)), weights_RN @ member_NC)
 
 
 def _mean(hit_N: ArrayLike, weights_RN: Array | None) -> Value:

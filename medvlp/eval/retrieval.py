@@ -6,7 +6,6 @@ D embedding width.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,12 +13,14 @@ from torch import Tensor
 
 from medvlp.config import RetrievalConfig
 from medvlp.eval import metrics
+from medvlp.eval.bootstrap import Bootstrap
 from medvlp.eval.embeddings import CachedEncoder, Item
 from medvlp.eval.errors import TaskError
 from medvlp.eval.exclusions import exclusion_lines
 from medvlp.eval.metrics import Indices
-from medvlp.eval.task import Bootstrap, MetricValue, TaskResult, TaskSettings, task_protocol
-from medvlp.eval.trained import Trained
+from medvlp.eval.statistics.measures import measures
+from medvlp.eval.task import TaskResult, TaskSettings, task_protocol
+from medvlp.eval.trained import Trained, marked
 from medvlp.shards import ShardDataset
 
 
@@ -93,11 +94,12 @@ class Retrieval:
                 len(items),
             ),
         }
-        to_text = self._direction("image_to_text", image_ID, text_TD, image_P, text_P, items, first_item_T)
-        to_image = self._direction("text_to_image", text_TD, image_ID, text_P, image_P, first_item_T, items)
-        return TaskResult(self.name, self.kind, to_text[0] + to_image[0], to_text[1] + to_image[1], protocol)
+        records = self._records("image_to_text", image_ID, text_TD, image_P, text_P, items, first_item_T)
+        records += self._records("text_to_image", text_TD, image_ID, text_P, image_P, first_item_T, items)
+        records = marked(records, [record["id"] for record in records], self.trained)
+        return TaskResult(self.name, self.kind, self.bootstrap.measure(measures(records, protocol)), records, protocol)
 
-    def _direction(
+    def _records(
         self,
         name: str,
         query_QD: Tensor,
@@ -106,14 +108,13 @@ class Retrieval:
         item_P: Indices,
         queries: list[Item],
         gallery_items: list[Item],
-    ) -> tuple[list[MetricValue], list[dict[str, Any]]]:
-        """Metrics and records of one direction. A unique text goes by the first sample that has it."""
+    ) -> list[dict[str, Any]]:
+        """Records of one direction. A unique text goes by the first sample that has it."""
         rank_Q, top_Q, score_Q = metrics.retrieval_ranks(query_QD.numpy(), gallery_GD.numpy(), query_P, item_P)
-        measures = {f"{name}_recall@{k}": partial(metrics.recall_at_k, rank_Q, k) for k in self.recall_at}
         targets: list[list[str]] = [[] for _ in queries]
         for query, item in zip(query_P, item_P, strict=True):
             targets[query].append(gallery_items[item].key)
-        records = [
+        return [
             {
                 "id": query.key,
                 "group": query.group,
@@ -126,5 +127,3 @@ class Retrieval:
             }
             for query, top, score, rank, target in zip(queries, top_Q, score_Q, rank_Q, targets, strict=True)
         ]
-        trained_N = self.trained.holds([query.key for query in queries]) if self.trained else None
-        return self.bootstrap.measure(measures, [query.group for query in queries], trained_N), records

@@ -1,13 +1,13 @@
 """Evaluation tasks and their results: metrics with intervals, a record an item, and the protocol."""
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol, Self
 
-from medvlp.eval.bootstrap import LEVEL, bootstrap_intervals
+from medvlp.eval.bootstrap import Bootstrap, MetricValue
 from medvlp.eval.embeddings import ImageEmbeddings, Item
-from medvlp.eval.metrics import TIE_RULE, Array, Value
-from medvlp.eval.trained import Trained, by_part
+from medvlp.eval.metrics import TIE_RULE
+from medvlp.eval.trained import Trained
 from medvlp.shards import ShardDataset
 
 RESEARCH_USE = "research use only; not for clinical use"
@@ -22,18 +22,6 @@ CAPABILITIES = {
 
 NAMED_BAD_SAMPLES = 20
 """Bad samples are all counted in a protocol; this many are named, so that a ruined dataset leaves readable results."""
-
-
-@dataclass(frozen=True)
-class MetricValue:
-    """One metric as a fraction, with its 95% interval; NaN bounds where there is none."""
-
-    name: str
-    value: float
-    ci_low: float
-    ci_high: float
-    n: int
-    """Items that the metric averages over."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +57,7 @@ class Task(Protocol):
     kind: ClassVar[str]
 
     @property
-    def bootstrap(self) -> "Bootstrap":
+    def bootstrap(self) -> Bootstrap:
         """Settings of its intervals."""
 
     @property
@@ -105,46 +93,6 @@ class Task(Protocol):
 
 
 @dataclass(frozen=True)
-class Bootstrap:
-    """Intervals by the bootstrap over clusters of items."""
-
-    resamples: int = 10_000
-    """0 leaves the intervals out, for a quick look during training."""
-    seed: int = 0
-
-    def measure(
-        self,
-        metrics: Mapping[str, Callable[[Array | None], Value]],
-        groups: Sequence[Hashable],
-        trained_N: Array | None = None,
-    ) -> list[MetricValue]:
-        """Each metric over all items and over resampled clusters of items; groups names each item's cluster.
-
-        trained_N: (N,) bool, items that the model was trained on; each metric is given of these and of the others too.
-        """
-        by_name = by_part(metrics, trained_N)
-        intervals = bootstrap_intervals(
-            {name: metric for name, (metric, _) in by_name.items()}, groups, self.resamples, self.seed
-        )
-        return [
-            MetricValue(name, float(metric(None)), *intervals[name], len(groups) if n is None else n)
-            for name, (metric, n) in by_name.items()
-        ]
-
-    def metadata(self, used: Sequence[Item]) -> dict[str, Any]:
-        """Its part of a protocol."""
-        kinds = sorted({item.group_kind or "kind not stated" for item in used})
-        return {
-            "method": "percentile bootstrap over clusters of items",
-            "level": LEVEL,
-            "resamples": self.resamples,
-            "seed": self.seed,
-            "cluster": f"group ({' or '.join(kinds)})",
-            "clusters": len({item.group for item in used}),
-        }
-
-
-@dataclass(frozen=True)
 class TaskSettings:
     """Settings that every kind of task is run with.
 
@@ -177,6 +125,6 @@ def task_protocol(
         "in_train": trained.metadata([item.key for item in used]) if trained is not None else None,
         "weights": model.identity,
         "tie_rule": TIE_RULE,
-        "bootstrap": task.bootstrap.metadata(used),
+        "bootstrap": task.bootstrap.metadata([item.group for item in used], [item.group_kind for item in used]),
         "use": RESEARCH_USE,
     }

@@ -1,21 +1,11 @@
-"""Overlap of an evaluation with training data, and scores on the items in train and on the others.
+"""Overlap of an evaluation with training data."""
 
-Legend: N items, R resamples.
-"""
-
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
-
-import numpy as np
-
-from medvlp.eval.metrics import Array, Value
 
 IN_TRAIN, NOT_IN_TRAIN = "in_train", "not_in_train"
 """Ends of the names of metrics that are over a part of the items."""
-
-Metric = Callable[[Array | None], Value]
 
 
 @dataclass(frozen=True)
@@ -31,10 +21,6 @@ class Trained:
     compared: Sequence[str] = ()
     unknown: Sequence[str] = ()
 
-    def holds(self, keys: Sequence[str]) -> Array:
-        """(N,) bool: whether each item's sample was trained on."""
-        return np.array([key in self.matches for key in keys], bool)
-
     def metadata(self, keys: Sequence[str]) -> dict[str, Any]:
         """Its part of a protocol, by samples: keys may name one several times."""
         matches = [self.matches[key] for key in set(keys) if key in self.matches]
@@ -47,27 +33,20 @@ class Trained:
         }
 
 
-def is_divided(trained_N: Array | None) -> bool:
-    """Whether some items were trained on, and some were not."""
-    return trained_N is not None and bool(trained_N.any()) and not bool(trained_N.all())
+def marked(records: list[dict[str, Any]], keys: Sequence[str], trained: Trained | None) -> list[dict[str, Any]]:
+    """Records with `in_train`, how the item's sample is in train, where it is; keys: of each record's sample."""
+    matches = trained.matches if trained else {}
+    return [
+        record | {"in_train": matches[key]} if key in matches else record
+        for record, key in zip(records, keys, strict=True)
+    ]
 
 
-def by_part(metrics: Mapping[str, Metric], trained_N: Array | None) -> dict[str, tuple[Metric, int | None]]:
-    """Each metric over all items, and after it over those that were trained on and over the others; with the number of
-    items of a part. Nothing is added where nobody looked, or one of the parts has no item."""
-    if not is_divided(trained_N):
-        return {name: (metric, None) for name, metric in metrics.items()}
-    assert trained_N is not None
-    parted: dict[str, tuple[Metric, int | None]] = {}
-    for name, metric in metrics.items():
-        parted[name] = (metric, None)
-        for part, member_N in ((IN_TRAIN, trained_N), (NOT_IN_TRAIN, np.logical_not(trained_N))):
-            parted[f"{name}_{part}"] = (partial(_of, metric, member_N), int(member_N.sum()))
-    return parted
+def is_trained_on(record: Mapping[str, Any]) -> bool:
+    """Whether the item of a record was trained on."""
+    return bool(record.get("in_train"))
 
 
-def _of(metric: Metric, member_N: Array, weights_RN: Array | None) -> Value:
-    """A metric of some items: the others weigh nothing."""
-    if weights_RN is None:
-        return float(np.asarray(metric(member_N[None].astype(np.float64)))[0])
-    return metric(weights_RN * member_N)
+def part_names() -> tuple[str, str]:
+    """Endings of the names of metrics over the items that were trained on, and over the others."""
+    return f"_{IN_TRAIN}", f"_{NOT_IN_TRAIN}"

@@ -6,7 +6,6 @@ Legend: N items, C classes, P prompts, D embedding width.
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,17 +13,17 @@ import numpy as np
 from medvlp.config import ZeroShotConfig
 from medvlp.config.rules import fold
 from medvlp.eval import metrics
+from medvlp.eval.bootstrap import Bootstrap
 from medvlp.eval.embeddings import CachedEncoder, Item
 from medvlp.eval.errors import TaskError
 from medvlp.eval.exclusions import exclusion_lines, mistaken, slip
 from medvlp.eval.metrics import Array, Indices
-from medvlp.eval.task import Bootstrap, TaskResult, TaskSettings, task_protocol
-from medvlp.eval.trained import Trained
+from medvlp.eval.statistics.measures import LOGIT_SCALE, measures
+from medvlp.eval.task import TaskResult, TaskSettings, task_protocol
+from medvlp.eval.trained import Trained, marked
 from medvlp.shards import BadSample, Sample, ShardDataset
 
 NO_LABEL = "(no label)"
-LOGIT_SCALE = 100.0
-"""Cosines become probabilities by softmax(100 · cos), as in CLIP. Fixed, so that only embeddings differ."""
 
 
 @dataclass(frozen=True)
@@ -109,14 +108,7 @@ class ZeroShot:
         items = [images.items[row] for row in rows]
         target_N = np.array([order[values[row]] for row in rows])
         class_CD = self.class_embeddings(model)
-        scores_NC = LOGIT_SCALE * metrics.similarity(images.embeddings_ND.numpy()[rows], class_CD)
-        probability_NC = metrics.softmax(scores_NC)
-
-        measures: dict[str, Any] = {"acc1": partial(metrics.accuracy, scores_NC, target_N, 1)}
-        if len(order) > 5:
-            measures["acc5"] = partial(metrics.accuracy, scores_NC, target_N, 5)
-        measures["mean_per_class_recall"] = partial(metrics.mean_per_class_recall, scores_NC, target_N)
-        measures["auroc"] = partial(metrics.auroc, probability_NC, target_N)
+        similarity_NC = metrics.similarity(images.embeddings_ND.numpy()[rows], class_CD)
         protocol = task_protocol(self, model, images, items, excluded)
         protocol |= {
             "label": self.label,
@@ -134,9 +126,8 @@ class ZeroShot:
             )
             + [f"0 samples: class {value!r} has none here" for value in order if value not in values],
         }
-        trained_N = self.trained.holds([item.key for item in items]) if self.trained else None
-        metric_values = self.bootstrap.measure(measures, [item.group for item in items], trained_N)
-        records = self._records(items, target_N, scores_NC, probability_NC)
+        records = marked(self._records(items, target_N, similarity_NC), [item.key for item in items], self.trained)
+        metric_values = self.bootstrap.measure(measures(records, protocol))
         return TaskResult(self.name, self.kind, metric_values, records, protocol)
 
     def _value(self, item: Item | Sample) -> str:
@@ -174,13 +165,14 @@ class ZeroShot:
         mean_CD = np.stack([class_PD.mean(axis=0) for class_PD in np.split(prompt_PD, bounds)])
         return np.asarray(mean_CD / np.linalg.norm(mean_CD, axis=1, keepdims=True), np.float64)
 
-    def _records(
-        self, items: list[Item], target_N: Indices, scores_NC: Array, probability_NC: Array
-    ) -> list[dict[str, Any]]:
+    def _records(self, items: list[Item], target_N: Indices, similarity_NC: Array) -> list[dict[str, Any]]:
         names = list(self.classes)
+        probability_NC = metrics.softmax(LOGIT_SCALE * similarity_NC)
         records = []
-        for item, target, score_C, probability_C in zip(items, target_N, scores_NC, probability_NC, strict=True):
-            best = np.flatnonzero(score_C == score_C.max())
+        for item, target, similarity_C, probability_C in zip(
+            items, target_N, similarity_NC, probability_NC, strict=True
+        ):
+            best = np.flatnonzero(similarity_C == similarity_C.max())
             records.append(
                 {
                     "id": item.key,
@@ -191,6 +183,7 @@ class ZeroShot:
                     "score": float(probability_C[best[0]]),
                     "scores": dict(zip(names, probability_C.tolist(), strict=True)),
                     "fields": item.fields,
+                    "similarities": similarity_C.tolist(),
                 }
             )
         return records

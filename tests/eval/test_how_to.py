@@ -8,9 +8,10 @@ import pytest
 from medvlp.builders.tasks import missing_capabilities
 from medvlp.config import ConfigError, load_task
 from medvlp.config import tasks as options
+from medvlp.eval.bootstrap import Bootstrap
 from medvlp.eval.embeddings import CachedEncoder
 from medvlp.eval.results import write_result
-from medvlp.eval.task import Bootstrap, TaskSettings
+from medvlp.eval.task import TaskSettings
 from medvlp.eval.vqa.model import VqaModel
 from tests.eval.colour_world import ColourEncoder, FakeDataset, sample
 

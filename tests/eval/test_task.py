@@ -8,11 +8,12 @@ import pytest
 
 from medvlp.builders.tasks import task_class
 from medvlp.config import TASKS, list_options, load_task
+from medvlp.eval.bootstrap import Bootstrap, MetricValue
 from medvlp.eval.embeddings import CachedEncoder
 from medvlp.eval.errors import TaskError
 from medvlp.eval.results import results_rows, write_result
 from medvlp.eval.retrieval import Retrieval
-from medvlp.eval.task import CAPABILITIES, Bootstrap, MetricValue, TaskResult, TaskSettings
+from medvlp.eval.task import CAPABILITIES, TaskResult, TaskSettings
 from medvlp.eval.zero_shot import ZeroShot
 from medvlp.shards import BadSample
 from tests.eval.colour_world import ColourEncoder, FakeDataset, sample

@@ -2,10 +2,10 @@
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 
-from medvlp.eval.task import Bootstrap
+from medvlp.eval.bootstrap import Bootstrap
+from medvlp.eval.statistics.measures import measures
 from medvlp.eval.trained import Trained
 from tests.eval.colour_world import sample
 from tests.eval.test_task import run, zero_shot
@@ -63,12 +63,11 @@ def test_where_everything_was_trained_on_the_count_alone_says_so():
 
 def test_intervals_are_of_the_part_alone():
     """Half of the items score 1 and half 0: over all the interval is wide, over each part it has no width."""
-    hits = np.repeat([1.0, 0.0], 20)
-
-    def share(weights):
-        return float(hits.mean()) if weights is None else (weights @ hits) / weights.sum(1)
-
-    values = Bootstrap(200).measure({"share": share}, range(40), hits == 1)
+    records = [
+        {"id": f"{i}", "group": f"{i}", "scores": {"share": float(i < 20)}, "in_train": "bytes" if i < 20 else None}
+        for i in range(40)
+    ]
+    values = Bootstrap(200).measure(measures(records, {}))
     assert [(m.name, m.value, m.n) for m in values] == [
         ("share", 0.5, 40),
         ("share_in_train", 1.0, 20),

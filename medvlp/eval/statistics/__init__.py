@@ -1,0 +1,1 @@
+"""Statistics from the records of an evaluation alone, without a model: metrics, comparisons, protocol cards."""

@@ -3,9 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from medvlp.eval.vqa.aggregate import MAIN, Scores, picks
+from medvlp.eval.vqa.aggregate import picks
 from medvlp.eval.vqa.questions import QuestionGroup
 from medvlp.eval.vqa.responses import Response
+from medvlp.eval.vqa.scores import MAIN, Scores
 
 
 def records_of(
@@ -13,8 +14,10 @@ def records_of(
     responses: Sequence[Response],
     scores: Sequence[Scores],
     controls: Mapping[str, Sequence[Response]],
+    control_scores: Mapping[str, Sequence[Scores]],
 ) -> list[dict[str, Any]]:
-    """The records of all questions of the groups, in order; responses, scores and each control have one entry a question."""
+    """The records of all questions of the groups, in order; responses, scores and each control have one entry a question.
+    Of a control's scores they have the main ones."""
     questions = [(group, question) for group in groups for question in group.questions]
     records = []
     for i, (group, question) in enumerate(questions):
@@ -31,6 +34,10 @@ def records_of(
             "scores": scores[i],
             "controls": {name: of_control[i].text for name, of_control in controls.items()},
             "fields": {**group.fields, **question.fields},
+            "control_scores": {
+                name: {metric: of_control[i][metric] for metric in MAIN if metric in of_control[i]}
+                for name, of_control in control_scores.items()
+            },
         }
         if question.options:
             record |= {

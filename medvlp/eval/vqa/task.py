@@ -11,12 +11,14 @@ from torch import Tensor
 from medvlp.config import VqaConfig
 from medvlp.config.tasks import CONTROLS
 from medvlp.distributed import on_all_ranks
+from medvlp.eval.bootstrap import Bootstrap
 from medvlp.eval.embeddings import ImageEmbeddings, Item
 from medvlp.eval.errors import TaskError
 from medvlp.eval.exclusions import exclusion_lines, mistaken, slip
-from medvlp.eval.task import Bootstrap, TaskResult, TaskSettings, task_protocol
-from medvlp.eval.trained import Trained
-from medvlp.eval.vqa.aggregate import SCORERS, columns, constant_scores, measure, score
+from medvlp.eval.statistics.measures import measures
+from medvlp.eval.task import TaskResult, TaskSettings, task_protocol
+from medvlp.eval.trained import Trained, marked
+from medvlp.eval.vqa.aggregate import constant_scores, score
 from medvlp.eval.vqa.controls import (
     BEST_CONSTANT,
     BLANK_IMAGE,
@@ -38,6 +40,7 @@ from medvlp.eval.vqa.questions import (
 )
 from medvlp.eval.vqa.records import records_of
 from medvlp.eval.vqa.responses import Response, batches_of, responses_to
+from medvlp.eval.vqa.scores import SCORERS
 from medvlp.shards import BadSample, ShardDataset, ShardError
 
 READ_AT_ONCE = 256
@@ -131,11 +134,9 @@ class Vqa:
         blind = {name: blind[name] for name in CONTROLS if name in blind}
         protocol = self._protocol(model, groups, excluded, bad)
         protocol["controls"] = {name: CONTROL_NOTES[name] for name in blind} | notes
-        records = records_of(groups, responses, scores, controls)
         keys = [group.key for group in groups for _ in group.questions]
-        clusters = [group.cluster for group in groups for _ in group.questions]
-        trained_N = self.trained.holds(keys) if self.trained else None
-        metric_values = measure(columns(scores, blind), clusters, self.bootstrap, trained_N)
+        records = marked(records_of(groups, responses, scores, controls, blind), keys, self.trained)
+        metric_values = self.bootstrap.measure(measures(records, protocol))
         return TaskResult(self.name, self.kind, metric_values, records, protocol)
 
     def _groups(self, model: VqaModel) -> tuple[list[QuestionGroup], Counter[str], dict[str, str]]:

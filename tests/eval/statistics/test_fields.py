@@ -4,10 +4,10 @@ import math
 
 import pytest
 
+from medvlp.eval.bootstrap import Bootstrap
 from medvlp.eval.embeddings import CachedEncoder
 from medvlp.eval.retrieval import Retrieval
 from medvlp.eval.statistics.fields import fields_of
-from medvlp.eval.task import Bootstrap
 from medvlp.eval.vqa.questions import QuestionFilter, question_of
 from medvlp.eval.zero_shot import ZeroShot
 from medvlp.shards import Conversation, Turn

@@ -3,16 +3,15 @@
 from collections import Counter
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 
 from medvlp.data.chat.encoder import ChatEncoder
 from medvlp.data.chat.templates import chat_template
+from medvlp.eval.bootstrap import Bootstrap
 from medvlp.eval.errors import TaskError
-from medvlp.eval.task import Bootstrap
 from medvlp.eval.trained import Trained
-from medvlp.eval.vqa.aggregate import columns, constant_scores, measure, picks, score
+from medvlp.eval.vqa.aggregate import constant_scores, picks, score
 from medvlp.eval.vqa.controls import NoDerangement, derangement
 from medvlp.eval.vqa.model import VqaModel
 from medvlp.eval.vqa.questions import QuestionFilter, question_of
@@ -448,36 +447,6 @@ def test_derangements_differ_by_seed_and_some_are_not_possible():
 )
 def test_batches_hold_whole_cases(sizes, expected):
     assert [(batch.start, batch.stop) for batch in batches_of(sizes, 2)] == expected
-
-
-def test_intervals_resample_clusters_and_count_what_a_metric_has():
-    groups = ["a", "a", "b", "c", "c", "c"]
-    score_columns = {
-        "all": [1.0, 0.0, 1.0, 0.0, 0.0, 1.0],
-        "some": [None, 1.0, None, 0.0, None, None],
-        "none": [None] * 6,
-    }
-    metrics = {metric.name: metric for metric in measure(score_columns, groups, Bootstrap(resamples=3000, seed=1))}
-    assert set(metrics) == {"all", "some"}
-    assert (metrics["all"].value, metrics["all"].n) == (0.5, 6)
-    assert (metrics["some"].value, metrics["some"].n) == (0.5, 2)
-    sample_RK = np.random.default_rng(1).integers(
-        0, 3, (3000, 3)
-    )  # the reference: clusters sampled and joined one by one
-    clusters = [[1.0, 0.0], [1.0], [0.0, 0.0, 1.0]]
-    means = [np.mean([value for k in row for value in clusters[k]]) for row in sample_RK]
-    assert (metrics["all"].ci_low, metrics["all"].ci_high) == pytest.approx(tuple(np.quantile(means, [0.025, 0.975])))
-
-
-def test_a_metric_stands_before_its_controls():
-    scores = [{"exact_match": 1.0, "llava_med/x": None}, {"exact_match": 0.0, "llava_med/x": 0.5}]
-    table = columns(scores, {"blank_image": [{"exact_match": 0.0}, {"exact_match": 1.0}]})
-    assert table == {
-        "exact_match": [1.0, 0.0],
-        "exact_match/blank_image": [0.0, 1.0],
-        "exact_match/minus_blank_image": [1.0, -1.0],
-        "llava_med/x": [None, 0.5],
-    }
 
 
 def test_each_main_metric_has_its_own_constant():

@@ -1,0 +1,183 @@
+"""Metrics of a task from its records and its protocol: a task's `run`, comparisons and the report compute the same.
+
+Legend: N items, C classes, R resamples.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from medvlp.eval import metrics
+from medvlp.eval.errors import RecordsError
+from medvlp.eval.metrics import Array, MeanOfMeans, Metric
+from medvlp.eval.trained import is_trained_on, part_names
+from medvlp.eval.vqa.scores import CHOICE_METRICS, STRICT
+
+Record = Mapping[str, Any]
+LOGIT_SCALE = 100.0
+"""Cosines become probabilities by softmax(100 · cos), as in CLIP. Fixed, so that only embeddings differ."""
+
+
+@dataclass(frozen=True)
+class Measures:
+    """The metrics over one set of items: of a task, or of one direction of retrieval.
+
+    metrics: name → a function of weights_RN (how often each item occurs in each of R resamples), or of None.
+    counts: name → the items that the metric averages over.
+    keys: an id a item that no other item has; results of two models are aligned by them.
+    groups: the cluster of each item (patient, image, article), which the bootstrap samples.
+    records: the record of each item.
+    """
+
+    metrics: Mapping[str, Metric]
+    counts: Mapping[str, int]
+    keys: Sequence[str]
+    groups: Sequence[str]
+    records: Sequence[Record]
+
+
+def measures(records: Sequence[Record], protocol: Mapping[str, Any]) -> list[Measures]:
+    """Every metric of a result, in the order of results.jsonl: one `Measures`, or for retrieval one a direction.
+
+    Where some items were trained on and some were not, each metric is followed by itself over either part.
+
+    Raises:
+        RecordsError: records of an older version, which lack what a metric needs, or that do not fit the protocol.
+    """
+    kind = protocol.get("kind")
+    try:
+        parts = MEASURES.get(str(kind), means)(records, protocol)
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise RecordsError(
+            f"records of kind {kind!r} lack what their metrics are computed from ({type(error).__name__}: {error}); they were "
+            f"written by an older version, or changed since: run `medvlp eval` again"
+        ) from None
+    return [with_parts(part) for part in parts]
+
+
+def zero_shot(records: Sequence[Record], protocol: Mapping[str, Any]) -> list[Measures]:
+    """acc1, acc5 beyond five classes, mean-per-class recall and AUROC, from each record's `similarities`."""
+    order = {value: position for position, value in enumerate(protocol["classes"])}
+    scores_NC = LOGIT_SCALE * np.array([record["similarities"] for record in records], np.float64)
+    target_N = np.array([order[record["target"]] for record in records], np.int64)
+    if scores_NC.shape != (len(records), len(order)):
+        raise ValueError(f"similarities have shape {scores_NC.shape}, expected {len(records)} × {len(order)} classes")
+    rank_N = metrics.target_ranks(scores_NC, target_N)
+    class_NC = target_N[:, None] == np.unique(target_N)
+    by_name: dict[str, Metric] = {"acc1": MeanOfMeans.of(rank_N == 1)}
+    if len(order) > 5:
+        by_name["acc5"] = MeanOfMeans.of(rank_N <= 5)
+    by_name["mean_per_class_recall"] = MeanOfMeans(np.repeat((rank_N == 1)[:, None], class_NC.shape[1], 1), class_NC)
+    by_name["auroc"] = partial(metrics.auroc, metrics.softmax(scores_NC), target_N)
+    return [_measures(by_name, records)]
+
+
+def retrieval(records: Sequence[Record], protocol: Mapping[str, Any]) -> list[Measures]:
+    """Recall@k of each direction, from each record's `rank`."""
+    parts = []
+    for direction in dict.fromkeys(record["direction"] for record in records):
+        queries = [record for record in records if record["direction"] == direction]
+        rank_Q = np.array([record["rank"] for record in queries], np.int64)
+        recalls = {f"{direction}_recall@{k}": MeanOfMeans.of(rank_Q <= k) for k in protocol["recall_at"]}
+        parts.append(_measures(recalls, queries))
+    return parts
+
+
+def vqa(records: Sequence[Record], protocol: Mapping[str, Any]) -> list[Measures]:
+    """Means of each record's `scores`, the main ones next to their controls and the paired differences from them."""
+    names = {name for record in records for name in record["scores"]}
+    order = [name for name in (*STRICT, "unparsed", *CHOICE_METRICS) if name in names]
+    controls = [name for name in protocol["controls"] if any(name in record["control_scores"] for record in records)]
+    columns: dict[str, list[float | None]] = {}
+    for name in [*order, *sorted(names - set(order))]:
+        column = columns[name] = [record["scores"].get(name) for record in records]
+        for control in controls:
+            blind = [record["control_scores"].get(control, {}).get(name) for record in records]
+            if any(value is not None for value in blind):
+                columns[f"{name}/{control}"] = blind
+                columns[f"{name}/minus_{control}"] = [
+                    None if a is None or b is None else a - b for a, b in zip(column, blind, strict=True)
+                ]
+    return [_means(columns, records)]
+
+
+def means(records: Sequence[Record], protocol: Mapping[str, Any]) -> list[Measures]:
+    """Means of each record's `scores`, metric → number (null: the item is not of that metric), in their order."""
+    names = dict.fromkeys(name for record in records for name in record["scores"])
+    return [_means({name: [record["scores"].get(name) for record in records] for name in names}, records)]
+
+
+MEASURES: dict[str, Callable[[Sequence[Record], Mapping[str, Any]], list[Measures]]] = {
+    "zero_shot": zero_shot,
+    "retrieval": retrieval,
+    "vqa": vqa,
+}
+"""Kind of task → its metrics from records; `means` for a kind that is not listed."""
+
+
+def _measures(by_name: Mapping[str, Metric], records: Sequence[Record]) -> Measures:
+    occurrences: dict[str, int] = {}
+    keys = []
+    for record in records:
+        key = str(record["id"])
+        number = occurrences[key] = occurrences.get(key, 0) + 1
+        keys.append(key if number == 1 else f"{key} ({number})")  # two texts of one sample are two queries
+    groups = [str(record["group"]) for record in records]
+    counts = dict.fromkeys(by_name, len(records))
+    return Measures(dict(by_name), counts, keys, groups, records)
+
+
+def _means(columns: Mapping[str, Sequence[float | None]], records: Sequence[Record]) -> Measures:
+    by_name: dict[str, MeanOfMeans] = {}
+    for name, column in columns.items():
+        is_of_metric_N = np.array([value is not None for value in column], bool)
+        if is_of_metric_N.any():
+            by_name[name] = MeanOfMeans.of([value or 0.0 for value in column], is_of_metric_N)
+    counts = {name: int(metric.member_NC.sum()) for name, metric in by_name.items()}
+    return replace(_measures(by_name, records), counts=counts)
+
+
+# Parts of the items
+
+
+def part(measured: Measures, member_N: Array) -> Measures:
+    """The same metrics of some items: the others weigh nothing. Metrics that no member has are dropped."""
+    member_N = np.asarray(member_N, bool)
+    by_name: dict[str, Metric] = {}
+    counts: dict[str, int] = {}
+    for name, metric in measured.metrics.items():
+        if isinstance(metric, MeanOfMeans):
+            metric = MeanOfMeans(metric.value_NC, metric.member_NC & member_N[:, None])
+            count = int(metric.member_NC.any(axis=1).sum())
+        else:
+            metric, count = partial(_of_members, metric, member_N.astype(np.float64)), int(member_N.sum())
+        if count:
+            by_name[name], counts[name] = metric, count
+    return replace(measured, metrics=by_name, counts=counts)
+
+
+def with_parts(measured: Measures) -> Measures:
+    """Each metric over all items, then over those that were trained on and over the others; unchanged where nobody looked,
+    or one of the two parts has no item."""
+    trained_N = np.array([is_trained_on(record) for record in measured.records], bool)
+    if not trained_N.any() or trained_N.all():
+        return measured
+    by_part = [("", measured)] + [
+        (ending, part(measured, np.asarray(member_N)))
+        for ending, member_N in zip(part_names(), (trained_N, ~trained_N), strict=True)
+    ]
+    names = [(name, ending, member) for name in measured.metrics for ending, member in by_part]
+    return replace(
+        measured,
+        metrics={name + ending: member.metrics[name] for name, ending, member in names if name in member.metrics},
+        counts={name + ending: member.counts[name] for name, ending, member in names if name in member.metrics},
+    )
+
+
+def _of_members(metric: Metric, member_N: Array, weights_RN: Array | None) -> metrics.Value:
+    if weights_RN is None:
+        return float(np.asarray(metric(member_N[None]))[0])
+    return metric(weights_RN * member_N)
