@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from medvlp.builders import load_assistant
-from medvlp.builders.llava import vqa_model
+from medvlp.builders.llava import assistant_model
 from medvlp.config import ConfigError, load_task
 from medvlp.evaluate import main as evaluate
 from medvlp.shards import ShardDataset
@@ -90,7 +90,7 @@ def test_medvlp_eval_finds_what_training_found(folder, results):
 def test_a_prediction_is_what_stock_transformers_generates(folder, results):
     records = {row["id"]: row for row in rows(folder / "runs/eval/eval" / results[0]["protocol"]["records"])}
     loaded = load_assistant(CHECKPOINT)
-    model = vqa_model(loaded.assistant, loaded.encoder, 10**7, 8, "")
+    model = assistant_model(loaded.assistant, loaded.encoder, 10**7, 8, "")
     dataset = ShardDataset(folder / "made/valid")
     compared = 0
     for sample in (dataset.read(row) for row in range(4)):

@@ -5,7 +5,7 @@ from pathlib import Path
 from torch import Tensor
 
 from medvlp.builders.data import as_conversations
-from medvlp.builders.llava import blank_shape, build_assistant, chat_encoder, encoder_identity, vqa_model
+from medvlp.builders.llava import assistant_model, blank_shape, build_assistant, chat_encoder, encoder_identity
 from medvlp.builders.objectives import optimizer_settings
 from medvlp.config import ConfigError, InstructConfig, LlavaConfig, TrainConfig
 from medvlp.data.chat.feature_cache import FeatureCache
@@ -67,7 +67,7 @@ def instruct(config: TrainConfig) -> Objective:
         module,
         pipeline,
         metadata,
-        lambda identity: vqa_model(assistant, encoder, data.max_pixels, EVALUATED_AT_ONCE, identity),
+        lambda identity: assistant_model(assistant, encoder, data.max_pixels, EVALUATED_AT_ONCE, identity),
     )
 
 

@@ -12,7 +12,7 @@ from medvlp.config import ConfigError, LanguageConfig, LlavaConfig, TrainConfig,
 from medvlp.data.chat.encoder import ChatEncoder
 from medvlp.data.chat.images import Processed
 from medvlp.data.chat.templates import ChatTemplateError, chat_template
-from medvlp.eval.vqa.model import VqaModel
+from medvlp.eval.models.assistant import AssistantModel
 from medvlp.models.llava.generate import BatchedGenerator
 from medvlp.models.llava.language import load_language
 from medvlp.models.llava.metadata import from_metadata
@@ -79,13 +79,17 @@ def encoder_identity(encoder: ChatEncoder) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
-def vqa_model(assistant: Assistant, encoder: ChatEncoder, max_pixels: int, batch_size: int, identity: str) -> VqaModel:
+def assistant_model(
+    assistant: Assistant, encoder: ChatEncoder, max_pixels: int, batch_size: int, identity: str
+) -> AssistantModel:
     """The assistant as tasks of visual question answering use it.
 
     identity: hash of its weights.
     """
     generator = BatchedGenerator(assistant, encoder.ends(), batch_size)
-    return VqaModel(generator, encoder, Processed(assistant.processor, max_pixels), blank_shape(assistant), identity)
+    return AssistantModel(
+        generator, encoder, Processed(assistant.processor, max_pixels), blank_shape(assistant), identity
+    )
 
 
 def blank_shape(assistant: Assistant) -> tuple[int, ...]:

@@ -50,6 +50,11 @@ class Retrieval:
         return "encode_image", "encode_text"
 
     @classmethod
+    def uses(cls, config: RetrievalConfig) -> dict[str, tuple[str, ...]]:
+        """Nothing else."""
+        return {}
+
+    @classmethod
     def from_config(cls, config: RetrievalConfig, dataset: ShardDataset, settings: TaskSettings) -> "Retrieval":
         """The task of a configuration."""
         return cls(config.name, dataset, config.text, tuple(config.recall_at), settings.bootstrap)

@@ -18,7 +18,8 @@ CAPABILITIES = {
     "generate": "answers",
     "loglikelihood": "answers",
 }
-"""What tasks need and models offer → what it gives, in words: `CachedEncoder` has the first two, `VqaModel` the others."""
+"""What tasks need and models offer → what it gives, in words: `CachedEncoder` has the first two, an `AnsweringModel` the
+others."""
 
 NAMED_BAD_SAMPLES = 20
 """Bad samples are all counted in a protocol; this many are named, so that a ruined dataset leaves readable results."""
@@ -40,7 +41,9 @@ class TaskResult:
 class EvaluatedModel(Protocol):
     """A model as tasks use it. What it can do is in `offers`; each capability is described at `CAPABILITIES`."""
 
-    offers: ClassVar[tuple[str, ...]]
+    @property
+    def offers(self) -> tuple[str, ...]:
+        """Its capabilities."""
 
     @property
     def identity(self) -> str:
@@ -75,6 +78,11 @@ class Task(Protocol):
     @classmethod
     def needs(cls, config: Any) -> tuple[str, ...]:
         """Capabilities that a model must offer for the task that a file of configs/task/ describes."""
+
+    @classmethod
+    def uses(cls, config: Any) -> dict[str, tuple[str, ...]]:
+        """Capabilities that the task can do without → metrics that a model which does not offer them has no part in. A
+        protocol names them under `omitted`."""
 
     @classmethod
     def from_config(cls, config: Any, dataset: ShardDataset, settings: "TaskSettings") -> Self:

@@ -57,6 +57,11 @@ class ZeroShot:
         return "encode_image", "encode_text"
 
     @classmethod
+    def uses(cls, config: ZeroShotConfig) -> dict[str, tuple[str, ...]]:
+        """Nothing else."""
+        return {}
+
+    @classmethod
     def from_config(cls, config: ZeroShotConfig, dataset: ShardDataset, settings: TaskSettings) -> "ZeroShot":
         """The task of a configuration, its classes compared with the labels of all samples: now, not when a model has been
         trained or all images encoded."""

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from medvlp.builders.llava import blank_shape, chat_encoder, encoder_identity, vqa_model
+from medvlp.builders.llava import assistant_model, blank_shape, chat_encoder, encoder_identity
 from medvlp.config import ConfigError, LanguageConfig
 
 
@@ -24,5 +24,5 @@ def test_a_template_that_does_not_exist_is_named_by_its_key(assistant):
 
 def test_tasks_get_a_model_that_answers(assistant):
     encoder = chat_encoder(assistant, LanguageConfig(source="tiny"))
-    model = vqa_model(assistant, encoder, 10**6, 4, "a hash")
+    model = assistant_model(assistant, encoder, 10**6, 4, "a hash")
     assert set(model.offers) == {"generate", "loglikelihood"}

@@ -3,7 +3,7 @@
 import pytest
 
 from medvlp.builders.schemes.checkpoint import MODELS
-from medvlp.builders.tasks import missing_capabilities, training_task
+from medvlp.builders.tasks import missing_capabilities, task_class, training_task
 from medvlp.config import TASKS, ConfigError, RetrievalConfig, TrainConfig, VqaConfig, ZeroShotConfig
 from medvlp.config.objectives import ContrastiveConfig, InstructConfig
 from medvlp.eval.task import CAPABILITIES
@@ -20,16 +20,12 @@ def test_a_model_offers_what_its_own_tasks_need_and_not_what_others_do(kind, con
 
 
 @pytest.mark.parametrize(
-    ("answer_types", "missing"),
-    [
-        ([], ["loglikelihood"]),
-        (["multiple_choice", "open"], ["loglikelihood"]),
-        (["closed", "open"], []),
-    ],
+    ("answer_types", "is_used"), [([], True), (["multiple_choice", "open"], True), (["closed", "open"], False)]
 )
-def test_only_multiple_choice_needs_likelihoods(answer_types, missing):
+def test_multiple_choice_uses_likelihoods_and_needs_none(answer_types, is_used):
     task = VqaConfig(name="made", data="d", answer_types=answer_types)
-    assert missing_capabilities(task, ["generate"]) == missing
+    assert missing_capabilities(task, ["generate"]) == []
+    assert ("loglikelihood" in task_class("vqa").uses(task)) == is_used
 
 
 def test_every_kind_can_be_measured_and_every_capability_has_its_words():

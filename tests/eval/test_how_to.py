@@ -10,9 +10,9 @@ from medvlp.config import ConfigError, load_task
 from medvlp.config import tasks as options
 from medvlp.eval.bootstrap import Bootstrap
 from medvlp.eval.embeddings import CachedEncoder
+from medvlp.eval.models.assistant import AssistantModel
 from medvlp.eval.results import write_result
 from medvlp.eval.task import TaskSettings
-from medvlp.eval.vqa.model import VqaModel
 from tests.eval.colour_world import ColourEncoder, FakeDataset, sample
 
 PAGE = Path(__file__).parents[2] / "docs/how-to/add-a-task.md"
@@ -55,7 +55,10 @@ def test_the_kind_of_the_page_measures_a_model(kind, tmp_path):
 
 
 def test_it_is_refused_where_it_does_not_fit(kind, tmp_path):
-    assert missing_capabilities(load_task("rocov2_two_captions"), VqaModel.offers) == ["encode_image", "encode_text"]
+    assert missing_capabilities(load_task("rocov2_two_captions"), AssistantModel.offers) == [
+        "encode_image",
+        "encode_text",
+    ]
     path = tmp_path / "configs/task/rocov2_two_captions.yaml"
     path.write_text(path.read_text() + "recall_at: [1]\n")
     with pytest.raises(

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medvlp.builders.clip import description_of, load_clip, model_kind
-from medvlp.builders.llava import load_assistant, vqa_model
+from medvlp.builders.llava import assistant_model, load_assistant
 from medvlp.builders.models import ModelKind
 from medvlp.config import EvalConfig
 from medvlp.config.model_names import ModelName
 from medvlp.eval.embeddings import CachedEncoder
+from medvlp.eval.models.assistant import AssistantModel
 from medvlp.eval.task import EvaluatedModel
-from medvlp.eval.vqa.model import VqaModel
 from medvlp.models.clip.model import ClipEncoder
 from medvlp.models.digests import FileFacts, content_identity
 from medvlp.training.checkpoints import CheckpointError, load_checkpoint
@@ -26,11 +26,11 @@ def load_cached_encoder(path: str, device: str, config: EvalConfig) -> CachedEnc
     return CachedEncoder(encoder, config.batch_size, config.workers, config.max_pixels)
 
 
-def load_vqa_model(path: str, device: str, config: EvalConfig) -> VqaModel:
+def load_assistant_model(path: str, device: str, config: EvalConfig) -> AssistantModel:
     """An assistant's checkpoint, ready to be asked."""
     checkpoint = load_assistant(path)
     checkpoint.assistant.model.to(device)
-    return vqa_model(
+    return assistant_model(
         checkpoint.assistant, checkpoint.encoder, config.max_pixels, config.batch_size, checkpoint.weights_sha256
     )
 
@@ -45,7 +45,7 @@ class TrainedKind:
 
 MODELS = {
     "clip": TrainedKind(ModelKind("a CLIP model", CachedEncoder.offers), load_cached_encoder),
-    "llava": TrainedKind(ModelKind("an assistant", VqaModel.offers), load_vqa_model),
+    "llava": TrainedKind(ModelKind("an assistant", AssistantModel.offers), load_assistant_model),
 }
 """`model.kind` of a checkpoint → how it is measured."""
 

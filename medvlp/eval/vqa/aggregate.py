@@ -22,13 +22,18 @@ def score(question: Question, response: Response) -> Scores:
 
 
 def picks(question: Question, response: Response) -> dict[str, str | None]:
-    """Multiple choice: the letter by each of `PICKS`; None where there is no single one."""
-    sums = {letter: total for letter, (total, _) in response.options.items()}
-    counts = {letter: count for letter, (_, count) in response.options.items()}
+    """Multiple choice: the letter by each of `PICKS`; None where there is no single one. Without likelihoods, by the others."""
+    letters: dict[str, str | None] = {}
+    if response.letters:
+        sums = {letter: total for letter, (total, _) in response.options.items()}
+        counts = {letter: count for letter, (_, count) in response.options.items()}
+        letters = {
+            "letter_likelihood": multiple_choice.letter_pick(response.letters),
+            "mean_likelihood": multiple_choice.mean_likelihood_pick(sums, counts),
+            "normalised_likelihood": multiple_choice.normalised_likelihood_pick(sums, question.options),
+        }
     return {
-        "letter_likelihood": multiple_choice.letter_pick(response.letters),
-        "mean_likelihood": multiple_choice.mean_likelihood_pick(sums, counts),
-        "normalised_likelihood": multiple_choice.normalised_likelihood_pick(sums, question.options),
+        **letters,
         "generated": multiple_choice.match_option(response.text, question.options),
         "most_similar": multiple_choice.most_similar_pick(response.text, question.options),
     }

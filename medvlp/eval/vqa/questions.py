@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from medvlp.data.chat.templates import split_thought
+from medvlp.eval.models.answering import AnsweringModel, without_images
 from medvlp.eval.statistics.fields import Field, fields_of
 from medvlp.eval.vqa.metrics import CLOSED, MULTIPLE_CHOICE, OPEN, normalize, yes_no
-from medvlp.eval.vqa.model import VqaModel
 from medvlp.shards import BadSample, Conversation, Sample, ShardDataset, Turn
 from medvlp.shards.vocabulary import ANSWER_TYPES, IMAGE_TOKEN
 
@@ -51,7 +51,10 @@ class Question:
 
 @dataclass(frozen=True)
 class QuestionGroup:
-    """The questions about one sample; `row` is its index in the dataset, `fields` what the data say of the sample."""
+    """The questions about one sample; `row` is its index in the dataset, `fields` what the data say of the sample.
+
+    images: how many the model is shown. withheld: how many it is not, because it takes none.
+    """
 
     row: int
     key: str
@@ -60,6 +63,7 @@ class QuestionGroup:
     images: int
     questions: tuple[Question, ...]
     fields: dict[str, Field] = field(default_factory=dict)
+    withheld: int = 0
 
 
 @dataclass(frozen=True)
@@ -104,17 +108,21 @@ def cut(groups: Sequence[QuestionGroup], limit: int) -> list[QuestionGroup]:
 
 
 def read_group(
-    sample: Sample, row: int, question_filter: QuestionFilter, model: VqaModel
+    sample: Sample, row: int, question_filter: QuestionFilter, model: AnsweringModel
 ) -> tuple[QuestionGroup, Counter[str]]:
     """The sample's questions that are asked, and a count of the others by reason (and of those whose answer type the
     data leave open, under `NO_MARK`)."""
     questions: list[Question] = []
     excluded: Counter[str] = Counter()
+    images = [sample.images[name] for name in sorted(sample.images)] if model.takes_images else []
     for number, conversation in enumerate(sample.conversations):
         name = f"{sample.key}#{conversation.id or number}"
         try:
             question = question_of(name, conversation, question_filter)
-            _check_prompt(question, len(sample.images), question_filter, model)
+            if not model.takes_images:
+                turns, unlisted = without_images(question.turns), without_images(question.unlisted)
+                question = replace(question, turns=turns, unlisted=unlisted)
+            _check_prompt(question, images, question_filter, model)
         except BadSample as problem:
             excluded[problem.reason] += 1
             continue
@@ -123,7 +131,8 @@ def read_group(
     metadata = sample.metadata
     cluster, cluster_kind = str(metadata.get("group") or sample.key), str(metadata.get("group_kind") or "")
     fields = fields_of(metadata, sample.labels)
-    group = QuestionGroup(row, sample.key, cluster, cluster_kind, len(sample.images), tuple(questions), fields)
+    withheld = len(sample.images) - len(images)
+    group = QuestionGroup(row, sample.key, cluster, cluster_kind, len(images), tuple(questions), fields, withheld)
     return group, excluded
 
 
@@ -172,7 +181,9 @@ def question_of(name: str, conversation: Conversation, question_filter: Question
     )
 
 
-def _check_prompt(question: Question, images: int, question_filter: QuestionFilter, model: VqaModel) -> None:
+def _check_prompt(
+    question: Question, images: Sequence[bytes], question_filter: QuestionFilter, model: AnsweringModel
+) -> None:
     if not model.fits(
         question.turns, question.unlisted, images, question.options.values(), question_filter.max_new_tokens
     ):

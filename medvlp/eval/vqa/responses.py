@@ -2,17 +2,19 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-
-from torch import Tensor
+from typing import Any
 
 from medvlp.data.chat.templates import split_thought
-from medvlp.eval.vqa.model import Prompt, VqaModel
+from medvlp.eval.models.answering import AnsweringModel, Prompt
 from medvlp.eval.vqa.questions import QuestionGroup
+
+LIKELIHOOD = "loglikelihood"
 
 
 @dataclass(frozen=True)
 class Response:
-    """A model's response to one question; letters and options have log-likelihoods for multiple choice only.
+    """A model's response to one question; letters and options have log-likelihoods for multiple choice only, and only of
+    models that give them.
 
     letters: letter → nats. options: letter → (nats, tokens) of the option's text.
     """
@@ -23,9 +25,12 @@ class Response:
 
 
 def responses_to(
-    model: VqaModel, groups: Sequence[tuple[QuestionGroup, Tensor]], max_new_tokens: int
+    model: AnsweringModel, groups: Sequence[tuple[QuestionGroup, Any]], max_new_tokens: int
 ) -> list[Response]:
-    """Responses to all questions of some groups, in order. groups: each with the pixels of its images."""
+    """Responses to all questions of some groups, in order; without likelihoods where the model gives none.
+
+    groups: each with its images, as the model's `pictures` gives them.
+    """
     prompts = [
         (question, Prompt(question.turns, group.images, pixels))
         for group, pixels in groups
@@ -34,7 +39,7 @@ def responses_to(
     answers = model.generate([prompt for _, prompt in prompts], max_new_tokens)
     responses = [Response(split_thought(answer)[1].strip()) for answer in answers]
     with_options = [i for i, (question, _) in enumerate(prompts) if question.options]
-    if not with_options:
+    if not with_options or LIKELIHOOD not in model.offers:
         return responses
     letters = model.loglikelihood(
         [prompts[i][1] for i in with_options], [list(prompts[i][0].options) for i in with_options]

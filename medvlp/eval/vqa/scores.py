@@ -5,13 +5,8 @@ from medvlp.eval.vqa.metrics import CLOSED, OPEN
 Scores = dict[str, float | None]
 """Metric → score of one item; None: the item does not count in that metric's mean."""
 
-PICKS = (
-    "letter_likelihood",
-    "mean_likelihood",
-    "normalised_likelihood",
-    "generated",
-    "most_similar",
-)
+LIKELIHOOD_PICKS = ("letter_likelihood", "mean_likelihood", "normalised_likelihood")
+PICKS = (*LIKELIHOOD_PICKS, "generated", "most_similar")
 STRICT = (
     "closed_accuracy",
     "open_token_recall",
@@ -21,6 +16,8 @@ STRICT = (
     "open_rouge_l",
     "exact_match",
 )
+LIKELIHOOD_METRICS = tuple(f"{name}_accuracy" for name in LIKELIHOOD_PICKS)
+"""What multiple choice loses with a model that gives no likelihoods."""
 CHOICE_METRICS = tuple(f"{name}_accuracy" for name in PICKS)
 ANSWER_TYPES_OF = {"closed_accuracy": {CLOSED}, "open_token_recall": {OPEN}, "exact_match": {CLOSED, OPEN}}
 """Main metrics of answers in free text, and the answer types that have them."""

@@ -1,12 +1,11 @@
 """Visual question answering: one log of responses, several scorers over it, and controls that do not see the image."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
 
 from medvlp.config import VqaConfig
 from medvlp.config.tasks import CONTROLS
@@ -15,6 +14,7 @@ from medvlp.eval.bootstrap import Bootstrap
 from medvlp.eval.embeddings import ImageEmbeddings, Item
 from medvlp.eval.errors import TaskError
 from medvlp.eval.exclusions import exclusion_lines, mistaken, slip
+from medvlp.eval.models.answering import WITHHELD, AnsweringModel
 from medvlp.eval.statistics.measures import measures
 from medvlp.eval.task import TaskResult, TaskSettings, task_protocol
 from medvlp.eval.trained import Trained, marked
@@ -23,11 +23,11 @@ from medvlp.eval.vqa.controls import (
     BEST_CONSTANT,
     BLANK_IMAGE,
     SHUFFLED_IMAGES,
+    ImageIndex,
     NoDerangement,
     derangement,
 )
 from medvlp.eval.vqa.metrics import MULTIPLE_CHOICE
-from medvlp.eval.vqa.model import VqaModel
 from medvlp.eval.vqa.questions import (
     LANGUAGE,
     NO_MARK,
@@ -39,8 +39,8 @@ from medvlp.eval.vqa.questions import (
     rows_of,
 )
 from medvlp.eval.vqa.records import records_of
-from medvlp.eval.vqa.responses import Response, batches_of, responses_to
-from medvlp.eval.vqa.scores import SCORERS
+from medvlp.eval.vqa.responses import LIKELIHOOD, Response, batches_of, responses_to
+from medvlp.eval.vqa.scores import LIKELIHOOD_METRICS, SCORERS
 from medvlp.shards import BadSample, ShardDataset, ShardError
 
 READ_AT_ONCE = 256
@@ -51,6 +51,14 @@ CONTROL_NOTES = {
     BLANK_IMAGE: "every image replaced by one of the image processor's mean colour (0 after normalisation)",
     SHUFFLED_IMAGES: "every image replaced by another sample's: a derangement over the images, drawn with `seed`",
 }
+
+ShownImages = Sequence[Sequence[ImageIndex | None]]
+"""For every group the images that it is shown: (index of a group, position there), or None for one that shows nothing."""
+
+
+def shown_images(groups: Sequence[QuestionGroup]) -> ShownImages:
+    """Every group's own images."""
+    return [[(index, position) for position in range(group.images)] for index, group in enumerate(groups)]
 
 
 @dataclass(frozen=True)
@@ -82,9 +90,14 @@ class Vqa:
 
     @classmethod
     def needs(cls, config: VqaConfig) -> tuple[str, ...]:
-        """Answers, and likelihoods of the options where multiple choice is asked."""
+        """Answers in free text."""
+        return ("generate",)
+
+    @classmethod
+    def uses(cls, config: VqaConfig) -> dict[str, tuple[str, ...]]:
+        """Likelihoods of the options, where multiple choice is asked."""
         is_multiple_choice_asked = not config.answer_types or MULTIPLE_CHOICE in config.answer_types
-        return ("generate", "loglikelihood") if is_multiple_choice_asked else ("generate",)
+        return {LIKELIHOOD: LIKELIHOOD_METRICS} if is_multiple_choice_asked else {}
 
     @classmethod
     def from_config(cls, config: VqaConfig, dataset: ShardDataset, settings: TaskSettings) -> "Vqa":
@@ -95,14 +108,14 @@ class Vqa:
         controls, limit = ((), config.valid_limit) if settings.in_training else (tuple(config.controls), 0)
         return cls(config.name, dataset, question_filter, controls, settings.bootstrap, limit, settings.batch_size)
 
-    def run(self, model: VqaModel) -> TaskResult:
+    def run(self, model: AnsweringModel) -> TaskResult:
         """Measure one model. Where torch.distributed runs, every rank answers its share and gets the whole result.
 
         Raises:
             TaskError: no question can be asked, or a language that none is in next to one that is not named.
         """
         groups, excluded, bad = self._groups(model)
-        responses = self._respond(model, groups, lambda index: self._pixels(model, groups[index]))
+        responses = self._respond(model, groups, shown_images(groups))
         bad |= {groups[i].key: reason for i, reason in enumerate(responses) if isinstance(reason, str)}
         answered = [(group, row) for group, row in zip(groups, responses, strict=True) if not isinstance(row, str)]
         self._check_filters(groups, excluded)
@@ -115,7 +128,7 @@ class Vqa:
 
     def _result(
         self,
-        model: VqaModel,
+        model: AnsweringModel,
         answered: Sequence[tuple[QuestionGroup, list[Response]]],
         excluded: Counter[str],
         bad: Mapping[str, str],
@@ -134,12 +147,14 @@ class Vqa:
         blind = {name: blind[name] for name in CONTROLS if name in blind}
         protocol = self._protocol(model, groups, excluded, bad)
         protocol["controls"] = {name: CONTROL_NOTES[name] for name in blind} | notes
+        if LIKELIHOOD not in model.offers and any(question.options for question in questions):
+            protocol["omitted"] = dict.fromkeys(LIKELIHOOD_METRICS, f"the model offers no {LIKELIHOOD}")
         keys = [group.key for group in groups for _ in group.questions]
         records = marked(records_of(groups, responses, scores, controls, blind), keys, self.trained)
         metric_values = self.bootstrap.measure(measures(records, protocol))
         return TaskResult(self.name, self.kind, metric_values, records, protocol)
 
-    def _groups(self, model: VqaModel) -> tuple[list[QuestionGroup], Counter[str], dict[str, str]]:
+    def _groups(self, model: AnsweringModel) -> tuple[list[QuestionGroup], Counter[str], dict[str, str]]:
         """Questions to ask; reason → excluded questions; key → reason of samples that cannot be read."""
         rows = rows_of(self.dataset, self.limit)
 
@@ -161,34 +176,25 @@ class Vqa:
         bad = {key: reason for part in parts for key, reason in part[2].items()}
         return cut([group for part in parts for group in part[0]], self.limit), excluded, bad
 
-    def _pixels(self, model: VqaModel, group: QuestionGroup) -> Tensor:
-        return model.pictures(self.dataset.read(group.row))
-
     def _control_responses(
-        self, model: VqaModel, groups: Sequence[QuestionGroup]
+        self, model: AnsweringModel, groups: Sequence[QuestionGroup]
     ) -> tuple[dict[str, list[Response]], dict[str, Any]]:
         """Responses to all questions by control, and what a protocol says of them."""
         names = [name for name in (BLANK_IMAGE, SHUFFLED_IMAGES) if name in self.controls]
         counts = [group.images for group in groups]
         if not sum(counts):
-            return {}, {"skipped": f"{', '.join(names)}: no sample has an image"} if names else {}
+            reason = f"images are {WITHHELD}" if any(group.withheld for group in groups) else "no sample has an image"
+            return {}, {"skipped": f"{', '.join(names)}: {reason}"} if names else {}
         responses: dict[str, list[Response]] = {}
         notes: dict[str, Any] = {}
         if BLANK_IMAGE in names:
-            # One tensor for all groups of as many images: their questions share one prefix.
-            blanks = {count: model.blank(count) for count in set(counts)}
-            responses[BLANK_IMAGE] = self._respond_again(model, groups, lambda index: blanks[counts[index]])
+            responses[BLANK_IMAGE] = self._respond_again(model, groups, [[None] * count for count in counts])
         if SHUFFLED_IMAGES in names:
             try:
                 donors = derangement(counts, self.bootstrap.seed)
             except NoDerangement as error:
                 return responses, {"skipped": f"{SHUFFLED_IMAGES}: {error}"}
-
-            def exchanged(index: int) -> Tensor:
-                images = [self._pixels(model, groups[donor])[position] for donor, position in donors[index]]
-                return torch.stack(images) if images else torch.empty(0)
-
-            responses[SHUFFLED_IMAGES] = self._respond_again(model, groups, exchanged)
+            responses[SHUFFLED_IMAGES] = self._respond_again(model, groups, donors)
             hashes = self.dataset.column("sha256")
             notes["seed"] = self.bootstrap.seed
             notes["exchanged_for_an_equal_image"] = sum(
@@ -199,32 +205,45 @@ class Vqa:
         return responses, notes
 
     def _respond_again(
-        self, model: VqaModel, groups: Sequence[QuestionGroup], pixels: Callable[[int], Tensor]
+        self, model: AnsweringModel, groups: Sequence[QuestionGroup], images: ShownImages
     ) -> list[Response]:
         responses: list[Response] = []
-        for group, row in zip(groups, self._respond(model, groups, pixels), strict=True):
+        for group, row in zip(groups, self._respond(model, groups, images), strict=True):
             if isinstance(row, str):
                 raise ShardError(f"{group.key} was readable before, and is not any more: {row}")
             responses += row
         return responses
 
     def _respond(
-        self, model: VqaModel, groups: Sequence[QuestionGroup], pixels: Callable[[int], Tensor]
+        self, model: AnsweringModel, groups: Sequence[QuestionGroup], images: ShownImages
     ) -> list[list[Response] | str]:
         """For every group the responses to its questions, or why its images cannot be read."""
+        # One object for all groups of as many blank images: their questions share one prefix.
+        blanks = {len(row): model.blank(len(row)) for row in images if all(index is None for index in row)}
+
+        def pixels_of(number: int) -> Any:
+            indices = [index for index in images[number] if index is not None]
+            if not indices:
+                return blanks[len(images[number])]
+            if all(donor == number for donor, _ in indices):
+                return model.pictures(self.dataset.read(groups[number].row))
+            return model.gathered(
+                [(model.pictures(self.dataset.read(groups[donor].row)), position) for donor, position in indices]
+            )
 
         def respond(batch: range) -> list[list[Response] | str]:
-            pixels_or_reason: dict[int, Tensor | str] = {}
-            for index in batch:
+            pixels: dict[int, Any] = {}
+            reasons: dict[int, str] = {}
+            for number in batch:
                 try:
-                    pixels_or_reason[index] = pixels(index)
+                    pixels[number] = pixels_of(number)
                 except BadSample as problem:
-                    pixels_or_reason[index] = problem.reason
-            readable = [(groups[i], images) for i, images in pixels_or_reason.items() if isinstance(images, Tensor)]
+                    reasons[number] = problem.reason
+            readable = [(groups[number], pixels[number]) for number in pixels]
             stream = iter(responses_to(model, readable, self.question_filter.max_new_tokens))
             return [
-                images if isinstance(images, str) else [next(stream) for _ in groups[index].questions]
-                for index, images in pixels_or_reason.items()
+                reasons[number] if number in reasons else [next(stream) for _ in groups[number].questions]
+                for number in batch
             ]
 
         batches = list(batches_of([len(group.questions) for group in groups], self.batch_size))
@@ -232,7 +251,7 @@ class Vqa:
 
     def _protocol(
         self,
-        model: VqaModel,
+        model: AnsweringModel,
         groups: Sequence[QuestionGroup],
         excluded: Counter[str],
         bad: Mapping[str, str],
@@ -257,8 +276,9 @@ class Vqa:
             "languages": list(self.question_filter.languages),
             "instruction": self.question_filter.instruction,
             "first_prompt": model.prompt_text(questions[0].turns, groups[0].images),
-            **model.metadata(),
             "decoding": f"greedy, no penalties, at most {self.question_filter.max_new_tokens} tokens",
+            **({"images": WITHHELD} if any(group.withheld for group in groups) else {}),
+            **model.metadata(),
             "scorers": SCORERS,
             "tie_rule": "multiple choice: where the best options tie, none is picked, which counts as wrong",
         }

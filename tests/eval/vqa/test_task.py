@@ -10,10 +10,10 @@ from medvlp.data.chat.encoder import ChatEncoder
 from medvlp.data.chat.templates import chat_template
 from medvlp.eval.bootstrap import Bootstrap
 from medvlp.eval.errors import TaskError
+from medvlp.eval.models.assistant import AssistantModel
 from medvlp.eval.trained import Trained
 from medvlp.eval.vqa.aggregate import constant_scores, picks, score
 from medvlp.eval.vqa.controls import NoDerangement, derangement
-from medvlp.eval.vqa.model import VqaModel
 from medvlp.eval.vqa.questions import QuestionFilter, question_of
 from medvlp.eval.vqa.responses import Response, batches_of
 from medvlp.eval.vqa.task import Vqa
@@ -60,7 +60,7 @@ def encoder():
     return ChatEncoder(tokenizer, chat_template(tokenizer)[1], tokenizer.convert_tokens_to_ids("<image>"), 2)
 
 
-def vqa_model(encoder, says, likes=None, unreadable=()):
+def assistant_model(encoder, says, likes=None, unreadable=()):
     """The image of sample `made__3__0__0` is painted with a 3 + 1."""
 
     def pictures(sample):
@@ -71,7 +71,7 @@ def vqa_model(encoder, says, likes=None, unreadable=()):
 
     generator = Oracle(encoder, says, likes)
     generator.stop_ids = tuple(encoder.tokenizer.all_special_ids)
-    return VqaModel(generator, encoder, pictures, (1, 3, 2, 2), "oracle")
+    return AssistantModel(generator, encoder, pictures, (1, 3, 2, 2), "oracle")
 
 
 def sample(number, asked, images=1, group=None):
@@ -122,7 +122,7 @@ def values(result):
 
 
 def test_metrics_of_a_split_by_hand(tmp_path, encoder):
-    made = vqa_model(encoder, sees)
+    made = assistant_model(encoder, sees)
     result = Vqa("made", dataset(tmp_path, FOUR), controls=(), bootstrap=NO_INTERVALS).run(made)
     scores = values(result)
     assert scores["closed_accuracy"] == pytest.approx(4 / 5)  # wrong about image 3
@@ -143,7 +143,7 @@ def test_metrics_of_a_split_by_hand(tmp_path, encoder):
 
 
 def test_a_record_holds_question_answers_and_every_score(tmp_path, encoder):
-    result = Vqa("made", dataset(tmp_path, FOUR), bootstrap=NO_INTERVALS).run(vqa_model(encoder, sees))
+    result = Vqa("made", dataset(tmp_path, FOUR), bootstrap=NO_INTERVALS).run(assistant_model(encoder, sees))
     assert len(result.records) == 7
     record = result.records[1]
     assert {key: record[key] for key in ("id", "group", "question", "prediction", "target", "score")} == {
@@ -157,7 +157,7 @@ def test_a_record_holds_question_answers_and_every_score(tmp_path, encoder):
 
 
 def test_controls_and_paired_differences_by_hand(tmp_path, encoder):
-    made = vqa_model(encoder, sees)
+    made = assistant_model(encoder, sees)
     result = Vqa("made", dataset(tmp_path, FOUR), bootstrap=Bootstrap(resamples=200, seed=4)).run(made)
     scores = values(result)
     assert scores["closed_accuracy/best_constant"] == pytest.approx(2 / 5)  # "no" and "yes" are equally good
@@ -182,7 +182,7 @@ def test_controls_and_paired_differences_by_hand(tmp_path, encoder):
 
 
 def test_only_the_controls_that_are_named_are_run(tmp_path, encoder):
-    made = vqa_model(encoder, sees)
+    made = assistant_model(encoder, sees)
     test = dataset(tmp_path, FOUR)
     assert not [
         name for name in values(Vqa("made", test, controls=(), bootstrap=NO_INTERVALS).run(made)) if "/b" in name
@@ -197,7 +197,7 @@ def test_only_the_controls_that_are_named_are_run(tmp_path, encoder):
 
 def test_saying_yes_no_to_everything_scores_nothing(tmp_path, encoder):
     scores = values(
-        Vqa("made", dataset(tmp_path, FOUR), bootstrap=NO_INTERVALS).run(vqa_model(encoder, lambda *_: "yes no"))
+        Vqa("made", dataset(tmp_path, FOUR), bootstrap=NO_INTERVALS).run(assistant_model(encoder, lambda *_: "yes no"))
     )
     assert scores["closed_accuracy"] == 0
     assert scores["closed_accuracy/minus_best_constant"] == pytest.approx(-2 / 5)
@@ -228,7 +228,7 @@ def test_multiple_choice_by_hand(tmp_path, encoder):
         # heart: 5 letters (tokens), lung: 4; a mean of -1 against -1.05 in image 1
         return {"heart": -5.25, "lung": -4.0}[text] if number == 1 else {"heart": -1.0, "lung": -9.0}[text]
 
-    made = vqa_model(encoder, says, likes)
+    made = assistant_model(encoder, says, likes)
     result = Vqa("made", dataset(tmp_path, samples), QuestionFilter("One letter."), bootstrap=NO_INTERVALS).run(made)
     scores = values(result)
     assert scores["letter_likelihood_accuracy"] == 1
@@ -269,7 +269,7 @@ def test_what_is_not_asked_is_counted_by_reason(tmp_path, encoder):
         sample(4, [("Is it?", "yes", "closed", {})]),
         replace(sample(5, []), conversations=[Conversation([Turn("user", "<image>\nIs it?")], "0")]),
     ]
-    made = vqa_model(encoder, lambda *_: "yes", unreadable=["made__4__0__0"])
+    made = assistant_model(encoder, lambda *_: "yes", unreadable=["made__4__0__0"])
     made.generator.longest = 300
     result = Vqa("made", dataset(tmp_path, samples), QuestionFilter(languages=("en",)), (), NO_INTERVALS).run(made)
     protocol = result.protocol
@@ -338,7 +338,7 @@ def test_the_protocol_says_what_was_asked_of_whom(tmp_path, encoder):
         NO_INTERVALS,
         trained=Trained({test.key(1): "bytes"}, ["made/train"]),
     )
-    protocol = task.run(vqa_model(encoder, sees_briefly)).protocol
+    protocol = task.run(assistant_model(encoder, sees_briefly)).protocol
     assert protocol["first_prompt"].startswith("<|im_start|>user\n<image>\nIs it large?\nBe brief.<|im_end|>")
     assert (protocol["instruction"], protocol["weights"], protocol["image_tokens"]) == ("Be brief.", "oracle", 2)
     assert protocol["in_train"] == {
@@ -350,14 +350,14 @@ def test_the_protocol_says_what_was_asked_of_whom(tmp_path, encoder):
     }
     assert protocol["unique_images"] == 4
     assert protocol["decoding"] == "greedy, no penalties, at most 64 tokens"
-    assert replace(task, trained=None).run(vqa_model(encoder, sees_briefly)).protocol["in_train"] is None
+    assert replace(task, trained=None).run(assistant_model(encoder, sees_briefly)).protocol["in_train"] is None
 
 
 def test_questions_about_images_that_were_trained_on_are_scored_apart(tmp_path, encoder):
     test = dataset(tmp_path, FOUR)
     task = Vqa("made", test, controls=(), bootstrap=NO_INTERVALS, trained=Trained({test.key(0): "picture"}))
-    plain = {metric.name: metric for metric in replace(task, trained=None).run(vqa_model(encoder, sees)).metrics}
-    parts = {metric.name: metric for metric in task.run(vqa_model(encoder, sees)).metrics}
+    plain = {metric.name: metric for metric in replace(task, trained=None).run(assistant_model(encoder, sees)).metrics}
+    parts = {metric.name: metric for metric in task.run(assistant_model(encoder, sees)).metrics}
     whole = [name for name in parts if not name.endswith("in_train")]
     assert [(name, parts[name].value, parts[name].n) for name in whole] == [
         (m.name, m.value, m.n) for m in plain.values()
@@ -380,19 +380,19 @@ def test_a_limit_takes_questions_from_all_over_the_split(tmp_path, encoder):
     samples = [sample(number, [("Is it?", "yes", "closed", {})] * 2) for number in range(40)]
     test = dataset(tmp_path, samples)
     task = Vqa("made", test, controls=(), bootstrap=NO_INTERVALS, limit=13)
-    records = task.run(vqa_model(encoder, lambda *_: "yes")).records
+    records = task.run(assistant_model(encoder, lambda *_: "yes")).records
     asked = [int(record["id"].split("__")[1]) for record in records]
     assert len(asked) == 13
     assert len(set(asked)) == 7
     assert max(asked) > 20
-    again = task.run(vqa_model(encoder, lambda *_: "yes")).records
+    again = task.run(assistant_model(encoder, lambda *_: "yes")).records
     assert records == again
 
 
 def test_nothing_to_ask_says_why(tmp_path, encoder):
     task = Vqa("made", dataset(tmp_path, FOUR), QuestionFilter(languages=("zh",)))
     with pytest.raises(TaskError, match=r"task made: no question of .*test can be asked; excluded: {'language en': 7}"):
-        task.run(vqa_model(encoder, sees))
+        task.run(assistant_model(encoder, sees))
 
 
 def test_several_images_are_all_exchanged(tmp_path, encoder):
@@ -403,7 +403,7 @@ def test_several_images_are_all_exchanged(tmp_path, encoder):
         numbers.append(number)
         return "yes"
 
-    result = Vqa("made", dataset(tmp_path, samples), bootstrap=NO_INTERVALS).run(vqa_model(encoder, says))
+    result = Vqa("made", dataset(tmp_path, samples), bootstrap=NO_INTERVALS).run(assistant_model(encoder, says))
     assert numbers[:8] == [1, 2, 3, 4, None, None, None, None]
     assert len(numbers) == 12
     assert all(before != after for before, after in zip(numbers[:4], numbers[8:], strict=True))
@@ -412,13 +412,13 @@ def test_several_images_are_all_exchanged(tmp_path, encoder):
 
 def test_a_control_that_is_not_possible_is_named(tmp_path, encoder):
     single = dataset(tmp_path, FOUR[:1])
-    protocol = Vqa("made", single, bootstrap=NO_INTERVALS).run(vqa_model(encoder, sees)).protocol
+    protocol = Vqa("made", single, bootstrap=NO_INTERVALS).run(assistant_model(encoder, sees)).protocol
     assert protocol["controls"]["skipped"].startswith("shuffled_images: 1 images in 1 cases cannot all change places")
     blind = replace(FOUR[1], images={}, conversations=[
         Conversation([Turn("user", "Is it large?"), Turn("assistant", "no")], "0", {"answer_type": "closed"})
     ])  # fmt: skip
     text = dataset(tmp_path / "text", [blind])
-    result = Vqa("made", text, bootstrap=NO_INTERVALS).run(vqa_model(encoder, lambda *_: "no"))
+    result = Vqa("made", text, bootstrap=NO_INTERVALS).run(assistant_model(encoder, lambda *_: "no"))
     assert result.protocol["controls"]["skipped"] == "blank_image, shuffled_images: no sample has an image"
     assert values(result)["closed_accuracy"] == 1
 

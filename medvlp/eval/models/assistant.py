@@ -1,43 +1,33 @@
-"""An assistant as tasks ask it: conversations and images → texts and likelihoods. L: tokens of a prompt; S: side of an image."""
+"""An assistant as tasks ask it: conversations and images → texts and likelihoods. S: side of an image."""
 
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from medvlp.data.chat.encoder import ChatEncoder
 from medvlp.data.chat.images import Pictures
+from medvlp.eval.models.answering import Prompt
 from medvlp.models.llava.generate import BatchedGenerator, Ids, Job
 from medvlp.shards import Turn
 
 
-class Prompt(NamedTuple):
-    """A prompt: turns that end with the user's, and the images that they are about.
-
-    images: how many. pixels: (images, 3, S, S), or (0,) without images. Prompts in a row that hold the very same tensor
-    are about the same images, which are then looked at once.
-    """
-
-    turns: Sequence[Turn]
-    images: int
-    pixels: Tensor
-
-
 @dataclass(frozen=True)
-class VqaModel:
-    """An assistant that answers questions about images.
+class AssistantModel:
+    """An assistant of `medvlp train`, which reads the turns by the template that it was trained with.
 
     generator: token ids → texts and likelihoods.
     encoder: conversations → token ids.
-    pictures: a sample → pixels of its images as the assistant's tower wants them.
+    pictures: a sample → pixels of its images as the assistant's tower wants them: (n, 3, S, S), or (0,) without images.
     blank_shape: (1, 3, S, S), pixels of one image.
     identity: hash of the weights.
     """
 
     offers: ClassVar[tuple[str, ...]] = ("generate", "loglikelihood")
+    takes_images: ClassVar[bool] = True
 
     generator: BatchedGenerator
     encoder: ChatEncoder
@@ -63,18 +53,17 @@ class VqaModel:
         self,
         turns: Sequence[Turn],
         option_turns: Sequence[Turn],
-        images: int,
+        images: Sequence[bytes],
         options: Iterable[str],
         max_new_tokens: int,
     ) -> bool:
-        """Whether the model has positions for a prompt of `turns` with an answer of so many tokens, or with any of the
-        options, as long as they are behind `option_turns`.
+        """Whether prompt and answer fit, as `AnsweringModel.fits`.
 
         Raises:
             BadSample: as `ChatEncoder.encode`.
         """
-        capacity = self.generator.longest - len(self.encoder.prompt(turns, images))
-        lengths = [len(self._continuation(option_turns, option, images)) for option in options]
+        capacity = self.generator.longest - len(self.encoder.prompt(turns, len(images)))
+        lengths = [len(self._continuation(option_turns, option, len(images))) for option in options]
         return capacity >= max(max_new_tokens, *lengths, 0)
 
     def prompt_text(self, turns: Sequence[Turn], images: int) -> str:
@@ -84,9 +73,13 @@ class VqaModel:
         first_of_image = ids[(ids != self.encoder.image_id) | (number % self.encoder.image_tokens == 0)]
         return self.encoder.decode(first_of_image.tolist())
 
-    def blank(self, images: int) -> Tensor:
-        """(images, 3, S, S): 0 after normalisation, which is the processor's mean colour; (0,) for no image."""
-        return torch.zeros(images, *self.blank_shape[1:]) if images else torch.empty(0)
+    def gathered(self, images: Sequence[tuple[Tensor, int]]) -> Tensor:
+        """(images, 3, S, S), each from its position in the pixels of a sample; (0,) for no image."""
+        return torch.stack([pixels[position] for pixels, position in images]) if images else torch.empty(0)
+
+    def blank(self, count: int) -> Tensor:
+        """(count, 3, S, S): 0 after normalisation, which is the processor's mean colour; (0,) for no image."""
+        return torch.zeros(count, *self.blank_shape[1:]) if count else torch.empty(0)
 
     def metadata(self) -> dict[str, Any]:
         """Its template's hash and the tokens of an image, which decide a prompt's tokens."""

@@ -1,0 +1,87 @@
+"""Models that answer conversations about images, as tasks ask them: texts, and likelihoods of continuations."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple, Protocol
+
+from medvlp.shards import Sample, Turn
+from medvlp.shards.vocabulary import IMAGE_TOKEN
+
+WITHHELD = "withheld: a language model"
+"""What a protocol says of images that a model without eyes was asked about."""
+
+
+class Prompt(NamedTuple):
+    """A prompt: turns that end with the user's, and the images that they are about.
+
+    images: how many. pixels: what the model's `pictures`, `gathered` or `blank` gave for them, which only the model can
+    read. Prompts in a row that hold the very same object are about the same images, which may then be looked at once.
+    """
+
+    turns: Sequence[Turn]
+    images: int
+    pixels: Any
+
+
+class AnsweringModel(Protocol):
+    """A model that answers. Its tokens, templates and pixels are its own affair: tasks know turns and texts only."""
+
+    @property
+    def offers(self) -> tuple[str, ...]:
+        """`generate`, and `loglikelihood` where it gives likelihoods."""
+
+    @property
+    def identity(self) -> str:
+        """Hash of the weights, and of all else that decides the answers."""
+
+    @property
+    def takes_images(self) -> bool:
+        """Whether it sees. Another one is asked the same questions with their images withheld."""
+
+    def pictures(self, sample: Sample) -> Any:
+        """A sample's images, in the order of their names. Raises BadSample: one that cannot be read."""
+
+    def gathered(self, images: Sequence[tuple[Any, int]]) -> Any:
+        """Images of several samples as those of one: (what `pictures` gave, position there) of each."""
+
+    def blank(self, count: int) -> Any:
+        """So many images that show nothing: the mean colour of what the model was trained on."""
+
+    def fits(
+        self,
+        turns: Sequence[Turn],
+        option_turns: Sequence[Turn],
+        images: Sequence[bytes],
+        options: Iterable[str],
+        max_new_tokens: int,
+    ) -> bool:
+        """Whether the model has positions for a prompt of `turns` with an answer of so many tokens, or with any of the
+        options, as long as they are behind `option_turns`. images: the image files.
+
+        Raises:
+            BadSample: turns that it cannot be asked, such as a control token in the text.
+        """
+
+    def prompt_text(self, turns: Sequence[Turn], images: int) -> str:
+        """A prompt as the model reads it, the tokens of each image as one."""
+
+    def generate(self, prompts: Sequence[Prompt], max_new_tokens: int) -> list[str]:
+        """The greedy answer to each prompt."""
+
+    def loglikelihood(
+        self, prompts: Sequence[Prompt], answers: Sequence[Sequence[str]]
+    ) -> list[list[tuple[float, int]]]:
+        """For each prompt and each of its possible answers, the answer's log-probability in nats and its number of tokens.
+
+        Never called where it is not offered.
+        """
+
+    def metadata(self) -> dict[str, Any]:
+        """What of the model decides a prompt's tokens and an answer's words, for the protocol. Its `decoding` replaces the
+        task's own words."""
+
+
+def without_images(turns: Sequence[Turn]) -> tuple[Turn, ...]:
+    """The turns as they are for a model that takes no images."""
+    return tuple(
+        Turn(turn.role, turn.text.replace(f"{IMAGE_TOKEN}\n", "").replace(IMAGE_TOKEN, "").strip()) for turn in turns
+    )
