@@ -31,7 +31,7 @@ $(VENV)/installed: pyproject.toml
 	@test -n "$(PYTHON)" || { echo "make: no Python >= 3.11 was found; install one, or name it: make PYTHON=/path/to/python3.12"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet -e '.[offline,deid,ray,dev]'
+	$(BIN)/python -m pip install --quiet -e '.[offline,deid,ray,api,dev]'
 	touch $@
 
 clean:

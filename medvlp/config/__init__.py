@@ -10,6 +10,7 @@ from medvlp.config.composition.search import list_options, search_folders
 from medvlp.config.composition.task_files import load_task
 from medvlp.config.composition.typed import as_dict, from_dict
 from medvlp.config.composition.yaml_files import read_text
+from medvlp.config.evaluation.api import ApiConfig
 from medvlp.config.kinds import register
 from medvlp.config.llava import LanguageConfig, LlavaConfig, TowerConfig
 from medvlp.config.objectives import BagOfWordsConfig, ContrastiveConfig, InstructConfig
@@ -31,6 +32,7 @@ from medvlp.config.verbs import AskConfig, CheckConfig, EvalConfig, ExportConfig
 
 __all__ = [
     "TASKS",
+    "ApiConfig",
     "AskConfig",
     "AugmentConfig",
     "BagOfWordsConfig",

@@ -50,6 +50,7 @@ OPEN_MAPPINGS: dict[str, type | None] = {
     "data.sources.": SourceConfig,
     "options.": None,
     "objective.options.": None,
+    "api.parameters.": None,
 }
 """Mappings whose names the schema does not know, with the schema of their values; None: plain values.
 

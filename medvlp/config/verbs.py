@@ -6,6 +6,7 @@ from typing import Any
 from omegaconf import MISSING
 
 from medvlp.config.base import ModelConfig
+from medvlp.config.evaluation.api import ApiConfig
 from medvlp.config.llava import LlavaConfig
 from medvlp.config.objectives import ContrastiveConfig
 from medvlp.config.rules import ConfigError, at_least, one_of
@@ -40,9 +41,11 @@ class EvalConfig:
     """auto, cpu or gpu."""
     max_pixels: int = 64_000_000
     """Images with more pixels than this are bad samples."""
+    api: ApiConfig = field(default_factory=ApiConfig)
 
     def check(self) -> None:
         """Ranges, and that there is something to evaluate. Raises ConfigError."""
+        self.api.check()
         one_of("accelerator", self.accelerator, ACCELERATORS)
         at_least("batch_size", self.batch_size, 1)
         at_least("max_pixels", self.max_pixels, 1)

@@ -1,0 +1,1 @@
+"""Options of `medvlp eval` that are more than a number."""

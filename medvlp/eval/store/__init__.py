@@ -1,0 +1,1 @@
+"""What evaluations keep for the next one."""
