@@ -202,6 +202,11 @@ class MeanOfMeans:
         is_member_N = np.ones(value_N.shape, bool) if member_N is None else np.asarray(member_N, bool)
         return cls(value_N[:, None], is_member_N[:, None])
 
+    def item_scores(self) -> Array:
+        """(N,) each item's value, the mean over its classes; NaN of an item that is of none."""
+        value_NC = np.where(self.member_NC, self.value_NC, 0.0)
+        return _divide(value_NC.sum(axis=1), self.member_NC.sum(axis=1, dtype=np.float64))
+
     def sums_of(self, cluster_N: Indices, clusters: int) -> tuple[Array, Array]:
         """sum_KC and count_KC, of the values and of the items of each of K clusters."""
         columns = range(self.value_NC.shape[1])

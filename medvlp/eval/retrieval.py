@@ -34,6 +34,7 @@ class Retrieval:
     """
 
     kind: ClassVar[str] = "retrieval"
+    version: ClassVar[int] = 1
 
     name: str
     dataset: ShardDataset

@@ -53,11 +53,13 @@ class EvaluatedModel(Protocol):
 class Task(Protocol):
     """An evaluation over one split: a frozen dataclass.
 
-    kind: as task files name it. trained: what of the split the model was trained on, where that was looked for.
+    kind: as task files name it. version: of the code that measures; a change that moves numbers raises it.
+    trained: what of the split the model was trained on, where that was looked for.
     """
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
     kind: ClassVar[str]
+    version: ClassVar[int]
 
     @property
     def bootstrap(self) -> Bootstrap:
@@ -121,6 +123,7 @@ def task_protocol(
     hashes = zip(dataset.column("key"), dataset.column("sha256"), strict=True)
     return {
         "kind": task.kind,
+        "version": task.version,
         "data": str(dataset.folder),
         "split": dataset.manifest.split,
         "split_hash": dataset.manifest_hash,

@@ -36,6 +36,7 @@ class ZeroShot:
     """
 
     kind: ClassVar[str] = "zero_shot"
+    version: ClassVar[int] = 1
 
     name: str
     dataset: ShardDataset

@@ -39,10 +39,10 @@ class Measures:
     records: Sequence[Record]
 
 
-def measures(records: Sequence[Record], protocol: Mapping[str, Any]) -> list[Measures]:
+def measures(records: Sequence[Record], protocol: Mapping[str, Any], in_parts: bool = True) -> list[Measures]:
     """Every metric of a result, in the order of results.jsonl: one `Measures`, or for retrieval one a direction.
 
-    Where some items were trained on and some were not, each metric is followed by itself over either part.
+    in_parts: where some items were trained on and some were not, each metric is followed by itself over either part.
 
     Raises:
         RecordsError: records of an older version, which lack what a metric needs, or that do not fit the protocol.
@@ -55,7 +55,7 @@ def measures(records: Sequence[Record], protocol: Mapping[str, Any]) -> list[Mea
             f"records of kind {kind!r} lack what their metrics are computed from ({type(error).__name__}: {error}); they were "
             f"written by an older version, or changed since: run `medvlp eval` again"
         ) from None
-    return [with_parts(part) for part in parts]
+    return [with_parts(part) for part in parts] if in_parts else parts
 
 
 def zero_shot(records: Sequence[Record], protocol: Mapping[str, Any]) -> list[Measures]:

@@ -78,6 +78,7 @@ class Vqa:
     """
 
     kind: ClassVar[str] = "vqa"
+    version: ClassVar[int] = 1
 
     name: str
     dataset: ShardDataset

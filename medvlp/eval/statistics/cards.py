@@ -1,0 +1,96 @@
+"""Protocol cards: the lines of a protocol that two results must share for their numbers to be compared."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+Protocol = Mapping[str, Any]
+
+COMMON = (
+    "kind",
+    "version",
+    "split",
+    "split_hash",
+    "tie_rule",
+    "bootstrap.method",
+    "bootstrap.level",
+    "bootstrap.cluster",
+)
+"""Lines that decide for every kind of task: the data, the code of the task, and what an interval means."""
+
+DECIDING: dict[str, tuple[str, ...]] = {
+    "zero_shot": ("label", "classes", "exclude", "templates", "probabilities", "auroc"),
+    # A rank depends on the whole gallery.
+    "retrieval": ("text", "texts", "n", "unique_n", "pairs", "excluded", "bad"),
+    "vqa": ("instruction", "languages", "decoding", "scorers"),
+}
+"""Kind of task → the lines that decide besides."""
+
+NOTED = (
+    "n",
+    "samples",
+    "excluded",
+    "bad",
+    "limit",
+    "images",
+    "controls",
+    "omitted",
+    "bootstrap.resamples",
+    "bootstrap.seed",
+)
+"""Lines that are named where they differ, and do not decide: items that only one result has fall out of a comparison, and
+intervals of differences are computed anew."""
+
+LONGEST = 60
+"""Characters of a value in a sentence."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A line on which two cards differ."""
+
+    line: str
+    a: Any
+    b: Any
+    decides: bool
+
+    @property
+    def sentence(self) -> str:
+        """`templates: ["{}"] against ["a photo of {}"]`."""
+        if isinstance(self.a, Mapping) and isinstance(self.b, Mapping):
+            names = [name for name in {**self.a, **self.b} if self.a.get(name) != self.b.get(name)]
+            parts = [f"{name} {_short(self.a.get(name))} against {_short(self.b.get(name))}" for name in names[:3]]
+            return f"{self.line}: {', '.join(parts)}" + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+        return f"{self.line}: {_short(self.a)} against {_short(self.b)}"
+
+
+def card(protocol: Protocol) -> dict[str, Any]:
+    """Line → value, of those that decide and those that are noted; null where the protocol does not state it."""
+    kind = str(protocol.get("kind"))
+    lines = dict.fromkeys((*COMMON, *DECIDING.get(kind, ()), *NOTED))
+    return {line: _value(protocol, line) for line in lines}
+
+
+def differences(a: Protocol, b: Protocol) -> list[Difference]:
+    """The lines on which two protocols differ: those that decide first."""
+    deciding = (*COMMON, *DECIDING.get(str(a.get("kind")), ()))
+    cards = card(a), card(b)
+    lines = [line for line in {**cards[0], **cards[1]} if cards[0].get(line) != cards[1].get(line)]
+    unequal = [Difference(line, cards[0].get(line), cards[1].get(line), line in deciding) for line in lines]
+    return sorted(unequal, key=lambda difference: not difference.decides)
+
+
+def _value(protocol: Protocol, line: str) -> Any:
+    value: Any = protocol
+    for name in line.split("."):
+        value = value.get(name) if isinstance(value, Mapping) else None
+    if line == "controls" and isinstance(value, Mapping):
+        return sorted(name for name in value if name not in ("constants", "exchanged_for_an_equal_image"))
+    if line == "omitted" and isinstance(value, Mapping):
+        return sorted(value)
+    return value if value not in ({}, [], "") else None
+
+
+def _short(value: Any) -> str:
+    text = "not stated" if value is None else repr(value)
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"

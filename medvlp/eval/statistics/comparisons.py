@@ -1,0 +1,195 @@
+"""Comparisons of all models of an evaluation, task by task: comparisons.jsonl, from results.jsonl and records alone.
+
+The family of Holm's correction is one task and split: all pairs of models on all of its main metrics.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import combinations
+from pathlib import Path
+
+from medvlp.errors import UserError
+from medvlp.eval.bootstrap import Bootstrap
+from medvlp.eval.statistics.cards import differences
+from medvlp.eval.statistics.measures import Measures, Record, measures
+from medvlp.eval.statistics.paired import PairedDifference, holm, paired_differences
+from medvlp.eval.statistics.result_files import StoredResult, read_results
+from medvlp.jsonl import Row, write_rows
+
+COMPARISONS = "comparisons.jsonl"
+
+MAIN_METRICS: dict[str, tuple[str, ...]] = {
+    "zero_shot": ("acc1", "auroc"),
+    "retrieval": (
+        "image_to_text_recall@1",
+        "image_to_text_recall@10",
+        "text_to_image_recall@1",
+        "text_to_image_recall@10",
+    ),
+    "vqa": ("closed_accuracy", "open_token_recall", "generated_accuracy", "letter_likelihood_accuracy"),
+}
+"""Kind of task → the metrics that models are compared on; a task that has none of them is compared on its first."""
+
+NAMED_ITEMS = 5
+"""Items that only one of two models has are all counted, and this many named."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A pair of models on one metric of a task: a row of comparisons.jsonl.
+
+    result: None where the cards differ in a line that decides, or the records cannot be read.
+    only_a, only_b: ids of items that the other model does not have; the comparison is on the others.
+    differing: what differs between the two cards, a sentence a line.
+    """
+
+    task: str
+    split: str
+    metric: str
+    a: str
+    b: str
+    result: PairedDifference | None
+    only_a: Sequence[str] = ()
+    only_b: Sequence[str] = ()
+    differing: Sequence[str] = ()
+    use: str = ""
+
+    def row(self) -> Row:
+        """As comparisons.jsonl has it: fractions, and null where nothing is compared or a bound is not defined."""
+        names = ("difference", "ci_low", "ci_high", "p", "p_holm", "n", "clusters", "wins", "ties", "losses")
+        values = asdict(self.result) if self.result else dict.fromkeys(names)
+        return {
+            **{name: getattr(self, name) for name in ("task", "split", "metric", "a", "b")},
+            **{name: _defined(values[name]) for name in names},
+            "only_a": len(self.only_a),
+            "only_b": len(self.only_b),
+            "differing": [*self.differing, *_missing(self.a, self.only_b), *_missing(self.b, self.only_a)],
+            "use": self.use,
+        }
+
+
+def compare_folder(folder: Path, bootstrap: Bootstrap) -> list[Row]:
+    """Compare all models of a folder on every task that two of them share; writes `comparisons.jsonl` there.
+
+    A task whose records cannot be compared is named in its rows' `differing`. Without two models that share a task the file
+    is removed.
+
+    Raises:
+        RecordsError: the folder has no results, or a row is not one.
+    """
+    rows = [comparison.row() for comparison in compare(read_results(folder), bootstrap)]
+    if rows:
+        write_rows(folder / COMPARISONS, rows)
+    else:
+        (folder / COMPARISONS).unlink(missing_ok=True)
+    return rows
+
+
+def compare(results: Iterable[StoredResult], bootstrap: Bootstrap, metrics: Sequence[str] = ()) -> list[Comparison]:
+    """All pairs of models on every task and split that they share, a family after the other.
+
+    Args:
+        metrics: those to compare instead of the main ones.
+    """
+    tasks: dict[tuple[str, str], list[StoredResult]] = {}
+    for result in results:
+        tasks.setdefault((result.task, result.split), []).append(result)
+    return [
+        comparison
+        for of_task in tasks.values()
+        if len(of_task) > 1
+        for comparison in _Family(of_task, bootstrap, metrics).comparisons()
+    ]
+
+
+@dataclass
+class _Family:
+    """The models of one task and split. metrics: to compare instead of the main ones."""
+
+    results: Sequence[StoredResult]
+    bootstrap: Bootstrap
+    metrics: Sequence[str]
+    readable: dict[str, list[Measures]] = field(default_factory=dict)
+    unreadable: dict[str, str] = field(default_factory=dict)
+
+    def comparisons(self) -> list[Comparison]:
+        by_model = {result.model: result for result in self.results}
+        for model, result in by_model.items():
+            try:
+                self.readable[model] = measures(result.records(), result.protocol, in_parts=False)
+            except UserError as error:  # one model's files do not take the others' comparison
+                self.unreadable[model] = str(error)
+        pairs = list(combinations(by_model, 2))
+        cards = {(a, b): differences(by_model[a].protocol, by_model[b].protocol) for a, b in pairs}
+        comparable = [
+            (a, b)
+            for a, b in pairs
+            if not {a, b} & self.unreadable.keys() and not any(line.decides for line in cards[a, b])
+        ]
+        family = holm([difference for group in self._on_common_items(comparable) for difference in group])
+        by_pair: dict[tuple[str, str], dict[str, PairedDifference | None]] = {}
+        for of_family in family:
+            by_pair.setdefault((of_family.a, of_family.b), {})[of_family.metric] = of_family
+        names = self._names()
+        rows = []
+        for a, b in pairs:
+            unread = [self.unreadable[model] for model in (a, b) if model in self.unreadable]
+            sentences = [*unread, *(line.sentence for line in cards[a, b])]
+            use = str(by_model[a].protocol.get("use", ""))
+            task = by_model[a].task, by_model[a].split
+            for metric, difference in by_pair.get((a, b), dict.fromkeys(names)).items():
+                only_a, only_b = self._only(a, b, metric) if difference else ([], [])
+                rows.append(Comparison(*task, metric, a, b, difference, only_a, only_b, sentences, use))
+        return sorted(rows, key=lambda row: names.index(row.metric))
+
+    def _names(self) -> list[str]:
+        """The metrics that are compared: those that a model has, in the order of the table."""
+        if self.metrics:
+            return list(self.metrics)
+        names = {name for parts in self.readable.values() for part in parts for name in part.metrics}
+        main = MAIN_METRICS.get(str(self.results[0].protocol.get("kind")), ())
+        first = [next(iter(part.metrics)) for parts in self.readable.values() for part in parts if part.metrics]
+        return [name for name in main if name in names] or list(dict.fromkeys(first)) or [*main[:1], "score"][:1]
+
+    def _on_common_items(self, pairs: Sequence[tuple[str, str]]) -> Iterable[list[PairedDifference]]:
+        """Differences of pairs; pairs that share the same items share their resamples."""
+        groups: dict[tuple[int, tuple[str, ...]], list[tuple[str, str]]] = {}
+        for a, b in pairs:
+            for number, (of_a, of_b) in enumerate(zip(self.readable[a], self.readable[b], strict=True)):
+                keys = set(of_b.keys)
+                groups.setdefault((number, tuple(key for key in of_a.keys if key in keys)), []).append((a, b))
+        for (number, keys), of_group in groups.items():
+            if not keys:
+                continue
+            models = {
+                model: self._on(self.readable[model][number], keys, model)
+                for model in dict.fromkeys(model for pair in of_group for model in pair)
+            }
+            yield paired_differences(models, of_group, self._names(), self.bootstrap)
+
+    def _on(self, measured: Measures, keys: tuple[str, ...], model: str) -> Measures:
+        """A model's metrics on some items, in that order."""
+        if tuple(measured.keys) == keys:
+            return measured
+        record_of: Mapping[str, Record] = dict(zip(measured.keys, measured.records, strict=True))
+        protocol = next(result.protocol for result in self.results if result.model == model)
+        (of_items,) = measures([record_of[key] for key in keys], protocol, in_parts=False)
+        return of_items
+
+    def _only(self, a: str, b: str, metric: str) -> tuple[list[str], list[str]]:
+        """Ids of the items of the metric's part that only one of two models has."""
+        keys = [next(part.keys for part in self.readable[model] if metric in part.metrics) for model in (a, b)]
+        sets = set(keys[0]), set(keys[1])
+        return [key for key in keys[0] if key not in sets[1]], [key for key in keys[1] if key not in sets[0]]
+
+
+def _missing(model: str, keys: Sequence[str]) -> list[str]:
+    if not keys:
+        return []
+    names = ", ".join(keys[:NAMED_ITEMS]) + (", …" if len(keys) > NAMED_ITEMS else "")
+    return [f"{len(keys)} item{'s' if len(keys) > 1 else ''} that {model} does not have: {names}"]
+
+
+def _defined(value: object) -> object:
+    return None if isinstance(value, float) and math.isnan(value) else value

@@ -1,0 +1,78 @@
+"""Results of earlier evaluations, read from their folder: results.jsonl and the records that its protocols name."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from medvlp.eval.errors import RecordsError
+from medvlp.jsonl import Row, read_rows
+
+RESULTS = "results.jsonl"
+
+
+@dataclass(frozen=True)
+class StoredResult:
+    """One model's result on one task and split.
+
+    model: what tables call it. rows: of results.jsonl.
+    """
+
+    folder: Path
+    model: str
+    task: str
+    split: str
+    protocol: dict[str, Any]
+    rows: Sequence[Row]
+
+    def records(self) -> list[Row]:
+        """The record of each item.
+
+        Raises:
+            RecordsError: no file is named, it is not in the folder, or it is not there.
+            BrokenLine: a line of it is no object.
+        """
+        name = self.protocol.get("records")
+        if not isinstance(name, str) or not name:
+            raise RecordsError(
+                f"{self.folder / RESULTS}: the protocol of {self.model} on {self.task} names no records, as an older version "
+                f"wrote it; run `medvlp eval` again"
+            )
+        path = self.folder / name
+        if not path.resolve().is_relative_to(self.folder.resolve()):
+            raise RecordsError(
+                f"{self.folder / RESULTS}: the records of {self.model} on {self.task} are {name!r}, which is outside of "
+                f"{self.folder}; they belong under its samples/"
+            )
+        if not path.is_file():
+            raise RecordsError(
+                f"{path} is not there: the records of {self.model} on {self.task}. Copy samples/ next to {RESULTS}, or run "
+                f"`medvlp eval` again"
+            )
+        return list(read_rows(path))
+
+
+def read_results(folder: Path) -> list[StoredResult]:
+    """The results of a folder in the order of its rows.
+
+    Raises:
+        RecordsError: the folder has none, or a row is not a result.
+        BrokenLine: a line is no object.
+    """
+    path = folder / RESULTS
+    if not path.is_file():
+        problem = "there is no such folder" if not folder.is_dir() else f"it has no {RESULTS}"
+        raise RecordsError(f"{folder}: {problem}; give a folder of `medvlp eval`, such as runs/eval/<recipe>")
+    groups: dict[tuple[str, str, str], list[Row]] = {}
+    for number, row in enumerate(read_rows(path), 1):
+        protocol = row.get("protocol")
+        texts = [row.get(name) for name in ("checkpoint", "task", "metric")]
+        if not isinstance(protocol, dict) or not all(isinstance(text, str) for text in texts):
+            raise RecordsError(
+                f"{path}, row {number}: not a result (expected checkpoint, task, metric and protocol); remove the row"
+            )
+        groups.setdefault((texts[0], texts[1], str(protocol.get("split", ""))), []).append(row)  # type: ignore[arg-type]
+    return [
+        StoredResult(folder, model, task, split, rows[0]["protocol"], rows)
+        for (model, task, split), rows in groups.items()
+    ]
