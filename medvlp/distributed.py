@@ -5,9 +5,13 @@ they talk over, and there is none before training begins. Nothing here imports t
 """
 
 import os
+import pickle
 import sys
+import traceback
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
+
+from medvlp.errors import UserError
 
 Batch = TypeVar("Batch")
 Result = TypeVar("Result")
@@ -16,6 +20,11 @@ Result = TypeVar("Result")
 def launched_rank() -> int:
     """This process among those that the launcher started; 0 without one."""
     return int(os.environ.get("RANK", "0"))
+
+
+def launched_local_rank() -> int:
+    """This process among those of this node; 0 without a launcher."""
+    return int(os.environ.get("LOCAL_RANK", "0"))
 
 
 def launched_world_size() -> int:
@@ -46,17 +55,106 @@ def of_this_rank(batches: Sequence[Batch]) -> Sequence[Batch]:
 
 
 def on_all_ranks(batches: Sequence[Batch], work: Callable[[Batch], Result]) -> list[Result]:
-    """The results of all batches, in order, on every rank; each rank works on its share of them, without gradients."""
+    """The results of all batches, in order, on every rank; each rank works on its share of them, without gradients.
+
+    Raises: what work raises, on every rank the error of the first batch that failed on any.
+    """
     import torch
 
+    ranks, results, failure = world_size(), [], None
     with torch.no_grad():
-        results = [work(batch) for batch in of_this_rank(batches)]
-    ranks = world_size()
-    if ranks == 1:
-        return results
-    results_of_ranks: list[list[Result]] = [[] for _ in range(ranks)]
-    torch.distributed.all_gather_object(results_of_ranks, results)
+        for number in of_this_rank(range(len(batches))):
+            try:
+                results.append(work(batches[number]))
+            except Exception as error:
+                if ranks == 1:
+                    raise
+                failure = Failure(number, error)
+                break
+    results_of_ranks = gather(results, failure)
     return [results_of_ranks[number % ranks][number // ranks] for number in range(len(batches))]
+
+
+class Failure(NamedTuple):
+    """An error of this rank. moment: batches before it; of several ranks' errors the one with the least is raised."""
+
+    moment: int
+    error: Exception
+
+
+AT_THE_END = 2**62
+"""The moment of an error outside of batches."""
+
+
+def gather(value: Result, failure: Failure | None = None) -> list[Result]:
+    """Every rank's value, in rank order, on every rank. Collective: each rank's next call meets the others' next one,
+    whatever these are about, so that a rank that has failed is heard where the others come to first.
+
+    Raises: the error of a rank that has failed, on all of them.
+    """
+    if world_size() == 1:
+        if failure:
+            raise failure.error
+        return [value]
+    import torch
+
+    message = (value, None) if failure is None else (None, Failure(failure.moment, _portable(failure.error)))
+    messages: list[Any] = [None] * world_size()
+    try:
+        torch.distributed.all_gather_object(messages, message)
+    except Exception as error:  # a rank is gone, and there is nobody to tell
+        raise _marked(error) from None
+    failures = [(sent.moment, number) for number, (_, sent) in enumerate(messages) if sent is not None]
+    if failures:
+        number = min(failures)[1]
+        raise _marked(failure.error if failure and number == rank() else messages[number][1].error)
+    return [values for values, _ in messages]
+
+
+def in_step(work: Callable[[], Result]) -> Result:
+    """What work gives, once every rank has done its own. In it, ranks may meet; they need not fail at the same point.
+
+    Raises: what work raises on any of the ranks, on all of them.
+    """
+    try:
+        result = work()
+    except Exception as error:
+        if world_size() > 1 and not hasattr(error, MARK):
+            gather(None, Failure(AT_THE_END, error))
+        raise
+    gather(None)
+    return result
+
+
+def from_first(work: Callable[[], Result]) -> Result:
+    """What work gives on rank 0, which alone does it. Raises: what it raises, on all ranks."""
+    return gather(in_first(work))[0]
+
+
+def in_first(work: Callable[[], Result]) -> Any:
+    """What work gives on rank 0; None on the others. Raises: what it raises, on all ranks."""
+    return in_step(lambda: work() if rank() == 0 else None)
+
+
+MARK = "_medvlp_shared"
+"""Mark of an error that all ranks have."""
+
+
+def _marked(error: Exception) -> Exception:
+    setattr(error, MARK, True)
+    return error
+
+
+def _portable(error: Exception) -> Exception:
+    """The error if it can cross to another process, else one with its message; with its traceback as a note."""
+    try:
+        copy: Exception = pickle.loads(pickle.dumps(error))  # our own bytes, made on the spot
+    except Exception:
+        copy = (
+            UserError(str(error)) if isinstance(error, UserError) else RuntimeError(f"{type(error).__name__}: {error}")
+        )
+    copy.add_note(f"on rank {rank()}:\n" + "".join(traceback.format_exception(error)))
+    return copy
 
 
 def _process_group() -> Any:

@@ -7,6 +7,7 @@ import sys
 import warnings
 
 from medvlp.config import ConfigError
+from medvlp.distributed import launched_local_rank, launched_local_world_size
 
 
 def set_up_libraries() -> None:
@@ -25,7 +26,7 @@ def set_up_libraries() -> None:
 
 
 def choose_device(accelerator: str) -> str:
-    """cuda or cpu.
+    """The device of this process: cuda, cuda:<index> where several ranks share a machine of several GPUs, or cpu.
 
     Raises:
         ConfigError: a GPU is asked for and there is none.
@@ -35,7 +36,12 @@ def choose_device(accelerator: str) -> str:
     has_gpu = torch.cuda.is_available()
     if accelerator == "gpu" and not has_gpu:
         raise ConfigError("accelerator=gpu, but PyTorch finds no GPU here; use accelerator=auto or cpu")
-    return "cuda" if has_gpu and accelerator != "cpu" else "cpu"
+    if not has_gpu or accelerator == "cpu":
+        return "cpu"
+    if launched_local_world_size() == 1:
+        return "cuda"
+    torch.cuda.set_device(device := f"cuda:{launched_local_rank() % torch.cuda.device_count()}")
+    return device
 
 
 def keep_freed_memory() -> None:

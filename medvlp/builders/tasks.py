@@ -6,9 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from medvlp.builders.data import open_shards
-from medvlp.builders.models import model_kind_of
 from medvlp.config import TASKS, ConfigError, TaskConfig, TrainConfig, load_task
-from medvlp.config.model_names import ModelName
 from medvlp.distributed import rank
 from medvlp.eval.bootstrap import Bootstrap
 from medvlp.eval.task import CAPABILITIES, Task, TaskSettings
@@ -51,24 +49,6 @@ def open_split(task: TaskConfig, split: str) -> ShardDataset:
 def missing_capabilities(task: TaskConfig, offers: Sequence[str]) -> list[str]:
     """Capabilities that the task needs and that are not among those offered."""
     return [capability for capability in task_class(task.kind).needs(task) if capability not in offers]
-
-
-def check_fit(names: Iterable[ModelName], tasks: Sequence[TaskConfig]) -> None:
-    """Every model offers what every task needs.
-
-    Raises:
-        ConfigError: names a task and a model that do not fit.
-        UserError: as `model_kind_of`.
-    """
-    for name in names:
-        model = model_kind_of(name)
-        unfit = [task for task in tasks if missing_capabilities(task, model.offers)]
-        if unfit:
-            kinds = [kind for kind, (options, _) in TASKS.items() if not missing_capabilities(options(), model.offers)]
-            raise ConfigError(
-                f"task {unfit[0].name} (kind: {unfit[0].kind}) cannot measure {name.text}, which is {model.title}; "
-                f"{model.title} is measured by tasks of kind {' or '.join(kinds)}: `medvlp list tasks`"
-            )
 
 
 def build_evaluation(

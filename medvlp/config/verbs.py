@@ -13,6 +13,7 @@ from medvlp.config.rules import ConfigError, at_least, one_of
 from medvlp.config.train import TrainConfig
 
 ACCELERATORS = ("auto", "cpu", "gpu")
+EVAL_ENGINES = ("local", "ray", "slurm")
 
 
 @dataclass(kw_only=True)
@@ -22,7 +23,7 @@ class EvalConfig:
     verb: str = "eval"
     """The command that a recipe is for."""
     checkpoints: list[str] = MISSING
-    """Checkpoints to compare, `[a.ckpt,b.ckpt]`."""
+    """Models to compare, `[a.ckpt,b.ckpt]`."""
     tasks: list[str] = MISSING
     """Tasks to run; `medvlp list tasks` shows them."""
     output: str = ""
@@ -42,15 +43,34 @@ class EvalConfig:
     max_pixels: int = 64_000_000
     """Images with more pixels than this are bad samples."""
     api: ApiConfig = field(default_factory=ApiConfig)
+    engine: str = "local"
+    """Where models are measured: local (this process and its ranks), ray, or slurm, which writes the scripts of an array."""
+    jobs: int = 1
+    """Jobs of engine=ray at once, tasks of the array of engine=slurm; a job measures whole models."""
+    ray_address: str = ""
+    """With engine=ray: host:port or auto for a cluster that runs; empty starts a Ray on this machine."""
+    lm_eval: bool = False
+    """Write the results as lm-evaluation-harness does, too: a folder a model in <output>/lm_eval."""
+    dry_run: bool = False
+    """List the cells, what is cached and what is missing, and measure nothing; --dry-run sets it."""
 
     def check(self) -> None:
         """Ranges, and that there is something to evaluate. Raises ConfigError."""
         self.api.check()
         one_of("accelerator", self.accelerator, ACCELERATORS)
+        one_of("engine", self.engine, EVAL_ENGINES)
         at_least("batch_size", self.batch_size, 1)
+        at_least("jobs", self.jobs, 1)
         at_least("max_pixels", self.max_pixels, 1)
         if self.workers < 0 or self.resamples < 0:
             raise ConfigError(f"workers={self.workers} and resamples={self.resamples} must not be negative")
+        if self.engine == "local" and self.jobs > 1:
+            raise ConfigError(
+                f"jobs={self.jobs} is for engine=ray and engine=slurm; on this machine, torchrun starts several processes: "
+                f"torchrun --nproc-per-node {self.jobs} -m medvlp.evaluate ..."
+            )
+        if self.ray_address and self.engine != "ray":
+            raise ConfigError(f"ray_address={self.ray_address} is for engine=ray, not engine={self.engine}")
         for key, value in (("checkpoints", self.checkpoints), ("tasks", self.tasks)):
             if not value:
                 raise ConfigError(f"{key} is empty; give at least one, e.g. '{key}=[...]'")

@@ -11,9 +11,9 @@ from medvlp.config import tasks as options
 from medvlp.eval.bootstrap import Bootstrap
 from medvlp.eval.embeddings import CachedEncoder
 from medvlp.eval.models.assistant import AssistantModel
-from medvlp.eval.results import write_result
 from medvlp.eval.task import TaskSettings
 from tests.eval.colour_world import ColourEncoder, FakeDataset, sample
+from tests.results import write_result
 
 PAGE = Path(__file__).parents[2] / "docs/how-to/add-a-task.md"
 

@@ -11,12 +11,13 @@ from medvlp.config import TASKS, list_options, load_task
 from medvlp.eval.bootstrap import Bootstrap, MetricValue
 from medvlp.eval.embeddings import CachedEncoder
 from medvlp.eval.errors import TaskError
-from medvlp.eval.results import results_rows, write_result
+from medvlp.eval.results import metric_rows
 from medvlp.eval.retrieval import Retrieval
 from medvlp.eval.task import CAPABILITIES, TaskResult, TaskSettings
 from medvlp.eval.zero_shot import ZeroShot
 from medvlp.shards import BadSample
 from tests.eval.colour_world import ColourEncoder, FakeDataset, sample
+from tests.results import write_result
 
 QUICK = Bootstrap(resamples=200)
 
@@ -249,7 +250,7 @@ def test_results_are_written_once_per_checkpoint_and_task(tmp_path):
     result = TaskResult(
         "hues", "zero_shot", metrics, [{"id": "a", "prediction": None}], {"kind": "zero_shot", "split": "test"}
     )
-    assert results_rows("a.ckpt", result)[1]["value"] is None
+    assert metric_rows(result)[1]["value"] is None
     for checkpoint in ("x/run/checkpoints/last.ckpt", "y/run/checkpoints/last.ckpt", "x/run/checkpoints/last.ckpt"):
         write_result(tmp_path, checkpoint, result)
     rows = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]

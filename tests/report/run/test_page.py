@@ -7,7 +7,6 @@ import pytest
 
 from medvlp.config import TASKS
 from medvlp.eval.embeddings import CachedEncoder
-from medvlp.eval.results import write_result
 from medvlp.eval.retrieval import Retrieval
 from medvlp.eval.zero_shot import ZeroShot
 from medvlp.jsonl import BrokenLine
@@ -22,6 +21,7 @@ from medvlp.verbs.report import main
 from tests.eval.colour_world import ColourEncoder
 from tests.report.dataset.small_folders import HOSTILE, jsonl
 from tests.report.html_page import Page, assert_safe
+from tests.results import write_result
 
 
 def result(checkpoint, task, metric, value, protocol, n=6, low=None, high=None):

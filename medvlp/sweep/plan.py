@@ -1,0 +1,201 @@
+"""The plan of a sweep: its models, its tasks, and which of them make a cell."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from medvlp.builders.models import ModelKind, identity_of, model_kind_of
+from medvlp.builders.tasks import build_task, missing_capabilities, task_class
+from medvlp.builders.trained import training_splits
+from medvlp.config import TASKS, ConfigError, EvalConfig, TaskConfig, as_dict, load_task
+from medvlp.config.model_names import ModelName, expand_model_names
+from medvlp.distributed import gather, rank
+from medvlp.eval.task import Bootstrap, Task, TaskSettings
+from medvlp.jsonl import encode_json
+from medvlp.shards import ShardDataset
+from medvlp.training.checkpoints import load_checkpoint
+
+FORMAT = 1
+"""Version of what a cell's file holds."""
+NOT_CONTENT = {
+    *("verb", "checkpoints", "tasks", "output", "split", "batch_size", "workers", "accelerator", "cache"),
+    *("engine", "jobs", "ray_address", "lm_eval", "dry_run"),
+}
+"""Keys of `medvlp eval` that do not say what is measured. All others are part of a cell's identity, those to come too."""
+
+Problem = Exception | None
+
+
+@dataclass(frozen=True)
+class SweepModel:
+    """A model of a sweep.
+
+    identity: hash of what decides what it gives. trained_on: its training splits, as far as they
+    are here, and what is not; None where nobody can know. step: of its training run. problem: why it cannot be measured.
+    """
+
+    model_name: ModelName
+    kind: ModelKind | None = None
+    identity: str = ""
+    trained_on: tuple[list[ShardDataset], list[str]] | None = None
+    step: int | None = None
+    problem: Problem = None
+
+    @property
+    def name(self) -> str:
+        """As in results.jsonl."""
+        return self.model_name.text
+
+    def offers(self, task: TaskConfig) -> bool:
+        """Whether the task can measure it; a model that cannot be looked at may offer anything."""
+        return self.kind is None or not missing_capabilities(task, self.kind.offers)
+
+
+@dataclass(frozen=True)
+class SweepTask:
+    """A task of a sweep, over the split that is scored. problem: why it cannot be run, where `task` is None."""
+
+    config: TaskConfig
+    split: str
+    task: Task | None = None
+    problem: Problem = None
+
+    @property
+    def name(self) -> str:
+        """As in results.jsonl."""
+        return self.config.name
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A model on a task: the unit of a sweep. parts: what it is identified by; empty where it cannot be measured."""
+
+    model: SweepModel
+    task: SweepTask
+    parts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def id(self) -> str:
+        """Hash of its parts: cells of equal content have one id, whatever their names are."""
+        return hashlib.sha256(encode_json(self.parts, sort=True)).hexdigest() if self.parts else ""
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """(model, task, split) as results.jsonl names them."""
+        return self.model.name, self.task.name, self.task.split
+
+    @property
+    def problem(self) -> Problem:
+        """Why it cannot be measured."""
+        return self.model.problem or self.task.problem
+
+
+@dataclass(frozen=True)
+class SweepPlan:
+    """models × tasks, and the cells of those that fit each other, model by model."""
+
+    models: list[SweepModel]
+    tasks: list[SweepTask]
+    cells: list[Cell]
+
+    @property
+    def unfit(self) -> list[tuple[SweepModel, SweepTask]]:
+        """Pairs that make no cell: the model does not offer what the task needs."""
+        return [(model, task) for model in self.models for task in self.tasks if not model.offers(task.config)]
+
+
+def make_plan(config: EvalConfig) -> SweepPlan:
+    """The plan of a configuration. Nothing is loaded but what says what a model is; every rank comes to the same.
+
+    Raises:
+        ConfigError: a model or task that does not exist, a task that fits no model, a model that fits no task, or no cell
+            that can be measured.
+    """
+    configs = [load_task(name) for name in dict.fromkeys(config.tasks)]
+    models = [look_at(name) for name in model_names(config.checkpoints)]
+    check_fit(models, configs)
+    tasks = [open_task(task, config) for task in configs]
+    cells = [
+        Cell(model, task, parts_of(model, task, config))
+        for model in models
+        for task in tasks
+        if model.offers(task.config)
+    ]
+    problems = [cell.problem for cell in cells]
+    if all(problems) and problems[0] is not None:
+        raise problems[0]  # nothing can be measured, so that nothing is begun
+    plan = SweepPlan(models, tasks, cells)
+    ids = gather([cell.id for cell in cells])
+    if any(ids_of_rank != ids[0] for ids_of_rank in ids):
+        raise ConfigError("the ranks do not see the same checkpoints or data; every node has to reach the same files")
+    return plan
+
+
+def model_names(values: Sequence[str]) -> list[ModelName]:
+    """The models that `checkpoints` names, each once. Raises ConfigError: a name that is not understood, or nothing there."""
+    return expand_model_names(values, notice=lambda line: print(line, flush=True) if rank() == 0 else None)
+
+
+def look_at(name: ModelName) -> SweepModel:
+    """A model, its weights not loaded. What is wrong with it is in `problem`."""
+    try:
+        model = SweepModel(name, model_kind_of(name), identity_of(name))
+        if name.scheme != "checkpoint":
+            return model
+        step = int(load_checkpoint(name.target)["global_step"])
+        return replace(model, trained_on=training_splits(name.target), step=step)
+    except Exception as error:  # of any kind: it must not cost the other models
+        return SweepModel(name, problem=error)
+
+
+def open_task(task: TaskConfig, config: EvalConfig) -> SweepTask:
+    """A task over its split, opened. What is wrong with its data is in `problem`."""
+    split = config.split or task.split
+    settings = TaskSettings(Bootstrap(config.resamples, config.seed), config.batch_size)
+    try:
+        built = build_task(task, settings, split)
+        return SweepTask(task, built.dataset.manifest.split, built)
+    except Exception as error:
+        return SweepTask(task, split, problem=error)
+
+
+def parts_of(model: SweepModel, task: SweepTask, config: EvalConfig) -> dict[str, Any]:
+    """Everything that decides the values and the protocol of a cell, in clear; nothing where it cannot be measured."""
+    if task.task is None or model.problem is not None:
+        return {}
+    splits, unknown = model.trained_on or ([], ["unknown"])
+    return {
+        "format": FORMAT,
+        "model": model.identity,
+        "trained_on": [[[str(split.folder), split.manifest_hash] for split in splits], unknown],
+        "task": as_dict(task.config),
+        "version": getattr(task_class(task.config.kind), "version", 1),
+        "split": task.split,
+        "data": task.task.dataset.manifest_hash,
+        "settings": {key: value for key, value in as_dict(config).items() if key not in NOT_CONTENT},
+    }
+
+
+def check_fit(models: Sequence[SweepModel], tasks: Sequence[TaskConfig]) -> None:
+    """Every model is measured by one of the tasks at least, and every task measures one of the models.
+
+    Raises:
+        ConfigError: names the model or the task that would have no cell.
+    """
+    for model in models:
+        if not any(map(model.offers, tasks)):
+            raise _misfit(tasks[0], model, "")
+    for task in tasks:
+        if not any(model.offers(task) for model in models):
+            raise _misfit(task, models[0], " (nor any other of the models)" if len(models) > 1 else "")
+
+
+def _misfit(task: TaskConfig, model: SweepModel, addition: str) -> ConfigError:
+    assert model.kind is not None
+    title, offers = model.kind.title, model.kind.offers
+    kinds = [kind for kind, (options, _) in TASKS.items() if not missing_capabilities(options(), offers)]
+    return ConfigError(
+        f"task {task.name} (kind: {task.kind}) cannot measure {model.name}, which is {title}{addition}; "
+        f"{title} is measured by tasks of kind {' or '.join(kinds)}: `medvlp list tasks`"
+    )
