@@ -116,14 +116,14 @@ def main_row(rows: Collection[Row]) -> Row:
 
 
 def summary(content: Row) -> str:
-    """The main metric of a cell with its interval, for a line: acc1 0.712 [0.650, 0.770] (n=156)."""
+    """The main metric of a cell with its interval, for a line: acc1 0.712 [0.650, 0.770] of 156."""
     if not content["metrics"]:
         return "no metric"
     row = main_row(content["metrics"])
     value, low, high = (row[name] for name in ("value", "ci_low", "ci_high"))
     interval = f" [{low:.3f}, {high:.3f}]" if low is not None and high is not None else ""
     text = "undefined" if value is None else f"{value:.3f}"
-    return f"{row['metric']} {text}{interval} (n={row['n']})"
+    return f"{row['metric']} {text}{interval} of {row['n']}"
 
 
 def sha256_of(path: Path) -> str:
