@@ -11,7 +11,8 @@ from medvlp.builders.trained import training_splits
 from medvlp.config import TASKS, ConfigError, EvalConfig, TaskConfig, as_dict, load_task
 from medvlp.config.model_names import ModelName, expand_model_names
 from medvlp.distributed import gather, rank
-from medvlp.eval.task import Bootstrap, Task, TaskSettings
+from medvlp.eval.bootstrap import Bootstrap
+from medvlp.eval.task import Task, TaskSettings
 from medvlp.jsonl import encode_json
 from medvlp.shards import ShardDataset
 from medvlp.training.checkpoints import load_checkpoint
