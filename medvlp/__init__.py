@@ -7,7 +7,7 @@ __all__ = ["load", "read_image"]
 
 
 def load(checkpoint: str | Path) -> tuple[Any, Any, Any]:
-    """A trained model, ready for use, in eval mode.
+    """A model by its name, ready for use, in eval mode.
 
     Of a CLIP model: open_clip's model, its image transform and its tokenizer, which work together as open_clip's do:
 
@@ -26,23 +26,24 @@ def load(checkpoint: str | Path) -> tuple[Any, Any, Any]:
         answer = processor.decode(made[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
 
     Args:
-        checkpoint: a file of `runs/<run_name>/checkpoints/`.
+        checkpoint: a run's folder or a file of its checkpoints/, or an `open_clip:` name; see docs/models.md.
     Raises:
-        CheckpointError: missing, damaged, or not one of ours.
+        ConfigError: a name that is not understood, or a model that is not opened here.
+        CheckpointError, WeightsError: damaged, not one of ours, or weights that are missing or do not fit.
     """
-    from medvlp.builders import model_kind
+    from medvlp.builders.clip import clip_named, model_kind
+    from medvlp.config.model_names import parse_model_name
 
-    if model_kind(checkpoint) == "llava":
+    name = parse_model_name(str(checkpoint))
+    if name.scheme == "checkpoint" and model_kind(name.target) == "llava":
         from medvlp.builders import load_assistant
         from medvlp.export.transformers import greedy, llava_processor
 
-        trained = load_assistant(checkpoint)
+        trained = load_assistant(name.target)
         model, processor = trained.assistant.model, llava_processor(trained.assistant, trained.encoder)
         model.generation_config = greedy(trained.assistant, trained.encoder)
         return model, processor, processor.tokenizer
-    from medvlp.builders import load_clip
-
-    clip = load_clip(checkpoint).clip
+    clip, _ = clip_named(name, "checkpoint")
     return clip.model, clip.transform, clip.tokenizer
 
 

@@ -40,7 +40,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "runs": {"claims", "config", "training"},
     "builders": LIBRARIES | {"eval", "training"},
     # entry points
-    "__init__": {"builders", "data", "export"},
+    "__init__": {"builders", "config", "data", "export"},
     "cli": set(),
     "components": {"builders", "config", "environment", "report", "runs", "training"},
     "train": {"cli", "components", "config", "runs", "training"},

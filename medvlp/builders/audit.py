@@ -6,9 +6,8 @@ from pathlib import Path
 
 import torch
 
-from medvlp.builders.clip import load_clip
 from medvlp.builders.data import as_conversations, open_shards
-from medvlp.builders.llava import encoder_for, encoder_identity
+from medvlp.builders.llava import encoder_for, encoder_identity, library_reference, vision_tower
 from medvlp.config import InstructConfig, LlavaConfig, TrainConfig, load_task
 from medvlp.data.audit.rules import Rules
 from medvlp.data.audit.token_costs import TokenAudit
@@ -16,8 +15,6 @@ from medvlp.data.chat.encoder import ChatEncoder
 from medvlp.data.chat.rewriting import ConversationDataset
 from medvlp.models.llava.language import load_language
 from medvlp.models.llava.model import image_token_id
-from medvlp.models.towers import load_tower
-from medvlp.models.towers.clip_checkpoint import tower_from_clip
 from medvlp.models.towers.reduce import Reduce
 from medvlp.shards import ShardDataset
 from medvlp.shards.manifest import MANIFEST
@@ -30,13 +27,10 @@ def encoder_without_weights(config: LlavaConfig) -> ChatEncoder:
     Raises:
         ConfigError, WeightsError, CheckpointError: as in building the assistant.
     """
-    tower = config.vision
-    if tower.source.endswith(".ckpt"):
-        tokens = tower_from_clip(load_clip(tower.source).clip, tower.feature_layer).tokens
-    else:
-        tokens = load_tower(tower.source, tower.size, feature_layer=tower.feature_layer, weights=False).tokens
+    tokens = vision_tower(config.vision, weights=False).tokens
+    source = library_reference(config.language.source, "model.language.source")
     with torch.device("meta"):  # a language model without memory: its tokenizer is wanted
-        _, tokenizer, _ = load_language(config.language.source, config.language.gguf, weights=False)
+        _, tokenizer, _ = load_language(source, config.language.gguf, weights=False)
     if config.reduce.kind:
         tokens = Reduce(config.reduce.kind, config.reduce.factor).tokens(tokens)  # type: ignore[arg-type]
     return encoder_for(tokenizer, image_token_id(tokenizer), tokens, config.language)

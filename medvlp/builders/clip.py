@@ -8,12 +8,14 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from medvlp.builders.schemes.open_clip import OpenClipModel
 from medvlp.config import ClipConfig, ConfigError, TrainConfig, from_dict
+from medvlp.config.model_names import ModelName
 from medvlp.models.clip.model import Clip, preprocess_settings
 from medvlp.models.clip.sources import architecture, composed, from_description, named
 from medvlp.models.clip.text_tower import text_files
 from medvlp.models.clip.trial import try_towers
-from medvlp.models.weights import DAMAGE, WeightsError, files_hash, first_line, resolve
+from medvlp.models.weights import DAMAGE, WeightsError, files_hash, first_line, resolve, weights_hash
 from medvlp.training.checkpoints import CheckpointError, load_checkpoint
 
 
@@ -90,6 +92,27 @@ def load_clip(path: str | Path) -> Loaded:
         fill(clip.model, content["state_dict"])
         clip.model.eval()
         return Loaded(clip, config, card["weights_sha256"])
+
+
+def clip_named(name: ModelName, key: str) -> tuple[Clip, str]:
+    """The CLIP model of a checkpoint or an `open_clip:` name, in evaluation mode, and the hash of its weights.
+
+    key: of the command, for messages.
+
+    Raises:
+        ConfigError: a name of another scheme.
+        CheckpointError, WeightsError: damaged, not a CLIP model, or nothing there.
+    """
+    if name.scheme == "checkpoint":
+        checkpoint = load_clip(name.target)
+        return checkpoint.clip, checkpoint.weights_sha256
+    if name.scheme == "open_clip":
+        clip = OpenClipModel(name).clip()
+        return clip, weights_hash(clip.model.state_dict())
+    raise ConfigError(
+        f"{key}={name.text}: expected a CLIP model of open_clip's classes: a checkpoint of one, "
+        f"open_clip:<architecture>@<tag> or open_clip:<folder>"
+    )
 
 
 def fill(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:

@@ -7,8 +7,9 @@ from typing import Any
 
 import torch
 
-from medvlp.builders.clip import description_of, fill, load_clip
-from medvlp.config import ConfigError, LanguageConfig, LlavaConfig, TrainConfig, from_dict
+from medvlp.builders.clip import clip_named, description_of, fill
+from medvlp.config import ConfigError, LanguageConfig, LlavaConfig, TowerConfig, TrainConfig, from_dict
+from medvlp.config.model_names import source_name
 from medvlp.data.chat.encoder import ChatEncoder
 from medvlp.data.chat.images import Processed
 from medvlp.data.chat.templates import ChatTemplateError, chat_template
@@ -20,8 +21,10 @@ from medvlp.models.llava.model import Assistant, add_lora, assemble
 from medvlp.models.towers import load_tower
 from medvlp.models.towers.clip_checkpoint import tower_from_clip
 from medvlp.models.towers.reduce import Reduce
-from medvlp.models.towers.tower import input_shape
+from medvlp.models.towers.tower import Tower, input_shape
 from medvlp.training.checkpoints import CheckpointError, load_checkpoint
+
+VISION = "model.vision.source"
 
 
 def build_assistant(config: LlavaConfig) -> Assistant:
@@ -30,28 +33,62 @@ def build_assistant(config: LlavaConfig) -> Assistant:
     Raises:
         WeightsError, CheckpointError: a part that is missing or does not fit.
     """
-    tower = config.vision
-    if tower.source.endswith(".ckpt"):
-        eye = tower_from_clip(load_clip(tower.source).clip, tower.feature_layer)
-    else:
-        eye = load_tower(
-            tower.source, tower.size, tower.mean, tower.std, tower.feature_layer, weights_file=tower.weights
-        )
+    tower = vision_tower(config.vision)
     language_options = config.language
     language, tokenizer, name = load_language(
-        language_options.source,
+        library_reference(language_options.source, "model.language.source"),
         language_options.gguf,
         attention=language_options.attention,
         quantization=language_options.quantization or None,
     )
     reduce = Reduce(config.reduce.kind, config.reduce.factor) if config.reduce.kind else None  # type: ignore[arg-type]
-    assistant = assemble(eye, language, tokenizer, name, reduce)
+    assistant = assemble(tower, language, tokenizer, name, reduce)
     if config.lora.rank:
         lora = config.lora
         add_lora(assistant, lora.rank, lora.alpha, lora.dropout, lora.targets)
     if config.gradient_checkpointing:
         assistant.model.gradient_checkpointing_enable({"use_reentrant": False})
     return assistant
+
+
+def vision_tower(vision: TowerConfig, weights: bool = True) -> Tower:
+    """The tower that a configuration describes.
+
+    weights: False for the architecture alone, which of a CLIP is read with them.
+
+    Raises:
+        WeightsError, CheckpointError, ConfigError: nothing there, or it does not fit.
+    """
+    name = source_name(vision.source, VISION)
+    if name and name.scheme != "hf":
+        if vision.mean or vision.std:
+            raise ConfigError(
+                f"model.vision.mean and .std: {VISION}={vision.source} is a CLIP model, which brings its own"
+            )
+        return tower_from_clip(clip_named(name, VISION)[0], vision.feature_layer)
+    reference = library_reference(vision.source, VISION)
+    return load_tower(
+        reference, vision.size, vision.mean, vision.std, vision.feature_layer, weights, weights_file=vision.weights
+    )
+
+
+def library_reference(source: str, key: str) -> str:
+    """A source without the scheme `hf:`, which says no more than a bare name.
+
+    Raises:
+        ConfigError: a scheme that cannot be a part, or a revision.
+    """
+    name = source_name(source, key)
+    if name is None:
+        return source
+    if name.scheme != "hf":
+        raise ConfigError(f"{key}={source}: expected a model of transformers: hf:<name or folder>, or the name alone")
+    if name.revision:
+        raise ConfigError(
+            f"{key}={source}: a part is taken at the hub's newest revision. Download the other one (hf download {name.target} "
+            f"--revision {name.revision} --local-dir <folder>), and name the folder"
+        )
+    return name.target
 
 
 def chat_encoder(assistant: Assistant, language: LanguageConfig) -> ChatEncoder:

@@ -3,7 +3,7 @@
 import importlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from medvlp.config import EvalConfig
 from medvlp.config.model_names import ModelName
@@ -50,6 +50,9 @@ class NamedModel(Protocol):
             UserError: nothing there, or damaged.
         """
 
+    def origin(self) -> dict[str, Any]:
+        """What a protocol says of where the weights come from, such as the step of a run, or that nobody trained them."""
+
     def open(self, device: str, config: EvalConfig) -> EvaluatedModel:
         """The model on a device.
 
@@ -79,6 +82,11 @@ def identity_of(name: ModelName, root: Path | None = None) -> str:
         UserError: as `NamedModel.identity`.
     """
     return named_model(name).identity(FileFacts(root))
+
+
+def origin_of(name: ModelName) -> dict[str, Any]:
+    """What a protocol says of where a model's weights come from. Raises UserError."""
+    return named_model(name).origin()
 
 
 def open_model(name: ModelName, device: str, config: EvalConfig) -> EvaluatedModel:

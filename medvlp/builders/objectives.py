@@ -3,10 +3,15 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
+from transformers import AutoModelForImageTextToText
 
-from medvlp.config import OptimConfig
+from medvlp.builders.clip import clip_named
+from medvlp.builders.llava import library_reference
+from medvlp.config import ConfigError, OptimConfig
+from medvlp.config.model_names import parse_model_name, source_name
 from medvlp.models.parts import Parts, part_of
+from medvlp.models.weights import DAMAGE, WeightsError, load_pretrained, reason, resolve
 from medvlp.training.checkpoints import CheckpointError, load_checkpoint
 from medvlp.training.module import OptimizerSettings
 
@@ -15,18 +20,18 @@ BASE_LAYER = ".base_layer."
 
 
 def init_from(module: nn.Module, parts: Parts, path: str, names: Iterable[str], metadata: Mapping[str, Any]) -> None:
-    """Load the named parts (all, if none is named) from another checkpoint; every tensor of them must match.
+    """Load the named parts (all, if none is named) from another model; every tensor of them must match.
 
     Adapters of a model that had none begin afresh, around the layers of the checkpoint.
 
     Args:
+        path: a checkpoint, `open_clip:` or `hf:` name.
         module: a training's; its state dict is its model's, as checkpoints hold it.
         metadata: the model's own, as `Objective.metadata`.
     Raises:
         CheckpointError: names tensors that are missing or have another shape, or adapters that are scaled otherwise.
     """
-    content = load_checkpoint(path)
-    tensors = content["state_dict"]
+    tensors, description = initial_weights(path)
     is_adapted = any(part_of(name, parts) == "adapter" for name in tensors)
     loading = set(names) or {part for part in (*parts, "") if is_adapted or part != "adapter"}
     targets = {name: value for name, value in module.state_dict().items() if part_of(name, parts) in loading}
@@ -37,15 +42,41 @@ def init_from(module: nn.Module, parts: Parts, path: str, names: Iterable[str], 
         unmerged = any(BASE_LAYER in name for name in tensors) and not any(BASE_LAYER in name for name in targets)
         hint = "; it has adapters: set model.lora as it was there" if unmerged else ""
         raise CheckpointError(f"init_from={path} does not fit: missing {missing[:3]}, other shape {shapes[:3]}{hint}")
-    old_alpha, alpha = (
-        description.get("assistant", {}).get("lora", {}).get("alpha") for description in (content["medvlp"], metadata)
-    )
+    old_alpha, alpha = (card.get("assistant", {}).get("lora", {}).get("alpha") for card in (description, metadata))
     if is_adapted and "adapter" in loading and old_alpha != alpha:
         raise CheckpointError(
             f"init_from={path}: its adapters were trained with model.lora.alpha={old_alpha}, so with {alpha} they would weigh "
             f"otherwise; set model.lora.alpha={old_alpha}, or leave adapter out of init_parts"
         )
     module.load_state_dict({name: tensors[source[name]] for name in targets}, strict=False)
+
+
+def initial_weights(text: str) -> tuple[Mapping[str, Tensor], Mapping[str, Any]]:
+    """The tensors that `init_from` names, by the names that our models have for them, and what a checkpoint says of them.
+
+    Raises:
+        ConfigError: not understood, or a model that no training could begin with.
+        UserError: nothing there, or damaged.
+    """
+    name = source_name(text, "init_from") or parse_model_name(text, "init_from")
+    if name.scheme == "checkpoint":
+        content = load_checkpoint(name.target)
+        return content["state_dict"], content["medvlp"]
+    if name.scheme == "open_clip":
+        return clip_named(name, "init_from")[0].model.state_dict(), {}
+    if name.scheme == "hf":
+        reference = library_reference(text, "init_from")
+        try:
+            model = load_pretrained(
+                AutoModelForImageTextToText, resolve(reference), text, "model", use_safetensors=True
+            )
+        except DAMAGE as error:
+            raise WeightsError(
+                f"init_from={text}: {reason(error)}. Expected an assistant as `medvlp export format=hf` writes it; the parts of "
+                f"an assistant are named by model.vision.source and model.language.source"
+            ) from None
+        return model.state_dict(), {}
+    raise ConfigError(f"init_from={text}: a model behind a server has no weights to begin with")
 
 
 def optimizer_settings(config: OptimConfig) -> OptimizerSettings:

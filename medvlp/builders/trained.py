@@ -5,6 +5,7 @@ from typing import Any
 
 from medvlp.builders.data import open_shards
 from medvlp.config import ConfigError, LlavaConfig, TrainConfig, from_dict
+from medvlp.config.model_names import source_name
 from medvlp.shards import ShardDataset, ShardError
 from medvlp.training.checkpoints import CheckpointError, load_checkpoint
 
@@ -34,7 +35,9 @@ def training_splits(path: str) -> tuple[list[ShardDataset], list[str]]:
             reason = "is not here" if isinstance(error, CheckpointError) else "does not say so"
             unknown.append(f"what {checkpoint} was trained on, which {reason}")
             continue
-        queue += earlier(config)
+        checkpoints, untold = earlier(config)
+        queue += checkpoints
+        unknown += untold
         hashes = _manifests(content)
         for name, source in config.data.sources.items():
             folder = Path(source.path)
@@ -59,7 +62,19 @@ def _manifests(content: dict[str, Any]) -> dict[str, str]:
         return {}
 
 
-def earlier(config: TrainConfig) -> list[str]:
-    """Checkpoints that a run began with: all of it, or a vision tower."""
-    names = [config.init_from, config.model.vision.source if isinstance(config.model, LlavaConfig) else ""]
-    return [name for name in names if name.endswith(".ckpt")]
+def earlier(config: TrainConfig) -> tuple[list[str], list[str]]:
+    """Checkpoints that a run began with (all of it, or a vision tower), and what is not known of other beginnings."""
+    checkpoints, unknown = [], []
+    vision = config.model.vision.source if isinstance(config.model, LlavaConfig) else ""
+    for key, source in (("init_from", config.init_from), ("model.vision.source", vision)):
+        try:
+            name = source_name(source, key)
+        except ConfigError:
+            name = None
+        if name and name.scheme == "checkpoint":
+            checkpoints.append(name.target)
+        elif name and (key == "init_from" or name.scheme != "hf"):
+            unknown.append(f"what others trained {source} on")
+        elif key == "init_from" and source:
+            unknown.append(f"what {source} was trained on, which is not here")
+    return checkpoints, unknown

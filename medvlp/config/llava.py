@@ -13,8 +13,9 @@ class TowerConfig:
     """The assistant's vision tower."""
 
     source: str = "openai/clip-vit-large-patch14-336"
-    """A CLIP or SigLIP by hub name, local folder or `package:<package>/<folder>`; `timm:<architecture>` for a convolutional
-    tower; or a checkpoint of a CLIP trained here (`runs/clip/checkpoints/last.ckpt`), whose image tower is converted."""
+    """A CLIP or SigLIP by hub name, local folder or `package:<package>/<folder>`, with or without `hf:` before it;
+    `timm:<architecture>` for a convolutional tower; or a CLIP model whose image tower is converted: a checkpoint of one trained
+    here (`runs/clip/checkpoints/last.ckpt`, or its run folder), or an `open_clip:` name."""
     weights: str = ""
     """timm only: `package:<package>/<file>` or a local file, instead of timm's own pretrained weights."""
     size: int | None = None
@@ -32,7 +33,8 @@ class LanguageConfig:
     """The assistant's language model."""
 
     source: str = "HuggingFaceTB/SmolLM2-135M-Instruct"
-    """A causal language model: hub name, local folder, or `package:<package>/<folder>`; safetensors or GGUF."""
+    """A causal language model: hub name, local folder, or `package:<package>/<folder>`, with or without `hf:` before it;
+    safetensors or GGUF."""
     gguf: str = ""
     """Name of the .gguf file in that folder, where weights are to come from one."""
     template: str = ""

@@ -74,6 +74,22 @@ def expand_model_names(
     return list(names.values())
 
 
+def source_name(source: str, key: str) -> ModelName | None:
+    """The model that `init_from` or `model.*.source` names: a checkpoint (which may be there no more), a run folder, or a name
+    with a scheme. None of anything else, which is left to the library that knows it: a hub name, a folder, `timm:`, `package:`.
+
+    Raises:
+        ConfigError: as `parse_model_name`.
+    """
+    if source.partition(":")[0] in SCHEMES[1:]:
+        return parse_model_name(source, key)
+    if source.endswith(".ckpt") and not glob.has_magic(source):
+        return ModelName(source, "checkpoint", os.path.expanduser(source))
+    if Path(source).name == "checkpoints" or (Path(source).expanduser() / "checkpoints").is_dir():
+        return parse_model_name(source, key)
+    return None
+
+
 def _names_of(text: str, key: str, notice: Callable[[str], None]) -> Iterator[ModelName]:
     scheme, _, target = text.partition(":")
     if scheme in SCHEMES[1:]:

@@ -201,7 +201,8 @@ class TrainConfig:
     resume: str = "none"
     """none, auto (the newest whole checkpoint of this run, or a fresh start), or a checkpoint's path."""
     init_from: str = ""
-    """A checkpoint of another run whose weights this one starts from."""
+    """A model whose weights this run starts from: a checkpoint or folder of another run, an `open_clip:` model (of a CLIP), or
+    the `hf:<folder>` of an exported assistant."""
     init_parts: list[str] = field(default_factory=list)
     """Which parts of init_from to take; empty takes all."""
     stages: dict[str, list[str]] = field(default_factory=dict)

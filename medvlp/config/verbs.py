@@ -23,7 +23,7 @@ class EvalConfig:
     verb: str = "eval"
     """The command that a recipe is for."""
     checkpoints: list[str] = MISSING
-    """Models to compare, `[a.ckpt,b.ckpt]`."""
+    """Models to compare: checkpoints, run folders and patterns (`runs/*`), open_clip:, hf: and api: names."""
     tasks: list[str] = MISSING
     """Tasks to run; `medvlp list tasks` shows them."""
     output: str = ""
@@ -122,7 +122,7 @@ class ExportConfig:
     verb: str = "export"
     """The command that a recipe is for."""
     checkpoint: str = MISSING
-    """A checkpoint of medvlp train."""
+    """A checkpoint or run folder of medvlp train, or an open_clip: model."""
     format: str = "open_clip"
     """open_clip (CLIP models) or hf (assistants: a folder for transformers)."""
     adapter: str = "merged"

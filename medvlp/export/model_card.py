@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from medvlp.config import ConfigError, LlavaConfig, TrainConfig, from_dict
+from medvlp.config.model_names import source_name
 from medvlp.export.equality import NEW_TOKENS, TOLERANCE, ExportCheck
 from medvlp.export.transformers import ADAPTER
 from medvlp.models.llava.model import Assistant
 from medvlp.training.checkpoints import CheckpointError, load_checkpoint
 
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+FOREIGN = ("open_clip:", "hf:")
 
 USE = """\
 ```python
@@ -52,13 +54,19 @@ def lineage(config: TrainConfig) -> Lineage:
     result, visited = Lineage([config], []), set()
     for run in result.runs:  # grows on the way
         vision = run.model.vision.source if isinstance(run.model, LlavaConfig) else ""
-        for path in (run.init_from, vision if vision.endswith(".ckpt") else ""):
-            if path and path not in visited:
-                visited.add(path)
+        for key, source in (("init_from", run.init_from), ("model.vision.source", vision)):
+            try:
+                name = source_name(source, key)
+            except ConfigError:  # a run folder that has changed since
+                name = None
+            is_ours = name is not None and name.scheme == "checkpoint"
+            if source and source not in visited and (is_ours or key == "init_from"):
+                visited.add(source)
                 try:
+                    path = name.target if name else source
                     result.runs.append(from_dict(load_checkpoint(path)["medvlp"]["config"]))
                 except (CheckpointError, ConfigError, LookupError, TypeError):
-                    result.lost.append(path)
+                    result.lost.append(source)
     return result
 
 
@@ -72,7 +80,8 @@ def assistant_card(
     """
     model = lineage.runs[0].model
     assert isinstance(model, LlavaConfig)
-    base = [name for name in (model.language.source, model.vision.source) if is_hub_name(name)]
+    parts_of_others = [source.removeprefix("hf:") for source in (model.language.source, model.vision.source)]
+    base = [name for name in parts_of_others if is_hub_name(name)]
     header = [
         "library_name: transformers",
         "pipeline_tag: image-text-to-text",
@@ -135,9 +144,14 @@ def assistant_card(
 def data_table(lineage: Lineage) -> list[str]:
     """Rows of Markdown: every prepared set of every run, and its licences."""
     rows = [(run.run_name, name, data_licences(s.path)) for run in lineage.runs for name, s in run.data.sources.items()]
-    lost = [(origin(path), "not known", "not known: the checkpoint is gone") for path in lineage.lost]
+    lost = [(origin(source), "not known", f"not known: {reason_of_loss(source)}") for source in lineage.lost]
     lines = [f"| {' | '.join(map(cell, row))} |" for row in rows + lost]
     return ["| Run | Data | Samples by licence |", "|---|---|---|", *lines]
+
+
+def reason_of_loss(source: str) -> str:
+    """Why the data of a model that a run started from are not known."""
+    return "others trained it" if source.startswith(FOREIGN) else "the checkpoint is gone"
 
 
 def checked(check: ExportCheck) -> list[str]:
@@ -177,6 +191,9 @@ def origin(source: str) -> str:
     """Where a part came from, without the folders of this machine."""
     if is_hub_name(source) or source.startswith(("package:", "timm:")):
         return source
+    if source.startswith(FOREIGN):
+        scheme, _, target = source.partition(":")
+        return f"{scheme}:{origin(target)}" if Path(target).exists() else source
     path = Path(source)
     if path.suffix == ".ckpt":
         return f"a CLIP trained with medvlp ({'/'.join(path.parts[-3:])})"

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from medvlp.cli import run_verb
 from medvlp.config import ConfigError, ExportConfig, compose, verb_help
+from medvlp.config.model_names import ModelName, parse_model_name
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -30,13 +31,14 @@ def work(config: ExportConfig) -> int:
     from medvlp.environment import set_up_libraries
 
     set_up_libraries()
-    check_format(config)
+    name = parse_model_name(config.checkpoint)
+    check_format(config, name)
     output = Path(config.output)
     if config.format == "hf":
         from medvlp.builders import load_assistant
         from medvlp.export import assistant as assistants
 
-        trained = load_assistant(config.checkpoint)
+        trained = load_assistant(name.target)
         check = assistants.export_assistant(
             trained.assistant,
             trained.encoder,
@@ -47,15 +49,16 @@ def work(config: ExportConfig) -> int:
         )
         print(assistants.summary(output, check))
     else:
-        from medvlp.builders import load_clip
+        from medvlp.builders.clip import clip_named
         from medvlp.export import open_clip
 
-        loaded_clip = load_clip(config.checkpoint)
-        print(open_clip.summary(output, open_clip.export_clip(loaded_clip.clip, loaded_clip.weights_sha256, output)))
+        clip, weights_sha256 = clip_named(name, "checkpoint")
+        origin = "" if name.scheme == "checkpoint" else name.text
+        print(open_clip.summary(output, open_clip.export_clip(clip, weights_sha256, output, origin)))
     return 0
 
 
-def check_format(config: ExportConfig) -> None:
+def check_format(config: ExportConfig, name: ModelName) -> None:
     """The format suits what the checkpoint holds.
 
     Raises:
@@ -63,7 +66,14 @@ def check_format(config: ExportConfig) -> None:
     """
     from medvlp.builders import model_kind
 
-    kind = model_kind(config.checkpoint)
+    if name.scheme == "hf":
+        raise ConfigError(
+            f"{name.text} is in transformers' format already; copy its folder (of a hub's model: hf download {name.target} "
+            f"--local-dir {config.output})"
+        )
+    if name.scheme == "api":
+        raise ConfigError(f"{name.text} lies behind a server, which does not give its weights away")
+    kind = model_kind(name.target) if name.scheme == "checkpoint" else "clip"
     expected = {"clip": "open_clip", "llava": "hf"}.get(kind)
     if expected is None:
         raise ConfigError(f"{config.checkpoint} holds model.kind={kind!r}, which has no export format")

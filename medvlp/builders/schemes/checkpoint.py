@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from medvlp.builders.clip import description_of, load_clip, model_kind
 from medvlp.builders.llava import assistant_model, load_assistant
@@ -70,6 +71,10 @@ class CheckpointModel:
             return facts.get(Path(self.path), "checkpoint 1", checkpoint_identity)
         except FileNotFoundError:
             raise CheckpointError(f"checkpoint {self.path}: no such file") from None
+
+    def origin(self) -> dict[str, Any]:
+        """{"step"}: optimizer steps. Raises CheckpointError."""
+        return {"step": load_checkpoint(self.path)["global_step"]}
 
     def open(self, device: str, config: EvalConfig) -> EvaluatedModel:
         """The checkpoint's model on a device. Raises CheckpointError."""

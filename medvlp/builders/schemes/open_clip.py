@@ -56,6 +56,11 @@ class OpenClipModel:
         files, _ = named_text_files(self.reference, description["text_cfg"])
         return content_identity([sha256_of(weights, facts), description, preprocess, files])
 
+    def origin(self) -> dict[str, Any]:
+        """{"untrained"}, where the name is of an architecture alone; {} of published weights and files."""
+        is_trained = self.folder or self.tag or self.reference.startswith(HUB)
+        return {} if is_trained else {"untrained": f"random weights, seed {SEED}"}
+
     def open(self, device: str, config: EvalConfig) -> CachedEncoder:
         """The model on a device. Raises WeightsError."""
         clip = self.clip()
