@@ -1,6 +1,7 @@
 """Where the tests find real data, and how many threads they use."""
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,11 @@ for library in ("OMP", "MKL", "OPENBLAS", "VECLIB", "NUMEXPR"):
     # One a process, before anything reads it: tests run on all cores at once, and their models are tiny. Processes that
     # they start inherit it.
     os.environ.setdefault(f"{library}_NUM_THREADS", "1")
+
+_CACHE = tempfile.TemporaryDirectory(prefix="medvlp-cache-")
+"""Goes with the process: no test finds what an earlier one kept, or what its user has."""
+if "PYTEST_XDIST_WORKER" not in os.environ or "MEDVLP_CACHE" not in os.environ:
+    os.environ["MEDVLP_CACHE"] = _CACHE.name
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 

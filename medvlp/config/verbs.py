@@ -7,6 +7,7 @@ from omegaconf import MISSING
 
 from medvlp.config.base import ModelConfig
 from medvlp.config.evaluation.api import ApiConfig
+from medvlp.config.evaluation.cache import CacheConfig
 from medvlp.config.llava import LlavaConfig
 from medvlp.config.objectives import ContrastiveConfig
 from medvlp.config.rules import ConfigError, at_least, one_of
@@ -53,10 +54,12 @@ class EvalConfig:
     """Write the results as lm-evaluation-harness does, too: a folder a model in <output>/lm_eval."""
     dry_run: bool = False
     """List the cells, what is cached and what is missing, and measure nothing; --dry-run sets it."""
+    cache: CacheConfig = field(default_factory=CacheConfig)
 
     def check(self) -> None:
         """Ranges, and that there is something to evaluate. Raises ConfigError."""
         self.api.check()
+        self.cache.check()
         one_of("accelerator", self.accelerator, ACCELERATORS)
         one_of("engine", self.engine, EVAL_ENGINES)
         at_least("batch_size", self.batch_size, 1)

@@ -5,8 +5,8 @@ Legend: B batch, C channels, H height, W width, D embedding width, N items.
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol, TypeVar
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
 
 import torch
 from PIL import Image
@@ -15,12 +15,11 @@ from torch.utils.data import DataLoader, Dataset
 
 from medvlp.data.images.decode import decode_image
 from medvlp.data.loader import batches as loaded_batches
-from medvlp.distributed import of_this_rank, on_all_ranks
+from medvlp.distributed import from_first, of_this_rank, on_all_ranks, rank
 from medvlp.eval.errors import TaskError
-from medvlp.eval.statistics.fields import Field, fields_of
+from medvlp.eval.items import Item, items_of
+from medvlp.eval.store.embeddings import EmbeddingStore, image_parts, text_parts
 from medvlp.shards import BadSample, ShardDataset
-
-Result = TypeVar("Result")
 
 
 class Encoder(Protocol):
@@ -30,6 +29,14 @@ class Encoder(Protocol):
     def identity(self) -> str:
         """Hash of the weights and the transform: equal identities give equal embeddings."""
 
+    @property
+    def transform_identity(self) -> str:
+        """What the transform does: encoders of which this is equal get the same pixels of an image."""
+
+    @property
+    def execution(self) -> str:
+        """Kind of device and dtype, such as `cpu float32`."""
+
     def transform(self, image: Image.Image) -> Tensor:
         """An RGB image to pixels_CHW."""
 
@@ -38,25 +45,6 @@ class Encoder(Protocol):
 
     def encode_text(self, texts: list[str]) -> Tensor:
         """embeddings_BD of one batch."""
-
-
-@dataclass(frozen=True)
-class Item:
-    """A sample without its images: key, group, texts and labels."""
-
-    key: str
-    group: str
-    """What must stay together, such as an article or a patient; the key where the sample names none."""
-    texts: dict[str, str]
-    labels: dict[str, Any]
-    group_kind: str = ""
-    """What a group is, such as article or patient; empty where the sample does not state it."""
-    metadata: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def fields(self) -> dict[str, Field]:
-        """Labels and metadata by which subgroups can be formed; a label goes before metadata of its name."""
-        return fields_of(self.metadata, self.labels)
 
 
 @dataclass(frozen=True)
@@ -74,24 +62,27 @@ class ImageEmbeddings:
 
 
 class CachedEncoder:
-    """An encoder whose embeddings of a dataset's images and of texts are computed once, and kept in memory.
+    """An encoder whose embeddings of a dataset's images and of texts are computed once, and kept in memory and in a store.
 
     Images are read and decoded once for each dataset manifest, however many tasks ask for them. Where torch.distributed
     runs, each rank encodes its share of the batches and all ranks get the whole result, in the same order: every rank has
-    to make the same calls. A sample of several images is represented by its first.
+    to make the same calls. Rank 0 alone uses the store. A sample of several images is represented by its first.
 
     Args:
         encoder: the model. Its weights must not change: make another one for other weights.
         batch_size: images, or texts, encoded at once.
         workers: loader processes that read, decode and transform; 0 does it in this one.
         max_pixels: larger images are bad samples.
+        store: where embeddings are looked for before they are computed; None for weights that were never saved.
     """
 
     offers: ClassVar[tuple[str, ...]] = ("encode_image", "encode_text")
 
-    def __init__(self, encoder: Encoder, batch_size: int, workers: int, max_pixels: int) -> None:
+    def __init__(
+        self, encoder: Encoder, batch_size: int, workers: int, max_pixels: int, store: EmbeddingStore | None = None
+    ) -> None:
         self.encoder = encoder
-        self.batch_size, self.workers, self.max_pixels = batch_size, workers, max_pixels
+        self.batch_size, self.workers, self.max_pixels, self.store = batch_size, workers, max_pixels, store
         self._images: dict[str, ImageEmbeddings] = {}
         self._texts: dict[tuple[str, ...], Tensor] = {}
 
@@ -100,81 +91,133 @@ class CachedEncoder:
         """The encoder's."""
         return self.encoder.identity
 
+    @property
+    def decoding(self) -> tuple[str, int, int]:
+        """Encoders of which this is the same can encode the same batches."""
+        return self.encoder.transform_identity, self.batch_size, self.max_pixels
+
     def images(self, dataset: ShardDataset) -> ImageEmbeddings:
         """Embeddings of every readable image.
 
         Raises:
             TaskError: no image of the dataset could be read.
         """
-        if dataset.manifest_hash not in self._images:
-            self._images[dataset.manifest_hash] = self._encode_dataset(dataset)
+        encode_together([self], dataset)
         return self._images[dataset.manifest_hash]
 
     def texts(self, texts: Sequence[str]) -> Tensor:
         """embeddings_ND of texts, in their order."""
         key = tuple(texts)
         if key not in self._texts:
-            parts = on_all_ranks(self._batches(len(key)), lambda rows: self.encoder.encode_text([key[i] for i in rows]))
-            self._texts[key] = torch.cat(parts)
+            parts = text_parts(self.identity, self.encoder.execution, self.batch_size, key)
+            embeddings_ND = from_first(lambda: self.store.texts(parts, len(key)) if self.store else None)
+            self._texts[key] = self._encode_texts(key, parts) if embeddings_ND is None else embeddings_ND
         return self._texts[key]
 
-    def _batches(self, count: int) -> list[range]:
-        return [range(start, min(start + self.batch_size, count)) for start in range(0, count, self.batch_size)]
+    def has_images(self, dataset: ShardDataset) -> bool:
+        """Whether the embeddings of a dataset's images are in memory, or were in the store and are now."""
+        if dataset.manifest_hash not in self._images:
+            parts, keys = self._image_parts(dataset), dataset.keys
+            result = from_first(lambda: self.store.images(parts, keys) if self.store else None)
+            if result is not None:
+                self._keep(dataset, *result)
+        return dataset.manifest_hash in self._images
 
-    def _encode_dataset(self, dataset: ShardDataset) -> ImageEmbeddings:
-        batches = self._batches(len(dataset))
-        loader: DataLoader[Any] = DataLoader(
-            _Images(dataset, self.encoder.transform, self.max_pixels),
-            batch_sampler=[list(rows) for rows in of_this_rank(batches)],
-            num_workers=self.workers,
-            collate_fn=_split_batch,
-            # A loader draws its seed from the global generator, which would change a training run that evaluates.
-            generator=torch.Generator(),
+    def keep_images(self, dataset: ShardDataset, embeddings_ND: Tensor, bad: dict[str, str]) -> None:
+        """Keep what was computed, in the store too; bad: key → reason of the samples without embeddings."""
+        self._keep(dataset, embeddings_ND, bad)
+        if self.store and rank() == 0:
+            self.store.publish_images(self._image_parts(dataset), dataset, embeddings_ND, bad)
+
+    def _keep(self, dataset: ShardDataset, embeddings_ND: Tensor, bad: dict[str, str]) -> None:
+        """What can be read now is used: of a shard that was damaged since, nobody knows what was in it."""
+        items = dict(zip(dataset.keys, items_of(dataset), strict=True))
+        encoded = [item for key, item in items.items() if key not in bad]
+        rows = [row for row, item in enumerate(encoded) if isinstance(item, Item)]
+        bad = {key: item.reason for key, item in items.items() if isinstance(item, BadSample)} | bad
+        readable = [item for item in encoded if isinstance(item, Item)]
+        embeddings_ND = embeddings_ND if len(rows) == len(embeddings_ND) else embeddings_ND[rows]
+        self._images[dataset.manifest_hash] = ImageEmbeddings(readable, embeddings_ND, bad)
+
+    def _image_parts(self, dataset: ShardDataset) -> dict[str, Any]:
+        execution, data = self.encoder.execution, dataset.manifest_hash
+        return image_parts(self.identity, execution, self.batch_size, self.max_pixels, data)
+
+    def _encode_texts(self, texts: tuple[str, ...], parts: dict[str, Any]) -> Tensor:
+        batches = _batches(len(texts), self.batch_size)
+        embeddings_ND = torch.cat(
+            on_all_ranks(batches, lambda rows: self.encoder.encode_text([texts[i] for i in rows]))
         )
-        stream: Iterator[_Batch] = loaded_batches(loader)
-
-        def encode(rows: range) -> tuple[list[Item], list[Tensor], dict[str, str]]:
-            items, pixels, bad = next(stream)
-            return items, [self.encoder.encode_image(torch.stack(pixels))] if pixels else [], bad
-
-        parts = on_all_ranks(batches, encode)
-        bad = {key: reason for part in parts for key, reason in part[2].items()}
-        embeddings = [embeddings_BD for part in parts for embeddings_BD in part[1]]
-        if not embeddings:
-            reasons = dict(Counter(bad.values()))
-            raise TaskError(f"none of the {len(dataset)} samples has a readable image ({reasons}); check the dataset")
-        return ImageEmbeddings([item for part in parts for item in part[0]], torch.cat(embeddings), bad)
+        if self.store and rank() == 0:
+            self.store.publish_texts(parts, embeddings_ND)
+        return embeddings_ND
 
 
-_Batch = tuple[list[Item], list[Tensor], dict[str, str]]
+def encode_together(models: Sequence[CachedEncoder], dataset: ShardDataset) -> None:
+    """Have every model's embeddings of a dataset's images: each image is read and decoded once for all models that share
+    preprocessing, and for none that has its embeddings already.
+
+    Raises:
+        TaskError: no image of the dataset could be read.
+    """
+    groups: dict[Any, list[CachedEncoder]] = {}
+    for model in models:
+        if not model.has_images(dataset):
+            groups.setdefault(model.decoding, []).append(model)
+    for group in groups.values():
+        _encode_images(group, dataset)
 
 
-class _Images(Dataset[tuple[Item, Tensor] | tuple[str, str]]):
-    """Row → (item, pixels_CHW), or (key, reason) of a sample that cannot be read."""
+def _encode_images(models: Sequence[CachedEncoder], dataset: ShardDataset) -> None:
+    first = models[0]
+    batches = _batches(len(dataset), first.batch_size)
+    loader: DataLoader[Any] = DataLoader(
+        _Images(dataset, first.encoder.transform, first.max_pixels),
+        batch_sampler=[list(rows) for rows in of_this_rank(batches)],
+        num_workers=first.workers,
+        collate_fn=_split_batch,
+        # A loader draws its seed from the global generator, which would change a training run that evaluates.
+        generator=torch.Generator(),
+    )
+    stream: Iterator[_Batch] = loaded_batches(loader)
+
+    def encode(rows: range) -> tuple[list[Tensor], dict[str, str]]:
+        pixels_BCHW, bad = next(stream)
+        return [model.encoder.encode_image(pixels_BCHW) for model in models] if len(pixels_BCHW) else [], bad
+
+    parts = on_all_ranks(batches, encode)
+    bad = {key: reason for part in parts for key, reason in part[1].items()}
+    batches_of_models = [part[0] for part in parts if part[0]]
+    if not batches_of_models:
+        reasons = dict(Counter(bad.values()))
+        raise TaskError(f"none of the {len(dataset)} samples has a readable image ({reasons}); check the dataset")
+    for model, embeddings in zip(models, zip(*batches_of_models, strict=True), strict=True):
+        model.keep_images(dataset, torch.cat(embeddings), bad)
+
+
+def _batches(count: int, size: int) -> list[range]:
+    return [range(start, min(start + size, count)) for start in range(0, count, size)]
+
+
+_Batch = tuple[Tensor, dict[str, str]]
+
+
+class _Images(Dataset[Tensor | tuple[str, str]]):
+    """Row → pixels_CHW, or (key, reason) of a sample that cannot be read."""
 
     def __init__(self, dataset: ShardDataset, transform: Callable[[Image.Image], Tensor], max_pixels: int) -> None:
         self.dataset, self.transform, self.max_pixels = dataset, transform, max_pixels
 
-    def __getitem__(self, row: int) -> tuple[Item, Tensor] | tuple[str, str]:
+    def __getitem__(self, row: int) -> Tensor | tuple[str, str]:
         try:
             sample = self.dataset.read(row)
             if not sample.images:
                 return sample.key, "no_image"
-            pixels_CHW = self.transform(decode_image(sample.images[min(sample.images)], self.max_pixels))
+            return self.transform(decode_image(sample.images[min(sample.images)], self.max_pixels))
         except BadSample as problem:
             return self.dataset.key(row), problem.reason
-        group = str(sample.metadata.get("group") or sample.key)
-        kind = str(sample.metadata.get("group_kind") or "")
-        item = Item(sample.key, group, dict(sample.texts), dict(sample.labels), kind, dict(sample.metadata))
-        return item, pixels_CHW
 
 
-def _split_batch(rows: list[tuple[Item, Tensor] | tuple[str, str]]) -> _Batch:
-    items, pixels, bad = [], [], {}
-    for first, second in rows:
-        if isinstance(first, Item) and isinstance(second, Tensor):
-            items.append(first)
-            pixels.append(second)
-        else:
-            bad[str(first)] = str(second)
-    return items, pixels, bad
+def _split_batch(rows: list[Tensor | tuple[str, str]]) -> _Batch:
+    pixels = [row for row in rows if isinstance(row, Tensor)]
+    return torch.stack(pixels) if pixels else torch.empty(0), dict(row for row in rows if isinstance(row, tuple))

@@ -14,9 +14,10 @@ from torch import Tensor
 from medvlp.config import RetrievalConfig
 from medvlp.eval import metrics
 from medvlp.eval.bootstrap import Bootstrap
-from medvlp.eval.embeddings import CachedEncoder, Item
+from medvlp.eval.embeddings import CachedEncoder
 from medvlp.eval.errors import TaskError
 from medvlp.eval.exclusions import exclusion_lines
+from medvlp.eval.items import Item
 from medvlp.eval.metrics import Indices
 from medvlp.eval.statistics.measures import measures
 from medvlp.eval.task import TaskResult, TaskSettings, task_protocol

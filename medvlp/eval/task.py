@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol, Self
 
 from medvlp.eval.bootstrap import Bootstrap, MetricValue
-from medvlp.eval.embeddings import ImageEmbeddings, Item
+from medvlp.eval.embeddings import ImageEmbeddings
+from medvlp.eval.items import Item
 from medvlp.eval.metrics import TIE_RULE
 from medvlp.eval.trained import Trained
 from medvlp.shards import ShardDataset

@@ -14,14 +14,15 @@ from medvlp.config import ZeroShotConfig
 from medvlp.config.rules import fold
 from medvlp.eval import metrics
 from medvlp.eval.bootstrap import Bootstrap
-from medvlp.eval.embeddings import CachedEncoder, Item
+from medvlp.eval.embeddings import CachedEncoder
 from medvlp.eval.errors import TaskError
 from medvlp.eval.exclusions import exclusion_lines, mistaken, slip
+from medvlp.eval.items import Item, items_of
 from medvlp.eval.metrics import Array, Indices
 from medvlp.eval.statistics.measures import LOGIT_SCALE, measures
 from medvlp.eval.task import TaskResult, TaskSettings, task_protocol
 from medvlp.eval.trained import Trained, marked
-from medvlp.shards import BadSample, Sample, ShardDataset
+from medvlp.shards import ShardDataset
 
 NO_LABEL = "(no label)"
 
@@ -85,11 +86,9 @@ class ZeroShot:
             TaskError: a class that no sample has, next to a label that no class has.
         """
         counts: Counter[str] = Counter()
-        for row in range(len(self.dataset)):
-            try:
-                counts[self._value(self.dataset.read(row))] += 1
-            except BadSample:
-                continue
+        for item in items_of(self.dataset):
+            if isinstance(item, Item):
+                counts[self._value(item)] += 1
         self._compare(counts)
 
     def run(self, model: CachedEncoder) -> TaskResult:
@@ -136,7 +135,7 @@ class ZeroShot:
         metric_values = self.bootstrap.measure(measures(records, protocol))
         return TaskResult(self.name, self.kind, metric_values, records, protocol)
 
-    def _value(self, item: Item | Sample) -> str:
+    def _value(self, item: Item) -> str:
         mapping = item.labels if self.label in item.labels else item.metadata
         return str(mapping[self.label]) if self.label in mapping else NO_LABEL
 

@@ -7,6 +7,7 @@ import warnings
 import zlib
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
@@ -164,12 +165,26 @@ class ShardDataset:
 
     def read(self, i: int) -> Sample:
         """Sample i. Raises IndexError if there is none, BadSample if what is on disk is not what was written."""
+        return self._read(i, with_images=True)
+
+    def read_text(self, i: int) -> Sample:
+        """Sample i without its images, whose bytes are not read: `images` is empty.
+
+        Raises IndexError if there is none, BadSample if what was read is not what was written.
+        """
+        return self._read(i, with_images=False)
+
+    def _read(self, i: int, with_images: bool) -> Sample:
         shard, row = self._locate(i)
         key = self._keys[i].as_py()
         open_shard = self._open.get(shard) or self._open_shard(shard, key)
         rows = open_shard.index[open_shard.starts[row] : open_shard.starts[row + 1]].tolist()
         if not rows:
             raise BadSample("broken_index", self._shards[shard], key, f"the index has no rows for sample {row}")
+        image_names = []
+        if not with_images:  # images stand first
+            image_names = [_name(row[1]) for row in rows if row[1] not in (b"txt", b"json")]
+            rows = [row for row in rows if row[1] in (b"txt", b"json")] or rows
         begin = rows[0][2]
         end = rows[-1][2] + rows[-1][3]
         # Before reading: the size that is asked for is allocated, whether or not the file has so much.
@@ -193,11 +208,13 @@ class ShardDataset:
                     "checksum_mismatch",
                     self._shards[shard],
                     key,
-                    f"{key}.{name.decode('ascii', 'replace')} at byte {offset} is not what was written",
+                    f"{key}.{_name(name)} at byte {offset} is not what was written",
                 )
-            members[name.decode("ascii", "replace")] = member
+            members[_name(name)] = member
         try:
-            sample = from_members(key, members)
+            sample = from_members(key, members | dict.fromkeys(image_names, b""))
+            if not with_images:
+                return replace(sample, images={})
             if shard not in self._compared:
                 self._compare_image(i, sample)
                 self._compared.add(shard)
@@ -242,6 +259,10 @@ class ShardDataset:
             self._open.pop(next(iter(self._open)), None)  # the one opened longest ago
         self._open[shard] = open_shard
         return open_shard
+
+
+def _name(member: bytes) -> str:
+    return member.decode("ascii", "replace")
 
 
 def read_members(tar: Path, rows: Sequence[int]) -> Iterator[dict[str, bytes]]:

@@ -31,8 +31,9 @@ class FakeSample:
 class FakeDataset:
     """What evaluation asks of a shard folder, from a list of samples; an exception stands for an unreadable one."""
 
-    def __init__(self, samples, folder="data/colours/test", manifest_hash="hash-of-colours", split="test"):
-        self.samples, self.folder, self.manifest_hash = samples, folder, manifest_hash
+    def __init__(self, samples, folder="data/colours/test", manifest_hash=None, split="test"):
+        self.samples, self.folder = samples, folder
+        self.manifest_hash = manifest_hash or hashlib.sha256(repr(samples).encode()).hexdigest()
         self.manifest = SimpleNamespace(split=split)
         self.reads = 0
 
@@ -49,8 +50,15 @@ class FakeDataset:
         images = [getattr(sample, "images", {}) for sample in self.samples]
         return [hashlib.sha256(members[min(members)]).hexdigest() if members else "" for members in images]
 
+    @property
+    def keys(self):
+        return self.column("key")
+
     def read(self, row):
         self.reads += 1
+        return self.read_text(row)
+
+    def read_text(self, row):
         if isinstance(self.samples[row], BadSample):
             raise self.samples[row]
         return self.samples[row]
@@ -59,14 +67,19 @@ class FakeDataset:
 class ColourEncoder:
     """Mean colour as the embedding; a text's is the sum of the colours that it names."""
 
+    transform_identity = "pixels in [0, 1]"
+    execution = "cpu float32"
+
     def __init__(self, identity="colour-encoder"):
         self.identity = identity
         self.encoded_texts = []
+        self.encoded_images = 0
 
     def transform(self, image):
         return torch.tensor(list(image.getdata()), dtype=torch.float32).T.reshape(3, *image.size[::-1]) / 255
 
     def encode_image(self, pixels_BCHW):
+        self.encoded_images += len(pixels_BCHW)
         return torch.nn.functional.normalize(pixels_BCHW.mean(dim=(2, 3)), dim=1)
 
     def encode_text(self, texts):

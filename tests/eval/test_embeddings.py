@@ -1,17 +1,22 @@
+from pathlib import Path
+
 import pytest
 import torch
 
 from medvlp.eval.embeddings import CachedEncoder
 from medvlp.eval.errors import TaskError
+from medvlp.eval.store.embeddings import EmbeddingStore
+from medvlp.eval.store.folder import StoreFolder
+from medvlp.eval.store.root import open_root
 from medvlp.shards import BadSample
 from tests.distributed.ranks import on_ranks
 from tests.eval.colour_world import ColourEncoder, FakeDataset, FakeSample, sample
 
 
-def colours():
+def colours(reason="checksum_mismatch"):
     names = ["red", "green", "blue", "yellow", "grey", "red", "blue"]
     rows = [sample(f"s{i}", name, group=f"g{i // 2}", caption=f"a {name} patch") for i, name in enumerate(names)]
-    rows.insert(2, BadSample("checksum_mismatch"))
+    rows.insert(2, BadSample(reason))
     rows.insert(5, FakeSample("broken", {"jpg": b"\xff\xd8 no jpeg"}))
     rows.append(FakeSample("textonly", {}))
     return FakeDataset(rows)
@@ -60,15 +65,24 @@ def test_large_images_are_bad_and_nothing_readable_is_an_error():
         CachedEncoder(ColourEncoder(), 3, 0, 15).images(FakeDataset([sample("x", "blue")]))
 
 
+TEXTS = ["red", "green", "blue", "yellow", "grey"]
+
+
 def _one_of_two(folder):
     torch.distributed.init_process_group("gloo")
-    dataset, model = colours(), CachedEncoder(ColourEncoder(), 3, 0, 10_000)
-    images = model.images(dataset)
-    texts = model.texts(["red", "green", "blue", "yellow", "grey"])
-    torch.save(
-        [images.embeddings_ND, [i.key for i in images.items], images.bad, texts, dataset.reads],
-        f"{folder}/{torch.distributed.get_rank()}",
-    )
+    rank = torch.distributed.get_rank()
+    # Where rank 1 runs, the store's folder cannot be made.
+    store = EmbeddingStore(StoreFolder(open_root(Path(folder) / "cache"), 10**6)) if rank == 0 else None
+    saved = []
+    for stored in (None, store, store):  # without a store, an empty one, one that holds all
+        encoder, dataset = ColourEncoder(), colours("extreme_aspect")
+        model = CachedEncoder(encoder, 3, 0, 10_000, stored)
+        images, texts = model.images(dataset), model.texts(TEXTS)
+        keys = [item.key for item in images.items]
+        saved.append(
+            [images.embeddings_ND.clone(), texts.clone(), keys, images.bad, dataset.reads, len(encoder.encoded_texts)]
+        )
+    torch.save(saved, f"{folder}/{rank}")
     torch.distributed.destroy_process_group()
 
 
@@ -76,10 +90,10 @@ def test_two_ranks_share_the_work_and_get_the_same_as_one(tmp_path):
     code, said = on_ranks(_one_of_two, 2, tmp_path)
     assert code == 0, said
     model = CachedEncoder(ColourEncoder(), 3, 0, 10_000)
-    alone, texts = model.images(colours()), model.texts(["red", "green", "blue", "yellow", "grey"])
-    for rank, reads in ((0, 6), (1, 4)):  # ten samples in batches of three, dealt in turn
-        saved = torch.load(tmp_path / str(rank))
-        assert torch.equal(saved[0], alone.embeddings_ND)
-        assert saved[1:3] == [[item.key for item in alone.items], alone.bad]
-        assert torch.equal(saved[3], texts)
-        assert saved[4] == reads
+    alone, texts = model.images(colours("extreme_aspect")), model.texts(TEXTS)
+    for rank, reads, encoded_texts in ((0, 6, 3), (1, 4, 2)):  # ten samples in batches of three, dealt in turn
+        for turn, saved in enumerate(torch.load(tmp_path / str(rank))):
+            assert torch.equal(saved[0], alone.embeddings_ND)
+            assert torch.equal(saved[1], texts)
+            assert saved[2:4] == [[item.key for item in alone.items], alone.bad]
+            assert saved[4:] == ([reads, encoded_texts] if turn < 2 else [0, 0])

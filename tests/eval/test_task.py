@@ -37,20 +37,19 @@ def zero_shot(rows, **changes):
 
 
 def test_zero_shot_counts_what_it_leaves_out():
-    result = run(
-        zero_shot(
-            [
-                sample("a", "red", "p1", hue="red"),
-                sample("b", "green", "p1", hue="green"),
-                sample("c", "blue", "p2", hue=3),  # values are compared as strings
-                sample("d", "red", "p2", hue="green"),
-                sample("e", "grey", "p3", hue="red"),  # equally near to all classes: a tie, so a miss
-                sample("f", "grey", "p4", hue="grey"),
-                sample("g", "grey", "p4"),
-                BadSample("checksum_mismatch"),
-            ]
-        )
+    task = zero_shot(
+        [
+            sample("a", "red", "p1", hue="red"),
+            sample("b", "green", "p1", hue="green"),
+            sample("c", "blue", "p2", hue=3),  # values are compared as strings
+            sample("d", "red", "p2", hue="green"),
+            sample("e", "grey", "p3", hue="red"),  # equally near to all classes: a tie, so a miss
+            sample("f", "grey", "p4", hue="grey"),
+            sample("g", "grey", "p4"),
+            BadSample("checksum_mismatch"),
+        ]
     )
+    result = run(task)
     assert values(result)["acc1"] == 0.6
     assert values(result)["mean_per_class_recall"] == pytest.approx((1 / 2 + 1 / 2 + 1) / 3)
     assert list(values(result)) == ["acc1", "mean_per_class_recall", "auroc"]
@@ -66,7 +65,7 @@ def test_zero_shot_counts_what_it_leaves_out():
     assert (protocol["data"], protocol["split"], protocol["split_hash"]) == (
         "data/colours/test",
         "test",
-        "hash-of-colours",
+        task.dataset.manifest_hash,
     )
     assert (protocol["weights"], protocol["bootstrap"]["clusters"]) == ("colour-encoder", 3)
     assert protocol["unique_images"] == 4  # a and d are one picture; f, which equals e, is excluded

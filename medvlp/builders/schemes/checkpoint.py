@@ -13,6 +13,7 @@ from medvlp.config import EvalConfig
 from medvlp.config.model_names import ModelName
 from medvlp.eval.embeddings import CachedEncoder
 from medvlp.eval.models.assistant import AssistantModel
+from medvlp.eval.store.embeddings import embedding_store
 from medvlp.eval.task import EvaluatedModel
 from medvlp.models.clip.model import ClipEncoder
 from medvlp.models.digests import FileFacts, content_identity
@@ -24,7 +25,8 @@ def load_cached_encoder(path: str, device: str, config: EvalConfig) -> CachedEnc
     checkpoint = load_clip(path)
     checkpoint.clip.model.to(device)
     encoder = ClipEncoder(checkpoint.clip, device, checkpoint.weights_sha256)
-    return CachedEncoder(encoder, config.batch_size, config.workers, config.max_pixels)
+    store = embedding_store(config.cache)
+    return CachedEncoder(encoder, config.batch_size, config.workers, config.max_pixels, store)
 
 
 def load_assistant_model(path: str, device: str, config: EvalConfig) -> AssistantModel:

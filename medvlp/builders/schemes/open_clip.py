@@ -13,6 +13,7 @@ from medvlp.builders.models import ModelKind
 from medvlp.config import EvalConfig
 from medvlp.config.model_names import ModelName
 from medvlp.eval.embeddings import CachedEncoder
+from medvlp.eval.store.embeddings import embedding_store
 from medvlp.models.clip.model import Clip, ClipEncoder
 from medvlp.models.clip.sources import named, named_description, named_text_files
 from medvlp.models.digests import FileFacts, content_identity, sha256_of
@@ -65,7 +66,8 @@ class OpenClipModel:
         """The model on a device. Raises WeightsError."""
         clip = self.clip()
         clip.model.to(device)
-        return CachedEncoder(ClipEncoder(clip, device), config.batch_size, config.workers, config.max_pixels)
+        store = embedding_store(config.cache)
+        return CachedEncoder(ClipEncoder(clip, device), config.batch_size, config.workers, config.max_pixels, store)
 
     def clip(self) -> Clip:
         """The model in evaluation mode, on the CPU. Raises WeightsError."""

@@ -11,9 +11,10 @@ from medvlp.config import VqaConfig
 from medvlp.config.tasks import CONTROLS
 from medvlp.distributed import on_all_ranks
 from medvlp.eval.bootstrap import Bootstrap
-from medvlp.eval.embeddings import ImageEmbeddings, Item
+from medvlp.eval.embeddings import ImageEmbeddings
 from medvlp.eval.errors import TaskError
 from medvlp.eval.exclusions import exclusion_lines, mistaken, slip
+from medvlp.eval.items import Item
 from medvlp.eval.models.answering import WITHHELD, AnsweringModel
 from medvlp.eval.statistics.measures import measures
 from medvlp.eval.task import TaskResult, TaskSettings, task_protocol

@@ -78,6 +78,8 @@ class ClipEncoder:
         parts = (clip.model_cfg, clip.preprocess, clip.text_files.get(CONFIG))
         descriptions = (json.dumps(part, sort_keys=True) for part in parts)
         self.identity = ":".join([weights, *descriptions, clip.tokenizer_identity["sha256"]])
+        self.transform_identity = json.dumps(clip.preprocess, sort_keys=True)
+        self.execution = f"{self.device.type} {str(next(clip.model.parameters()).dtype).removeprefix('torch.')}"
 
     @property
     def logit_scale(self) -> float:

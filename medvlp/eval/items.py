@@ -1,0 +1,53 @@
+"""Items of a dataset: what is said of each sample, read without its images."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from medvlp.eval.statistics.fields import Field, fields_of
+from medvlp.shards import BadSample, Sample, ShardDataset
+
+
+@dataclass(frozen=True)
+class Item:
+    """A sample without its images: key, group, texts, labels and metadata."""
+
+    key: str
+    group: str
+    """What must stay together, such as an article or a patient; the key where the sample names none."""
+    texts: dict[str, str]
+    labels: dict[str, Any]
+    group_kind: str = ""
+    """What a group is, such as article or patient; empty where the sample does not state it."""
+    metadata: dict[str, Any] = field(default_factory=dict)
+    """All that the sample's metadata hold, the group included."""
+
+    @property
+    def fields(self) -> dict[str, Field]:
+        """Labels and metadata by which subgroups can be formed; a label goes before metadata of its name."""
+        return fields_of(self.metadata, self.labels)
+
+
+def item_of(sample: Sample) -> Item:
+    """The item of a sample."""
+    metadata = sample.metadata
+    group, kind = str(metadata.get("group") or sample.key), str(metadata.get("group_kind") or "")
+    return Item(sample.key, group, dict(sample.texts), dict(sample.labels), kind, dict(metadata))
+
+
+_items: dict[tuple[str, str], list[Item | BadSample]] = {}
+"""(folder, manifest's hash) → items; of the folder, too, because what is there may be damaged in one and not in another."""
+
+
+def items_of(dataset: ShardDataset) -> list[Item | BadSample]:
+    """A row's item, or why it cannot be read; read once a process for all tasks."""
+    key = str(dataset.folder), dataset.manifest_hash
+    if key not in _items:
+        _items[key] = [_read(dataset, row) for row in range(len(dataset))]
+    return _items[key]
+
+
+def _read(dataset: ShardDataset, row: int) -> Item | BadSample:
+    try:
+        return item_of(dataset.read_text(row))
+    except BadSample as problem:
+        return problem
