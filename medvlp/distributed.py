@@ -98,7 +98,7 @@ def gather(value: Result, failure: Failure | None = None) -> list[Result]:
         return [value]
     import torch
 
-    message = (value, None) if failure is None else (None, Failure(failure.moment, _portable(failure.error)))
+    message = (value, None) if failure is None else (None, Failure(failure.moment, portable(failure.error)))
     messages: list[Any] = [None] * world_size()
     try:
         torch.distributed.all_gather_object(messages, message)
@@ -145,7 +145,7 @@ def _marked(error: Exception) -> Exception:
     return error
 
 
-def _portable(error: Exception) -> Exception:
+def portable(error: Exception) -> Exception:
     """The error if it can cross to another process, else one with its message; with its traceback as a note."""
     try:
         copy: Exception = pickle.loads(pickle.dumps(error))  # our own bytes, made on the spot

@@ -27,10 +27,12 @@ def run(
     workers: int,
     *,
     address: str = "",
+    gpus: bool = False,
     retries: int = RETRIES,
     pause: float = PAUSE,
 ) -> Iterator[JobOutcome]:
-    """Apply a module-level function to every job on Ray; at most `workers` jobs are in flight, each on one CPU.
+    """Apply a module-level function to every job on Ray; at most `workers` jobs are in flight, each on one CPU,
+    and with `gpus` on one GPU, where the cluster has any.
 
     address: "" starts a Ray on this machine and stops it at the end; "auto" or "host:port" joins a running cluster and
     leaves it running. A cluster's nodes must see the input and the output folder under the same paths, and have the
@@ -39,14 +41,15 @@ def run(
     Raises PrepError if Ray is not installed, or the cluster does not answer.
     """
     with _cluster(address, max(1, workers)):
-        yield from retried(partial(_once, function, max(1, workers)), jobs, retries, pause)
+        yield from retried(partial(_once, function, max(1, workers), gpus), jobs, retries, pause)
 
 
-def _once(function: Callable[[Any], Any], in_flight: int, jobs: Sequence[Any]) -> Iterator[JobOutcome]:
+def _once(function: Callable[[Any], Any], in_flight: int, gpus: bool, jobs: Sequence[Any]) -> Iterator[JobOutcome]:
     import ray
 
     # Repetitions are ours, so that they are counted, and the same as with other engines.
-    task = ray.remote(num_cpus=1, max_retries=0)(_pinned)
+    gpus_of_job = 1 if gpus and ray.cluster_resources().get("GPU") else 0
+    task = ray.remote(num_cpus=1, num_gpus=gpus_of_job, max_retries=0)(_pinned)
     job_iterator = iter(jobs)
     flying: dict[Any, Any] = {}
     try:

@@ -1,7 +1,7 @@
 """The Slurm engine: every task of an array is a process that does its share of the units; one more job finishes.
 
     <output>.slurm/units.sbatch    the array: task k of n does the units k, k + n, k + 2n, ...
-    <output>.slurm/finish.sbatch   splits, shards and the report
+    <output>.slurm/finish.sbatch   of a preparation splits, shards and the report; of an evaluation results and the report
     <output>.slurm/submit.sh       submits both, the second to wait for the first
 
 They stand next to the output, not in it: commands and logs name paths, which is nobody's business who gets the data.
@@ -16,6 +16,7 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -29,9 +30,9 @@ TASK, COUNT = "SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_COUNT"
 # where submit.sh submits it. --requeue: a preempted task goes back to the queue, and appends to its log.
 UNITS = """\
 #!/usr/bin/env bash
-#SBATCH --job-name=medvlp-prep
+#SBATCH --job-name=medvlp-{verb}
 #SBATCH --array=0-{last}
-#SBATCH --cpus-per-task=1
+#SBATCH --cpus-per-task={cpus}
 #SBATCH --output=units-%a.log
 #SBATCH --open-mode=append
 #SBATCH --requeue
@@ -44,13 +45,13 @@ exec {command}
 
 FINISH = """\
 #!/usr/bin/env bash
-#SBATCH --job-name=medvlp-prep-finish
+#SBATCH --job-name=medvlp-{verb}-finish
 #SBATCH --output=finish.log
 #SBATCH --open-mode=append
 #SBATCH --requeue
 set -eu
 cd -- {folder}
-exec {command} workers="${{SLURM_CPUS_PER_TASK:-1}}"
+exec {command}{arguments}
 """
 
 SUBMIT = """\
@@ -59,10 +60,28 @@ SUBMIT = """\
 set -eu
 cd -- "$(dirname -- "$0")"
 units=$(sbatch --parsable "$@" units.sbatch)
-sbatch "$@" --dependency="afterok:${units%%;*}" --kill-on-invalid-dep=yes finish.sbatch
+sbatch "$@" --dependency="{dependency}:${{units%%;*}}" --kill-on-invalid-dep=yes finish.sbatch
 """
 
 Job = TypeVar("Job")
+
+
+@dataclass(frozen=True)
+class Array:
+    """A command that an array of tasks does.
+
+    verb: of `medvlp`. cpus: of a task. dependency: what the job that finishes waits for: afterok, or afterany where it tells
+    what has failed. finish_drops: keys that are not for that job. finish_arguments: what it has more, for the shell.
+    """
+
+    verb: str
+    cpus: int = 1
+    dependency: str = "afterok"
+    finish_drops: tuple[str, ...] = ()
+    finish_arguments: str = ""
+
+
+PREPARATION = Array("prep", finish_drops=("workers",), finish_arguments=' workers="${SLURM_CPUS_PER_TASK:-1}"')
 
 
 def task() -> tuple[int, int] | None:
@@ -86,32 +105,37 @@ def share(jobs: Sequence[Job], index: int, count: int) -> list[Job]:
     return list(jobs[index::count])
 
 
-def write_scripts(output: Path, overrides: Sequence[str], tasks: int) -> str:
-    """Write the scripts that do `medvlp prep <overrides>` as an array of `tasks` tasks. Returns what to tell the person.
+def write_scripts(output: Path, overrides: Sequence[str], tasks: int, array: Array = PREPARATION) -> str:
+    """Write the scripts that do `medvlp <verb> <overrides>` as an array of `tasks` tasks. Returns what to tell the person.
 
-    Raises PrepError without overrides, since a task can only be told by a command line what to prepare.
+    Raises PrepError without overrides, since a task can only be told by a command line what to do.
     """
     if not overrides:
         raise PrepError(
-            "engine=slurm needs a command line that its tasks can repeat: use `medvlp prep ... engine=slurm`"
+            f"engine=slurm needs a command line that its tasks can repeat: use `medvlp {array.verb} ... engine=slurm`"
         )
     folder = output.with_name(output.name + SUFFIX)
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(exist_ok=True, parents=True)
     working_folder = shlex.quote(os.getcwd())
-    prep = [
-        sys.executable,
-        "-m",
-        "medvlp.cli",
-        "prep",
-        *(override for override in overrides if not override.startswith("engine=")),
-    ]
-    finish = [override for override in prep if not override.startswith("workers=")]
+    command = [sys.executable, "-m", "medvlp.cli", array.verb]
+    arguments = _without(overrides, ("engine",))
+    finish = _without(arguments, array.finish_drops)
     scripts = {
         "units.sbatch": UNITS.format(
-            last=tasks - 1, tasks=tasks, folder=working_folder, command=shlex.join([*prep, "engine=slurm"])
+            verb=array.verb,
+            cpus=array.cpus,
+            last=tasks - 1,
+            tasks=tasks,
+            folder=working_folder,
+            command=shlex.join([*command, *arguments, "engine=slurm"]),
         ),
-        "finish.sbatch": FINISH.format(folder=working_folder, command=shlex.join([*finish, "engine=local"])),
-        "submit.sh": SUBMIT,
+        "finish.sbatch": FINISH.format(
+            verb=array.verb,
+            folder=working_folder,
+            command=shlex.join([*command, *finish, "engine=local"]),
+            arguments=array.finish_arguments,
+        ),
+        "submit.sh": SUBMIT.format(dependency=array.dependency),
     }
     for name, text in scripts.items():
         write_whole(folder / name, os.fsencode(text))
@@ -120,3 +144,8 @@ def write_scripts(output: Path, overrides: Sequence[str], tasks: int) -> str:
         f"  sh {shlex.quote(str(folder / 'submit.sh'))}\n"
         "options of sbatch may follow (--account=..., --time=...). After a failure, submit again: what is done is kept"
     )
+
+
+def _without(overrides: Sequence[str], keys: Sequence[str]) -> list[str]:
+    """Overrides without those of some keys."""
+    return [override for override in overrides if override.partition("=")[0] not in keys]

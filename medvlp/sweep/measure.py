@@ -60,11 +60,7 @@ class Measurement:
         Raises:
             UserError: results cannot be written. What a cell itself raises is in `failures`.
         """
-        for cell in cells:
-            if cell.problem is not None:
-                self.failures.append((cell, cell.problem))
-        remaining = [cell for cell in cells if cell.problem is None and cell.id not in self.contents]
-        self._tell_problems()
+        remaining = self.remaining(cells)
         progress = Progress(len(cells), len(cells) - len(remaining) - len(self.failures), len(self.failures))
         for model in self.plan.models:
             first_cells = [cell for cell in remaining if cell.model is model and cell.id not in self.contents]
@@ -74,18 +70,25 @@ class Measurement:
                 if cell.model is model and cell not in first_cells:
                     progress.reuse(cell, self.contents[cell.id])
 
+    def remaining(self, cells: Sequence[Cell]) -> list[Cell]:
+        """Those of some cells that are to be measured; those that cannot be are told, and counted as failures."""
+        self.failures += [(cell, cell.problem) for cell in cells if cell.problem is not None]
+        for error in {id(error): error for _, error in self.failures}.values():
+            tell(error)
+        return [cell for cell in cells if cell.problem is None and cell.id not in self.contents]
+
     def _run_model(self, cells: Sequence[Cell], progress: Progress) -> None:
         try:
             model = in_step(partial(open_model, cells[0].model.model_name, self.device, self.config))
         except Exception as error:
-            self._fail(cells, error, progress)
+            self.fail(cells, error, progress)
             return
         for cell in cells:
             progress.begin(cell)
             try:
                 result, statistics = in_step(partial(self._measure, cell, model))
             except Exception as error:
-                self._fail([cell], error, progress)
+                self.fail([cell], error, progress)
                 continue
             content = in_first(partial(self.folder.write, cell, result, statistics))
             self.contents[cell.id] = content or {}
@@ -109,18 +112,15 @@ class Measurement:
         measured: TaskResult = replace(task, trained=trained).run(model)
         return measured
 
-    def _fail(self, cells: Sequence[Cell], error: Exception, progress: Progress) -> None:
+    def fail(self, cells: Sequence[Cell], error: Exception, progress: Progress) -> None:
+        """Note why cells failed, and go on. Raises BrokenPipeError."""
         if isinstance(error, BrokenPipeError):
             raise error  # who read our output has left
         error = process.killed(error) or out_of_memory(error) or error
-        self.failures += [(cell, error) for cell in cells]
         progress.fail(cells)
         tell(error)
-
-    def _tell_problems(self) -> None:
-        problems = {id(error): error for _, error in self.failures}
-        for error in problems.values():
-            tell(error)
+        error.__traceback__ = error.__context__ = error.__cause__ = None  # their frames hold the model
+        self.failures += [(cell, error) for cell in cells]
 
 
 def tell(error: Exception) -> None:

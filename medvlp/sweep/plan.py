@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from medvlp.builders.models import ModelKind, identity_of, model_kind_of
@@ -21,6 +22,7 @@ FORMAT = 1
 """Version of what a cell's file holds."""
 NOT_CONTENT = {
     *("verb", "checkpoints", "tasks", "output", "split", "batch_size", "workers", "accelerator", "cache"),
+    *("api", "load"),  # of each model what concerns it is in `options_of`
     *("engine", "jobs", "ray_address", "lm_eval", "dry_run"),
 }
 """Keys of `medvlp eval` that do not say what is measured. All others are part of a cell's identity, those to come too."""
@@ -28,7 +30,7 @@ NOT_CONTENT = {
 Problem = Exception | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SweepModel:
     """A model of a sweep.
 
@@ -53,7 +55,7 @@ class SweepModel:
         return self.kind is None or not missing_capabilities(task, self.kind.offers)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SweepTask:
     """A task of a sweep, over the split that is scored. problem: why it cannot be run, where `task` is None."""
 
@@ -68,7 +70,7 @@ class SweepTask:
         return self.config.name
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Cell:
     """A model on a task: the unit of a sweep. parts: what it is identified by; empty where it cannot be measured."""
 
@@ -76,7 +78,7 @@ class Cell:
     task: SweepTask
     parts: dict[str, Any] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def id(self) -> str:
         """Hash of its parts: cells of equal content have one id, whatever their names are."""
         return hashlib.sha256(encode_json(self.parts, sort=True)).hexdigest() if self.parts else ""
@@ -174,8 +176,21 @@ def parts_of(model: SweepModel, task: SweepTask, config: EvalConfig) -> dict[str
         "version": getattr(task_class(task.config.kind), "version", 1),
         "split": task.split,
         "data": task.task.dataset.manifest_hash,
+        "options": options_of(model.model_name, config),
         "settings": {key: value for key, value in as_dict(config).items() if key not in NOT_CONTENT},
     }
+
+
+API_OPTIONS = ("seed", "images", "parameters")
+"""Options of requests that change what is answered."""
+
+
+def options_of(name: ModelName, config: EvalConfig) -> dict[str, Any]:
+    """The options of a configuration that decide what a model of a scheme gives."""
+    if name.scheme == "api":
+        return {key: value for key, value in as_dict(config.api).items() if key in API_OPTIONS}
+    load = getattr(config, "load", None)
+    return as_dict(load) if name.scheme == "hf" and load is not None else {}
 
 
 def check_fit(models: Sequence[SweepModel], tasks: Sequence[TaskConfig]) -> None:

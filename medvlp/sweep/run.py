@@ -7,6 +7,7 @@ from pathlib import Path
 
 import yaml
 
+from data_prep.engines import slurm
 from medvlp import process
 from medvlp.claims import claim, refuse_other_kinds
 from medvlp.config import EvalConfig, as_dict
@@ -17,6 +18,7 @@ from medvlp.jsonl import Row
 from medvlp.process import FAULT, USER_ERROR
 from medvlp.shards.atomic import remove_leftovers, write_text
 from medvlp.sweep.cells import CellFolder
+from medvlp.sweep.engines import run_on_ray, share_of_task, write_scripts
 from medvlp.sweep.finish import finish
 from medvlp.sweep.measure import Measurement, reason
 from medvlp.sweep.plan import SweepPlan, make_plan
@@ -45,13 +47,24 @@ def _run(config: EvalConfig, folder: Path, overrides: Sequence[str]) -> int:
     device = in_step(lambda: choose_device(config.accelerator))
     in_first(lambda: refuse_other_kinds(folder, "eval", "output"))
     plan = in_step(lambda: make_plan(config))
+    task = slurm.task() if config.engine == "slurm" else None
+    if config.engine == "slurm" and task is None:
+        in_first(lambda: print(write_scripts(config, folder, overrides)))
+        return 0
     with ExitStack() as claims:
-        in_first(lambda: claims.enter_context(claim(folder, "eval")) or remove_leftovers(folder))  # type: ignore[func-returns-value]
+        in_first(lambda: claims.enter_context(claim(folder, "eval", is_shared=task is not None)))
+        in_first(lambda: remove_leftovers(folder))
         measurement = Measurement(config, plan, CellFolder(folder), device)
         measurement.read_finished()
         tell_unfit(plan)
+        if task is not None:
+            measurement.run(share_of_task(plan, *task))
+            return ending(measurement)
         try:
-            measurement.run(plan.cells)
+            if config.engine == "ray":
+                run_on_ray(measurement)
+            else:
+                measurement.run(plan.cells)
         finally:
             rows = join(measurement) if rank() == 0 else []
         in_first(lambda: finish(measurement, rows))

@@ -8,13 +8,13 @@ import pytest
 from medvlp.eval.bootstrap import Bootstrap, resampled_values
 from medvlp.eval.errors import RecordsError
 from medvlp.eval.metrics import MeanOfMeans, auroc, mean_per_class_recall
-from medvlp.eval.results import write_result
 from medvlp.eval.retrieval import Retrieval
 from medvlp.eval.statistics.measures import measures, part
 from medvlp.eval.trained import Trained
 from medvlp.jsonl import read_rows
 from tests.eval.colour_world import COLOURS, FakeDataset, sample
 from tests.eval.test_task import run, zero_shot
+from tests.results import write_result
 
 CLASSES = {colour: [colour] for colour in COLOURS if colour != "grey"}
 
