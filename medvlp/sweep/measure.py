@@ -2,7 +2,8 @@
 
 import gc
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -13,11 +14,13 @@ from medvlp.builders.models import open_model
 from medvlp.config import EvalConfig
 from medvlp.distributed import from_first, in_first, in_step, rank
 from medvlp.errors import UserError
+from medvlp.eval.embeddings import CachedEncoder, encode_together
 from medvlp.eval.task import EvaluatedModel, TaskResult
 from medvlp.eval.trained import Trained
 from medvlp.jsonl import Row
+from medvlp.shards import ShardDataset
 from medvlp.sweep.cells import CellFolder, CellStatistics
-from medvlp.sweep.plan import Cell, SweepPlan
+from medvlp.sweep.plan import Cell, SweepModel, SweepPlan
 from medvlp.sweep.progress import Progress
 from medvlp.sweep.statistics import statistics_of
 
@@ -55,20 +58,24 @@ class Measurement:
         return {id: content for id, content in contents.items() if content is not None}
 
     def run(self, cells: Sequence[Cell]) -> None:
-        """Measure these cells of the plan, as far as they are not finished.
+        """Measure these cells of the plan, as far as they are not finished; cells of equal content once.
 
         Raises:
             UserError: results cannot be written. What a cell itself raises is in `failures`.
         """
         remaining = self.remaining(cells)
         progress = Progress(len(cells), len(cells) - len(remaining) - len(self.failures), len(self.failures))
-        for model in self.plan.models:
-            first_cells = [cell for cell in remaining if cell.model is model and cell.id not in self.contents]
-            if first_cells:
-                self._run_model(first_cells, progress)
-            for cell in remaining:
-                if cell.model is model and cell not in first_cells:
-                    progress.reuse(cell, self.contents[cell.id])
+        firsts: dict[str, Cell] = {}
+        for cell in remaining:
+            firsts.setdefault(cell.id, cell)
+        for group in groups_of(list(firsts.values()), self.config.cache.models_at_once):
+            self._run_group(group, progress)
+        errors = {cell.id: error for cell, error in self.failures}
+        for cell in remaining:
+            if cell is not firsts[cell.id] and cell.id in self.contents:
+                progress.reuse(cell, self.contents[cell.id])
+            elif cell is not firsts[cell.id]:
+                self.fail([cell], errors[cell.id], progress)
 
     def remaining(self, cells: Sequence[Cell]) -> list[Cell]:
         """Those of some cells that are to be measured; those that cannot be are told, and counted as failures."""
@@ -77,24 +84,46 @@ class Measurement:
             tell(error)
         return [cell for cell in cells if cell.problem is None and cell.id not in self.contents]
 
-    def _run_model(self, cells: Sequence[Cell], progress: Progress) -> None:
-        try:
-            model = in_step(partial(open_model, cells[0].model.model_name, self.device, self.config))
-        except Exception as error:
-            self.fail(cells, error, progress)
-            return
-        for cell in cells:
-            progress.begin(cell)
+    def _run_group(self, group: Sequence[Cell], progress: Progress) -> None:
+        """Measure the cells of models that are loaded together, so that images are decoded once for all of them."""
+        models: dict[SweepModel, EvaluatedModel] = {}
+        for model in dict.fromkeys(cell.model for cell in group):
             try:
-                result, statistics = in_step(partial(self._measure, cell, model))
+                models[model] = in_step(partial(open_model, model.model_name, self.device, self.config))
             except Exception as error:
-                self.fail([cell], error, progress)
-                continue
-            content = in_first(partial(self.folder.write, cell, result, statistics))
-            self.contents[cell.id] = content or {}
-            progress.finish(cell, content)
-        del model
-        free_memory()
+                self.fail([cell for cell in group if cell.model is model], error, progress)
+        self._encode([cell for cell in group if cell.model in models], models)
+        for model in list(models):
+            for cell in group:
+                if cell.model is model:
+                    self._run_cell(cell, models[model], progress)
+            del models[model]
+            free_memory()
+
+    def _encode(self, cells: Sequence[Cell], models: Mapping[SweepModel, EvaluatedModel]) -> None:
+        """Have the embeddings that several models need of one split. Where that fails, each cell tries for itself."""
+        encoders: dict[str, dict[SweepModel, CachedEncoder]] = {}
+        datasets: dict[str, ShardDataset] = {}
+        for cell in cells:
+            model, task = models[cell.model], cell.task.task
+            if isinstance(model, CachedEncoder) and task is not None:
+                datasets[task.dataset.manifest_hash] = task.dataset
+                encoders.setdefault(task.dataset.manifest_hash, {})[cell.model] = model
+        for data, encoders_of_data in encoders.items():
+            if len(encoders_of_data) > 1:
+                with suppress(Exception):
+                    in_step(partial(encode_together, list(encoders_of_data.values()), datasets[data]))
+
+    def _run_cell(self, cell: Cell, model: EvaluatedModel, progress: Progress) -> None:
+        progress.begin(cell)
+        try:
+            result, statistics = in_step(partial(self._measure, cell, model))
+        except Exception as error:
+            self.fail([cell], error, progress)
+            return
+        content = in_first(partial(self.folder.write, cell, result, statistics))
+        self.contents[cell.id] = content or {}
+        progress.finish(cell, content)
 
     def _measure(self, cell: Cell, model: EvaluatedModel) -> tuple[TaskResult, CellStatistics]:
         result = self._result(cell, cell.task.task, model)
@@ -121,6 +150,27 @@ class Measurement:
         tell(error)
         error.__traceback__ = error.__context__ = error.__cause__ = None  # their frames hold the model
         self.failures += [(cell, error) for cell in cells]
+
+
+def groups_of(cells: Sequence[Cell], models_at_once: int) -> Iterator[list[Cell]]:
+    """Cells by models that are loaded together: several that give embeddings, each of the others alone."""
+    models = list(dict.fromkeys(cell.model for cell in cells))
+    group: list[SweepModel] = []
+    for index, model in enumerate(models):
+        group.append(model)
+        following = models[index + 1] if index + 1 < len(models) else None
+        if (
+            len(group) == models_at_once
+            or not following
+            or not (gives_embeddings(model) and gives_embeddings(following))
+        ):
+            yield [cell for cell in cells if cell.model in group]
+            group = []
+
+
+def gives_embeddings(model: SweepModel) -> bool:
+    """Whether a model's images are decoded with those of others."""
+    return model.kind is not None and "encode_image" in model.kind.offers
 
 
 def tell(error: Exception) -> None:

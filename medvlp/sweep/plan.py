@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from medvlp.builders.models import ModelKind, identity_of, model_kind_of
@@ -13,6 +14,7 @@ from medvlp.config import TASKS, ConfigError, EvalConfig, TaskConfig, as_dict, l
 from medvlp.config.model_names import ModelName, expand_model_names
 from medvlp.distributed import gather, rank
 from medvlp.eval.bootstrap import Bootstrap
+from medvlp.eval.store.root import store_root
 from medvlp.eval.task import Task, TaskSettings
 from medvlp.jsonl import encode_json
 from medvlp.shards import ShardDataset
@@ -116,7 +118,8 @@ def make_plan(config: EvalConfig) -> SweepPlan:
             that can be measured.
     """
     configs = [load_task(name) for name in dict.fromkeys(config.tasks)]
-    models = [look_at(name) for name in model_names(config.checkpoints)]
+    root = store_root(config.cache)
+    models = [look_at(name, root) for name in model_names(config.checkpoints)]
     check_fit(models, configs)
     tasks = [open_task(task, config) for task in configs]
     cells = [
@@ -140,10 +143,13 @@ def model_names(values: Sequence[str]) -> list[ModelName]:
     return expand_model_names(values, notice=lambda line: print(line, flush=True) if rank() == 0 else None)
 
 
-def look_at(name: ModelName) -> SweepModel:
-    """A model, its weights not loaded. What is wrong with it is in `problem`."""
+def look_at(name: ModelName, root: Path | None) -> SweepModel:
+    """A model, its weights not loaded. What is wrong with it is in `problem`.
+
+    root: of the store, where hashes of large files are remembered.
+    """
     try:
-        model = SweepModel(name, model_kind_of(name), identity_of(name))
+        model = SweepModel(name, model_kind_of(name), identity_of(name, root))
         if name.scheme != "checkpoint":
             return model
         step = int(load_checkpoint(name.target)["global_step"])

@@ -11,7 +11,7 @@ def world(tmp_path_factory):
 
 
 @pytest.fixture
-def here(world, monkeypatch):
+def sweep_folder(world, monkeypatch):
     """The world as the working folder."""
     monkeypatch.chdir(world)
     return world

@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from medvlp.config.rules import ConfigError
+from medvlp.config.rules import ConfigError, at_least
 
 FOLDER = "MEDVLP_CACHE"
 """Environment variable that names the folder."""
@@ -19,6 +19,9 @@ class CacheConfig:
     max_gb: float = 20.0
     """Gigabytes of embeddings kept; beyond, the least recently used go. 0 neither keeps nor reads any."""
 
+    models_at_once: int = 4
+    """Models of images and texts that are loaded together, so that each image is decoded once for all of them."""
+
     @property
     def folder(self) -> Path:
         """The folder, from the key, the environment, or the default."""
@@ -31,5 +34,6 @@ class CacheConfig:
 
     def check(self) -> None:
         """Ranges. Raises ConfigError."""
+        at_least("cache.models_at_once", self.models_at_once, 1)
         if not 0 <= self.max_gb < float("inf"):
             raise ConfigError(f"cache.max_gb={self.max_gb} must be a number of gigabytes, or 0 to keep none")
