@@ -44,6 +44,11 @@ class ZeroShotConfig(TaskConfig):
     a slip."""
     templates: list[str] = field(default_factory=list)
     """Prompts with {} for the name."""
+    prompt_sets: dict[str, list[str]] = field(default_factory=dict)
+    """Instead of templates: several sets of them by name. The scores are of the set that is best on valid_split; the spread
+    over all sets is given next to them."""
+    positive: str = ""
+    """Of two classes the one that sensitivity is about; empty takes the mean of both, as with more classes."""
 
     def check(self) -> None:
         """Classes that can be told apart, and a prompt for each. Raises ConfigError."""
@@ -56,9 +61,22 @@ class ZeroShotConfig(TaskConfig):
         nameless = [value for value, names in self.classes.items() if not names]
         if nameless:
             raise ConfigError(f"{task}: classes {nameless} have no names; list at least one each")
-        unfilled = [template for template in self.templates if "{}" not in template]
-        if unfilled or not self.templates:
-            raise ConfigError(f"{task}: templates need {{}} for the class name; found {unfilled or 'none at all'}")
+        if self.templates and self.prompt_sets:
+            raise ConfigError(f"{task}: give templates or prompt_sets, not both; a set may have the name you like")
+        for key, templates in self.templates_by_name().items():
+            unfilled = [template for template in templates if "{}" not in template]
+            if unfilled or not templates:
+                raise ConfigError(f"{task}: {key} need {{}} for the class name; found {unfilled or 'none at all'}")
+        if self.positive and (self.positive not in self.classes or len(self.classes) != 2):
+            raise ConfigError(
+                f"{task}: positive={self.positive!r}, expected one of two classes; found {list(self.classes)}"
+            )
+
+    def templates_by_name(self) -> dict[str, list[str]]:
+        """Key of the file → templates, for messages."""
+        if not self.prompt_sets:
+            return {"templates": self.templates}
+        return {f"prompt_sets.{name}": templates for name, templates in self.prompt_sets.items()}
 
 
 @dataclass(kw_only=True)
@@ -87,6 +105,9 @@ class VqaConfig(TaskConfig):
     """Questions asked during training, spread over the split; 0 asks all."""
     instruction: str = ""
     """Text appended to every question, on a line of its own; empty asks as trained."""
+    instructions: dict[str, str] = field(default_factory=dict)
+    """Instead of instruction: several by name, each of which asks all questions. The scores are of the one that is best on
+    valid_split; the spread over all is given next to them."""
     languages: list[str] = field(default_factory=list)
     """Languages of the questions that are asked, e.g. [en]; empty asks all."""
     answer_types: list[str] = field(default_factory=list)
@@ -104,6 +125,10 @@ class VqaConfig(TaskConfig):
             one_of(f"{task}: answer_types", value, ANSWER_TYPES)
         for value in self.controls:
             one_of(f"{task}: controls", value, CONTROLS)
+        if self.instruction and self.instructions:
+            raise ConfigError(f"{task}: give instruction or instructions, not both")
+        if len(set(self.instructions.values())) < len(self.instructions):
+            raise ConfigError(f"{task}: instructions={dict(self.instructions)}: two of them are the same text")
         at_least(f"{task}: max_new_tokens", self.max_new_tokens, 1)
         at_least(f"{task}: valid_limit", self.valid_limit, 0)
 

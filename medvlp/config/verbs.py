@@ -8,9 +8,10 @@ from omegaconf import MISSING
 from medvlp.config.base import ModelConfig
 from medvlp.config.evaluation.api import ApiConfig
 from medvlp.config.evaluation.cache import CacheConfig
+from medvlp.config.evaluation.groupings import parse_groupings
 from medvlp.config.llava import LlavaConfig
 from medvlp.config.objectives import ContrastiveConfig
-from medvlp.config.rules import ConfigError, at_least, one_of
+from medvlp.config.rules import ConfigError, at_least, one_of, share
 from medvlp.config.train import TrainConfig
 
 ACCELERATORS = ("auto", "cpu", "gpu")
@@ -39,6 +40,12 @@ class EvalConfig:
     """Bootstrap resamples behind every interval."""
     seed: int = 0
     """Seeds the bootstrap, and which images are exchanged for which."""
+    by: list[str] = field(default_factory=list)
+    """Fields of labels or metadata by whose values the main metrics are given too, `[modality,age:0-40-65]`."""
+    people: list[str] = field(default_factory=list)
+    """Of such fields those whose groups are people, `[sex]`: with the worst group and equity-scaled metrics."""
+    specificity: float = 0.95
+    """Sensitivity is given where at least this share of the negatives is cleared."""
     accelerator: str = "auto"
     """auto, cpu or gpu."""
     max_pixels: int = 64_000_000
@@ -57,9 +64,12 @@ class EvalConfig:
     cache: CacheConfig = field(default_factory=CacheConfig)
 
     def check(self) -> None:
-        """Ranges, and that there is something to evaluate. Raises ConfigError."""
+        """Ranges, fields, and that there is something to evaluate. Raises ConfigError."""
         self.api.check()
         self.cache.check()
+        parse_groupings(self.by, "by")
+        parse_groupings(self.people, "people")
+        share("specificity", self.specificity)
         one_of("accelerator", self.accelerator, ACCELERATORS)
         one_of("engine", self.engine, EVAL_ENGINES)
         at_least("batch_size", self.batch_size, 1)

@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self
 
+from medvlp.config import TaskConfig
 from medvlp.eval.bootstrap import Bootstrap, MetricValue
 from medvlp.eval.embeddings import ImageEmbeddings
 from medvlp.eval.items import Item
@@ -113,6 +115,18 @@ class TaskSettings:
     bootstrap: Bootstrap = field(default_factory=Bootstrap)
     batch_size: int = 64
     in_training: bool = False
+
+
+def validation_split(config: TaskConfig, dataset: ShardDataset) -> ShardDataset | None:
+    """The task's `valid_split`, to choose prompts on; None where the data have none, or where it is the split that is scored.
+
+    Raises:
+        ShardError: it is damaged or unfinished.
+    """
+    folder = Path(config.data) / config.valid_split
+    if not folder.exists() or dataset.manifest.split == config.valid_split:
+        return None
+    return ShardDataset(folder)
 
 
 def task_protocol(

@@ -4,7 +4,7 @@ Legend: N items, C classes, P prompts, D embedding width.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -20,7 +20,8 @@ from medvlp.eval.exclusions import exclusion_lines, mistaken, slip
 from medvlp.eval.items import Item, items_of
 from medvlp.eval.metrics import Array, Indices
 from medvlp.eval.statistics.measures import LOGIT_SCALE, measures
-from medvlp.eval.task import TaskResult, TaskSettings, task_protocol
+from medvlp.eval.statistics.prompt_sets import BY_RANK, choice_protocol, choose
+from medvlp.eval.task import TaskResult, TaskSettings, task_protocol, validation_split
 from medvlp.eval.trained import Trained, marked
 from medvlp.shards import ShardDataset
 
@@ -52,6 +53,12 @@ class ZeroShot:
     """Label values that are no class on purpose."""
     trained: Trained | None = None
     """What of the split the model was trained on, where that was looked for."""
+    prompt_sets: Mapping[str, list[str]] = field(default_factory=dict)
+    """Several sets of templates by name, instead of `templates`: all are measured, and one gives the scores."""
+    valid: ShardDataset | None = None
+    """The split on which that one is chosen; None takes the first."""
+    positive: str = ""
+    """Of two classes the one that sensitivity is about."""
 
     @classmethod
     def needs(cls, config: ZeroShotConfig) -> tuple[str, ...]:
@@ -75,6 +82,9 @@ class ZeroShot:
             config.templates,
             settings.bootstrap,
             tuple(config.exclude),
+            prompt_sets=config.prompt_sets,
+            valid=None if settings.in_training or not config.prompt_sets else validation_split(config, dataset),
+            positive=config.positive,
         )
         task.check()
         return task
@@ -112,15 +122,18 @@ class ZeroShot:
             )
         items = [images.items[row] for row in rows]
         target_N = np.array([order[values[row]] for row in rows])
-        class_CD = self.class_embeddings(model)
-        similarity_NC = metrics.similarity(images.embeddings_ND.numpy()[rows], class_CD)
+        image_ND = images.embeddings_ND.numpy()[rows]
+        templates, choice = self._choose(model)
+        similarity_NC = metrics.similarity(image_ND, self.class_embeddings(model, templates))
         protocol = task_protocol(self, model, images, items, excluded)
         protocol |= {
             "label": self.label,
             "classes": self.classes,
             "exclude": list(self.exclude),
             "class_counts": {value: int((target_N == position).sum()) for value, position in order.items()},
-            "templates": self.templates,
+            "templates": templates,
+            **choice,
+            **({"positive": self.positive} if self.positive else {}),
             "probabilities": f"softmax({LOGIT_SCALE:g} · cosine) over the classes",
             "auroc": "one-vs-rest, mean over the classes; ties count one half",
             "exclusions": exclusion_lines(
@@ -132,8 +145,33 @@ class ZeroShot:
             + [f"0 samples: class {value!r} has none here" for value in order if value not in values],
         }
         records = marked(self._records(items, target_N, similarity_NC), [item.key for item in items], self.trained)
+        for name, other in self.prompt_sets.items():
+            scores_NC = metrics.similarity(image_ND, self.class_embeddings(model, other))
+            for record, rank in zip(records, metrics.target_ranks(scores_NC, target_N).tolist(), strict=True):
+                record.setdefault(BY_RANK, {})[name] = rank
         metric_values = self.bootstrap.measure(measures(records, protocol))
         return TaskResult(self.name, self.kind, metric_values, records, protocol)
+
+    def _choose(self, model: CachedEncoder) -> tuple[list[str], dict[str, Any]]:
+        """The templates of the scores, and what a protocol says of prompt sets."""
+        if not self.prompt_sets:
+            return self.templates, {}
+        why_first = "the task has no other split to choose on" if self.valid is None else ""
+        value_of: dict[str, float] = {}
+        if self.valid is not None:
+            images = model.images(self.valid)
+            order = {value: position for position, value in enumerate(self.classes)}
+            labels = [self._value(item) for item in images.items]
+            rows = [row for row, label in enumerate(labels) if label in order]
+            why_first = "" if rows else f"no sample of {self.valid.folder} has a class of the task"
+            target_N = np.array([order[labels[row]] for row in rows], np.int64)
+            for name, templates in self.prompt_sets.items() if rows else ():
+                class_CD = self.class_embeddings(model, templates)
+                scores_NC = metrics.similarity(images.embeddings_ND.numpy()[rows], class_CD)
+                value_of[name] = float(np.asarray(metrics.accuracy(scores_NC, target_N, 1)))
+        chosen = choose(value_of) if value_of else next(iter(self.prompt_sets))
+        choice = choice_protocol(chosen, value_of, "acc1", why_first)
+        return self.prompt_sets[chosen], {"prompt_sets": dict(self.prompt_sets), **choice}
 
     def _value(self, item: Item) -> str:
         mapping = item.labels if self.label in item.labels else item.metadata
@@ -158,10 +196,10 @@ class ZeroShot:
                 f"the labels of {self.dataset.folder} are written; name labels that are ignored on purpose under exclude"
             )
 
-    def class_embeddings(self, model: CachedEncoder) -> Array:
+    def class_embeddings(self, model: CachedEncoder, templates: Sequence[str]) -> Array:
         """class_CD: unit vectors in float64."""
         prompts = [
-            [template.replace("{}", name) for name in names for template in self.templates]
+            [template.replace("{}", name) for name in names for template in templates]
             for names in self.classes.values()
         ]
         prompt_PD = model.texts([prompt for class_prompts in prompts for prompt in class_prompts]).double().numpy()

@@ -153,7 +153,7 @@ def test_clusters_are_of_the_kind_that_used_samples_state(kinds, cluster):
 
 def test_class_embedding_is_the_renormalised_mean_of_unit_prompts():
     task = zero_shot([], classes={"warm": ["red", "yellow"], "cold": ["blue"]}, templates=["{}"])
-    warm, cold = task.class_embeddings(CachedEncoder(ColourEncoder(), 4, 0, 10_000))
+    warm, cold = task.class_embeddings(CachedEncoder(ColourEncoder(), 4, 0, 10_000), task.templates)
     mean = (np.array([1, 0, 0]) + np.array([1, 1, 0]) / math.sqrt(2)) / 2
     assert warm == pytest.approx(mean / np.linalg.norm(mean), abs=1e-7)
     assert cold == pytest.approx([0, 0, 1])

@@ -13,6 +13,8 @@ import numpy as np
 from medvlp.eval import metrics
 from medvlp.eval.errors import RecordsError
 from medvlp.eval.metrics import Array, MeanOfMeans, Metric
+from medvlp.eval.statistics.prompt_sets import rank_spread, score_spread
+from medvlp.eval.statistics.reliance import RETENTION, reliance_columns, retention_of
 from medvlp.eval.trained import is_trained_on, part_names
 from medvlp.eval.vqa.scores import CHOICE_METRICS, STRICT
 
@@ -59,7 +61,8 @@ def measures(records: Sequence[Record], protocol: Mapping[str, Any], in_parts: b
 
 
 def zero_shot(records: Sequence[Record], protocol: Mapping[str, Any]) -> list[Measures]:
-    """acc1, acc5 beyond five classes, mean-per-class recall and AUROC, from each record's `similarities`."""
+    """acc1, acc5 beyond five classes, mean-per-class recall and AUROC, from each record's `similarities`; then the spread of
+    acc1 over prompt sets."""
     order = {value: position for position, value in enumerate(protocol["classes"])}
     scores_NC = LOGIT_SCALE * np.array([record["similarities"] for record in records], np.float64)
     target_N = np.array([order[record["target"]] for record in records], np.int64)
@@ -72,6 +75,7 @@ def zero_shot(records: Sequence[Record], protocol: Mapping[str, Any]) -> list[Me
         by_name["acc5"] = MeanOfMeans.of(rank_N <= 5)
     by_name["mean_per_class_recall"] = MeanOfMeans(np.repeat((rank_N == 1)[:, None], class_NC.shape[1], 1), class_NC)
     by_name["auroc"] = partial(metrics.auroc, metrics.softmax(scores_NC), target_N)
+    by_name |= rank_spread(records)
     return [_measures(by_name, records)]
 
 
@@ -87,7 +91,8 @@ def retrieval(records: Sequence[Record], protocol: Mapping[str, Any]) -> list[Me
 
 
 def vqa(records: Sequence[Record], protocol: Mapping[str, Any]) -> list[Measures]:
-    """Means of each record's `scores`, the main ones next to their controls and the paired differences from them."""
+    """Means of each record's `scores`, the main ones next to their controls and the paired differences from them; then the
+    measures of visual reliance, and the spread over instructions."""
     names = {name for record in records for name in record["scores"]}
     order = [name for name in (*STRICT, "unparsed", *CHOICE_METRICS) if name in names]
     controls = [name for name in protocol["controls"] if any(name in record["control_scores"] for record in records)]
@@ -101,7 +106,12 @@ def vqa(records: Sequence[Record], protocol: Mapping[str, Any]) -> list[Measures
                 columns[f"{name}/minus_{control}"] = [
                     None if a is None or b is None else a - b for a, b in zip(column, blind, strict=True)
                 ]
-    return [_means(columns, records)]
+    columns |= reliance_columns(records)
+    measured = _means(columns, records)
+    more, counts = score_spread(records)
+    if retention := retention_of(records):
+        more, counts = {**more, RETENTION: retention}, {**counts, RETENTION: retention.n}
+    return [replace(measured, metrics={**measured.metrics, **more}, counts={**measured.counts, **counts})]
 
 
 def means(records: Sequence[Record], protocol: Mapping[str, Any]) -> list[Measures]:

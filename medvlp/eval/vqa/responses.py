@@ -1,7 +1,7 @@
 """Responses of a model to all questions of a batch: texts, and likelihoods of the options of multiple choice."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from medvlp.data.chat.templates import split_thought
@@ -16,12 +16,14 @@ class Response:
     """A model's response to one question; letters and options have log-likelihoods for multiple choice only, and only of
     models that give them.
 
+    text: the answer. reasoning: what a model that thinks wrote before it.
     letters: letter → nats. options: letter → (nats, tokens) of the option's text.
     """
 
     text: str
     letters: dict[str, float] = field(default_factory=dict)
     options: dict[str, tuple[float, int]] = field(default_factory=dict)
+    reasoning: str = ""
 
 
 def responses_to(
@@ -37,7 +39,8 @@ def responses_to(
         for question in group.questions
     ]
     answers = model.generate([prompt for _, prompt in prompts], max_new_tokens)
-    responses = [Response(split_thought(answer)[1].strip()) for answer in answers]
+    parts = [split_thought(answer) for answer in answers]
+    responses = [Response(text.strip(), reasoning=reasoning) for reasoning, text in parts]
     with_options = [i for i, (question, _) in enumerate(prompts) if question.options]
     if not with_options or LIKELIHOOD not in model.offers:
         return responses
@@ -51,7 +54,8 @@ def responses_to(
     for i, of_letters, of_options in zip(with_options, letters, options, strict=True):
         names = list(prompts[i][0].options)
         by_letter = {name: total for name, (total, _) in zip(names, of_letters, strict=True)}
-        responses[i] = Response(responses[i].text, by_letter, dict(zip(names, of_options, strict=True)))
+        by_option = dict(zip(names, of_options, strict=True))
+        responses[i] = replace(responses[i], letters=by_letter, options=by_option)
     return responses
 
 

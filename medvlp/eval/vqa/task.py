@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import torch
@@ -17,7 +17,8 @@ from medvlp.eval.exclusions import exclusion_lines, mistaken, slip
 from medvlp.eval.items import Item
 from medvlp.eval.models.answering import WITHHELD, AnsweringModel
 from medvlp.eval.statistics.measures import measures
-from medvlp.eval.task import TaskResult, TaskSettings, task_protocol
+from medvlp.eval.statistics.reliance import RELIANCE, reliance_sentences
+from medvlp.eval.task import TaskResult, TaskSettings, task_protocol, validation_split
 from medvlp.eval.trained import Trained, marked
 from medvlp.eval.vqa.aggregate import constant_scores, score
 from medvlp.eval.vqa.controls import (
@@ -28,6 +29,7 @@ from medvlp.eval.vqa.controls import (
     NoDerangement,
     derangement,
 )
+from medvlp.eval.vqa.instructions import measure_instructions
 from medvlp.eval.vqa.metrics import MULTIPLE_CHOICE
 from medvlp.eval.vqa.questions import (
     LANGUAGE,
@@ -76,6 +78,8 @@ class Vqa:
     limit: questions, spread over the split; 0 asks all.
     batch_size: questions in a batch.
     trained: what of the split the model was trained on, where that was looked for.
+    instructions: several by name, instead of the filter's own; valid: the split on which one is chosen (None takes the
+    first), by `valid_limit` questions of it (0 asks all).
     """
 
     kind: ClassVar[str] = "vqa"
@@ -89,6 +93,9 @@ class Vqa:
     limit: int = 0
     batch_size: int = 64
     trained: Trained | None = None
+    instructions: Mapping[str, str] = field(default_factory=dict)
+    valid: ShardDataset | None = None
+    valid_limit: int = 0
 
     @classmethod
     def needs(cls, config: VqaConfig) -> tuple[str, ...]:
@@ -104,11 +111,16 @@ class Vqa:
     @classmethod
     def from_config(cls, config: VqaConfig, dataset: ShardDataset, settings: TaskSettings) -> "Vqa":
         """The task of a configuration; in training without controls, and with its `valid_limit`."""
+        first = next(iter(config.instructions.values()), config.instruction)
         question_filter = QuestionFilter(
-            config.instruction, tuple(config.languages), tuple(config.answer_types), config.max_new_tokens
+            first, tuple(config.languages), tuple(config.answer_types), config.max_new_tokens
         )
         controls, limit = ((), config.valid_limit) if settings.in_training else (tuple(config.controls), 0)
-        return cls(config.name, dataset, question_filter, controls, settings.bootstrap, limit, settings.batch_size)
+        task = cls(config.name, dataset, question_filter, controls, settings.bootstrap, limit, settings.batch_size)
+        if settings.in_training or not config.instructions:
+            return task
+        valid = validation_split(config, dataset)
+        return replace(task, instructions=config.instructions, valid=valid, valid_limit=config.valid_limit)
 
     def run(self, model: AnsweringModel) -> TaskResult:
         """Measure one model. Where torch.distributed runs, every rank answers its share and gets the whole result.
@@ -116,6 +128,8 @@ class Vqa:
         Raises:
             TaskError: no question can be asked, or a language that none is in next to one that is not named.
         """
+        if self.instructions:
+            return measure_instructions(self, model)
         groups, excluded, bad = self._groups(model)
         responses = self._respond(model, groups, shown_images(groups))
         bad |= {groups[i].key: reason for i, reason in enumerate(responses) if isinstance(reason, str)}
@@ -154,6 +168,8 @@ class Vqa:
         keys = [group.key for group in groups for _ in group.questions]
         records = marked(records_of(groups, responses, scores, controls, blind), keys, self.trained)
         metric_values = self.bootstrap.measure(measures(records, protocol))
+        if reliance := reliance_sentences(metric_values):
+            protocol |= {"reliance": reliance, "reliance_metrics": RELIANCE}
         return TaskResult(self.name, self.kind, metric_values, records, protocol)
 
     def _groups(self, model: AnsweringModel) -> tuple[list[QuestionGroup], Counter[str], dict[str, str]]:

@@ -93,6 +93,7 @@ def test_a_metric_stands_before_its_controls():
         "exact_match/blank_image": 0.5,
         "exact_match/minus_blank_image": 0.0,
         "llava_med/x": 0.5,
+        "blank_image_retention": 1.0,
     }
     assert next(iter(measured.metrics)) == "exact_match"
     assert measured.counts["llava_med/x"] == 1

@@ -471,3 +471,56 @@ def test_each_main_metric_has_its_own_constant():
         {"open_token_recall": 0.5, "exact_match": 0.0},
         {"open_token_recall": 1.0, "exact_match": 1.0},
     ]
+
+
+def test_a_model_that_ignores_the_image_is_said_to(tmp_path, encoder):
+    made = assistant_model(encoder, lambda question, number: "yes" if "large" in question else "left lung")
+    result = Vqa("made", dataset(tmp_path, FOUR), bootstrap=Bootstrap(resamples=200)).run(made)
+    scores = values(result)
+    assert (scores["visual_reliance_score"], scores["image_sensitivity"]) == (0, 0)
+    assert scores["blank_image_retention"] == 1
+    assert result.protocol["reliance"] == [
+        "This model ignores the image: none of its 7 answers changes when the image is exchanged for another sample's.",
+        "With blank images it keeps 100% of its accuracy.",
+    ]
+    assert result.protocol["reliance_metrics"].keys() >= {"visual_reliance_score", "hallucinated_visual_reasoning_rate"}
+
+
+def test_a_model_that_uses_the_image_is_not(tmp_path, encoder):
+    sizes = [("yes", "no")[number % 2] for number in range(20)]
+    samples = [sample(number, [("Is it large?", size, "closed", {})]) for number, size in enumerate(sizes)]
+    made = assistant_model(
+        encoder,
+        lambda question, number: (
+            f"<think>The image shows it.</think> {sizes[number - 1]}" if number else "I cannot tell"
+        ),
+    )
+    result = Vqa("made", dataset(tmp_path, samples), bootstrap=Bootstrap(resamples=500)).run(made)
+    scores = values(result)
+    assert scores["closed_accuracy"] == 1
+    assert scores["visual_reliance_score"] == scores["closed_accuracy/minus_shuffled_images"] > 0
+    assert scores["image_sensitivity"] == scores["visual_reliance_score"]  # every answer that changes was right before
+    assert scores["hallucinated_visual_reasoning_rate"] == 1 - scores["image_sensitivity"]  # all claim to see
+    assert scores["blank_image_retention"] == 0
+    assert result.records[0]["reasoning"] == "The image shows it."
+    assert result.protocol["reliance"][0].startswith("This model uses the image (visual reliance score +")
+
+
+def test_the_instruction_is_chosen_on_valid(tmp_path, encoder):
+    def says(question, number):
+        return "maybe" if "Guess" in question else "no" if "Deny" in question else sees(question.split("\n")[0], number)
+
+    valid = dataset(tmp_path, [sample(7, [("Left or right?", "left", "closed", {})])], "valid")
+    made = assistant_model(encoder, says)
+    instructions = {"guess": "Guess.", "brief": "Be brief.", "deny": "Deny."}
+    task = Vqa("made", dataset(tmp_path, FOUR), bootstrap=Bootstrap(200), instructions=instructions, valid=valid)
+    result = task.run(made)
+    scores = values(result)
+    assert (result.protocol["prompt_set"], result.protocol["instruction"]) == ("brief", "Be brief.")
+    chosen = "best mean score on the validation split: guess 0.000, brief 1.000, deny 0.000"
+    assert result.protocol["prompt_set_chosen"] == chosen
+    assert scores["closed_accuracy"] == scores["closed_accuracy/prompts_best"] == pytest.approx(4 / 5)
+    assert scores["closed_accuracy/prompts_median"] == pytest.approx(2 / 5)
+    assert scores["closed_accuracy/prompts_worst"] == 0
+    assert len(made.generator.asked) == 3 * 1 + 3 * 7 + 2 * 7  # valid, test, and the controls of the chosen one
+    assert result.records[0]["scores_by_prompts"]["deny"]["closed_accuracy"] == 0

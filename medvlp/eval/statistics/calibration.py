@@ -1,0 +1,262 @@
+"""Calibration of probabilities, sensitivity at a fixed specificity, and what abstention would gain.
+
+Legend: N items, C classes, R resamples, B bins, U distinct scores.
+
+All metrics read the probabilities that a task's records have: those of zero-shot classes, and in multiple choice the
+likelihoods of the letters, normalised over a question's options. As in `medvlp.eval.metrics`, weights_RN says how often
+each item occurs in each of R resamples; without it a metric is a float.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from medvlp.eval.metrics import Array, Indices, Metric, Value
+from medvlp.eval.statistics.measures import Measures
+
+BINS = 15
+CURVE_POINTS = 101
+"""Points of a risk–coverage curve in calibration.jsonl, at most."""
+SLACK = 1e-9
+"""Shares of weights are compared with so much tolerance: 1 − 0.95 is not 0.05 in floating point."""
+
+
+@dataclass(frozen=True)
+class Forecasts:
+    """Probabilities of some items next to what was right.
+
+    rows: which records they are of. probability_NC: rows sum to 1; options that a question does not have are 0.
+    target_N: the right class. confidence_N: the highest probability. right_N: whether the class that has it alone is right.
+    classes: names, where all items have the same classes; empty for multiple choice, whose letters stand for other things in
+    each question.
+    """
+
+    rows: Indices
+    probability_NC: Array
+    target_N: Indices
+    right_N: Array
+    classes: tuple[str, ...] = ()
+
+    @property
+    def confidence_N(self) -> Array:
+        return np.asarray(self.probability_NC.max(axis=1), np.float64)
+
+
+def forecasts_of(records: Sequence[Mapping[str, Any]], protocol: Mapping[str, Any]) -> Forecasts | None:
+    """The forecasts in a task's records; None where its kind gives no probabilities, or no record has any."""
+    if protocol["kind"] == "zero_shot" and records:
+        classes = tuple(protocol["classes"])
+        probability_NC = np.array([[record["scores"][name] for name in classes] for record in records])
+        target_N = np.array([classes.index(record["target"]) for record in records])
+        right_N = np.array([float(record["prediction"] == record["target"]) for record in records])
+        return Forecasts(np.arange(len(records)), probability_NC, target_N, right_N, classes)
+    rows = [row for row, record in enumerate(records) if record.get("letter_logprob")]
+    if not rows:
+        return None
+    asked = [records[row] for row in rows]
+    probability_NC = np.zeros((len(rows), max(len(record["letter_logprob"]) for record in asked)))
+    for row, record in enumerate(asked):
+        # null is what JSON makes of a letter that is impossible, −infinity
+        logprobs = np.array([-np.inf if v is None else v for v in record["letter_logprob"].values()], np.float64)
+        powers = np.exp(logprobs - logprobs.max()) if np.isfinite(logprobs).any() else np.ones_like(logprobs)
+        probability_NC[row, : len(powers)] = powers / powers.sum()
+    target_N = np.array([list(record["letter_logprob"]).index(record["letter"]) for record in asked])
+    right_N = np.array([float(record["picks"]["letter_likelihood"] == record["letter"]) for record in asked])
+    return Forecasts(np.array(rows), probability_NC, target_N, right_N)
+
+
+def calibration_measures(
+    records: Sequence[Mapping[str, Any]], protocol: Mapping[str, Any], specificity: float = 0.95
+) -> Measures | None:
+    """ece, brier, aurc and sensitivity@..specificity of the forecasts in a task's records; None where there are none.
+
+    Sensitivity is of zero-shot classes only: of the task's `positive` class where it names one, else the mean over all
+    classes, each against the rest.
+    """
+    forecasts = forecasts_of(records, protocol)
+    if forecasts is None:
+        return None
+    forecast_records = [records[row] for row in forecasts.rows]
+    by_name: dict[str, Metric] = {
+        "ece": partial(expected_calibration_error, forecasts.confidence_N, forecasts.right_N),
+        "brier": partial(brier_score, forecasts.probability_NC, forecasts.target_N),
+        "aurc": partial(area_under_risk_coverage, forecasts.confidence_N, forecasts.right_N),
+    }
+    name = f"sensitivity@{100 * specificity:g}specificity"
+    if positive := protocol.get("positive"):
+        number = forecasts.classes.index(positive)
+        is_positive_N = forecasts.target_N == number
+        by_name[name] = partial(
+            sensitivity_at_specificity, forecasts.probability_NC[:, number], is_positive_N, specificity
+        )
+    elif forecasts.classes:
+        by_name[name] = partial(
+            mean_sensitivity_at_specificity, forecasts.probability_NC, forecasts.target_N, specificity
+        )
+    counts = dict.fromkeys(by_name, len(forecast_records))
+    keys = [str(record["id"]) for record in forecast_records]
+    return Measures(by_name, counts, keys, [str(record["group"]) for record in forecast_records], forecast_records)
+
+
+def calibration_row(records: Sequence[Mapping[str, Any]], protocol: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The row of calibration.jsonl, without checkpoint, task and split; None where there are no forecasts.
+
+    metric: the accuracy that the confidences are about. bins: `reliability_bins`. risk_coverage: `coverage_curve`.
+    """
+    forecasts = forecasts_of(records, protocol)
+    if forecasts is None:
+        return None
+    return {
+        "metric": "acc1" if forecasts.classes else "letter_likelihood_accuracy",
+        "n": len(forecasts.rows),
+        "bins": reliability_bins(forecasts.confidence_N, forecasts.right_N),
+        "risk_coverage": coverage_curve(forecasts.confidence_N, forecasts.right_N),
+    }
+
+
+# Metrics
+
+
+def expected_calibration_error(
+    confidence_N: ArrayLike, right_N: ArrayLike, weights_RN: Array | None = None, bins: int = BINS
+) -> Value:
+    """Mean over items of |accuracy − mean confidence| of their bin: ECE (Naeini 2015; Guo 2017).
+
+    Bins of equal width over (0, 1], open at their lower end as in Guo's code; a confidence of 0 is in the first.
+    """
+    confidence_N, right_N = np.asarray(confidence_N, np.float64), np.asarray(right_N, np.float64)
+    gap_NB = np.zeros((len(confidence_N), bins))
+    gap_NB[np.arange(len(confidence_N)), bin_of(confidence_N, bins)] = right_N - confidence_N
+    rows_RN = _rows(len(confidence_N), weights_RN)
+    return _value(_divide(np.abs(rows_RN @ gap_NB).sum(axis=1), rows_RN.sum(axis=1)), weights_RN)
+
+
+def bin_of(confidence_N: Array, bins: int = BINS) -> Indices:
+    """The bin (edge_b, edge_b+1] of each confidence; the edges are k / bins as floating point has them."""
+    edges = np.linspace(0, 1, bins + 1)
+    return np.asarray(np.clip(np.searchsorted(edges, confidence_N, side="left") - 1, 0, bins - 1), np.int64)
+
+
+def brier_score(probability_NC: ArrayLike, target_N: ArrayLike, weights_RN: Array | None = None) -> Value:
+    """Mean over items of Σ_c (p_c − [c is right])², from 0 to 2 (Brier 1950).
+
+    For two classes this is twice the form that has one probability an item.
+    """
+    probability_NC = np.asarray(probability_NC, np.float64)
+    right_NC = np.zeros_like(probability_NC)
+    right_NC[np.arange(len(probability_NC)), np.asarray(target_N, np.int64)] = 1.0
+    error_N = ((probability_NC - right_NC) ** 2).sum(axis=1)
+    rows_RN = _rows(len(error_N), weights_RN)
+    return _value(_divide(rows_RN @ error_N, rows_RN.sum(axis=1)), weights_RN)
+
+
+def sensitivity_at_specificity(
+    score_N: ArrayLike, positive_N: ArrayLike, specificity: float = 0.95, weights_RN: Array | None = None
+) -> Value:
+    """The highest share of positives that a threshold finds while it clears at least `specificity` of the negatives.
+
+    An item is called positive if it scores the threshold or more; every distinct score is a threshold, and so is one above
+    them all, which finds nobody. Items of equal score are called together, and nothing is interpolated. The threshold is
+    chosen on the very items that it is measured on, in every resample again. NaN without positives or without negatives.
+    """
+    score_N, positive_N = np.asarray(score_N, np.float64), np.asarray(positive_N, np.float64)
+    order_N = np.argsort(-score_N, kind="stable")
+    starts_U = _starts(score_N[order_N])
+    rows_RN = _rows(len(score_N), weights_RN)[:, order_N]
+    called_RU = np.cumsum(np.add.reduceat(rows_RN, starts_U, axis=1), axis=1)
+    found_RU = np.cumsum(np.add.reduceat(rows_RN * positive_N[order_N], starts_U, axis=1), axis=1)
+    positives_R, negatives_R = found_RU[:, -1], called_RU[:, -1] - found_RU[:, -1]
+    is_allowed_RU = called_RU - found_RU <= ((1 - specificity) * negatives_R)[:, None] + SLACK
+    best_R = np.where(is_allowed_RU, found_RU, 0.0).max(axis=1)
+    return _value(np.where(negatives_R > 0, _divide(best_R, positives_R), np.nan), weights_RN)
+
+
+def mean_sensitivity_at_specificity(
+    probability_NC: ArrayLike, target_N: ArrayLike, specificity: float = 0.95, weights_RN: Array | None = None
+) -> Value:
+    """`sensitivity_at_specificity` of each class against the rest, averaged over the classes where it is defined."""
+    probability_NC, target_N = np.asarray(probability_NC, np.float64), np.asarray(target_N, np.int64)
+    rows_RN = _rows(len(target_N), weights_RN)
+    by_class_CR = np.stack(
+        [
+            np.asarray(sensitivity_at_specificity(column_N, target_N == number, specificity, rows_RN))
+            for number, column_N in enumerate(probability_NC.T)
+        ]
+    )
+    is_defined_CR = ~np.isnan(by_class_CR)
+    sum_R = np.where(is_defined_CR, by_class_CR, 0.0).sum(axis=0)
+    return _value(_divide(sum_R, is_defined_CR.sum(axis=0).astype(np.float64)), weights_RN)
+
+
+def area_under_risk_coverage(confidence_N: ArrayLike, right_N: ArrayLike, weights_RN: Array | None = None) -> Value:
+    """Mean share of wrong answers among those kept, over all numbers of items kept: AURC (Geifman & El-Yaniv 2017).
+
+    The least confident items are abstained from first. Items of equal confidence are kept together: each of them stands for
+    the risk of all items at least as confident.
+    """
+    rows_RN = _rows(np.size(right_N), weights_RN)
+    kept_RU, wrong_RU, items_RU = _by_coverage(confidence_N, right_N, rows_RN)
+    risk_RU = np.divide(wrong_RU, kept_RU, out=np.zeros_like(wrong_RU), where=kept_RU > 0)
+    return _value(_divide((items_RU * risk_RU).sum(axis=1), kept_RU[:, -1]), weights_RN)
+
+
+# Curves
+
+
+def reliability_bins(confidence_N: Array, right_N: Array, bins: int = BINS) -> list[dict[str, float | int | None]]:
+    """The bars of a reliability diagram: low, high, n, confidence and accuracy (means; None where n is 0)."""
+    bin_N = bin_of(confidence_N, bins)
+    bars: list[dict[str, float | int | None]] = []
+    for number in range(bins):
+        member_N = bin_N == number
+        means = [float(column_N[member_N].mean()) if member_N.any() else None for column_N in (confidence_N, right_N)]
+        bars.append(
+            {
+                "low": number / bins,
+                "high": (number + 1) / bins,
+                "n": int(member_N.sum()),
+                "confidence": means[0],
+                "accuracy": means[1],
+            }
+        )
+    return bars
+
+
+def coverage_curve(confidence_N: Array, right_N: Array) -> list[list[float]]:
+    """[share of items answered, their accuracy], from the most confident on: at most `CURVE_POINTS`, the last of all items."""
+    kept_RU, wrong_RU, _ = _by_coverage(confidence_N, right_N, np.ones((1, len(right_N))))
+    kept_U, wrong_U = kept_RU[0], wrong_RU[0]
+    points = np.unique(np.linspace(0, len(kept_U) - 1, min(CURVE_POINTS, len(kept_U))).round().astype(int))
+    return [[float(kept_U[u] / kept_U[-1]), float(1 - wrong_U[u] / kept_U[u])] for u in points]
+
+
+def _by_coverage(confidence_N: ArrayLike, right_N: ArrayLike, weights_RN: Array) -> tuple[Array, Array, Array]:
+    """Weight of the items at least as confident as each distinct confidence, of the wrong ones of them, and of those that
+    have it."""
+    confidence_N, wrong_N = np.asarray(confidence_N, np.float64), 1.0 - np.asarray(right_N, np.float64)
+    order_N = np.argsort(-confidence_N, kind="stable")
+    starts_U = _starts(confidence_N[order_N])
+    rows_RN = weights_RN[:, order_N]
+    items_RU = np.add.reduceat(rows_RN, starts_U, axis=1)
+    wrong_RU = np.add.reduceat(rows_RN * wrong_N[order_N], starts_U, axis=1)
+    return np.cumsum(items_RU, axis=1), np.cumsum(wrong_RU, axis=1), items_RU
+
+
+def _starts(sorted_N: Array) -> Indices:
+    return np.asarray(np.flatnonzero(np.concatenate(([True], np.diff(sorted_N) != 0))), np.int64)
+
+
+def _rows(count: int, weights_RN: Array | None) -> Array:
+    return np.ones((1, count)) if weights_RN is None else weights_RN
+
+
+def _value(value_R: Array, weights_RN: Array | None) -> Value:
+    return float(value_R[0]) if weights_RN is None else value_R
+
+
+def _divide(numerator: Array, denominator: Array) -> Array:
+    return np.divide(numerator, denominator, out=np.full_like(numerator, np.nan), where=denominator > 0)

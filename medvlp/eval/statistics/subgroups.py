@@ -1,0 +1,251 @@
+"""Metrics by subgroup of the items, the worst group, and equity-scaled metrics, from a task's records.
+
+Legend: N items, R resamples, G groups.
+"""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from medvlp.config.evaluation.groupings import Grouping
+from medvlp.eval.bootstrap import Bootstrap, MetricValue, percentiles, resampled_values
+from medvlp.eval.metrics import Array, MeanOfMeans, Metric, Value
+from medvlp.eval.statistics.measures import Measures, Record, measures, part
+from medvlp.eval.statistics.reliance import VRS
+from medvlp.eval.trained import part_names
+from medvlp.eval.vqa.scores import MAIN
+
+NOT_STATED = "(not stated)"
+NO_NUMBER = "(not a number)"
+OTHER_VALUES = "(other values)"
+MOST_GROUPS = 50
+"""Groups of one field with rows of their own, the largest; the items of all others are one more group."""
+DISTINCT_NUMBERS = 10
+"""A field of numbers with more different ones than this is cut at its quartiles."""
+EQUITY_WEIGHT = 1.0
+"""α of the equity-scaled metric, 1 as in the published forms that have none (FairCLIP, Luo 2024)."""
+
+MAIN_METRICS: dict[str, tuple[str, ...]] = {
+    "zero_shot": ("acc1", "mean_per_class_recall", "auroc"),
+    "vqa": (*MAIN, VRS),
+}
+"""Kind → the metrics that are given by subgroup. A kind that is not listed has all its metrics, of which retrieval's are the
+recalls of both directions."""
+
+
+@dataclass(frozen=True)
+class Subgroups:
+    """rows: of subgroups.jsonl, without checkpoint, task and split. metrics: worst groups and equity-scaled metrics, for
+    results.jsonl. absent: fields that no item has."""
+
+    rows: list[dict[str, Any]]
+    metrics: list[MetricValue]
+    absent: list[str]
+
+
+def subgroups_of(
+    records: Sequence[Record],
+    protocol: Mapping[str, Any],
+    by: Sequence[Grouping],
+    people: Sequence[Grouping],
+    bootstrap: Bootstrap,
+) -> Subgroups:
+    """The main metrics of every group of every field, each with n, clusters and interval, on the resamples of all items.
+
+    Items without the field are the group `NOT_STATED`, which counts neither as worst nor in an equity-scaled metric. A group
+    of one cluster has no interval; where a metric is not defined (an AUROC without positives) the value is null.
+    """
+    groupings = {grouping.text: grouping for grouping in (*by, *people)}
+    stated = {name for record in records for name in record["fields"]}
+    used = [grouping for grouping in groupings.values() if grouping.field in stated]
+    equitable = {grouping.text for grouping in people}
+    rows: list[dict[str, Any]] = []
+    values: list[MetricValue] = []
+    for measured in measures(records, protocol):
+        wholes = _main(measured, str(protocol["kind"]))
+        for grouping in used:
+            names = group_names([record["fields"].get(grouping.field) for record in measured.records], grouping)
+            groups = {name: _group(wholes, np.array([n == name for n in names]), protocol) for name in ordered(names)}
+            of_field, of_people = _measure(wholes, groups, grouping, grouping.text in equitable, bootstrap)
+            rows += of_field
+            values += of_people
+    return Subgroups(rows, values, [text for text, grouping in groupings.items() if grouping.field not in stated])
+
+
+# Groups
+
+
+def group_names(values: Sequence[Any], grouping: Grouping) -> list[str]:
+    """The group of each item, by its value of the field; None: the item does not have it.
+
+    Edges make groups of numbers. Without edges a field of numbers alone, more than `DISTINCT_NUMBERS` different ones, is cut
+    at its quartiles; every other value is its own group, beyond `MOST_GROUPS` the rarest together.
+    """
+    numbers = [number_of(value) for value in values]
+    edges = grouping.edges
+    if not edges and all(
+        number is not None for number, value in zip(numbers, values, strict=True) if value is not None
+    ):
+        distinct = {number for number in numbers if number is not None}
+        if len(distinct) > DISTINCT_NUMBERS:
+            stated = [number for number in numbers if number is not None]
+            quartiles = np.quantile(stated, [0.25, 0.5, 0.75], method="inverted_cdf")
+            edges = tuple(sorted({float(edge) for edge in quartiles} - {min(distinct)}))
+    if edges:
+        return [_bin(value, number, edges) for value, number in zip(values, numbers, strict=True)]
+    names = [NOT_STATED if value is None else _name(value) for value in values]
+    counts = Counter(names)
+    if len(counts) <= MOST_GROUPS:
+        return names
+    most = {name for name, _ in sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))[:MOST_GROUPS]} | {
+        NOT_STATED
+    }
+    return [name if name in most else OTHER_VALUES for name in names]
+
+
+def number_of(value: Any) -> float | None:
+    """A field's value as a number: 45, "45", and "90+" of ages; None for anything else."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, int | float):
+        return float(value) if math.isfinite(value) else None
+    match = re.fullmatch(r"\s*([+-]?\d+(?:\.\d+)?)\+?\s*", str(value)) if value is not None else None
+    return float(match.group(1)) if match else None
+
+
+def ordered(names: Sequence[str]) -> list[str]:
+    """The groups that occur: bins by their numbers, other names by the alphabet, those in brackets last."""
+
+    def rank(name: str) -> tuple[bool, float, str]:
+        digits = re.search(r"-?\d+(?:\.\d+)?", name) if name.startswith(("under ", "from ")) else None
+        number = -math.inf if name.startswith("under ") else float(digits.group()) if digits else number_of(name)
+        return name in (NOT_STATED, NO_NUMBER, OTHER_VALUES), math.inf if number is None else number, name
+
+    return sorted(set(names), key=rank)
+
+
+def _bin(value: Any, number: float | None, edges: Sequence[float]) -> str:
+    if number is None:
+        return NOT_STATED if value is None else NO_NUMBER
+    position = int(np.searchsorted(edges, number, side="right"))
+    if position == 0:
+        return f"under {edges[0]:g}"
+    if position == len(edges):
+        return f"from {edges[-1]:g}"
+    return f"from {edges[position - 1]:g} to under {edges[position]:g}"
+
+
+def _name(value: Any) -> str:
+    return str(value).strip() if not isinstance(value, bool) else str(value).lower()
+
+
+# Metrics
+
+
+def _main(measured: Measures, kind: str) -> Measures:
+    """Only the metrics that are given by subgroup, over all items."""
+    is_part = tuple(part_names())
+    names = MAIN_METRICS.get(kind) or [name for name in measured.metrics if not name.endswith(is_part)]
+    chosen = {name: metric for name, metric in measured.metrics.items() if name in names}
+    return replace(measured, metrics=chosen, counts={name: measured.counts[name] for name in chosen})
+
+
+@dataclass(frozen=True)
+class _OnRows:
+    """A metric of some items, given the weights of all; it does not read the others' columns."""
+
+    metric: Metric
+    rows: Array
+
+    def __call__(self, weights_RN: Array | None) -> Value:
+        return self.metric(None if weights_RN is None else weights_RN[:, self.rows])
+
+
+def _group(wholes: Measures, member_N: Array, protocol: Mapping[str, Any]) -> tuple[Measures, dict[str, int]]:
+    """The metrics of a group, and the clusters of the items that each averages over."""
+    measured = part(wholes, member_N)
+    rows = np.flatnonzero(member_N)
+    members = [measured.records[row] for row in rows]
+    alone = {name: metric for made in measures(members, protocol) for name, metric in made.metrics.items()}
+    by_name: dict[str, Metric] = {}
+    clusters: dict[str, int] = {}
+    for name, metric in measured.metrics.items():
+        counted = rows
+        if isinstance(metric, MeanOfMeans):
+            counted = np.flatnonzero(metric.member_NC.any(axis=1))
+            by_name[name] = metric
+        else:
+            by_name[name] = _OnRows(alone[name], rows) if name in alone else metric
+        clusters[name] = len({measured.groups[row] for row in counted})
+    return replace(measured, metrics=by_name), clusters
+
+
+def _measure(
+    wholes: Measures,
+    groups: Mapping[str, tuple[Measures, dict[str, int]]],
+    grouping: Grouping,
+    is_of_people: bool,
+    bootstrap: Bootstrap,
+) -> tuple[list[dict[str, Any]], list[MetricValue]]:
+    """Rows of all groups of a field and, of people, the worst group and the equity-scaled metric of each metric."""
+    by_group = {(name, group): metric for group, (made, _) in groups.items() for name, metric in made.metrics.items()}
+    by_group |= {(name, None): metric for name, metric in wholes.metrics.items()} if is_of_people else {}  # type: ignore[misc]
+    keys = {f"{number}": key for number, key in enumerate(by_group)}
+    drawn = resampled_values(
+        {text: by_group[key] for text, key in keys.items()}, wholes.groups, bootstrap.resamples, bootstrap.seed
+    )
+    value_R_of = {key: drawn[text] for text, key in keys.items()}
+    point_of = {key: float(metric(None)) for key, metric in by_group.items()}
+    rows, values = [], []
+    for name in wholes.metrics:
+        of_metric = [group for group in groups if (name, group) in by_group]
+        for group in of_metric:
+            made, clusters = groups[group]
+            low, high = percentiles(value_R_of[name, group]) if clusters[name] > 1 else (math.nan, math.nan)
+            rows.append(
+                {
+                    "metric": name,
+                    "by": grouping.text,
+                    "group": group,
+                    "value": _defined(point_of[name, group]),
+                    "ci_low": _defined(low),
+                    "ci_high": _defined(high),
+                    "n": made.counts[name],
+                    "clusters": clusters[name],
+                }
+            )
+        stated = [group for group in of_metric if group not in (NOT_STATED, NO_NUMBER)]
+        if is_of_people and stated:
+            whole = np.array([point_of[name, None]]), value_R_of[name, None]
+            each = [(np.array([point_of[name, group]]), value_R_of[name, group]) for group in stated]
+            n = sum(groups[group][0].counts[name] for group in stated)
+            for label, function in (("equity_scaled", equity_scaled), ("worst_group", worst_group)):
+                point, value_R = (function(whole[i], np.stack([pair[i] for pair in each])) for i in (0, 1))
+                values.append(
+                    MetricValue(f"{name}/{label}[{grouping.text}]", float(point[0]), *percentiles(value_R), n)
+                )
+    return rows, values
+
+
+def equity_scaled(value_R: Array, value_GR: Array, weight: float = EQUITY_WEIGHT) -> Array:
+    """ES-M = M / (1 + α·Σ_g |M − M_g|) of a metric M that is better the higher it is (Luo et al., CVPR 2024).
+
+    Groups in which M is not defined, in this resample, add nothing.
+    """
+    gap_GR = np.abs(value_R - value_GR)
+    return np.asarray(value_R / (1 + weight * np.where(np.isnan(gap_GR), 0.0, gap_GR).sum(axis=0)), np.float64)
+
+
+def worst_group(value_R: Array, value_GR: Array) -> Array:
+    """The lowest value of any group; NaN where none is defined."""
+    lowest_R = np.where(np.isnan(value_GR), np.inf, value_GR).min(axis=0)
+    return np.where(np.isinf(lowest_R), np.nan, lowest_R)
+
+
+def _defined(value: float) -> float | None:
+    return None if math.isnan(value) else value
