@@ -6,12 +6,18 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from medvlp.eval.bootstrap import MetricValue
 from medvlp.eval.task import TaskResult
 from medvlp.jsonl import read_rows, write_rows
 from medvlp.shards import ShardError
 
 
 def metric_rows(result: TaskResult) -> list[dict[str, Any]]:
+    """A row a metric of a result, as `value_rows`."""
+    return value_rows(result.metrics)
+
+
+def value_rows(values: Sequence[MetricValue]) -> list[dict[str, Any]]:
     """A row a metric, without model, task and protocol: fractions, and null where a value or a bound is not defined."""
     return [
         {
@@ -21,7 +27,7 @@ def metric_rows(result: TaskResult) -> list[dict[str, Any]]:
             "ci_high": _defined(metric.ci_high),
             "n": metric.n,
         }
-        for metric in result.metrics
+        for metric in values
     ]
 
 

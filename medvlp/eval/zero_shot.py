@@ -145,8 +145,8 @@ class ZeroShot:
             + [f"0 samples: class {value!r} has none here" for value in order if value not in values],
         }
         records = marked(self._records(items, target_N, similarity_NC), [item.key for item in items], self.trained)
-        for name, other in self.prompt_sets.items():
-            scores_NC = metrics.similarity(image_ND, self.class_embeddings(model, other))
+        for name, set_templates in self.prompt_sets.items():
+            scores_NC = metrics.similarity(image_ND, self.class_embeddings(model, set_templates))
             for record, rank in zip(records, metrics.target_ranks(scores_NC, target_N).tolist(), strict=True):
                 record.setdefault(BY_RANK, {})[name] = rank
         metric_values = self.bootstrap.measure(measures(records, protocol))
@@ -169,9 +169,9 @@ class ZeroShot:
                 class_CD = self.class_embeddings(model, templates)
                 scores_NC = metrics.similarity(images.embeddings_ND.numpy()[rows], class_CD)
                 value_of[name] = float(np.asarray(metrics.accuracy(scores_NC, target_N, 1)))
-        chosen = choose(value_of) if value_of else next(iter(self.prompt_sets))
-        choice = choice_protocol(chosen, value_of, "acc1", why_first)
-        return self.prompt_sets[chosen], {"prompt_sets": dict(self.prompt_sets), **choice}
+        choice_name = choose(value_of) if value_of else next(iter(self.prompt_sets))
+        choice = choice_protocol(choice_name, value_of, "acc1", why_first)
+        return self.prompt_sets[choice_name], {"prompt_sets": dict(self.prompt_sets), **choice}
 
     def _value(self, item: Item) -> str:
         mapping = item.labels if self.label in item.labels else item.metadata

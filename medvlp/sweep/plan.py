@@ -11,10 +11,12 @@ from medvlp.builders.models import ModelKind, identity_of, model_kind_of
 from medvlp.builders.tasks import build_task, missing_capabilities, task_class
 from medvlp.builders.trained import training_splits
 from medvlp.config import TASKS, ConfigError, EvalConfig, TaskConfig, as_dict, load_task
+from medvlp.config.evaluation.groupings import parse_groupings
 from medvlp.config.model_names import ModelName, expand_model_names
 from medvlp.distributed import gather, rank
 from medvlp.eval.bootstrap import Bootstrap
 from medvlp.eval.store.root import store_root
+from medvlp.eval.statistics.fields import check_fields
 from medvlp.eval.task import Task, TaskSettings
 from medvlp.jsonl import encode_json
 from medvlp.shards import ShardDataset
@@ -114,14 +116,16 @@ def make_plan(config: EvalConfig) -> SweepPlan:
     """The plan of a configuration. Nothing is loaded but what says what a model is; every rank comes to the same.
 
     Raises:
-        ConfigError: a model or task that does not exist, a task that fits no model, a model that fits no task, or no cell
-            that can be measured.
+        ConfigError: a model or task that does not exist, a task that fits no model, a model that fits no task, a field of
+            subgroups that no task's data have, or no cell that can be measured.
     """
     configs = [load_task(name) for name in dict.fromkeys(config.tasks)]
     root = store_root(config.cache)
     models = [look_at(name, root) for name in model_names(config.checkpoints)]
     check_fit(models, configs)
     tasks = [open_task(task, config) for task in configs]
+    groupings = parse_groupings(config.by, "by") + parse_groupings(config.people, "people")
+    check_fields([task.task.dataset for task in tasks if task.task is not None], groupings)
     cells = [
         Cell(model, task, parts_of(model, task, config))
         for model in models
@@ -183,6 +187,7 @@ def parts_of(model: SweepModel, task: SweepTask, config: EvalConfig) -> dict[str
         "split": task.split,
         "data": task.task.dataset.manifest_hash,
         "options": options_of(model.model_name, config),
+        "valid": valid.manifest_hash if (valid := getattr(task.task, "valid", None)) is not None else None,
         "settings": {key: value for key, value in as_dict(config).items() if key not in NOT_CONTENT},
     }
 

@@ -25,20 +25,20 @@ def parse_grouping(text: str, key: str = "by") -> Grouping:
     Raises:
         ConfigError: no field, or edges that are not numbers that rise.
     """
-    name, colon, rest = text.strip().rpartition(":")
+    name, colon, bins = text.strip().rpartition(":")
     if not colon:
-        name, rest = rest, ""
+        name, bins = bins, ""
     advice = "write a field, e.g. modality, or a field and the edges of its bins, e.g. age:0-40-65"
     if not name:
         raise ConfigError(f"{key}={text!r} names no field; {advice}")
     if not colon:
         return Grouping(text.strip(), name)
     try:
-        edges = tuple(float(edge) for edge in rest.split("-"))
+        edges = tuple(float(edge) for edge in bins.split("-"))
     except ValueError:
-        raise ConfigError(f"{key}={text!r}: {rest!r} are no edges of bins; {advice}") from None
+        raise ConfigError(f"{key}={text!r}: {bins!r} are no edges of bins; {advice}") from None
     if not all(math.isfinite(edge) for edge in edges) or list(edges) != sorted(set(edges)):
-        raise ConfigError(f"{key}={text!r}: the edges of bins must rise, found {rest}; {advice}")
+        raise ConfigError(f"{key}={text!r}: the edges of bins must rise, found {bins}; {advice}")
     return Grouping(text.strip(), name, edges)
 
 

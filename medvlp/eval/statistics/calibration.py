@@ -57,15 +57,15 @@ def forecasts_of(records: Sequence[Mapping[str, Any]], protocol: Mapping[str, An
     rows = [row for row, record in enumerate(records) if record.get("letter_logprob")]
     if not rows:
         return None
-    asked = [records[row] for row in rows]
-    probability_NC = np.zeros((len(rows), max(len(record["letter_logprob"]) for record in asked)))
-    for row, record in enumerate(asked):
+    choice_records = [records[row] for row in rows]
+    probability_NC = np.zeros((len(rows), max(len(record["letter_logprob"]) for record in choice_records)))
+    for row, record in enumerate(choice_records):
         # null is what JSON makes of a letter that is impossible, −infinity
         logprobs = np.array([-np.inf if v is None else v for v in record["letter_logprob"].values()], np.float64)
         powers = np.exp(logprobs - logprobs.max()) if np.isfinite(logprobs).any() else np.ones_like(logprobs)
         probability_NC[row, : len(powers)] = powers / powers.sum()
-    target_N = np.array([list(record["letter_logprob"]).index(record["letter"]) for record in asked])
-    right_N = np.array([float(record["picks"]["letter_likelihood"] == record["letter"]) for record in asked])
+    target_N = np.array([list(record["letter_logprob"]).index(record["letter"]) for record in choice_records])
+    right_N = np.array([float(record["picks"]["letter_likelihood"] == record["letter"]) for record in choice_records])
     return Forecasts(np.array(rows), probability_NC, target_N, right_N)
 
 
@@ -168,10 +168,10 @@ def sensitivity_at_specificity(
     starts_U = _starts(score_N[order_N])
     rows_RN = _rows(len(score_N), weights_RN)[:, order_N]
     called_RU = np.cumsum(np.add.reduceat(rows_RN, starts_U, axis=1), axis=1)
-    found_RU = np.cumsum(np.add.reduceat(rows_RN * positive_N[order_N], starts_U, axis=1), axis=1)
-    positives_R, negatives_R = found_RU[:, -1], called_RU[:, -1] - found_RU[:, -1]
-    is_allowed_RU = called_RU - found_RU <= ((1 - specificity) * negatives_R)[:, None] + SLACK
-    best_R = np.where(is_allowed_RU, found_RU, 0.0).max(axis=1)
+    hits_RU = np.cumsum(np.add.reduceat(rows_RN * positive_N[order_N], starts_U, axis=1), axis=1)
+    positives_R, negatives_R = hits_RU[:, -1], called_RU[:, -1] - hits_RU[:, -1]
+    is_allowed_RU = called_RU - hits_RU <= ((1 - specificity) * negatives_R)[:, None] + SLACK
+    best_R = np.where(is_allowed_RU, hits_RU, 0.0).max(axis=1)
     return _value(np.where(negatives_R > 0, _divide(best_R, positives_R), np.nan), weights_RN)
 
 
@@ -199,9 +199,9 @@ def area_under_risk_coverage(confidence_N: ArrayLike, right_N: ArrayLike, weight
     the risk of all items at least as confident.
     """
     rows_RN = _rows(np.size(right_N), weights_RN)
-    kept_RU, wrong_RU, items_RU = _by_coverage(confidence_N, right_N, rows_RN)
-    risk_RU = np.divide(wrong_RU, kept_RU, out=np.zeros_like(wrong_RU), where=kept_RU > 0)
-    return _value(_divide((items_RU * risk_RU).sum(axis=1), kept_RU[:, -1]), weights_RN)
+    coverage_RU, error_RU, items_RU = _by_coverage(confidence_N, right_N, rows_RN)
+    risk_RU = np.divide(error_RU, coverage_RU, out=np.zeros_like(error_RU), where=coverage_RU > 0)
+    return _value(_divide((items_RU * risk_RU).sum(axis=1), coverage_RU[:, -1]), weights_RN)
 
 
 # Curves
@@ -228,22 +228,22 @@ def reliability_bins(confidence_N: Array, right_N: Array, bins: int = BINS) -> l
 
 def coverage_curve(confidence_N: Array, right_N: Array) -> list[list[float]]:
     """[share of items answered, their accuracy], from the most confident on: at most `CURVE_POINTS`, the last of all items."""
-    kept_RU, wrong_RU, _ = _by_coverage(confidence_N, right_N, np.ones((1, len(right_N))))
-    kept_U, wrong_U = kept_RU[0], wrong_RU[0]
-    points = np.unique(np.linspace(0, len(kept_U) - 1, min(CURVE_POINTS, len(kept_U))).round().astype(int))
-    return [[float(kept_U[u] / kept_U[-1]), float(1 - wrong_U[u] / kept_U[u])] for u in points]
+    coverage_RU, error_RU, _ = _by_coverage(confidence_N, right_N, np.ones((1, len(right_N))))
+    coverage_U, error_U = coverage_RU[0], error_RU[0]
+    points = np.unique(np.linspace(0, len(coverage_U) - 1, min(CURVE_POINTS, len(coverage_U))).round().astype(int))
+    return [[float(coverage_U[u] / coverage_U[-1]), float(1 - error_U[u] / coverage_U[u])] for u in points]
 
 
 def _by_coverage(confidence_N: ArrayLike, right_N: ArrayLike, weights_RN: Array) -> tuple[Array, Array, Array]:
     """Weight of the items at least as confident as each distinct confidence, of the wrong ones of them, and of those that
     have it."""
-    confidence_N, wrong_N = np.asarray(confidence_N, np.float64), 1.0 - np.asarray(right_N, np.float64)
+    confidence_N, error_N = np.asarray(confidence_N, np.float64), 1.0 - np.asarray(right_N, np.float64)
     order_N = np.argsort(-confidence_N, kind="stable")
     starts_U = _starts(confidence_N[order_N])
     rows_RN = weights_RN[:, order_N]
     items_RU = np.add.reduceat(rows_RN, starts_U, axis=1)
-    wrong_RU = np.add.reduceat(rows_RN * wrong_N[order_N], starts_U, axis=1)
-    return np.cumsum(items_RU, axis=1), np.cumsum(wrong_RU, axis=1), items_RU
+    error_RU = np.add.reduceat(rows_RN * error_N[order_N], starts_U, axis=1)
+    return np.cumsum(items_RU, axis=1), np.cumsum(error_RU, axis=1), items_RU
 
 
 def _starts(sorted_N: Array) -> Indices:

@@ -15,13 +15,11 @@ class RecordStatistics:
     """What a result's records say beyond the task's own metrics.
 
     metrics: for results.jsonl. subgroups, calibration: rows of the files of these names, without checkpoint, task and split.
-    absent: of the fields that subgroups were asked by, those that no item has.
     """
 
     metrics: list[MetricValue] = field(default_factory=list)
     subgroups: list[dict[str, Any]] = field(default_factory=list)
     calibration: list[dict[str, Any]] = field(default_factory=list)
-    absent: list[str] = field(default_factory=list)
 
 
 def record_statistics(
@@ -37,4 +35,4 @@ def record_statistics(
     values = bootstrap.measure([measured]) if measured is not None else []
     row = calibration_row(records, protocol)
     groups = subgroups_of(records, protocol, by, people, bootstrap)
-    return RecordStatistics(values + groups.metrics, groups.rows, [row] if row else [], groups.absent)
+    return RecordStatistics(values + groups.metrics, groups.rows, [row] if row else [])

@@ -108,10 +108,10 @@ def vqa(records: Sequence[Record], protocol: Mapping[str, Any]) -> list[Measures
                 ]
     columns |= reliance_columns(records)
     measured = _means(columns, records)
-    more, counts = score_spread(records)
+    by_name, counts = score_spread(records)
     if retention := retention_of(records):
-        more, counts = {**more, RETENTION: retention}, {**counts, RETENTION: retention.n}
-    return [replace(measured, metrics={**measured.metrics, **more}, counts={**measured.counts, **counts})]
+        by_name, counts = {**by_name, RETENTION: retention}, {**counts, RETENTION: retention.n}
+    return [replace(measured, metrics={**measured.metrics, **by_name}, counts={**measured.counts, **counts})]
 
 
 def means(records: Sequence[Record], protocol: Mapping[str, Any]) -> list[Measures]:

@@ -18,20 +18,20 @@ BY_RANK, BY_SCORES = "ranks_by_prompts", "scores_by_prompts"
 
 @dataclass(frozen=True)
 class OverPromptSets:
-    """The best, median or worst of one metric over prompt sets, in each resample for itself. which: of `REDUCTIONS`."""
+    """The best, median or worst of one metric over prompt sets, in each resample for itself. reduction: of `REDUCTIONS`."""
 
     by_set: tuple[MeanOfMeans, ...]
-    which: str
+    reduction: str
 
     def __call__(self, weights_RN: Array | None) -> Value:
         values = np.stack([np.asarray(metric(weights_RN)) for metric in self.by_set])
-        reduced = REDUCTIONS[self.which](values, axis=0)
+        reduced = REDUCTIONS[self.reduction](values, axis=0)
         return float(reduced) if weights_RN is None else np.asarray(reduced, np.float64)
 
 
 def spread(name: str, by_set: Sequence[MeanOfMeans]) -> dict[str, Metric]:
     """`<name>/prompts_best`, `_median` and `_worst`."""
-    return {f"{name}/prompts_{which}": OverPromptSets(tuple(by_set), which) for which in REDUCTIONS}
+    return {f"{name}/prompts_{reduction}": OverPromptSets(tuple(by_set), reduction) for reduction in REDUCTIONS}
 
 
 def rank_spread(records: Sequence[Mapping[str, Any]]) -> dict[str, Metric]:
@@ -72,5 +72,5 @@ def choice_protocol(name: str, value_of: Mapping[str, float], metric: str, why_f
     """How the set of the scores was chosen, for a protocol. value_of: empty where the first was taken, and why_first says why."""
     if not value_of:
         return {"prompt_set": name, "prompt_set_chosen": f"the first, because {why_first}"}
-    listed = ", ".join(f"{other} {value:.3f}" for other, value in value_of.items())
-    return {"prompt_set": name, "prompt_set_chosen": f"best {metric} on the validation split: {listed}"}
+    values = ", ".join(f"{set_name} {value:.3f}" for set_name, value in value_of.items())
+    return {"prompt_set": name, "prompt_set_chosen": f"best {metric} on the validation split: {values}"}

@@ -19,7 +19,7 @@ from medvlp.eval.vqa.multiple_choice import match_option
 
 _, BLANK_IMAGE, SHUFFLED_IMAGES = CONTROLS
 VRS, SENSITIVITY, CLAIMS = "visual_reliance_score", "image_sensitivity", "visual_claim_rate"
-HVRR, OF_CLAIMS = "hallucinated_visual_reasoning_rate", "hallucinated_share_of_claims"
+HVRR, CLAIMS_HALLUCINATED = "hallucinated_visual_reasoning_rate", "hallucinated_share_of_claims"
 RETENTION = "blank_image_retention"
 
 RELIANCE = {
@@ -32,7 +32,7 @@ RELIANCE = {
     HVRR: "HVRR: share of all responses that claim to see something while the answer stays the same with another sample's "
     "image; that the denominator is all responses is our reading of the published figures (0.68 to 0.74 claim, 0.38 to 0.43 "
     "HVRR, 0.61 of one model's claims without effect), since the texts can be read both ways",
-    OF_CLAIMS: "the same as a share of the responses that claim to see something",
+    CLAIMS_HALLUCINATED: "the same as a share of the responses that claim to see something",
     RETENTION: "accuracy with blank images divided by accuracy with the samples' own, right as for VRS: the share of its "
     "performance that a model retains (0.81 in one published case)",
 }
@@ -104,7 +104,7 @@ def reliance_columns(records: Sequence[Mapping[str, Any]]) -> dict[str, list[flo
     readable = [pair if pair is not None and pair[1] is not None else None for pair in counted]
     add(CLAIMS, [None if pair is None else float(bool(pair[1])) for pair in readable])
     add(HVRR, [None if pair is None else float(bool(pair[0] and pair[1])) for pair in readable])
-    add(OF_CLAIMS, [None if pair is None or not pair[1] else float(bool(pair[0])) for pair in readable])
+    add(CLAIMS_HALLUCINATED, [None if pair is None or not pair[1] else float(bool(pair[0])) for pair in readable])
     return columns
 
 
@@ -112,33 +112,33 @@ def reliance_columns(records: Sequence[Mapping[str, Any]]) -> dict[str, list[flo
 class Retention:
     """Accuracy with blank images over accuracy with the samples' own, as a function of weights_RN; NaN where the latter is 0.
 
-    blank_N, own_N: whether each item was answered rightly; 0 in both for items that do not count. n: items that count.
+    blank_N, image_N: whether each item was answered rightly; 0 in both for items that do not count. n: items that count.
     """
 
     blank_N: Array
-    own_N: Array
+    image_N: Array
     n: int
 
     def __call__(self, weights_RN: Array | None) -> Value:
-        rows_RN = np.ones((1, len(self.own_N))) if weights_RN is None else np.asarray(weights_RN, np.float64)
-        blank_R, own_R = rows_RN @ self.blank_N, rows_RN @ self.own_N
-        value_R = np.divide(blank_R, own_R, out=np.full_like(own_R, np.nan), where=own_R > 0)
+        rows_RN = np.ones((1, len(self.image_N))) if weights_RN is None else np.asarray(weights_RN, np.float64)
+        blank_R, image_R = rows_RN @ self.blank_N, rows_RN @ self.image_N
+        value_R = np.divide(blank_R, image_R, out=np.full_like(image_R, np.nan), where=image_R > 0)
         return float(value_R[0]) if weights_RN is None else value_R
 
 
 def retention_of(records: Sequence[Mapping[str, Any]]) -> Retention | None:
     """`RETENTION` of a vqa task's records; None where no blank images were shown."""
     blank = [_exact(record["control_scores"].get(BLANK_IMAGE, {})) for record in records]
-    own = [_exact(record["scores"]) for record in records]
+    image = [_exact(record["scores"]) for record in records]
     pairs = [
         (a, b) if _has_images(record) and a is not None and b is not None else None
-        for record, a, b in zip(records, blank, own, strict=True)
+        for record, a, b in zip(records, blank, image, strict=True)
     ]
     counted = [pair for pair in pairs if pair is not None]
     if not counted:
         return None
-    blank_N, own_N = np.array([pair or (0.0, 0.0) for pair in pairs], np.float64).T
-    return Retention(blank_N, own_N, len(counted))
+    blank_N, image_N = np.array([pair or (0.0, 0.0) for pair in pairs], np.float64).T
+    return Retention(blank_N, image_N, len(counted))
 
 
 def _has_images(record: Mapping[str, Any]) -> bool:
@@ -152,8 +152,8 @@ def _exact(scores: Mapping[str, float | None]) -> float | None:
 
 
 def _is_same(record: Mapping[str, Any]) -> bool | None:
-    other = record.get("controls", {}).get(SHUFFLED_IMAGES)
-    return None if other is None else final_answer(record, record["prediction"]) == final_answer(record, other)
+    answer = record.get("controls", {}).get(SHUFFLED_IMAGES)
+    return None if answer is None else final_answer(record, record["prediction"]) == final_answer(record, answer)
 
 
 def _claims(record: Mapping[str, Any]) -> bool | None:

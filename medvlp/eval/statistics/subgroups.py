@@ -22,7 +22,7 @@ from medvlp.eval.vqa.scores import MAIN
 
 NOT_STATED = "(not stated)"
 NO_NUMBER = "(not a number)"
-OTHER_VALUES = "(other values)"
+RARE_VALUES = "(other values)"
 MOST_GROUPS = 50
 """Groups of one field with rows of their own, the largest; the items of all others are one more group."""
 DISTINCT_NUMBERS = 10
@@ -41,11 +41,10 @@ recalls of both directions."""
 @dataclass(frozen=True)
 class Subgroups:
     """rows: of subgroups.jsonl, without checkpoint, task and split. metrics: worst groups and equity-scaled metrics, for
-    results.jsonl. absent: fields that no item has."""
+    results.jsonl."""
 
     rows: list[dict[str, Any]]
     metrics: list[MetricValue]
-    absent: list[str]
 
 
 def subgroups_of(
@@ -57,24 +56,23 @@ def subgroups_of(
 ) -> Subgroups:
     """The main metrics of every group of every field, each with n, clusters and interval, on the resamples of all items.
 
-    Items without the field are the group `NOT_STATED`, which counts neither as worst nor in an equity-scaled metric. A group
+    Items without the field (all of them, where none has it) are the group `NOT_STATED`, which counts neither as worst nor in
+    an equity-scaled metric. A group
     of one cluster has no interval; where a metric is not defined (an AUROC without positives) the value is null.
     """
     groupings = {grouping.text: grouping for grouping in (*by, *people)}
-    stated = {name for record in records for name in record["fields"]}
-    used = [grouping for grouping in groupings.values() if grouping.field in stated]
     equitable = {grouping.text for grouping in people}
     rows: list[dict[str, Any]] = []
     values: list[MetricValue] = []
     for measured in measures(records, protocol):
         wholes = _main(measured, str(protocol["kind"]))
-        for grouping in used:
+        for grouping in groupings.values():
             names = group_names([record["fields"].get(grouping.field) for record in measured.records], grouping)
             groups = {name: _group(wholes, np.array([n == name for n in names]), protocol) for name in ordered(names)}
             of_field, of_people = _measure(wholes, groups, grouping, grouping.text in equitable, bootstrap)
             rows += of_field
             values += of_people
-    return Subgroups(rows, values, [text for text, grouping in groupings.items() if grouping.field not in stated])
+    return Subgroups(rows, values)
 
 
 # Groups
@@ -93,8 +91,8 @@ def group_names(values: Sequence[Any], grouping: Grouping) -> list[str]:
     ):
         distinct = {number for number in numbers if number is not None}
         if len(distinct) > DISTINCT_NUMBERS:
-            stated = [number for number in numbers if number is not None]
-            quartiles = np.quantile(stated, [0.25, 0.5, 0.75], method="inverted_cdf")
+            numbers_stated = [number for number in numbers if number is not None]
+            quartiles = np.quantile(numbers_stated, [0.25, 0.5, 0.75], method="inverted_cdf")
             edges = tuple(sorted({float(edge) for edge in quartiles} - {min(distinct)}))
     if edges:
         return [_bin(value, number, edges) for value, number in zip(values, numbers, strict=True)]
@@ -105,7 +103,7 @@ def group_names(values: Sequence[Any], grouping: Grouping) -> list[str]:
     most = {name for name, _ in sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))[:MOST_GROUPS]} | {
         NOT_STATED
     }
-    return [name if name in most else OTHER_VALUES for name in names]
+    return [name if name in most else RARE_VALUES for name in names]
 
 
 def number_of(value: Any) -> float | None:
@@ -124,7 +122,7 @@ def ordered(names: Sequence[str]) -> list[str]:
     def rank(name: str) -> tuple[bool, float, str]:
         digits = re.search(r"-?\d+(?:\.\d+)?", name) if name.startswith(("under ", "from ")) else None
         number = -math.inf if name.startswith("under ") else float(digits.group()) if digits else number_of(name)
-        return name in (NOT_STATED, NO_NUMBER, OTHER_VALUES), math.inf if number is None else number, name
+        return name in (NOT_STATED, NO_NUMBER, RARE_VALUES), math.inf if number is None else number, name
 
     return sorted(set(names), key=rank)
 
@@ -151,8 +149,8 @@ def _main(measured: Measures, kind: str) -> Measures:
     """Only the metrics that are given by subgroup, over all items."""
     is_part = tuple(part_names())
     names = MAIN_METRICS.get(kind) or [name for name in measured.metrics if not name.endswith(is_part)]
-    chosen = {name: metric for name, metric in measured.metrics.items() if name in names}
-    return replace(measured, metrics=chosen, counts={name: measured.counts[name] for name in chosen})
+    main = {name: metric for name, metric in measured.metrics.items() if name in names}
+    return replace(measured, metrics=main, counts={name: measured.counts[name] for name in main})
 
 
 @dataclass(frozen=True)
@@ -171,7 +169,11 @@ def _group(wholes: Measures, member_N: Array, protocol: Mapping[str, Any]) -> tu
     measured = part(wholes, member_N)
     rows = np.flatnonzero(member_N)
     members = [measured.records[row] for row in rows]
-    alone = {name: metric for made in measures(members, protocol) for name, metric in made.metrics.items()}
+    by_rows = {
+        name: metric
+        for measured_group in measures(members, protocol)
+        for name, metric in measured_group.metrics.items()
+    }
     by_name: dict[str, Metric] = {}
     clusters: dict[str, int] = {}
     for name, metric in measured.metrics.items():
@@ -180,7 +182,7 @@ def _group(wholes: Measures, member_N: Array, protocol: Mapping[str, Any]) -> tu
             counted = np.flatnonzero(metric.member_NC.any(axis=1))
             by_name[name] = metric
         else:
-            by_name[name] = _OnRows(alone[name], rows) if name in alone else metric
+            by_name[name] = _OnRows(by_rows[name], rows) if name in by_rows else metric
         clusters[name] = len({measured.groups[row] for row in counted})
     return replace(measured, metrics=by_name), clusters
 
@@ -193,19 +195,23 @@ def _measure(
     bootstrap: Bootstrap,
 ) -> tuple[list[dict[str, Any]], list[MetricValue]]:
     """Rows of all groups of a field and, of people, the worst group and the equity-scaled metric of each metric."""
-    by_group = {(name, group): metric for group, (made, _) in groups.items() for name, metric in made.metrics.items()}
+    by_group = {
+        (name, group): metric
+        for group, (measured_group, _) in groups.items()
+        for name, metric in measured_group.metrics.items()
+    }
     by_group |= {(name, None): metric for name, metric in wholes.metrics.items()} if is_of_people else {}  # type: ignore[misc]
     keys = {f"{number}": key for number, key in enumerate(by_group)}
-    drawn = resampled_values(
+    resamples = resampled_values(
         {text: by_group[key] for text, key in keys.items()}, wholes.groups, bootstrap.resamples, bootstrap.seed
     )
-    value_R_of = {key: drawn[text] for text, key in keys.items()}
+    value_R_of = {key: resamples[text] for text, key in keys.items()}
     point_of = {key: float(metric(None)) for key, metric in by_group.items()}
     rows, values = [], []
     for name in wholes.metrics:
         of_metric = [group for group in groups if (name, group) in by_group]
         for group in of_metric:
-            made, clusters = groups[group]
+            measured_group, clusters = groups[group]
             low, high = percentiles(value_R_of[name, group]) if clusters[name] > 1 else (math.nan, math.nan)
             rows.append(
                 {
@@ -215,17 +221,17 @@ def _measure(
                     "value": _defined(point_of[name, group]),
                     "ci_low": _defined(low),
                     "ci_high": _defined(high),
-                    "n": made.counts[name],
+                    "n": measured_group.counts[name],
                     "clusters": clusters[name],
                 }
             )
-        stated = [group for group in of_metric if group not in (NOT_STATED, NO_NUMBER)]
-        if is_of_people and stated:
-            whole = np.array([point_of[name, None]]), value_R_of[name, None]
-            each = [(np.array([point_of[name, group]]), value_R_of[name, group]) for group in stated]
-            n = sum(groups[group][0].counts[name] for group in stated)
+        people_groups = [group for group in of_metric if group not in (NOT_STATED, NO_NUMBER)]
+        if is_of_people and people_groups:
+            point_and_R = np.array([point_of[name, None]]), value_R_of[name, None]
+            pairs = [(np.array([point_of[name, group]]), value_R_of[name, group]) for group in people_groups]
+            n = sum(groups[group][0].counts[name] for group in people_groups)
             for label, function in (("equity_scaled", equity_scaled), ("worst_group", worst_group)):
-                point, value_R = (function(whole[i], np.stack([pair[i] for pair in each])) for i in (0, 1))
+                point, value_R = (function(point_and_R[i], np.stack([pair[i] for pair in pairs])) for i in (0, 1))
                 values.append(
                     MetricValue(f"{name}/{label}[{grouping.text}]", float(point[0]), *percentiles(value_R), n)
                 )

@@ -27,12 +27,12 @@ def measure_instructions(task: "Vqa", model: Any) -> TaskResult:
         for name, text in task.instructions.items()
     }
     value_of = _on_valid(task, by_name, model)
-    chosen = choose(value_of) if value_of else next(iter(by_name))
-    result = by_name[chosen].run(model)
-    records = {chosen: result.records}
-    for name, other in by_name.items():
-        if name != chosen:
-            records[name] = _alone(other).run(model).records
+    choice_name = choose(value_of) if value_of else next(iter(by_name))
+    result = by_name[choice_name].run(model)
+    records = {choice_name: result.records}
+    for name, task_of_name in by_name.items():
+        if name != choice_name:
+            records[name] = _alone(task_of_name).run(model).records
     scores_of = {
         name: {record["id"]: record["scores"] for record in of_instruction} for name, of_instruction in records.items()
     }
@@ -41,7 +41,7 @@ def measure_instructions(task: "Vqa", model: Any) -> TaskResult:
             name: {metric: value for metric, value in scores_of[name].get(record["id"], {}).items() if metric in MAIN}
             for name in by_name
         }
-    choice = choice_protocol(chosen, value_of, "mean score", "the task has no other split to choose on")
+    choice = choice_protocol(choice_name, value_of, "mean score", "the task has no other split to choose on")
     protocol = result.protocol | {"prompt_sets": dict(task.instructions)} | choice
     return replace(result, protocol=protocol, metrics=task.bootstrap.measure(measures(result.records, protocol)))
 
@@ -51,8 +51,10 @@ def _on_valid(task: "Vqa", by_name: Mapping[str, "Vqa"], model: Any) -> dict[str
     if task.valid is None:
         return {}
     value_of = {}
-    for name, other in by_name.items():
-        records = replace(_alone(other), dataset=task.valid, limit=task.valid_limit, trained=None).run(model).records
+    for name, task_of_name in by_name.items():
+        records = (
+            replace(_alone(task_of_name), dataset=task.valid, limit=task.valid_limit, trained=None).run(model).records
+        )
         value_of[name] = sum(record["score"] or 0.0 for record in records) / len(records)
     return value_of
 

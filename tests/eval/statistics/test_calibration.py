@@ -42,8 +42,10 @@ def slow_ece(confidences, rights, bins=15):
 def slow_aurc(confidences, rights):
     risks = []
     for confidence in confidences:
-        kept = [1 - right for other, right in zip(confidences, rights, strict=True) if other >= confidence]
-        risks.append(sum(kept) / len(kept))
+        risks_of_confident = [
+            1 - right for other, right in zip(confidences, rights, strict=True) if other >= confidence
+        ]
+        risks.append(sum(risks_of_confident) / len(risks_of_confident))
     return sum(risks) / len(risks)
 
 

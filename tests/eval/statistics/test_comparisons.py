@@ -7,7 +7,6 @@ import pytest
 
 from medvlp.eval.bootstrap import Bootstrap, MetricValue
 from medvlp.eval.errors import RecordsError
-from medvlp.eval.results import write_result
 from medvlp.eval.statistics.cards import card, differences
 from medvlp.eval.statistics.comparisons import COMPARISONS, compare, compare_folder
 from medvlp.eval.statistics.result_files import read_results
@@ -15,6 +14,7 @@ from medvlp.eval.task import TaskResult
 from medvlp.jsonl import read_rows
 from tests.eval.colour_world import sample
 from tests.eval.test_task import run, zero_shot
+from tests.results import write_result
 
 QUICK = Bootstrap(400, 1)
 BASE = {

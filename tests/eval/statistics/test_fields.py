@@ -4,13 +4,15 @@ import math
 
 import pytest
 
+from medvlp.config import ConfigError
+from medvlp.config.evaluation.groupings import parse_groupings
 from medvlp.eval.bootstrap import Bootstrap
 from medvlp.eval.embeddings import CachedEncoder
 from medvlp.eval.retrieval import Retrieval
-from medvlp.eval.statistics.fields import fields_of
+from medvlp.eval.statistics.fields import check_fields, fields_of
 from medvlp.eval.vqa.questions import QuestionFilter, question_of
 from medvlp.eval.zero_shot import ZeroShot
-from medvlp.shards import Conversation, Turn
+from medvlp.shards import BadSample, Conversation, Turn
 from tests.eval.colour_world import ColourEncoder, FakeDataset, sample
 
 
@@ -59,3 +61,17 @@ def test_a_question_has_its_metadata_and_its_answer_type():
         "a#0", Conversation(turns, None, {"question_type": "ORGAN", "options": {}}), QuestionFilter()
     )
     assert question.fields == {"answer_type": "closed", "question_type": "ORGAN"}
+
+
+def test_a_field_that_no_data_have_is_refused_before_anything_runs():
+    rows = [BadSample("undecodable_image"), sample("a", "red", hue="red"), sample("b", "red", "p1")]
+    rows[2].metadata["patient_sex"] = "F"
+    for row in rows[1:]:
+        row.conversations = []
+    rows[1].conversations.append(Conversation([], None, {"question_type": "SIZE"}))
+    dataset = FakeDataset(rows)
+    check_fields([dataset], parse_groupings(["hue", "patient_sex", "question_type", "answer_type"]))
+    check_fields([dataset], [])
+    message = r"patient_sx: no sample of .* has .*did you mean .patient_sex.\?.* Fields there: answer_type, hue,"
+    with pytest.raises(ConfigError, match=message):
+        check_fields([dataset, FakeDataset([rows[1]])], parse_groupings(["hue", "patient_sx"]))

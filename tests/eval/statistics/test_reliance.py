@@ -7,8 +7,8 @@ import pytest
 
 from medvlp.eval.statistics.reliance import (
     CLAIMS,
+    CLAIMS_HALLUCINATED,
     HVRR,
-    OF_CLAIMS,
     RELIANCE,
     RETENTION,
     SENSITIVITY,
@@ -54,13 +54,13 @@ def test_answers_are_compared_by_what_they_come_to():
     assert final_answer(chosen, "who knows") == "who knows"
 
 
-def record(target, own, shuffled, blank, **changes):
-    scores = {"closed_accuracy": float(own == target)}
+def record(target, prediction, shuffled, blank, **changes):
+    scores = {"closed_accuracy": float(prediction == target)}
     control_scores = {
         "shuffled_images": {"closed_accuracy": float(shuffled == target)},
         "blank_image": {"closed_accuracy": float(blank == target)},
     }
-    stated = {"target": target, "prediction": own, "answer_type": "closed", "language": "en", "images": 1}
+    stated = {"target": target, "prediction": prediction, "answer_type": "closed", "language": "en", "images": 1}
     controls = {"shuffled_images": shuffled, "blank_image": blank}
     return {**stated, "scores": scores, "control_scores": control_scores, "controls": controls, **changes}
 
@@ -79,7 +79,7 @@ def test_columns_by_hand():
         SENSITIVITY: [1.0, 0.0, 0.0, None, 1.0],
         CLAIMS: [1.0, 1.0, 0.0, None, None],
         HVRR: [0.0, 1.0, 0.0, None, None],
-        OF_CLAIMS: [0.0, 1.0, None, None, None],
+        CLAIMS_HALLUCINATED: [0.0, 1.0, None, None, None],
     }
     assert {*columns, RETENTION} == RELIANCE.keys()
     retention = retention_of(records)

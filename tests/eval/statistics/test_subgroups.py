@@ -60,16 +60,21 @@ def test_groups_have_their_metric_items_clusters_and_interval():
     records = [question(i, float(i % 4 != 0), sex="F") for i in range(20)]
     records += [question(i, float(i % 2), cluster="one", sex="M") for i in range(20, 26)]
     records += [question(26, 1.0)]
-    found = subgroups_of(records, VQA, parse_groupings(["sex", "site"]), [], Bootstrap(500))
-    assert (found.absent, found.metrics) == (["site"], [])
-    assert {row["metric"] for row in found.rows} == {"closed_accuracy"}
-    female, male, unknown = found.rows
-    assert [row["group"] for row in found.rows] == ["F", "M", "(not stated)"]
-    assert [(row["value"], row["n"], row["clusters"]) for row in found.rows] == [
-        (0.75, 20, 20),
-        (0.5, 6, 1),
-        (1.0, 1, 1),
+    subgroups = subgroups_of(records, VQA, parse_groupings(["sex", "site"]), [], Bootstrap(500))
+    assert subgroups.metrics == []
+    assert {row["metric"] for row in subgroups.rows} == {"closed_accuracy"}
+    female, male, unknown, siteless = subgroups.rows
+    assert [(row["by"], row["group"]) for row in subgroups.rows[2:]] == [
+        ("sex", "(not stated)"),
+        ("site", "(not stated)"),
     ]
+    assert [(row["group"], row["value"]) for row in subgroups.rows[:3]] == [
+        ("F", 0.75),
+        ("M", 0.5),
+        ("(not stated)", 1.0),
+    ]
+    assert [(row["n"], row["clusters"]) for row in subgroups.rows] == [(20, 20), (6, 1), (1, 1), (27, 22)]
+    assert siteless["value"] == pytest.approx(19 / 27)
     assert female["ci_low"] < 0.75 < female["ci_high"]
     assert male["ci_low"] is male["ci_high"] is unknown["ci_low"] is None  # one cluster says nothing of others
     assert female["by"] == "sex"
@@ -77,8 +82,8 @@ def test_groups_have_their_metric_items_clusters_and_interval():
 
 def test_worst_group_and_equity_of_people():
     records = [question(i, float(i < 12), sex="F" if i < 10 else "M") for i in range(20)] + [question(20, 0.0)]
-    found = subgroups_of(records, VQA, [], parse_groupings(["sex"]), Bootstrap(500))
-    values = {value.name: value for value in found.metrics}
+    subgroups = subgroups_of(records, VQA, [], parse_groupings(["sex"]), Bootstrap(500))
+    values = {value.name: value for value in subgroups.metrics}
     assert list(values) == ["closed_accuracy/equity_scaled[sex]", "closed_accuracy/worst_group[sex]"]
     whole = 12 / 21
     scaled = values["closed_accuracy/equity_scaled[sex]"]
