@@ -43,7 +43,7 @@ def check_fields(datasets: Sequence[ShardDataset], groupings: Iterable[Grouping]
             if not missing:
                 return
             try:
-                names |= _names(dataset.read(row))
+                names |= _names(dataset.read_text(row))
             except BadSample:
                 continue
             missing = {name: grouping for name, grouping in missing.items() if name not in names}

@@ -15,7 +15,7 @@ SETS = {"plain": ["{}"], "blind": ["{} green red"], "swapped": ["not {} but yell
 
 
 def run(rows, valid=None, **changes):
-    datasets = FakeDataset(rows), FakeDataset(valid, "data/colours/valid", "valid", "valid") if valid else None
+    datasets = FakeDataset(rows), FakeDataset(valid, "data/colours/valid", None, "valid") if valid else None
     task = ZeroShot(
         "hues", datasets[0], "hue", CLASSES, [], Bootstrap(200), prompt_sets=SETS, valid=datasets[1], **changes
     )
@@ -49,7 +49,7 @@ def test_a_set_that_is_bad_on_valid_is_not_chosen_though_it_is_first():
         [],
         Bootstrap(0),
         prompt_sets=order,
-        valid=FakeDataset(rows, "v", "v", "valid"),
+        valid=FakeDataset(rows, "data/colours/valid", None, "valid"),
     )
     assert task.run(CachedEncoder(ColourEncoder(), 4, 0, 10_000)).protocol["prompt_set"] == "plain"
 
