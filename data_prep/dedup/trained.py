@@ -1,13 +1,15 @@
 """Leakage between any two splits: held-out samples that a model was trained on, also of separate preparations.
 
 Splits of one preparation have the answer above them (leakage.jsonl). For others, checksums and perceptual hashes of the
-tables propose pairs, and thumbnails of the pictures in question decide, as in a preparation.
+tables propose pairs, and thumbnails of the pictures in question decide, as in a preparation. Ids and groups are compared
+where both splits have them from one publisher: two folders of files may well use the same names for different things.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
@@ -29,12 +31,19 @@ from medvlp.shards.manifest import LEAKAGE, LEDGER
 
 EXTRA_RADIUS = 6
 """Bits beyond a preparation's radius: the hashes of tables are plain ones, and there is none of the inner picture."""
+PMC_ARTICLE = re.compile(r"PMC\d+")
 NEAREST = 32
 """Training pictures that a held-out one is compared with, those of the nearest hashes: a copy is among the first."""
 
 
+ID, GROUP = "id", "group"
+"""A sample that is in train by its name, and one of which another of its group (patient, article) is."""
+MATCHES = (BYTES, PICTURE, ID, GROUP)
+"""The strongest first; a sample is counted once."""
+
+
 def trained_on(train: Sequence[ShardDataset], held_out: ShardDataset) -> dict[str, str]:
-    """Key → "bytes" or "picture", for the samples of a split of which an image is in any of the training splits.
+    """Key → one of `MATCHES`, for the samples of a split that any of the training splits has.
 
     Of splits that were not prepared together, all images are compared by bytes, and the first of each sample as pictures,
     with a preparation's limits.
@@ -46,9 +55,44 @@ def trained_on(train: Sequence[ShardDataset], held_out: ShardDataset) -> dict[st
     for dataset in train:
         matches = _leaks_of_one_preparation(dataset, held_out)
         matches = matches if matches is not None else _leaks_of_two_preparations(dataset, held_out, Limits())
-        for key, match in matches.items():
-            matches_by_key[key] = min(match, matches_by_key.get(key, match))  # bytes before picture
+        for of_dataset in (matches, shared_names(dataset, held_out)):
+            for key, match in of_dataset.items():
+                matches_by_key[key] = min(match, matches_by_key.get(key, match), key=MATCHES.index)
     return matches_by_key
+
+
+def shared_names(train: ShardDataset, held_out: ShardDataset) -> dict[str, str]:
+    """Key → "id" or "group", for the held-out samples whose key is in train, or else whose group.
+
+    Nothing for splits of two preparations unless publishers gave the names of both. A group counts within its source (the
+    first part of a key); an article of PubMed Central is the same in every source.
+    """
+    is_one_preparation = train.folder.resolve().parent == held_out.folder.resolve().parent
+    if not is_one_preparation and not (has_published_names(train) and has_published_names(held_out)):
+        return {}
+    train_keys, train_groups = set(train.keys), set(_groups(train))
+    matches = {}
+    for key, group in zip(held_out.keys, _groups(held_out), strict=True):
+        if key in train_keys:
+            matches[key] = ID
+        elif group[1] and group in train_groups:
+            matches[key] = GROUP
+    return matches
+
+
+def has_published_names(dataset: ShardDataset) -> bool:
+    """Whether keys and groups of a split are a publisher's, as its ledger says, and not made of the names of anyone's files."""
+    try:
+        ledger: dict[str, Any] = json.loads((dataset.folder.resolve().parent / LEDGER).read_bytes())
+        return bool(ledger["source"].get("publication"))
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return False
+
+
+def _groups(dataset: ShardDataset) -> list[tuple[str, str]]:
+    """(source, group) of each sample."""
+    pairs = zip(dataset.keys, dataset.column("group"), strict=True)
+    return [("" if PMC_ARTICLE.fullmatch(group) else key.split("__")[0], group) for key, group in pairs]
 
 
 def _leaks_of_one_preparation(train: ShardDataset, held_out: ShardDataset) -> dict[str, str] | None:

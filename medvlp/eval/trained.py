@@ -6,13 +6,16 @@ from typing import Any
 
 IN_TRAIN, NOT_IN_TRAIN = "in_train", "not_in_train"
 """Ends of the names of metrics that are over a part of the items."""
+MATCHES = ("bytes", "picture", "id", "group")
+"""How a sample is in train, the strongest first: by the bytes of an image, by a picture that looks the same, by its id, or
+only by its group (patient, article), another sample of which is."""
 
 
 @dataclass(frozen=True)
 class Trained:
     """Overlap of a split with a model's training data.
 
-    matches: key of a sample → "bytes" or "picture", how an image of it is in train.
+    matches: key of a sample → how it is in train, one of `MATCHES`.
     compared: folders of the training splits that were compared.
     unknown: training data that could not be.
     """
@@ -22,12 +25,11 @@ class Trained:
     unknown: Sequence[str] = ()
 
     def metadata(self, keys: Sequence[str]) -> dict[str, Any]:
-        """Its part of a protocol, by samples: keys may name one several times."""
+        """Its part of a protocol, by samples: each is counted once, though keys may name it several times."""
         matches = [self.matches[key] for key in set(keys) if key in self.matches]
         return {
             "samples": len(set(keys)),
-            "same_bytes": matches.count("bytes"),
-            "same_picture": matches.count("picture"),
+            **{f"same_{match}": matches.count(match) for match in MATCHES},
             "compared": list(self.compared),
             "unknown": list(self.unknown),
         }
@@ -43,8 +45,8 @@ def marked(records: list[dict[str, Any]], keys: Sequence[str], trained: Trained 
 
 
 def is_trained_on(record: Mapping[str, Any]) -> bool:
-    """Whether the item of a record was trained on."""
-    return bool(record.get("in_train"))
+    """Whether the item of a record was trained on itself; another of its group may have been."""
+    return record.get("in_train") in MATCHES[:3]
 
 
 def part_names() -> tuple[str, str]:

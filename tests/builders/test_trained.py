@@ -52,6 +52,11 @@ def test_earlier_stages_count_too(checkpoints, tmp_path):
     ]
 
 
+def test_a_model_of_others_that_a_run_began_with_is_said(checkpoints, tmp_path):
+    checkpoints["a.ckpt"] = content({"s": tmp_path / "first/train"}, words=[*CLIP, "init_from=open_clip:RN50@openai"])
+    assert training_splits("a.ckpt")[1] == ["what others trained open_clip:RN50@openai on"]
+
+
 def test_what_is_gone_or_has_changed_is_said(checkpoints, tmp_path):
     hashes = {
         "kept": ShardDataset(tmp_path / "first/train").manifest_hash,

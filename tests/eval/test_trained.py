@@ -39,7 +39,22 @@ def test_a_row_for_each_part_after_every_score():
     # Over the classes that the part has: red and green.
     assert metrics["mean_per_class_recall_not_in_train"].value == pytest.approx((0 + 1 / 2) / 2)
     assert metrics["acc1_in_train"].ci_low == metrics["acc1_in_train"].ci_high == 1.0
-    assert in_train == {"samples": 6, "same_bytes": 2, "same_picture": 1, "compared": ["made/train"], "unknown": []}
+    assert in_train == {
+        "samples": 6,
+        "same_bytes": 2,
+        "same_picture": 1,
+        "same_id": 0,
+        "same_group": 0,
+        "compared": ["made/train"],
+        "unknown": [],
+    }
+
+
+def test_an_id_is_the_item_itself_and_a_group_is_another_of_its_kind():
+    metrics, in_train = measured(Trained({"a": "id", "b": "group"}, ["made/train"]))
+    assert (in_train["same_id"], in_train["same_group"]) == (1, 1)
+    assert (metrics["acc1_in_train"].n, metrics["acc1_not_in_train"].n) == (1, 5)
+    assert list(measured(Trained({"b": "group"}))[0]) == ["acc1", "mean_per_class_recall", "auroc"]
 
 
 def test_the_scores_on_all_stay_as_they_were():

@@ -39,7 +39,7 @@ NOTED = (
     "bootstrap.seed",
 )
 """Lines that are named where they differ, and do not decide: items that only one result has fall out of a comparison, and
-intervals of differences are computed anew."""
+intervals of differences are computed again."""
 
 LONGEST = 60
 """Characters of a value in a sentence."""

@@ -31,7 +31,7 @@ MAIN_METRICS: dict[str, tuple[str, ...]] = {
 }
 """Kind of task → the metrics that models are compared on; a task that has none of them is compared on its first."""
 
-NAMED_ITEMS = 5
+ITEMS_IN_A_SENTENCE = 5
 """Items that only one of two models has are all counted, and this many named."""
 
 
@@ -41,7 +41,7 @@ class Comparison:
 
     result: None where the cards differ in a line that decides, or the records cannot be read.
     only_a, only_b: ids of items that the other model does not have; the comparison is on the others.
-    differing: what differs between the two cards, a sentence a line.
+    lines: what differs between the two cards, a sentence a line.
     """
 
     task: str
@@ -52,7 +52,7 @@ class Comparison:
     result: PairedDifference | None
     only_a: Sequence[str] = ()
     only_b: Sequence[str] = ()
-    differing: Sequence[str] = ()
+    lines: Sequence[str] = ()
     use: str = ""
 
     def row(self) -> Row:
@@ -64,7 +64,7 @@ class Comparison:
             **{name: _defined(values[name]) for name in names},
             "only_a": len(self.only_a),
             "only_b": len(self.only_b),
-            "differing": [*self.differing, *_missing(self.a, self.only_b), *_missing(self.b, self.only_a)],
+            "differing": [*self.lines, *_missing(self.a, self.only_b), *_missing(self.b, self.only_a)],
             "use": self.use,
         }
 
@@ -187,7 +187,7 @@ class _Family:
 def _missing(model: str, keys: Sequence[str]) -> list[str]:
     if not keys:
         return []
-    names = ", ".join(keys[:NAMED_ITEMS]) + (", …" if len(keys) > NAMED_ITEMS else "")
+    names = ", ".join(keys[:ITEMS_IN_A_SENTENCE]) + (", …" if len(keys) > ITEMS_IN_A_SENTENCE else "")
     return [f"{len(keys)} item{'s' if len(keys) > 1 else ''} that {model} does not have: {names}"]
 
 

@@ -104,7 +104,7 @@ def leakage_notes(rows: Sequence[Row]) -> list[str]:
     lines = []
     for row in rows:
         counts = (row.get("protocol") or {}).get("in_train")
-        if not counts:
+        if not isinstance(counts, dict):
             continue
         name = f"{tasks[row['task'], split_of(row)]}, {checkpoints[str(row['checkpoint'])]}: "
         leakage = Leakage(split_of(row), *(int(counts[key]) for key in ("samples", "same_bytes", "same_picture")))

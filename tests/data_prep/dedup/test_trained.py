@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -87,3 +88,47 @@ def test_a_list_of_leaks_that_is_gone_is_not_taken_for_none(together):
     (together / "leakage.jsonl").unlink()
     with pytest.raises(ShardError, match=r"leakage\.jsonl is gone"):
         trained_on([ShardDataset(together / "train")], ShardDataset(together / "test"))
+
+
+def published(folder, source, *samples):
+    """A split of a publisher's samples: (key, group)."""
+    write_folder(folder, [replace(sample_of(key, caption="c"), metadata={"group": group}) for key, group in samples])
+    publication = {"publication": {"title": "t"}} if source != "csv" else {}
+    (folder.parent / "ledger.json").write_text(json.dumps({"source": {"name": source, **publication}}))
+    return ShardDataset(folder)
+
+
+def test_ids_and_groups_of_publishers_are_compared(tmp_path):
+    train = published(
+        tmp_path / "one/train", "pmc_oa", ("pmc_oa__PMC1__1__0", "PMC1"), ("pmc_oa__PMC2__1__0", "PMC2"),
+        ("pmc_oa__x__1__0", "x"),
+    )  # fmt: skip
+    test = published(
+        tmp_path / "two/test", "roco", ("pmc_oa__PMC1__1__0", "PMC1"), ("roco__PMC2__9__0", "PMC2"),
+        ("roco__x__1__0", "x"), ("pmc_oa__x__2__0", "x"), ("roco__PMC3__1__0", "PMC3"),
+    )  # fmt: skip
+    assert trained_on([train], test) == {
+        "pmc_oa__PMC1__1__0": "id",
+        "roco__PMC2__9__0": "group",  # an article is the same in every source
+        "pmc_oa__x__2__0": "group",  # a group of any other kind only in its own
+    }
+
+
+def test_names_of_anyone_s_own_files_say_nothing(tmp_path):
+    train = published(tmp_path / "one/train", "csv", ("csv__1__0__0", "p1"))
+    test = published(tmp_path / "two/test", "csv", ("csv__1__0__0", "p1"))
+    assert trained_on([train], test) == {}
+    published(tmp_path / "one/test", "csv", ("csv__1__0__0", "p1"), ("csv__2__0__0", "p1"))
+    together = trained_on([train], ShardDataset(tmp_path / "one/test"))
+    assert together == {"csv__1__0__0": "id", "csv__2__0__0": "group"}
+
+
+def test_the_strongest_match_counts(tmp_path):
+    sample = sample_of("pmc_oa__PMC1__1__0", WHOLE[0])
+    for name in ("one", "two"):
+        write_folder(tmp_path / name / "train", [sample])
+        (tmp_path / name / "ledger.json").write_text('{"source": {"publication": {"title": "t"}}}')
+    train, test = (ShardDataset(tmp_path / name / "train") for name in ("one", "two"))
+    assert trained_on([train], test) == {"pmc_oa__PMC1__1__0": "bytes"}
+    write_folder(tmp_path / "three/train", [sample_of("pmc_oa__PMC1__1__0", WHOLE[2])])
+    assert trained_on([ShardDataset(tmp_path / "three/train"), train], test) == {"pmc_oa__PMC1__1__0": "bytes"}

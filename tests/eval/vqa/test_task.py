@@ -345,6 +345,8 @@ def test_the_protocol_says_what_was_asked_of_whom(tmp_path, encoder):
         "samples": 4,
         "same_bytes": 1,
         "same_picture": 0,
+        "same_id": 0,
+        "same_group": 0,
         "compared": ["made/train"],
         "unknown": [],
     }
