@@ -15,8 +15,8 @@ from medvlp.config.evaluation.groupings import parse_groupings
 from medvlp.config.model_names import ModelName, expand_model_names
 from medvlp.distributed import gather, rank
 from medvlp.eval.bootstrap import Bootstrap
-from medvlp.eval.store.root import store_root
 from medvlp.eval.statistics.fields import check_fields
+from medvlp.eval.store.root import store_root
 from medvlp.eval.task import Task, TaskSettings
 from medvlp.jsonl import encode_json
 from medvlp.shards import ShardDataset
