@@ -64,13 +64,18 @@ def read_rows(path: Path) -> Iterator[Row]:
     Raises:
         BrokenLine: a line that is not an object, unless it is the last and lacks its end.
     """
+    return (row for _, row in numbered_rows(path))
+
+
+def numbered_rows(path: Path) -> Iterator[tuple[int, Row]]:
+    """The rows of `read_rows`, each with the number of its line, from 1."""
     if not path.is_file():
         return
     with open(path, "rb") as lines:
         for number, line in enumerate(lines, start=1):
             try:
                 if line.strip():
-                    yield _parsed(line)
+                    yield number, _parsed(line)
             except (ValueError, RecursionError) as error:
                 if line.endswith(b"\n"):
                     raise BrokenLine(

@@ -65,6 +65,7 @@ NO_MODULE = ("medvlp.config.model.kind", "medvlp.format")
 FILE_NAME = re.compile(r"(?<![\w<>{}*./-])((?:[\w-]+/)*[\w-]+\.(?:py|md|sh))\b")
 OF_OTHERS = (
     "ATTRIBUTION.md",
+    "leaderboard.md",
     "submit.sh",
     "fetch.py",
     "langid.py",
@@ -72,7 +73,7 @@ OF_OTHERS = (
     "run_eval_batch.py",
     "checkpoint_connector.py",
 )
-"""Files that a preparation writes, and files of publishers and libraries."""
+"""Files that a preparation or an evaluation writes, and files of publishers and libraries."""
 KEY = re.compile(r"(?<![\w./<\[{-])([a-z][a-z0-9_]*(?:\.(?:[a-z][a-z0-9_]*|<\w+>|\{\}|\*))*)=(?![=\s])")
 
 
@@ -144,7 +145,7 @@ def _everything_said():
     for path in PROSE:
         yield from ((f"{path.relative_to(ROOT)}:{number}", line) for number, line in prose_lines(path))
     for path in SOURCE_FILES:
-        if path.stem in ("histogram_svg", "charts"):
+        if path.stem in ("histogram_svg", "plot_svg", "charts"):
             continue  # drawings: their attributes look like keys
         for number, text in [*texts_of(path), *comments_of(path)]:
             if not CODE.search(text) and path.stem != "renamed":

@@ -7,12 +7,12 @@ from pathlib import Path
 from medvlp.cli import run_verb
 from medvlp.errors import UsageError
 from medvlp.process import attempt
-from medvlp.report import results_table, write_prep_report, write_run_report
-from medvlp.report.files import explained, read_jsonl
+from medvlp.report import read_evaluation, results_table, write_prep_report, write_run_report
 
 USAGE = """usage: medvlp report <folder> [<folder> ...]
 
 Writes report.html into each folder and prints its path and, where there is one, the table of results.
+Of an evaluation it also writes leaderboard.md, leaderboard.tex and results.csv.
 A folder is what `medvlp train`, `medvlp eval` or `medvlp prep` made.
 Research use only; not for clinical use."""
 
@@ -48,6 +48,6 @@ def write_page(folder: Path) -> int:
     prepared = (folder / "ledger.json").is_file()
     print(write_prep_report(folder) if prepared else write_run_report(folder))
     if (folder / "results.jsonl").is_file():
-        with explained(folder / "results.jsonl"):
-            print(results_table(read_jsonl(folder / "results.jsonl").rows))
+        evaluation = read_evaluation(folder)
+        print(results_table(evaluation.results, evaluation.comparisons, evaluation.failures))
     return 0

@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 class Page(HTMLParser):
     """Tags, attributes and text of a page; a parser that meets a stray end tag says so."""
 
-    VOID = ("meta", "img", "br", "use", "path")
+    VOID = ("meta", "img", "br", "use", "path", "wbr")
 
     def __init__(self, path):
         super().__init__()

@@ -12,17 +12,20 @@ from medvlp.shards.manifest import LEDGER
 
 @dataclass(frozen=True)
 class Leakage:
-    """The samples of a split of which an image is in train: as the same bytes, or else as the same picture."""
+    """The samples of a split of which an image is in train: as the same bytes, or else as the same picture. Of those
+    without, the ones whose id or group is in train."""
 
     split: str
     samples: int
     same_bytes: int
     same_picture: int
+    same_id: int = 0
+    same_group: int = 0
 
     @property
     def in_train(self) -> int:
-        """Both kinds."""
-        return self.same_bytes + self.same_picture
+        """All kinds."""
+        return self.same_bytes + self.same_picture + self.same_id + self.same_group
 
     @property
     def sentence(self) -> str:
@@ -30,9 +33,12 @@ class Leakage:
         if not self.in_train:
             return f"none of {self.samples} samples of {self.split} has an image that is in train"
         verb = "has" if self.in_train == 1 else "have"
+        counts = (("id", self.same_id), ("group (such as article or patient)", self.same_group))
+        relations = [f"{count} the same {name}" for name, count in counts if count]
+        thing = "an image, an id or a group" if relations else "an image"
         return (
-            f"{self.in_train} of {self.samples} samples of {self.split} {verb} an image that is in train: "
-            f"{self.same_bytes} the same bytes, {self.same_picture} the same picture"
+            f"{self.in_train} of {self.samples} samples of {self.split} {verb} {thing} that is in train: "
+            + ", ".join([f"{self.same_bytes} the same bytes", f"{self.same_picture} the same picture", *relations])
         )
 
 

@@ -4,16 +4,22 @@ from collections import Counter
 
 from medvlp.report.files import Row
 from medvlp.report.run.galleries import Confusion, Example, Examples, Gallery
+from medvlp.report.shapes import NULL, NUMBER, TEXT
 from medvlp.report.thumbnails import Thumbnails
 
 MISTAKES = 8
 """Confident mistakes on a page."""
 
+RECORD = {"id": TEXT, "target": TEXT, "prediction": TEXT | NULL, "score": NUMBER}
+"""What a record has."""
 
-def classification_examples(records: list[Row], protocol: Row, thumbnails: Thumbnails | None) -> Examples:
+
+def classification_examples(
+    records: list[Row], protocol: Row, thumbnails: Thumbnails | None, most: int | None = None
+) -> Examples:
     """Of zero-shot classification."""
-    galleries = mistakes(records, thumbnails) if thumbnails else []
-    return Examples(confusion=confusion(records, list(protocol.get("classes", {}))), galleries=galleries)
+    galleries = mistakes(records, thumbnails, most) if thumbnails else []
+    return Examples(confusion=confusion(records, list(protocol.get("classes") or {})), galleries=galleries)
 
 
 def confusion(records: list[Row], classes: list[str]) -> Confusion:
@@ -29,10 +35,10 @@ def confusion(records: list[Row], classes: list[str]) -> Confusion:
     return Confusion([name if name is not None else "(tie)" for name in predictions], rows)
 
 
-def mistakes(records: list[Row], thumbnails: Thumbnails) -> list[Gallery]:
+def mistakes(records: list[Row], thumbnails: Thumbnails, most: int | None = None) -> list[Gallery]:
     """The misclassifications of highest probability."""
     misses = [row for row in records if row["prediction"] not in (None, row["target"])]
-    surest = sorted(misses, key=lambda row: (-row["score"], row["id"]))[:MISTAKES]
+    surest = sorted(misses, key=lambda row: (-row["score"], row["id"]))[: most or MISTAKES]
     examples = [
         Example(
             thumbnails.of(row["id"]), None, None, f"{row['target']} taken for {row['prediction']} ({row['score']:.2f})"

@@ -5,19 +5,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from medvlp.report.files import NotARun, Row, read_jsonl
-from medvlp.report.run.classification import classification_examples
+from medvlp.report.files import NotARun, Row, explained, read_jsonl
+from medvlp.report.run import classification, questions, retrieval
 from medvlp.report.run.galleries import Examples
-from medvlp.report.run.questions import question_examples
-from medvlp.report.run.retrieval import retrieval_examples
+from medvlp.report.shapes import Shape, checked_rows, problem_of
 from medvlp.report.thumbnails import Thumbnails
 
-EXAMPLES: dict[str, Callable[[list[Row], Row, Thumbnails | None], Examples]] = {
-    "zero_shot": classification_examples,
-    "retrieval": retrieval_examples,
-    "vqa": question_examples,
+EXAMPLES: dict[str, tuple[dict[str, Shape], Callable[[list[Row], Row, Thumbnails | None, int | None], Examples]]] = {
+    "zero_shot": (classification.RECORD, classification.classification_examples),
+    "retrieval": (retrieval.RECORD, retrieval.retrieval_examples),
+    "vqa": (questions.RECORD, questions.question_examples),
 }
-"""Kind of a record → what a page shows of such records; of a kind that is not here, the table and the protocol alone."""
+"""Kind of a record → its fields, and what a page shows of such records, with at most so many examples in a gallery; of a kind
+that is not here, the table and the protocol alone."""
 
 
 @dataclass(frozen=True)
@@ -31,13 +31,26 @@ class TaskDetails:
     images_missing: str = ""
     notes: list[str] = field(default_factory=list)
 
+    @property
+    def pictures(self) -> int:
+        """Pictures on the page."""
+        in_galleries = (
+            len(gallery.examples) * (2 if gallery.direction == "text_to_image" else 1)
+            for gallery in self.examples.galleries
+        )
+        return sum(in_galleries) + sum(len(examples) for _, examples in self.examples.questions)
 
-def task_details(folder: Path, checkpoint: str, task: str, protocol: dict[str, Any]) -> TaskDetails:
+
+def task_details(
+    folder: Path, checkpoint: str, task: str, protocol: dict[str, Any], most: int | None = None
+) -> TaskDetails:
     """Read the records that a protocol names, and the thumbnails of those on the page.
 
+    Args:
+        most: examples of each gallery; None takes as many as its kind has.
+
     Raises:
-        NotARun: the records are damaged.
-        KeyError: a record lacks one of its fields.
+        NotARun: the records are damaged, or lack one of their fields.
     """
     if not protocol.get("records"):
         return TaskDetails(checkpoint, task, protocol)
@@ -52,7 +65,10 @@ def task_details(folder: Path, checkpoint: str, task: str, protocol: dict[str, A
     if kind not in EXAMPLES:
         return TaskDetails(checkpoint, task, protocol, notes=[records.note] if records.note else [])
     thumbnails = Thumbnails(str(protocol.get("data", "")), str(protocol.get("split_hash", "")), protocol.get("text"))
-    examples = EXAMPLES[kind](records.rows, protocol, None if thumbnails.problem else thumbnails)
+    fields, examples_of = EXAMPLES[kind]
+    checked_rows(path, lambda row: problem_of(row, fields, ("options",)))
+    with explained(path):
+        examples = examples_of(records.rows, protocol, None if thumbnails.problem else thumbnails, most)
     return TaskDetails(checkpoint, task, protocol, examples, thumbnails.problem, [records.note] if records.note else [])
 
 

@@ -10,15 +10,8 @@ from medvlp.report.dataset.ledger import data_counts
 from medvlp.report.files import JsonLines, NotARun, Row, explained, read_json, read_jsonl, read_yaml
 from medvlp.report.page import write_page
 from medvlp.report.run.charts import COLOURS, Curve, line_chart
-from medvlp.report.run.details import TaskDetails, task_details
-from medvlp.report.run.tables import (
-    checkpoint_names,
-    exclusion_lines,
-    leakage_notes,
-    result_lines,
-    split_of,
-    task_names,
-)
+from medvlp.report.sweep.evaluation import read_evaluation
+from medvlp.report.sweep.page import evaluation_values
 
 TRAINING_CHARTS = {
     "loss": "Loss",
@@ -45,7 +38,8 @@ class Chart:
 
 
 def write_run_report(folder: str | Path) -> Path:
-    """Write `report.html` into a run's folder and return its path.
+    """Write `report.html` into a run's folder and return its path; next to that of an evaluation, its leaderboards and
+    results as Markdown, LaTeX and CSV.
 
     Raises:
         NotARun: there is nothing of a run in the folder, or a file of it is damaged.
@@ -56,29 +50,31 @@ def write_run_report(folder: str | Path) -> Path:
         raise NotARun(
             f"{folder} {problem}: expected the folder of a run, such as runs/<run_name> or runs/eval/<recipe>"
         )
-    logged, results = read_jsonl(folder / "metrics.jsonl"), read_jsonl(folder / "results.jsonl")
+    logged, results = read_jsonl(folder / "metrics.jsonl"), read_evaluation(folder)
     bad = read_jsonl(folder / "bad_samples.jsonl")
     config = folder / "config.yaml"
     with explained(folder / "results.jsonl"):
-        lines = result_lines(results.rows)
-        details = _details(folder, results.rows)
+        evaluation = evaluation_values(folder, results) if results.results or results.failures else None
+    details = evaluation["details"] if evaluation else []
+    measured_on = [str(row["protocol"]["data"]) for row in results.results if (row.get("protocol") or {}).get("data")]
     with explained(config):
         sources = read_yaml(config).get("data", {}).get("sources", {})
         trained_on = [str(source["path"]) for source in sources.values()]
-    counts, damaged = data_counts(trained_on + [str(d.protocol["data"]) for d in details if "data" in d.protocol])
+    counts, damaged = data_counts(list(dict.fromkeys(trained_on + measured_on)))
     with explained(folder):
         values = {
             "title": folder.resolve().name,
             "status": read_json(folder / "status.json"),
-            "notes": _notes([logged, results, bad]) + [note for detail in details for note in detail.notes] + damaged,
-            "checkpoints": list(checkpoint_names(results.rows).values()),
-            "lines": lines,
-            "exclusions": exclusion_lines(results.rows),
-            "leakage": leakage_notes(results.rows),
+            "notes": [
+                *_notes([logged, bad]),
+                *results.notes,
+                *(note for detail in details for note in detail.notes),
+                *damaged,
+            ],
+            "evaluation": evaluation,
             "last": _last_training_row(logged.rows),
             "charts": training_charts(logged.rows),
             "evaluations": evaluation_charts(logged.rows),
-            "details": details,
             "counts": counts,
             "bad": Counter(str(row.get("reason", "no reason given")) for row in bad.rows).most_common(),
             "config": config.read_text(encoding="utf-8", errors="replace") if config.is_file() else "",
@@ -129,17 +125,6 @@ def _last_training_row(rows: list[Row]) -> list[tuple[str, str]]:
         return []
     number = {name: value for name, value in training[-1].items() if isinstance(value, int | float)}
     return [(name, f"{value:.6g}") for name, value in number.items()]
-
-
-def _details(folder: Path, rows: list[Row]) -> list[TaskDetails]:
-    checkpoints, tasks = checkpoint_names(rows), task_names(rows)
-    first: dict[tuple[str, str], Row] = {}
-    for row in rows:
-        first.setdefault((str(row["checkpoint"]), tasks[row["task"], split_of(row)]), row)
-    return [
-        task_details(folder, checkpoints[checkpoint], task, row.get("protocol") or {})
-        for (checkpoint, task), row in first.items()
-    ]
 
 
 def _notes(files: list[JsonLines]) -> list[str]:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from medvlp.report.files import Row
 from medvlp.report.run.galleries import Examples, QuestionExample, TypeTable
+from medvlp.report.shapes import NULL, NUMBER, TEXT, mapping_of
 from medvlp.report.thumbnails import Thumbnails
 
 QUESTIONS = 8
@@ -13,10 +14,21 @@ TYPES = 40
 """Question types in a table, those with most questions first; some sets have hundreds of spellings."""
 NOT_IN_TABLE = ("llava_med/",)
 
+RECORD = {
+    **dict.fromkeys(("id", "question", "prediction", "target", "answer_type", "question_type"), TEXT),
+    "score": NUMBER | NULL,
+    "scores": mapping_of(NUMBER | NULL),
+    "controls": mapping_of(TEXT),
+    "options": mapping_of(TEXT) | NULL,
+}
+"""What a record has; options only for multiple choice."""
 
-def question_examples(records: list[Row], protocol: Row, thumbnails: Thumbnails | None) -> Examples:
+
+def question_examples(
+    records: list[Row], protocol: Row, thumbnails: Thumbnails | None, most: int | None = None
+) -> Examples:
     """Of visual question answering."""
-    questions = question_galleries(records, thumbnails) if thumbnails else []
+    questions = question_galleries(records, thumbnails, most) if thumbnails else []
     return Examples(types=type_table(records), questions=questions)
 
 
@@ -44,7 +56,9 @@ def _mean(rows: list[Row], column: str) -> str:
     return f"{sum(scores) / len(scores):.3f}" if scores else "–"
 
 
-def question_galleries(records: list[Row], thumbnails: Thumbnails) -> list[tuple[str, list[QuestionExample]]]:
+def question_galleries(
+    records: list[Row], thumbnails: Thumbnails, most: int | None = None
+) -> list[tuple[str, list[QuestionExample]]]:
     """Some questions that were answered right and some that were answered wrong, an image at most once in each."""
 
     def sample(is_member: Callable[[Row], bool]) -> list[QuestionExample]:
@@ -53,7 +67,7 @@ def question_galleries(records: list[Row], thumbnails: Thumbnails) -> list[tuple
         of_image: dict[str, Row] = {}
         for row in by_hash:
             of_image.setdefault(_key(row), row)
-        return [_example(row, thumbnails) for row in list(of_image.values())[:QUESTIONS]]
+        return [_example(row, thumbnails) for row in list(of_image.values())[: most or QUESTIONS]]
 
     galleries = [
         ("Answered right", sample(lambda row: row["score"] == 1)),
@@ -72,6 +86,6 @@ def _example(row: Row, thumbnails: Thumbnails) -> QuestionExample:
         row["question"],
         row["prediction"],
         row["target"],
-        list(row.get("options", {}).items()),
+        list((row.get("options") or {}).items()),
         list(row["controls"].items()),
     )

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from medvlp.report import results_table
 from medvlp.report.dataset.leakage import Leakage, leakage_lines, leakage_notes
-from medvlp.report.run.tables import results_table
 
 BRAIN = {"leakage": {"test": {"samples": 394, "same_bytes": 88, "same_picture": 159}}, "splits": {}}
 SAID = "247 of 394 samples of test have an image that is in train: 88 the same bytes, 159 the same picture"

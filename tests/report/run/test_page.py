@@ -15,7 +15,8 @@ from medvlp.report.files import NotARun, read_jsonl
 from medvlp.report.run.charts import POINTS, line_chart, thin
 from medvlp.report.run.details import EXAMPLES, task_details
 from medvlp.report.run.galleries import Examples
-from medvlp.report.run.tables import cell, checkpoint_names, result_lines
+from medvlp.report.sweep.scores import checkpoint_names
+from medvlp.report.sweep.tables import cell, result_lines
 from medvlp.shards import ShardDataset
 from medvlp.verbs.report import main
 from tests.eval.colour_world import ColourEncoder
@@ -93,7 +94,7 @@ def test_page_of_what_the_evaluators_write(tmp_path, prepared):
         "unique_n 4",
         "(no text) 1",
         "undecodable_image 1",
-        "modality a/last 6 5 5 ",
+        "modality 1 6 5 5 ",
         "figures all 15 8 4: the image cannot be decoded; 3: not allowed",
         "figures train 2 2 none",
     ):
@@ -273,28 +274,33 @@ def test_reports_never_import_torch(evaluation, prepared):
 
 def test_rows_that_lack_a_field_are_explained(tmp_path):
     (tmp_path / "results.jsonl").write_text(json.dumps({"task": "t"}) + "\n")
-    with pytest.raises(NotARun, match=r"results\.jsonl is not as medvlp writes it \(KeyError: 'checkpoint'\)"):
+    with pytest.raises(NotARun, match=r"results\.jsonl, line 1 is not as medvlp writes it: it has no 'checkpoint'"):
         write_run_report(tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("change", "error"),
+    ("change", "file", "error"),
     [
-        ({"value": "0.5"}, "ValueError"),
-        ({"value": 10**400}, "OverflowError"),
-        ({"protocol": "test"}, "AttributeError"),
-        ({"n": None, "task": []}, "TypeError"),
-        ({"protocol": {"records": "records.jsonl"}}, "TypeError"),
+        ({"value": "0.5"}, "results.jsonl", "value is '0.5', expected a finite number or null"),
+        ({"value": 10**400}, "results.jsonl", "value is 1000"),
+        ({"protocol": "test"}, "results.jsonl", "protocol is 'test', expected an object or null"),
+        ({"n": None, "task": []}, "results.jsonl", "task is [], expected a string"),
+        ({"protocol": {"bad": {"x": -1}}}, "results.jsonl", "in its protocol, bad is {'x': -1}"),
+        (
+            {"protocol": {"records": "records.jsonl"}},
+            "records.jsonl",
+            "prediction is ['CT'], expected a string or null",
+        ),
     ],
 )
-def test_a_malformed_run_is_named_and_the_next_one_is_made(tmp_path, training, capsys, change, error):
+def test_a_malformed_run_is_named_and_the_next_one_is_made(tmp_path, training, capsys, change, file, error):
     folder = tmp_path / "malformed"
     folder.mkdir()
     jsonl(folder / "records.jsonl", [{"id": "a", "target": "CT", "prediction": ["CT"], "kind": "zero_shot"}])
     jsonl(folder / "results.jsonl", [result("a.ckpt", "t", "acc1", 0.5, {}) | change])
     assert main([str(folder), str(training)]) == 1
     printed = capsys.readouterr()
-    assert f"{folder / 'results.jsonl'} is not as medvlp writes it ({error}" in printed.err
+    assert f"{folder / file}, line 1 is not as medvlp writes it: {error}" in printed.err
     assert printed.out == f"{training / 'report.html'}\n"
 
 

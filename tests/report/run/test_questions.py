@@ -103,7 +103,7 @@ def test_questions_without_their_dataset_keep_the_table(evaluation, prepared):
 
 def test_a_record_without_its_fields_is_named(evaluation):
     jsonl(evaluation / "samples/made.jsonl", [{"id": "figures__a1#1"}])
-    with pytest.raises(NotARun, match=r"results\.jsonl is not as medvlp writes it \(KeyError: 'score'\)"):
+    with pytest.raises(NotARun, match=r"made\.jsonl, line 1 is not as medvlp writes it: it has no 'question'"):
         write_run_report(evaluation)
 
 

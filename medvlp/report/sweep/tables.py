@@ -1,16 +1,12 @@
-"""Results as tables: the same cells for terminals and pages."""
+"""All results, a line a metric, and the sentences that belong below them: the same for terminals and pages."""
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import PurePath
-
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from medvlp.report.dataset.leakage import Leakage
 from medvlp.report.files import Row
+from medvlp.report.sweep.evaluation import split_of
+from medvlp.report.sweep.scores import checkpoint_names, task_names
 
 
 @dataclass(frozen=True)
@@ -25,29 +21,6 @@ class ResultLine:
     """Items that the scores are not over; empty where there are none."""
     cells: list[str]
     """For each checkpoint the value with its interval; empty where the checkpoint has none."""
-
-
-def checkpoint_names(rows: Sequence[Row]) -> dict[str, str]:
-    """Checkpoint → `<run>/<file>` without the folder that all runs share; the whole path where that is ambiguous."""
-    paths = list(dict.fromkeys(str(row["checkpoint"]) for row in rows))
-    short = {}
-    for path in paths:
-        parts = [part for part in PurePath(path).parts if part != "checkpoints"]
-        short[path] = "/".join(parts[-2:]).removesuffix(".ckpt")
-    names = list(short.values())
-    return {path: name if names.count(name) == 1 else path for path, name in short.items()}
-
-
-def split_of(row: Row) -> str:
-    """The split that a row was measured on; empty where its protocol does not say."""
-    return str((row.get("protocol") or {}).get("split", ""))
-
-
-def task_names(rows: Sequence[Row]) -> dict[tuple[str, str], str]:
-    """(task, split) → the task, with the split where it is not the only one."""
-    pairs = dict.fromkeys((row["task"], split_of(row)) for row in rows)
-    has_splits = len({split for _, split in pairs}) > 1
-    return {(task, split): f"{task} · {split}" if has_splits and split else task for task, split in pairs}
 
 
 def cell(row: Row) -> str:
@@ -94,7 +67,9 @@ def exclusion_lines(rows: Sequence[Row]) -> list[str]:
         older = [
             f"{count} {reason}" for name in ("excluded", "bad") for reason, count in (protocol.get(name) or {}).items()
         ]
-        lines += [f"{tasks[row['task'], split_of(row)]}: {sentence}" for sentence in protocol.get("exclusions", older)]
+        lines += [
+            f"{tasks[row['task'], split_of(row)]}: {sentence}" for sentence in protocol.get("exclusions") or older
+        ]
     return list(dict.fromkeys(lines))
 
 
@@ -107,34 +82,12 @@ def leakage_notes(rows: Sequence[Row]) -> list[str]:
         if not isinstance(counts, dict):
             continue
         name = f"{tasks[row['task'], split_of(row)]}, {checkpoints[str(row['checkpoint'])]}: "
-        leakage = Leakage(split_of(row), *(int(counts[key]) for key in ("samples", "same_bytes", "same_picture")))
+        if isinstance(counts, str):
+            lines.append(f"{name}{counts}")
+            continue
         if counts.get("compared"):
+            names = ("samples", "same_bytes", "same_picture", "same_id", "same_group")
+            leakage = Leakage(split_of(row), *(counts.get(key, 0) for key in names))
             lines.append(name + leakage.sentence)
-        lines += [f"{name}not compared with {folder}" for folder in counts.get("unknown", [])]
+        lines += [f"{name}not compared with {folder}" for folder in counts.get("unknown") or []]
     return list(dict.fromkeys(lines))
-
-
-def results_table(rows: Sequence[Row]) -> str:
-    """Rows of results.jsonl for a terminal: a line a (task, metric), a column a checkpoint."""
-    table = Table(title="fractions with 95% intervals; research use only", title_justify="left")
-    table.add_column("task", overflow="fold")
-    table.add_column("metric", overflow="fold")
-    table.add_column("n", justify="right")
-    table.add_column("excluded", justify="right")
-    for name in checkpoint_names(rows).values():
-        table.add_column(Text(name), overflow="fold")
-    previous = ""
-    for line in result_lines(rows):
-        # Text: a bracket in a name or an interval is not markup.
-        table.add_row(
-            *map(Text, (line.task if line.task != previous else "", line.metric, line.n, line.excluded, *line.cells))
-        )
-        previous = line.task
-    # Without a terminal Rich would take 80 columns and fold every cell of a log.
-    console = Console(width=None if sys.stdout.isatty() else 160)
-    with console.capture() as capture:
-        console.print(table)
-    text = [capture.get().rstrip("\n")]
-    for title, lines in (("not in these scores:", exclusion_lines(rows)), ("in train:", leakage_notes(rows))):
-        text += [title, *(f"  {line}" for line in lines)] if lines else []
-    return "\n".join(text)
