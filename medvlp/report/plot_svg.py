@@ -38,7 +38,7 @@ class Axis:
         """Round numbers inside."""
         span = self.high - self.low
         power = 10 ** math.floor(math.log10(span / TICKS))
-        step = next(power * factor for factor in (1, 2, 5, 10, 20) if span / (power * factor) <= TICKS + 1)
+        step = next(power * factor for factor in (1, 2, 5, 10, 20) if span / (power * factor) <= TICKS + 2)
         first = math.ceil(self.low / step - 1e-9)
         return [n * step for n in range(first, math.floor(self.high / step + 1e-9) + 1)]
 

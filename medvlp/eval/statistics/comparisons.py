@@ -27,7 +27,7 @@ MAIN_METRICS: dict[str, tuple[str, ...]] = {
         "text_to_image_recall@1",
         "text_to_image_recall@10",
     ),
-    "vqa": ("closed_accuracy", "open_token_recall", "generated_accuracy", "letter_likelihood_accuracy"),
+    "vqa": ("exact_match", "closed_accuracy", "open_token_recall", "generated_accuracy", "letter_likelihood_accuracy"),
 }
 """Kind of task → the metrics that models are compared on; a task that has none of them is compared on its first."""
 

@@ -40,7 +40,7 @@ class Pair:
     """Items on which the best one is better, equal, worse; None where they were not counted."""
     n: Any
     lines: list[str]
-    """Of the cards that differ; with them there is no difference."""
+    """What differs between their cards. Where it decides, there is no difference of the values."""
 
 
 class Comparisons:

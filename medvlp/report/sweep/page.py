@@ -48,7 +48,7 @@ class Uncompared:
 
     task: str
     lines: list[str]
-    """Lines of the protocols that differ."""
+    """What differs, as the first pair has it."""
     pairs: list[tuple[str, str]]
     skipped: int
 
@@ -123,16 +123,17 @@ def _differences(scores: Scores, comparisons: Comparisons, board: Any) -> list[D
 
 
 def _uncompared(scores: Scores) -> list[Uncompared]:
-    groups: dict[tuple[str, tuple[str, ...]], dict[tuple[str, str], None]] = {}
+    groups: dict[tuple[str, tuple[str, ...]], tuple[list[str], dict[tuple[str, str], None]]] = {}
     names = {(task.task, task.split): task.name for task in scores.tasks}
     for row in scores.evaluation.comparisons:
-        if row["differing"]:
+        if row["difference"] is None and row["differing"]:
             task = names.get((row["task"], row.get("split") or ""), row["task"])
             pair = scores.names.get(row["a"], row["a"]), scores.names.get(row["b"], row["b"])
-            groups.setdefault((task, tuple(row["differing"])), {})[pair] = None
+            lines = tuple(sentence.partition(":")[0] for sentence in row["differing"])
+            groups.setdefault((task, lines), (row["differing"], {}))[1][pair] = None
     return [
-        Uncompared(task, list(lines), list(pairs)[:PAIRS_NAMED], len(list(pairs)[PAIRS_NAMED:]))
-        for (task, lines), pairs in groups.items()
+        Uncompared(task, sentences, list(pairs)[:PAIRS_NAMED], len(list(pairs)[PAIRS_NAMED:]))
+        for (task, _), (sentences, pairs) in groups.items()
     ]
 
 

@@ -213,7 +213,8 @@ def comparisons_of(rng, task, results, n):
                              "ci_high": difference + 0.03 if same else None, "p": p if same else None,
                              "p_holm": min(1.0, 5 * p) if same else None, "n": n, "clusters": n // 2,
                              "wins": n // 5 if same else None, "ties": n - n // 5 - n // 6 if same else None,
-                             "losses": n // 6 if same else None, "differing": [] if same else ["decoding"]})  # fmt: skip
+                             "losses": n // 6 if same else None, "differing": [] if same else [
+                                 f"decoding: {a['protocol']['decoding']} against {b['protocol']['decoding']}"]})  # fmt: skip
     return rows
 
 

@@ -1,0 +1,292 @@
+"""The page of a sweep of 20 models and 15 tasks, and what must hold whatever its files say."""
+
+import csv
+import json
+import re
+
+import pytest
+
+from medvlp.eval.statistics.comparisons import MAIN_METRICS
+from medvlp.report import results_table, write_run_report
+from medvlp.report.files import NotARun
+from medvlp.report.sweep.evaluation import Evaluation, read_evaluation
+from medvlp.report.sweep.leaderboard import leaderboards
+from medvlp.report.sweep.marks import BEST, LEGEND, TIED, UNCOMPARED, WORSE, Comparisons, standings, trained_mark
+from medvlp.report.sweep.page import PICTURES
+from medvlp.report.sweep.reliance import blind_models, reliances
+from medvlp.report.sweep.scores import LONGEST_NAME, MAIN, Scores, checkpoint_names
+from tests.report.dataset.small_folders import HOSTILE, jsonl
+from tests.report.html_page import assert_safe
+from tests.report.sweep.sweep_folder import MODELS, write_sweep
+
+FILES = ("report.html", "leaderboard.md", "leaderboard.tex", "results.csv")
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory):
+    """The folder of a whole sweep, with its page."""
+    folder = tmp_path_factory.mktemp("sweep")
+    write_sweep(folder / "eval", folder / "images")
+    write_run_report(folder / "eval")
+    return folder / "eval"
+
+
+@pytest.fixture(scope="module")
+def page(sweep):
+    return assert_safe(sweep / "report.html")
+
+
+def row(model, value, task="t", metric="acc1", low=None, high=None, n=9, **protocol):
+    protocol = {"kind": "zero_shot", "split": "test"} | protocol
+    return {"checkpoint": model, "task": task, "metric": metric, "value": value, "ci_low": low, "ci_high": high,
+            "n": n, "protocol": protocol}  # fmt: skip
+
+
+def pair(a, b, difference, p, metric="acc1", differing=()):
+    return {"task": "t", "split": "test", "metric": metric, "a": a, "b": b, "difference": difference, "ci_low": None,
+            "ci_high": None, "p": p, "p_holm": p, "n": 9, "differing": list(differing)}  # fmt: skip
+
+
+def scores_of(rows, comparisons=(), failures=()):
+    return Scores(Evaluation(list(rows), list(comparisons), failures=list(failures)))
+
+
+def test_the_page_has_every_part(page):
+    for expected in (
+        "Zero-shot classification", "Retrieval", "Questions", "Models × tasks", "6 of the evaluations failed",
+        "CUDA out of memory: 22.31 GiB asked, <b>3.1 GiB</b> free", "Over training steps", "clip_pmc_large_batch",
+        "Not compared", "decoding: greedy, at most 16 tokens against greedy, at most 17 tokens",
+        "SmolLM2-135M-Instruct scores as well with another sample's image on all 7 tasks",
+        "rocov2_modality by modality: accuracy", "(not stated)", "equity-scaled", "Reliability", "AURC",
+        "no letter_likelihood_accuracy (an API gives no likelihoods)", "what all 13 models share",
+        "of 147 pairs of a model and a task", "Most confident mistakes",
+    ):  # fmt: skip
+        assert expected in page.text or any(expected in (value or "") for _, _, value in page.attributes), expected
+    assert page.tags.count("svg") > 40
+    assert 20 < page.tags.count("img") <= PICTURES + 16
+
+
+def test_every_number_opens_a_card_that_is_there(page):
+    targets = [value for _, name, value in page.attributes if name == "popovertarget"]
+    ids = [value for _, name, value in page.attributes if name == "id"]
+    assert len(targets) > 500
+    assert set(targets) <= set(ids)
+    assert len(ids) == len(set(ids))
+    links = [value[1:] for tag, name, value in page.attributes if (tag, name) == ("a", "href")]
+    assert links
+    assert set(links) <= set(ids)
+
+
+def test_the_page_is_no_megabytes_and_the_same_bytes_again(sweep):
+    assert (sweep / "report.html").stat().st_size < 1_500_000
+    first = [(sweep / name).read_bytes() for name in FILES]
+    write_run_report(sweep)
+    assert [(sweep / name).read_bytes() for name in FILES] == first
+
+
+def test_the_csv_has_all_rows_exactly(sweep):
+    rows = list(csv.DictReader((sweep / "results.csv").open(encoding="utf-8", newline="")))
+    results = read_evaluation(sweep).results
+    assert len(rows) == len(results)
+    numbers = {
+        (r["checkpoint"], r["task"], r["metric"]): (r["value"], r["ci_low"], r["ci_high"], r["n"]) for r in results
+    }
+    for line in rows:
+        exact = numbers[line["checkpoint"], line["task"], line["metric"]]
+        assert tuple(float(line[name]) for name in ("value", "ci_low", "ci_high", "n")) == exact
+    marks = {(line["checkpoint"], line["task"]): line["in_train"] for line in rows}
+    assert marks["runs/llava_vqarad_smol/checkpoints/last.ckpt", "kvasir_vqa"] == "all"
+    assert marks["runs/clip_rocov2/checkpoints/step-000100.ckpt", "rocov2_retrieval"] == "some"
+    assert marks["hf:openai/clip-vit-base-patch32", "breastmnist"] == "unknown"
+    assert {line["use"] for line in rows} == {"Research use only; not for clinical use."}
+
+
+SAFE = re.compile(
+    r"(?:[^\\&%$#_{}~^<>|\"]|\\[&%$#_{}]|\\text[a-z]+\{\}|\\(?:textbf|caption|begin|end|multicolumn)(?=\{)|\\ldots\{\}|"
+    r"\\char34|\{|\}|\$[^$]*\$|\\(?:centering|small|toprule|midrule|bottomrule)\b|&| \\\\$)*"
+)
+"""A line of a table: no special character that is not escaped, no command but those that the tables are made of."""
+
+
+def assert_compiles(text):
+    """Environments and braces are balanced, rows have as many cells as the table has columns, all is escaped."""
+    open_environments, columns = [], 0
+    for line in text.splitlines():
+        if line.startswith("%"):
+            continue
+        assert SAFE.fullmatch(line), line
+        plain = re.sub(r"\\[\\{}%&$#_]", "", line)
+        assert plain.count("{") == plain.count("}"), line
+        if match := re.match(r"\\begin\{(\w+)\}(?:\{([lr]+)\})?", line):
+            open_environments.append(match[1])
+            columns = len(match[2] or "")
+        elif match := re.match(r"\\end\{(\w+)\}", line):
+            assert open_environments.pop() == match[1]
+        elif line.endswith(r"\\"):
+            cells = re.split(r"(?<!\\)&", line)
+            spans = [int(span) - 1 for span in re.findall(r"\\multicolumn\{(\d+)\}", line)]
+            assert len(cells) + sum(spans) == columns, line
+    assert open_environments == []
+
+
+def test_the_latex_is_escaped_and_rectangular(sweep):
+    text = (sweep / "leaderboard.tex").read_text("utf-8")
+    assert_compiles(text)
+    assert text.count(r"\toprule") == text.count(r"\begin{tabular}") > 5
+    assert r"rocov2\_modality" in text
+
+
+def test_names_of_strangers_break_no_format(tmp_path):
+    hostile = "hf:" + HOSTILE.replace("/", "") + r"\input{x} $y$ 100% #1 ~^ _ {z} | `b` <http://a.b> [c](d) \\"
+    rows = [row(hostile, 0.5), row("=cmd()", 0.25), row("@x", 0.75, task="a|b_*c*", metric="m & $\\n$")]
+    failures = [{"checkpoint": hostile, "task": "t2", "split": "test", "reason": HOSTILE}]
+    jsonl(tmp_path / "results.jsonl", rows)
+    jsonl(tmp_path / "failures.jsonl", failures)
+    assert HOSTILE in assert_safe(write_run_report(tmp_path)).text
+    assert_compiles((tmp_path / "leaderboard.tex").read_text("utf-8"))
+    markdown = (tmp_path / "leaderboard.md").read_text("utf-8")
+    assert "<script" not in markdown
+    tables = [line for line in markdown.splitlines() if line.startswith("|")]
+    assert len({len(re.split(r"(?<!\\)\|", line)) for line in tables[:4]}) == 1
+    cells = list(csv.reader((tmp_path / "results.csv").open(encoding="utf-8", newline="")))
+    assert [line[0][:2] for line in cells[1:]] == ["hf", "'=", "'@"]
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "problem"),
+    [
+        ("results.jsonl", {"n": 1.5}, "n is 1.5, expected a whole number that is not negative"),
+        ("results.jsonl", {"protocol": {"in_train": {"samples": "many"}}}, "in its protocol, in_train is"),
+        ("comparisons.jsonl", {"p_holm": "small"}, "p_holm is 'small', expected a finite number or null"),
+        ("comparisons.jsonl", {"differing": "all"}, "differing is 'all', expected a list of a string or null"),
+        ("subgroups.jsonl", {"group": ["CT"]}, "group is ['CT'], expected a string, a number, true, false or null"),
+        ("calibration.jsonl", {"bins": [{"low": 0}]}, "bins is [{'low': 0}], expected a list of an object or null"),
+        ("calibration.jsonl", {"risk_coverage": [[0.5]]}, "risk_coverage is [[0.5]]"),
+        ("failures.jsonl", {"reason": None}, "reason is None, expected a string"),
+    ],
+)
+def test_a_damaged_row_is_named_by_file_line_and_field(sweep, tmp_path, file, change, problem):
+    first = json.loads((sweep / file).open(encoding="utf-8").readline())
+    jsonl(tmp_path / "results.jsonl", [row("a.ckpt", 0.5)])
+    jsonl(tmp_path / file, [first, first | change])
+    with pytest.raises(NotARun) as error:
+        write_run_report(tmp_path)
+    assert f"{tmp_path / file}, line 2 is not as medvlp writes it: {problem}" in str(error.value)
+
+
+def test_a_page_without_results_says_what_failed(tmp_path):
+    (tmp_path / "results.jsonl").touch()
+    jsonl(tmp_path / "failures.jsonl", [{"checkpoint": "hf:a/b", "task": "t", "split": "", "reason": "no <weights>"}])
+    assert "no <weights>" in assert_safe(write_run_report(tmp_path)).text
+
+
+def test_standings_follow_the_paired_tests():
+    rows = [row(model, value) for model, value in (("a", 0.9), ("b", 0.88), ("c", 0.5), ("d", 0.7), ("e", None))]
+    comparisons = [
+        pair("a", "b", 0.02, 0.4),
+        pair("c", "a", -0.4, 0.001),
+        pair("a", "d", None, None, differing=["templates: x against y"]),
+    ]
+    scores = scores_of(rows, comparisons)
+    (task,) = scores.tasks
+    expected = {"a": BEST, "b": TIED, "c": WORSE, "d": UNCOMPARED}
+    assert standings(scores, Comparisons(comparisons), task, "acc1") == expected
+    assert standings(scores, Comparisons([]), task, "acc1") == {"a": BEST, "b": "", "c": "", "d": ""}
+    reversed_pair = Comparisons(comparisons).pair(task, "acc1", "a", "c")
+    assert (reversed_pair.difference, reversed_pair.p) == (0.4, 0.001)
+
+
+def test_the_lowest_error_is_the_best():
+    rows = [row(model, value, metric="ece") for model, value in (("a", 0.3), ("b", 0.1), ("c", 0.2))]
+    comparisons = [pair("b", "a", -0.2, 0.01, "ece"), pair("b", "c", -0.1, 0.2, "ece")]
+    scores = scores_of(rows, comparisons)
+    (task,) = scores.tasks
+    assert standings(scores, Comparisons(comparisons), task, "ece") == {"a": WORSE, "b": BEST, "c": TIED}
+
+
+@pytest.mark.parametrize(
+    ("overlap", "mark"),
+    [
+        (None, ""),
+        ("unknown", "?"),
+        ({"samples": 5, "same_bytes": 0, "same_picture": 0, "unknown": []}, ""),
+        ({"samples": 5, "same_bytes": 0, "same_picture": 0, "unknown": ["data/x"]}, "?"),
+        ({"samples": 5, "same_bytes": 1, "same_picture": 1, "unknown": ["data/x"]}, "†"),
+        ({"samples": 5, "same_bytes": 0, "same_picture": 0, "same_group": 2}, "†"),
+        ({"samples": 5, "same_bytes": 3, "same_picture": 2}, "‡"),
+    ],
+)
+def test_marks_of_training_data(overlap, mark):
+    assert trained_mark({"in_train": overlap}) == mark
+    assert not mark or mark in LEGEND
+
+
+def test_leaderboards_are_by_kind_and_the_complete_ones_first():
+    rows = [row(model, value, "t") for model, value in (("a", 9), ("b", 3), ("c", 7))]
+    rows += [row("a", 9, "u"), row("b", 1, "u"), row("llm", 0.5, "q", "closed_accuracy", kind="vqa")]
+    failures = [{"checkpoint": "c", "task": "u", "split": "test", "reason": "no memory"}]
+    boards = leaderboards(scores_of(rows, failures=failures), Comparisons([]))
+    assert [(board.title, [line.model for line in board.lines]) for board in boards] == [
+        ("Zero-shot classification", ["a", "b", "c"]),
+        ("Questions", ["llm"]),
+    ]
+    assert [line.rank for line in boards[0].lines] == ["1.0", "2.5", "2.0"]
+    missing = boards[0].lines[2].numbers[1]
+    assert (missing.value, missing.reason, missing.is_failure) == ("", "no memory", True)
+
+
+def test_names_are_short_and_differ():
+    names = checkpoint_names(
+        [{"checkpoint": text} for text in [*MODELS, "hf:" + "x" * 90 + "/y" + "z" * 90, "api:#m", "hf:"]]
+    )
+    assert names["open_clip:hf-hub:microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224"].startswith("BiomedCLIP")
+    assert names["api:http://localhost:8000/v1#qwen2.5-vl-72b-instruct"] == "qwen2.5-vl-72b-instruct"
+    assert names["hf:google/medgemma-4b-it@main"] == "medgemma-4b-it@main"
+    assert names["runs/clip_rocov2/checkpoints/last.ckpt"] == "clip_rocov2/last"
+    assert len(set(names.values())) == len(names)
+    assert max(map(len, names.values())) <= LONGEST_NAME
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "words", "ignores"),
+    [
+        (-0.05, 0.03, "nothing here shows that it looks at the image", True),
+        (-0.05, -0.01, "better with another sample's image than with the right one", True),
+        (0.01, 0.09, "uses the image", False),
+        (None, None, "Without an interval it is not said", False),
+    ],
+)
+def test_a_model_that_ignores_the_image_is_said_in_words(low, high, words, ignores):
+    rows = [
+        row("m", 0.684, metric="closed_accuracy", kind="vqa"),
+        row("m", -0.007, metric="closed_accuracy/minus_shuffled_images", low=low, high=high, n=272, kind="vqa"),
+        row("m", 0.5, metric="closed_accuracy/minus_blank_image", low=0.4, high=0.6, kind="vqa"),
+    ]
+    (reliance,) = reliances(scores_of(rows))
+    assert words in reliance.sentence
+    assert "closed 0.684, with another sample's image 0.691; difference -0.007" in reliance.sentence
+    assert "n = 272" in reliance.sentence
+    assert (reliance.ignores, bool(blind_models([reliance]))) == (ignores, ignores)
+
+
+def test_a_sentence_of_the_protocol_goes_first():
+    rows = [
+        row("m", 0.5, metric="closed_accuracy", kind="vqa", reliance={"closed_accuracy": "It guesses."}),
+        row("m", 0.0, metric="closed_accuracy/minus_shuffled_images", low=-0.1, high=0.1, kind="vqa"),
+    ]
+    assert [page.sentence for page in reliances(scores_of(rows))] == ["It guesses."]
+
+
+def test_terminals_get_leaderboards_of_many_models(sweep):
+    evaluation = read_evaluation(sweep)
+    printed = results_table(evaluation.results, evaluation.comparisons, evaluation.failures)
+    assert max(map(len, printed.splitlines()[:60])) <= 160
+    for expected in ("Zero-shot classification", "clip_rocov2/step-000100", "failed", "★", "≈", "all metrics", "‡ all"):
+        assert expected in printed
+    assert "letter_likelihood_accuracy/minus_blank_image" not in printed
+
+
+def test_what_a_leaderboard_shows_is_what_is_compared():
+    for kind, metrics in MAIN.items():
+        for metric in metrics:
+            assert any(name.partition("@")[0] == metric for name in MAIN_METRICS[kind]), metric
