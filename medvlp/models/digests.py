@@ -23,6 +23,7 @@ class FileFacts:
 
     def __init__(self, root: Path | None) -> None:
         self.path = root / FILE if root else None
+        self._facts: dict[str, str] = {}
 
     def get(self, path: Path, subject: str, compute: Callable[[Path], str]) -> str:
         """The fact of this subject, computed unless it is remembered.
@@ -31,28 +32,19 @@ class FileFacts:
             OSError: no such file; and what `compute` raises.
         """
         key = f"{subject} {_fingerprint(path)}"
-        if self.path is None:
-            return compute(path)
-        facts = self._remembered()
-        if key not in facts:
-            facts[key] = compute(path)
-            if key == f"{subject} {_fingerprint(path)}" and _is_old(path):
-                self._remember(key, facts[key])
-        return facts[key]
-
-    def _remembered(self) -> dict[str, str]:
-        facts: dict[str, str] = {}
-        assert self.path is not None
-        with suppress(OSError), self.path.open(encoding="utf-8") as lines:
-            for line in lines:
-                with suppress(ValueError, TypeError):  # a torn line
-                    key, value = json.loads(line)
-                    facts[str(key)] = str(value)
-        return facts
+        if self.path and key not in self._facts:
+            self._facts |= _read(self.path)
+        if key not in self._facts:
+            fact = compute(path)
+            if not self.path or key != f"{subject} {_fingerprint(path)}" or not _is_quiet(path):
+                return fact
+            self._facts[key] = fact
+            self._remember(key, fact)
+        return self._facts[key]
 
     def _remember(self, key: str, value: str) -> None:
         assert self.path is not None
-        line = (json.dumps([key, value]) + "\n").encode()
+        line = f"\n{json.dumps([key, value])}\n".encode()  # begins a line, though a torn one may be before it
         with suppress(OSError):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             handle = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
@@ -72,13 +64,24 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def _read(path: Path) -> dict[str, str]:
+    facts = {}
+    with suppress(OSError):
+        for line in path.read_bytes().splitlines():
+            with suppress(ValueError, TypeError):  # an empty or torn line
+                key, value = json.loads(line)
+                if isinstance(key, str) and isinstance(value, str):
+                    facts[key] = value
+    return facts
+
+
 def _fingerprint(path: Path) -> str:
     status = path.stat()
     times = (status.st_mtime_ns, status.st_ctime_ns)
     return " ".join(map(str, (status.st_dev, status.st_ino, status.st_size, *times)))
 
 
-def _is_old(path: Path) -> bool:
+def _is_quiet(path: Path) -> bool:
     status = path.stat()
     return time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns) > QUIET_NS
 

@@ -101,9 +101,7 @@ def _named(cell: Cell) -> Row:
 
 def results_rows(cell: Cell, content: Row) -> list[Row]:
     """The rows of results.jsonl of a cell, under the name that its model has in this command."""
-    protocol = content["protocol"]
-    if cell.model.step is not None:
-        protocol = protocol | {"step": cell.model.step}
+    protocol = content["protocol"] | cell.model.origin
     return [
         {"checkpoint": cell.model.name, "task": cell.task.name, **row, "protocol": protocol}
         for row in content["metrics"]

@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from medvlp.builders.models import ModelKind, identity_of, model_kind_of
+from medvlp.builders.models import ModelKind, identity_of, model_kind_of, origin_of
 from medvlp.builders.tasks import build_task, missing_capabilities, task_class
 from medvlp.builders.trained import training_splits
 from medvlp.config import TASKS, ConfigError, EvalConfig, TaskConfig, as_dict, load_task
@@ -20,7 +20,6 @@ from medvlp.eval.store.root import store_root
 from medvlp.eval.task import Task, TaskSettings
 from medvlp.jsonl import encode_json
 from medvlp.shards import ShardDataset
-from medvlp.training.checkpoints import load_checkpoint
 
 FORMAT = 1
 """Version of what a cell's file holds."""
@@ -39,14 +38,14 @@ class SweepModel:
     """A model of a sweep.
 
     identity: hash of what decides what it gives. trained_on: its training splits, as far as they
-    are here, and what is not; None where nobody can know. step: of its training run. problem: why it cannot be measured.
+    are here, and what is not; None where nobody can know. origin: `origin_of` it. problem: why it cannot be measured.
     """
 
     model_name: ModelName
     kind: ModelKind | None = None
     identity: str = ""
     trained_on: tuple[list[ShardDataset], list[str]] | None = None
-    step: int | None = None
+    origin: dict[str, Any] = field(default_factory=dict)
     problem: Problem = None
 
     @property
@@ -153,11 +152,8 @@ def look_at(name: ModelName, root: Path | None) -> SweepModel:
     root: of the store, where hashes of large files are remembered.
     """
     try:
-        model = SweepModel(name, model_kind_of(name), identity_of(name, root))
-        if name.scheme != "checkpoint":
-            return model
-        step = int(load_checkpoint(name.target)["global_step"])
-        return replace(model, trained_on=training_splits(name.target), step=step)
+        model = SweepModel(name, model_kind_of(name), identity_of(name, root), origin=origin_of(name))
+        return replace(model, trained_on=training_splits(name.target)) if name.scheme == "checkpoint" else model
     except Exception as error:  # of any kind: it must not cost the other models
         return SweepModel(name, problem=error)
 
