@@ -20,7 +20,9 @@ from medvlp.shards import ShardDataset
 from tests.datasets import pairs, write_split
 from tests.models.tiny import tiny_architecture
 
-CLASSES = {f"k{number}": [f"{word} tissue", f"a {word} organ"] for number, word in enumerate(("red", "calm", "x", "old"))}
+CLASSES = {
+    f"k{number}": [f"{word} tissue", f"a {word} organ"] for number, word in enumerate(("red", "calm", "x", "old"))
+}
 TEMPLATES = ["an image of {}", "this shows {}."]
 QUIET = Bootstrap(resamples=0)
 
@@ -94,11 +96,11 @@ def test_zero_shot_is_open_clips_and_clip_benchmarks(evaluated, monkeypatch):
     assert np.abs(similarities - logits.numpy() / 100).max() < 1e-6
     assert len(np.unique(logits.argmax(dim=1))) > 1  # not one answer for all
     with torch.no_grad():  # one name a class: what open_clip's own function takes
-        own = open_clip.build_zero_shot_classifier(
+        classifier = open_clip.build_zero_shot_classifier(
             model, tokenizer, list(CLASSES), [str.upper], num_classes_per_batch=None
         )
         lone = ZeroShot("lone", split, "kind", {label: [label.upper()] for label in CLASSES}, ["{}"], QUIET).run(ours)
-        cosines = model.encode_image(pixels, normalize=True) @ own
+        cosines = model.encode_image(pixels, normalize=True) @ classifier
     similarities = np.array([record["similarities"] for record in lone.records])
     assert np.abs(similarities - cosines.numpy()).max() < 1e-6
     assert values_of(lone)["acc1"] == float((cosines.argmax(dim=1) == target).float().mean(dtype=torch.float64))

@@ -14,7 +14,9 @@ def computed(monkeypatch):
     """Every file whose bytes were read; files count as quiet at once."""
     calls = []
     monkeypatch.setattr(digests, "QUIET_NS", -1)
-    monkeypatch.setattr(digests, "_sha256", lambda path: calls.append(path) or hashlib.sha256(path.read_bytes()).hexdigest())
+    monkeypatch.setattr(
+        digests, "_sha256", lambda path: calls.append(path) or hashlib.sha256(path.read_bytes()).hexdigest()
+    )
     return calls
 
 
