@@ -43,6 +43,9 @@ VERBS = {
             "checkpoint → folder for open_clip or transformers: checkpoint=<ckpt> format=<format> output=<dir>",
         ),
         Verb("ask", "medvlp.verbs.ask", 'ask an assistant about images: checkpoint=<ckpt> image=<file> "question"'),
+        Verb(
+            "cache", "medvlp.verbs.cache", "what evaluations keep for later ones: [clear] [kind=images] [older_than=30]"
+        ),
         Verb("list", "medvlp.verbs.list", "what there is: [recipes|tasks|sources|models|data]"),
         Verb("demo", "medvlp.verbs.demo", "all of it, small, on data that a wheel carries"),
     )

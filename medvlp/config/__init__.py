@@ -11,7 +11,7 @@ from medvlp.config.composition.task_files import load_task
 from medvlp.config.composition.typed import as_dict, from_dict
 from medvlp.config.composition.yaml_files import read_text
 from medvlp.config.evaluation.api import ApiConfig
-from medvlp.config.evaluation.cache import CacheConfig
+from medvlp.config.evaluation.cache import CacheConfig, CacheVerbConfig
 from medvlp.config.kinds import register
 from medvlp.config.llava import LanguageConfig, LlavaConfig, TowerConfig
 from medvlp.config.objectives import BagOfWordsConfig, ContrastiveConfig, InstructConfig
@@ -38,6 +38,7 @@ __all__ = [
     "AugmentConfig",
     "BagOfWordsConfig",
     "CacheConfig",
+    "CacheVerbConfig",
     "CheckConfig",
     "ClipConfig",
     "ConfigError",

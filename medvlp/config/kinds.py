@@ -8,6 +8,7 @@ from hydra.core.config_store import ConfigStore
 from medvlp.config.base import ModelConfig, ObjectiveConfig
 from medvlp.config.clip import ClipConfig
 from medvlp.config.composition.renamed import RENAMED_OPTIONS
+from medvlp.config.evaluation.cache import CacheVerbConfig
 from medvlp.config.llava import LlavaConfig
 from medvlp.config.objectives import BagOfWordsConfig, ContrastiveConfig, InstructConfig
 from medvlp.config.prep import PrepConfig
@@ -43,6 +44,7 @@ VERBS = {
     "prep": VerbSchema(PrepConfig, "prep", ("recipes",)),
     "export": VerbSchema(ExportConfig, "export"),
     "ask": VerbSchema(AskConfig, "ask"),
+    "cache": VerbSchema(CacheVerbConfig, "cache"),
 }
 
 OPEN_MAPPINGS: dict[str, type | None] = {

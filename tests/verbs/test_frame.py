@@ -38,6 +38,7 @@ PLANTS = {
     "report": ["medvlp.report.run.page:write_page"],
     "export": ["medvlp.export.open_clip:probe"],
     "ask": ["medvlp.builders:load_assistant"],
+    "cache": ["medvlp.verbs.cache:is_store"],
     "list": ["medvlp.verbs.list:list_options"],
     "demo": ["data_prep.pipeline:make_plan"],
 }
@@ -55,6 +56,7 @@ def args_of(verb: str, folder: Path, output: Path) -> list[str]:
         "report": [f"{folder}/runs/clip"],
         "export": [f"checkpoint={checkpoint}", f"output={output}"],
         "ask": [f"checkpoint={checkpoint}", "accelerator=cpu", "Is it?"],
+        "cache": [],
         "list": [],
         "demo": [],
     }[verb]

@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from medvlp.config.rules import ConfigError, at_least
+from medvlp.config.rules import ConfigError, at_least, one_of
 
 FOLDER = "MEDVLP_CACHE"
 """Environment variable that names the folder."""
@@ -37,3 +37,28 @@ class CacheConfig:
         at_least("cache.models_at_once", self.models_at_once, 1)
         if not 0 <= self.max_gb < float("inf"):
             raise ConfigError(f"cache.max_gb={self.max_gb} must be a number of gigabytes, or 0 to keep none")
+
+
+CACHED_KINDS = ("", "images", "texts", "responses", "hashes", "all")
+"""What `medvlp cache` can be asked for."""
+
+
+@dataclass(kw_only=True)
+class CacheVerbConfig:
+    """medvlp cache"""
+
+    verb: str = "cache"
+    """The command."""
+    dir: str = ""
+    """The folder; default $MEDVLP_CACHE, else ~/.cache/medvlp."""
+    kind: str = ""
+    """Only these: images or texts (their embeddings), responses, or hashes of files. `clear` takes away responses, which may
+    have cost money, with kind=responses or kind=all alone."""
+    older_than: float = 0.0
+    """Only what was last used this many days ago, or earlier."""
+
+    def check(self) -> None:
+        """Kinds that there are. Raises ConfigError."""
+        one_of("kind", self.kind, CACHED_KINDS)
+        if not 0 <= self.older_than < float("inf"):
+            raise ConfigError(f"older_than={self.older_than} must be a number of days")

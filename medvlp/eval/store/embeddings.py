@@ -16,12 +16,10 @@ from torch import Tensor
 
 from medvlp.config import CacheConfig
 from medvlp.data.images.decode import VERSION
-from medvlp.eval.store.folder import Entry, StoreFolder
+from medvlp.eval.store.folder import IMAGES, TEXTS, Entry, StoreFolder
 from medvlp.eval.store.root import store_root
 from medvlp.shards import ShardDataset
 
-IMAGES, TEXTS = "image embeddings", "text embeddings"
-"""Kinds of entries."""
 LIBRARIES = ("torch", "torchvision", "numpy", "pillow", "open_clip_torch", "timm", "transformers", "tokenizers")
 """Whose versions are part of an entry's key: they decode, resize, tokenize and encode."""
 OF_THE_CONTENT = frozenset(

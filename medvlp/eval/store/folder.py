@@ -19,6 +19,8 @@ from medvlp.shards import ShardError
 from medvlp.shards.atomic import sync_folder, write_whole
 
 ENTRIES, TEMPORARY, ENTRY = "entries", "temporary", "entry.json"
+IMAGES, TEXTS = "image embeddings", "text embeddings"
+"""Kinds of entries."""
 FILE_NAME = re.compile(r"[a-z0-9_]+\.[a-z0-9]+")
 """Of a payload."""
 ABANDONED = 3600.0
@@ -153,7 +155,10 @@ class StoreFolder:
 
     def remove(self, path: Path) -> None:
         """Remove an entry; who has it open keeps what they opened."""
-        if path.parent.parent != self.root / ENTRIES:
+        if (
+            path.parent.parent != self.root / ENTRIES
+            or path.parent.resolve() != self.root.resolve() / ENTRIES / path.name[:2]
+        ):
             raise ValueError(f"{path} is no entry of {self.root}")
         with suppress(OSError):
             trash = self._new_temporary()
@@ -164,7 +169,8 @@ class StoreFolder:
         return self.root / ENTRIES / key[:2] / key
 
     def _paths(self) -> list[Path]:
-        return sorted((self.root / ENTRIES).glob("[0-9a-f][0-9a-f]/*"))
+        paths = (self.root / ENTRIES).glob("[0-9a-f][0-9a-f]/*")
+        return sorted(path for path in paths if not path.parent.is_symlink())
 
     def _new_temporary(self) -> Path:
         temporary = self.root / TEMPORARY / secrets.token_hex(8)
