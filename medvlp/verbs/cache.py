@@ -10,7 +10,7 @@ from typing import Any
 
 from medvlp.cli import run_verb
 from medvlp.config import CacheConfig, CacheVerbConfig, compose, verb_help
-from medvlp.errors import UsageError
+from medvlp.errors import UsageError, UserError
 from medvlp.eval.store.folder import IMAGES, TEXTS, StoreFolder
 from medvlp.eval.store.root import is_store
 from medvlp.terminal import printable
@@ -63,7 +63,7 @@ def work(parsed: tuple[CacheVerbConfig, str]) -> int:
 
     Raises:
         StoreError: a folder with other things in it.
-        UsageError: a name that nothing has.
+        UserError: a name that nothing has.
     """
     config, word = parsed
     root = CacheConfig(config.dir).folder
@@ -144,10 +144,10 @@ SHOWN = ("encoder", "model", "identity", "data", "texts", "execution")
 
 
 def show_parts(holdings: Sequence[Holding], word: str) -> None:
-    """What was computed from what, of those whose name begins with `word`. Raises UsageError."""
+    """What was computed from what, of those whose name begins with `word`. Raises UserError."""
     matches = [holding for holding in holdings if holding.path.name.startswith(word)]
     if not matches:
-        raise UsageError(f"medvlp cache: nothing that is kept has a name that begins with {word!r}")
+        raise UserError(f"nothing that is kept has a name that begins with {word!r}")
     for holding in matches:
         print(printable(str(holding.path)))
         print(json.dumps(holding.parts, indent=1, ensure_ascii=True))
