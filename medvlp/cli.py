@@ -36,6 +36,11 @@ VERBS = {
         ),
         Verb("train", "medvlp.train", "shards → checkpoint: recipes=<name> [key=value ...]"),
         Verb("eval", "medvlp.evaluate", "checkpoints → results: recipes=<name> checkpoints=[...] tasks=[...]"),
+        Verb(
+            "compare",
+            "medvlp.verbs.compare",
+            "results → paired differences between models: <results folder ...> [task=<name>]",
+        ),
         Verb("report", "medvlp.verbs.report", "runs → report.html: <run folder ...>"),
         Verb(
             "export",

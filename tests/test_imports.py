@@ -14,6 +14,7 @@ FREE_OF_TORCH = [
     "medvlp.config",
     "medvlp.report",
     "medvlp.cli",
+    "medvlp.verbs.compare",
     "data_prep",
     "data_prep.cli",
 ]

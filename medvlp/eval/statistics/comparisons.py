@@ -21,15 +21,12 @@ COMPARISONS = "comparisons.jsonl"
 
 MAIN_METRICS: dict[str, tuple[str, ...]] = {
     "zero_shot": ("acc1", "auroc"),
-    "retrieval": (
-        "image_to_text_recall@1",
-        "image_to_text_recall@10",
-        "text_to_image_recall@1",
-        "text_to_image_recall@10",
-    ),
-    "vqa": ("exact_match", "closed_accuracy", "open_token_recall", "generated_accuracy", "letter_likelihood_accuracy"),
+    "retrieval": ("image_to_text_recall", "text_to_image_recall"),
+    "vqa": ("exact_match", "closed_accuracy", "open_token_recall", "generated_accuracy"),
 }
-"""Kind of task → the metrics that models are compared on; a task that has none of them is compared on its first."""
+"""Kind of task → the metrics that models are compared on, of recall the one at `MAIN_K`."""
+MAIN_K = 10
+"""Where a task does not measure recall@10, the largest k that it has stands for it."""
 
 ITEMS_IN_A_SENTENCE = 5
 """Items that only one of two models has are all counted, and this many named."""
@@ -41,7 +38,7 @@ class Comparison:
 
     result: None where the cards differ in a line that decides, or the records cannot be read.
     only_a, only_b: ids of items that the other model does not have; the comparison is on the others.
-    lines: what differs between the two cards, a sentence a line.
+    lines: what differs between the two cards, a sentence a line. unread: why the records of one cannot be read.
     """
 
     task: str
@@ -53,6 +50,7 @@ class Comparison:
     only_a: Sequence[str] = ()
     only_b: Sequence[str] = ()
     lines: Sequence[str] = ()
+    unread: Sequence[str] = ()
     use: str = ""
 
     def row(self) -> Row:
@@ -64,7 +62,7 @@ class Comparison:
             **{name: _defined(values[name]) for name in names},
             "only_a": len(self.only_a),
             "only_b": len(self.only_b),
-            "differing": [*self.lines, *_missing(self.a, self.only_b), *_missing(self.b, self.only_a)],
+            "differing": [*self.unread, *self.lines, *_missing(self.a, self.only_b), *_missing(self.b, self.only_a)],
             "use": self.use,
         }
 
@@ -128,29 +126,36 @@ class _Family:
             if not {a, b} & self.unreadable.keys() and not any(line.decides for line in cards[a, b])
         ]
         family = holm([difference for group in self._on_common_items(comparable) for difference in group])
-        by_pair: dict[tuple[str, str], dict[str, PairedDifference | None]] = {}
+        by_pair: dict[tuple[str, str], dict[str, PairedDifference]] = {}
         for of_family in family:
             by_pair.setdefault((of_family.a, of_family.b), {})[of_family.metric] = of_family
         names = self._names()
         rows = []
         for a, b in pairs:
             unread = [self.unreadable[model] for model in (a, b) if model in self.unreadable]
-            sentences = [*unread, *(line.sentence for line in cards[a, b])]
+            lines = [line.sentence for line in cards[a, b]]
             use = str(by_model[a].protocol.get("use", ""))
             task = by_model[a].task, by_model[a].split
-            for metric, difference in by_pair.get((a, b), dict.fromkeys(names)).items():
+            for metric in names:
+                difference = by_pair.get((a, b), {}).get(metric)
                 only_a, only_b = self._only(a, b, metric) if difference else ([], [])
-                rows.append(Comparison(*task, metric, a, b, difference, only_a, only_b, sentences, use))
+                is_absent = difference is None and (a, b) in comparable
+                if is_absent and not self.metrics:
+                    continue
+                absence = [f"{metric} is not computed from both models' records"] if is_absent else []
+                rows.append(
+                    Comparison(*task, metric, a, b, difference, only_a, only_b, [*lines, *absence], unread, use)
+                )
         return sorted(rows, key=lambda row: names.index(row.metric))
 
     def _names(self) -> list[str]:
         """The metrics that are compared: those that a model has, in the order of the table."""
         if self.metrics:
             return list(self.metrics)
-        names = {name for parts in self.readable.values() for part in parts for name in part.metrics}
-        main = MAIN_METRICS.get(str(self.results[0].protocol.get("kind")), ())
-        first = [next(iter(part.metrics)) for parts in self.readable.values() for part in parts if part.metrics]
-        return [name for name in main if name in names] or list(dict.fromkeys(first)) or [*main[:1], "score"][:1]
+        kind = str(self.results[0].protocol.get("kind"))
+        parts = [part for measured in self.readable.values() for part in measured]
+        names = main_metrics(kind, dict.fromkeys(name for part in parts for name in part.metrics))
+        return names or list(dict.fromkeys(next(iter(part.metrics)) for part in parts if part.metrics)) or ["score"]
 
     def _on_common_items(self, pairs: Sequence[tuple[str, str]]) -> Iterable[list[PairedDifference]]:
         """Differences of pairs; pairs that share the same items share their resamples."""
@@ -182,6 +187,17 @@ class _Family:
         keys = [next(part.keys for part in self.readable[model] if metric in part.metrics) for model in (a, b)]
         sets = set(keys[0]), set(keys[1])
         return [key for key in keys[0] if key not in sets[1]], [key for key in keys[1] if key not in sets[0]]
+
+
+def main_metrics(kind: str, names: Iterable[str]) -> list[str]:
+    """Those of a task's metrics that its models are compared on."""
+    names = list(names)
+    main = []
+    for entry in MAIN_METRICS.get(kind, ()):
+        ks = [int(k) for k in (name.removeprefix(f"{entry}@") for name in names) if k.isdecimal()]
+        name = f"{entry}@{MAIN_K if MAIN_K in ks else max(ks)}" if ks else entry
+        main += [name] if name in names else []
+    return main
 
 
 def _missing(model: str, keys: Sequence[str]) -> list[str]:

@@ -1,7 +1,7 @@
 """Results of earlier evaluations, read from their folder: results.jsonl and the records that its protocols name."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -75,4 +75,42 @@ def read_results(folder: Path) -> list[StoredResult]:
     return [
         StoredResult(folder, model, task, split, rows[0]["protocol"], rows)
         for (model, task, split), rows in groups.items()
+    ]
+
+
+def find_results(text: str) -> list[StoredResult]:
+    """The results that `<folder>` or `<folder>:<model>` names; a part of a model's name that no other has is enough.
+
+    Raises:
+        RecordsError: no such folder, no results in it, or not one model of the name.
+        BrokenLine: a line of results.jsonl is no object.
+    """
+    if Path(text).is_dir():
+        return read_results(Path(text))
+    folder, model = next(
+        ((text[:end], text[end + 1 :]) for end, c in enumerate(text) if c == ":" and Path(text[:end]).is_dir()),
+        (text, ""),
+    )
+    results = read_results(Path(folder))
+    models = list(dict.fromkeys(result.model for result in results))
+    matches = [name for name in models if name == model] or [name for name in models if model in name]
+    if len(matches) != 1:
+        problem = (
+            f"{len(matches)} models have {model!r} in their names" if matches else f"no model has {model!r} in its name"
+        )
+        raise RecordsError(f"{text}: {problem}; {folder} has {', '.join(models)}")
+    return [result for result in results if result.model == matches[0]]
+
+
+def distinct(results: Sequence[StoredResult]) -> list[StoredResult]:
+    """Results each once, with the folder before a model's name where several folders have the name."""
+    each = list(
+        {(result.folder.resolve(), result.model, result.task, result.split): result for result in results}.values()
+    )
+    folders: dict[str, set[Path]] = {}
+    for result in each:
+        folders.setdefault(result.model, set()).add(result.folder.resolve())
+    return [
+        replace(result, model=f"{result.folder}:{result.model}") if len(folders[result.model]) > 1 else result
+        for result in each
     ]

@@ -1,0 +1,112 @@
+"""`medvlp compare`: which models, what is printed, and how it ends where something is missing."""
+
+import json
+
+import pytest
+
+from medvlp.cli import main
+from medvlp.eval.statistics.result_files import read_results
+from medvlp.verbs.compare import USAGE
+from tests.eval.statistics.test_comparisons import ITEMS, add, result_of
+
+BETTER = dict.fromkeys(ITEMS, True)
+
+
+@pytest.fixture
+def folders(tmp_path, monkeypatch):
+    """Two evaluations: `one` of three models on two tasks, `two` of a model that has the name of one of these."""
+    monkeypatch.chdir(tmp_path)
+    for task in ("rad", "slake"):
+        for model, hits in (("runs/a.ckpt", BETTER), ("runs/b.ckpt", ITEMS), ("hf:org/name", ITEMS)):
+            add(tmp_path / "one", model, result_of(hits, task, in_train="unknown" if model[:2] == "hf" else None))
+    add(tmp_path / "two", "runs/a.ckpt", result_of(ITEMS, "rad"))
+    return tmp_path
+
+
+def compare(capsys, *args):
+    code = main(["compare", *args, "resamples=200"])
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def test_models_of_one_folder_in_a_table(folders, capsys):
+    code, out, err = compare(capsys, "one")
+    assert (code, err) == (0, "")
+    lines = [line for line in out.splitlines() if "closed_accuracy" in line]
+    assert len(lines) == 2 * 3
+    assert "rad · test" in lines[0]
+    assert "slake · test" in lines[3]
+    assert "13 / 27 / 0" in lines[0].replace("  ", " ")
+    assert "hf:org/name?" in out  # nobody knows what it was trained on
+    assert "1 / 1 / 0" not in out
+    matrix = out[out.index("better / not") :]
+    assert "2 / 0 / 0" in matrix
+    assert "0 / 2 / 0" in matrix
+    assert "research use only" in out
+
+
+def test_chosen_models_of_two_folders(folders, capsys):
+    code, out, _ = compare(capsys, "one:runs/a.ckpt", "two:a.ckpt", "format=json")
+    assert code == 0
+    (row,) = map(json.loads, out.splitlines())
+    assert (row["a"], row["b"], row["task"]) == ("one:runs/a.ckpt", "two:runs/a.ckpt", "rad")
+    assert row["difference"] == pytest.approx(1 - sum(ITEMS.values()) / 40)
+    code, out, _ = compare(capsys, "one:hf:org/name", "two", "task=rad", "format=json")
+    assert [(row["a"], row["b"], row["difference"]) for row in map(json.loads, out.splitlines())] == [
+        ("hf:org/name", "runs/a.ckpt", 0)
+    ]
+
+
+def test_tasks_and_metrics_are_chosen(folders, capsys):
+    _, out, _ = compare(capsys, "one", "task=[slake,other]", "metric=closed_accuracy", "format=json")
+    assert {json.loads(line)["task"] for line in out.splitlines()} == {"slake"}
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "message"),
+    [
+        (["gone"], 1, "gone: there is no such folder"),
+        ([".", "one"], 1, "it has no results.jsonl"),
+        (["one:c.ckpt"], 1, "no model has 'c.ckpt' in its name; one has runs/a.ckpt, runs/b.ckpt, hf:org/name"),
+        (["one:runs"], 1, "2 models have 'runs' in their names"),
+        (
+            ["one", "task=vqa"],
+            1,
+            "no two models were measured on one task and split of those:\n  runs/a.ckpt: rad on test",
+        ),
+        (["two"], 1, "no two models were measured on one task and split"),
+        (["one", "metric=closed_acuracy"], 1, "metric=closed_acuracy: no result has it; did you mean closed_accuracy?"),
+        (["one", "tasks=rad"], 2, "'tasks=rad' is no option; did you mean task=?"),
+        (["one", "--json"], 2, "'--json' is no option"),
+        (["one", "resamples=many"], 2, "resamples=many is no whole number"),
+        (["one", "format=yaml"], 2, "format=yaml is neither table nor json"),
+    ],
+)
+def test_what_cannot_be_compared_is_said(folders, capsys, args, code, message):
+    ended = main(["compare", *args])
+    out, err = capsys.readouterr()
+    assert (ended, out) == (code, "")
+    assert message in err
+
+
+def test_records_that_are_gone_are_named_and_the_others_compared(folders, capsys):
+    (folders / "one" / read_results(folders / "one")[0].protocol["records"]).unlink()
+    code, out, err = compare(capsys, "one", "task=rad", "format=json")
+    assert code == 1
+    assert [json.loads(line)["difference"] for line in out.splitlines()] == [None, None, 0]
+    assert "the records of runs/a.ckpt on rad" in err
+    assert err.count("medvlp compare:") == 1
+
+
+def test_cards_that_differ_are_under_the_table(folders, capsys):
+    add(folders / "three", "runs/c.ckpt", result_of(ITEMS, "rad", instruction="Be brief."))
+    code, out, _ = compare(capsys, "one:runs/a.ckpt", "three")
+    assert code == 0
+    assert "not comparable" in out
+    assert "instruction: not stated against 'Be brief.'" in out
+
+
+def test_help_and_usage(capsys):
+    assert main(["compare", "--help"]) == 0
+    assert capsys.readouterr().out.strip() == USAGE
+    assert main(["compare"]) == 2
