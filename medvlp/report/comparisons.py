@@ -24,9 +24,13 @@ def wins_ties_losses(rows: Sequence[Row]) -> WinsTiesLosses:
             continue
         is_different = row["p_holm"] < LEVEL
         sign = (row["difference"] > 0) - (row["difference"] < 0) if is_different else 0
-        for model, other, of_model in ((row["a"], row["b"], sign), (row["b"], row["a"], -sign)):
-            wins, ties, losses = matrix.setdefault(model, {}).get(other, (0, 0, 0))
-            matrix[model][other] = (wins + (of_model > 0), ties + (of_model == 0), losses + (of_model < 0))
+        for model, rival, sign_of_model in ((row["a"], row["b"], sign), (row["b"], row["a"], -sign)):
+            wins, ties, losses = matrix.setdefault(model, {}).get(rival, (0, 0, 0))
+            matrix[model][rival] = (
+                wins + (sign_of_model > 0),
+                ties + (sign_of_model == 0),
+                losses + (sign_of_model < 0),
+            )
     return matrix
 
 
@@ -85,7 +89,7 @@ def _matrix_table(matrix: WinsTiesLosses, names: Mapping[str, str]) -> Table:
     table.add_column("model", overflow="fold")
     for model in matrix:
         table.add_column(Text(names[model]), justify="right", overflow="fold")
-    for model, others in matrix.items():
-        counts = [" / ".join(map(str, others[other])) if other in others else "" for other in matrix]
+    for model, rivals in matrix.items():
+        counts = [" / ".join(map(str, rivals[rival])) if rival in rivals else "" for rival in matrix]
         table.add_row(Text(names[model]), *map(Text, counts))
     return table

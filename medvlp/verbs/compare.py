@@ -133,11 +133,11 @@ def check_shared(results: Sequence[StoredResult], of_options: Sequence[StoredRes
     tasks: dict[tuple[str, str], list[StoredResult]] = {}
     for result in of_options:
         tasks.setdefault((result.task, result.split), []).append(result)
-    shared = [of_task for of_task in tasks.values() if len(of_task) > 1]
-    if not shared:
+    families = [of_task for of_task in tasks.values() if len(of_task) > 1]
+    if not families:
         lines = [f"  {result.model}: {result.task} on {result.split}" for result in results]
         raise RecordsError("no two models were measured on one task and split of those:\n" + "\n".join(lines))
-    names = {row["metric"] for of_task in shared for result in of_task for row in result.rows}
+    names = {row["metric"] for of_task in families for result in of_task for row in result.rows}
     for metric in options.metrics:
         if metric not in names:
             close = get_close_matches(metric, names, n=1)

@@ -37,7 +37,7 @@ def test_models_of_one_folder_in_a_table(folders, capsys):
     assert "rad · test" in lines[0]
     assert "slake · test" in lines[3]
     assert "13 / 27 / 0" in lines[0].replace("  ", " ")
-    assert "hf:org/name?" in out  # nobody knows what it was trained on
+    assert "name?" in out  # nobody knows what it was trained on
     assert "1 / 1 / 0" not in out
     matrix = out[out.index("better / not") :]
     assert "2 / 0 / 0" in matrix

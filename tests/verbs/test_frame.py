@@ -12,6 +12,7 @@ from medvlp.errors import UserError
 from tests.assistants import tiny_clip_checkpoint
 from tests.data_prep.folders import write_rocov2
 from tests.datasets import pairs, write_split
+from tests.eval.statistics.test_comparisons import ITEMS, add, result_of
 from tests.runs import tiny_words
 
 TASK = "name: made_retrieval\nkind: retrieval\ndata: {folder}/made\n"
@@ -26,6 +27,8 @@ def folder(tmp_path_factory):
     (made / "configs/task").mkdir(parents=True)
     (made / "configs/task/made_retrieval.yaml").write_text(TASK.format(folder=made))
     write_rocov2(made / "rocov2")
+    for name in ("a.ckpt", "b.ckpt"):
+        add(made / "compared", name, result_of(ITEMS))
     return made
 
 
@@ -54,6 +57,7 @@ def args_of(verb: str, folder: Path, output: Path) -> list[str]:
         "check": [f"data.sources.made.path={folder}/made/train"],
         "train": [*tiny_words(folder), "run_name=planted"],
         "eval": [f"checkpoints=[{checkpoint}]", "tasks=[made_retrieval]", f"output={output}", "workers=0"],
+        "compare": [f"{folder}/compared"],
         "report": [f"{folder}/runs/clip"],
         "export": [f"checkpoint={checkpoint}", f"output={output}"],
         "ask": [f"checkpoint={checkpoint}", "accelerator=cpu", "Is it?"],

@@ -104,13 +104,11 @@ def find_results(text: str) -> list[StoredResult]:
 
 def distinct(results: Sequence[StoredResult]) -> list[StoredResult]:
     """Results each once, with the folder before a model's name where several folders have the name."""
-    each = list(
-        {(result.folder.resolve(), result.model, result.task, result.split): result for result in results}.values()
-    )
+    by_cell = {(result.folder.resolve(), result.model, result.task, result.split): result for result in results}
     folders: dict[str, set[Path]] = {}
-    for result in each:
+    for result in by_cell.values():
         folders.setdefault(result.model, set()).add(result.folder.resolve())
     return [
         replace(result, model=f"{result.folder}:{result.model}") if len(folders[result.model]) > 1 else result
-        for result in each
+        for result in by_cell.values()
     ]
