@@ -106,7 +106,7 @@ def refuse_adapter(model: object, reference: str) -> None:
 
 
 def load_pretrained(model_class: Any, path: str, reference: str, part: str, **options: Any) -> Any:
-    """A model of transformers with its published weights, in float32 and without code of its own.
+    """A model of transformers with its published weights, in float32 by default and without code of its own.
 
     part: what the model is to us, for messages. options: for from_pretrained.
 
@@ -114,7 +114,7 @@ def load_pretrained(model_class: Any, path: str, reference: str, part: str, **op
         WeightsError: weights that are missing or have other shapes, or an adapter next to them.
     """
     model, info = model_class.from_pretrained(
-        path, dtype=torch.float32, trust_remote_code=False, output_loading_info=True, **options
+        path, trust_remote_code=False, output_loading_info=True, **{"dtype": torch.float32, **options}
     )
     refuse_adapter(model, reference)
     if info["missing_keys"] or info["mismatched_keys"]:
