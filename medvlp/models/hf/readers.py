@@ -144,7 +144,7 @@ def load_processor(folder: Path, reference: str) -> Any:
     from transformers import AutoProcessor
 
     try:
-        processor = AutoProcessor.from_pretrained(folder, backend="pil", **PROCESSOR)
+        processor = AutoProcessor.from_pretrained(folder, **PROCESSOR)
     except DAMAGE as error:
         raise WeightsError(f"hf:{reference}: its processor cannot be loaded ({reason(error)})") from None
     lacking = [name for name in ("tokenizer", "image_processor") if getattr(processor, name, None) is None]
@@ -153,4 +153,6 @@ def load_processor(folder: Path, reference: str) -> Any:
             f"hf:{reference}: its processor has no {lacking[0].replace('_', ' ')}; a folder of a model of images and text has "
             f"preprocessor_config.json and tokenizer.json"
         )
+    # Asked for a backend, AutoProcessor would want one of that name for videos, too.
+    processor.image_processor = load_image_processor(folder, reference)
     return processor
