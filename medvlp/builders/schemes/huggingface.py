@@ -9,13 +9,14 @@ from medvlp.config.model_names import ModelName
 from medvlp.eval.embeddings import CachedEncoder
 from medvlp.eval.models.huggingface import HfModel
 from medvlp.eval.models.templates import ChatTemplate, PlainImageText, PlainText, PromptTemplate
+from medvlp.eval.store.embeddings import embedding_store
 from medvlp.eval.task import EvaluatedModel
 from medvlp.models.digests import FileFacts, content_identity, sha256_of
 from medvlp.models.hf.answering import Generator, Reader, Row
 from medvlp.models.hf.encoders import HfEncoder
 from medvlp.models.hf.folders import content_files, model_folder
 from medvlp.models.hf.kinds import CAUSAL, ENCODER, TITLES, HfKind, kind_of
-from medvlp.models.hf.loading import Loading, load_model
+from medvlp.models.hf.loading import Loading, execution_of, load_model
 from medvlp.models.hf.readers import (
     ImageTextReader,
     TextReader,
@@ -55,12 +56,12 @@ class HfNamedModel:
         kind = kind_of(folder, self.reference, gguf)
         loading = Loading(config.load.dtype, config.load.quantization, config.load.device_map, config.load.attention)
         identity = self.identity(FileFacts(None))
-        execution = f"{device} {' '.join(f'{name}={value}' for name, value in loading.metadata().items())}"
         if kind.kind == ENCODER:
             model = load_model(kind.kind, folder, self.reference, loading, device)
             processor = load_image_processor(folder, self.reference)
-            encoder = HfEncoder(model, processor, load_tokenizer(folder, self.reference), identity, execution)
-            return CachedEncoder(encoder, config.batch_size, config.workers, config.max_pixels)
+            encoder = HfEncoder(model, processor, load_tokenizer(folder, self.reference), identity, loading.options)
+            store = embedding_store(config.cache)
+            return CachedEncoder(encoder, config.batch_size, config.workers, config.max_pixels, store)
         model, reader, template = self._parts(folder, gguf, kind, loading, device)
         facts: dict[str, Any] = {"family": kind.family, "load": loading.metadata()}
         if isinstance(reader, ImageTextReader):
@@ -75,7 +76,7 @@ class HfNamedModel:
             config.max_pixels,
             identity,
             facts,
-            execution,
+            execution_of(model, loading.options),
         )
 
     def _parts(

@@ -121,8 +121,8 @@ class HfModel:
 
     def metadata(self) -> dict[str, Any]:
         """Its template, and what was taken out of its settings of generation."""
-        dropped = self.generator.dropped_settings
-        notes = {"generation_settings_not_used": dropped} if dropped else {}
+        settings = self.generator.dropped_settings
+        notes = {"generation_settings_not_used": settings} if settings else {}
         return {**self.template.metadata(), **self.facts, **notes}
 
     def _row(self, prompt: Prompt) -> Row:

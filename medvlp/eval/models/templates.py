@@ -122,11 +122,11 @@ class ChatTemplate:
         """What stands between a prompt and an answer in a whole conversation: nothing, or a space."""
         try:
             prompt = self._render(question)
-            whole = self._render([*question, Turn("assistant", PROBE_ANSWER)], add_generation_prompt=False)
+            conversation = self._render([*question, Turn("assistant", PROBE_ANSWER)], add_generation_prompt=False)
         except BadSample:
             return ""
-        rest = whole.removeprefix(prompt)
-        lead = rest.partition(PROBE_ANSWER)[0] if len(rest) < len(whole) and PROBE_ANSWER in rest else ""
+        tail = conversation.removeprefix(prompt)
+        lead = tail.partition(PROBE_ANSWER)[0] if conversation.startswith(prompt) and PROBE_ANSWER in tail else ""
         return lead if not lead.strip() else ""
 
 

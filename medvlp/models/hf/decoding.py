@@ -35,10 +35,17 @@ def forget_settings(model: Any) -> list[str]:
 
     Returns the names of those that would have changed a greedy answer.
     """
-    neutral = {"repetition_penalty": 1.0, "no_repeat_ngram_size": 0, "encoder_no_repeat_ngram_size": 0, "min_length": 0}
-    others = ("bad_words_ids", "suppress_tokens", "begin_suppress_tokens", "forced_bos_token_id", "forced_eos_token_id")
-    others += ("sequence_bias", "exponential_decay_length_penalty", "guidance_scale", "min_new_tokens", "num_beams")
-    neutral |= {name: 1 if name in ("guidance_scale", "num_beams") else None for name in others}
+    neutral = dict.fromkeys(
+        ("bad_words_ids", "suppress_tokens", "begin_suppress_tokens", "forced_bos_token_id", "forced_eos_token_id")
+        + ("sequence_bias", "exponential_decay_length_penalty", "min_new_tokens")
+    )
+    neutral |= {
+        "repetition_penalty": 1.0,
+        "no_repeat_ngram_size": 0,
+        "encoder_no_repeat_ngram_size": 0,
+        "min_length": 0,
+    }
+    neutral |= {"guidance_scale": 1, "num_beams": 1}
     settings = model.generation_config
     changes = [name for name, value in neutral.items() if getattr(settings, name, None) not in (None, value)]
     model.generation_config = GenerationConfig()

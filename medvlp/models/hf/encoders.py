@@ -4,6 +4,7 @@ B: batch; P: patches; C, H, W: of pixels; D: shared width; L: tokens.
 """
 
 import inspect
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from medvlp.models.hf.loading import execution_of
 from medvlp.models.weights import WeightsError
 
 FIXED_LENGTH = ("siglip", "siglip2", "align")
@@ -28,14 +30,16 @@ class HfEncoder:
         model: of transformers, in evaluation mode.
         image_processor, tokenizer: its own.
         identity: hash of weights, preprocessing and tokenizer.
-        execution: device and types, which decide the last bits.
+        options: what else decides the last bits, such as four-bit weights; "" for nothing.
     Raises:
         WeightsError: features that are not one vector an image and one a text, of equal width.
     """
 
-    def __init__(self, model: Any, image_processor: Any, tokenizer: Any, identity: str, execution: str) -> None:
+    def __init__(self, model: Any, image_processor: Any, tokenizer: Any, identity: str, options: str = "") -> None:
         self.model, self.image_processor, self.tokenizer = model, image_processor, tokenizer
-        self.identity, self.execution = identity, execution
+        self.identity = identity
+        self.transform_identity = json.dumps(image_processor.to_dict(), sort_keys=True, default=str)
+        self.execution = execution_of(model, options)
         text = model.config.get_text_config() if hasattr(model.config, "get_text_config") else model.config
         family = model.config.model_type
         limits = [getattr(text, "max_position_embeddings", None), tokenizer.model_max_length]

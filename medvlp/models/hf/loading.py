@@ -30,6 +30,11 @@ class Loading:
     device_map: str = ""
     attention: str = ""
 
+    @property
+    def options(self) -> str:
+        """What of it the model's dtype does not say."""
+        return " ".join(filter(None, (self.quantization, self.attention)))
+
     def metadata(self) -> dict[str, str]:
         """What differs from plain weights in single precision."""
         options = {"dtype": self.dtype, "quantization": self.quantization, "attention": self.attention}
@@ -64,6 +69,11 @@ def load_model(kind: str, folder: Path, reference: str, loading: Loading, device
     if "device_map" not in options:
         model.to(device)
     return model.eval().requires_grad_(False)
+
+
+def execution_of(model: Any, options: str) -> str:
+    """Kind of device, dtype and what else decides the last bits, such as `cuda bfloat16 nf4`."""
+    return f"{model.device.type} {str(model.dtype).removeprefix('torch.')} {options}".strip()
 
 
 def _forget_attention(config: Any) -> None:

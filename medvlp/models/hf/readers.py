@@ -147,10 +147,10 @@ def load_processor(folder: Path, reference: str) -> Any:
         processor = AutoProcessor.from_pretrained(folder, **PROCESSOR)
     except DAMAGE as error:
         raise WeightsError(f"hf:{reference}: its processor cannot be loaded ({reason(error)})") from None
-    lacking = [name for name in ("tokenizer", "image_processor") if getattr(processor, name, None) is None]
-    if lacking:
+    absent = [name for name in ("tokenizer", "image_processor") if getattr(processor, name, None) is None]
+    if absent:
         raise WeightsError(
-            f"hf:{reference}: its processor has no {lacking[0].replace('_', ' ')}; a folder of a model of images and text has "
+            f"hf:{reference}: its processor has no {absent[0].replace('_', ' ')}; a folder of a model of images and text has "
             f"preprocessor_config.json and tokenizer.json"
         )
     # Asked for a backend, AutoProcessor would want one of that name for videos, too.

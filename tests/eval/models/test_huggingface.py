@@ -43,12 +43,12 @@ def prompts_of(model, family):
         asked += [("What has changed?", [2, 3]), ("Is the second one a chest x-ray, and is it normal?", [1, 0])]
     if family not in NEEDS_IMAGE:
         asked += [("What is a pleural effusion?", []), ("Is it normal?", [])]
-    shown = {
+    pictures = {
         tuple(images): model.pictures(Sample("s", {f"{i}.png": picture(n) for i, n in enumerate(images)}))
         for _, images in asked
     }
     prompts = [
-        Prompt([Turn("user", "<image>\n" * len(images) + text)], len(images), shown[tuple(images)])
+        Prompt([Turn("user", "<image>\n" * len(images) + text)], len(images), pictures[tuple(images)])
         for text, images in asked
     ]
     return [(text, list(prompt.pixels.images)) for (text, _), prompt in zip(asked, prompts, strict=True)], prompts
@@ -70,9 +70,9 @@ def check_family(family, folder):
     assert model.generate(prompts, TOKENS) == expected
     likelihoods = model.loglikelihood(prompts, [OPTIONS] * len(prompts))
     reader, template = model.generator.reader, model.template
-    for (text, images), prompt, found in zip(asked, prompts, likelihoods, strict=True):
+    for (text, images), prompt, row in zip(asked, prompts, likelihoods, strict=True):
         rendered = template.prompt(prompt.turns, prompt.images)
-        for option, (total, tokens) in zip(OPTIONS, found, strict=True):
+        for option, (total, tokens) in zip(OPTIONS, row, strict=True):
             ids = template.continuation(reader, rendered, option)
             assert stock.processor.tokenizer.decode(ids).strip() == option
             assert tokens == len(ids)

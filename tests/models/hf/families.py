@@ -4,7 +4,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
 import transformers as hf
 from transformers import PreTrainedTokenizerFast
 
@@ -25,7 +24,8 @@ CHATML = ("<|im_start|>{{ m.role }}\n", "<|im_end|>\n", "<|im_start|>assistant\n
 
 def template(image: str, start: str, end: str, ask: str, before: str = "") -> str:
     """A chat template of contents that are strings or lists of parts."""
-    parts = f"{{% for p in m.content %}}{{% if p.type == 'image' %}}{image}{{% else %}}{{{{ p.text }}}}{{% endif %}}{{% endfor %}}"
+    part = f"{{% if p.type == 'image' %}}{image}{{% else %}}{{{{ p.text }}}}{{% endif %}}"
+    parts = f"{{% for p in m.content %}}{part}{{% endfor %}}"
     content = f"{{% if m.content is string %}}{{{{ m.content }}}}{{% else %}}{parts}{{% endif %}}"
     asked = f"{{% if add_generation_prompt %}}{ask}{{% endif %}}"
     return f"{before}{{% for m in messages %}}{start}{content}{end}{{% endfor %}}{asked}"
@@ -89,9 +89,7 @@ def llava(folder: Path) -> Path:
         patch_size=16,
         vision_feature_select_strategy="default",
         num_additional_image_tokens=1,
-        chat_template=template(
-            "<image>\n", "{{ 'USER: ' if m.role == 'user' else 'ASSISTANT: ' }}", " ", "ASSISTANT:"
-        ),
+        chat_template=template("<image>\n", "{{ 'USER: ' if m.role == 'user' else 'ASSISTANT: ' }}", " ", "ASSISTANT:"),
     )
     return save(folder, hf.LlavaForConditionalGeneration(config), processor)
 
@@ -122,7 +120,13 @@ def llava_next(folder: Path) -> Path:
 
 def llava_onevision(folder: Path) -> Path:
     words = tokenizer(special=("<video>",))
-    vision = {"model_type": "siglip_vision_model", "image_size": 32, "patch_size": 16, "vision_use_head": False, **VISION}
+    vision = {
+        "model_type": "siglip_vision_model",
+        "image_size": 32,
+        "patch_size": 16,
+        "vision_use_head": False,
+        **VISION,
+    }
     grid = [[32, 32], [32, 64], [64, 32], [64, 64]]
     config = hf.LlavaOnevisionConfig(
         vision_config=vision,
@@ -290,7 +294,13 @@ def gemma_text(words: PreTrainedTokenizerFast, family: str, **more: Any) -> dict
 
 def paligemma(folder: Path) -> Path:
     words = tokenizer("gemma")
-    vision = {"model_type": "siglip_vision_model", "image_size": 32, "patch_size": 16, "vision_use_head": False, **VISION}
+    vision = {
+        "model_type": "siglip_vision_model",
+        "image_size": 32,
+        "patch_size": 16,
+        "vision_use_head": False,
+        **VISION,
+    }
     images = hf.SiglipImageProcessorPil(size={"height": 32, "width": 32})
     images.image_seq_length = 4
     processor = hf.PaliGemmaProcessor(images, words)
@@ -308,9 +318,19 @@ def gemma3(folder: Path) -> Path:
     words = tokenizer(
         "gemma-3", boi_token="<start_of_image>", eoi_token="<end_of_image>", image_token="<image_soft_token>"
     )
-    vision = {"model_type": "siglip_vision_model", "image_size": 32, "patch_size": 8, "vision_use_head": False, **VISION}
+    vision = {
+        "model_type": "siglip_vision_model",
+        "image_size": 32,
+        "patch_size": 8,
+        "vision_use_head": False,
+        **VISION,
+    }
     images = hf.Gemma3ImageProcessorPil(size={"height": 32, "width": 32})
-    turns = ("<start_of_turn>{{ 'model' if m.role == 'assistant' else m.role }}\n", "<end_of_turn>\n", "<start_of_turn>model\n")
+    turns = (
+        "<start_of_turn>{{ 'model' if m.role == 'assistant' else m.role }}\n",
+        "<end_of_turn>\n",
+        "<start_of_turn>model\n",
+    )
     processor = hf.Gemma3Processor(
         images,
         words,
