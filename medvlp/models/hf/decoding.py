@@ -11,6 +11,17 @@ from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 Ids = tuple[int, ...]
+NONE_BY_DEFAULT = (
+    "bad_words_ids",
+    "suppress_tokens",
+    "begin_suppress_tokens",
+    "forced_bos_token_id",
+    "forced_eos_token_id",
+    "sequence_bias",
+    "exponential_decay_length_penalty",
+    "min_new_tokens",
+)
+"""Settings of generation that change a greedy answer unless they are None."""
 NOT_FOR_GENERATE = ("labels", "offset_mapping", "num_crops")
 """What processors add for training."""
 
@@ -35,10 +46,7 @@ def forget_settings(model: Any) -> list[str]:
 
     Returns the names of those that would have changed a greedy answer.
     """
-    neutral = dict.fromkeys(
-        ("bad_words_ids", "suppress_tokens", "begin_suppress_tokens", "forced_bos_token_id", "forced_eos_token_id")
-        + ("sequence_bias", "exponential_decay_length_penalty", "min_new_tokens")
-    )
+    neutral: dict[str, Any] = dict.fromkeys(NONE_BY_DEFAULT)
     neutral |= {
         "repetition_penalty": 1.0,
         "no_repeat_ngram_size": 0,
