@@ -9,6 +9,7 @@ import importlib.util
 import struct
 from collections.abc import Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -42,6 +43,7 @@ DAMAGE = (
     OSError,
     RuntimeError,
     TypeError,
+    UnpicklingError,
     ValueError,
     SafetensorError,
     StrictDataclassError,
@@ -51,13 +53,15 @@ DAMAGE = (
 
 def first_line(error: BaseException) -> str:
     """What went wrong, in a line."""
+    if isinstance(error, UnpicklingError):
+        return "it is no file of tensors, and nothing else is unpickled"
     line = (str(error).strip().splitlines() or [type(error).__name__])[0]
     return "it asks for code of its own to be run, which is never done" if "custom code" in line else line
 
 
 def reason(error: BaseException) -> str:
     """`first_line`, with the kind of an error whose message alone tells nothing."""
-    telling = isinstance(error, OSError | ValueError | ImportError | RuntimeError | SafetensorError)
+    telling = isinstance(error, OSError | UnpicklingError | ValueError | ImportError | RuntimeError | SafetensorError)
     return first_line(error) if telling else f"{type(error).__name__}: {first_line(error)}"
 
 
