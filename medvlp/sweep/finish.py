@@ -2,8 +2,9 @@
 
 from medvlp.eval.bootstrap import Bootstrap
 from medvlp.eval.statistics.comparisons import compare_folder
-from medvlp.jsonl import Row
+from medvlp.jsonl import Row, read_rows
 from medvlp.report import results_table, write_run_report
+from medvlp.sweep.cells import FAILURES
 from medvlp.sweep.measure import Measurement
 
 
@@ -17,6 +18,6 @@ def finish(measurement: Measurement, rows: list[Row]) -> int:
     if not rows:
         return 0
     comparisons = compare_folder(folder, Bootstrap(measurement.config.resamples, measurement.config.seed))
-    print(results_table(rows, comparisons))
+    print(results_table(rows, comparisons, list(read_rows(folder / FAILURES))))
     print(f"results: {folder / 'results.jsonl'}\nreport: {write_run_report(folder)}", flush=True)
     return 0
