@@ -32,6 +32,7 @@ $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet -e '.[offline,deid,ray,api,dev]'
+	$(BIN)/python -m pip install --quiet --no-deps clip-benchmark==1.6.2  # a peer that tests compare with
 	touch $@
 
 clean:

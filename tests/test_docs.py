@@ -19,6 +19,7 @@ from medvlp.config.composition.keys import field_types
 from medvlp.config.composition.renamed import RENAMED_KEYS, RENAMED_OPTIONS
 from medvlp.config.kinds import OPEN_MAPPINGS
 from medvlp.errors import UserError
+from medvlp.verbs.compare import KEYS as COMPARE_KEYS
 
 ROOT = Path(__file__).parents[1]
 DOCS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -79,7 +80,7 @@ KEY = re.compile(r"(?<![\w./<\[{-])([a-z][a-z0-9_]*(?:\.(?:[a-z][a-z0-9_]*|<\w+>
 
 def known_keys():
     schemas = [*(verb.config for verb in kinds.VERBS.values()), *(options for options, _ in TASKS.values())]
-    return {key for schema in schemas for key in field_types(schema)} | {"recipes"}
+    return {key for schema in schemas for key in field_types(schema)} | {"recipes", *COMPARE_KEYS}
 
 
 def is_known(key, keys):

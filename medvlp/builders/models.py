@@ -13,6 +13,7 @@ from medvlp.models.digests import FileFacts
 SCHEMES = {
     "checkpoint": "medvlp.builders.schemes.checkpoint:CheckpointModel",
     "open_clip": "medvlp.builders.schemes.open_clip:OpenClipModel",
+    "hf": "medvlp.builders.schemes.huggingface:HfNamedModel",
 }
 """Scheme of a name → "module:class" of a `NamedModel`, which is imported when a name has it."""
 

@@ -9,6 +9,7 @@ from medvlp.config.base import ModelConfig
 from medvlp.config.evaluation.api import ApiConfig
 from medvlp.config.evaluation.cache import CacheConfig
 from medvlp.config.evaluation.groupings import parse_groupings
+from medvlp.config.evaluation.load import LoadConfig
 from medvlp.config.llava import LlavaConfig
 from medvlp.config.objectives import ContrastiveConfig
 from medvlp.config.rules import ConfigError, at_least, one_of, share
@@ -51,6 +52,7 @@ class EvalConfig:
     max_pixels: int = 64_000_000
     """Images with more pixels than this are bad samples."""
     api: ApiConfig = field(default_factory=ApiConfig)
+    load: LoadConfig = field(default_factory=LoadConfig)
     engine: str = "local"
     """Where models are measured: local (this process and its ranks), ray, or slurm, which writes the scripts of an array."""
     jobs: int = 1
@@ -70,6 +72,7 @@ class EvalConfig:
         parse_groupings(self.by, "by")
         parse_groupings(self.people, "people")
         share("specificity", self.specificity)
+        self.load.check()
         one_of("accelerator", self.accelerator, ACCELERATORS)
         one_of("engine", self.engine, EVAL_ENGINES)
         at_least("batch_size", self.batch_size, 1)

@@ -9,6 +9,7 @@ import importlib.util
 import struct
 from collections.abc import Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -42,6 +43,7 @@ DAMAGE = (
     OSError,
     RuntimeError,
     TypeError,
+    UnpicklingError,
     ValueError,
     SafetensorError,
     StrictDataclassError,
@@ -51,13 +53,15 @@ DAMAGE = (
 
 def first_line(error: BaseException) -> str:
     """What went wrong, in a line."""
+    if isinstance(error, UnpicklingError):
+        return "it is no file of tensors, and nothing else is unpickled"
     line = (str(error).strip().splitlines() or [type(error).__name__])[0]
     return "it asks for code of its own to be run, which is never done" if "custom code" in line else line
 
 
 def reason(error: BaseException) -> str:
     """`first_line`, with the kind of an error whose message alone tells nothing."""
-    telling = isinstance(error, OSError | ValueError | ImportError | RuntimeError | SafetensorError)
+    telling = isinstance(error, OSError | UnpicklingError | ValueError | ImportError | RuntimeError | SafetensorError)
     return first_line(error) if telling else f"{type(error).__name__}: {first_line(error)}"
 
 
@@ -106,7 +110,7 @@ def refuse_adapter(model: object, reference: str) -> None:
 
 
 def load_pretrained(model_class: Any, path: str, reference: str, part: str, **options: Any) -> Any:
-    """A model of transformers with its published weights, in float32 and without code of its own.
+    """A model of transformers with its published weights, in float32 by default and without code of its own.
 
     part: what the model is to us, for messages. options: for from_pretrained.
 
@@ -114,7 +118,7 @@ def load_pretrained(model_class: Any, path: str, reference: str, part: str, **op
         WeightsError: weights that are missing or have other shapes, or an adapter next to them.
     """
     model, info = model_class.from_pretrained(
-        path, dtype=torch.float32, trust_remote_code=False, output_loading_info=True, **options
+        path, trust_remote_code=False, output_loading_info=True, **{"dtype": torch.float32, **options}
     )
     refuse_adapter(model, reference)
     if info["missing_keys"] or info["mismatched_keys"]:

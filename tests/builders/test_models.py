@@ -1,30 +1,52 @@
 """Models by name: their kind, the identity of their content, and that open_clip's are open_clip's own."""
 
 import json
+import os
+import pickle
 import shutil
+from dataclasses import replace
 
 import open_clip
 import pytest
 import torch
 
-from medvlp.builders.models import identity_of, model_kind_of, open_model
-from medvlp.config import EvalConfig
+import medvlp
+from medvlp.builders import build_objective, init_from
+from medvlp.builders.clip import clip_named
+from medvlp.builders.llava import library_reference, vision_tower
+from medvlp.builders.models import identity_of, model_kind_of, open_model, origin_of
+from medvlp.config import ConfigError, EvalConfig, TowerConfig, compose
 from medvlp.config.model_names import parse_model_name
-from medvlp.export.open_clip import export_clip
+from medvlp.export.open_clip import write_folder
 from medvlp.models.clip.sources import named
-from medvlp.models.weights import WeightsError
+from medvlp.models.weights import WeightsError, weights_hash
+from medvlp.training.checkpoints import CheckpointError
 from tests.models.tiny import tiny_architecture
 
 CONFIG = EvalConfig(checkpoints=["x"], tasks=["x"], batch_size=2, workers=0)
 
 
 @pytest.fixture(scope="module")
-def exported(tmp_path_factory):
-    """A tiny CLIP as a folder in open_clip's format."""
+def exported(clip_words, tmp_path_factory):
+    """A tiny CLIP as a folder in open_clip's format, of the architecture of `clip_words`."""
     folder = tmp_path_factory.mktemp("models")
     torch.manual_seed(1)
-    export_clip(named(str(tiny_architecture(folder))), "0" * 64, folder / "exported")
+    clip = named(compose("train", clip_words).model.name)
+    clip.model.eval()
+    (folder / "exported").mkdir()
+    write_folder(clip, folder / "exported", "0" * 64)
     return folder / "exported"
+
+
+def saved_checkpoint(path, words):
+    """A checkpoint of an untrained model."""
+    torch.manual_seed(7)
+    module = build_objective(compose("train", words)).module
+    content = {"state_dict": module.state_dict(), "global_step": 5}
+    module.on_save_checkpoint(content)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(content, path)
+    return path
 
 
 def test_a_folder_gives_open_clips_own_embeddings(exported):
@@ -72,3 +94,203 @@ def test_a_folder_without_weights_is_not_a_random_model(exported, tmp_path):
     shutil.copytree(exported, tmp_path / "bare", ignore=shutil.ignore_patterns("*.safetensors"))
     with pytest.raises(WeightsError, match="no weights in the folder"):
         open_model(parse_model_name(f"open_clip:{tmp_path}/bare"), "cpu", CONFIG)
+
+
+def test_checkpoints_of_equal_content_have_one_identity(clip_words, tmp_path):
+    path = saved_checkpoint(tmp_path / "runs/a/checkpoints/last.ckpt", clip_words)
+    shutil.copy(path, tmp_path / "step-000005.ckpt")
+    name = parse_model_name(f"{tmp_path}/runs/a")
+    identity = identity_of(name, tmp_path)
+    assert identity_of(parse_model_name(str(tmp_path / "step-000005.ckpt"))) == identity
+    assert model_kind_of(name).title == "a CLIP model"
+    assert origin_of(name) == {"step": 5}
+
+    def overwritten(change):
+        content = torch.load(path, weights_only=True)
+        change(content)
+        content["medvlp"]["weights_sha256"] = weights_hash(content["state_dict"])
+        torch.save(content, path)
+        return identity_of(name, tmp_path)
+
+    assert overwritten(lambda content: content["medvlp"]["config"].update(run_name="b", seed=9)) == identity
+    changes = [
+        lambda content: content["medvlp"]["preprocess"].update(interpolation="bilinear"),
+        lambda content: content["medvlp"]["tokenizer"].update(sha256="0" * 64),
+        lambda content: content["state_dict"]["logit_scale"].mul_(2),
+    ]
+    assert len({identity, *map(overwritten, changes)}) == 4  # each under the same path
+
+
+def test_an_assistants_thoughts_and_weights_are_its_identity(llava_words, tmp_path):
+    path = saved_checkpoint(tmp_path / "a.ckpt", llava_words)
+    name = parse_model_name(str(path))
+    assert model_kind_of(name).offers == ("generate", "loglikelihood")
+    identity = identity_of(name)
+    content = torch.load(path, weights_only=True)
+    content["medvlp"]["config"]["model"]["language"]["thoughts"] = "kept"
+    torch.save(content, path)
+    assert identity_of(name) != identity
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("open_clip:ViT-B-33", r"'ViT-B-33' is not one of open_clip's architectures; near it: \['ViT-B-32'"),
+        ("open_clip:ViT-B-32@laion2b", "one of the architecture's tags: laion2b_e16, laion2b_s34b_b79k$"),
+        ("open_clip:ViT-B-32@absent.pt", "neither a file nor"),
+        ("open_clip:ViT-B-32@openai", "QuickGELU: open_clip:ViT-B-32-quickgelu@openai"),
+        ("open_clip:hf-hub:some/model@main", "hf download some/model --revision main"),
+    ],
+)
+def test_what_open_clip_does_not_have_is_named(text, message):
+    for question in (model_kind_of, identity_of, lambda name: open_model(name, "cpu", CONFIG)):
+        with pytest.raises(WeightsError, match=message):
+            question(parse_model_name(text))
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        (
+            "open_clip:hf-hub:microsoft/BiomedCLIP",
+            (
+                "https://huggingface.co/microsoft/BiomedCLIP (open_clip_config.json)",
+                "HF_HOME",
+                "name open_clip:<folder>",
+            ),
+        ),
+        (
+            "open_clip:ViT-B-32@laion2b_s34b_b79k",
+            ("https://huggingface.co/laion/CLIP-ViT-B-32-laion2B-s34B-b79K", "HF_HOME (", "hf download"),
+        ),
+    ],
+)
+def test_a_hub_that_cannot_be_reached_is_said_with_what_to_download_and_where_to_put_it(text, parts, monkeypatch):
+    def refused(*args, **kwargs):
+        raise OSError("no route to host")
+
+    monkeypatch.setattr("open_clip.pretrained.hf_hub_download", refused)
+    with pytest.raises(WeightsError) as error:
+        open_model(parse_model_name(text), "cpu", CONFIG)
+    assert [part for part in (*parts, "no route to host", text) if part not in str(error.value)] == []
+
+
+def test_folders_that_are_no_models_are_named(exported, tmp_path):
+    for name, files, message in [
+        ("empty", (), "the folder has no open_clip_config.json"),
+        ("hf", ("config.json",), "write hf:"),
+    ]:
+        (tmp_path / name).mkdir()
+        for file in files:
+            (tmp_path / name / file).write_text("{}")
+        with pytest.raises(WeightsError, match=message):
+            model_kind_of(parse_model_name(f"open_clip:{tmp_path}/{name}"))
+    with pytest.raises(WeightsError, match="a folder has weights of its own"):
+        model_kind_of(replace(parse_model_name(f"open_clip:{exported}"), revision="x.pt"))
+
+
+def test_a_folder_with_a_name_of_spaces_and_a_relative_path_open(exported, tmp_path, monkeypatch):
+    shutil.copytree(exported, tmp_path / "my model@1")
+    monkeypatch.chdir(tmp_path)
+    name = parse_model_name("open_clip:my model@1")
+    assert name.text == "open_clip:my model@1"
+    assert identity_of(name) == identity_of(parse_model_name(f"open_clip:{exported}"))
+
+
+class Planted:
+    """A pickle that would make a folder."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+def test_nothing_is_unpickled(exported, tmp_path):
+    shutil.copytree(exported, tmp_path / "folder", ignore=shutil.ignore_patterns("*.safetensors"))
+    for path in (tmp_path / "folder/open_clip_pytorch_model.bin", tmp_path / "planted.pt"):
+        path.write_bytes(pickle.dumps(Planted(tmp_path / "ran")))
+    architecture = tiny_architecture(tmp_path)
+    for text in (f"open_clip:{tmp_path}/folder", f"open_clip:{architecture}@{tmp_path}/planted.pt"):
+        with pytest.raises(WeightsError):
+            open_model(parse_model_name(text), "cpu", CONFIG)
+    assert not (tmp_path / "ran").exists()
+    pickle.loads(pickle.dumps(Planted(tmp_path / "ran")))
+    assert (tmp_path / "ran").exists()  # it would have
+
+
+def test_an_architecture_without_weights_says_so(exported, tmp_path):
+    assert origin_of(parse_model_name("open_clip:ViT-B-32")) == {"untrained": "random weights, seed 0"}
+    assert origin_of(parse_model_name(f"open_clip:{exported}")) == {}
+
+
+def test_weights_of_a_file_go_into_the_architecture(exported, tmp_path):
+    path = tiny_architecture(tmp_path)
+    clip, _ = clip_named(parse_model_name(f"open_clip:{path}@{exported}/open_clip_model.safetensors"), "checkpoint")
+    expected, _ = clip_named(parse_model_name(f"open_clip:{exported}"), "checkpoint")
+    assert all(torch.equal(a, b) for a, b in zip(clip.model.parameters(), expected.model.parameters(), strict=True))
+    (tmp_path / "other.pt").write_bytes(b"")
+    torch.save({"weights": torch.zeros(2)}, tmp_path / "other.pt")
+    with pytest.raises(WeightsError, match=r"open_clip:.*other.pt"):
+        open_model(parse_model_name(f"open_clip:{path}@{tmp_path}/other.pt"), "cpu", CONFIG)
+
+
+def test_load_opens_folders_by_name(exported):
+    model, transform, tokenizer = medvlp.load(f"open_clip:{exported}")
+    assert not model.training
+    assert model.encode_text(tokenizer(["a"])).shape == (1, 16)
+    assert transform.transforms[0].size == 32
+    for text, message in (("api:http://h/v1#m", "expected a CLIP model"), ("nothing", "no such file or folder")):
+        with pytest.raises(ConfigError, match=message):
+            medvlp.load(text)
+
+
+def test_a_run_starts_from_an_open_clip_model(clip_words, exported):
+    module = build_objective(compose("train", [*clip_words, f"init_from=open_clip:{exported}"])).module
+    expected = open_clip.create_model(f"local-dir:{exported}").state_dict()
+    tensors = module.state_dict()
+    assert tensors.keys() == expected.keys()
+    assert all(torch.equal(tensors[name], expected[name]) for name in expected)
+
+    fresh = build_objective(compose("train", clip_words)).module
+    former = {name: tensor.clone() for name, tensor in fresh.state_dict().items()}
+    init_from(fresh, fresh.parts, f"open_clip:{exported}", ["vision"], {})
+    changed = {name for name, tensor in fresh.state_dict().items() if not torch.equal(tensor, former[name])}
+    assert changed
+    assert all(name.startswith("visual.") for name in changed)
+
+
+def test_a_start_that_does_not_fit_is_refused(clip_words, llava_words, exported):
+    with pytest.raises(CheckpointError, match="does not fit: missing"):
+        build_objective(compose("train", [*llava_words, f"init_from=open_clip:{exported}"]))
+    with pytest.raises(CheckpointError, match=r"other shape \["):
+        build_objective(compose("train", [*clip_words, "model.image.size=64", f"init_from=open_clip:{exported}"]))
+    with pytest.raises(ConfigError, match="no weights to begin with"):
+        build_objective(compose("train", [*clip_words, "init_from=api:http://h/v1#m"]))
+    with pytest.raises(WeightsError, match="Expected an assistant"):
+        build_objective(compose("train", [*clip_words, f"init_from=hf:{exported}"]))
+
+
+def test_an_open_clip_models_image_tower_becomes_an_assistants(exported):
+    tower = vision_tower(TowerConfig(source=f"open_clip:{exported}", feature_layer=-1))
+    visual = open_clip.create_model(f"local-dir:{exported}").visual
+    tensors = tower.model.state_dict()
+    (name,) = (name for name in tensors if name.endswith("class_embedding"))
+    assert torch.equal(tensors[name], visual.class_embedding)
+    with pytest.raises(ConfigError, match="brings its own"):
+        vision_tower(TowerConfig(source=f"open_clip:{exported}", mean=[0.0, 0.0, 0.0]))
+
+
+def test_hf_before_a_part_says_no_more_than_its_name(llava_words):
+    config = compose("train", llava_words)
+    source = config.model.vision.source
+    plain, prefixed = (vision_tower(TowerConfig(source=text)).identity for text in (source, f"hf:{source}"))
+    assert plain == prefixed
+    for text, message in (
+        ("hf:owner/name@revision", "--revision revision"),
+        ("api:http://h/v1#m", "expected a model of transformers"),
+        ("open_clip:ViT-B-32", "expected a model of transformers"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            library_reference(text, "model.language.source")

@@ -38,7 +38,7 @@ PLANTS = {
     "check": ["medvlp.data.audit.rules:audit_sample"],
     "train": ["medvlp.data.order:Order.__init__", "medvlp.training.contrastive:Contrastive.loss"],
     "eval": ["medvlp.eval.retrieval:Retrieval.run"],
-    "compare": ["medvlp.eval.statistics.paired:paired_differences"],
+    "compare": ["medvlp.eval.statistics.comparisons:paired_differences"],
     "report": ["medvlp.report.run.page:write_page"],
     "export": ["medvlp.export.open_clip:probe"],
     "ask": ["medvlp.builders:load_assistant"],

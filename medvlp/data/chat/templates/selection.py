@@ -54,7 +54,7 @@ PROBES: tuple[list[Message], ...] = (
 )
 
 
-def _dated(template: str) -> str:
+def dated(template: str) -> str:
     """A template that would write the day of rendering, with `DATE` in its place."""
     if "strftime_now" not in template:
         return template
@@ -94,7 +94,7 @@ def _published(tokenizer: Any) -> str:
     templates = tokenizer.chat_template
     if not templates or (isinstance(templates, dict) and "default" not in templates):
         return ""
-    return _dated(tokenizer.get_chat_template())
+    return dated(tokenizer.get_chat_template())
 
 
 def _choose(tokenizer: Any, choice: str, thinking: bool) -> tuple[str, str]:
@@ -102,7 +102,7 @@ def _choose(tokenizer: Any, choice: str, thinking: bool) -> tuple[str, str]:
     if choice in FAMILIES:
         return choice, _with_default(tokenizer, choice, published, thinking) + FAMILIES[choice]
     if choice.endswith(".jinja"):
-        return Path(choice).name, _dated(_read(Path(choice)))
+        return Path(choice).name, dated(_read(Path(choice)))
     if choice:
         raise ChatTemplateError(f"model.language.template={choice} is not known; {_CHOICES}")
     if not published:

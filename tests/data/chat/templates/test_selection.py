@@ -63,7 +63,7 @@ def test_marked_templates_render_what_the_published_ones_render(family, contents
         except TemplateError:
             return "refused"
 
-    tokenizer, published = TOKENIZERS[family], module._dated(PUBLISHED[family])
+    tokenizer, published = TOKENIZERS[family], module.dated(PUBLISHED[family])
     default = module._with_default(tokenizer, family, published)
     assert text(default + RECOGNISED.get(family, FAMILIES[family])) == text(published)
 

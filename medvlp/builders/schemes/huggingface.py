@@ -1,0 +1,132 @@
+"""Models of `hf:` names: transformers' folders, names on its hub, and GGUF files of language models."""
+
+from pathlib import Path
+from typing import Any
+
+from medvlp.builders.models import ModelKind
+from medvlp.config import EvalConfig
+from medvlp.config.model_names import ModelName
+from medvlp.eval.embeddings import CachedEncoder
+from medvlp.eval.models.huggingface import HfModel
+from medvlp.eval.models.templates import ChatTemplate, PlainImageText, PlainText, PromptTemplate
+from medvlp.eval.store.embeddings import embedding_store
+from medvlp.eval.task import EvaluatedModel
+from medvlp.models.digests import FileFacts, content_identity, sha256_of
+from medvlp.models.hf.answering import Generator, Reader, Row
+from medvlp.models.hf.encoders import HfEncoder
+from medvlp.models.hf.folders import content_files, model_folder
+from medvlp.models.hf.kinds import CAUSAL, ENCODER, TITLES, HfKind, kind_of
+from medvlp.models.hf.loading import Loading, execution_of, load_model
+from medvlp.models.hf.readers import (
+    ImageTextReader,
+    TextReader,
+    load_image_processor,
+    load_processor,
+    load_tokenizer,
+)
+from medvlp.models.llava.language import load_language
+from medvlp.models.weights import WeightsError
+
+PALIGEMMA = "PaliGemmaProcessor"
+
+
+class HfNamedModel:
+    """A `NamedModel` of transformers."""
+
+    def __init__(self, name: ModelName) -> None:
+        self.reference, self.revision = name.target, name.revision
+
+    def kind(self) -> ModelKind:
+        """What config.json describes. Raises WeightsError."""
+        folder, gguf = model_folder(self.reference, self.revision, weights=False)
+        kind = kind_of(folder, self.reference, gguf).kind
+        if kind == ENCODER:
+            return ModelKind(TITLES[kind], CachedEncoder.offers)
+        return ModelKind(TITLES[kind], HfModel.offers, takes_images=kind != CAUSAL)
+
+    def identity(self, facts: FileFacts) -> str:
+        """Hash of weights, configuration, processor and tokenizer, wherever they lie. Raises WeightsError."""
+        folder, gguf = model_folder(self.reference, self.revision)
+        files = content_files(folder, gguf)
+        return content_identity([[path.name, sha256_of(path, facts)] for path in files])
+
+    def open(self, device: str, config: EvalConfig) -> EvaluatedModel:
+        """The model on a device. Raises WeightsError."""
+        folder, gguf = model_folder(self.reference, self.revision)
+        kind = kind_of(folder, self.reference, gguf)
+        loading = Loading(config.load.dtype, config.load.quantization, config.load.device_map, config.load.attention)
+        identity = self.identity(FileFacts(None))
+        if kind.kind == ENCODER:
+            model = load_model(kind.kind, folder, self.reference, loading, device)
+            processor = load_image_processor(folder, self.reference)
+            encoder = HfEncoder(model, processor, load_tokenizer(folder, self.reference), identity, loading.options)
+            store = embedding_store(config.cache)
+            return CachedEncoder(encoder, config.batch_size, config.workers, config.max_pixels, store)
+        model, reader, template = self._parts(folder, gguf, kind, loading, device)
+        facts: dict[str, Any] = {"family": kind.family, "load": loading.metadata()}
+        if isinstance(reader, ImageTextReader):
+            facts["image_processor"] = type(reader.processor.image_processor).__name__
+            facts["blank_image"] = "{} × {} px of the mean colour".format(*reader.blank().size)
+        if not kind.tested:
+            facts["family"] += " (not among those whose answers tests compare with transformers' own)"
+        return HfModel(
+            Generator(model, reader, config.batch_size),
+            template,
+            kind.kind != CAUSAL,
+            config.max_pixels,
+            identity,
+            facts,
+            execution_of(model, loading.options),
+        )
+
+    def _parts(
+        self, folder: Path, gguf: str, kind: HfKind, loading: Loading, device: str
+    ) -> tuple[Any, Reader, PromptTemplate]:
+        """Model, reader and template of a model that answers."""
+        if kind.kind == CAUSAL:
+            if gguf:
+                if loading.quantization or loading.device_map:
+                    raise WeightsError(
+                        f"hf:{self.reference}: load.quantization and load.device_map are for safetensors"
+                    )
+                model: Any
+                model, tokenizer, _ = load_language(str(folder), gguf, attention=loading.attention or "sdpa")
+                model.to(device).requires_grad_(False)
+            else:
+                tokenizer = load_tokenizer(folder, self.reference)
+                model = load_model(kind.kind, folder, self.reference, loading, device)
+            return model, *_text_parts(tokenizer)
+        processor = load_processor(folder, self.reference)
+        reader = ImageTextReader(processor)
+        model = load_model(kind.kind, folder, self.reference, loading, device)
+        return model, reader, _image_text_template(reader)
+
+
+def _text_parts(tokenizer: Any) -> tuple[Reader, PromptTemplate]:
+    template = _chat_template(tokenizer)
+    if template:
+        return TextReader(tokenizer, adds_special_tokens=False), ChatTemplate(tokenizer, template)
+    return TextReader(tokenizer, adds_special_tokens=True), PlainText(tokenizer)
+
+
+def _image_text_template(reader: ImageTextReader) -> PromptTemplate:
+    processor, tokenizer = reader.processor, reader.tokenizer
+    image_token = str(getattr(processor, "image_token", None) or "")
+    try:
+        reader.inputs([Row("a")])
+        needs_image = False
+    except Exception:  # whatever a processor raises where there is no image
+        needs_image = True
+    template = _chat_template(processor) or _chat_template(tokenizer)
+    if template:
+        return ChatTemplate(tokenizer, template, image_token or "<image>", needs_image)
+    end = "\n" if type(processor).__name__ == PALIGEMMA else ""
+    return PlainImageText(tokenizer, image_token, end, needs_image)
+
+
+def _chat_template(owner: Any) -> str:
+    """A processor's or tokenizer's chat template, or its default one of several; "" where there is none."""
+    template = getattr(owner, "chat_template", None)
+    if isinstance(template, dict):
+        template = template.get("default")
+    return str(template or "")
