@@ -1,6 +1,9 @@
 """An assistant is asked during training and by `medvlp eval`, and both say the same."""
 
 import json
+import shutil
+import threading
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,8 +11,10 @@ import torch
 from medvlp.builders import load_assistant
 from medvlp.builders.llava import assistant_model
 from medvlp.config import ConfigError, load_task
+from medvlp.eval.models.answering import Prompt
 from medvlp.evaluate import main as evaluate
-from medvlp.shards import ShardDataset
+from medvlp.shards import Sample, ShardDataset, Turn
+from tests.api_server import MODEL, serving
 from tests.assistants import assistant_words, tiny_clip_checkpoint, vqa_samples
 from tests.datasets import write_split
 from tests.runs import equal, rows, run_here, weights
@@ -17,6 +22,7 @@ from tests.runs import equal, rows, run_here, weights
 TASKS = {
     "made_vqa": "kind: vqa\ndata: {data}\nmax_new_tokens: 6\n",
     "some_vqa": "kind: vqa\ndata: {data}\nmax_new_tokens: 6\nvalid_limit: 5\n",
+    "shuffled": "kind: vqa\ndata: {data}\nmax_new_tokens: 6\ncontrols: [shuffled_images]\n",
     "untested": "kind: vqa\ndata: {data}\nvalid_split: held_out\n",
     "cheating": "kind: vqa\ndata: {data}\nvalid_split: test\n",
     "made_kind": "kind: zero_shot\ndata: {data}\nlabel: kind\ntemplates: ['{{}}']\nclasses: {{a: [a], b: [b]}}\n",
@@ -165,3 +171,60 @@ def test_records_hold_valid_json(folder, results):
     path = folder / "runs/eval/eval" / results[0]["protocol"]["records"]
     for line in path.read_text().splitlines():
         assert json.loads(line)["scores"]["unparsed"] in (0.0, 1.0)
+
+
+def test_a_second_evaluation_asks_and_decodes_nothing(results, folder, monkeypatch):
+    def asked(*_):
+        raise AssertionError("asked again")
+
+    monkeypatch.setattr("medvlp.models.llava.generate.BatchedGenerator.generate", asked)
+    monkeypatch.setattr("medvlp.data.chat.images.decode_image", asked)
+    words = ["tasks=[made_vqa]", "split=valid", "resamples=50", "accelerator=cpu", "batch_size=4"]
+    assert evaluate([f"checkpoints=[{CHECKPOINT}]", *words, "output=runs/again"]) == 0
+    assert rows(folder / "runs/again/results.jsonl") == results
+
+
+def test_an_overwritten_checkpoint_is_asked_again(folder):
+    """Two checkpoints that had one name one after the other share no answer."""
+    shutil.copy("runs/a/checkpoints/step-000002.ckpt", "same-name.ckpt")
+    words = ["checkpoints=[same-name.ckpt]", "tasks=[made_vqa]", "resamples=0", "accelerator=cpu"]
+    assert evaluate([*words, "output=runs/before"]) == 0
+    shutil.copy(CHECKPOINT, "same-name.ckpt")
+    assert evaluate([*words, "output=runs/after"]) == 0
+    assert evaluate([f"checkpoints=[{CHECKPOINT}]", *words[1:], "output=runs/fresh", "cache.max_gb=0"]) == 0
+    before, after, fresh = [of_run(name) for name in ("before", "after", "fresh")]
+    assert after == fresh != before
+
+
+def of_run(name):
+    """Predictions of an evaluation's only model."""
+    (file,) = Path(f"runs/{name}/samples").iterdir()
+    return [(row["id"], row["prediction"], row["controls"]) for row in rows(file)]
+
+
+def test_behind_a_server_the_assistant_answers_as_it_does_here(folder):
+    loaded = load_assistant(CHECKPOINT)
+    model = assistant_model(loaded.assistant, loaded.encoder, 10**7, 8, "")
+    lock = threading.Lock()
+
+    def says(request):
+        turns = []
+        for message in request.body["messages"]:
+            content = message["content"]
+            parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
+            words = [part["text"] if part["type"] == "text" else "<image>" for part in parts]
+            turns.append(Turn(message["role"], "\n".join(words)))
+        sample = Sample("made", {f"{number}.jpg": data for number, data in enumerate(request.images())})
+        with lock:
+            prompt = Prompt(turns, len(sample.images), model.pictures(sample))
+            return model.generate([prompt], request.body["max_tokens"])[0]
+
+    words = ["tasks=[shuffled]", "resamples=0", "accelerator=cpu"]
+    with serving(says) as server:
+        name = f"api:{server.url}#{MODEL}"
+        assert evaluate([f"checkpoints=[{CHECKPOINT},'{name}']", *words, "output=runs/served"]) == 0
+    files = {row["checkpoint"]: row["protocol"]["records"] for row in rows(folder / "runs/served/results.jsonl")}
+    local, served = ([*rows(folder / "runs/served" / files[key])] for key in (CHECKPOINT, name))
+    assert len(local) == 19
+    assert {record.pop("finish") for record in served} == {"stop"}
+    assert served == [{key: value for key, value in record.items() if key != "in_train"} for record in local]

@@ -1,16 +1,22 @@
 """Models by name: what they are, what they can do, the identity of their content, and the models themselves."""
 
 import importlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from medvlp.config import EvalConfig
+from medvlp.config import EvalConfig, as_dict
 from medvlp.config.model_names import ModelName
+from medvlp.eval.store.root import store_root
 from medvlp.eval.task import EvaluatedModel
 from medvlp.models.digests import FileFacts
 
+RESPONSES_FORMAT = 1
+"""Of answers that are kept: raised where our own code answers the same question in another way."""
+
 SCHEMES = {
+    "api": "medvlp.builders.schemes.api:ServedModel",
     "checkpoint": "medvlp.builders.schemes.checkpoint:CheckpointModel",
     "open_clip": "medvlp.builders.schemes.open_clip:OpenClipModel",
     "hf": "medvlp.builders.schemes.huggingface:HfNamedModel",
@@ -91,5 +97,31 @@ def origin_of(name: ModelName) -> dict[str, Any]:
 
 
 def open_model(name: ModelName, device: str, config: EvalConfig) -> EvaluatedModel:
-    """A model on a device, as tasks measure it. Raises UserError."""
-    return named_model(name).open(device, config)
+    """A model on a device, as tasks measure it; its answers are kept in the cache. Raises UserError."""
+    model = named_model(name).open(device, config)
+    is_kept = "generate" in model.offers and name.scheme != "api" and config.cache.max_gb > 0  # a server's are, anyway
+    return keep_responses(model, name, device, config) if is_kept else model
+
+
+def keep_responses(model: Any, name: ModelName, device: str, config: EvalConfig) -> EvaluatedModel:
+    """A model that generates, in front of the log of what it has answered; the model itself where there is no cache."""
+    from medvlp.data.images.decode import VERSION
+    from medvlp.eval.models.kept import KeptModel
+    from medvlp.eval.store.embeddings import versions
+    from medvlp.eval.store.responses import LOCAL, ResponseLog, evict
+
+    root = store_root(config.cache)
+    if root is None:
+        return model
+    evict(root, config.cache.max_bytes)
+    parts = {
+        "content": identity_of(name, root),
+        "weights": model.identity,
+        "model": model.metadata(),
+        "device": device,
+        "settings": as_dict(config).get("load"),
+        "images": {"decoding": VERSION, "max_pixels": config.max_pixels},
+        "versions": versions(),
+        "format": RESPONSES_FORMAT,
+    }
+    return KeptModel(model, ResponseLog(root, json.loads(json.dumps(parts)), LOCAL))

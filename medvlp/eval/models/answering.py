@@ -1,7 +1,7 @@
 """Models that answer conversations about images, as tasks ask them: texts, and likelihoods of continuations."""
 
-from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol, Self
 
 from medvlp.shards import Sample, Turn
 from medvlp.shards.vocabulary import IMAGE_TOKEN
@@ -20,6 +20,24 @@ class Prompt(NamedTuple):
     turns: Sequence[Turn]
     images: int
     pixels: Any
+
+
+class Answer(str):
+    """An answer of a model that says more than its text.
+
+    finish: why it ended ("stop", "length", "content_filter" ...). usage: counts of what it took, such as tokens. request: names
+    what was asked; answers of one request are one answer, and its usage counts once.
+    """
+
+    finish: str
+    usage: Mapping[str, int]
+    request: str
+
+    def __new__(cls, text: str, finish: str = "", usage: Mapping[str, int] | None = None, request: str = "") -> Self:
+        """A text with what is known of it."""
+        answer = super().__new__(cls, text)
+        answer.finish, answer.usage, answer.request = finish, dict(usage or {}), request
+        return answer
 
 
 class AnsweringModel(Protocol):
@@ -65,7 +83,7 @@ class AnsweringModel(Protocol):
         """A prompt as the model reads it, the tokens of each image as one."""
 
     def generate(self, prompts: Sequence[Prompt], max_new_tokens: int) -> list[str]:
-        """The greedy answer to each prompt."""
+        """The greedy answer to each prompt; an `Answer` where more is known than its text."""
 
     def loglikelihood(
         self, prompts: Sequence[Prompt], answers: Sequence[Sequence[str]]

@@ -20,8 +20,9 @@ from medvlp.jsonl import Appender, Row, encode_json
 from medvlp.shards import ShardError, Turn
 from medvlp.shards.atomic import refusing, sync_folder
 
-FOLDER = "responses"
-"""Within the folder of the store."""
+FOLDER, LOCAL = "responses", "responses/local"
+"""Within the folder of the store: answers that were asked of a server, which stay, and those of models that run here, which can
+be computed again."""
 BLANK = "blank"
 """Stands for the sha256 of an image that shows nothing."""
 
@@ -48,11 +49,12 @@ class ResponseLog:
         root: folder of the store; None keeps them in memory alone.
         parts: all that decides an answer next to the question: the model's identity, how it is run, how images are read.
             They stand in the first row, and their hash is the file's name.
+        folder: FOLDER or LOCAL.
     """
 
-    def __init__(self, root: Path | None, parts: Mapping[str, Any]) -> None:
+    def __init__(self, root: Path | None, parts: Mapping[str, Any], folder: str = FOLDER) -> None:
         self.parts = dict(parts)
-        self.path = root / FOLDER / f"{digest_of(self.parts)}.jsonl" if root else None
+        self.path = root / folder / f"{digest_of(self.parts)}.jsonl" if root else None
         self._rows: dict[str, Row] = {}
         self._end, self._inode = 0, 0
         self._lock = threading.Lock()
@@ -129,6 +131,28 @@ def _locked(path: Path) -> Iterator[int]:
                     sync_folder(path.parent)
         finally:
             os.close(file)
+
+
+def evict(root: Path, max_bytes: int) -> list[Path]:
+    """Remove responses of models that run here, those of files that were added to longest ago first, down to a size.
+
+    A file that is being added to stays. Returns what was removed.
+    """
+    files = []
+    for path in (root / LOCAL).glob("*.jsonl"):
+        with suppress(OSError):  # gone in the meantime
+            status = path.stat()
+            files.append((status.st_mtime, status.st_size, path))
+    excess, removable = sum(size for _, size, _ in files) - max_bytes, []
+    for _, size, path in sorted(files):
+        if excess <= 0:
+            break
+        excess -= size
+        with suppress(OSError), open(path, "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink()
+            removable.append(path)
+    return removable
 
 
 class KeyLocks:

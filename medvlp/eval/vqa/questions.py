@@ -18,6 +18,7 @@ REASONS = {
     "no_answer": "the last turn is no answer",
     "no_options": "fewer than two options, or no right one among them",
     "too_long": "too long for the model, with room for an answer",
+    "too_large": "larger than what the server takes",
 }
 """Why a question is not asked, in words."""
 

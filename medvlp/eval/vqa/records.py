@@ -41,6 +41,8 @@ def records_of(
                 for name, of_control in control_scores.items()
             },
         }
+        if responses[i].finish:
+            record["finish"] = responses[i].finish
         if question.options:
             record |= {
                 "options": question.options,

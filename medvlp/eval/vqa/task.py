@@ -42,7 +42,7 @@ from medvlp.eval.vqa.questions import (
     rows_of,
 )
 from medvlp.eval.vqa.records import records_of
-from medvlp.eval.vqa.responses import LIKELIHOOD, Response, batches_of, responses_to
+from medvlp.eval.vqa.responses import LIKELIHOOD, Response, batches_of, response_notes, responses_to, taken
 from medvlp.eval.vqa.scores import LIKELIHOOD_METRICS, SCORERS
 from medvlp.shards import BadSample, ShardDataset, ShardError
 
@@ -51,7 +51,7 @@ READ_AT_ONCE = 256
 
 CONTROL_NOTES = {
     BEST_CONSTANT: "the constant answer (or letter) that scores best, chosen on the very items that it is scored on",
-    BLANK_IMAGE: "every image replaced by one of the image processor's mean colour (0 after normalisation)",
+    BLANK_IMAGE: "every image replaced by one of the processor's mean colour (0 after normalisation), or `blank_image`",
     SHUFFLED_IMAGES: "every image replaced by another sample's: a derangement over the images, drawn with `seed`",
 }
 
@@ -134,13 +134,15 @@ class Vqa:
         responses = self._respond(model, groups, shown_images(groups))
         bad |= {groups[i].key: reason for i, reason in enumerate(responses) if isinstance(reason, str)}
         answered = [(group, row) for group, row in zip(groups, responses, strict=True) if not isinstance(row, str)]
+        answered, not_taken = taken(answered)
+        excluded += Counter(not_taken.values())
         self._check_filters(groups, excluded)
         if not answered:
             raise TaskError(
                 f"task {self.name}: no question of {self.dataset.folder} can be asked; excluded: {dict(excluded)}, "
                 f"unreadable: {dict(Counter(bad.values()))}"
             )
-        return self._result(model, answered, excluded, bad)
+        return self._result(model, answered, excluded, bad, not_taken)
 
     def _result(
         self,
@@ -148,6 +150,7 @@ class Vqa:
         answered: Sequence[tuple[QuestionGroup, list[Response]]],
         excluded: Counter[str],
         bad: Mapping[str, str],
+        not_taken: Mapping[str, str],
     ) -> TaskResult:
         groups = [group for group, _ in answered]
         questions = [question for group in groups for question in group.questions]
@@ -163,6 +166,7 @@ class Vqa:
         blind = {name: blind[name] for name in CONTROLS if name in blind}
         protocol = self._protocol(model, groups, excluded, bad)
         protocol["controls"] = {name: CONTROL_NOTES[name] for name in blind} | notes
+        protocol |= response_notes(responses, controls, not_taken)
         if LIKELIHOOD not in model.offers and any(question.options for question in questions):
             protocol["omitted"] = dict.fromkeys(LIKELIHOOD_METRICS, f"the model offers no {LIKELIHOOD}")
         keys = [group.key for group in groups for _ in group.questions]
@@ -264,7 +268,8 @@ class Vqa:
                 for number in batch
             ]
 
-        batches = list(batches_of([len(group.questions) for group in groups], self.batch_size))
+        batch_size = max(self.batch_size, getattr(model, "prompts_at_once", 0))
+        batches = list(batches_of([len(group.questions) for group in groups], batch_size))
         return [row for part in on_all_ranks(batches, respond) for row in part]
 
     def _protocol(
@@ -294,6 +299,7 @@ class Vqa:
             "languages": list(self.question_filter.languages),
             "instruction": self.question_filter.instruction,
             "first_prompt": model.prompt_text(questions[0].turns, groups[0].images),
+            "max_new_tokens": self.question_filter.max_new_tokens,
             "decoding": f"greedy, no penalties, at most {self.question_filter.max_new_tokens} tokens",
             **({"images": WITHHELD} if any(group.withheld for group in groups) else {}),
             **model.metadata(),

@@ -3,6 +3,7 @@
 What a server answers is data: it is parsed here, and its sentences are shortened before they are told.
 """
 
+import json
 import os
 import sys
 import threading
@@ -186,7 +187,7 @@ class ApiClient:
             raise _Failure(f"no connection ({type(cause).__name__}: {cause})" if cause else str(error)) from None
         except openai.APIError as error:  # told in a stream
             raise _Failure(self._without_key(sentence_of(error.body) or str(error))) from None
-        except (MalformedCompletion, ValueError) as error:  # ValueError: JSON in a stream
+        except (MalformedCompletion, json.JSONDecodeError) as error:  # the latter in a stream
             raise _Failure(self._without_key(str(error))) from None
 
     def _arguments(self, body: Body) -> Body:
