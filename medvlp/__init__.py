@@ -25,8 +25,10 @@ def load(checkpoint: str | Path) -> tuple[Any, Any, Any]:
         made = model.generate(**inputs, max_new_tokens=64)  # greedy
         answer = processor.decode(made[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
 
+    Of an `hf:` model: transformers' model, its processor and its tokenizer.
+
     Args:
-        checkpoint: a run's folder or a file of its checkpoints/, or an `open_clip:` name; see docs/models.md.
+        checkpoint: a run's folder or a file of its checkpoints/, or an `open_clip:` or `hf:` name; see docs/models.md.
     Raises:
         ConfigError: a name that is not understood, or a model that is not opened here.
         CheckpointError, WeightsError: damaged, not one of ours, or weights that are missing or do not fit.
@@ -35,6 +37,10 @@ def load(checkpoint: str | Path) -> tuple[Any, Any, Any]:
     from medvlp.config.model_names import parse_model_name
 
     name = parse_model_name(str(checkpoint))
+    if name.scheme == "hf":
+        from medvlp.builders.schemes.huggingface import load_parts
+
+        return load_parts(name)
     if name.scheme == "checkpoint" and model_kind(name.target) == "llava":
         from medvlp.builders import load_assistant
         from medvlp.export.transformers import greedy, llava_processor

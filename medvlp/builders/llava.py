@@ -14,6 +14,7 @@ from medvlp.data.chat.encoder import ChatEncoder
 from medvlp.data.chat.images import Processed
 from medvlp.data.chat.templates import ChatTemplateError, chat_template
 from medvlp.eval.models.assistant import AssistantModel
+from medvlp.models.hf.folders import model_folder
 from medvlp.models.llava.generate import BatchedGenerator
 from medvlp.models.llava.language import load_language
 from medvlp.models.llava.metadata import from_metadata
@@ -73,22 +74,18 @@ def vision_tower(vision: TowerConfig, weights: bool = True) -> Tower:
 
 
 def library_reference(source: str, key: str) -> str:
-    """A source without the scheme `hf:`, which says no more than a bare name.
+    """A source as transformers names it: without the scheme `hf:`, and of a revision the folder that it was fetched to.
 
     Raises:
-        ConfigError: a scheme that cannot be a part, or a revision.
+        ConfigError: a scheme that cannot be a part.
+        WeightsError: a revision that cannot be fetched.
     """
     name = source_name(source, key)
     if name is None:
         return source
     if name.scheme != "hf":
         raise ConfigError(f"{key}={source}: expected a model of transformers: hf:<name or folder>, or the name alone")
-    if name.revision:
-        raise ConfigError(
-            f"{key}={source}: a part is taken at the hub's newest revision. Download the other one (hf download {name.target} "
-            f"--revision {name.revision} --local-dir <folder>), and name the folder"
-        )
-    return name.target
+    return str(model_folder(name.target, name.revision)[0]) if name.revision else name.target
 
 
 def chat_encoder(assistant: Assistant, language: LanguageConfig) -> ChatEncoder:

@@ -75,8 +75,8 @@ def expand_model_names(
 
 
 def source_name(source: str, key: str) -> ModelName | None:
-    """The model that `init_from` or `model.*.source` names: a checkpoint (which may be there no more), a run folder, or a name
-    with a scheme. None of anything else, which is left to the library that knows it: a hub name, a folder, `timm:`, `package:`.
+    """The model that `init_from`, or the source of a part, names: a checkpoint (which may be there no more), a run folder, or a
+    name with a scheme. None of anything else, which its library knows: a hub name, a folder, `timm:`, `package:`.
 
     Raises:
         ConfigError: as `parse_model_name`.

@@ -20,6 +20,8 @@ LOG_WIDTH = 160
 """Columns where there is no terminal: Rich would take 80, and fold every cell of a log."""
 NAME_WIDTH, NUMBER_WIDTH = 30, 13
 """Columns for a model's name, and for a number with its marks."""
+METRIC_WIDTH = 26
+"""Columns for a metric's name, so that most stand on one line."""
 
 
 def results_table(rows: Sequence[Row], comparisons: Sequence[Row] = (), failures: Sequence[Row] = ()) -> str:
@@ -43,7 +45,8 @@ def _all_results(rows: Sequence[Row]) -> Table:
     """A line a (task, metric), a column a checkpoint."""
     table = Table(title="fractions with 95% intervals; research use only", title_justify="left")
     table.add_column("task", overflow="fold")
-    table.add_column("metric", overflow="fold")
+    longest = max((len(str(row["metric"])) for row in rows), default=0)
+    table.add_column("metric", overflow="fold", min_width=min(longest, METRIC_WIDTH))
     table.add_column("n", justify="right")
     table.add_column("excluded", justify="right")
     for name in checkpoint_names(rows).values():

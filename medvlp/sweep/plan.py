@@ -38,7 +38,7 @@ class SweepModel:
     """A model of a sweep.
 
     identity: hash of what decides what it gives. trained_on: its training splits, as far as they
-    are here, and what is not; None where nobody can know. origin: `origin_of` it. problem: why it cannot be measured.
+    are here, and what is not; None where nobody can know. origin: what `origin_of` says. problem: why it cannot be measured.
     """
 
     model_name: ModelName

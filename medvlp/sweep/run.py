@@ -11,7 +11,7 @@ from data_prep.engines import slurm
 from medvlp import process
 from medvlp.claims import claim, refuse_other_kinds
 from medvlp.config import EvalConfig, as_dict
-from medvlp.distributed import in_first, in_step, rank
+from medvlp.distributed import from_first, in_first, in_step, rank
 from medvlp.environment import choose_device, set_up_libraries
 from medvlp.errors import UserError
 from medvlp.jsonl import Row
@@ -67,8 +67,8 @@ def _run(config: EvalConfig, folder: Path, overrides: Sequence[str]) -> int:
                 measurement.run(plan.cells)
         finally:
             rows = join(measurement) if rank() == 0 else []
-        in_first(lambda: finish(measurement, rows))
-        return ending(measurement)
+        code = from_first(lambda: process.attempt("eval", lambda: finish(measurement, rows)))
+        return max(code, ending(measurement))
 
 
 def join(measurement: Measurement) -> list[Row]:

@@ -246,6 +246,15 @@ def test_load_opens_folders_by_name(exported):
             medvlp.load(text)
 
 
+def test_load_opens_models_of_transformers(llava_words):
+    source = compose("train", llava_words).model.language.source
+    model, processor, tokenizer = medvlp.load(f"hf:{source}")
+    assert type(model).__name__ == "LlamaForCausalLM"
+    assert processor is tokenizer
+    assert model(**tokenizer("a", return_tensors="pt")).logits.shape[0] == 1
+    assert origin_of(parse_model_name(f"hf:{source}")) == {}
+
+
 def test_a_run_starts_from_an_open_clip_model(clip_words, exported):
     module = build_objective(compose("train", [*clip_words, f"init_from=open_clip:{exported}"])).module
     expected = open_clip.create_model(f"local-dir:{exported}").state_dict()
@@ -288,7 +297,6 @@ def test_hf_before_a_part_says_no_more_than_its_name(llava_words):
     plain, prefixed = (vision_tower(TowerConfig(source=text)).identity for text in (source, f"hf:{source}"))
     assert plain == prefixed
     for text, message in (
-        ("hf:owner/name@revision", "--revision revision"),
         ("api:http://h/v1#m", "expected a model of transformers"),
         ("open_clip:ViT-B-32", "expected a model of transformers"),
     ):

@@ -95,8 +95,21 @@ def _train(jobs: list[list[str]]) -> int:
 
 
 def on_ranks(function: Callable[..., Any], ranks: int, *args: Any, folder: Path = REPOSITORY) -> tuple[int, str]:
-    """Call a function of a module on every rank, with what torchrun tells them. They meet at a store that is open already,
-    so that nobody else can take its port."""
+    """Call a function of a module on every rank, and wait: the worst exit code, and what was said."""
+    forks = start_on_ranks(function, ranks, *args, folder=folder)
+    try:
+        ends = [fork.finish() for fork in forks]
+    finally:
+        for fork in forks:
+            fork.kill()
+    return max((code for code, _ in ends), key=abs), "".join(said for _, said in ends)
+
+
+def start_on_ranks(function: Callable[..., Any], ranks: int, *args: Any, folder: Path = REPOSITORY) -> list[Fork]:
+    """Begin to call a function of a module on every rank, with what torchrun tells them. They meet at a store that is open
+    already, so that nobody else can take its port."""
+    if ranks == 1:
+        return [Fork(function, args, {}, folder)]
     store = torch.distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     common = {
         "MASTER_ADDR": "127.0.0.1",
@@ -112,9 +125,5 @@ def on_ranks(function: Callable[..., Any], ranks: int, *args: Any, folder: Path 
     forks = [
         Fork(function, args, {**common, "RANK": str(rank), "LOCAL_RANK": str(rank)}, folder) for rank in range(ranks)
     ]
-    try:
-        ends = [fork.finish() for fork in forks]
-    finally:
-        for fork in forks:
-            fork.kill()
-    return max((code for code, _ in ends), key=abs), "".join(said for _, said in ends)
+    forks[0].store = store  # it ends with what holds it
+    return forks

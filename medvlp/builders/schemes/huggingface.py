@@ -50,6 +50,11 @@ class HfNamedModel:
         files = content_files(folder, gguf)
         return content_identity([[path.name, sha256_of(path, facts)] for path in files])
 
+    def origin(self) -> dict[str, Any]:
+        """{"revision"} of a hub's model: the commit. Raises WeightsError."""
+        folder, _ = model_folder(self.reference, self.revision, weights=False)
+        return {"revision": folder.name} if folder.parent.name == "snapshots" else {}
+
     def open(self, device: str, config: EvalConfig) -> EvaluatedModel:
         """The model on a device. Raises WeightsError."""
         folder, gguf = model_folder(self.reference, self.revision)
@@ -100,6 +105,26 @@ class HfNamedModel:
         reader = ImageTextReader(processor)
         model = load_model(kind.kind, folder, self.reference, loading, device)
         return model, reader, _image_text_template(reader)
+
+
+def load_parts(name: ModelName) -> tuple[Any, Any, Any]:
+    """The model in single precision on the CPU, its processor (a CLIP's image processor, a language model's tokenizer) and its
+    tokenizer, of transformers' own classes.
+
+    Raises:
+        WeightsError: nothing there, or damaged.
+    """
+    folder, gguf = model_folder(name.target, name.revision)
+    kind = kind_of(folder, name.target, gguf).kind
+    if gguf:
+        language, tokenizer, _ = load_language(str(folder), gguf)
+        return language, tokenizer, tokenizer
+    model = load_model(kind, folder, name.target, Loading(), "cpu")
+    tokenizer = load_tokenizer(folder, name.target)
+    if kind == CAUSAL:
+        return model, tokenizer, tokenizer
+    load = load_image_processor if kind == ENCODER else load_processor
+    return model, load(folder, name.target), tokenizer
 
 
 def _text_parts(tokenizer: Any) -> tuple[Reader, PromptTemplate]:

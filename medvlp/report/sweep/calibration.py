@@ -16,7 +16,7 @@ DIAGRAMS = 6
 """Models a task that are drawn, the best first."""
 POINTS = 60
 """Of a risk-coverage curve on a page."""
-LARGEST_DOT = 7.0
+LARGEST_DOT = 5.5
 """Radius of the dot of the fullest bin, pixels."""
 METRICS = {
     "ece": "ECE",

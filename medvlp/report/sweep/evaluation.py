@@ -43,7 +43,7 @@ PROTOCOL = {
     "classes": OBJECT | NULL,
     "in_train": row_of(_OVERLAP, tuple(_OVERLAP)) | TEXT | NULL,
     "omitted": OBJECT | NULL,
-    "reliance": mapping_of(TEXT) | NULL,
+    "reliance": list_of(TEXT) | NULL,
 }
 """Fields of a protocol that a page reads. A protocol may lack each."""
 RESULT = {

@@ -32,7 +32,10 @@ LABELS = {
 }
 """Metric → its heading in a leaderboard; others have their own names."""
 
-LOWER_IS_BETTER = ("unparsed", "ece", "brier", "aurc")
+LOWER_IS_BETTER = (
+    *("unparsed", "ece", "brier", "aurc"),
+    *("visual_claim_rate", "hallucinated_visual_reasoning_rate", "hallucinated_share_of_claims"),
+)
 """Last part of the names of metrics that are errors."""
 
 

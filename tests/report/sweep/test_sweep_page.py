@@ -6,7 +6,9 @@ import re
 
 import pytest
 
+from medvlp.eval.bootstrap import MetricValue
 from medvlp.eval.statistics.comparisons import MAIN_METRICS
+from medvlp.eval.statistics.reliance import reliance_columns, reliance_sentences
 from medvlp.report import results_table, write_run_report
 from medvlp.report.files import NotARun
 from medvlp.report.sweep.evaluation import Evaluation, read_evaluation
@@ -56,7 +58,7 @@ def test_the_page_has_every_part(page):
         "Zero-shot classification", "Retrieval", "Questions", "Models × tasks", "6 of the evaluations failed",
         "CUDA out of memory: 22.31 GiB asked, <b>3.1 GiB</b> free", "Over training steps", "clip_pmc_large_batch",
         "Not compared", "decoding: greedy, at most 16 tokens against greedy, at most 17 tokens",
-        "SmolLM2-135M-Instruct scores as well with another sample's image on all 7 tasks",
+        "On all 7 tasks (vqa_rad, slake, pathvqa, kvasir_vqa, quilt_vqa, pmc_vqa, omnimedvqa) SmolLM2-135M-Instruct does not",
         "rocov2_modality by modality: accuracy", "(not stated)", "equity-scaled", "Reliability", "AURC",
         "no letter_likelihood_accuracy (an API gives no likelihoods)", "what all 13 models share",
         "of 147 pairs of a model and a task", "Most confident mistakes",
@@ -250,10 +252,10 @@ def test_names_are_short_and_differ():
 @pytest.mark.parametrize(
     ("low", "high", "words", "ignores"),
     [
-        (-0.05, 0.03, "nothing here shows that it looks at the image", True),
-        (-0.05, -0.01, "better with another sample's image than with the right one", True),
-        (0.01, 0.09, "uses the image", False),
-        (None, None, "Without an interval it is not said", False),
+        (-0.05, 0.03, "There is no sign that this model uses the image", True),
+        (-0.05, -0.01, "higher with another sample's image than with the right one", True),
+        (0.01, 0.09, "This model uses the image", False),
+        (None, None, "Without an interval it is open", True),
     ],
 )
 def test_a_model_that_ignores_the_image_is_said_in_words(low, high, words, ignores):
@@ -263,18 +265,33 @@ def test_a_model_that_ignores_the_image_is_said_in_words(low, high, words, ignor
         row("m", 0.5, metric="closed_accuracy/minus_blank_image", low=0.4, high=0.6, kind="vqa"),
     ]
     (reliance,) = reliances(scores_of(rows))
-    assert words in reliance.sentence
-    assert "closed 0.684, with another sample's image 0.691; difference -0.007" in reliance.sentence
-    assert "n = 272" in reliance.sentence
+    assert words in reliance.sentences[0]
+    assert "closed 0.684, with another sample's image 0.691; difference -0.007" in reliance.sentences[0]
+    assert "n = 272" in reliance.sentences[0]
     assert (reliance.ignores, bool(blind_models([reliance]))) == (ignores, ignores)
 
 
-def test_a_sentence_of_the_protocol_goes_first():
+def test_the_visual_reliance_score_decides_and_the_protocols_sentences_are_taken():
+    """The metrics and sentences are those that the evaluation itself computes."""
+    records = [
+        {"score": float(right), "scores": {"exact_match": float(right), "closed_accuracy": float(right)}, "id": str(i),
+         "answer_type": "closed", "prediction": "yes" if right else "no", "target": "yes", "images": 1,
+         "controls": {"shuffled_images": "yes" if right else "no"},
+         "control_scores": {"shuffled_images": {"closed_accuracy": float(right)}}}
+        for i, right in enumerate([1, 0, 1])
+    ]  # fmt: skip
+    columns = {name: sum(column) / 3 for name, column in reliance_columns(records).items() if None not in column}
+    values = [MetricValue(name, value, value, value, 3) for name, value in columns.items()]
+    sentences = reliance_sentences(values)
+    assert "ignores the image" in sentences[0]
     rows = [
-        row("m", 0.5, metric="closed_accuracy", kind="vqa", reliance={"closed_accuracy": "It guesses."}),
-        row("m", 0.0, metric="closed_accuracy/minus_shuffled_images", low=-0.1, high=0.1, kind="vqa"),
+        row("m", v.value, metric=v.name, low=v.ci_low, high=v.ci_high, kind="vqa", reliance=sentences) for v in values
     ]
-    assert [page.sentence for page in reliances(scores_of(rows))] == ["It guesses."]
+    rows.append(row("m", 0.66, metric="closed_accuracy", kind="vqa"))
+    (page,) = reliances(scores_of(rows))
+    assert (page.ignores, page.sentences) == (True, sentences)
+    assert [measure.name for measure in page.measures][:2] == ["visual reliance score", "image sensitivity"]
+    assert blind_models([page]) == [f"m on t: {sentences[0]}"]
 
 
 def test_terminals_get_leaderboards_of_many_models(sweep):
