@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from benchmarks import bootstrap
 from benchmarks.instruct_packing import assert_same
 from benchmarks.instruct_ways import Questions, ways
 from medvlp.data.chat.encoder import ChatEncoder
@@ -19,3 +20,7 @@ def test_the_ways_of_instruct_packing_give_the_same_gradients():
     assert questions == sum(len(sample.conversations) for sample in samples)
     assert set(batches_of_way) == {"padded", "sequence", "tree"}
     assert assert_same(model, batches_of_way) < 1e-5
+
+
+def test_the_ways_of_bootstrap_give_the_same_values():
+    assert bootstrap.assert_equal(*bootstrap.two_models(60), 40) < 1e-12

@@ -16,8 +16,10 @@ if TYPE_CHECKING:
 
 LEVEL = 0.95
 
-_BLOCK = 2**21
-"""Weights held at a time: 16 MB in float64; a metric holds a few arrays of this size besides."""
+_BLOCK = 2**19
+"""Weights held at a time: 4 MB in float64, so that they stay in a processor's cache; a metric holds a few such arrays."""
+_LEAST = 16
+"""Resamples held at a time at least: with fewer side by side, arrays are walked item by item."""
 
 Interval = tuple[float, float]
 
@@ -92,17 +94,17 @@ def resampled_values(
     if count < 2 or resamples < 1:
         return {name: np.empty(0) for name in metrics}
     generator = np.random.default_rng(seed)
-    step = max(1, _BLOCK // len(cluster_N))
+    step = max(_LEAST, _BLOCK // len(cluster_N))
     sums = _Sums({name: metric for name, metric in metrics.items() if isinstance(metric, MeanOfMeans)}, cluster_N)
     values = {name: np.empty(resamples) for name in metrics}
     for start in range(0, resamples, step):
         rows = min(step, resamples - start)
         cluster_BK = generator.integers(0, count, size=(rows, count))
         cluster_BK += count * np.arange(rows)[:, None]  # one bincount for all rows: each counts in its own stretch
-        times_BK = np.bincount(cluster_BK.ravel(), minlength=rows * count).reshape(rows, count).astype(np.float64)
-        of_block = sums.values(times_BK)
-        if len(of_block) < len(metrics):
-            weights_BN = times_BK[:, cluster_N]
+        times_BK = np.bincount(cluster_BK.ravel(), minlength=rows * count).reshape(rows, count)
+        times_KB = np.ascontiguousarray(times_BK.T, np.float64)  # the resamples of a cluster side by side
+        of_block = sums.values(times_KB.T)
+        weights_BN = times_KB[cluster_N].T if len(of_block) < len(metrics) else None
         for name, metric in metrics.items():
             values[name][start : start + rows] = of_block[name] if name in of_block else metric(weights_BN)
     return values

@@ -11,7 +11,7 @@ follow from it: see `target_ranks` and `retrieval_ranks`. In AUROC they count on
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -80,7 +80,60 @@ def auroc(scores: ArrayLike, target: ArrayLike, weights_RN: Array | None = None)
     Multi-label macro: scores (N, L), target (N, L) of 0 and 1. Classes without both positives and negatives are left
     out of the mean; where none is left the value is NaN.
     """
-    return _over_columns(_auroc_of_column, scores, target, weights_RN)
+    return Auroc(scores, target)(weights_RN)
+
+
+class Auroc:
+    """`auroc` of some items, sorted once: calling it costs a resample no sort. Immutable."""
+
+    def __init__(self, scores: ArrayLike, target: ArrayLike) -> None:
+        scores, positive_NL = _columns(scores, target)
+        self._columns = [_SortedColumn.of(scores[:, c], positive_NL[:, c]) for c in range(scores.shape[1])]
+        self._items = len(scores)
+
+    def __call__(self, weights_RN: Array | None) -> Value:
+        """The area, or that of each of R resamples; fastest where the weights of an item lie side by side (Fortran's
+        order), as `resampled_values` has them."""
+        rows_RN = np.ones((1, self._items)) if weights_RN is None else weights_RN
+        return _macro([column.area(rows_RN.T) for column in self._columns], weights_RN)
+
+
+class _SortedColumn(NamedTuple):
+    """Binary scores of items: the side, of positives or negatives, that has fewer items looks up its place in the other.
+
+    few_P, many_Q: indices of items by rising score. left_P, right_P: how many of the other side score less, and at most as
+    much.
+    """
+
+    few_P: Indices
+    many_Q: Indices
+    left_P: Indices
+    right_P: Indices
+    few_are_positive: bool
+
+    @classmethod
+    def of(cls, score_N: Array, is_positive_N: NDArray[np.bool_]) -> Self:
+        sides = np.flatnonzero(is_positive_N), np.flatnonzero(~is_positive_N)
+        few_are_positive = len(sides[0]) <= len(sides[1])
+        few_P, many_Q = sides if few_are_positive else sides[::-1]
+        few_P = few_P[np.argsort(score_N[few_P], kind="stable")]
+        many_Q = many_Q[np.argsort(score_N[many_Q], kind="stable")]
+        left_P, right_P = (np.searchsorted(score_N[many_Q], score_N[few_P], side) for side in ("left", "right"))
+        return cls(few_P, many_Q, left_P, right_P, few_are_positive)
+
+    def area(self, weights_NR: Array) -> Array:
+        """(R,) the area by the weights of the items; NaN without both sides."""
+        below_QR = np.zeros((len(self.many_Q) + 1, weights_NR.shape[1]))
+        np.take(weights_NR, self.many_Q, axis=0, out=below_QR[1:])
+        np.cumsum(below_QR, axis=0, out=below_QR)
+        few_PR, total_R = weights_NR[self.few_P], below_QR[-1]
+        pairs_R = few_PR.sum(axis=0) * total_R
+        lower_R = np.einsum("pr,pr->r", few_PR, below_QR[self.left_P])  # pairs whose other score is below
+        if np.array_equal(self.left_P, self.right_P):
+            lower_or_half_R = lower_R
+        else:
+            lower_or_half_R = (lower_R + np.einsum("pr,pr->r", few_PR, below_QR[self.right_P])) / 2
+        return _divide(lower_or_half_R if self.few_are_positive else pairs_R - lower_or_half_R, pairs_R)
 
 
 def mean_average_precision(scores_NL: ArrayLike, target_NL: ArrayLike, weights_RN: Array | None = None) -> Value:
@@ -88,12 +141,14 @@ def mean_average_precision(scores_NL: ArrayLike, target_NL: ArrayLike, weights_R
 
     The uninterpolated form that scikit-learn computes. Labels without positives do not count in the mean.
     """
-    return _over_columns(_average_precision_of_column, scores_NL, target_NL, weights_RN)
+    scores_NL, positive_NL = _columns(scores_NL, target_NL)
+    rows_RN = np.ones((1, len(scores_NL))) if weights_RN is None else weights_RN
+    columns = zip(scores_NL.T, positive_NL.T.astype(np.float64), strict=True)
+    return _macro([_average_precision_of_column(*column, rows_RN) for column in columns], weights_RN)
 
 
-def _over_columns(
-    column: Callable[[Array, Array, Array], Array], scores: ArrayLike, target: ArrayLike, weights_RN: Array | None
-) -> Value:
+def _columns(scores: ArrayLike, target: ArrayLike) -> tuple[Array, NDArray[np.bool_]]:
+    """Scores and whether an item is positive, a column a class or label."""
     scores, target = np.asarray(scores, np.float64), np.asarray(target)
     if not np.isfinite(scores).all():
         raise ValueError("scores hold NaN or infinity, which have no rank")
@@ -104,17 +159,7 @@ def _over_columns(
         positive_NL = target == 1 if target.ndim == 2 else target[:, None] == np.arange(scores.shape[1])
     if positive_NL.shape != scores.shape:
         raise ValueError(f"expected one target an item, or one a score; found scores {scores.shape}, {target.shape}")
-    rows_RN = np.ones((1, len(scores))) if weights_RN is None else weights_RN
-    columns = range(scores.shape[1])
-    return _macro([column(scores[:, c], positive_NL[:, c].astype(np.float64), rows_RN) for c in columns], weights_RN)
-
-
-def _auroc_of_column(score_N: Array, positive_N: Array, weights_RN: Array) -> Array:
-    order_N = np.argsort(score_N, kind="stable")
-    positive_RU, negative_RU = _sums_by_score(score_N[order_N], positive_N[order_N], weights_RN[:, order_N])
-    negatives_below_RU = np.cumsum(negative_RU, axis=1) - negative_RU
-    won_R = (positive_RU * (negatives_below_RU + negative_RU / 2)).sum(axis=1)
-    return _divide(won_R, positive_RU.sum(axis=1) * negative_RU.sum(axis=1))
+    return scores, positive_NL
 
 
 def _average_precision_of_column(score_N: Array, positive_N: Array, weights_RN: Array) -> Array:

@@ -47,6 +47,7 @@ def test_result_depends_on_the_seed_and_not_on_the_block(monkeypatch):
     first = bootstrap_intervals(mean_of(hits), range(50), 1000)
     assert bootstrap_intervals(mean_of(hits), range(50), 1000, seed=1) != first
     monkeypatch.setattr(bootstrap, "_BLOCK", 50 * 37)
+    assert bootstrap._LEAST < 37
     assert bootstrap_intervals(mean_of(hits), range(50), 1000) == first
 
 

@@ -74,7 +74,7 @@ def zero_shot(records: Sequence[Record], protocol: Mapping[str, Any]) -> list[Me
     if len(order) > 5:
         by_name["acc5"] = MeanOfMeans.of(rank_N <= 5)
     by_name["mean_per_class_recall"] = MeanOfMeans(np.repeat((rank_N == 1)[:, None], class_NC.shape[1], 1), class_NC)
-    by_name["auroc"] = partial(metrics.auroc, metrics.softmax(scores_NC), target_N)
+    by_name["auroc"] = metrics.Auroc(metrics.softmax(scores_NC), target_N)
     by_name |= rank_spread(records)
     return [_measures(by_name, records)]
 
