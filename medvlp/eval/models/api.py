@@ -12,6 +12,7 @@ from typing import Any
 from PIL import Image
 
 from medvlp.config import ApiConfig
+from medvlp.data.chat.templates import split_thought
 from medvlp.data.images.decode import VERSION, decode_with_changes
 from medvlp.eval.models.answering import Answer, Prompt
 from medvlp.eval.store.responses import BLANK, KeyLocks, ResponseLog, question_key
@@ -224,9 +225,10 @@ def answer_of(row: Row, key: str) -> Answer:
 
 
 def messages_of(turns: Sequence[Turn], urls: Sequence[str]) -> list[Row]:
-    """The messages of a conversation. urls: of its images, in the order of the placeholders."""
+    """The messages of a conversation, answers without their thoughts. urls: of its images, in the order of the placeholders."""
     remaining = iter(urls)
-    return [message(turn.role, turn.text.split(IMAGE_TOKEN), remaining) for turn in turns]
+    texts = [split_thought(turn.text)[1] if turn.role == "assistant" else turn.text for turn in turns]
+    return [message(turn.role, text.split(IMAGE_TOKEN), remaining) for turn, text in zip(turns, texts, strict=True)]
 
 
 def encoded_image(data: bytes, max_pixels: int) -> EncodedImage:

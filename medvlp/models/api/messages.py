@@ -42,6 +42,8 @@ def message(role: str, pieces: Sequence[str], urls: Iterator[str]) -> dict[str, 
     for number, piece in enumerate(pieces):
         if number:
             parts.append({"type": "image_url", "image_url": {"url": next(urls)}})
-        if text := piece.strip("\n"):  # the line break around a placeholder belongs to the placeholder
+        # A line break next to a placeholder belongs to the placeholder.
+        text = piece.removeprefix("\n") if number else piece
+        if text := text.removesuffix("\n") if number < len(pieces) - 1 else text:
             parts.append({"type": "text", "text": text})
     return {"role": role, "content": parts}

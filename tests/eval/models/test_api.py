@@ -15,7 +15,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from medvlp.builders.models import open_model
+from medvlp.config import EvalConfig
+from medvlp.config.evaluation.cache import CacheConfig
+from medvlp.config.model_names import parse_model_name
 from medvlp.eval.models.api import ApiModel, encoded_image
+from medvlp.eval.vqa.questions import QuestionFilter
 from medvlp.eval.vqa.task import Vqa
 from medvlp.models.api.completion import ApiError
 from medvlp.shards import BadSample
@@ -23,6 +28,8 @@ from tests.api_client import answers, api_model
 from tests.api_server import MODEL, Request, completion, serving
 from tests.datasets import jpeg
 from tests.eval.vqa.test_task import CHOICE, FOUR, NO_INTERVALS, dataset, sample
+from tests.models.hf.families import CHAT
+from tests.models.hf.stock import Stock
 
 SAMPLES = [*FOUR, sample(4, CHOICE), sample(5, [("Is it large?", "no", "closed", {})], images=2)]
 QUESTIONS = 9
@@ -273,3 +280,29 @@ def test_the_log_holds_no_key_and_no_words_of_the_question(shards, tmp_path, mon
     content = model.log.path.read_text()
     assert "sk-made" not in content + json.dumps(result.protocol) + json.dumps(result.records)
     assert "Is it large" not in content
+
+
+def test_behind_a_server_a_model_answers_as_hf_does(tmp_path):
+    """The server is stock transformers: chat template, processor and `generate` of the same folder."""
+    folder = CHAT["llava"](tmp_path / "model")
+    stock, lock = Stock(folder), threading.Lock()
+
+    def generates(request: Request) -> str:
+        pictures = [Image.open(io.BytesIO(data)).convert("RGB") for data in request.images()]
+        with lock:
+            return stock.answer(request.text(), pictures, request.body["max_tokens"])
+
+    shards = dataset(tmp_path / "data", SAMPLES)
+    config = EvalConfig(checkpoints=["x"], tasks=["y"], cache=CacheConfig(max_gb=0))
+    model = open_model(parse_model_name(f"hf:{folder}"), "cpu", config)
+    options = {"question_filter": QuestionFilter("Be brief.", max_new_tokens=7), "controls": ("shuffled_images",)}
+    expected = run(shards, model, **options).records
+    with serving(generates) as server:
+        records = run(shards, model_of(server, tmp_path), **options).records
+    assert {record.pop("finish") for record in records} == {"stop"}
+    assert [said(record) for record in records] == [said(record) for record in expected]
+    assert len({record["prediction"] for record in records}) > QUESTIONS // 2
+
+
+def said(record):
+    return record["id"], record["question"], record["prediction"], record["controls"]

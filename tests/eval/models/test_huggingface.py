@@ -8,6 +8,7 @@ from PIL import Image
 
 from medvlp.builders.models import open_model
 from medvlp.config import EvalConfig
+from medvlp.config.evaluation.cache import CacheConfig
 from medvlp.config.model_names import parse_model_name
 from medvlp.eval.models.answering import Prompt
 from medvlp.shards import Sample, Turn
@@ -55,9 +56,9 @@ def prompts_of(model, family):
 
 
 def opened(folder, batch_size=3):
-    return open_model(
-        parse_model_name(f"hf:{folder}"), "cpu", EvalConfig(checkpoints=["x"], tasks=["y"], batch_size=batch_size)
-    )
+    """The model itself, without the log of its answers."""
+    config = EvalConfig(checkpoints=["x"], tasks=["y"], batch_size=batch_size, cache=CacheConfig(max_gb=0))
+    return open_model(parse_model_name(f"hf:{folder}"), "cpu", config)
 
 
 def check_family(family, folder):
