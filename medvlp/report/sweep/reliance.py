@@ -18,8 +18,8 @@ MEASURES = {
     "blank_image_retention": "retention with blank images",
 }
 """Metric of visual reliance → its heading."""
-MODELS_NAMED = 6
-"""Models with a sentence of their own at the top of a page; the table below has all."""
+NAMED = 6
+"""Sentences at the top of a page; the table below has all."""
 
 
 @dataclass(frozen=True)
@@ -104,23 +104,23 @@ def _sentence(metric: str, row: Row, difference: Row, words: str) -> str:
 
 
 def blind_models(pages: Sequence[Reliance]) -> list[str]:
-    """A sentence for each model with tasks on which nothing shows that it looks at the image."""
+    """A sentence for models with tasks on which nothing shows that they look at the image."""
     by_model: dict[str, list[Reliance]] = {}
     for page in pages:
         by_model.setdefault(page.model, []).append(page)
-    sentences = []
+    sentences: list[str] = []
+    groups: dict[tuple[int, tuple[str, ...]], list[str]] = {}
     for model, members in by_model.items():
-        tasks = [page.task.name for page in members if page.ignores]
+        tasks = tuple(page.task.name for page in members if page.ignores)
         if len(members) == len(tasks) == 1:
             sentences.append(f"{model} on {tasks[0]}: {members[0].sentences[0]}")
         elif tasks:
-            share = "all" if len(tasks) == len(members) else f"{len(tasks)} of"
-            sentences.append(
-                f"On {share} {len(members)} tasks ({', '.join(tasks)}) {model} does not score measurably better with the "
-                f"right images than with others: there is no sign that it uses the image."
-            )
-    surplus = len(sentences) - MODELS_NAMED
-    if surplus > 0:
-        models = "model" if surplus == 1 else "models"
-        sentences[MODELS_NAMED:] = [f"The same holds on tasks of {surplus} more {models}."]
-    return sentences
+            groups.setdefault((len(members), tasks), []).append(model)
+    for (count, tasks), models in groups.items():
+        share = "all" if len(tasks) == count else f"{len(tasks)} of"
+        sentences.append(
+            f"On {share} {count} tasks ({', '.join(tasks)}) there is no sign that the image is used: the score is not measurably "
+            f"better with the right images than with others. {', '.join(models)}."
+        )
+    surplus = len(sentences) - NAMED
+    return sentences if surplus <= 0 else [*sentences[:NAMED], f"{surplus} more such lines are in the table below."]
