@@ -5,6 +5,7 @@ from medvlp.eval.statistics.comparisons import compare_folder
 from medvlp.jsonl import Row, read_rows
 from medvlp.report import results_table, write_run_report
 from medvlp.sweep.cells import FAILURES
+from medvlp.sweep.lm_eval import write_lm_eval
 from medvlp.sweep.measure import Measurement
 
 
@@ -17,7 +18,11 @@ def finish(measurement: Measurement, rows: list[Row]) -> int:
     folder = measurement.folder.folder
     if not rows:
         return 0
-    comparisons = compare_folder(folder, Bootstrap(measurement.config.resamples, measurement.config.seed))
+    config, contents = measurement.config, measurement.contents
+    if config.lm_eval:
+        finished = [(cell, contents[cell.id]) for cell in measurement.plan.cells if cell.id in contents]
+        write_lm_eval(folder, finished, config)
+    comparisons = compare_folder(folder, Bootstrap(config.resamples, config.seed))
     print(results_table(rows, comparisons, list(read_rows(folder / FAILURES))))
     print(f"results: {folder / 'results.jsonl'}\nreport: {write_run_report(folder)}", flush=True)
     return 0

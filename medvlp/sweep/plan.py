@@ -132,7 +132,7 @@ def make_plan(config: EvalConfig) -> SweepPlan:
         if model.offers(task.config)
     ]
     problems = [cell.problem for cell in cells]
-    if all(problems) and problems[0] is not None:
+    if all(problems) and problems[0] is not None and not config.dry_run:
         raise problems[0]  # nothing can be measured, so that nothing is begun
     plan = SweepPlan(models, tasks, cells)
     ids = gather([cell.id for cell in cells])

@@ -18,6 +18,7 @@ from medvlp.jsonl import Row
 from medvlp.process import FAULT, USER_ERROR
 from medvlp.shards.atomic import remove_leftovers, write_text
 from medvlp.sweep.cells import CellFolder
+from medvlp.sweep.dry_run import tell_dry_run
 from medvlp.sweep.engines import run_on_ray, share_of_task, write_scripts
 from medvlp.sweep.finish import finish
 from medvlp.sweep.measure import Measurement, reason
@@ -47,6 +48,11 @@ def _run(config: EvalConfig, folder: Path, overrides: Sequence[str]) -> int:
     device = in_step(lambda: choose_device(config.accelerator))
     in_first(lambda: refuse_other_kinds(folder, "eval", "output"))
     plan = in_step(lambda: make_plan(config))
+    if config.dry_run:
+        measurement = Measurement(config, plan, CellFolder(folder), device)
+        measurement.read_finished()
+        tell_unfit(plan)
+        return from_first(lambda: tell_dry_run(plan, measurement.contents, config))
     task = slurm.task() if config.engine == "slurm" else None
     if config.engine == "slurm" and task is None:
         in_first(lambda: print(write_scripts(config, folder, overrides)))
