@@ -13,14 +13,16 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
-from medvlp.eval.metrics import Array, Indices, Metric, Value
+from medvlp.eval.metrics import Array, Indices, MeanOfMeans, Metric, Value
 from medvlp.eval.statistics.measures import Measures
 
 BINS = 15
 CURVE_POINTS = 101
 """Points of a risk–coverage curve in calibration.jsonl, at most."""
+_IN_CACHE = 2**17
+"""Weights worked on at a time where many arrays of them are needed: 1 MB in float64."""
 SLACK = 1e-9
 """Shares of weights are compared with so much tolerance: 1 − 0.95 is not 0.05 in floating point."""
 
@@ -83,7 +85,7 @@ def calibration_measures(
     forecast_records = [records[row] for row in forecasts.rows]
     by_name: dict[str, Metric] = {
         "ece": partial(expected_calibration_error, forecasts.confidence_N, forecasts.right_N),
-        "brier": partial(brier_score, forecasts.probability_NC, forecasts.target_N),
+        "brier": brier_score(forecasts.probability_NC, forecasts.target_N),
         "aurc": partial(area_under_risk_coverage, forecasts.confidence_N, forecasts.right_N),
     }
     name = f"sensitivity@{100 * specificity:g}specificity"
@@ -129,10 +131,11 @@ def expected_calibration_error(
     Bins of equal width over (0, 1], open at their lower end as in Guo's code; a confidence of 0 is in the first.
     """
     confidence_N, right_N = np.asarray(confidence_N, np.float64), np.asarray(right_N, np.float64)
-    gap_NB = np.zeros((len(confidence_N), bins))
+    gap_NB = np.zeros((len(confidence_N), bins + 1))
     gap_NB[np.arange(len(confidence_N)), bin_of(confidence_N, bins)] = right_N - confidence_N
-    rows_RN = _rows(len(confidence_N), weights_RN)
-    return _value(_divide(np.abs(rows_RN @ gap_NB).sum(axis=1), rows_RN.sum(axis=1)), weights_RN)
+    gap_NB[:, bins] = 1.0  # sums the weights in the same product
+    sum_RB = _rows(len(confidence_N), weights_RN) @ gap_NB
+    return _value(_divide(np.abs(sum_RB[:, :bins]).sum(axis=1), sum_RB[:, bins]), weights_RN)
 
 
 def bin_of(confidence_N: Array, bins: int = BINS) -> Indices:
@@ -141,17 +144,15 @@ def bin_of(confidence_N: Array, bins: int = BINS) -> Indices:
     return np.asarray(np.clip(np.searchsorted(edges, confidence_N, side="left") - 1, 0, bins - 1), np.int64)
 
 
-def brier_score(probability_NC: ArrayLike, target_N: ArrayLike, weights_RN: Array | None = None) -> Value:
-    """Mean over items of Σ_c (p_c − [c is right])², from 0 to 2 (Brier 1950).
+def brier_score(probability_NC: ArrayLike, target_N: ArrayLike) -> MeanOfMeans:
+    """Mean over items of Σ_c (p_c − [c is right])², from 0 to 2 (Brier 1950), as a function of weights_RN.
 
     For two classes this is twice the form that has one probability an item.
     """
     probability_NC = np.asarray(probability_NC, np.float64)
     right_NC = np.zeros_like(probability_NC)
     right_NC[np.arange(len(probability_NC)), np.asarray(target_N, np.int64)] = 1.0
-    error_N = ((probability_NC - right_NC) ** 2).sum(axis=1)
-    rows_RN = _rows(len(error_N), weights_RN)
-    return _value(_divide(rows_RN @ error_N, rows_RN.sum(axis=1)), weights_RN)
+    return MeanOfMeans.of(((probability_NC - right_NC) ** 2).sum(axis=1))
 
 
 def sensitivity_at_specificity(
@@ -163,16 +164,12 @@ def sensitivity_at_specificity(
     them all, which finds nobody. Items of equal score are called together, and nothing is interpolated. The threshold is
     chosen on the very items that it is measured on, in every resample again. NaN without positives or without negatives.
     """
-    score_N, positive_N = np.asarray(score_N, np.float64), np.asarray(positive_N, np.float64)
-    order_N = np.argsort(-score_N, kind="stable")
-    starts_U = _starts(score_N[order_N])
-    rows_RN = _rows(len(score_N), weights_RN)[:, order_N]
-    called_RU = np.cumsum(np.add.reduceat(rows_RN, starts_U, axis=1), axis=1)
-    hits_RU = np.cumsum(np.add.reduceat(rows_RN * positive_N[order_N], starts_U, axis=1), axis=1)
-    positives_R, negatives_R = hits_RU[:, -1], called_RU[:, -1] - hits_RU[:, -1]
-    is_allowed_RU = called_RU - hits_RU <= ((1 - specificity) * negatives_R)[:, None] + SLACK
-    best_R = np.where(is_allowed_RU, hits_RU, 0.0).max(axis=1)
-    return _value(np.where(negatives_R > 0, _divide(best_R, positives_R), np.nan), weights_RN)
+    is_positive_N = np.asarray(positive_N, bool)
+    rows_RN = _rows(len(is_positive_N), weights_RN)
+    total_R2 = rows_RN @ np.stack([~is_positive_N, is_positive_N], axis=1).astype(np.float64)
+    return _value(
+        _sensitivity(np.asarray(score_N, np.float64), is_positive_N, specificity, rows_RN, total_R2), weights_RN
+    )
 
 
 def mean_sensitivity_at_specificity(
@@ -181,15 +178,49 @@ def mean_sensitivity_at_specificity(
     """`sensitivity_at_specificity` of each class against the rest, averaged over the classes where it is defined."""
     probability_NC, target_N = np.asarray(probability_NC, np.float64), np.asarray(target_N, np.int64)
     rows_RN = _rows(len(target_N), weights_RN)
+    is_class_NC = target_N[:, None] == np.arange(probability_NC.shape[1])
+    total_RC = rows_RN @ is_class_NC.astype(np.float64)
     by_class_CR = np.stack(
         [
-            np.asarray(sensitivity_at_specificity(column_N, target_N == number, specificity, rows_RN))
-            for number, column_N in enumerate(probability_NC.T)
+            _sensitivity(
+                probability_NC[:, c],
+                is_class_NC[:, c],
+                specificity,
+                rows_RN,
+                np.stack([total_RC.sum(axis=1) - total_RC[:, c], total_RC[:, c]], axis=1),
+            )
+            for c in range(probability_NC.shape[1])
         ]
     )
     is_defined_CR = ~np.isnan(by_class_CR)
     sum_R = np.where(is_defined_CR, by_class_CR, 0.0).sum(axis=0)
     return _value(_divide(sum_R, is_defined_CR.sum(axis=0).astype(np.float64)), weights_RN)
+
+
+def _sensitivity(
+    score_N: Array, is_positive_N: NDArray[np.bool_], specificity: float, rows_RN: Array, total_R2: Array
+) -> Array:
+    """`sensitivity_at_specificity` of each resample. total_R2: weight of the negatives and of the positives.
+
+    Called are the positives that score more than the first negative, from the top, that is one too many to be called. It is
+    looked for among the first few negatives only, and among more where a resample takes more to come to it.
+    """
+    order_N = np.argsort(-score_N, kind="stable")
+    negatives, positives = order_N[~is_positive_N[order_N]], order_N[is_positive_N[order_N]]
+    limit_R = (1 - specificity) * total_R2[:, 0] + SLACK
+    count = min(len(negatives), int(2 * (1 - specificity) * len(negatives)) + 16)
+    while True:
+        cleared_RM = np.cumsum(np.take(rows_RN, negatives[:count], axis=1), axis=1)
+        if count == len(negatives) or (cleared_RM[:, -1] > limit_R).all():
+            break
+        count = min(len(negatives), 4 * count)
+    allowed_R = (cleared_RM <= limit_R[:, None]).sum(axis=1)
+    called_M = np.searchsorted(-score_N[positives], -score_N[negatives[:count]], side="left")
+    called_R = np.append(called_M, len(positives))[allowed_R]
+    hits_RP = np.cumsum(np.take(rows_RN, positives[: called_R.max()], axis=1), axis=1)
+    hits_RP = np.concatenate([np.zeros((len(rows_RN), 1)), hits_RP], axis=1)
+    sensitivity_R = _divide(np.take_along_axis(hits_RP, called_R[:, None], axis=1)[:, 0], total_R2[:, 1])
+    return np.where(total_R2[:, 0] > 0, sensitivity_R, np.nan)
 
 
 def area_under_risk_coverage(confidence_N: ArrayLike, right_N: ArrayLike, weights_RN: Array | None = None) -> Value:
@@ -198,10 +229,22 @@ def area_under_risk_coverage(confidence_N: ArrayLike, right_N: ArrayLike, weight
     The least confident items are abstained from first. Items of equal confidence are kept together: each of them stands for
     the risk of all items at least as confident.
     """
-    rows_RN = _rows(np.size(right_N), weights_RN)
-    coverage_RU, error_RU, items_RU = _by_coverage(confidence_N, right_N, rows_RN)
-    risk_RU = np.divide(error_RU, coverage_RU, out=np.zeros_like(error_RU), where=coverage_RU > 0)
-    return _value(_divide((items_RU * risk_RU).sum(axis=1), coverage_RU[:, -1]), weights_RN)
+    confidence_N, error_N = np.asarray(confidence_N, np.float64), 1.0 - np.asarray(right_N, np.float64)
+    order_N = np.argsort(-confidence_N, kind="stable")
+    ends_N = _ends(confidence_N[order_N])
+    error_N = error_N[order_N]
+    rows_RN = _rows(len(error_N), weights_RN)
+    area_R = np.empty(len(rows_RN))
+    step = max(1, _IN_CACHE // len(error_N))
+    for start in range(0, len(rows_RN), step):
+        block_BN = np.take(rows_RN[start : start + step], order_N, axis=1)
+        coverage_BN, error_BN = np.cumsum(block_BN, axis=1), np.cumsum(block_BN * error_N, axis=1)
+        total_B = coverage_BN[:, -1].copy()
+        np.divide(error_BN, coverage_BN, out=error_BN, where=coverage_BN > 0)
+        if ends_N is not None:
+            error_BN = np.take(error_BN, ends_N, axis=1)
+        area_R[start : start + step] = _divide(np.einsum("bn,bn->b", block_BN, error_BN), total_B)
+    return _value(area_R, weights_RN)
 
 
 # Curves
@@ -228,26 +271,21 @@ def reliability_bins(confidence_N: Array, right_N: Array, bins: int = BINS) -> l
 
 def coverage_curve(confidence_N: Array, right_N: Array) -> list[list[float]]:
     """[share of items answered, their accuracy], from the most confident on: at most `CURVE_POINTS`, the last of all items."""
-    coverage_RU, error_RU, _ = _by_coverage(confidence_N, right_N, np.ones((1, len(right_N))))
-    coverage_U, error_U = coverage_RU[0], error_RU[0]
-    points = np.unique(np.linspace(0, len(coverage_U) - 1, min(CURVE_POINTS, len(coverage_U))).round().astype(int))
-    return [[float(coverage_U[u] / coverage_U[-1]), float(1 - error_U[u] / coverage_U[u])] for u in points]
-
-
-def _by_coverage(confidence_N: ArrayLike, right_N: ArrayLike, weights_RN: Array) -> tuple[Array, Array, Array]:
-    """Weight of the items at least as confident as each distinct confidence, of the wrong ones of them, and of those that
-    have it."""
-    confidence_N, error_N = np.asarray(confidence_N, np.float64), 1.0 - np.asarray(right_N, np.float64)
     order_N = np.argsort(-confidence_N, kind="stable")
-    starts_U = _starts(confidence_N[order_N])
-    rows_RN = weights_RN[:, order_N]
-    items_RU = np.add.reduceat(rows_RN, starts_U, axis=1)
-    error_RU = np.add.reduceat(rows_RN * error_N[order_N], starts_U, axis=1)
-    return np.cumsum(items_RU, axis=1), np.cumsum(error_RU, axis=1), items_RU
+    ends_N = _ends(confidence_N[order_N])
+    ends_U = np.arange(len(order_N)) if ends_N is None else np.unique(ends_N)
+    accuracy_N = np.cumsum(right_N[order_N]) / np.arange(1, len(order_N) + 1)
+    points = np.unique(np.linspace(0, len(ends_U) - 1, min(CURVE_POINTS, len(ends_U))).round().astype(int))
+    return [[float((end + 1) / len(order_N)), float(accuracy_N[end])] for end in ends_U[points]]
 
 
-def _starts(sorted_N: Array) -> Indices:
-    return np.asarray(np.flatnonzero(np.concatenate(([True], np.diff(sorted_N) != 0))), np.int64)
+def _ends(sorted_N: Array) -> Indices | None:
+    """The last position of the items that are equal to each; None where no two are."""
+    is_last_N = np.append(np.diff(sorted_N) != 0, True)
+    if is_last_N.all():
+        return None
+    ends_U = np.flatnonzero(is_last_N)
+    return np.asarray(np.repeat(ends_U, np.diff(np.append(-1, ends_U))), np.int64)
 
 
 def _rows(count: int, weights_RN: Array | None) -> Array:

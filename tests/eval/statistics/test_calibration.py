@@ -86,10 +86,10 @@ def test_every_metric_is_the_slow_one_with_and_without_weights(decimals):
 def test_brier_is_twice_scikit_learns_for_two_classes():
     probability_NC, target_N, _ = forecasts(classes=2)
     expected = 2 * metrics.brier_score_loss(target_N, probability_NC[:, 1])
-    assert brier_score(probability_NC, target_N) == pytest.approx(expected)
+    assert brier_score(probability_NC, target_N)(None) == pytest.approx(expected)
     weights_RN = GENERATOR.integers(0, 3, (5, 60)).astype(float)
     weighted = [2 * metrics.brier_score_loss(target_N, probability_NC[:, 1], sample_weight=w) for w in weights_RN]
-    assert brier_score(probability_NC, target_N, weights_RN) == pytest.approx(weighted)
+    assert brier_score(probability_NC, target_N)(weights_RN) == pytest.approx(weighted)
 
 
 @pytest.mark.slow  # its import takes longer than all tests here
