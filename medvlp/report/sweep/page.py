@@ -93,7 +93,7 @@ def evaluation_values(folder: Path, evaluation: Evaluation) -> dict[str, Any]:
         "lines": result_lines(evaluation.results),
         "result_names": list(checkpoint_names(evaluation.results).values()),
         "is_open": len(scores.models) <= FEW_MODELS,
-        "omitted": _omitted(scores),
+        "remarks": _remarks(scores),
         "exclusions": exclusion_lines(evaluation.results),
         "leakage": leakage_notes(evaluation.results),
         "data": _data_lines(scores),
@@ -137,14 +137,27 @@ def _uncompared(scores: Scores) -> list[Uncompared]:
     ]
 
 
-def _omitted(scores: Scores) -> list[str]:
-    """Metrics that fell out, a line a task and reason."""
-    groups: dict[tuple[str, str, str], dict[str, None]] = {}
+def _remarks(scores: Scores) -> list[str]:
+    """What of the numbers has to be known next to their marks: metrics that fell out, images that were withheld, weights that
+    nobody trained. A line a model and reason, with the tasks."""
+    groups: dict[tuple[str, str], dict[str, None]] = {}
     for model in scores.models:
         for task in scores.tasks:
-            for metric, reason in ((scores.protocol(model, task) or {}).get("omitted") or {}).items():
-                groups.setdefault((task.name, scores.names[model], str(reason)), {})[label(metric)] = None
-    return [f"{task}, {model}: no {', '.join(names)} ({reason})" for (task, model, reason), names in groups.items()]
+            for remark in _remarks_of(scores.protocol(model, task) or {}):
+                groups.setdefault((scores.names[model], remark), {})[task.name] = None
+    return [f"{model} on {', '.join(tasks)}: {remark}" for (model, remark), tasks in groups.items()]
+
+
+def _remarks_of(protocol: Row) -> list[str]:
+    reasons: dict[str, list[str]] = {}
+    for metric, reason in (protocol.get("omitted") or {}).items():
+        reasons.setdefault(str(reason), []).append(label(metric))
+    remarks = [f"no {', '.join(names)} ({reason})" for reason, names in reasons.items()]
+    if isinstance(protocol.get("images"), str):
+        remarks.append(f"images {protocol['images']}")
+    if isinstance(protocol.get("untrained"), str):
+        remarks.append(protocol["untrained"])
+    return remarks
 
 
 def _data_lines(scores: Scores) -> list[DataLine]:

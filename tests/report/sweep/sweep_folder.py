@@ -143,6 +143,8 @@ def protocol_of(kind, task, model, data, split_hash, n, number):
             protocol["step"] = 312 if "llava" in model else 600
     else:
         protocol["in_train"] = "unknown"
+    if "laion2b" in model:
+        protocol["untrained"] = "random weights, seed 0"
     if kind == "zero_shot":
         protocol |= {"label": "modality", "classes": CLASSES, "templates": ["a photo of {}", "{} presented in image"]}
     if kind == "retrieval":
@@ -150,6 +152,8 @@ def protocol_of(kind, task, model, data, split_hash, n, number):
     if kind == "vqa":
         protocol |= {"first_prompt": "<|im_start|>user\n<image>is there pneumonia?<|im_end|>", "instruction": "",
                      "decoding": f"greedy, at most {16 + number // 4} tokens"}  # fmt: skip
+        if "SmolLM2" in model:
+            protocol["images"] = "withheld: a language model"
         if model.startswith("api:") and task in CHOICE:
             protocol["omitted"] = {"letter_likelihood_accuracy": "an API gives no likelihoods"}
     return protocol

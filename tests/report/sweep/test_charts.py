@@ -1,10 +1,14 @@
 """Curves over training steps, reliability diagrams, subgroups: what they show of which rows."""
 
 import re
+from pathlib import Path
 
 import pytest
 
+from medvlp import report
+from medvlp.report.plot_svg import COLOURS as PLOT_COLOURS
 from medvlp.report.plot_svg import Axis, Curve, Plot, axis_around, thinned
+from medvlp.report.run.charts import COLOURS
 from medvlp.report.sweep.calibration import DIAGRAMS, calibrations
 from medvlp.report.sweep.cards import cards
 from medvlp.report.sweep.curves import run_of, step_charts, step_of
@@ -132,3 +136,11 @@ def test_shades_span_at_least_a_tenth():
     rows = [row(m, v, task) for task, a, b in (("t", 0.5, 0.51), ("u", 0.2, 0.9)) for m, v in (("a", a), ("b", b))]
     shades = [line_shades for _, line_shades in heat_map(scores_of(rows), Comparisons([])).lines]
     assert shades == [[8, 0], [8, 8]]
+
+
+def test_charts_of_training_have_their_colours_on_dark_pages():
+    page = Path(report.__file__).with_name("templates").joinpath("base.html").read_text("utf-8")
+    light, dark = page.split("prefers-color-scheme: dark")
+    assert re.findall(r"--c\d: (#\w+)", light) == list(COLOURS)
+    assert len(re.findall(r"--c\d: (#\w+)", dark)) == len(COLOURS) == PLOT_COLOURS
+    assert re.findall(r'"(#\w{6})"', dark) == list(COLOURS)
