@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from medvlp.builders.models import open_model
+from medvlp.builders.models import named_model
 from medvlp.config import EvalConfig
 from medvlp.config.evaluation.cache import CacheConfig
 from medvlp.config.model_names import parse_model_name
@@ -58,7 +58,7 @@ def prompts_of(model, family):
 def opened(folder, batch_size=3):
     """The model itself, without the log of its answers."""
     config = EvalConfig(checkpoints=["x"], tasks=["y"], batch_size=batch_size, cache=CacheConfig(max_gb=0))
-    return open_model(parse_model_name(f"hf:{folder}"), "cpu", config)
+    return named_model(parse_model_name(f"hf:{folder}")).open("cpu", config)
 
 
 def check_family(family, folder):

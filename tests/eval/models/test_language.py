@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
-from medvlp.builders.models import model_kind_of, open_model
+from medvlp.builders.models import model_kind_of, named_model
 from medvlp.config import EvalConfig
 from medvlp.config.model_names import parse_model_name
 from medvlp.eval.models.answering import WITHHELD, Prompt
@@ -24,7 +24,7 @@ TOKENS = 12
 
 def opened(name, batch_size=2):
     config = EvalConfig(checkpoints=["x"], tasks=["y"], batch_size=batch_size)
-    return open_model(parse_model_name(f"hf:{name}"), "cpu", config)
+    return named_model(parse_model_name(f"hf:{name}")).open("cpu", config)
 
 
 class Reference:
@@ -163,7 +163,7 @@ def test_types_and_devices_by_key(tmp_path):
     folder = tiny_language(tmp_path / "language")
     config = EvalConfig(checkpoints=["x"], tasks=["y"])
     config.load.dtype, config.load.device_map, config.load.attention = "bfloat16", "auto", "eager"
-    model = open_model(parse_model_name(f"hf:{folder}"), "cpu", config)
+    model = named_model(parse_model_name(f"hf:{folder}")).open("cpu", config)
     assert model.generator.model.dtype == torch.bfloat16
     assert model.generator.model.config._attn_implementation == "eager"
     assert model.execution == "cpu bfloat16 eager"

@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
 
-from medvlp.builders.models import identity_of, model_kind_of, open_model
+from medvlp.builders.models import identity_of, model_kind_of, named_model
 from medvlp.config import EvalConfig
 from medvlp.config.evaluation.cache import CacheConfig
 from medvlp.config.model_names import parse_model_name
@@ -25,7 +25,7 @@ FIXED = {"siglip": 16, "siglip2": 16}
 
 def opened(folder):
     config = EvalConfig(checkpoints=["x"], tasks=["y"], workers=0, cache=CacheConfig(max_gb=0))
-    model = open_model(parse_model_name(f"hf:{folder}"), "cpu", config)
+    model = named_model(parse_model_name(f"hf:{folder}")).open("cpu", config)
     assert isinstance(model, CachedEncoder)
     return model.encoder
 

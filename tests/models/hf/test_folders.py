@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from medvlp.builders.models import identity_of, model_kind_of, open_model
+from medvlp.builders.models import identity_of, model_kind_of, named_model
 from medvlp.config import ConfigError, EvalConfig
 from medvlp.config.evaluation.load import LoadConfig
 from medvlp.config.model_names import parse_model_name
@@ -86,7 +86,7 @@ def test_pickles_are_not_read(tmp_path):
     folder = tiny_language(tmp_path / "language")
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     name = parse_model_name(f"hf:{folder}")
-    for use in (lambda: identity_of(name), lambda: open_model(name, "cpu", EvalConfig(checkpoints=["x"], tasks=["y"]))):
+    for use in (lambda: identity_of(name), lambda: named_model(name).open("cpu", EvalConfig(checkpoints=["x"], tasks=["y"]))):
         with pytest.raises(
             WeightsError, match=r"no safetensors weights; pytorch_model.bin is a pickle, which is never read"
         ):
@@ -98,14 +98,14 @@ def test_weights_that_are_missing_are_not_made_up(tmp_path):
     description = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**description, "num_hidden_layers": 3}))
     with pytest.raises(WeightsError, match="lacks weights of its model"):
-        open_model(parse_model_name(f"hf:{folder}"), "cpu", EvalConfig(checkpoints=["x"], tasks=["y"]))
+        named_model(parse_model_name(f"hf:{folder}")).open("cpu", EvalConfig(checkpoints=["x"], tasks=["y"]))
 
 
 def test_an_attention_that_the_folder_names_is_not_fetched(tmp_path):
     folder = tiny_language(tmp_path / "language")
     description = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**description, "attn_implementation": "someone/kernels"}))
-    model = open_model(parse_model_name(f"hf:{folder}"), "cpu", EvalConfig(checkpoints=["x"], tasks=["y"]))
+    model = named_model(parse_model_name(f"hf:{folder}")).open("cpu", EvalConfig(checkpoints=["x"], tasks=["y"]))
     assert model.generator.model.config._attn_implementation in ("sdpa", "eager")
 
 
@@ -165,7 +165,7 @@ def test_four_bits_need_their_library(tmp_path, monkeypatch):
     config.load.quantization = "nf4"
     folder = tiny_language(tmp_path / "language")
     with pytest.raises(WeightsError, match=r"load.quantization=nf4 needs bitsandbytes.*medvlp\[qlora\]"):
-        open_model(parse_model_name(f"hf:{folder}"), "cpu", config)
+        named_model(parse_model_name(f"hf:{folder}")).open("cpu", config)
 
 
 def test_a_model_that_is_not_of_one_vector_an_image_is_refused(tmp_path, monkeypatch):
@@ -174,4 +174,4 @@ def test_a_model_that_is_not_of_one_vector_an_image_is_refused(tmp_path, monkeyp
         "transformers.CLIPModel.get_text_features", lambda self, input_ids: input_ids[..., None].float()
     )
     with pytest.raises(WeightsError, match="gives features of the shapes"):
-        open_model(parse_model_name(f"hf:{folder}"), "cpu", EvalConfig(checkpoints=["x"], tasks=["y"]))
+        named_model(parse_model_name(f"hf:{folder}")).open("cpu", EvalConfig(checkpoints=["x"], tasks=["y"]))
