@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from medvlp.builders.models import named_model
+from medvlp.builders.models import open_model
 from medvlp.config import EvalConfig
 from medvlp.config.evaluation.cache import CacheConfig
 from medvlp.config.model_names import parse_model_name

@@ -86,7 +86,10 @@ def test_pickles_are_not_read(tmp_path):
     folder = tiny_language(tmp_path / "language")
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     name = parse_model_name(f"hf:{folder}")
-    for use in (lambda: identity_of(name), lambda: named_model(name).open("cpu", EvalConfig(checkpoints=["x"], tasks=["y"]))):
+    for use in (
+        lambda: identity_of(name),
+        lambda: named_model(name).open("cpu", EvalConfig(checkpoints=["x"], tasks=["y"])),
+    ):
         with pytest.raises(
             WeightsError, match=r"no safetensors weights; pytorch_model.bin is a pickle, which is never read"
         ):
