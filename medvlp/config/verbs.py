@@ -159,7 +159,7 @@ class AskConfig:
     verb: str = "ask"
     """The command that a recipe is for."""
     checkpoint: str = MISSING
-    """A checkpoint of an assistant."""
+    """What answers: an assistant's checkpoint or run folder, hf:<name or folder>, or api:<base url>#<model>."""
     image: list[str] = field(default_factory=list)
     """An image file, or several as `[a.png,b.png]`: JPEG, PNG or WebP."""
     max_new_tokens: int = 256
@@ -168,9 +168,13 @@ class AskConfig:
     """auto, cpu or gpu."""
     max_pixels: int = 64_000_000
     """Images with more pixels than this are refused."""
+    load: LoadConfig = field(default_factory=LoadConfig)
+    api: ApiConfig = field(default_factory=ApiConfig)
 
     def check(self) -> None:
         """Ranges. Raises ConfigError."""
+        self.load.check()
+        self.api.check()
         one_of("accelerator", self.accelerator, ACCELERATORS)
         at_least("max_new_tokens", self.max_new_tokens, 1)
         at_least("max_pixels", self.max_pixels, 1)

@@ -28,7 +28,7 @@ def usage(args: list[str]) -> str:
     """What `--help` prints."""
     keys = verb_help("ask").split("\n", 2)[2]
     return (
-        'usage: medvlp ask checkpoint=<ckpt> image=<file> "question"\n\n'
+        'usage: medvlp ask checkpoint=<model> image=<file> "question"\n\n'
         f"Without a question, in a terminal: a conversation, until an empty line.\n\n{keys}"
     )
 
@@ -42,7 +42,7 @@ def parse(args: list[str]) -> tuple[AskConfig, str]:
     """
     overrides, question = split_args(args)
     if not question and not sys.stdin.isatty():
-        raise UsageError('medvlp ask: no question; medvlp ask checkpoint=<ckpt> image=<file> "question"')
+        raise UsageError('medvlp ask: no question; medvlp ask checkpoint=<model> image=<file> "question"')
     return compose("ask", overrides), question
 
 
@@ -61,13 +61,10 @@ def work(settings: tuple[AskConfig, str]) -> int:
     config, question = settings
     try:
         device = choose_device(config.accelerator)
-        from medvlp.verbs.conversation import Conversation, open_image
+        from medvlp.verbs.conversation import Conversation, answering_model, read_image
 
-        pictures = [open_image(path, config.max_pixels) for path in config.image]
-        from medvlp.builders import load_assistant
-
-        trained = load_assistant(config.checkpoint)
-        conversation = Conversation(trained.assistant, trained.encoder, pictures, device, config.max_new_tokens)
+        images = [read_image(path, config.max_pixels) for path in config.image]
+        conversation = Conversation(answering_model(config, device), images, config.max_new_tokens)
         if question:
             conversation.ask(question, sys.stdout)
         else:

@@ -16,8 +16,11 @@ from medvlp.models.llava.generate import BatchedGenerator
 from medvlp.shards import Turn
 from medvlp.terminal import harmless, text_streamer
 from medvlp.verbs.ask import NOTICE, main, split_args
+from tests.api_server import MODEL, serving, stream_of
 from tests.assistants import assistant_words
 from tests.data.chat.tiny_tokenizer import tiny_tokenizer
+from tests.models.hf.families import CHAT
+from tests.models.hf.stock import Stock
 from tests.runs import run_here
 
 
@@ -102,7 +105,7 @@ def test_a_conversation_remembers_until_an_empty_line(folder, words, monkeypatch
         ("b.png", ["<image> <image> Is it?"], "2 × <image> for 1 images"),
         ("b.png", ["max_new_tokens=0"], "max_new_tokens=0 must be at least 1"),
         ("b.png", ["max_new_token=3"], "did you mean 'max_new_tokens'?"),
-        ("b.png", ["checkpoint=absent.ckpt"], "checkpoint absent.ckpt: no such file"),
+        ("b.png", ["checkpoint=open_clip:ViT-B-32"], "open_clip:ViT-B-32 is a CLIP model, which writes no answers"),
     ],
 )
 def test_wrong_input_is_named_in_a_sentence(folder, words, image, more, said, capsys):
@@ -114,6 +117,55 @@ def test_wrong_input_is_named_in_a_sentence(folder, words, image, more, said, ca
     assert said in error
     assert "0x" not in error
     assert len(error.splitlines()) == 1
+
+
+def test_a_name_that_is_not_understood_is_told_the_forms(words, capsys):
+    assert main([*words, "checkpoint=absent.ckpt", "Is it?"]) == 1
+    error = capsys.readouterr().err
+    assert "checkpoint=absent.ckpt: no such file or folder" in error
+    assert "api:<base url>#<model>" in error
+
+
+def test_a_run_folder_stands_for_its_last_checkpoint(folder, words, capsys):
+    assert main([*words, f"checkpoint={folder}/runs/tiny", "Is it left?"]) == 0
+    assert capsys.readouterr().out.startswith(harmless(expected(folder, [Turn("user", "Is it left?")])))
+
+
+def test_a_model_of_transformers_answers_as_stock_transformers(folder, tmp_path, capsys):
+    model = CHAT["llava"](tmp_path / "model")
+    words = [f"checkpoint=hf:{model}", f"image={folder}/b.png", "max_new_tokens=9", "accelerator=cpu"]
+    assert main([*words, "Is it left?"]) == 0
+    answer = Stock(model).answer("Is it left?", [Image.open(folder / "b.png").convert("RGB")], 9)
+    assert capsys.readouterr().out == f"{harmless(answer)}\n{NOTICE}\n"
+
+
+def test_a_server_answers_word_by_word_and_remembers(folder, monkeypatch, capsys):
+    typed = iter(["Is it left?", "Why?", "Too much?", ""])
+    monkeypatch.setattr(builtins, "input", lambda prompt="": next(typed))
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
+
+    def cut(request):
+        body = stream_of("Half \x1b[31mof it", "length")
+        return "Too much" in request.text() and request.send(200, body, Content_Type="text/event-stream")
+
+    with serving(lambda request: f"I see {len(request.images())} in {request.text().split()}", cut) as server:
+        name = f"api:{server.url}#{MODEL}"
+        assert main([f"checkpoint={name}", f"image={folder}/b.png", "api.seed=3"]) == 0
+    said = capsys.readouterr()
+    first = "I see 1 in ['Is', 'it', 'left?']"
+    host = server.url.removesuffix("/v1")
+    assert said.out.splitlines() == [
+        f"{NOTICE} An empty line ends.",
+        f"{name}: images and questions are sent to {host}",
+        first,
+        f"I see 1 in {['Is', 'it', 'left?', *first.split(), 'Why?']}",
+        "Half of it",
+        NOTICE,
+    ]
+    assert said.err == "medvlp ask: the answer was cut at max_new_tokens\n"
+    body = server.requests[0].body
+    assert (body["stream"], body["seed"], body["max_tokens"]) == (True, 3, 256)
+    assert [turn["role"] for turn in server.requests[1].body["messages"]] == ["user", "assistant", "user"]
 
 
 def test_no_question_and_no_terminal_is_a_usage_error(words):

@@ -41,7 +41,7 @@ PLANTS = {
     "compare": ["medvlp.eval.statistics.comparisons:paired_differences"],
     "report": ["medvlp.report.run.page:write_page"],
     "export": ["medvlp.export.open_clip:probe"],
-    "ask": ["medvlp.builders:load_assistant"],
+    "ask": ["medvlp.builders.schemes.checkpoint:model_kind"],
     "cache": ["medvlp.verbs.cache:is_store"],
     "list": ["medvlp.verbs.list:list_options"],
     "demo": ["data_prep.pipeline:make_plan"],

@@ -1,7 +1,7 @@
 """Models that answer conversations about images, as tasks ask them: texts, and likelihoods of continuations."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol, Self
+from typing import Any, NamedTuple, Protocol, Self, TextIO
 
 from medvlp.shards import Sample, Turn
 from medvlp.shards.vocabulary import IMAGE_TOKEN
@@ -84,6 +84,9 @@ class AnsweringModel(Protocol):
 
     def generate(self, prompts: Sequence[Prompt], max_new_tokens: int) -> list[str]:
         """The greedy answer to each prompt; an `Answer` where more is known than its text."""
+
+    def stream(self, prompt: Prompt, max_new_tokens: int, output: TextIO) -> str:
+        """The greedy answer to one prompt, its words written as they come, without what could steer a terminal."""
 
     def loglikelihood(
         self, prompts: Sequence[Prompt], answers: Sequence[Sequence[str]]

@@ -5,9 +5,9 @@ import io
 import json
 import re
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TextIO
 
 from PIL import Image
 
@@ -22,6 +22,7 @@ from medvlp.models.api.completion import NOT_ASKED, Completion
 from medvlp.models.api.messages import EncodedImage, data_url, media_type, message
 from medvlp.shards import BadSample, Sample, Turn
 from medvlp.shards.vocabulary import IMAGE_TOKEN
+from medvlp.terminal import harmless
 
 Images = tuple[EncodedImage, ...]
 FORMAT = 1
@@ -118,11 +119,16 @@ class ApiModel:
         self.client.complete_all(jobs, self.config.concurrency)
         return [answer_of(self.log.get(key) or not_asked[key], key) for key in keys]
 
-    def stream(self, prompt: Prompt, max_new_tokens: int, write: Callable[[str], None]) -> str:
+    def stream(self, prompt: Prompt, max_new_tokens: int, output: TextIO) -> str:
         """The answer to a prompt, its pieces written as they come; nothing of it is kept. Raises ApiError."""
+
+        def write(piece: str) -> None:
+            output.write(harmless(piece))
+            output.flush()
+
         self._tell()
         completion = self.client.stream(self._body(prompt, max_new_tokens), write)
-        return Answer(completion.text, completion.finish)
+        return Answer(harmless(completion.text), completion.finish)
 
     def metadata(self) -> dict[str, Any]:
         """How the server is asked."""

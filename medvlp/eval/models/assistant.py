@@ -3,16 +3,18 @@
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TextIO
 
 import torch
 from torch import Tensor
+from transformers import GenerationConfig
 
 from medvlp.data.chat.encoder import ChatEncoder
 from medvlp.data.chat.images import Pictures
 from medvlp.eval.models.answering import Prompt
 from medvlp.models.llava.generate import BatchedGenerator, Ids, Job
 from medvlp.shards import Turn
+from medvlp.terminal import text_streamer
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,27 @@ class AssistantModel:
     def generate(self, prompts: Sequence[Prompt], max_new_tokens: int) -> list[str]:
         """The greedy answer to each prompt."""
         return self.generator.generate([self._job(prompt) for prompt in prompts], max_new_tokens)
+
+    def stream(self, prompt: Prompt, max_new_tokens: int, output: TextIO) -> str:
+        """The greedy answer to a prompt, written as it is generated, as far as there are positions for it."""
+        assistant, stop_ids = self.generator.assistant, self.generator.stop_ids
+        device = assistant.model.device
+        ids_L = torch.from_numpy(self.encoder.prompt(prompt.turns, prompt.images)).to(device)
+        streamer = text_streamer(assistant.tokenizer, output)
+        assistant.model.generate(
+            input_ids=ids_L[None],
+            attention_mask=torch.ones_like(ids_L)[None],
+            generation_config=GenerationConfig(
+                do_sample=False,
+                bos_token_id=assistant.tokenizer.bos_token_id,
+                eos_token_id=stop_ids,
+                pad_token_id=assistant.pad_id,
+            ),
+            max_new_tokens=min(max_new_tokens, self.generator.longest - len(ids_L)),
+            streamer=streamer,
+            **({"pixel_values": prompt.pixels.to(device)} if prompt.images else {}),
+        )
+        return str(streamer.text)
 
     def loglikelihood(
         self, prompts: Sequence[Prompt], answers: Sequence[Sequence[str]]

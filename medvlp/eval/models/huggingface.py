@@ -3,16 +3,17 @@
 import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TextIO
 
 from PIL import Image
 
 from medvlp.data.images.decode import FORMATS, decode_image
 from medvlp.eval.errors import TaskError
 from medvlp.eval.models.answering import Prompt
-from medvlp.eval.models.templates import PromptTemplate
+from medvlp.eval.models.templates import ChatTemplate, PromptTemplate
 from medvlp.models.hf.answering import Generator, Row, TooLong
 from medvlp.shards import BadSample, Sample, Turn
+from medvlp.terminal import harmless
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,22 @@ class HfModel:
         except TooLong as error:
             raise self._too_long(error) from None
         return [self.template.answer(answer) for answer in answers]
+
+    def stream(self, prompt: Prompt, max_new_tokens: int, output: TextIO) -> str:
+        """The greedy answer to a prompt, written as it is generated; of a model without a chat template, when it is whole.
+
+        Raises:
+            TaskError: a prompt that is too long.
+        """
+        try:
+            if isinstance(self.template, ChatTemplate):
+                return self.generator.stream(self._row(prompt), max_new_tokens, output)
+            (text,) = self.generator.generate([self._row(prompt)], max_new_tokens)
+        except TooLong as error:
+            raise TaskError(str(error)) from None
+        answer = harmless(self.template.answer(text))
+        output.write(answer)
+        return answer
 
     def loglikelihood(
         self, prompts: Sequence[Prompt], answers: Sequence[Sequence[str]]

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from hashlib import sha256
-from typing import Any
+from typing import Any, TextIO
 
 from medvlp.eval.models.answering import AnsweringModel, Prompt
 from medvlp.eval.store.responses import BLANK, ResponseLog, question_key
@@ -108,6 +108,10 @@ class KeptModel:
             return [{"text": text} for text in texts]
 
         return [str(row["text"]) for row in self._responses(prompts, requests, ask)]
+
+    def stream(self, prompt: Prompt, max_new_tokens: int, output: TextIO) -> str:
+        """As the model; nothing of it is kept."""
+        return self.model.stream(self._shown(prompt), max_new_tokens, output)
 
     def loglikelihood(
         self, prompts: Sequence[Prompt], answers: Sequence[Sequence[str]]

@@ -2,12 +2,13 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TextIO
 
 import torch
 from PIL import Image
 
 from medvlp.models.hf.decoding import NOT_FOR_GENERATE, Ids, end_ids, forced_logprobs, forget_settings, greedy, pad_id
+from medvlp.terminal import text_streamer
 
 
 class Row(NamedTuple):
@@ -76,6 +77,18 @@ class Generator:
                     ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
                 )
         return texts
+
+    def stream(self, row: Row, max_new_tokens: int, output: TextIO) -> str:
+        """The greedy answer to one prompt, written as it is generated, as far as there are positions for it.
+
+        Raises:
+            TooLong: a prompt that leaves none.
+        """
+        inputs = self._inputs([row], 1)
+        capacity = max_new_tokens if self.longest is None else self.longest - inputs["input_ids"].shape[1]
+        streamer = text_streamer(self.reader.tokenizer, output)
+        greedy(self.model, inputs, self.ends, self.pad, min(max_new_tokens, capacity), streamer)
+        return str(streamer.text)
 
     def loglikelihood(self, rows: Sequence[Row], options: Sequence[Sequence[Ids]]) -> list[list[float]]:
         """For each prompt and each of its options, the log-probability in nats of the option's tokens behind it.

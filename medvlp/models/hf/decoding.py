@@ -60,9 +60,11 @@ def forget_settings(model: Any) -> list[str]:
     return sorted(changes)
 
 
-def greedy(model: Any, inputs: Any, ends: Sequence[int], pad: int, max_new_tokens: int) -> list[list[int]]:
+def greedy(
+    model: Any, inputs: Any, ends: Sequence[int], pad: int, max_new_tokens: int, streamer: Any = None
+) -> list[list[int]]:
     """The likeliest token each time, until one of `ends` or `max_new_tokens`: the new tokens of each prompt, without the
-    one that ends it."""
+    one that ends it. streamer: transformers' own, is handed the tokens of a single prompt as they come."""
     config = GenerationConfig(
         do_sample=False,
         num_beams=1,
@@ -70,7 +72,7 @@ def greedy(model: Any, inputs: Any, ends: Sequence[int], pad: int, max_new_token
         eos_token_id=list(ends) or None,
         pad_token_id=pad,
     )
-    ids_BT = model.generate(**inputs, generation_config=config)[:, inputs["input_ids"].shape[1] :]
+    ids_BT = model.generate(**inputs, generation_config=config, streamer=streamer)[:, inputs["input_ids"].shape[1] :]
     return [_until_end(row, ends) for row in ids_BT.tolist()]
 
 
