@@ -153,7 +153,9 @@ def look_at(name: ModelName, root: Path | None) -> SweepModel:
     """
     try:
         model = SweepModel(name, model_kind_of(name), identity_of(name, root), origin=origin_of(name))
-        return replace(model, trained_on=training_splits(name.target)) if name.scheme == "checkpoint" else model
+        if name.scheme == "checkpoint":
+            return replace(model, trained_on=training_splits(name.target))
+        return replace(model, trained_on=([], [])) if "untrained" in model.origin else model
     except Exception as error:  # of any kind: it must not cost the other models
         return SweepModel(name, problem=error)
 

@@ -12,12 +12,14 @@ import torch
 
 import medvlp
 from medvlp.builders import build_objective, init_from
+from medvlp.builders.audit import encoder_without_weights
 from medvlp.builders.clip import clip_named
-from medvlp.builders.llava import library_reference, vision_tower
+from medvlp.builders.llava import encoder_identity, library_reference, load_assistant, vision_tower
 from medvlp.builders.models import identity_of, model_kind_of, open_model, origin_of
 from medvlp.config import ConfigError, EvalConfig, TowerConfig, compose
 from medvlp.config.model_names import parse_model_name
 from medvlp.export.open_clip import write_folder
+from medvlp.export.transformers import write_assistant
 from medvlp.models.clip.sources import named
 from medvlp.models.weights import WeightsError, weights_hash
 from medvlp.training.checkpoints import CheckpointError
@@ -222,6 +224,8 @@ def test_nothing_is_unpickled(exported, tmp_path):
 
 def test_an_architecture_without_weights_says_so(exported, tmp_path):
     assert origin_of(parse_model_name("open_clip:ViT-B-32")) == {"untrained": "random weights, seed 0"}
+    random_parts = {"random_parts": "all but the text tower roberta-base, seed 0"}
+    assert origin_of(parse_model_name("open_clip:roberta-ViT-B-32")) == random_parts
     assert origin_of(parse_model_name(f"open_clip:{exported}")) == {}
 
 
@@ -270,6 +274,21 @@ def test_a_run_starts_from_an_open_clip_model(clip_words, exported):
     assert all(name.startswith("visual.") for name in changed)
 
 
+def test_a_run_starts_from_an_exported_assistant(llava_words, tmp_path):
+    path = saved_checkpoint(tmp_path / "a.ckpt", llava_words)
+    trained = load_assistant(path)
+    with torch.no_grad():
+        for number, parameter in enumerate(trained.assistant.model.parameters()):
+            parameter.add_(0.01 * (number + 1))
+    (tmp_path / "exported").mkdir()
+    write_assistant(trained.assistant, trained.encoder, tmp_path / "exported")
+    module = build_objective(compose("train", [*llava_words, f"init_from=hf:{tmp_path}/exported"])).module
+    expected = trained.assistant.model.state_dict()
+    tensors = module.state_dict()
+    assert tensors.keys() == expected.keys()
+    assert all(torch.equal(tensors[name], expected[name]) for name in expected)
+
+
 def test_a_start_that_does_not_fit_is_refused(clip_words, llava_words, exported):
     with pytest.raises(CheckpointError, match="does not fit: missing"):
         build_objective(compose("train", [*llava_words, f"init_from=open_clip:{exported}"]))
@@ -289,6 +308,18 @@ def test_an_open_clip_models_image_tower_becomes_an_assistants(exported):
     assert torch.equal(tensors[name], visual.class_embedding)
     with pytest.raises(ConfigError, match="brings its own"):
         vision_tower(TowerConfig(source=f"open_clip:{exported}", mean=[0.0, 0.0, 0.0]))
+
+
+def test_a_check_counts_tokens_of_named_parts(llava_words, exported):
+    config = compose("train", llava_words).model
+    plain = encoder_without_weights(config)
+    vision = replace(config.vision, source=f"hf:{config.vision.source}")
+    language = replace(config.language, source=f"hf:{config.language.source}")
+    assert encoder_identity(
+        encoder_without_weights(replace(config, vision=vision, language=language))
+    ) == encoder_identity(plain)
+    clip = replace(config.vision, source=f"open_clip:{exported}", feature_layer=-1)
+    assert encoder_without_weights(replace(config, vision=clip)).image_tokens == (32 // 8) ** 2
 
 
 def test_hf_before_a_part_says_no_more_than_its_name(llava_words):

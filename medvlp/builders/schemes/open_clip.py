@@ -58,9 +58,17 @@ class OpenClipModel:
         return content_identity([sha256_of(weights, facts), description, preprocess, files])
 
     def origin(self) -> dict[str, Any]:
-        """{"untrained"}, where the name is of an architecture alone; {} of published weights and files."""
-        is_trained = self.folder or self.tag or self.reference.startswith(HUB)
-        return {} if is_trained else {"untrained": f"random weights, seed {SEED}"}
+        """{"untrained"} of an architecture alone, {"random_parts"} where its text tower has published weights; {} of others.
+
+        Raises:
+            WeightsError: no such architecture.
+        """
+        if self.folder or self.tag or self.reference.startswith(HUB):
+            return {}
+        text_tower = self._description()["text_cfg"].get("hf_model_name")
+        if text_tower:
+            return {"random_parts": f"all but the text tower {text_tower}, seed {SEED}"}
+        return {"untrained": f"random weights, seed {SEED}"}
 
     def open(self, device: str, config: EvalConfig) -> CachedEncoder:
         """The model on a device. Raises WeightsError."""
