@@ -202,7 +202,7 @@ def of_run(name):
     return [(row["id"], row["prediction"], row["controls"]) for row in rows(file)]
 
 
-def test_behind_a_server_the_assistant_answers_as_it_does_here(folder):
+def test_behind_a_server_the_assistant_answers_as_it_does_here(folder, capsys):
     loaded = load_assistant(CHECKPOINT)
     model = assistant_model(loaded.assistant, loaded.encoder, 10**7, 8, "")
     lock = threading.Lock()
@@ -223,6 +223,9 @@ def test_behind_a_server_the_assistant_answers_as_it_does_here(folder):
     with serving(says) as server:
         name = f"api:{server.url}#{MODEL}"
         assert evaluate([f"checkpoints=[{CHECKPOINT},'{name}']", *words, "output=runs/served"]) == 0
+        requests = sum(server.answered.values())
+        tokens = f"{7 * requests} tokens of prompts, {3 * requests} of answers"
+        assert f"usage of {name}: {requests} requests (0 of them again), {tokens}\n" in capsys.readouterr().out
     files = {row["checkpoint"]: row["protocol"]["records"] for row in rows(folder / "runs/served/results.jsonl")}
     local, served = ([*rows(folder / "runs/served" / files[key])] for key in (CHECKPOINT, name))
     assert len(local) == 19

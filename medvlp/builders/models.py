@@ -119,9 +119,12 @@ def keep_responses(model: Any, name: ModelName, device: str, config: EvalConfig)
         "weights": model.identity,
         "model": model.metadata(),
         "device": device,
+        "execution": getattr(model, "execution", ""),
         "settings": as_dict(config).get("load"),
         "images": {"decoding": VERSION, "max_pixels": config.max_pixels},
         "versions": versions(),
         "format": RESPONSES_FORMAT,
     }
-    return KeptModel(model, ResponseLog(root, json.loads(json.dumps(parts)), LOCAL))
+    log = ResponseLog(root, json.loads(json.dumps(parts)), LOCAL)
+    log.touch()
+    return KeptModel(model, log)

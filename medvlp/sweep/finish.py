@@ -1,5 +1,8 @@
 """The end of a sweep: comparisons of models, other programs' formats, the table and the report."""
 
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+
 from medvlp.eval.bootstrap import Bootstrap
 from medvlp.eval.statistics.comparisons import compare_folder
 from medvlp.jsonl import Row, read_rows
@@ -24,5 +27,25 @@ def finish(measurement: Measurement, rows: list[Row]) -> int:
         write_lm_eval(folder, finished, config)
     comparisons = compare_folder(folder, Bootstrap(config.resamples, config.seed))
     print(results_table(rows, comparisons, list(read_rows(folder / FAILURES))))
+    for line in usage_lines(rows):
+        print(line)
     print(f"results: {folder / 'results.jsonl'}\nreport: {write_run_report(folder)}", flush=True)
     return 0
+
+
+def usage_lines(rows: Sequence[Row]) -> list[str]:
+    """For each model behind a server, what its answers to all tasks took, whenever they were given. rows: of results.jsonl."""
+    by_model: dict[str, dict[tuple[str, str], Row]] = defaultdict(dict)
+    for row in rows:
+        if usage := row["protocol"].get("usage"):
+            by_model[row["checkpoint"]][row["task"], row["protocol"]["split"]] = usage
+    lines = []
+    for model, by_task in by_model.items():
+        total = Counter[str]()
+        for usage in by_task.values():
+            total.update(usage)
+        lines.append(
+            f"usage of {model}: {total['requests']:,} requests ({total['retries']:,} of them again), "
+            f"{total['prompt_tokens']:,} tokens of prompts, {total['completion_tokens']:,} of answers"
+        )
+    return lines

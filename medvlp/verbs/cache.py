@@ -17,7 +17,7 @@ from medvlp.terminal import printable
 
 KINDS = {IMAGES: "images", TEXTS: "texts"}
 """Kind of an entry → the value of `kind` that means it."""
-FILES = {"responses": "responses/*.jsonl", "hashes": "digests/*.jsonl"}
+FILES = {"responses": "responses/*.jsonl", "answers": "responses/local/*.jsonl", "hashes": "digests/*.jsonl"}
 """Kind of a file that only grows → where it lies in the folder."""
 DAY = 86400.0
 UNITS = ("B", "kB", "MB", "GB", "TB")
@@ -98,17 +98,18 @@ def all_holdings(folder: StoreFolder) -> list[Holding]:
             if path.is_file() and not path.is_symlink() and not path.parent.is_symlink():
                 status = path.stat()
                 lines = path.read_bytes().splitlines()
-                parts = first_row(lines) if kind == "responses" else {}
+                parts = first_row(lines) if kind != "hashes" else {}
                 note = f"{max(len(lines) - bool(parts), 0)} {kind}"
                 holdings.append(Holding(kind, path, status.st_size, status.st_mtime, note, parts))
     return sorted(holdings, key=lambda holding: holding.last_use)
 
 
 def first_row(lines: Sequence[bytes]) -> dict[str, Any]:
-    """The first line as an object; empty where it is none."""
+    """What the first line says of all others; empty where it says nothing."""
     with suppress(ValueError, RecursionError, IndexError):
         row = json.loads(lines[0])
-        return row if isinstance(row, dict) else {}
+        parts = row.get("parts", row) if isinstance(row, dict) else {}
+        return parts if isinstance(parts, dict) else {}
     return {}
 
 
@@ -122,10 +123,11 @@ def clear(folder: StoreFolder, holdings: Sequence[Holding]) -> None:
     for holding in holdings:
         if holding.kind in FILES:
             holding.path.unlink(missing_ok=True)
+            holding.path.with_suffix(".lock").unlink(missing_ok=True)
         else:
             folder.remove(holding.path)
-    gone = [holding for holding in holdings if not holding.path.exists()]
-    print(f"{folder.root}: {len(gone)} of {len(holdings)} cleared, {in_units(sum(holding.size for holding in gone))}")
+    absent = [holding for holding in holdings if not holding.path.exists()]
+    print(f"{folder.root}: {len(absent)} of {len(holdings)} cleared, {in_units(sum(item.size for item in absent))}")
 
 
 def show(root: Path, holdings: Sequence[Holding]) -> None:
@@ -134,12 +136,12 @@ def show(root: Path, holdings: Sequence[Holding]) -> None:
         date = time.strftime("%Y-%m-%d %H:%M", time.localtime(holding.last_use))
         name = holding.path.name[:12]
         print(printable(f"{date}  {in_units(holding.size):>8}  {holding.kind:<9}  {name:<12}  {holding.note}"))
-        if summary := ", ".join(f"{key} {str(value)[:16]}" for key, value in holding.parts.items() if key in SHOWN):
+        if summary := ", ".join(f"{key} {str(value)[:16]}" for key, value in holding.parts.items() if key in SUMMARY):
             print(printable(f"{'':<18}{'':>8}  {summary}"))
     print(f"{root}: {len(holdings)} kept, {in_units(sum(holding.size for holding in holdings))}")
 
 
-SHOWN = ("encoder", "model", "identity", "data", "texts", "execution")
+SUMMARY = ("encoder", "server", "model", "content", "identity", "data", "texts", "execution")
 """Parts of a key that the list shows the beginning of; `medvlp cache <name>` shows all of all parts."""
 
 

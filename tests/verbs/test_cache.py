@@ -24,10 +24,11 @@ def root(tmp_path, monkeypatch):
     os.utime(entry.path / ENTRY, (OLD, OLD))
     folder.publish({"kind": TEXTS, "encoder": "abc"}, write, {"texts": 7})
     for name, lines in (
-        ("responses/a.jsonl", [{"model": "m"}, {"text": "yes"}]),
+        ("responses/a.jsonl", [{"parts": {"model": "m"}}, {"text": "yes"}]),
+        ("responses/local/b.jsonl", [{"parts": {"content": "c0ffee"}}, {"text": "yes"}, {"text": "no"}]),
         ("digests/files.jsonl", [["k", "v"]]),
     ):
-        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text("".join(json.dumps(line) + "\n" for line in lines))
     monkeypatch.setenv("MEDVLP_CACHE", str(root))
     yield root
@@ -36,10 +37,10 @@ def root(tmp_path, monkeypatch):
 
 def kinds(root):
     entries = {entry.parts["kind"] for entry in StoreFolder(root, 0).entries()}
-    return entries | {path.parent.name for path in root.glob("*/*.jsonl")}
+    return entries | {path.parent.name for path in root.rglob("*.jsonl")}
 
 
-ALL = {IMAGES, TEXTS, "responses", "digests"}
+ALL = {IMAGES, TEXTS, "responses", "local", "digests"}
 
 
 def test_it_shows_what_there_is(root, capsys):
@@ -48,7 +49,9 @@ def test_it_shows_what_there_is(root, capsys):
     assert "1.5 kB  images" in output
     assert "data/\\x1b[2J, 3 images" in output  # what data are called steers no terminal
     assert "1 responses" in output
-    assert f"{root}: 4 kept, 3.0 kB" in output
+    assert "2 answers" in output
+    assert "content c0ffee" in output
+    assert f"{root}: 5 kept, 3." in output
     (entry,) = [entry for entry in StoreFolder(root, 0).entries() if entry.parts["kind"] == TEXTS]
     assert cli.main(["cache", entry.key[:12]]) == 0
     assert json.loads(capsys.readouterr().out.split("\n", 1)[1]) == entry.parts
@@ -64,6 +67,7 @@ def test_it_shows_what_there_is(root, capsys):
         (["kind=images"], ALL - {IMAGES}),
         (["kind=texts"], ALL - {TEXTS}),
         (["kind=responses"], ALL - {"responses"}),
+        (["kind=answers"], ALL - {"local"}),
         (["kind=hashes"], ALL - {"digests"}),
         (["older_than=9"], ALL - {IMAGES}),
         (["older_than=9", "kind=texts"], ALL),

@@ -67,6 +67,12 @@ class ResponseLog:
         """The response to a question, None where none is kept."""
         return self._rows.get(key)
 
+    def touch(self) -> None:
+        """Count as used now, where `evict` looks for what was used longest ago."""
+        with suppress(OSError):
+            if self.path is not None:
+                os.utime(self.path)
+
     def rows(self) -> list[Row]:
         """All responses."""
         return list(self._rows.values())
@@ -134,7 +140,7 @@ def _locked(path: Path) -> Iterator[int]:
 
 
 def evict(root: Path, max_bytes: int) -> list[Path]:
-    """Remove responses of models that run here, those of files that were added to longest ago first, down to a size.
+    """Remove responses of models that run here, the files used longest ago first, down to a size.
 
     A file that is being added to stays. Returns what was removed.
     """

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from medvlp.eval.store.responses import BLANK, KeyLocks, ResponseLog, digest_of, question_key
+from medvlp.eval.store.responses import BLANK, LOCAL, KeyLocks, ResponseLog, digest_of, evict, question_key
 from medvlp.shards import Turn
 
 PARTS = {"model": "a", "batch": {"of": 1}}
@@ -143,3 +143,18 @@ def test_a_row_is_on_the_disk_before_add_returns(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "fsync", recording)
     ResponseLog(tmp_path, PARTS).add({"k": row("paid")})
     assert any(b'"paid"' in content for content in synced)
+
+
+def test_answers_of_models_here_are_evicted_the_oldest_first_and_a_servers_never(tmp_path):
+    server = ResponseLog(tmp_path, PARTS)
+    server.add({"k": row("x" * 900)})
+    logs = [ResponseLog(tmp_path, {"model": number}, LOCAL) for number in range(4)]
+    for age, log in enumerate(logs):
+        log.add({"k": row("x" * 900)})
+        os.utime(log.path, (1000 - age, 1000 - age))
+    logs[3].touch()
+    assert evict(tmp_path, 10_000) == []
+    assert evict(tmp_path, 2500) == [logs[2].path, logs[1].path]
+    assert [log.path.exists() for log in (server, *logs)] == [True, True, False, False, True]
+    logs[1].add({"k2": row("b")})
+    assert ResponseLog(tmp_path, {"model": 1}, LOCAL).get("k2") == row("b")
