@@ -8,7 +8,7 @@ from pathlib import Path
 from data_prep.engines import ENGINES, slurm
 from medvlp.config import EvalConfig
 from medvlp.distributed import portable
-from medvlp.environment import choose_device, set_up_libraries
+from medvlp.environment import set_up_libraries
 from medvlp.errors import UserError
 from medvlp.sweep.cells import CellFolder
 from medvlp.sweep.measure import Measurement
@@ -43,7 +43,7 @@ def run_job(job: SweepJob) -> Failures:
     set_up_libraries()
     config = replace(job.config, engine="local", jobs=1, ray_address="")
     plan = make_plan(config)
-    measurement = Measurement(config, plan, CellFolder(Path(job.folder)), choose_device(config.accelerator))
+    measurement = Measurement(config, plan, CellFolder(Path(job.folder)))
     measurement.read_finished()
     measurement.run([plan.cells[index] for index in job.indices])
     return [(plan.cells.index(cell), portable(error)) for cell, error in measurement.failures]
@@ -75,6 +75,7 @@ def run_on_ray(measurement: Measurement) -> None:
                 measurement.contents[cell.id] = content
                 progress.begin(cell)
                 progress.finish(cell, content)
+                measurement.after_cell()
         for index, error in failures:
             if plan.cells[index].id not in measurement.contents:
                 progress.begin(plan.cells[index])

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from medvlp.config import EvalConfig
+from medvlp.eval.trained import IN_TRAIN
 from medvlp.jsonl import Row, encode_json, encode_row, read_rows
 from medvlp.report.sweep.scores import LOWER_IS_BETTER
 from medvlp.shards.atomic import write_whole
@@ -161,7 +162,8 @@ def item_scores(record: Mapping[str, Any]) -> dict[str, float]:
 
 def is_higher_better(metric: str) -> bool:
     """The direction of a metric."""
-    return metric.rpartition("/")[2] not in LOWER_IS_BETTER
+    name = metric.rpartition("/")[2].removesuffix(f"_{IN_TRAIN}").removesuffix("_not")
+    return name not in LOWER_IS_BETTER
 
 
 def _key(metric: str) -> str:

@@ -2,7 +2,7 @@
 
 import gc
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -13,6 +13,7 @@ from medvlp import process
 from medvlp.builders.models import open_model
 from medvlp.config import EvalConfig
 from medvlp.distributed import from_first, in_first, in_step, rank
+from medvlp.environment import choose_device
 from medvlp.errors import UserError
 from medvlp.eval.embeddings import CachedEncoder, encode_together
 from medvlp.eval.task import EvaluatedModel, TaskResult
@@ -35,14 +36,15 @@ class Measurement:
 
     contents: id → content of the finished cells, the same on every rank; the content itself on rank 0 only.
     failures: cells that failed, with their errors.
+    after_cell: called on rank 0 when a cell is finished.
     """
 
     config: EvalConfig
     plan: SweepPlan
     folder: CellFolder
-    device: str
     contents: dict[str, Row] = field(default_factory=dict)
     failures: list[tuple[Cell, Exception]] = field(default_factory=list)
+    after_cell: Callable[[], None] = lambda: None
     _matches: dict[tuple[tuple[str, ...], str], dict[str, str]] = field(default_factory=dict)
 
     def read_finished(self) -> None:
@@ -65,11 +67,12 @@ class Measurement:
         """
         remaining = self.remaining(cells)
         progress = Progress(len(cells), len(cells) - len(remaining) - len(self.failures), len(self.failures))
+        device = in_step(partial(choose_device, self.config.accelerator)) if remaining else ""
         firsts: dict[str, Cell] = {}
         for cell in remaining:
             firsts.setdefault(cell.id, cell)
         for group in groups_of(list(firsts.values()), self.config.cache.models_at_once):
-            self._run_group(group, progress)
+            self._run_group(group, device, progress)
         errors = {cell.id: error for cell, error in self.failures}
         for cell in remaining:
             if cell is not firsts[cell.id] and cell.id in self.contents:
@@ -84,12 +87,12 @@ class Measurement:
             tell(error)
         return [cell for cell in cells if cell.problem is None and cell.id not in self.contents]
 
-    def _run_group(self, group: Sequence[Cell], progress: Progress) -> None:
+    def _run_group(self, group: Sequence[Cell], device: str, progress: Progress) -> None:
         """Measure the cells of models that are loaded together, so that images are decoded once for all of them."""
         models: dict[SweepModel, EvaluatedModel] = {}
         for model in dict.fromkeys(cell.model for cell in group):
             try:
-                models[model] = in_step(partial(open_model, model.model_name, self.device, self.config))
+                models[model] = in_step(partial(open_model, model.model_name, device, self.config))
             except Exception as error:
                 self.fail([cell for cell in group if cell.model is model], error, progress)
         self._encode([cell for cell in group if cell.model in models], models)
@@ -124,6 +127,7 @@ class Measurement:
         content = in_first(partial(self.folder.write, cell, result, statistics))
         self.contents[cell.id] = content or {}
         progress.finish(cell, content)
+        in_first(self.after_cell)
 
     def _measure(self, cell: Cell, model: EvaluatedModel) -> tuple[TaskResult, CellStatistics]:
         result = self._result(cell, cell.task.task, model)

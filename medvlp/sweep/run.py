@@ -1,6 +1,7 @@
 """The command: plan, measure, join, and tell."""
 
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -10,14 +11,14 @@ import yaml
 from data_prep.engines import slurm
 from medvlp import process
 from medvlp.claims import claim, refuse_other_kinds
-from medvlp.config import EvalConfig, as_dict
-from medvlp.distributed import from_first, in_first, in_step, rank
-from medvlp.environment import choose_device, set_up_libraries
+from medvlp.config import ConfigError, EvalConfig, as_dict
+from medvlp.distributed import from_first, in_first, in_step, rank, world_size
+from medvlp.environment import set_up_libraries
 from medvlp.errors import UserError
 from medvlp.jsonl import Row
 from medvlp.process import FAULT, USER_ERROR
 from medvlp.shards.atomic import remove_leftovers, write_text
-from medvlp.sweep.cells import CellFolder
+from medvlp.sweep.cells import RESULTS, CellFolder
 from medvlp.sweep.dry_run import tell_dry_run
 from medvlp.sweep.engines import run_on_ray, share_of_task, write_scripts
 from medvlp.sweep.finish import finish
@@ -45,27 +46,30 @@ def run_sweep(config: EvalConfig, folder: Path, overrides: Sequence[str]) -> int
 
 def _run(config: EvalConfig, folder: Path, overrides: Sequence[str]) -> int:
     set_up_libraries()
-    device = in_step(lambda: choose_device(config.accelerator))
     in_first(lambda: refuse_other_kinds(folder, "eval", "output"))
+    if config.engine != "local" and world_size() > 1:
+        raise ConfigError(
+            f"engine={config.engine} under torchrun: jobs of a cluster are one process each; leave one out"
+        )
     plan = in_step(lambda: make_plan(config))
+    measurement = Measurement(config, plan, CellFolder(folder))
     if config.dry_run:
-        measurement = Measurement(config, plan, CellFolder(folder), device)
         measurement.read_finished()
         tell_unfit(plan)
         return from_first(lambda: tell_dry_run(plan, measurement.contents, config))
     task = slurm.task() if config.engine == "slurm" else None
     if config.engine == "slurm" and task is None:
-        in_first(lambda: print(write_scripts(config, folder, overrides)))
+        print(write_scripts(config, folder, overrides))
         return 0
     with ExitStack() as claims:
         in_first(lambda: claims.enter_context(claim(folder, "eval", is_shared=task is not None)))
         in_first(lambda: remove_leftovers(folder))
-        measurement = Measurement(config, plan, CellFolder(folder), device)
         measurement.read_finished()
         tell_unfit(plan)
         if task is not None:
             measurement.run(share_of_task(plan, *task))
             return ending(measurement)
+        measurement.after_cell = Joining(measurement).if_due
         try:
             if config.engine == "ray":
                 run_on_ray(measurement)
@@ -77,11 +81,25 @@ def _run(config: EvalConfig, folder: Path, overrides: Sequence[str]) -> int:
         return max(code, ending(measurement))
 
 
+class Joining:
+    """Joins the files of a sweep while it runs, so rarely that it takes a twentieth of the time at most."""
+
+    def __init__(self, measurement: Measurement) -> None:
+        self.measurement, self.due = measurement, 0.0
+
+    def if_due(self) -> None:
+        """Join now, unless that was done a moment ago."""
+        start = time.monotonic()
+        if start >= self.due:
+            join(self.measurement)
+            self.due = start + 20 * (time.monotonic() - start)
+
+
 def join(measurement: Measurement) -> list[Row]:
     """Write the files that the finished cells make; also where the command is ended in their midst. An evaluation of which
     nothing came leaves no folder."""
     folder = measurement.folder.folder
-    if not measurement.contents:
+    if not measurement.contents and not (folder / RESULTS).exists():
         return []
     write_text(folder / "config.yaml", yaml.safe_dump(as_dict(measurement.config), sort_keys=False))
     rows = measurement.folder.join(measurement.plan.cells, measurement.contents)
