@@ -8,9 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from medvlp.jsonl import Row
-
-LEVEL = 0.05
-"""Of a comparison after Holm's correction: beyond it two models tie."""
+from medvlp.report.sweep.marks import LEGEND, LEVEL
 
 WinsTiesLosses = dict[str, dict[str, tuple[int, int, int]]]
 """Model → other model → tasks and metrics on which it is better, not distinguishable, and worse."""
@@ -65,6 +63,7 @@ def comparison_table(rows: Sequence[Row], names: Mapping[str, str], marks: Mappi
         for each_table in tables:
             console.print(each_table)
     text = [capture.get().rstrip("\n")]
+    text += [f"{mark} {LEGEND[mark]}" for mark in LEGEND if mark in marks.values()]
     text += ["differences of protocol cards:", *(f"  {note}" for note in notes)] if notes else []
     return "\n".join(text)
 

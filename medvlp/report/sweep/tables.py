@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from medvlp.report.dataset.leakage import Leakage
 from medvlp.report.files import Row
 from medvlp.report.sweep.evaluation import split_of
+from medvlp.report.sweep.marks import LEGEND, trained_mark
 from medvlp.report.sweep.scores import checkpoint_names, task_names
 
 
@@ -24,12 +25,14 @@ class ResultLine:
 
 
 def cell(row: Row) -> str:
-    """`0.412 [0.380, 0.445]`: a fraction and its 95% interval."""
+    """`0.412 [0.380, 0.445]†`: a fraction, its 95% interval, and what of its items was trained on."""
     if row["value"] is None:
         return "undefined"
+    is_without_them = row["metric"].endswith("_not_in_train")
+    mark = "" if is_without_them else trained_mark(row.get("protocol"))
     if row.get("ci_low") is None or row.get("ci_high") is None:
-        return f"{row['value']:.3f}"
-    return f"{row['value']:.3f} [{row['ci_low']:.3f}, {row['ci_high']:.3f}]"
+        return f"{row['value']:.3f}{mark}"
+    return f"{row['value']:.3f} [{row['ci_low']:.3f}, {row['ci_high']:.3f}]{mark}"
 
 
 def result_lines(rows: Sequence[Row]) -> list[ResultLine]:
@@ -91,3 +94,9 @@ def leakage_notes(rows: Sequence[Row]) -> list[str]:
             lines.append(name + leakage.sentence)
         lines += [f"{name}not compared with {folder}" for folder in counts.get("unknown") or []]
     return list(dict.fromkeys(lines))
+
+
+def mark_lines(rows: Sequence[Row]) -> list[str]:
+    """What each of the marks †, ‡ and ? of the cells says."""
+    marks = dict.fromkeys(trained_mark(row.get("protocol")) for row in rows)
+    return [f"{mark} {LEGEND[mark]}" for mark in LEGEND if mark in marks]
