@@ -3,7 +3,7 @@
 Legend: R resamples.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from medvlp.eval.metrics import Array, MeanOfMeans, Metric, Value
 
-REDUCTIONS = {"best": np.max, "median": np.median, "worst": np.min}
+REDUCTIONS: dict[str, Callable[..., Any]] = {"best": np.max, "median": np.median, "worst": np.min}
 BY_RANK, BY_SCORES = "ranks_by_prompts", "scores_by_prompts"
 """Of a record: prompt set → the rank of the right class, or → metric → score."""
 

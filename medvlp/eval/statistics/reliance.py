@@ -8,11 +8,12 @@ the work; the paper's formulas were not at hand, so `RELIANCE` says of each what
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from medvlp.config.tasks import CONTROLS
+from medvlp.eval.bootstrap import MetricValue
 from medvlp.eval.metrics import Array, Value
 from medvlp.eval.vqa.metrics import MULTIPLE_CHOICE, normalize, yes_no
 from medvlp.eval.vqa.multiple_choice import match_option
@@ -165,17 +166,7 @@ def _claims(record: Mapping[str, Any]) -> bool | None:
 # In words
 
 
-class Measured(Protocol):
-    """A metric as the sentences read it: `MetricValue`."""
-
-    name: str
-    value: float
-    ci_low: float
-    ci_high: float
-    n: int
-
-
-def reliance_sentences(values: Sequence[Measured]) -> list[str]:
+def reliance_sentences(values: Sequence[MetricValue]) -> list[str]:
     """What the metrics of a vqa task say about the image, in words; nothing where no image control was run.
 
     The first sentence is the verdict. It rests on the visual reliance score: a model is said to use the image only if the
@@ -198,7 +189,7 @@ def reliance_sentences(values: Sequence[Measured]) -> list[str]:
     return sentences
 
 
-def _verdict(score: Measured, sensitivity: Measured) -> str:
+def _verdict(score: MetricValue, sensitivity: MetricValue) -> str:
     interval = "" if np.isnan(score.ci_low) else f", 95% interval {score.ci_low:+.3f} to {score.ci_high:+.3f}"
     numbers = f"visual reliance score {score.value:+.3f}{interval}"
     changed = f"{_percent(sensitivity.value)} of {sensitivity.n} answers change with the image"

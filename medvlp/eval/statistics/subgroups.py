@@ -14,7 +14,7 @@ import numpy as np
 
 from medvlp.config.evaluation.groupings import Grouping
 from medvlp.eval.bootstrap import Bootstrap, MetricValue, percentiles, resampled_values
-from medvlp.eval.metrics import Array, MeanOfMeans, Metric, Value
+from medvlp.eval.metrics import Array, Indices, MeanOfMeans, Metric, Value
 from medvlp.eval.statistics.measures import Measures, Record, measures, part
 from medvlp.eval.statistics.reliance import VRS
 from medvlp.eval.trained import part_names
@@ -27,6 +27,8 @@ MOST_GROUPS = 50
 """Groups of one field with rows of their own, the largest; the items of all others are one more group."""
 DISTINCT_NUMBERS = 10
 """A field of numbers with more different ones than this is cut at its quartiles."""
+_WHOLE = ""
+"""Stands for all items where groups are keyed by name: no group has an empty one."""
 EQUITY_WEIGHT = 1.0
 """α of the equity-scaled metric, 1 as in the published forms that have none (FairCLIP, Luo 2024)."""
 
@@ -158,7 +160,7 @@ class _OnRows:
     """A metric of some items, given the weights of all; it does not read the others' columns."""
 
     metric: Metric
-    rows: Array
+    rows: Indices
 
     def __call__(self, weights_RN: Array | None) -> Value:
         return self.metric(None if weights_RN is None else weights_RN[:, self.rows])
@@ -167,8 +169,8 @@ class _OnRows:
 def _group(wholes: Measures, member_N: Array, protocol: Mapping[str, Any]) -> tuple[Measures, dict[str, int]]:
     """The metrics of a group, and the clusters of the items that each averages over."""
     measured = part(wholes, member_N)
-    rows = np.flatnonzero(member_N)
-    members = [measured.records[row] for row in rows]
+    rows = np.asarray(np.flatnonzero(member_N), np.int64)
+    members = [measured.records[row] for row in rows.tolist()]
     by_rows = {
         name: metric
         for measured_group in measures(members, protocol)
@@ -179,11 +181,11 @@ def _group(wholes: Measures, member_N: Array, protocol: Mapping[str, Any]) -> tu
     for name, metric in measured.metrics.items():
         counted = rows
         if isinstance(metric, MeanOfMeans):
-            counted = np.flatnonzero(metric.member_NC.any(axis=1))
+            counted = np.asarray(np.flatnonzero(metric.member_NC.any(axis=1)), np.int64)
             by_name[name] = metric
         else:
             by_name[name] = _OnRows(by_rows[name], rows) if name in by_rows else metric
-        clusters[name] = len({measured.groups[row] for row in counted})
+        clusters[name] = len({measured.groups[row] for row in counted.tolist()})
     return replace(measured, metrics=by_name), clusters
 
 
@@ -200,7 +202,8 @@ def _measure(
         for group, (measured_group, _) in groups.items()
         for name, metric in measured_group.metrics.items()
     }
-    by_group |= {(name, None): metric for name, metric in wholes.metrics.items()} if is_of_people else {}  # type: ignore[misc]
+    if is_of_people:
+        by_group |= {(name, _WHOLE): metric for name, metric in wholes.metrics.items()}
     keys = {f"{number}": key for number, key in enumerate(by_group)}
     resamples = resampled_values(
         {text: by_group[key] for text, key in keys.items()}, wholes.groups, bootstrap.resamples, bootstrap.seed
@@ -227,7 +230,7 @@ def _measure(
             )
         people_groups = [group for group in of_metric if group not in (NOT_STATED, NO_NUMBER)]
         if is_of_people and people_groups:
-            point_and_R = np.array([point_of[name, None]]), value_R_of[name, None]
+            point_and_R = np.array([point_of[name, _WHOLE]]), value_R_of[name, _WHOLE]
             pairs = [(np.array([point_of[name, group]]), value_R_of[name, group]) for group in people_groups]
             n = sum(groups[group][0].counts[name] for group in people_groups)
             for label, function in (("equity_scaled", equity_scaled), ("worst_group", worst_group)):
