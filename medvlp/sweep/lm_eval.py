@@ -156,8 +156,8 @@ def item_scores(record: Mapping[str, Any]) -> dict[str, float]:
     if "rank" in record:
         return {"rank": float(record["rank"])}
     scores = record.get("scores")
-    named = scores.items() if isinstance(scores, dict) else [("score", record.get("score"))]
-    return {_key(name): float(value) for name, value in named if isinstance(value, int | float)}
+    columns = scores.items() if isinstance(scores, dict) else [("score", record.get("score"))]
+    return {_key(name): float(value) for name, value in columns if isinstance(value, int | float)}
 
 
 def is_higher_better(metric: str) -> bool:
