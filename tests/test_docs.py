@@ -33,6 +33,7 @@ NO_KEYS = (
     "hydra.mode",
     "weights_only",
     "backend",
+    "pretrained",
     "units",
     "md5",
     "v",
