@@ -65,3 +65,33 @@ def test_results_as_lm_evaluation_harness_writes_them(sweep_folder):
         assert content["n-samples"][names[-1]]["effective"] <= content["n-samples"][names[-1]]["original"]
     assert content["higher_is_better"]["questions"]["unparsed"] is False
     assert content["higher_is_better"]["questions"]["closed_accuracy"] is True
+
+
+def test_subgroups_and_calibration_of_every_cell(sweep_folder, capsys):
+    assert evaluate(words("groups", ["a.ckpt"], ["kind"], "by=[kindd]")) == 1
+    said = capsys.readouterr().err
+    assert "kindd" in said
+    assert "did you mean 'kind'?" in said
+    assert not (sweep_folder / "groups").exists()
+    assert (
+        evaluate(words("groups", ["a.ckpt", ASSISTANT], ["kind", "questions"], "by=[answer_type]", "people=[kind]"))
+        == 0
+    )
+    groups = rows(sweep_folder / "groups/subgroups.jsonl")
+    assert {(row["checkpoint"], row["task"], row["by"]) for row in groups} == {
+        (model, task, by)
+        for model, task in (("a.ckpt", "kind"), (ASSISTANT, "questions"))
+        for by in ("answer_type", "kind")
+    }
+    by_kind = [row for row in groups if (row["by"], row["metric"]) == ("kind", "acc1")]
+    assert sum(row["n"] for row in by_kind) == 24
+    assert {row["group"] for row in groups if (row["task"], row["by"]) == ("questions", "kind")} == {"(not stated)"}
+    results = {(row["task"], row["metric"]): row for row in rows(sweep_folder / "groups/results.jsonl")}
+    assert results["kind", "acc1/worst_group[kind]"]["value"] == min(row["value"] for row in by_kind)
+    assert {"ece", "brier", "aurc", "sensitivity@95specificity"} <= {
+        metric for task, metric in results if task == "kind"
+    }
+    calibration = rows(sweep_folder / "groups/calibration.jsonl")
+    assert [(row["task"], row["split"], len(row["bins"])) for row in calibration] == [("kind", "test", 15)]
+    reliance = results["questions", "visual_reliance_score"]["protocol"]["reliance"]
+    assert "image" in reliance[0]

@@ -98,7 +98,8 @@ def test_worst_group_and_equity_of_people():
 def test_undefined_groups_neither_lower_the_worst_nor_widen_the_gap():
     value_GR = np.array([[0.5, np.nan, np.nan], [0.8, 0.9, np.nan]])
     assert worst_group(np.ones(3), value_GR).tolist() == pytest.approx([0.5, 0.9, math.nan], nan_ok=True)
-    assert equity_scaled(np.array([0.7, 0.7, 0.7]), value_GR).tolist() == pytest.approx([0.7 / 1.3, 0.7 / 1.2, 0.7])
+    scaled = equity_scaled(np.array([0.7, 0.7, 0.7]), value_GR).tolist()
+    assert scaled == pytest.approx([0.7 / 1.3, 0.7 / 1.2, math.nan], nan_ok=True)
     assert equity_scaled(np.array([0.7]), value_GR[:, :1], 2.0).tolist() == pytest.approx([0.7 / 1.6])
 
 
