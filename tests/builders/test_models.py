@@ -177,6 +177,27 @@ def test_a_hub_that_cannot_be_reached_is_said_with_what_to_download_and_where_to
     assert [part for part in (*parts, "no route to host", text) if part not in str(error.value)] == []
 
 
+def test_a_hubs_model_is_its_files_and_never_random_weights(exported, tmp_path, monkeypatch):
+    folder = tmp_path / "repository"
+    shutil.copytree(exported, folder)
+
+    def fetched(repo_id, filename, **options):
+        if repo_id != "made/model" or not (folder / filename).is_file():
+            raise OSError(f"404 {filename}")
+        return str(folder / filename)
+
+    monkeypatch.setattr("open_clip.pretrained.hf_hub_download", fetched)
+    name = parse_model_name("open_clip:hf-hub:made/model")
+    clip, _ = clip_named(name, "checkpoint")
+    expected, _ = clip_named(parse_model_name(f"open_clip:{exported}"), "checkpoint")
+    assert all(torch.equal(a, b) for a, b in zip(clip.model.parameters(), expected.model.parameters(), strict=True))
+    identity = identity_of(name)
+    assert identity == identity_of(parse_model_name(f"open_clip:{exported}"))
+    (folder / "open_clip_model.safetensors").unlink()  # open_clip would warn and go on
+    with pytest.raises(WeightsError, match="404"):
+        open_model(name, "cpu", CONFIG)
+
+
 def test_folders_that_are_no_models_are_named(exported, tmp_path):
     for name, files, message in [
         ("empty", (), "the folder has no open_clip_config.json"),
