@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import medvlp
+from medvlp import cli
 from medvlp.evaluate import main as evaluate
 from medvlp.verbs.export import main as export
 from tests.datasets import pairs, write_split
@@ -86,7 +87,17 @@ def test_a_metric_that_does_not_exist_costs_a_message_and_not_the_run(folder, ca
     assert [row["step"] for row in rows(folder / "runs/monitor/metrics.jsonl") if row["split"] == "valid"] == [3]
 
 
-def test_every_checkpoint_is_scored_on_every_task(folder):
+def test_a_model_that_was_trained_on_the_very_split_is_marked_in_the_table(folder, capsys):
+    words = ["checkpoints=[runs/a/checkpoints/last.ckpt]", "tasks=[made_kind]", "split=train", "output=known"]
+    assert evaluate([*words, "resamples=50"]) == 0
+    out = capsys.readouterr().out
+    assert "‡ all of the items were in the model's training data" in out.splitlines()
+    assert all("]‡" in line for line in out.splitlines() if "acc1 " in line and "│" in line)
+    in_train = rows(folder / "known/results.jsonl")[0]["protocol"]["in_train"]
+    assert in_train["same_bytes"] == in_train["samples"]
+
+
+def test_every_checkpoint_is_scored_on_every_task(folder, capsys):
     paths = [f"runs/{run}/checkpoints/last.ckpt" for run in "ab"]
     words = [f"checkpoints=[{','.join(paths)}]", "tasks=[made_kind,made_retrieval]", "output=out", "resamples=200"]
     assert evaluate(words) == 0
@@ -95,17 +106,26 @@ def test_every_checkpoint_is_scored_on_every_task(folder):
     for row in results:
         metrics[row["checkpoint"], row["task"]].append(row["metric"])
     assert list(metrics) == [(path, task) for path in paths for task in ("made_kind", "made_retrieval")]
-    assert metrics[paths[0], "made_kind"] == ["acc1", "mean_per_class_recall", "auroc"]
+    assert metrics[paths[0], "made_kind"][:3] == ["acc1", "mean_per_class_recall", "auroc"]
     assert "text_to_image_recall@10" in metrics[paths[1], "made_retrieval"]
     for row in results:
         assert set(row) == {"checkpoint", "task", "metric", "value", "ci_low", "ci_high", "n", "protocol"}
-        assert 0 <= row["ci_low"] <= row["value"] <= row["ci_high"] <= 1
+        if row["metric"] not in ("ece", "brier", "aurc"):  # errors: Brier's goes to 2, that of calibration is biased
+            assert 0 <= row["ci_low"] <= row["value"] <= row["ci_high"] <= 1
         records = rows(folder / "out" / row["protocol"]["records"])
         assert {"id", "group", "prediction", "target", "score"} <= set(records[0])
     accuracy = next(row for row in results if row["metric"] == "acc1")
     records = rows(folder / "out" / accuracy["protocol"]["records"])
     assert accuracy["value"] == pytest.approx(sum(r["prediction"] == r["target"] for r in records) / len(records))
     assert (folder / "out/report.html").exists()
+    comparisons = rows(folder / "out/comparisons.jsonl")
+    assert [(row["task"], row["metric"]) for row in comparisons] == [
+        ("made_kind", "acc1"), ("made_kind", "auroc"),
+        ("made_retrieval", "image_to_text_recall@10"), ("made_retrieval", "text_to_image_recall@10"),
+    ]  # fmt: skip
+    capsys.readouterr()
+    assert cli.main(["compare", "out", "resamples=200", "format=json"]) == 0  # without models, the same
+    assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == comparisons
     again = json.dumps(results)
     assert evaluate(words) == 0
     assert json.dumps(rows(folder / "out/results.jsonl")) == again
