@@ -28,7 +28,7 @@ def results_table(rows: Sequence[Row], comparisons: Sequence[Row] = (), failures
     """Rows of results.jsonl, comparisons.jsonl and failures.jsonl for a terminal."""
     console = Console(width=None if sys.stdout.isatty() else LOG_WIDTH)
     if len(checkpoint_names(rows)) <= FEW:
-        tables = iter([_all_results(rows)])
+        tables: Iterator[Table | Text] = iter([_all_results(rows)])
     else:
         scores = Scores(Evaluation(list(rows), list(comparisons), failures=list(failures)))
         tables = _boards(scores, Comparisons(comparisons), console.width)

@@ -72,7 +72,9 @@ def _names(runs: list[str]) -> dict[str, str]:
 def _chart(
     scores: Scores, task: Task, metric: str, runs: Mapping[str, list[str]], names: Mapping[str, str]
 ) -> Chart | None:
-    curves, legend, skipped = [], [], []
+    curves: list[Curve] = []
+    legend: list[tuple[int, str]] = []
+    skipped: list[str] = []
     for run, models in runs.items():
         # A checkpoint that is there twice (last.ckpt and step-000040.ckpt) is one point.
         by_step = {}

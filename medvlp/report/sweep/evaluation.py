@@ -101,13 +101,20 @@ def read_evaluation(folder: Path) -> Evaluation:
         NotARun: a row lacks a field or has another shape; the message has the file, the line and the field.
         BrokenLine: a line is not an object.
     """
-    rows = [checked_rows(folder / name, partial(_problem, fields)) for name, fields in FILES.items()]
+    rows = {name: checked_rows(folder / name, partial(_problem, fields)) for name, fields in FILES.items()}
     notes = [
         f"The last line of {name} is incomplete, as a killed run leaves it; it is ignored."
         for name in FILES
         if torn_bytes(folder / name)
     ]
-    return Evaluation(*rows, notes)
+    return Evaluation(
+        rows["results.jsonl"],
+        rows["comparisons.jsonl"],
+        rows["subgroups.jsonl"],
+        rows["calibration.jsonl"],
+        rows["failures.jsonl"],
+        notes,
+    )
 
 
 def _problem(fields: dict[str, Shape], row: Row) -> str:

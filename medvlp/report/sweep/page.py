@@ -127,8 +127,8 @@ def _uncompared(scores: Scores) -> list[Uncompared]:
     names = {(task.task, task.split): task.name for task in scores.tasks}
     for row in scores.evaluation.comparisons:
         if row["difference"] is None and row["differing"]:
-            task = names.get((row["task"], row.get("split") or ""), row["task"])
-            pair = scores.names.get(row["a"], row["a"]), scores.names.get(row["b"], row["b"])
+            task = names.get((row["task"], row.get("split") or ""), str(row["task"]))
+            pair = scores.names.get(row["a"], str(row["a"])), scores.names.get(row["b"], str(row["b"]))
             lines = tuple(sentence.partition(":")[0] for sentence in row["differing"])
             groups.setdefault((task, lines), (row["differing"], {}))[1][pair] = None
     return [
@@ -170,10 +170,9 @@ def _data_lines(scores: Scores) -> list[DataLine]:
             group = next((g for g in groups if [g[0].get("excluded"), g[0].get("bad")] == drops), None)
             groups.append([protocol]) if group is None else group.append(protocol)
         for group in groups:
-            counts = [_counts(group, name) for name in ("samples", "n", "unique_images")]
-            lines.append(
-                DataLine(task.name, len(group), *counts, group[0].get("excluded") or {}, group[0].get("bad") or {})
-            )
+            samples, n, unique_images = (_counts(group, name) for name in ("samples", "n", "unique_images"))
+            excluded, bad = group[0].get("excluded") or {}, group[0].get("bad") or {}
+            lines.append(DataLine(task.name, len(group), samples, n, unique_images, excluded, bad))
     return lines
 
 

@@ -74,8 +74,8 @@ def _table(scores: Scores, task: Task, by: str, metric: str, rows: Iterable[Row]
     for model in order:
         extras = []
         for end in summaries:
-            row = scores.row(model, task, f"{metric}/{end}[{by}]")
-            extras.append("" if row is None or row["value"] is None else f"{row['value']:.3f}")
+            summary = scores.row(model, task, f"{metric}/{end}[{by}]")
+            extras.append("" if summary is None or summary["value"] is None else f"{summary['value']:.3f}")
         lines.append((scores.names[model], _scores(by_model[model], names[:GROUPS]), extras))
     return SubgroupTable(
         task,

@@ -5,6 +5,7 @@ import json
 import re
 
 import pytest
+from markdown_it import MarkdownIt
 
 from medvlp.eval.bootstrap import MetricValue
 from medvlp.eval.statistics.comparisons import MAIN_METRICS
@@ -106,6 +107,33 @@ def test_the_csv_has_all_rows_exactly(sweep):
     assert {line["use"] for line in rows} == {"Research use only; not for clinical use."}
 
 
+def parsed(markdown):
+    """The cells of every table as a reader of Markdown has them, and the kinds of all its elements."""
+    tables, kinds = [], set()
+    tokens = MarkdownIt().enable("table").parse(markdown)
+    for token in tokens:
+        kinds |= {token.type, *(child.type for child in token.children or [])}
+        if token.type == "table_open":
+            tables.append([])
+        elif token.type == "tr_open":
+            tables[-1].append([])
+        elif token.type == "inline" and tables and token.level > 3:
+            tables[-1][-1].append("".join(child.content for child in token.children))
+    return tables, kinds
+
+
+def test_the_markdown_has_the_numbers_of_the_leaderboards(sweep):
+    evaluation = read_evaluation(sweep)
+    boards = leaderboards(Scores(evaluation), Comparisons(evaluation.comparisons))
+    tables, _ = parsed((sweep / "leaderboard.md").read_text("utf-8"))
+    values = {cell.split(" ")[0] for table in tables for line in table[1:] for cell in line[1:]}
+    assert values >= {
+        number.value for board in boards for line in board.lines for number in line.numbers if number.value
+    }
+    assert all(len({len(line) for line in table}) == 1 for table in tables)
+    assert "clip-vit-base-patch32" in {line[0] for table in tables for line in table}
+
+
 SAFE = re.compile(
     r"(?:[^\\&%$#_{}~^<>|\"]|\\[&%$#_{}]|\\text[a-z]+\{\}|\\(?:textbf|caption|begin|end|multicolumn)(?=\{)|\\ldots\{\}|"
     r"\\char34|\{|\}|\$[^$]*\$|\\(?:centering|small|toprule|midrule|bottomrule)\b|&| \\\\$)*"
@@ -149,10 +177,9 @@ def test_names_of_strangers_break_no_format(tmp_path):
     jsonl(tmp_path / "failures.jsonl", failures)
     assert HOSTILE in assert_safe(write_run_report(tmp_path)).text
     assert_compiles((tmp_path / "leaderboard.tex").read_text("utf-8"))
-    markdown = (tmp_path / "leaderboard.md").read_text("utf-8")
-    assert "<script" not in markdown
-    tables = [line for line in markdown.splitlines() if line.startswith("|")]
-    assert len({len(re.split(r"(?<!\\)\|", line)) for line in tables[:4]}) == 1
+    tables, kinds = parsed((tmp_path / "leaderboard.md").read_text("utf-8"))
+    assert [[len(line) for line in table] for table in tables] == [[3, 3, 3, 3]]
+    assert not kinds & {"html_inline", "html_block", "link_open", "image", "code_inline", "em_open"}
     cells = list(csv.reader((tmp_path / "results.csv").open(encoding="utf-8", newline="")))
     assert [line[0][:2] for line in cells[1:]] == ["hf", "'=", "'@"]
 
