@@ -12,7 +12,7 @@ from medvlp.report.sweep.evaluation import Evaluation
 from medvlp.report.sweep.leaderboard import Leaderboard, leaderboards
 from medvlp.report.sweep.marks import LEGEND, Comparisons
 from medvlp.report.sweep.scores import Scores, checkpoint_names
-from medvlp.report.sweep.tables import exclusion_lines, leakage_notes, mark_lines, result_lines
+from medvlp.report.sweep.tables import exclusion_lines, leakage_notes, mark_lines, reliance_lines, result_lines
 
 FEW = 4
 """Models whose numbers all stand side by side; of more, leaderboards."""
@@ -38,7 +38,12 @@ def results_table(rows: Sequence[Row], comparisons: Sequence[Row] = (), failures
     text = [capture.get().rstrip("\n")]
     if len(checkpoint_names(rows)) <= FEW:
         text += mark_lines(rows)
-    for title, lines in (("not in these scores:", exclusion_lines(rows)), ("in train:", leakage_notes(rows))):
+    notes = {
+        "not in these scores:": exclusion_lines(rows),
+        "in train:": leakage_notes(rows),
+        "images:": reliance_lines(rows),
+    }
+    for title, lines in notes.items():
         text += [title, *(f"  {line}" for line in lines)] if lines else []
     return "\n".join(text)
 

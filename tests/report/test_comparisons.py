@@ -50,6 +50,12 @@ def test_what_others_trained_is_marked_and_the_part_that_is_not_in_train_is_not(
     assert len(marked) == 2
 
 
+def test_a_model_that_ignores_the_image_is_said_to_under_the_table():
+    verdict = "This model ignores the image: none of its 7 answers changes."
+    row = result() | {"protocol": {"split": "test", "in_train": CLEAN, "reliance": [verdict, "With blank images ..."]}}
+    assert results_table([row, row]).splitlines()[-2:] == ["images:", f"  kvasir_vqa, a/last: {verdict}"]
+
+
 def pair(a, b, difference, p_holm, metric="acc1"):
     return {
         "task": "t", "split": "test", "metric": metric, "a": a, "b": b, "difference": difference, "ci_low": -0.1,

@@ -76,6 +76,18 @@ def exclusion_lines(rows: Sequence[Row]) -> list[str]:
     return list(dict.fromkeys(lines))
 
 
+def reliance_lines(rows: Sequence[Row]) -> list[str]:
+    """The verdict about the image, a line a task and checkpoint, as the protocols say it."""
+    tasks, checkpoints = task_names(rows), checkpoint_names(rows)
+    verdicts = {}
+    for row in rows:
+        sentences = (row.get("protocol") or {}).get("reliance")
+        if isinstance(sentences, list) and sentences:
+            name = f"{tasks[row['task'], split_of(row)]}, {checkpoints[str(row['checkpoint'])]}"
+            verdicts[name] = f"{name}: {sentences[0]}"
+    return list(verdicts.values())
+
+
 def leakage_notes(rows: Sequence[Row]) -> list[str]:
     """Overlap of each split with training data, a line a task and checkpoint, as the protocols count it."""
     tasks, checkpoints = task_names(rows), checkpoint_names(rows)
