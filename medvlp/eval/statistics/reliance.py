@@ -210,4 +210,4 @@ def _verdict(score: MetricValue, sensitivity: MetricValue) -> str:
 
 
 def _percent(share: float) -> str:
-    return f"{share:.0%}" if share in (0, 1) or 0.01 <= share <= 0.99 else f"{share:.1%}"
+    return f"{share:.0%}" if share == 0 or 0.01 <= share <= 0.99 or share >= 1 else f"{share:.1%}"

@@ -128,3 +128,5 @@ def test_retention_and_claims_are_said_after_it():
         "another image (hallucinated visual reasoning).",
     ]
     assert len(reliance_sentences([*values[:3], Value(CLAIMS, 0), Value(HVRR, 0)])) == 2
+    for share, text in ((1.04, "104%"), (0.995, "99.5%"), (0.004, "0.4%"), (0.0, "0%")):
+        assert f"keeps {text} of" in reliance_sentences([*values[:2], Value(RETENTION, share)])[1]
