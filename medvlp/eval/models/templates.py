@@ -85,7 +85,7 @@ class ChatTemplate:
 
     def metadata(self) -> dict[str, Any]:
         """The template's hash."""
-        thoughts = {"thoughts": "switched off (enable_thinking=false)"} if "enable_thinking" in self.text else {}
+        thoughts = {"thoughts": "switched off, as the template allows"} if "enable_thinking" in self.text else {}
         return {
             "template": "the model's own chat template",
             "template_sha256": hashlib.sha256(self.text.encode()).hexdigest(),

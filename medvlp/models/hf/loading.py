@@ -12,8 +12,8 @@ from medvlp.models.hf.kinds import CAUSAL, CHAT, ENCODER, load_config
 from medvlp.models.weights import DAMAGE, WeightsError, load_pretrained, reason
 
 AUTO_CLASSES = {ENCODER: "AutoModel", CHAT: "AutoModelForImageTextToText", CAUSAL: "AutoModelForCausalLM"}
-SKIPPED = ("lm_head", "vision_tower", "vision_model", "visual", "multi_modal_projector", "connector", "model.connector")
-"""Layers that stay as they are where the others are in four bits: what sees, and what writes."""
+SKIPPED = ("lm_head", r".*\.(?:vision_tower|vision_model|visual|multi_modal_projector|connector)")
+"""Layers that stay as they are where the others are in four bits (patterns of their names): what sees, and what writes."""
 
 
 @dataclass(frozen=True)

@@ -86,12 +86,13 @@ class ImageTextReader:
         return list(self.tokenizer(text, verbose=False, **self._options(text))["input_ids"])
 
     def image_tokens(self, sizes: Sequence[tuple[int, int]]) -> int:
-        """Tokens of images of these (height, width), above those of their placeholders; 0 where the processor cannot tell."""
+        """Tokens of images of these (height, width), without their placeholders; 0 where the processor cannot tell."""
         count = getattr(self.processor, "_get_num_multimodal_tokens", None)
         if count is None or not sizes:
             return 0
         try:
-            return sum(count(image_sizes=[list(size) for size in sizes])["num_image_tokens"] or [])
+            counts = count(image_sizes=[list(size) for size in sizes])["num_image_tokens"] or []
+            return sum(counts) - len(counts)
         except DAMAGE:
             return 0
 

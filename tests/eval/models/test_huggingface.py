@@ -5,13 +5,19 @@ import io
 import numpy as np
 import pytest
 from PIL import Image
+from torch import nn
+from transformers.quantizers.quantizers_utils import should_convert_module
 
 from medvlp.builders.models import named_model
 from medvlp.config import EvalConfig
 from medvlp.config.evaluation.cache import CacheConfig
 from medvlp.config.model_names import parse_model_name
+from medvlp.eval.errors import TaskError
 from medvlp.eval.models.answering import Prompt
-from medvlp.shards import Sample, Turn
+from medvlp.eval.models.huggingface import size_of
+from medvlp.models.hf.answering import Row
+from medvlp.models.hf.loading import SKIPPED
+from medvlp.shards import BadSample, Sample, Turn
 from tests.models.hf.families import CHAT
 from tests.models.hf.stock import Stock
 
@@ -79,6 +85,9 @@ def check_family(family, folder):
             assert tokens == len(ids)
             assert total == pytest.approx(stock.loglikelihood(text, images, ids), abs=1e-5)
     assert model.metadata()["generation_settings_not_used"] == ["repetition_penalty"]
+    layers = [name for name, layer in stock.model.named_modules() if isinstance(layer, nn.Linear)]
+    in_four_bits = [name for name in layers if should_convert_module(name, [*SKIPPED])]
+    assert in_four_bits == [name for name in layers if "language_model" in name or "text_model" in name]
     return model, stock, asked, prompts
 
 
@@ -93,3 +102,47 @@ def test_every_family_is_stock_transformers(family, tmp_path):
     if family == "smolvlm":
         pytest.importorskip("num2words")
     check_family(family, tmp_path)
+
+
+def test_images_are_shown_exchanged_and_blank(tmp_path):
+    """What the controls show: other images give other answers, and blank ones are of the mean colour to the last bit."""
+    model = opened(CHAT["llava"](tmp_path))
+    first, second = (model.pictures(Sample("s", {"a.png": picture(n), "b.png": picture(n + 1)})) for n in (0, 2))
+    mixed = model.gathered([(second, 1), (first, 0)])
+    assert [image.tobytes() for image in mixed.images] == [second.images[1].tobytes(), first.images[0].tobytes()]
+    reader, blank = model.generator.reader, model.blank(2)
+    inputs = reader.inputs([Row("<image><image>", blank.images, blank.is_blank)])
+    assert inputs["pixel_values"].shape == (2, 3, 32, 32)
+    assert not inputs["pixel_values"].any()
+    rounded = reader.inputs([Row("<image><image>", blank.images)])["pixel_values"]
+    assert 0 < rounded.abs().max() < 0.01
+    question = [Turn("user", "<image>\n<image>\nWhat has changed?")]
+    likelihoods = model.loglikelihood(
+        [Prompt(question, 2, shown) for shown in (first, second, mixed, blank)], [["yes"]] * 4
+    )
+    assert len({round(row[0][0], 4) for row in likelihoods}) == 4
+    assert model.blank(0).images == ()
+    assert model.metadata()["blank_image"] == "32 × 32 px of the mean colour"
+
+
+def test_tokens_of_images_count_where_a_prompt_must_fit(tmp_path):
+    model = opened(CHAT["llava"](tmp_path))
+    question = [Turn("user", "<image>\nIs it?")]
+    length = len(model.generator.reader.ids(model.prompt_text(question, 1))) + 3  # four tokens for a placeholder
+    assert model.fits(question, question, [picture(0)], [], 1024 - length)
+    assert not model.fits(question, question, [picture(0)], [], 1025 - length)
+    prompt = Prompt(question, 1, model.pictures(Sample("s", {"a.png": picture(0)})))
+    with pytest.raises(TaskError, match="takes 1025 tokens; this model was made for 1024"):
+        model.generate([prompt], 1025 - length)
+
+
+def test_a_turned_image_is_measured_as_it_is_shown():
+    turned = io.BytesIO()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (40, 20)).save(turned, "JPEG", exif=exif)
+    assert size_of(turned.getvalue()) == (40, 20)
+    assert size_of(picture(0)) == SHAPES[0]
+    with pytest.raises(BadSample) as caught:
+        size_of(b"nothing")
+    assert caught.value.reason == "undecodable_image"
