@@ -27,7 +27,7 @@ MOST_GROUPS = 50
 """Groups of one field with rows of their own, the largest; the items of all others are one more group."""
 DISTINCT_NUMBERS = 10
 """A field of numbers with more different ones than this is cut at its quartiles."""
-_ALL_ITEMS = ""
+_UNGROUPED = ""
 """Stands for all items where groups are keyed by name: no group has an empty one."""
 EQUITY_WEIGHT = 1.0
 """α of the equity-scaled metric, 1 as in the published forms that have none (FairCLIP, Luo 2024)."""
@@ -203,7 +203,7 @@ def _measure(
         for name, metric in measured_group.metrics.items()
     }
     if is_of_people:
-        by_group |= {(name, _ALL_ITEMS): metric for name, metric in wholes.metrics.items()}
+        by_group |= {(name, _UNGROUPED): metric for name, metric in wholes.metrics.items()}
     keys = {f"{number}": key for number, key in enumerate(by_group)}
     resamples = resampled_values(
         {text: by_group[key] for text, key in keys.items()}, wholes.groups, bootstrap.resamples, bootstrap.seed
@@ -230,7 +230,7 @@ def _measure(
             )
         people_groups = [group for group in of_metric if group not in (NOT_STATED, NO_NUMBER)]
         if is_of_people and people_groups:
-            point_and_R = np.array([point_of[name, _ALL_ITEMS]]), value_R_of[name, _ALL_ITEMS]
+            point_and_R = np.array([point_of[name, _UNGROUPED]]), value_R_of[name, _UNGROUPED]
             pairs = [(np.array([point_of[name, group]]), value_R_of[name, group]) for group in people_groups]
             n = sum(groups[group][0].counts[name] for group in people_groups)
             for label, function in (("equity_scaled", equity_scaled), ("worst_group", worst_group)):
