@@ -19,6 +19,7 @@ class GroupScore:
     value: str = ""
     interval: str = ""
     is_worst: bool = False
+    is_number: bool = False
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,11 @@ class SubgroupTable:
     """Headings of summaries: equity-scaled, worst group."""
     lines: list[tuple[str, list[GroupScore], list[str]]]
     """(model, its scores in the order of groups, its summaries)."""
+
+    @property
+    def compares(self) -> bool:
+        """Whether any model has scores of two groups."""
+        return any(sum(score.is_number for score in scores) > 1 for _, scores, _ in self.lines)
 
 
 SUMMARIES = {"equity_scaled": "equity-scaled", "worst_group": "worst group"}
@@ -92,7 +98,7 @@ def _scores(rows: dict[str, Row], names: list[str]) -> list[GroupScore]:
     values = {name: row["value"] for name, row in rows.items() if row["value"] is not None}
     worst = min(values.values()) if len(set(values.values())) > 1 else None
     return [
-        GroupScore(f"{values[name]:.3f}", interval(rows[name]), values[name] == worst)
+        GroupScore(f"{values[name]:.3f}", interval(rows[name]), values[name] == worst, True)
         if name in values
         else GroupScore("undefined" if name in rows else "")
         for name in names

@@ -120,6 +120,9 @@ def test_the_worst_group_is_marked_and_rare_groups_are_counted():
     ((_, numbers, extras),) = table.lines
     assert [number.is_worst for number in numbers] == [name == "g01" for name, _ in table.groups]
     assert (table.extras, extras) == (["worst group"], ["0.250"])
+    assert table.compares
+    (alone,) = subgroup_tables(evaluation(results=results, subgroups=[rows[0], rows[-1]]))
+    assert not alone.compares
 
 
 def test_a_card_has_what_is_its_own_and_the_task_what_all_share():
