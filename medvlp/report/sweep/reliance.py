@@ -18,7 +18,7 @@ MEASURES = {
     "blank_image_retention": "retention with blank images",
 }
 """Metric of visual reliance → its heading."""
-NAMED = 6
+MOST_SENTENCES = 6
 """Sentences at the top of a page; the table below has all."""
 
 
@@ -122,5 +122,5 @@ def blind_models(pages: Sequence[Reliance]) -> list[str]:
             f"On {share} {count} tasks ({', '.join(tasks)}) there is no sign that the image is used: the score is not measurably "
             f"better with the right images than with others. {', '.join(models)}."
         )
-    surplus = len(sentences) - NAMED
-    return sentences if surplus <= 0 else [*sentences[:NAMED], f"{surplus} more such lines are in the table below."]
+    surplus = len(sentences) - MOST_SENTENCES
+    return sentences if surplus <= 0 else [*sentences[:MOST_SENTENCES], f"{surplus} more such lines are in the table below."]
