@@ -123,4 +123,8 @@ def blind_models(pages: Sequence[Reliance]) -> list[str]:
             f"better with the right images than with others. {', '.join(models)}."
         )
     surplus = len(sentences) - MOST_SENTENCES
-    return sentences if surplus <= 0 else [*sentences[:MOST_SENTENCES], f"{surplus} more such lines are in the table below."]
+    return (
+        sentences
+        if surplus <= 0
+        else [*sentences[:MOST_SENTENCES], f"{surplus} more such lines are in the table below."]
+    )
