@@ -129,7 +129,7 @@ def shares(folder: Path, model: Path) -> tuple[float, float]:
     set_up_libraries()
     config = EvalConfig(checkpoints=[], tasks=[])
     config.cache.max_gb = 0
-    encoder: Any = getattr(open_model(parse_model_name(f"open_clip:{model}"), "cpu", config), "encoder")
+    encoder: Any = open_model(parse_model_name(f"open_clip:{model}"), "cpu", config).encoder
     dataset = ShardDataset(folder / "shards" / "test")
     rows = range(0, len(dataset), max(len(dataset) // 256, 1))
     start = cpu_seconds()

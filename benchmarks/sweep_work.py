@@ -161,7 +161,7 @@ def medvlp(folder: Path, models: Sequence[Path], tasks: Sequence[BenchmarkTask],
     names = ",".join(f"open_clip:{path}" for path in models)
     command = [sys.executable, "-m", "medvlp.cli", "eval", f"checkpoints=[{names}]", "workers=0"]
     command += [f"tasks=[{','.join(task.name for task in tasks)}]", f"cache.models_at_once={len(models)}"]
-    run(command + [f"output={folder / 'results'}", f"cache.dir={cache}", *args], folder, {})
+    run([*command, f"output={folder / 'results'}", f"cache.dir={cache}", *args], folder, {})
 
 
 def clip_benchmark(

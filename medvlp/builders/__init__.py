@@ -1,20 +1,17 @@
-"""Configuration → components: the only rooms that know every part."""
+"""Configuration → components: the only rooms that know every part. A part is imported when it is asked for: an evaluation
+needs none of training's."""
 
-from collections.abc import Callable
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-import torch
-
-from medvlp.builders.bag_of_words import bag_of_words
-from medvlp.builders.clip import Loaded, build_clip, load_clip, model_kind
-from medvlp.builders.contrastive import contrastive
-from medvlp.builders.data import build_data
-from medvlp.builders.instruction import instruct
-from medvlp.builders.llava import load_assistant
-from medvlp.builders.objectives import init_from, optimizer_settings
-from medvlp.builders.tasks import build_evaluation, build_task
-from medvlp.config import ConfigError, TrainConfig, as_dict
-from medvlp.training.module import Objective
-from medvlp.training.optim import unknown_parts
+if TYPE_CHECKING:
+    from medvlp.builders.clip import Loaded, build_clip, load_clip, model_kind
+    from medvlp.builders.data import build_data
+    from medvlp.builders.llava import load_assistant
+    from medvlp.builders.objectives import init_from, optimizer_settings
+    from medvlp.builders.tasks import build_evaluation, build_task
+    from medvlp.builders.training import OBJECTIVES, build_objective
+    from medvlp.training.module import Objective
 
 __all__ = [
     "OBJECTIVES",
@@ -32,34 +29,20 @@ __all__ = [
     "optimizer_settings",
 ]
 
-OBJECTIVES: dict[str, Callable[[TrainConfig], Objective]] = {
-    "contrastive": contrastive,
-    "instruct": instruct,
-    "bag_of_words": bag_of_words,
+MODULES = {
+    "medvlp.builders.clip": ("Loaded", "build_clip", "load_clip", "model_kind"),
+    "medvlp.builders.data": ("build_data",),
+    "medvlp.builders.llava": ("load_assistant",),
+    "medvlp.builders.objectives": ("init_from", "optimizer_settings"),
+    "medvlp.builders.tasks": ("build_evaluation", "build_task"),
+    "medvlp.builders.training": ("OBJECTIVES", "build_objective"),
+    "medvlp.training.module": ("Objective",),
 }
+"""Module → what of it is offered here."""
 
 
-def build_objective(config: TrainConfig, resuming: bool = False) -> Objective:
-    """The objective with its model, weights loaded (unless a resume will do so) and parts frozen; the same on every rank.
-
-    Raises:
-        ConfigError: an unknown objective or part.
-        WeightsError: weights that are missing or do not fit.
-        CheckpointError: `init_from` does not fit.
-    """
-    if config.objective.kind not in OBJECTIVES:
-        raise ConfigError(f"objective.kind={config.objective.kind!r} is unknown; available: {sorted(OBJECTIVES)}")
-    torch.manual_seed(config.seed)
-    objective = OBJECTIVES[config.objective.kind](config)
-    module = objective.module
-    unknown = unknown_parts([*config.optim.parts, *config.init_parts], module.parts)
-    if unknown:
-        raise ConfigError(
-            f"unknown part {unknown[0]!r} in optim.parts or init_parts; this model has {list(module.parts)}"
-        )
-    if not any(parameter.requires_grad for parameter in module.parameters()):
-        raise ConfigError("optim.parts freezes every part: nothing is left to train")
-    if config.init_from and not resuming:
-        init_from(module, module.parts, config.init_from, config.init_parts, objective.metadata)
-    module.metadata = {**objective.metadata, "config": as_dict(config)}
-    return objective
+def __getattr__(name: str) -> Any:
+    for module, names in MODULES.items():
+        if name in names:
+            return getattr(import_module(module), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

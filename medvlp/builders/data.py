@@ -1,16 +1,23 @@
 """The training data module from its configuration: sources, order and loader."""
 
+from __future__ import annotations
+
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from medvlp.config import SourceConfig, TrainConfig
 from medvlp.data.chat.rewriting import CaptionQuestions, ConversationDataset, RewordedConversations
-from medvlp.data.datamodule import TrainingData
 from medvlp.data.pipeline import BatchPipeline
 from medvlp.shards import ShardDataset
+
+if TYPE_CHECKING:
+    from medvlp.data.datamodule import TrainingData
 
 
 def build_data(config: TrainConfig, pipeline: BatchPipeline) -> TrainingData:
     """Training batches of a run; its `prepare_data` and `setup` open them."""
+    from medvlp.data.datamodule import TrainingData
+
     data, trainer = config.data, config.trainer
     return TrainingData(
         {name: Path(source.path) for name, source in data.sources.items()},

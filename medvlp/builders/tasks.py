@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from medvlp.builders.data import open_shards
 from medvlp.config import TASKS, ConfigError, TaskConfig, TrainConfig, load_task
@@ -11,7 +11,9 @@ from medvlp.distributed import rank
 from medvlp.eval.bootstrap import Bootstrap
 from medvlp.eval.task import CAPABILITIES, Task, TaskSettings
 from medvlp.shards import ShardDataset, ShardError
-from medvlp.training.module import Objective
+
+if TYPE_CHECKING:
+    from medvlp.training.module import Objective
 
 
 def task_class(kind: str) -> type[Task]:
@@ -52,7 +54,7 @@ def missing_capabilities(task: TaskConfig, offers: Sequence[str]) -> list[str]:
 
 
 def build_evaluation(
-    config: TrainConfig, objective: Objective
+    config: TrainConfig, objective: "Objective"
 ) -> Callable[[], Iterable[tuple[str, str, float]]] | None:
     """The run's tasks on their `valid_split`, as a function that evaluates the present weights.
 

@@ -6,6 +6,7 @@ Legend: B batch, C channels, H height, W width, D embedding width, N items.
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar, Protocol
 
 import torch
@@ -45,6 +46,45 @@ class Encoder(Protocol):
 
     def encode_text(self, texts: list[str]) -> Tensor:
         """embeddings_BD of one batch."""
+
+
+class DeferredEncoder:
+    """An encoder that is loaded when something has to be encoded, which is never where all embeddings are in the store.
+
+    Args:
+        identity: of the encoder, known without its weights.
+        execution: as the loaded encoder's.
+        load: makes the encoder.
+    """
+
+    def __init__(self, identity: str, execution: str, load: Callable[[], Encoder]) -> None:
+        self.identity, self.execution, self.load = identity, execution, load
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        """The encoder itself."""
+        encoder = self.load()
+        if encoder.execution != self.execution:
+            raise ValueError(f"loaded as {encoder.execution}, expected {self.execution}")
+        return encoder
+
+    @property
+    def transform_identity(self) -> str:
+        """As the encoder's."""
+        return self.encoder.transform_identity
+
+    @property
+    def transform(self) -> Callable[[Image.Image], Tensor]:
+        """As the encoder's, and without it: loader processes get a copy of the transform."""
+        return self.encoder.transform
+
+    def encode_image(self, pixels_BCHW: Tensor) -> Tensor:
+        """As the encoder's."""
+        return self.encoder.encode_image(pixels_BCHW)
+
+    def encode_text(self, texts: list[str]) -> Tensor:
+        """As the encoder's."""
+        return self.encoder.encode_text(texts)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import Tensor
 
 from medvlp.errors import UserError
@@ -23,25 +22,22 @@ class CheckpointError(UserError):
     """A checkpoint is missing, damaged, or belongs to something else."""
 
 
-class WholeCheckpoints(TorchCheckpointIO):
-    """Writes next to the target, syncs, renames. Lightning's own moves from the temporary folder, which is not atomic
-    across file systems. Reads what is whole only."""
+def save_checkpoint(checkpoint: dict[str, Any], target: Path) -> None:
+    """Write a checkpoint next to its target, sync it, and rename it.
 
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
-        target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with whole_file(target) as file:
-                torch.save(checkpoint, file)
-        except (ShardError, RuntimeError) as error:  # torch's archive writer reports a full disk as a RuntimeError
-            free = shutil.disk_usage(target.parent).free
-            raise CheckpointError(
-                f"could not save {target}: {error}. {free / 2**20:.0f} MiB are free there; the earlier checkpoints are "
-                f"whole, so make room and go on with resume=auto"
-            ) from None
-
-    def load_checkpoint(self, path: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        return load_checkpoint(path)
+    Raises:
+        CheckpointError: the disk refuses.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with whole_file(target) as file:
+            torch.save(checkpoint, file)
+    except (ShardError, RuntimeError) as error:  # torch's archive writer reports a full disk as a RuntimeError
+        free = shutil.disk_usage(target.parent).free
+        raise CheckpointError(
+            f"could not save {target}: {error}. {free / 2**20:.0f} MiB are free there; the earlier checkpoints are "
+            f"whole, so make room and go on with resume=auto"
+        ) from None
 
 
 _verified: set[tuple[int, ...]] = set()

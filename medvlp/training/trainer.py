@@ -11,14 +11,26 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from medvlp.config import ConfigError, TrainConfig, as_dict, check_name
 from medvlp.distributed import launched_local_world_size, launched_rank, launched_world_size
 from medvlp.models.weights import first_line
 from medvlp.shards.atomic import write_text
-from medvlp.training.checkpoints import CheckpointError, WholeCheckpoints, load_checkpoint
+from medvlp.training.checkpoints import CheckpointError, load_checkpoint, save_checkpoint
 
 RANK, WORLD_SIZE = launched_rank(), launched_world_size()
+
+
+class WholeCheckpoints(TorchCheckpointIO):
+    """Writes next to the target, syncs, renames. Lightning's own moves from the temporary folder, which is not atomic
+    across file systems. Reads what is whole only."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        save_checkpoint(checkpoint, Path(path))
+
+    def load_checkpoint(self, path: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        return load_checkpoint(path)
 
 
 @contextmanager

@@ -237,7 +237,7 @@ def test_nothing_is_unpickled(exported, tmp_path):
     architecture = tiny_architecture(tmp_path)
     for text in (f"open_clip:{tmp_path}/folder", f"open_clip:{architecture}@{tmp_path}/planted.pt"):
         with pytest.raises(WeightsError):
-            open_model(parse_model_name(text), "cpu", CONFIG)
+            open_model(parse_model_name(text), "cpu", CONFIG).texts(["a"])
     assert not (tmp_path / "ran").exists()
     pickle.loads(pickle.dumps(Planted(tmp_path / "ran")))
     assert (tmp_path / "ran").exists()  # it would have
@@ -258,7 +258,7 @@ def test_weights_of_a_file_go_into_the_architecture(exported, tmp_path):
     (tmp_path / "other.pt").write_bytes(b"")
     torch.save({"weights": torch.zeros(2)}, tmp_path / "other.pt")
     with pytest.raises(WeightsError, match=r"open_clip:.*other.pt"):
-        open_model(parse_model_name(f"open_clip:{path}@{tmp_path}/other.pt"), "cpu", CONFIG)
+        open_model(parse_model_name(f"open_clip:{path}@{tmp_path}/other.pt"), "cpu", CONFIG).texts(["a"])
 
 
 def test_load_opens_folders_by_name(exported):

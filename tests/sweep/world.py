@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from medvlp.models.weights import weights_hash
-from medvlp.training.checkpoints import WholeCheckpoints
+from medvlp.training.checkpoints import save_checkpoint
 from tests.assistants import assistant_words, tiny_clip_checkpoint, vqa_samples
 from tests.datasets import pairs, write_split
 from tests.runs import run_here
@@ -42,7 +42,7 @@ def another(checkpoint: Path, path: Path, seed: int) -> None:
         if tensor.is_floating_point():
             tensor += 0.1 * torch.randn(tensor.shape, generator=generator)
     content["medvlp"]["weights_sha256"] = weights_hash(content["state_dict"])
-    WholeCheckpoints().save_checkpoint(content, path)
+    save_checkpoint(content, path)
 
 
 def words(output: str, models: list[str], tasks: list[str], *options: str) -> list[str]:

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from medvlp.models.weights import weights_hash
-from medvlp.training.checkpoints import FORMAT, WholeCheckpoints
+from medvlp.training.checkpoints import FORMAT, save_checkpoint
 
 
 def content(step: int, value: float = 1.0) -> dict[str, Any]:
@@ -26,4 +26,4 @@ def content(step: int, value: float = 1.0) -> dict[str, Any]:
 
 def save(path: Path, step: int, value: float = 1.0) -> None:
     """A checkpoint on disk."""
-    WholeCheckpoints().save_checkpoint(content(step, value), path)
+    save_checkpoint(content(step, value), path)

@@ -9,10 +9,10 @@ from medvlp.jsonl import Appender, read_rows
 from medvlp.models.weights import weights_hash
 from medvlp.training.checkpoints import (
     CheckpointError,
-    WholeCheckpoints,
     check_resumable,
     load_checkpoint,
     newest,
+    save_checkpoint,
 )
 from medvlp.training.run_folder import Status, drop_rows_after
 from tests.training.saved import content, save
@@ -20,7 +20,7 @@ from tests.training.saved import content, save
 
 def test_a_checkpoint_is_whole_or_absent(tmp_path, monkeypatch):
     path = tmp_path / "checkpoints/step-000004.ckpt"
-    WholeCheckpoints().save_checkpoint(content(4), path)
+    save_checkpoint(content(4), path)
     before = path.read_bytes()
 
     def fails_half_way(content, file):
@@ -29,7 +29,7 @@ def test_a_checkpoint_is_whole_or_absent(tmp_path, monkeypatch):
 
     monkeypatch.setattr(torch, "save", fails_half_way)
     with pytest.raises(CheckpointError, match=r"could not save .*step-000004.ckpt.* MiB are free there"):
-        WholeCheckpoints().save_checkpoint(content(4), path)
+        save_checkpoint(content(4), path)
     assert path.read_bytes() == before
     assert [p.name for p in path.parent.iterdir()] == [path.name]
 

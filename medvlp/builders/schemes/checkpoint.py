@@ -11,7 +11,7 @@ from medvlp.builders.llava import assistant_model, load_assistant
 from medvlp.builders.models import ModelKind
 from medvlp.config import EvalConfig
 from medvlp.config.model_names import ModelName
-from medvlp.eval.embeddings import CachedEncoder
+from medvlp.eval.embeddings import CachedEncoder, DeferredEncoder
 from medvlp.eval.models.assistant import AssistantModel
 from medvlp.eval.store.embeddings import embedding_store
 from medvlp.eval.task import EvaluatedModel
@@ -22,10 +22,15 @@ from medvlp.training.checkpoints import CheckpointError, load_checkpoint
 
 def load_cached_encoder(path: str, device: str, config: EvalConfig) -> CachedEncoder:
     """A CLIP checkpoint's embeddings of images and texts."""
-    checkpoint = load_clip(path)
-    checkpoint.clip.model.to(device)
-    encoder = ClipEncoder(checkpoint.clip, device, checkpoint.weights_sha256)
     store = embedding_store(config.cache)
+    identity = identity_of_file(path, FileFacts(store.folder.root if store else None))
+
+    def load() -> ClipEncoder:
+        clip = load_clip(path).clip
+        clip.model.to(device)
+        return ClipEncoder(clip, device, identity)
+
+    encoder = DeferredEncoder(identity, f"{device} float32", load)
     return CachedEncoder(encoder, config.batch_size, config.workers, config.max_pixels, store)
 
 
@@ -69,10 +74,7 @@ class CheckpointModel:
 
     def identity(self, facts: FileFacts) -> str:
         """Hash of the weights, as they were verified, and of what the checkpoint says of its model. Raises CheckpointError."""
-        try:
-            return facts.get(Path(self.path), "checkpoint 1", checkpoint_identity)
-        except FileNotFoundError:
-            raise CheckpointError(f"checkpoint {self.path}: no such file") from None
+        return identity_of_file(self.path, facts)
 
     def origin(self) -> dict[str, Any]:
         """{"step"}: optimizer steps. Raises CheckpointError."""
@@ -87,6 +89,14 @@ class CheckpointModel:
         if kind not in MODELS:
             raise CheckpointError(f"checkpoint {self.path} holds model.kind={kind!r}, which no task can measure")
         return MODELS[kind]
+
+
+def identity_of_file(path: str, facts: FileFacts) -> str:
+    """`checkpoint_identity`, remembered. Raises CheckpointError."""
+    try:
+        return facts.get(Path(path), "checkpoint 1", checkpoint_identity)
+    except FileNotFoundError:
+        raise CheckpointError(f"checkpoint {path}: no such file") from None
 
 
 def checkpoint_identity(path: Path) -> str:

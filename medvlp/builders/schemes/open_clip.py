@@ -12,7 +12,7 @@ from open_clip.pretrained import download_pretrained, download_pretrained_from_h
 from medvlp.builders.models import ModelKind
 from medvlp.config import EvalConfig
 from medvlp.config.model_names import ModelName
-from medvlp.eval.embeddings import CachedEncoder
+from medvlp.eval.embeddings import CachedEncoder, DeferredEncoder
 from medvlp.eval.store.embeddings import embedding_store
 from medvlp.models.clip.model import Clip, ClipEncoder
 from medvlp.models.clip.sources import named, named_description, named_text_files
@@ -72,10 +72,16 @@ class OpenClipModel:
 
     def open(self, device: str, config: EvalConfig) -> CachedEncoder:
         """The model on a device. Raises WeightsError."""
-        clip = self.clip()
-        clip.model.to(device)
         store = embedding_store(config.cache)
-        return CachedEncoder(ClipEncoder(clip, device), config.batch_size, config.workers, config.max_pixels, store)
+        identity = self.identity(FileFacts(store.folder.root if store else None))
+
+        def load() -> ClipEncoder:
+            clip = self.clip()
+            clip.model.to(device)
+            return ClipEncoder(clip, device, identity)
+
+        encoder = DeferredEncoder(identity, f"{device} float32", load)
+        return CachedEncoder(encoder, config.batch_size, config.workers, config.max_pixels, store)
 
     def clip(self) -> Clip:
         """The model in evaluation mode, on the CPU. Raises WeightsError."""
