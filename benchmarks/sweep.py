@@ -91,7 +91,7 @@ def measure(folder: Path, models: list[Path], peer: str) -> tuple[list[tuple[str
         f"{PLAIN}, one new task": lambda: warm_peer(False),
     }
     seconds = interleaved(runs, ROUNDS)
-    differing = compare(folder)
+    item_count = compare(folder)
     rows = [(name, f"{value:7.1f} CPU-s") for name, value in seconds.items()]
     values: dict[str, object] = {"cpu_seconds": {name: round(value, 2) for name, value in seconds.items()}}
     for key, part in (("ratio_cold", "cold"), ("ratio_warm_new_task", "one new task")):
@@ -99,17 +99,17 @@ def measure(folder: Path, models: list[Path], peer: str) -> tuple[list[tuple[str
             ratio = seconds[f"{name}, {part}"] / seconds[f"medvlp, {part}"]
             values[key + ending] = round(ratio, 2)
             rows.append((f"{part}: {name} / medvlp", f"{ratio:.2f}×"))
-    return rows, {**values, "models": MODELS, "images": IMAGES, "rounds": ROUNDS, "items_that_differ": differing}
+    return rows, {**values, "models": MODELS, "images": IMAGES, "rounds": ROUNDS, "items_that_differ": item_count}
 
 
 def compare(folder: Path) -> int:
     """Assert that all accuracies are the same; returns how many items, of all cells together, round the other way."""
-    ours, theirs = work.scores_of_medvlp(folder), work.scores_of_clip_benchmark(folder / "peer")
-    cells = {(model, task) for model, task, metric in theirs if metric == "acc1"}
+    scores, peer_scores = work.scores_of_medvlp(folder), work.scores_of_clip_benchmark(folder / "peer")
+    cells = {(model, task) for model, task, metric in peer_scores if metric == "acc1"}
     assert len(cells) == MODELS * (len(work.TASKS) + 1), sorted(cells)
     items = 0
     for model, task in cells:
-        difference = abs(ours[model, task, "acc1"] - theirs[model, task, "acc1"]) * IMAGES
+        difference = abs(scores[model, task, "acc1"] - peer_scores[model, task, "acc1"]) * IMAGES
         assert difference < 2.5, f"{model}, {task}: accuracies differ by {difference} items"
         items += round(difference)
     return items

@@ -152,7 +152,7 @@ def write_models(folder: Path, count: int, model_cfg: dict[str, object]) -> list
     return paths
 
 
-KEPT_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1), "MALLOC_TOP_PAD_": str(2**26)}
+ALLOCATOR = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1), "MALLOC_TOP_PAD_": str(2**26)}
 """As environment.py sets glibc's allocator for medvlp, in the words of its environment."""
 
 
@@ -182,10 +182,10 @@ def clip_benchmark(
 
 def run(command: Sequence[str], folder: Path, environment: dict[str, str], keeps_memory: bool = False) -> None:
     """A command, which has to end well."""
-    environment = {**os.environ, **environment, **(KEPT_MEMORY if keeps_memory else {})}
-    ended = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-    if ended.returncode:
-        raise RuntimeError(f"{' '.join(command)[:300]} ended with {ended.returncode}:\n{ended.stderr[-3000:]}")
+    environment = {**os.environ, **environment, **(ALLOCATOR if keeps_memory else {})}
+    outcome = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    if outcome.returncode:
+        raise RuntimeError(f"{' '.join(command)[:300]} ended with {outcome.returncode}:\n{outcome.stderr[-3000:]}")
 
 
 def scores_of_medvlp(folder: Path) -> dict[tuple[str, str, str], float]:
