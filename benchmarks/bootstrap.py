@@ -26,9 +26,9 @@ def two_models(items: int) -> tuple[Scores, NDArray[np.int64]]:
     """Scores of two models that agree in part, and whether an item is positive."""
     rng = np.random.default_rng(items)
     target_N = (rng.random(items) < 0.3).astype(np.int64)
-    shared_N = rng.normal(size=items) + target_N
+    common_N = rng.normal(size=items) + target_N
     scores = {
-        name: np.round(shared_N + rng.normal(size=items) + shift * target_N, 3)
+        name: np.round(common_N + rng.normal(size=items) + shift * target_N, 3)
         for name, shift in (("a", 0.3), ("b", 0))
     }
     return scores, target_N

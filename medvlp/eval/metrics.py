@@ -94,21 +94,21 @@ class Auroc:
     def __call__(self, weights_RN: Array | None) -> Value:
         """The area, or that of each of R resamples; fastest where the weights of an item lie side by side (Fortran's
         order), as `resampled_values` has them."""
-        rows_RN = np.ones((1, self._items)) if weights_RN is None else weights_RN
+        rows_RN = np.ones((1, self._items)) if weights_RN is None else np.asarray(weights_RN, np.float64)
         return _macro([column.area(rows_RN.T) for column in self._columns], weights_RN)
 
 
 class _SortedColumn(NamedTuple):
     """Binary scores of items: the side, of positives or negatives, that has fewer items looks up its place in the other.
 
-    few_P, many_Q: indices of items by rising score. left_P, right_P: how many of the other side score less, and at most as
+    few_P, many_Q: indices of items by rising score. lower_P, upper_P: how many of the other side score less, and at most as
     much.
     """
 
     few_P: Indices
     many_Q: Indices
-    left_P: Indices
-    right_P: Indices
+    lower_P: Indices
+    upper_P: Indices
     few_are_positive: bool
 
     @classmethod
@@ -118,21 +118,21 @@ class _SortedColumn(NamedTuple):
         few_P, many_Q = sides if few_are_positive else sides[::-1]
         few_P = few_P[np.argsort(score_N[few_P], kind="stable")]
         many_Q = many_Q[np.argsort(score_N[many_Q], kind="stable")]
-        left_P, right_P = (np.searchsorted(score_N[many_Q], score_N[few_P], side) for side in ("left", "right"))
-        return cls(few_P, many_Q, left_P, right_P, few_are_positive)
+        lower_P, upper_P = (np.searchsorted(score_N[many_Q], score_N[few_P], side) for side in ("left", "right"))
+        return cls(few_P, many_Q, lower_P, upper_P, few_are_positive)
 
     def area(self, weights_NR: Array) -> Array:
         """(R,) the area by the weights of the items; NaN without both sides."""
-        below_QR = np.zeros((len(self.many_Q) + 1, weights_NR.shape[1]))
-        np.take(weights_NR, self.many_Q, axis=0, out=below_QR[1:])
-        np.cumsum(below_QR, axis=0, out=below_QR)
-        few_PR, total_R = weights_NR[self.few_P], below_QR[-1]
+        cumulated_QR = np.zeros((len(self.many_Q) + 1, weights_NR.shape[1]))
+        np.take(weights_NR, self.many_Q, axis=0, out=cumulated_QR[1:])
+        np.cumsum(cumulated_QR, axis=0, out=cumulated_QR)
+        few_PR, total_R = weights_NR[self.few_P], cumulated_QR[-1]
         pairs_R = few_PR.sum(axis=0) * total_R
-        lower_R = np.einsum("pr,pr->r", few_PR, below_QR[self.left_P])  # pairs whose other score is below
-        if np.array_equal(self.left_P, self.right_P):
+        lower_R = np.einsum("pr,pr->r", few_PR, cumulated_QR[self.lower_P])  # pairs whose other score is below
+        if np.array_equal(self.lower_P, self.upper_P):
             lower_or_half_R = lower_R
         else:
-            lower_or_half_R = (lower_R + np.einsum("pr,pr->r", few_PR, below_QR[self.right_P])) / 2
+            lower_or_half_R = (lower_R + np.einsum("pr,pr->r", few_PR, cumulated_QR[self.upper_P])) / 2
         return _divide(lower_or_half_R if self.few_are_positive else pairs_R - lower_or_half_R, pairs_R)
 
 
@@ -254,10 +254,13 @@ class MeanOfMeans:
 
     def sums_of(self, cluster_N: Indices, clusters: int) -> tuple[Array, Array]:
         """sum_KC and count_KC, of the values and of the items of each of K clusters."""
-        columns = range(self.value_NC.shape[1])
+        member_NC = self.member_NC.astype(np.float64)
         value_NC = np.where(self.member_NC, self.value_NC, 0.0)
-        sum_KC = np.stack([np.bincount(cluster_N, value_NC[:, c], clusters) for c in columns], axis=1)
-        return sum_KC, np.stack([np.bincount(cluster_N, self.member_NC[:, c], clusters) for c in columns], axis=1)
+        sum_KC, count_KC = (
+            np.stack([np.bincount(cluster_N, column_N, clusters) for column_N in array_NC.T], axis=1).astype(np.float64)
+            for array_NC in (value_NC, member_NC)
+        )
+        return sum_KC, count_KC
 
     def from_sums(self, sum_RC: Array, count_RC: Array) -> Array:
         """The metric from the sums of R resamples: (R,)."""

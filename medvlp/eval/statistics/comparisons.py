@@ -162,8 +162,9 @@ class _Family:
         groups: dict[tuple[int, tuple[str, ...]], list[tuple[str, str]]] = {}
         for a, b in pairs:
             for number, (of_a, of_b) in enumerate(zip(self.readable[a], self.readable[b], strict=True)):
-                keys = set(of_b.keys)
-                groups.setdefault((number, tuple(key for key in of_a.keys if key in keys)), []).append((a, b))
+                keys_of_b = set(of_b.keys)
+                common = tuple(key for key in of_a.keys if key in keys_of_b)
+                groups.setdefault((number, common), []).append((a, b))
         for (number, keys), of_group in groups.items():
             if not keys:
                 continue

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from medvlp.eval import metrics
 from medvlp.eval.errors import RecordsError
@@ -153,20 +154,22 @@ def _means(columns: Mapping[str, Sequence[float | None]], records: Sequence[Reco
 # Parts of the items
 
 
-def part(measured: Measures, member_N: Array) -> Measures:
+def part(measured: Measures, member_N: ArrayLike) -> Measures:
     """The same metrics of some items: the others weigh nothing. Metrics that no member has are dropped."""
     member_N = np.asarray(member_N, bool)
     by_name: dict[str, Metric] = {}
     counts: dict[str, int] = {}
     for name, metric in measured.metrics.items():
         if isinstance(metric, MeanOfMeans):
-            metric = MeanOfMeans(metric.value_NC, metric.member_NC & member_N[:, None])
-            count = int(metric.member_NC.any(axis=1).sum())
+            mean = MeanOfMeans(metric.value_NC, metric.member_NC & member_N[:, None])
+            by_name[name], counts[name] = mean, int(mean.member_NC.any(axis=1).sum())
         else:
-            metric, count = partial(_of_members, metric, member_N.astype(np.float64)), int(member_N.sum())
-        if count:
-            by_name[name], counts[name] = metric, count
-    return replace(measured, metrics=by_name, counts=counts)
+            by_name[name] = partial(_of_members, metric, member_N.astype(np.float64))
+            counts[name] = int(member_N.sum())
+    names = [name for name, count in counts.items() if count]
+    return replace(
+        measured, metrics={name: by_name[name] for name in names}, counts={name: counts[name] for name in names}
+    )
 
 
 def with_parts(measured: Measures) -> Measures:

@@ -112,8 +112,8 @@ def models_of(rng, count, models, sameness=4.0):
     groups = [f"{p:05d}" for p in patient_N]
     for number in range(models):
         # A model has patients of its own that it is good at, too.
-        own_K = rng.beta(ACCURACY * 2 / sameness, (1 - ACCURACY) * 2 / sameness, count)
-        ability_N = np.where(rng.random(count) < 0.5, hardness_K, own_K)[patient_N]
+        special_K = rng.beta(ACCURACY * 2 / sameness, (1 - ACCURACY) * 2 / sameness, count)
+        ability_N = np.where(rng.random(count) < 0.5, hardness_K, special_K)[patient_N]
         luck_N = np.where(rng.random(len(patient_N)) < 0.5, common_N, rng.random(len(patient_N)))
         hit_N = (luck_N < ability_N).astype(float)
         keys = [str(item) for item in range(len(hit_N))]
