@@ -219,12 +219,17 @@ def test_behind_a_server_the_assistant_answers_as_it_does_here(folder, capsys):
             prompt = Prompt(turns, len(sample.images), model.pictures(sample))
             return model.generate([prompt], request.body["max_tokens"])[0]
 
-    words = ["tasks=[shuffled]", "resamples=0", "accelerator=cpu"]
+    words = ["tasks=[shuffled]", "resamples=50", "accelerator=cpu"]
     with serving(says) as server:
         name = f"api:{server.url}#{MODEL}"
         assert evaluate([f"checkpoints=[{CHECKPOINT},'{name}']", *words, "output=runs/served"]) == 0
         requests = sum(server.answered.values())
         tokens = f"{7 * requests} tokens of prompts, {3 * requests} of answers"
+        (comparison,) = [
+            row for row in rows(folder / "runs/served/comparisons.jsonl") if row["metric"] == "exact_match"
+        ]
+        assert comparison["difference"] == 0
+        assert comparison["differing"] == ["penalties: 'none' against 'as the server has them'"]
         assert f"usage of {name}: {requests} requests (0 of them again), {tokens}\n" in capsys.readouterr().out
     files = {row["checkpoint"]: row["protocol"]["records"] for row in rows(folder / "runs/served/results.jsonl")}
     local, served = ([*rows(folder / "runs/served" / files[key])] for key in (CHECKPOINT, name))

@@ -135,7 +135,7 @@ class ApiModel:
         return {
             "server": self.client.base_url,
             "model": self.client.model,
-            "decoding": "temperature 0; all that `parameters` do not say is as the server has it",
+            "penalties": "as the server has them",
             "parameters": fixed_parameters(self.config),
             "template": "the server's",
             "blank_image": f"{BLANK_SIDE} × {BLANK_SIDE} pixels of grey {BLANK_GREY}",

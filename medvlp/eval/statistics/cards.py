@@ -33,6 +33,7 @@ NOTED = (
     "bad",
     "limit",
     "images",
+    "penalties",
     "controls",
     "omitted",
     "bootstrap.resamples",

@@ -77,6 +77,8 @@ def test_a_task_is_answered_and_the_second_run_sends_nothing(shards, tmp_path, c
     assert result.protocol["endings"] == {
         name: {"stop": QUESTIONS} for name in ("responses", "blank_image", "shuffled_images")
     }
+    assert result.protocol["decoding"] == "greedy, at most 64 tokens"
+    assert result.protocol["penalties"] == "as the server has them"
     assert result.protocol["weights"] == f"unknown (api:{server.url}#{MODEL})"
     assert set(result.protocol["omitted"].values()) == {"the model offers no loglikelihood"}
     assert {record["finish"] for record in result.records} == {"stop"}

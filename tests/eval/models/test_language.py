@@ -139,7 +139,7 @@ def test_a_language_model_is_asked_about_images_without_them(tmp_path):
     assert "letter_likelihood_accuracy" in values(result)
     assert "omitted" not in result.protocol
     assert result.protocol["first_prompt"].endswith("user\nIs it large?<|im_end|>\n<|im_start|>assistant\n")
-    assert result.protocol["decoding"].startswith("greedy, no penalties")
+    assert result.protocol["decoding"].startswith("greedy, at most")
     assert result.protocol["load"] == {"dtype": "float32"}
 
 

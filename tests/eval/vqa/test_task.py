@@ -351,7 +351,7 @@ def test_the_protocol_says_what_was_asked_of_whom(tmp_path, encoder):
         "unknown": [],
     }
     assert protocol["unique_images"] == 4
-    assert protocol["decoding"] == "greedy, no penalties, at most 64 tokens"
+    assert (protocol["decoding"], protocol["penalties"]) == ("greedy, at most 64 tokens", "none")
     assert replace(task, trained=None).run(assistant_model(encoder, sees_briefly)).protocol["in_train"] is None
 
 
