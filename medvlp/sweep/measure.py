@@ -12,7 +12,7 @@ from data_prep.dedup.trained import trained_on
 from medvlp import process
 from medvlp.builders.models import open_model
 from medvlp.config import EvalConfig
-from medvlp.distributed import from_first, in_first, in_step, rank
+from medvlp.distributed import from_first, in_first, in_step, rank, world_size
 from medvlp.environment import choose_device
 from medvlp.errors import UserError
 from medvlp.eval.embeddings import CachedEncoder, encode_together
@@ -24,6 +24,7 @@ from medvlp.sweep.cells import CellFolder, CellStatistics
 from medvlp.sweep.plan import Cell, SweepModel, SweepPlan
 from medvlp.sweep.progress import Progress
 from medvlp.sweep.statistics import statistics_of
+from medvlp.training.agreement import lost_rank
 
 
 class OutOfMemory(UserError):
@@ -146,9 +147,9 @@ class Measurement:
         return measured
 
     def fail(self, cells: Sequence[Cell], error: Exception, progress: Progress) -> None:
-        """Note why cells failed, and go on. Raises BrokenPipeError."""
-        if isinstance(error, BrokenPipeError):
-            raise error  # who read our output has left
+        """Note why cells failed, and go on. Raises the error where no other cell could fare better."""
+        if isinstance(error, BrokenPipeError) or (world_size() > 1 and lost_rank(error)):
+            raise error  # who read our output has left, or another rank has
         error = process.killed(error) or out_of_memory(error) or error
         progress.fail(cells)
         tell(error)

@@ -125,6 +125,23 @@ def test_a_sweep_that_is_stopped_and_killed_goes_on(world):
     assert contents(world / "killed") == contents(world / "undisturbed")
 
 
+def dying_on_one_rank(args: list[str]) -> int:
+    """A sweep whose retrieval ends the process of rank 1."""
+    run = Retrieval.run
+    Retrieval.run = lambda self, model: os._exit(9) if rank() == 1 else run(self, model)
+    return run_eval(args)
+
+
+@pytest.mark.slow
+def test_a_rank_that_dies_is_no_failed_cell(world):
+    code, said = on_ranks(dying_on_one_rank, 2, words("lost", CLIPS, ["kind", "captions"]), folder=world)
+    assert code == 9, said
+    assert said.count("medvlp eval: another rank ended without a word") == 1
+    assert "Traceback" not in said
+    assert {(row["checkpoint"], row["task"]) for row in rows(world / "lost/results.jsonl")} == {("a.ckpt", "kind")}
+    assert not (world / "lost/failures.jsonl").exists()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_ten_kills_at_random_moments(world, ranks):
