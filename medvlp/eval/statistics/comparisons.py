@@ -11,6 +11,7 @@ from pathlib import Path
 
 from medvlp.errors import UserError
 from medvlp.eval.bootstrap import Bootstrap
+from medvlp.eval.errors import RecordsError
 from medvlp.eval.statistics.cards import differences
 from medvlp.eval.statistics.measures import Measures, Record, measures
 from medvlp.eval.statistics.paired import PairedDifference, holm, paired_differences
@@ -114,9 +115,12 @@ class _Family:
     def comparisons(self) -> list[Comparison]:
         by_model = {result.model: result for result in self.results}
         for model, result in by_model.items():
-            try:
-                self.readable[model] = measures(result.records(), result.protocol, in_parts=False)
-            except UserError as error:  # one model's files do not take the others' comparison
+            try:  # one model's files do not take the others' comparison
+                records = result.records()
+                self.readable[model] = measures(records, result.protocol, in_parts=False)
+            except RecordsError as error:
+                self.unreadable[model] = f"{model} on {result.task}: {error}"
+            except UserError as error:
                 self.unreadable[model] = str(error)
         pairs = list(combinations(by_model, 2))
         cards = {(a, b): differences(by_model[a].protocol, by_model[b].protocol) for a, b in pairs}
@@ -154,8 +158,10 @@ class _Family:
             return list(self.metrics)
         kind = str(self.results[0].protocol.get("kind"))
         parts = [part for measured in self.readable.values() for part in measured]
-        names = main_metrics(kind, dict.fromkeys(name for part in parts for name in part.metrics))
-        return names or list(dict.fromkeys(next(iter(part.metrics)) for part in parts if part.metrics)) or ["score"]
+        in_rows = [str(row["metric"]) for result in self.results for row in result.rows]  # where no records can be read
+        names = dict.fromkeys(name for part in parts for name in part.metrics) or dict.fromkeys(in_rows)
+        first = dict.fromkeys(next(iter(part.metrics)) for part in parts if part.metrics)
+        return main_metrics(kind, names) or list(first) or in_rows[:1]
 
     def _on_common_items(self, pairs: Sequence[tuple[str, str]]) -> Iterable[list[PairedDifference]]:
         """Differences of pairs; pairs that share the same items share their resamples."""
