@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from medvlp.builders.models import ModelKind
 from medvlp.config import EvalConfig
 from medvlp.config.model_names import ModelName
@@ -96,7 +98,8 @@ class HfNamedModel:
                     )
                 model: Any
                 model, tokenizer, _ = load_language(str(folder), gguf, attention=loading.attention or "sdpa")
-                model.to(device).requires_grad_(False)
+                dtype = torch.float32 if loading.dtype == "auto" else getattr(torch, loading.dtype)
+                model.to(device, dtype).requires_grad_(False)
             else:
                 tokenizer = load_tokenizer(folder, self.reference)
                 model = load_model(kind.kind, folder, self.reference, loading, device)
