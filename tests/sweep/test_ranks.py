@@ -12,6 +12,7 @@ import pytest
 from medvlp.distributed import gather, in_first, in_step, on_all_ranks, rank
 from medvlp.errors import UserError
 from medvlp.eval.retrieval import Retrieval
+from medvlp.evaluate import main as evaluate
 from tests.distributed.ranks import on_ranks
 from tests.runs import rows
 from tests.sweep.processes import finish_eval, run_eval, start_eval
@@ -39,20 +40,27 @@ def failing_on_one_rank(args: list[str]) -> int:
     return run_eval(args)
 
 
-def test_two_ranks_give_the_bytes_of_one_and_fail_together(world):
+def test_two_ranks_give_the_bytes_of_one(sweep_folder):
     models, tasks = [*CLIPS, ASSISTANT], ["captions", "kind", "questions"]
-    code, said = on_ranks(failing_on_one_rank, 2, words("two", models, tasks), folder=world)
+    code, said = finish_eval(start_eval(words("two", models, tasks), sweep_folder, ranks=2))
+    assert code == 0, said
+    assert said.count("[5/5 cells]") == 1
+    assert evaluate(words("one", models, tasks)) == 0
+    assert contents(sweep_folder / "two") == contents(sweep_folder / "one")
+
+
+@pytest.mark.slow
+def test_a_cell_that_fails_on_one_rank_fails_on_all(world):
+    models, tasks = [*CLIPS, ASSISTANT], ["captions", "kind", "questions"]
+    code, said = on_ranks(failing_on_one_rank, 2, words("planted", models, tasks), folder=world)
     assert code == 1, said
     assert "medvlp eval: 2 of 5 cells failed:" in said
     assert said.count("  a.ckpt · captions · test: planted on one rank") == 1
-    pairs = {(row["checkpoint"], row["task"]) for row in rows(world / "two/results.jsonl")}
+    pairs = {(row["checkpoint"], row["task"]) for row in rows(world / "planted/results.jsonl")}
     assert pairs == {("a.ckpt", "kind"), ("b.ckpt", "kind"), (ASSISTANT, "questions")}
-    code, said = finish_eval(start_eval(words("two", models, tasks), world, ranks=2))
+    code, said = finish_eval(start_eval(words("planted", models, tasks), world, ranks=2))
     assert code == 0, said
     assert "3 of 5 cells were finished before" in said
-    code, said = finish_eval(start_eval(words("one", models, tasks), world))
-    assert code == 0, said
-    assert contents(world / "two") == contents(world / "one")
 
 
 def collective() -> int:
@@ -105,24 +113,23 @@ def kill_when(forks, folder: Path, cells: int, signal_number: int, pause: float 
             os.kill(fork.process.pid, signal_number)
 
 
-def test_a_sweep_that_is_stopped_and_killed_goes_on(world):
+def test_a_sweep_that_is_stopped_and_killed_goes_on(sweep_folder):
     models, tasks = CLIPS, ["kind", "captions"]
     sweep = words("killed", models, tasks, "resamples=2000")
-    forks = start_eval(sweep, world)
-    kill_when(forks, world / "killed", 1, signal.SIGTERM)
+    forks = start_eval(sweep, sweep_folder)
+    kill_when(forks, sweep_folder / "killed", 1, signal.SIGTERM)
     code, said = finish_eval(forks)
     assert code in (0, 3), said
-    forks = start_eval(sweep, world)
-    kill_when(forks, world / "killed", 2, signal.SIGKILL)
+    forks = start_eval(sweep, sweep_folder)
+    kill_when(forks, sweep_folder / "killed", 2, signal.SIGKILL)
     code, _ = finish_eval(forks)
-    written = {path.name: path.stat().st_mtime_ns for path in (world / "killed/cells").iterdir()}
-    code, said = finish_eval(start_eval(sweep, world))
-    assert code == 0, said
-    after = {path.name: path.stat().st_mtime_ns for path in (world / "killed/cells").iterdir()}
+    written = {path.name: path.stat().st_mtime_ns for path in (sweep_folder / "killed/cells").iterdir()}
+    assert evaluate(sweep) == 0
+    after = {path.name: path.stat().st_mtime_ns for path in (sweep_folder / "killed/cells").iterdir()}
     assert len(after) == 4
     assert written.items() <= after.items()  # none is measured again
-    code, said = finish_eval(start_eval(words("undisturbed", models, tasks, "resamples=2000"), world))
-    assert contents(world / "killed") == contents(world / "undisturbed")
+    assert evaluate(words("undisturbed", models, tasks, "resamples=2000")) == 0
+    assert contents(sweep_folder / "killed") == contents(sweep_folder / "undisturbed")
 
 
 def dying_on_one_rank(args: list[str]) -> int:
