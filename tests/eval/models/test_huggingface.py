@@ -118,7 +118,7 @@ def test_images_are_shown_exchanged_and_blank(tmp_path):
     assert 0 < rounded.abs().max() < 0.01
     question = [Turn("user", "<image>\n<image>\nWhat has changed?")]
     likelihoods = model.loglikelihood(
-        [Prompt(question, 2, shown) for shown in (first, second, mixed, blank)], [["yes"]] * 4
+        [Prompt(question, 2, images) for images in (first, second, mixed, blank)], [["yes"]] * 4
     )
     assert len({round(row[0][0], 4) for row in likelihoods}) == 4
     assert model.blank(0).images == ()
