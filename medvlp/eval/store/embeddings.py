@@ -49,7 +49,8 @@ class EmbeddingStore:
         bad: dict[str, str] = samples["bad"]
         if samples["keys"] != [key for key in keys if key not in bad]:
             return None
-        return _mapped(entry, len(samples["keys"])), bad
+        embeddings_ND = _mapped(entry, len(samples["keys"]))
+        return None if embeddings_ND is None else (embeddings_ND, bad)
 
     def publish_images(
         self, parts: dict[str, Any], dataset: ShardDataset, embeddings_ND: Tensor, bad: dict[str, str]
