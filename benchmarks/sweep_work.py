@@ -164,6 +164,18 @@ def medvlp(folder: Path, models: Sequence[Path], tasks: Sequence[BenchmarkTask],
     run([*command, f"output={folder / 'results'}", f"cache.dir={cache}", *args], folder, {})
 
 
+CLIP_BENCHMARK = """
+from clip_benchmark.metrics import zeroshot_classification
+from clip_benchmark.cli import main
+def accuracy(output, target, topk=(1,)):
+    correct = output.topk(max(topk), 1)[1].eq(target[:, None])
+    return [float(correct[:, :k].sum()) / len(target) for k in topk]
+zeroshot_classification.accuracy = accuracy
+main()
+"""
+"""Its command, with its accuracy written so that NumPy of today takes it: it makes a number of an array of one element."""
+
+
 def clip_benchmark(
     folder: Path, models: Sequence[Path], tasks: Sequence[BenchmarkTask], output: Path, peer: str, keeps_memory: bool
 ) -> None:
@@ -172,7 +184,7 @@ def clip_benchmark(
     peer: folder of pycocoevalcap, which it imports.
     """
     output.mkdir(exist_ok=True)
-    command = [sys.executable, "-c", "from clip_benchmark.cli import main; main()", "eval", "--no_amp", "--quiet"]
+    command = [sys.executable, "-c", CLIP_BENCHMARK, "eval", "--no_amp", "--quiet"]
     command += ["--skip_existing", "--num_workers", "0", "--batch_size", "64", "--dataset_root", "{dataset}"]
     command += ["--output", f"{output}/{{model}}--{{dataset}}.json".replace("{model}", "{pretrained}")]
     command += ["--pretrained_model", *[f"local-dir:{path},{path.name}" for path in models]]
