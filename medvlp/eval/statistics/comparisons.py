@@ -104,20 +104,22 @@ def compare(results: Iterable[StoredResult], bootstrap: Bootstrap, metrics: Sequ
 
 @dataclass
 class _Family:
-    """The models of one task and split. metrics: to compare instead of the main ones."""
+    """The models of one task and split.
+
+    metrics: to compare instead of the main ones. readable: model → direction → its metrics. unreadable: model → why.
+    """
 
     results: Sequence[StoredResult]
     bootstrap: Bootstrap
     metrics: Sequence[str]
-    readable: dict[str, list[Measures]] = field(default_factory=dict)
+    readable: dict[str, dict[str, Measures]] = field(default_factory=dict)
     unreadable: dict[str, str] = field(default_factory=dict)
 
     def comparisons(self) -> list[Comparison]:
         by_model = {result.model: result for result in self.results}
         for model, result in by_model.items():
             try:  # one model's files do not take the others' comparison
-                records = result.records()
-                self.readable[model] = measures(records, result.protocol, in_parts=False)
+                self.readable[model] = {part.direction: part for part in _measured(result)}
             except RecordsError as error:
                 self.unreadable[model] = f"{model} on {result.task}: {error}"
             except UserError as error:
@@ -157,7 +159,7 @@ class _Family:
         if self.metrics:
             return list(self.metrics)
         kind = str(self.results[0].protocol.get("kind"))
-        parts = [part for measured in self.readable.values() for part in measured]
+        parts = [part for measured in self.readable.values() for part in measured.values()]
         in_rows = [str(row["metric"]) for result in self.results for row in result.rows]  # where no records can be read
         names = dict.fromkeys(name for part in parts for name in part.metrics) or dict.fromkeys(in_rows)
         first = dict.fromkeys(next(iter(part.metrics)) for part in parts if part.metrics)
@@ -165,17 +167,18 @@ class _Family:
 
     def _on_common_items(self, pairs: Sequence[tuple[str, str]]) -> Iterable[list[PairedDifference]]:
         """Differences of pairs; pairs that share the same items share their resamples."""
-        groups: dict[tuple[int, tuple[str, ...]], list[tuple[str, str]]] = {}
+        groups: dict[tuple[str, tuple[str, ...]], list[tuple[str, str]]] = {}
         for a, b in pairs:
-            for number, (of_a, of_b) in enumerate(zip(self.readable[a], self.readable[b], strict=True)):
-                keys_of_b = set(of_b.keys)
+            for direction, of_a in self.readable[a].items():
+                of_b = self.readable[b].get(direction)
+                keys_of_b = set(of_b.keys) if of_b else set()
                 common = tuple(key for key in of_a.keys if key in keys_of_b)
-                groups.setdefault((number, common), []).append((a, b))
-        for (number, keys), of_group in groups.items():
+                groups.setdefault((direction, common), []).append((a, b))
+        for (direction, keys), of_group in groups.items():
             if not keys:
                 continue
             models = {
-                model: self._on(self.readable[model][number], keys, model)
+                model: self._on(self.readable[model][direction], keys, model)
                 for model in dict.fromkeys(model for pair in of_group for model in pair)
             }
             yield paired_differences(models, of_group, self._names(), self.bootstrap)
@@ -191,9 +194,26 @@ class _Family:
 
     def _only(self, a: str, b: str, metric: str) -> tuple[list[str], list[str]]:
         """Ids of the items of the metric's part that only one of two models has."""
-        keys = [next(part.keys for part in self.readable[model] if metric in part.metrics) for model in (a, b)]
+        keys = [next(part.keys for part in self.readable[model].values() if metric in part.metrics) for model in (a, b)]
         sets = set(keys[0]), set(keys[1])
         return [key for key in keys[0] if key not in sets[1]], [key for key in keys[1] if key not in sets[0]]
+
+
+def _measured(result: StoredResult) -> list[Measures]:
+    """A result's metrics from its records.
+
+    Raises:
+        RecordsError: they are not what results.jsonl was computed from: a main metric that has a row cannot be computed.
+    """
+    parts = measures(result.records(), result.protocol, in_parts=False)
+    computed = {name for part in parts for name in part.metrics}
+    main = main_metrics(str(result.protocol.get("kind")), [str(row["metric"]) for row in result.rows])
+    if lost := [name for name in main if name not in computed]:
+        raise RecordsError(
+            f"its records have nothing of {', '.join(lost)}, which results.jsonl has: the file was cut or changed; run "
+            f"`medvlp eval` again"
+        )
+    return parts
 
 
 def main_metrics(kind: str, names: Iterable[str]) -> list[str]:

@@ -33,6 +33,7 @@ class Measures:
     keys: an id a item that no other item has; results of two models are aligned by them.
     groups: the cluster of each item (patient, image, article), which the bootstrap samples.
     records: the record of each item.
+    direction: of retrieval; empty for tasks that have none.
     """
 
     metrics: Mapping[str, Metric]
@@ -40,6 +41,7 @@ class Measures:
     keys: Sequence[str]
     groups: Sequence[str]
     records: Sequence[Record]
+    direction: str = ""
 
 
 def measures(records: Sequence[Record], protocol: Mapping[str, Any], in_parts: bool = True) -> list[Measures]:
@@ -53,7 +55,7 @@ def measures(records: Sequence[Record], protocol: Mapping[str, Any], in_parts: b
     kind = protocol.get("kind")
     try:
         parts = MEASURES.get(str(kind), means)(records, protocol)
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise RecordsError(
             f"records of kind {kind!r} lack what their metrics are computed from ({type(error).__name__}: {error}); they were "
             f"written by an older version, or changed since: run `medvlp eval` again"
@@ -87,7 +89,7 @@ def retrieval(records: Sequence[Record], protocol: Mapping[str, Any]) -> list[Me
         queries = [record for record in records if record["direction"] == direction]
         rank_Q = np.array([record["rank"] for record in queries], np.int64)
         recalls = {f"{direction}_recall@{k}": MeanOfMeans.of(rank_Q <= k) for k in protocol["recall_at"]}
-        parts.append(_measures(recalls, queries))
+        parts.append(replace(_measures(recalls, queries), direction=str(direction)))
     return parts
 
 
@@ -146,7 +148,10 @@ def _means(columns: Mapping[str, Sequence[float | None]], records: Sequence[Reco
     for name, column in columns.items():
         is_of_metric_N = np.array([value is not None for value in column], bool)
         if is_of_metric_N.any():
-            by_name[name] = MeanOfMeans.of([value or 0.0 for value in column], is_of_metric_N)
+            score_N = np.array([value or 0.0 for value in column], np.float64)
+            if not np.isfinite(score_N).all():
+                raise ValueError(f"scores of {name} hold NaN or infinity")
+            by_name[name] = MeanOfMeans.of(score_N, is_of_metric_N)
     counts = {name: int(metric.member_NC.sum()) for name, metric in by_name.items()}
     return replace(_measures(by_name, records), counts=counts)
 

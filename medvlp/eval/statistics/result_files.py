@@ -39,12 +39,19 @@ class StoredResult:
                 f"wrote it; run `medvlp eval` again"
             )
         path = self.folder / name
-        if not path.resolve().is_relative_to(self.folder.resolve()):
+        try:
+            is_inside, is_there = path.resolve().is_relative_to(self.folder.resolve()), path.is_file()
+        except (OSError, ValueError) as error:  # a name too long, or with a null byte
+            raise RecordsError(
+                f"{self.folder / RESULTS}: the records of {self.model} on {self.task} have no name of a file ({error}); run "
+                f"`medvlp eval` again"
+            ) from None
+        if not is_inside:
             raise RecordsError(
                 f"{self.folder / RESULTS}: the records of {self.model} on {self.task} are {name!r}, which is outside of "
                 f"{self.folder}; they belong under its samples/"
             )
-        if not path.is_file():
+        if not is_there:
             raise RecordsError(
                 f"{path} is not there: the records of {self.model} on {self.task}. Copy samples/ next to {RESULTS}, or run "
                 f"`medvlp eval` again"

@@ -175,3 +175,67 @@ def test_a_task_s_own_results_are_compared_on_its_main_metrics(tmp_path):
     assert [c.metric for c in compare(read_results(tmp_path), QUICK, ["mean_per_class_recall"])] == [
         "mean_per_class_recall"
     ]
+
+
+DAMAGE = {
+    "scores a list": lambda record: record | {"scores": ["x"]},
+    "control_scores a list": lambda record: record | {"control_scores": [1]},
+    "a number beyond float64": lambda record: record | {"scores": {"closed_accuracy": 10**400}},
+    "infinity": lambda record: record | {"scores": {"closed_accuracy": float("inf")}},
+    "a text": lambda record: record | {"scores": {"closed_accuracy": "a"}},
+    "no scores": lambda record: record | {"scores": {}},
+    "no group": lambda record: {name: value for name, value in record.items() if name != "group"},
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+def test_damaged_records_of_one_model_do_not_take_the_others_comparison(tmp_path, damage):
+    for model in ("a.ckpt", "b.ckpt", "c.ckpt"):
+        add(tmp_path, model, result_of(ITEMS, controls={"blank_image": {}}))
+    of_b = read_results(tmp_path)[1]
+    damaged = [json.dumps(damage(record)) for record in of_b.records()]
+    (tmp_path / of_b.protocol["records"]).write_text("\n".join(damaged).replace("Infinity", "1e400") + "\n")
+    rows = compare_folder(tmp_path, QUICK)
+    assert [row["difference"] for row in rows] == [None, 0, None]
+    assert rows[0]["differing"][0].startswith("b.ckpt on made: ")
+
+
+@pytest.mark.parametrize("name", ["x" * 300 + ".jsonl", "samples/\0.jsonl"])
+def test_records_without_a_name_of_a_file_are_named(tmp_path, name):
+    for model in ("a.ckpt", "b.ckpt"):
+        add(tmp_path, model, result_of(ITEMS))
+    first, second = read_results(tmp_path)
+    comparisons = compare([replace(first, protocol={**first.protocol, "records": name}), second], QUICK)
+    assert "have no name of a file" in comparisons[0].unread[0]
+
+
+RECALLS = ("image_to_text", "text_to_image")
+
+
+def retrieval_of(directions):
+    records = [
+        {"id": f"{i}", "group": f"{i}", "direction": direction, "rank": 1 + (i % 12), "fields": {}}
+        for direction in directions
+        for i in range(20)
+    ]
+    metrics = [MetricValue(f"{direction}_recall@10", 0.5, 0.0, 1.0, 20) for direction in RECALLS]
+    protocol = {**BASE, "kind": "retrieval", "recall_at": [1, 10]}
+    return TaskResult("made", "retrieval", metrics, records, protocol)
+
+
+@pytest.mark.parametrize("directions", [RECALLS[:1], ()])
+def test_records_that_were_cut_after_a_direction_are_named(tmp_path, directions):
+    for model in ("a.ckpt", "b.ckpt"):
+        write_result(tmp_path, model, retrieval_of(RECALLS))
+    write_result(tmp_path, "c.ckpt", retrieval_of(directions))
+    rows = compare_folder(tmp_path, QUICK)
+    assert [row["difference"] for row in rows if "c.ckpt" not in (row["a"], row["b"])] == [0, 0]
+    of_c = [row for row in rows if row["b"] == "c.ckpt"]
+    assert len(of_c) == 4
+    assert all("nothing of" in row["differing"][0] for row in of_c)
+
+
+def test_directions_are_paired_by_name_whatever_their_order(tmp_path):
+    write_result(tmp_path, "a.ckpt", retrieval_of(RECALLS))
+    write_result(tmp_path, "b.ckpt", retrieval_of(RECALLS[::-1]))
+    assert [row["difference"] for row in compare_folder(tmp_path, QUICK)] == [0, 0]
