@@ -105,6 +105,8 @@ def open_model(name: ModelName, device: str, config: EvalConfig) -> EvaluatedMod
 
 def keep_responses(model: Any, name: ModelName, device: str, config: EvalConfig) -> EvaluatedModel:
     """A model that generates, in front of the log of what it has answered; the model itself where there is no cache."""
+    import torch
+
     from medvlp.data.images.decode import VERSION
     from medvlp.eval.models.kept import KeptModel
     from medvlp.eval.store.embeddings import versions
@@ -118,7 +120,7 @@ def keep_responses(model: Any, name: ModelName, device: str, config: EvalConfig)
         "content": identity_of(name, root),
         "weights": model.identity,
         "model": model.metadata(),
-        "device": device,
+        "device": torch.device(device).type,
         "execution": getattr(model, "execution", ""),
         "settings": as_dict(config).get("load"),
         "images": {"decoding": VERSION, "max_pixels": config.max_pixels},

@@ -121,6 +121,12 @@ def _of_scheme(text: str, scheme: str, target: str, key: str) -> ModelName:
     """A name with a scheme. Raises ConfigError."""
     if scheme == "api":
         url, _, model = target.partition("#")
+        secret = "a query" if "?" in url else "a user name or password" if "@" in _authority(url) else ""
+        if secret:  # before any message that quotes it
+            raise ConfigError(
+                f"{key}: the base url of an api: model holds {secret}, which would stand in the results; a key is given as "
+                "OPENAI_API_KEY"
+            )
         try:
             parts = urlsplit(url)
             is_url = parts.scheme in ("http", "https") and bool(parts.hostname)
@@ -130,8 +136,6 @@ def _of_scheme(text: str, scheme: str, target: str, key: str) -> ModelName:
             raise ConfigError(
                 f"{key}={text}: expected api:<base url>#<model>, e.g. api:http://localhost:8000/v1#medgemma"
             )
-        if parts.username or parts.password:
-            raise ConfigError(f"{key}: the base url holds a user name or password, which would stand in the results")
         return ModelName(text, scheme, target)
     path = os.path.expanduser(target)
     if os.path.exists(path):  # a path may hold an @
@@ -142,6 +146,11 @@ def _of_scheme(text: str, scheme: str, target: str, key: str) -> ModelName:
     if target.startswith(("/", "./", "../")) and not os.path.exists(target):
         raise ConfigError(f"{key}={text}: {target}: no such folder. {FORMS}")
     return ModelName(text, scheme, target, os.path.expanduser(revision))
+
+
+def _authority(url: str) -> str:
+    """What stands between the scheme and the path, if there is a scheme."""
+    return url.rpartition("://")[2].partition("/")[0]
 
 
 def _checkpoint(path: str, key: str) -> ModelName:

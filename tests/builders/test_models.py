@@ -51,6 +51,16 @@ def saved_checkpoint(path, words):
     return path
 
 
+def test_every_device_of_a_kind_shares_the_stores_entries(exported, clip_words, tmp_path):
+    """Ranks that share a machine have cuda:0, cuda:1, …; here the device with a number is the processor."""
+    checkpoint = saved_checkpoint(tmp_path / "a.ckpt", clip_words)
+    for text in (f"open_clip:{exported}", str(checkpoint)):
+        model = open_model(parse_model_name(text), "cpu:0", CONFIG)
+        assert model.encoder.execution == "cpu float32"
+        assert model.encoder.encoder.execution == "cpu float32"
+        assert len(model.texts(["a scan"])) == 1
+
+
 def test_a_folder_gives_open_clips_own_embeddings(exported):
     name = parse_model_name(f"open_clip:{exported}")
     assert model_kind_of(name).offers == ("encode_image", "encode_text")

@@ -15,7 +15,7 @@ from medvlp.eval.embeddings import CachedEncoder, DeferredEncoder
 from medvlp.eval.models.assistant import AssistantModel
 from medvlp.eval.store.embeddings import embedding_store
 from medvlp.eval.task import EvaluatedModel
-from medvlp.models.clip.model import ClipEncoder
+from medvlp.models.clip.model import ClipEncoder, execution_on
 from medvlp.models.digests import FileFacts, content_identity
 from medvlp.training.checkpoints import CheckpointError, load_checkpoint
 
@@ -30,7 +30,7 @@ def load_cached_encoder(path: str, device: str, config: EvalConfig) -> CachedEnc
         clip.model.to(device)
         return ClipEncoder(clip, device, identity)
 
-    encoder = DeferredEncoder(identity, f"{device} float32", load)
+    encoder = DeferredEncoder(identity, execution_on(device), load)
     return CachedEncoder(encoder, config.batch_size, config.workers, config.max_pixels, store)
 
 

@@ -14,7 +14,7 @@ from medvlp.config import EvalConfig
 from medvlp.config.model_names import ModelName
 from medvlp.eval.embeddings import CachedEncoder, DeferredEncoder
 from medvlp.eval.store.embeddings import embedding_store
-from medvlp.models.clip.model import Clip, ClipEncoder
+from medvlp.models.clip.model import Clip, ClipEncoder, execution_on
 from medvlp.models.clip.sources import named, named_description, named_text_files
 from medvlp.models.digests import FileFacts, content_identity, sha256_of
 from medvlp.models.weights import WeightsError, first_line, resolve, weights_hash
@@ -80,7 +80,7 @@ class OpenClipModel:
             clip.model.to(device)
             return ClipEncoder(clip, device, identity)
 
-        encoder = DeferredEncoder(identity, f"{device} float32", load)
+        encoder = DeferredEncoder(identity, execution_on(device), load)
         return CachedEncoder(encoder, config.batch_size, config.workers, config.max_pixels, store)
 
     def clip(self) -> Clip:

@@ -50,6 +50,9 @@ class ApiClient:
         model: as the server calls it.
         timeout_s: of a request, without a sign of life.
         backoff: how often and when a failed request is sent again.
+
+    Raises:
+        ApiError: the openai package is missing, or the key cannot stand in a request.
     """
 
     def __init__(self, base_url: str, model: str, timeout_s: float = 300.0, backoff: Backoff | None = None) -> None:
@@ -60,7 +63,7 @@ class ApiClient:
         self.base_url, self.model, self.backoff = base_url, model, backoff or Backoff()
         self.requests = 0
         self._lock, self._gate = threading.Lock(), Gate(self._tell)
-        self._key = os.environ.get(KEY, "")
+        self._key = _key_of_the_environment()
         self._openai = openai
         is_here = urlsplit(base_url).hostname in ("127.0.0.1", "localhost", "::1")
         self._client = openai.OpenAI(
@@ -184,7 +187,8 @@ class ApiClient:
             raise _Failure("no answer in time") from None
         except openai.APIConnectionError as error:
             cause = error.__cause__
-            raise _Failure(f"no connection ({type(cause).__name__}: {cause})" if cause else str(error)) from None
+            reason = f"no connection ({type(cause).__name__}: {cause})" if cause else str(error)
+            raise _Failure(self._without_key(reason)) from None
         except openai.APIError as error:  # told in a stream
             raise _Failure(self._without_key(sentence_of(error.body) or str(error))) from None
         except (MalformedCompletion, json.JSONDecodeError) as error:  # the latter in a stream
@@ -240,3 +244,11 @@ class ApiClient:
 
     def _tell(self, line: str) -> None:
         print(f"{self.name}: {line}", file=sys.stderr, flush=True)
+
+
+def _key_of_the_environment() -> str:
+    """The key without what a file with other line ends puts around it; "" where none is set. Raises ApiError."""
+    key = os.environ.get(KEY, "").strip()
+    if not key.isascii() or not key.isprintable():
+        raise ApiError(f"{KEY} holds characters that no key has (not printable, or not ASCII): export it again")
+    return key

@@ -1,5 +1,6 @@
 """Retries: which failures pass, and how long to wait before the next request."""
 
+import math
 import random
 import threading
 import time
@@ -40,9 +41,11 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
     """Seconds that a server asks to wait (`Retry-After` as seconds or a date, `retry-after-ms`); None where it does not."""
     for name, unit in (("retry-after-ms", 1e-3), ("retry-after", 1.0)):
         try:
-            return max(float(headers[name]) * unit, 0.0)
+            wait_s = float(headers[name]) * unit
         except (KeyError, ValueError):
             continue
+        if math.isfinite(wait_s):  # nan is no time at which a gate opens
+            return max(wait_s, 0.0)
     try:
         return max(parsedate_to_datetime(headers["retry-after"]).timestamp() - time.time(), 0.0)
     except (KeyError, ValueError, TypeError):

@@ -79,7 +79,7 @@ class ClipEncoder:
         descriptions = (json.dumps(part, sort_keys=True) for part in parts)
         self.identity = ":".join([weights, *descriptions, clip.tokenizer_identity["sha256"]])
         self.transform_identity = json.dumps(clip.preprocess, sort_keys=True)
-        self.execution = f"{self.device.type} {str(next(clip.model.parameters()).dtype).removeprefix('torch.')}"
+        self.execution = execution_on(self.device, next(clip.model.parameters()).dtype)
 
     @property
     def logit_scale(self) -> float:
@@ -102,6 +102,11 @@ class ClipEncoder:
         if length is None:
             tokens_BL = tokens_BL[:, : int((tokens_BL != pad_id).sum(dim=1).max().clamp(min=1))]
         return normalize(self.clip.model.encode_text(tokens_BL).float(), dim=-1).cpu()  # type: ignore[operator]
+
+
+def execution_on(device: torch.device | str, dtype: torch.dtype = torch.float32) -> str:
+    """Kind of device and dtype, such as `cuda float32`: the same on every GPU of a machine."""
+    return f"{torch.device(device).type} {str(dtype).removeprefix('torch.')}"
 
 
 def preprocess_settings(

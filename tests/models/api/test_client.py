@@ -4,6 +4,7 @@ import email.utils
 import threading
 import time
 
+import httpx
 import pytest
 
 from medvlp.models.api.client import ApiClient
@@ -170,7 +171,9 @@ def test_waits_that_servers_ask_for():
     assert retry_after_s({"retry-after-ms": "250", "retry-after": "3"}) == 0.25
     date = email.utils.formatdate(time.time() + 60, usegmt=True)
     assert 55 < (retry_after_s({"retry-after": date}) or 0) <= 60
-    assert retry_after_s({"retry-after": "soon"}) is None
+    for value in ("soon", "nan", "inf", "-inf"):
+        assert retry_after_s({"retry-after": value}) is None
+        assert retry_after_s({"retry-after-ms": value, "retry-after": "3"}) == 3.0
     assert retry_after_s({}) is None
 
 
@@ -191,6 +194,34 @@ def test_the_key_reaches_the_server_and_no_message(monkeypatch, capsys):
     assert server.requests[0].headers["authorization"] == "Bearer sk-made-secret"
     assert "sk-made-secret" not in str(error.value) + (printed := capsys.readouterr().err)
     assert "status 500 (***?), retry 1 of 1; next try in" in printed
+
+
+def test_a_key_comes_without_the_ends_of_its_line(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", " sk-made-secret\r\n")
+    with serving(answer) as server:
+        client_of(server).complete(BODY)
+    assert server.requests[0].headers["authorization"] == "Bearer sk-made-secret"
+
+
+@pytest.mark.parametrize("key", ["sk-made\rsecret", "sk-made-secret\u2019", "sk-made\x7fsecret"])
+def test_a_key_that_no_request_can_carry_is_refused_and_not_told(key, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    with pytest.raises(ApiError, match="OPENAI_API_KEY holds characters that no key has") as error:
+        ApiClient("http://127.0.0.1:9/v1", MODEL)
+    assert "made" not in str(error.value)
+
+
+def test_what_the_connection_says_is_told_without_the_key(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-made-secret")
+
+    def refuse(request):
+        raise httpx.LocalProtocolError(f"illegal header {request.headers['authorization']}")
+
+    client = ApiClient("http://127.0.0.1:9/v1", MODEL, 1.0, Backoff(retries=0))
+    monkeypatch.setattr(client._client._client, "_transport", httpx.MockTransport(refuse))
+    monkeypatch.setattr(client._client._client, "_mounts", {})
+    with pytest.raises(ApiError, match=r"no connection \(LocalProtocolError: illegal header Bearer \*\*\*\)"):
+        client.complete(BODY)
 
 
 def test_nothing_is_sent_on_to_another_server():
