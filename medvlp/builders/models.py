@@ -11,6 +11,7 @@ from medvlp.config.model_names import ModelName
 from medvlp.eval.store.root import store_root
 from medvlp.eval.task import EvaluatedModel
 from medvlp.models.digests import FileFacts
+from medvlp.models.weights import refuse_overwritten
 
 RESPONSES_FORMAT = 1
 """Of answers that are kept: raised where our own code answers the same question in another way."""
@@ -89,6 +90,11 @@ def identity_of(name: ModelName, root: Path | None = None) -> str:
         UserError: as `NamedModel.identity`.
     """
     return named_model(name).identity(FileFacts(root))
+
+
+def refuse_changed(name: ModelName, identity: str, root: Path | None = None) -> None:
+    """Refuse a model that is not what it was. identity: what it had then. root: as of `identity_of`. Raises UserError."""
+    refuse_overwritten(name.text, identity, identity_of(name, root))
 
 
 def origin_of(name: ModelName) -> dict[str, Any]:

@@ -18,7 +18,7 @@ class FileFacts:
     """Texts that are computed from a file's content, such as its hash, and remembered by device, inode, size and times.
 
     Args:
-        root: the cache's folder; None remembers nothing. One that cannot be written is only read.
+        root: the cache's folder; None remembers nothing beyond this object. One that cannot be written is only read.
     """
 
     def __init__(self, root: Path | None) -> None:
@@ -36,10 +36,11 @@ class FileFacts:
             self._facts |= _read(self.path)
         if key not in self._facts:
             fact = compute(path)
-            if not self.path or key != f"{subject} {_fingerprint(path)}" or not _is_quiet(path):
+            if key != f"{subject} {_fingerprint(path)}" or not _is_quiet(path):
                 return fact
             self._facts[key] = fact
-            self._remember(key, fact)
+            if self.path:
+                self._remember(key, fact)
         return self._facts[key]
 
     def _remember(self, key: str, value: str) -> None:

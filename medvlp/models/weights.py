@@ -33,6 +33,21 @@ class WeightsError(UserError):
     """Weights are missing or do not fit; the message says which and what to do."""
 
 
+def refuse_overwritten(text: str, identity: str, identity_now: str) -> None:
+    """Refuse a model whose files changed while it was loaded: what it gives would be kept as another model's.
+
+    text: its name. identity: when the command looked at it. identity_now: after its weights were read.
+
+    Raises:
+        WeightsError: they differ.
+    """
+    if identity != identity_now:
+        raise WeightsError(
+            f"{text} was overwritten after this command had looked at it, so that nothing is measured of it; run the command "
+            f"again, or name a file that stays, such as a step's of a run that trains"
+        )
+
+
 DAMAGE = (
     ArithmeticError,
     AssertionError,

@@ -10,7 +10,7 @@ from typing import Any
 
 from data_prep.dedup.trained import trained_on
 from medvlp import process
-from medvlp.builders.models import open_model
+from medvlp.builders.models import open_model, refuse_changed
 from medvlp.config import EvalConfig
 from medvlp.distributed import from_first, in_first, in_step, rank, world_size
 from medvlp.environment import choose_device
@@ -93,7 +93,7 @@ class Measurement:
         models: dict[SweepModel, EvaluatedModel] = {}
         for model in dict.fromkeys(cell.model for cell in group):
             try:
-                models[model] = in_step(partial(open_model, model.model_name, device, self.config))
+                models[model] = in_step(partial(self._open, model, device))
             except Exception as error:
                 self.fail([cell for cell in group if cell.model is model], error, progress)
         self._encode([cell for cell in group if cell.model in models], models)
@@ -103,6 +103,12 @@ class Measurement:
                     self._run_cell(cell, models[model], progress)
             del models[model]
             free_memory()
+
+    def _open(self, model: SweepModel, device: str) -> EvaluatedModel:
+        """The model that the plan looked at, maybe hours ago."""
+        evaluated_model = open_model(model.model_name, device, self.config)
+        refuse_changed(model.model_name, model.identity, self.plan.root)
+        return evaluated_model
 
     def _encode(self, cells: Sequence[Cell], models: Mapping[SweepModel, EvaluatedModel]) -> None:
         """Have the embeddings that several models need of one split. Where that fails, each cell tries for itself."""

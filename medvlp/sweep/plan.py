@@ -99,11 +99,15 @@ class Cell:
 
 @dataclass(frozen=True)
 class SweepPlan:
-    """models × tasks, and the cells of those that fit each other, model by model."""
+    """models × tasks, and the cells of those that fit each other, model by model.
+
+    root: of the store, where hashes of large files are remembered.
+    """
 
     models: list[SweepModel]
     tasks: list[SweepTask]
     cells: list[Cell]
+    root: Path | None = None
 
     @property
     def unfit(self) -> list[tuple[SweepModel, SweepTask]]:
@@ -134,7 +138,7 @@ def make_plan(config: EvalConfig) -> SweepPlan:
     problems = [cell.problem for cell in cells]
     if all(problems) and problems[0] is not None and not config.dry_run:
         raise problems[0]  # nothing can be measured, so that nothing is begun
-    plan = SweepPlan(models, tasks, cells)
+    plan = SweepPlan(models, tasks, cells, root)
     ids = gather([cell.id for cell in cells])
     if any(ids_of_rank != ids[0] for ids_of_rank in ids):
         raise ConfigError("the ranks do not see the same checkpoints or data; every node has to reach the same files")

@@ -9,6 +9,7 @@ from dataclasses import replace
 import open_clip
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 import medvlp
 from medvlp.builders import build_objective, init_from
@@ -16,7 +17,7 @@ from medvlp.builders.audit import encoder_without_weights
 from medvlp.builders.clip import clip_named
 from medvlp.builders.llava import encoder_identity, library_reference, load_assistant, vision_tower
 from medvlp.builders.models import identity_of, model_kind_of, open_model, origin_of
-from medvlp.config import ConfigError, EvalConfig, TowerConfig, compose
+from medvlp.config import CacheConfig, ConfigError, EvalConfig, TowerConfig, compose
 from medvlp.config.model_names import parse_model_name
 from medvlp.export.open_clip import write_folder
 from medvlp.export.transformers import write_assistant
@@ -131,6 +132,27 @@ def test_checkpoints_of_equal_content_have_one_identity(clip_words, tmp_path):
         lambda content: content["state_dict"]["logit_scale"].mul_(2),
     ]
     assert len({identity, *map(overwritten, changes)}) == 4  # each under the same path
+
+
+@pytest.mark.parametrize("kind", ["checkpoint", "open_clip"])
+def test_weights_that_are_overwritten_before_they_are_loaded_are_refused(kind, clip_words, exported, tmp_path):
+    if kind == "checkpoint":
+        weights = saved_checkpoint(tmp_path / "last.ckpt", clip_words)
+        name = parse_model_name(str(weights))
+        content = torch.load(weights, weights_only=True)
+        content["state_dict"]["logit_scale"] += 1
+        content["medvlp"]["weights_sha256"] = weights_hash(content["state_dict"])
+        torch.save(content, tmp_path / "new")
+    else:
+        weights = shutil.copytree(exported, tmp_path / "folder") / "open_clip_model.safetensors"
+        name = parse_model_name(f"open_clip:{weights.parent}")
+        state = {key: tensor + 1 for key, tensor in load_file(weights).items()}
+        save_file(state, tmp_path / "new", metadata={"format": "pt"})
+    encoder = open_model(name, "cpu", replace(CONFIG, cache=CacheConfig(dir=str(tmp_path / "cache"))))
+    (tmp_path / "new").replace(weights)
+    with pytest.raises(WeightsError, match="was overwritten after this command had looked at it"):
+        encoder.texts(["a scan"])
+    assert not list((tmp_path / "cache").glob("texts/*"))
 
 
 def test_an_assistants_thoughts_and_weights_are_its_identity(llava_words, tmp_path):

@@ -1,12 +1,14 @@
 """Sweeps in one process: cells, their reuse, and their failures."""
 
 import json
+import os
 import shutil
 
 import pytest
 
 from medvlp.eval.retrieval import Retrieval
 from medvlp.evaluate import main as evaluate
+from medvlp.sweep import run
 from medvlp.sweep.measure import Measurement
 from tests.runs import rows
 from tests.sweep.world import ASSISTANT, CLIPS, another, words
@@ -156,3 +158,22 @@ def test_a_model_that_cannot_be_opened_fails_in_all_its_cells(sweep_folder, caps
     assert "failed: kind, captions  [0/4 cells, 2 failed" in said.out
     assert said.err.count("Traceback (most recent call last)") == 1
     assert {row["checkpoint"] for row in rows(sweep_folder / "unopened/results.jsonl")} == {"b.ckpt"}
+
+
+def test_a_model_that_is_overwritten_after_the_plan_is_not_measured_as_what_it_was(
+    sweep_folder, capsys, measured, monkeypatch
+):
+    shutil.copy("a.ckpt", "moving.ckpt")
+    shutil.copy("b.ckpt", "new.ckpt")
+    make_plan = run.make_plan
+
+    def overwriting(config):
+        plan = make_plan(config)
+        os.replace("new.ckpt", "moving.ckpt")
+        return plan
+
+    monkeypatch.setattr(run, "make_plan", overwriting)
+    assert evaluate(words("moved", ["moving.ckpt"], ["kind"])) == 1
+    assert "moving.ckpt was overwritten after this command had looked at it" in capsys.readouterr().err
+    assert measured == []
+    assert not (sweep_folder / "moved").exists() or not list((sweep_folder / "moved").rglob("*.json"))

@@ -17,16 +17,19 @@ from medvlp.eval.store.embeddings import embedding_store
 from medvlp.eval.task import EvaluatedModel
 from medvlp.models.clip.model import ClipEncoder, execution_on
 from medvlp.models.digests import FileFacts, content_identity
+from medvlp.models.weights import refuse_overwritten
 from medvlp.training.checkpoints import CheckpointError, load_checkpoint
 
 
 def load_cached_encoder(path: str, device: str, config: EvalConfig) -> CachedEncoder:
     """A CLIP checkpoint's embeddings of images and texts."""
     store = embedding_store(config.cache)
-    identity = identity_of_file(path, FileFacts(store.folder.root if store else None))
+    facts = FileFacts(store.folder.root if store else None)
+    identity = identity_of_file(path, facts)
 
     def load() -> ClipEncoder:
         clip = load_clip(path).clip
+        refuse_overwritten(path, identity, identity_of_file(path, facts))
         clip.model.to(device)
         return ClipEncoder(clip, device, identity)
 

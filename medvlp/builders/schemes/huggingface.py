@@ -27,7 +27,7 @@ from medvlp.models.hf.readers import (
     load_tokenizer,
 )
 from medvlp.models.llava.language import load_language
-from medvlp.models.weights import WeightsError
+from medvlp.models.weights import WeightsError, refuse_overwritten
 
 PALIGEMMA = "PaliGemmaProcessor"
 
@@ -36,7 +36,7 @@ class HfNamedModel:
     """A `NamedModel` of transformers."""
 
     def __init__(self, name: ModelName) -> None:
-        self.reference, self.revision = name.target, name.revision
+        self.text, self.reference, self.revision = name.text, name.target, name.revision
 
     def kind(self) -> ModelKind:
         """What config.json describes. Raises WeightsError."""
@@ -62,27 +62,30 @@ class HfNamedModel:
         folder, gguf = model_folder(self.reference, self.revision)
         kind = kind_of(folder, self.reference, gguf)
         loading = Loading(config.load.dtype, config.load.quantization, config.load.device_map, config.load.attention)
-        identity = self.identity(FileFacts(None))
+        store = embedding_store(config.cache)
+        facts = FileFacts(store.folder.root if store else None)
+        identity = self.identity(facts)
         if kind.kind == ENCODER:
             model = load_model(kind.kind, folder, self.reference, loading, device)
             processor = load_image_processor(folder, self.reference)
             encoder = HfEncoder(model, processor, load_tokenizer(folder, self.reference), identity, loading.options)
-            store = embedding_store(config.cache)
+            refuse_overwritten(self.text, identity, self.identity(facts))
             return CachedEncoder(encoder, config.batch_size, config.workers, config.max_pixels, store)
         model, reader, template = self._parts(folder, gguf, kind, loading, device)
-        facts: dict[str, Any] = {"family": kind.family, "load": loading.metadata()}
+        refuse_overwritten(self.text, identity, self.identity(facts))
+        metadata: dict[str, Any] = {"family": kind.family, "load": loading.metadata()}
         if isinstance(reader, ImageTextReader):
-            facts["image_processor"] = type(reader.processor.image_processor).__name__
-            facts["blank_image"] = "{} × {} px of the mean colour".format(*reader.blank().size)
+            metadata["image_processor"] = type(reader.processor.image_processor).__name__
+            metadata["blank_image"] = "{} × {} px of the mean colour".format(*reader.blank().size)
         if not kind.tested:
-            facts["family"] += " (not among those whose answers tests compare with transformers' own)"
+            metadata["family"] += " (not among those whose answers tests compare with transformers' own)"
         return HfModel(
             Generator(model, reader, config.batch_size),
             template,
             kind.kind != CAUSAL,
             config.max_pixels,
             identity,
-            facts,
+            metadata,
             execution_of(model, loading.options),
         )
 

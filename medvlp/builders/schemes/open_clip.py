@@ -17,7 +17,7 @@ from medvlp.eval.store.embeddings import embedding_store
 from medvlp.models.clip.model import Clip, ClipEncoder, execution_on
 from medvlp.models.clip.sources import named, named_description, named_text_files
 from medvlp.models.digests import FileFacts, content_identity, sha256_of
-from medvlp.models.weights import WeightsError, first_line, resolve, weights_hash
+from medvlp.models.weights import WeightsError, first_line, refuse_overwritten, resolve, weights_hash
 
 HUB = "hf-hub:"
 DESCRIPTION = "open_clip_config.json"
@@ -73,10 +73,13 @@ class OpenClipModel:
     def open(self, device: str, config: EvalConfig) -> CachedEncoder:
         """The model on a device. Raises WeightsError."""
         store = embedding_store(config.cache)
-        identity = self.identity(FileFacts(store.folder.root if store else None))
+        facts = FileFacts(store.folder.root if store else None)
+        identity = self.identity(facts)
 
         def load() -> ClipEncoder:
             clip = self.clip()
+            if self._weights() is not None:  # random ones are nobody's to overwrite
+                refuse_overwritten(self.text, identity, self.identity(facts))
             clip.model.to(device)
             return ClipEncoder(clip, device, identity)
 

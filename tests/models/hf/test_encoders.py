@@ -7,11 +7,13 @@ import torch
 from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
 
 from medvlp.builders.models import identity_of, model_kind_of, named_model
+from medvlp.builders.schemes import huggingface
 from medvlp.config import EvalConfig
 from medvlp.config.evaluation.cache import CacheConfig
 from medvlp.config.model_names import parse_model_name
 from medvlp.data.images.decode import decode_image
 from medvlp.eval.embeddings import CachedEncoder
+from medvlp.models.weights import WeightsError
 from tests.eval.models.test_huggingface import picture
 from tests.models.hf.encoder_families import ENCODERS
 
@@ -80,3 +82,16 @@ def test_identity_is_of_the_content_wherever_it_lies(tmp_path):
     assert identity(first) != identity(second)
     assert opened(first).transform_identity != opened(second).transform_identity
     assert opened(first).execution == "cpu float32"
+
+
+def test_files_that_are_overwritten_while_they_are_loaded_are_refused(tmp_path, monkeypatch):
+    folder = ENCODERS["siglip"](tmp_path)
+    load = huggingface.load_tokenizer
+
+    def overwriting(path, text):
+        (folder / "tokenizer_config.json").write_text((folder / "tokenizer_config.json").read_text() + " ")
+        return load(path, text)
+
+    monkeypatch.setattr(huggingface, "load_tokenizer", overwriting)
+    with pytest.raises(WeightsError, match="was overwritten after this command had looked at it"):
+        opened(folder)
