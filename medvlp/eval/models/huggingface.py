@@ -77,10 +77,12 @@ class HfModel:
         longest = self.generator.longest
         if longest is None:
             return True
-        length = len(reader.ids(text))
-        length += reader.image_tokens([size_of(image) for image in images]) if images else 0
+        image_tokens = reader.image_tokens([size_of(image) for image in images]) if images else 0
         answers = [len(self.template.continuation(reader, option_text, option)) for option in options]
-        return length + max(max_new_tokens, *answers, 0) <= longest
+        lengths = [len(reader.ids(text)) + max_new_tokens]
+        if answers:
+            lengths.append(len(reader.ids(option_text)) + max(answers))
+        return image_tokens + max(lengths) <= longest
 
     def prompt_text(self, turns: Sequence[Turn], images: int) -> str:
         """A prompt as the template writes it, the tokens of each image as one."""
@@ -95,7 +97,7 @@ class HfModel:
         try:
             answers = self.generator.generate([self._row(prompt) for prompt in prompts], max_new_tokens)
         except TooLong as error:
-            raise self._too_long(error) from None
+            raise self._too_long(error, prompts) from None
         return [self.template.answer(answer) for answer in answers]
 
     def stream(self, prompt: Prompt, max_new_tokens: int, output: TextIO) -> str:
@@ -130,7 +132,7 @@ class HfModel:
         try:
             sums = self.generator.loglikelihood(rows, options)
         except TooLong as error:
-            raise self._too_long(error) from None
+            raise self._too_long(error, prompts) from None
         return [
             [(total, len(option)) for total, option in zip(of_sums, of_options, strict=True)]
             for of_sums, of_options in zip(sums, options, strict=True)
@@ -146,7 +148,9 @@ class HfModel:
         images: tuple[Image.Image, ...] = prompt.pixels.images if prompt.images else ()
         return Row(self.template.prompt(prompt.turns, len(images)), images, bool(images) and prompt.pixels.is_blank)
 
-    def _too_long(self, error: TooLong) -> TaskError:
+    def _too_long(self, error: TooLong, prompts: Sequence[Prompt]) -> TaskError:
+        if not any(prompt.images for prompt in prompts):
+            return TaskError(str(error))
         return TaskError(
             f"{error}. Its images take more tokens than the processor says beforehand, or those of a shuffled one do; leave "
             f"out the control (controls=[...]), or make the images smaller"

@@ -14,6 +14,8 @@ from medvlp.shards import BadSample, Turn
 from medvlp.shards.vocabulary import IMAGE_TOKEN
 
 PROBE, PROBE_ANSWER = "Is the heart enlarged?", "Perhaps"
+UNREAD = "unreadentry"
+"""In a part of a message, where no template looks for it."""
 NEXT_QUESTION = ("\n\n", "\nQuestion:")
 """Where the answer of a language model without a chat template ends: it would go on with a question of its own."""
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -61,14 +63,8 @@ class ChatTemplate:
     def __post_init__(self) -> None:
         self.text = dated(self.text)
         self._control = control_tokens(self.tokenizer, self.text, self.image_token)
-        question = [Turn("user", PROBE)]
-        if self.image_token:
-            try:
-                self._has_parts = True
-                self._has_parts = PROBE in self._render(question)
-            except BadSample:
-                self._has_parts = False
-        self.lead = self._lead(question)
+        self._has_parts = bool(self.image_token) and self._takes_parts()
+        self.lead = self._lead([Turn("user", PROBE)])
 
     def prompt(self, turns: Sequence[Turn], images: int) -> str:
         """As the template writes it, up to where the answer begins. Raises BadSample."""
@@ -92,14 +88,27 @@ class ChatTemplate:
             **thoughts,
         }
 
+    def _takes_parts(self) -> bool:
+        """Whether the template reads lists of parts. One that writes out whatever it is given writes the unread entry, too."""
+        part = {"type": "text", "text": PROBE, "unread": UNREAD}
+        try:
+            text = self._written([{"role": "user", "content": [part]}], True)
+        except BadSample:
+            return False
+        return PROBE in text and UNREAD not in text
+
     def _render(self, turns: Sequence[Turn], add_generation_prompt: bool = True) -> str:
+        return self._written(
+            [{"role": turn.role, "content": self._content(turn)} for turn in turns], add_generation_prompt
+        )
+
+    def _written(self, messages: list[Any], add_generation_prompt: bool) -> str:
         from jinja2 import TemplateError
 
-        messages: list[Any] = [{"role": turn.role, "content": self._content(turn)} for turn in turns]
         try:
             return render(self.tokenizer, self.text, messages, add_generation_prompt, enable_thinking=False)[0]
         except TemplateError as error:
-            reason = "no_system_turn" if turns[0].role == "system" else "bad_roles"
+            reason = "no_system_turn" if messages[0]["role"] == "system" else "bad_roles"
             raise BadSample(reason, detail=f"the chat template refuses: {error}") from None
 
     def _content(self, turn: Turn) -> str | list[dict[str, str]]:

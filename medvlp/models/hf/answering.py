@@ -109,13 +109,27 @@ class Generator:
         totals: dict[tuple[int, Ids], dict[int, float]] = {}
         for indices in self._batches([rows[i] for i, _ in branches]):
             batch = [branches[j] for j in indices]
-            prefixes = [prefix for _, prefix in batch]
-            inputs = self._inputs([rows[i] for i, _ in batch], 1 + max(map(len, prefixes)))
-            of_batch = forced_logprobs(
-                self.model, inputs, prefixes, [sorted(lasts[branch]) for branch in batch], self.pad
+            of_batch = self._forced(
+                [rows[i] for i, _ in batch], [prefix for _, prefix in batch], [sorted(lasts[b]) for b in batch]
             )
             totals |= dict(zip(batch, of_batch, strict=True))
         return [[totals[i, option[:-1]][option[-1]] for option in of_prompt] for i, of_prompt in enumerate(options)]
+
+    def _forced(
+        self, rows: Sequence[Row], prefixes: Sequence[Ids], lasts: Sequence[Sequence[int]]
+    ) -> list[dict[int, float]]:
+        """`forced_logprobs` of a batch, or of its halves where one prompt is too long for another's prefix only."""
+        try:
+            inputs = self._inputs(rows, 1 + max(map(len, prefixes)))
+        except TooLong:
+            if len(rows) == 1:
+                raise
+            half = len(rows) // 2
+            return [
+                *self._forced(rows[:half], prefixes[:half], lasts[:half]),
+                *self._forced(rows[half:], prefixes[half:], lasts[half:]),
+            ]
+        return forced_logprobs(self.model, inputs, prefixes, lasts, self.pad)
 
     def _batches(self, rows: Sequence[Row]) -> Iterator[list[int]]:
         """Indices of rows with equally many images."""

@@ -10,7 +10,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from medvlp.builders.models import model_kind_of, named_model
 from medvlp.config import EvalConfig
 from medvlp.config.model_names import parse_model_name
+from medvlp.eval.errors import TaskError
 from medvlp.eval.models.answering import WITHHELD, Prompt
+from medvlp.eval.models.templates import ChatTemplate
 from medvlp.eval.vqa.task import Vqa
 from medvlp.shards import BadSample, Turn
 from tests.assistants import FAMILIES, scrambled, tiny_language
@@ -128,6 +130,56 @@ def test_a_space_that_the_template_puts_before_an_answer_belongs_to_it(tmp_path)
     ids = model.template.continuation(model.generator.reader, text, "No")
     assert tokenizer.decode(ids) == "No"
     assert ids == tuple(model.generator.reader.ids(text + " No")[len(model.generator.reader.ids(text)) :])
+
+
+def test_prompts_that_fit_one_by_one_are_answered_together(tmp_path):
+    """A prompt that leaves few positions, beside one with long options: each fits with its own."""
+    folder = tiny_language(tmp_path / "llama", "llama")
+    together, alone = opened(folder, batch_size=8), opened(folder, batch_size=1)
+
+    def fits(text, options):
+        return together.fits([Turn("user", text)], [Turn("user", text)], [], options, 1)
+
+    longest = next(n for n in range(1024, 0, -1) if fits("lung " * n, ["yes", "no"]))
+    texts = ["lung " * longest, "Is it?", "Where is it?"]
+    options = [["yes", "no"], [f"In the left lung there is a very large lesion with {x}" for x in "ab"], ["no", "left"]]
+    assert all(map(fits, texts, options))
+    assert not fits(texts[0], options[1])
+    prompts = [Prompt([Turn("user", text)], 0, together.blank(0)) for text in texts]
+    for likelihoods, expected in zip(
+        together.loglikelihood(prompts, options), alone.loglikelihood(prompts, options), strict=True
+    ):
+        assert likelihoods == [(pytest.approx(nats, abs=1e-5), tokens) for nats, tokens in expected]
+    with pytest.raises(TaskError, match=r"takes \d+ tokens; this model was made for 1024$"):
+        together.loglikelihood(prompts, [options[1], options[0], options[2]])
+
+
+def test_a_longer_prompt_for_options_has_to_fit_as_well(tmp_path):
+    model = opened(tiny_language(tmp_path / "language"))
+    short, long = [Turn("user", "Is it?")], [Turn("user", "Is it? " * 400)]
+    assert not model.fits(short, long, [], OPTIONS, 8)
+
+
+IN_PARTS = "{% for p in m['content'] %}{{ '[IMG]' if p['type'] == 'image' else p['text'] }}{% endfor %}"
+EITHER = f"{{% if m['content'] is string %}}{{{{ m['content'] }}}}{{% else %}}{IN_PARTS}{{% endif %}}"
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("{{ m['content'] }}", "<image>\nIs it?"),
+        ("{{ '' + m['content'] }}", "<image>\nIs it?"),
+        ("{{ m['content'] | trim }}", "<image>\nIs it?"),
+        ("{{ m['content'] | tojson | replace('[', '') }}", '"<image>\\nIs it?"'),
+        (IN_PARTS, "[IMG]Is it?"),
+        (EITHER, "[IMG]Is it?"),
+    ],
+    ids=["plainly", "joined", "trimmed", "as JSON", "in parts", "as either"],
+)
+def test_a_template_is_given_the_contents_that_it_reads(content, expected):
+    text = f"{{% for m in messages %}}{{{{ m['role'] }}}}: {content} |{{% endfor %}}"
+    template = ChatTemplate(tiny_tokenizer(), text, "<image>")
+    assert template.prompt([Turn("user", "<image>\nIs it?")], 1) == f"user: {expected} |"
 
 
 def test_a_language_model_is_asked_about_images_without_them(tmp_path):
