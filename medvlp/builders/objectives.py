@@ -4,14 +4,15 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from torch import Tensor, nn
-from transformers import AutoModelForImageTextToText
 
 from medvlp.builders.clip import clip_named
-from medvlp.builders.llava import library_reference
 from medvlp.config import ConfigError, OptimConfig
-from medvlp.config.model_names import parse_model_name, source_name
+from medvlp.config.model_names import ModelName, parse_model_name, source_name
+from medvlp.models.hf.folders import model_folder
+from medvlp.models.hf.kinds import CHAT, TITLES, kind_of
+from medvlp.models.hf.loading import Loading, load_model
 from medvlp.models.parts import Parts, part_of
-from medvlp.models.weights import DAMAGE, WeightsError, load_pretrained, reason, resolve
+from medvlp.models.weights import WeightsError
 from medvlp.training.checkpoints import CheckpointError, load_checkpoint
 from medvlp.training.module import OptimizerSettings
 
@@ -65,18 +66,24 @@ def initial_weights(text: str) -> tuple[Mapping[str, Tensor], Mapping[str, Any]]
     if name.scheme == "open_clip":
         return clip_named(name, "init_from")[0].model.state_dict(), {}
     if name.scheme == "hf":
-        reference = library_reference(text, "init_from")
-        try:
-            model = load_pretrained(
-                AutoModelForImageTextToText, resolve(reference), text, "model", use_safetensors=True
-            )
-        except DAMAGE as error:
-            raise WeightsError(
-                f"init_from={text}: {reason(error)}. Expected an assistant as `medvlp export format=hf` writes it; the parts of "
-                f"an assistant are named by model.vision.source and model.language.source"
-            ) from None
-        return model.state_dict(), {}
+        return _assistant_of(name), {}
     raise ConfigError(f"init_from={text}: a model behind a server has no weights to begin with")
+
+
+def _assistant_of(name: ModelName) -> Mapping[str, Tensor]:
+    """The tensors of an `hf:` model of images and text. Raises WeightsError."""
+    try:
+        folder, gguf = model_folder(name.target, name.revision)
+        if (kind := kind_of(folder, name.target, gguf).kind) != CHAT:
+            raise WeightsError(f"hf:{name.target} is {TITLES[kind]}")
+        model = load_model(CHAT, folder, name.target, Loading(), "cpu")
+    except WeightsError as error:
+        raise WeightsError(
+            f"init_from={name.text}: {error}. Expected an assistant as `medvlp export format=hf` writes it; the parts of an "
+            f"assistant are named by model.vision.source and model.language.source"
+        ) from None
+    tensors: Mapping[str, Tensor] = model.state_dict()
+    return tensors
 
 
 def optimizer_settings(config: OptimConfig) -> OptimizerSettings:

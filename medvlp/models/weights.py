@@ -124,16 +124,22 @@ def refuse_adapter(model: object, reference: str) -> None:
         )
 
 
-def load_pretrained(model_class: Any, path: str, reference: str, part: str, **options: Any) -> Any:
+def load_pretrained(model_class: Any, path: str, reference: str, part: str, *, config: Any, **options: Any) -> Any:
     """A model of transformers with its published weights, in float32 by default and without code of its own.
 
+    config: transformers' configuration; None for a GGUF file's. An attention that it names counts for nothing, in its parts
+    neither, because a hub's kernel could be named, which would be fetched and run; `attn_implementation` of the options does.
     part: what the model is to us, for messages. options: for from_pretrained.
 
     Raises:
         WeightsError: weights that are missing or have other shapes, or an adapter next to them.
     """
     model, info = model_class.from_pretrained(
-        path, trust_remote_code=False, output_loading_info=True, **{"dtype": torch.float32, **options}
+        path,
+        config=config,
+        trust_remote_code=False,
+        output_loading_info=True,
+        **{"dtype": torch.float32, "attn_implementation": None, **options},
     )
     refuse_adapter(model, reference)
     if info["missing_keys"] or info["mismatched_keys"]:

@@ -50,9 +50,8 @@ def load_model(kind: str, folder: Path, reference: str, loading: Loading, device
     import transformers
 
     content_files(folder)
-    config = load_config(folder, reference)
-    _forget_attention(config)
-    options: dict[str, Any] = {"use_safetensors": True, "config": config, "local_files_only": True}
+    options: dict[str, Any] = {"use_safetensors": True, "local_files_only": True}
+    options["config"] = load_config(folder, reference)
     options["dtype"] = "auto" if loading.dtype == "auto" else getattr(torch, loading.dtype)
     if loading.attention:
         options["attn_implementation"] = loading.attention
@@ -74,15 +73,6 @@ def load_model(kind: str, folder: Path, reference: str, loading: Loading, device
 def execution_of(model: Any, options: str) -> str:
     """Kind of device, dtype and what else decides the last bits, such as `cuda bfloat16 nf4`."""
     return f"{model.device.type} {str(model.dtype).removeprefix('torch.')} {options}".strip()
-
-
-def _forget_attention(config: Any) -> None:
-    """A folder may name an attention that would be fetched from a hub and run."""
-    config._attn_implementation = None
-    for name in config.sub_configs:
-        part = getattr(config, name, None)
-        if part is not None:
-            _forget_attention(part)
 
 
 def _four_bits(loading: Loading) -> Any:

@@ -66,7 +66,7 @@ def load_language(
                 config, dtype=torch.float32, attn_implementation=attention, trust_remote_code=False
             )
         else:
-            files = source or {"use_safetensors": True, "config": config}
+            files = {"config": None, **source} if gguf else {"use_safetensors": True, "config": config}
             options = {**files, **quantized, "attn_implementation": attention}
             model = load_pretrained(AutoModelForCausalLM, path, reference, "model", **options)
     except DAMAGE as error:

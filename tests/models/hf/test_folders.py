@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from medvlp.builders.models import identity_of, model_kind_of, named_model
+from medvlp.builders.objectives import initial_weights
 from medvlp.config import ConfigError, EvalConfig
 from medvlp.config.evaluation.load import LoadConfig
 from medvlp.config.model_names import parse_model_name
@@ -102,6 +103,23 @@ def test_weights_that_are_missing_are_not_made_up(tmp_path):
     (folder / "config.json").write_text(json.dumps({**description, "num_hidden_layers": 3}))
     with pytest.raises(WeightsError, match="lacks weights of its model"):
         named_model(parse_model_name(f"hf:{folder}")).open("cpu", EvalConfig(checkpoints=["x"], tasks=["y"]))
+
+
+@pytest.mark.parametrize("part", ["", "text_config", "vision_config"])
+def test_no_start_of_a_training_fetches_an_attention_that_its_folder_names(part, tmp_path):
+    folder = CHAT["llava"](tmp_path / "llava")
+    description = json.loads((folder / "config.json").read_text())
+    (description[part] if part else description)["attn_implementation"] = "someone/kernels"
+    (folder / "config.json").write_text(json.dumps(description))
+    assert initial_weights(f"hf:{folder}")[0]
+
+
+def test_no_start_of_a_training_runs_code_or_is_of_another_kind(tmp_path):
+    planted = {"model_type": "llava", "auto_map": {"AutoModelForImageTextToText": "m.M"}}
+    for description, said in ((planted, "asks for code of the repository"), ({"model_type": "llama"}, "is a language")):
+        folder = written(tmp_path, config=description)
+        with pytest.raises(WeightsError, match=rf"init_from=hf:.*{said}.*Expected an assistant"):
+            initial_weights(f"hf:{folder}")
 
 
 def test_an_attention_that_the_folder_names_is_not_fetched(tmp_path):
