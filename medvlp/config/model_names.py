@@ -109,6 +109,8 @@ def _names_of(text: str, key: str, notice: Callable[[str], None]) -> Iterator[Mo
         try:
             if Path(match).name.startswith(FORMER):
                 raise ConfigError(f"{match} belongs to a timeline that its run has left")
+            if os.path.isfile(match) and not match.endswith(".ckpt"):
+                raise ConfigError(f"{match}: no checkpoint's name (*.ckpt)")
             yield _checkpoint(match, "")
             count += 1
         except ConfigError as error:

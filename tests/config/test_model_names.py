@@ -80,6 +80,21 @@ def test_a_pattern_stands_for_its_matches_each_once_by_step(folder):
     assert texts("hf:a/b", "open_clip:X", "hf:a/b", "hf:a/b@r") == ["hf:a/b", "open_clip:X", "hf:a/b@r"]
 
 
+def test_a_pattern_takes_no_other_files_for_checkpoints(folder):
+    others = ["runs/a/checkpoints/notes.txt", "runs/results.jsonl"]
+    for other in others:
+        (folder / other).touch()
+    notices = []
+    names = expand_model_names(["runs/*", "runs/a/checkpoints/*"], notice=notices.append)
+    assert {name.text for name in names} == {
+        "runs/a/checkpoints/last.ckpt",
+        "runs/a/checkpoints/step-000009.ckpt",
+        "runs/b/checkpoints/last.ckpt",
+    }
+    for other in others:
+        assert sum(f"skipped {other}: no checkpoint's name" in notice for notice in notices) == 1
+
+
 def test_a_path_with_characters_of_patterns_and_spaces_is_that_path(folder):
     path = folder / "runs/lr=[1] x/checkpoints/last.ckpt"
     path.parent.mkdir(parents=True)

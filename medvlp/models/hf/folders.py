@@ -3,6 +3,7 @@ never read (pickles, code)."""
 
 import json
 import re
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,8 @@ def model_folder(reference: str, revision: str = "", weights: bool = True) -> tu
     """The folder of a model, and the name of its GGUF file ("" where it has safetensors).
 
     reference: a folder, a hub name, `package:<package>/<path>`, or one of these that ends in .gguf. weights: False fetches
-    and asks for config.json alone. What is on this machine already is taken without asking the hub.
+    and asks for config.json alone. A folder, package or file never asks the hub. A hub name is asked for once in a process:
+    which commit it stands for stays the same until the process ends, and files of this commit that are here are not fetched.
 
     Raises:
         WeightsError: nothing there, or a hub that cannot be reached; says which files belong where.
@@ -59,11 +61,8 @@ def _without_config(path: Path) -> str:
 
 def _from_hub(name: str, revision: str, weights: bool) -> Path:
     try:
-        if not weights:
-            return Path(hf_hub_download(name, "config.json", revision=revision or None)).parent
-        return Path(
-            snapshot_download(name, revision=revision or None, allow_patterns=[*CONTENT], ignore_patterns=["*/*"])
-        )
+        commit = _commit(name, revision)
+        return _snapshot(name, commit.name) if weights else commit
     except (*DAMAGE, Exception) as error:  # its client raises errors of httpx, of its own, and OSError
         version = f" --revision {revision}" if revision else ""
         patterns = " ".join(f"'{pattern}'" for pattern in CONTENT)
@@ -73,6 +72,18 @@ def _from_hub(name: str, revision: str, weights: bool) -> Path:
             f"and copy the folder models--{name.replace('/', '--')} to {constants.HF_HUB_CACHE} (or set HF_HOME), or add "
             f"--local-dir <folder> and name the model hf:<folder>. A model that asks for consent needs `hf auth login` first"
         ) from None
+
+
+@cache
+def _commit(name: str, revision: str) -> Path:
+    """The folder of what a revision stands for now, with config.json in it; its name is the commit."""
+    return Path(hf_hub_download(name, "config.json", revision=revision or None)).parent
+
+
+@cache
+def _snapshot(name: str, commit: str) -> Path:
+    """The same folder with all files that a model is made of."""
+    return Path(snapshot_download(name, revision=commit, allow_patterns=[*CONTENT], ignore_patterns=["*/*"]))
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -113,9 +124,10 @@ def content_files(folder: Path, gguf: str = "") -> list[Path]:
     Raises:
         WeightsError: no weights among them.
     """
-    files = {path.resolve() if gguf else path for pattern in CONTENT for path in folder.glob(pattern)}
-    if gguf:
-        return sorted({folder / gguf, *(path for path in folder.glob("tokenizer*.json"))})
+    files = {path for pattern in CONTENT for path in folder.glob(pattern)}
+    if gguf:  # transformers reads settings and a tokenizer next to it, but no other weights
+        is_weights = (".safetensors", ".safetensors.index.json")
+        return sorted({folder / gguf, *(path for path in files if not path.name.endswith(is_weights))})
     if not any(path.suffix == ".safetensors" for path in files):
         pickles = sorted(path.name for path in [*folder.glob("*.bin"), *folder.glob("*.pt"), *folder.glob("*.pth")])
         hint = (
@@ -125,4 +137,4 @@ def content_files(folder: Path, gguf: str = "") -> list[Path]:
             else ""
         )
         raise WeightsError(f"{folder}: no safetensors weights{hint}")
-    return sorted(path for path in files if path.name not in ("README.md",) and not path.name.endswith(".lock"))
+    return sorted(files)

@@ -1,7 +1,9 @@
 """What `hf:` names stand for, and what is refused before any weights are read."""
 
 import json
+import os
 import sys
+import time
 
 import pytest
 
@@ -11,6 +13,7 @@ from medvlp.config import ConfigError, EvalConfig
 from medvlp.config.evaluation.load import LoadConfig
 from medvlp.config.model_names import parse_model_name
 from medvlp.errors import UserError
+from medvlp.eval.store.root import store_root
 from medvlp.models.hf.folders import content_files, model_folder
 from medvlp.models.weights import WeightsError
 from tests.assistants import tiny_language
@@ -146,6 +149,43 @@ def test_a_name_that_is_not_here_says_what_to_download(tmp_path, monkeypatch):
             assert part in str(caught.value)
 
 
+def test_a_name_of_the_hub_stands_for_one_commit_until_the_process_ends(tmp_path, monkeypatch):
+    asked = []
+
+    def answer(name, file="", revision=None, **patterns):
+        """A hub whose branch moves with every question."""
+        asked.append(revision)
+        folder = tmp_path / "snapshots" / (revision or f"{len(asked):040d}")
+        folder.mkdir(parents=True, exist_ok=True)
+        for written_file in ("config.json", *(["model.safetensors"] if patterns else [])):
+            (folder / written_file).write_text("{}")
+        return str(folder / file)
+
+    monkeypatch.setattr("medvlp.models.hf.folders.hf_hub_download", answer)
+    monkeypatch.setattr("medvlp.models.hf.folders.snapshot_download", answer)
+    name = parse_model_name("hf:some-lab/moving")
+    commit = named_model(name).origin()["revision"]
+    for weights in (True, False, True):
+        assert model_folder(name.target, weights=weights)[0].name == commit
+    identity_of(name)
+    assert asked == [None, commit]
+    assert named_model(parse_model_name("hf:some-lab/moving@v2")).origin() == {"revision": "v2"}
+
+
+def test_hashes_of_weights_are_remembered_when_a_model_is_opened(tmp_path, monkeypatch):
+    folder = ENCODERS["clip"](tmp_path / "clip")
+    past = time.time() - 60
+    for path in folder.iterdir():
+        os.utime(path, (past, past))
+    monkeypatch.setattr("medvlp.models.digests._is_quiet", lambda path: True)
+    config = EvalConfig(checkpoints=["x"], tasks=["y"])
+    config.cache.dir = str(tmp_path / "cache")
+    name = parse_model_name(f"hf:{folder}")
+    expected = identity_of(name, store_root(config.cache))
+    monkeypatch.setattr("medvlp.models.digests._sha256", lambda path: pytest.fail(f"{path} is hashed again"))
+    assert named_model(name).open("cpu", config).identity == expected
+
+
 def test_names_that_are_neither_a_folder_nor_of_the_hub():
     for name in ("a/b/c", "some name"):
         with pytest.raises(WeightsError, match=r"neither a folder with config.json nor a name on the Hugging Face hub"):
@@ -166,6 +206,26 @@ def test_the_files_that_count(tmp_path):
     assert "processor_config.json" in names
     assert "chat_template.jinja" in names
     assert names == sorted(names)
+
+
+def test_all_files_next_to_a_gguf_file_that_decide_its_answers_count(tmp_path):
+    (tmp_path / "m.gguf").write_bytes(b"GGUF")
+    name, identities = parse_model_name(f"hf:{tmp_path}/m.gguf"), []
+    for file in (
+        "generation_config.json",
+        "tokenizer_config.json",
+        "special_tokens_map.json",
+        "chat_template.jinja",
+        "merges.txt",
+        "tokenizer.model",
+    ):
+        identities.append(identity_of(name))
+        (tmp_path / file).write_text("{}")
+    identities.append(identity_of(name))
+    assert len(set(identities)) == len(identities)
+    for file in ("other.gguf", "model.safetensors", "model.safetensors.index.json", "README.md"):
+        (tmp_path / file).write_text("{}")
+    assert identity_of(name) == identities[-1]
 
 
 def test_keys_that_are_not_known():
