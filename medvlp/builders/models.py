@@ -115,7 +115,7 @@ def keep_responses(model: Any, name: ModelName, device: str, config: EvalConfig)
 
     from medvlp.data.images.decode import VERSION
     from medvlp.eval.models.kept import KeptModel
-    from medvlp.eval.store.embeddings import versions
+    from medvlp.eval.store.embeddings import ANSWERING, versions
     from medvlp.eval.store.responses import LOCAL, ResponseLog, evict
 
     root = store_root(config.cache)
@@ -130,9 +130,7 @@ def keep_responses(model: Any, name: ModelName, device: str, config: EvalConfig)
         "execution": getattr(model, "execution", ""),
         "settings": as_dict(config).get("load"),
         "images": {"decoding": VERSION, "max_pixels": config.max_pixels},
-        "versions": versions(),
+        "versions": versions(ANSWERING),
         "format": RESPONSES_FORMAT,
     }
-    log = ResponseLog(root, json.loads(json.dumps(parts)), LOCAL)
-    log.touch()
-    return KeptModel(model, log)
+    return KeptModel(model, ResponseLog(root, json.loads(json.dumps(parts)), LOCAL))

@@ -34,6 +34,8 @@ class FileFacts:
         key = f"{subject} {_fingerprint(path)}"
         if self.path and key not in self._facts:
             self._facts |= _read(self.path)
+            with suppress(OSError):  # absent, or only to be read
+                os.utime(self.path)  # used now, which `medvlp cache` shows
         if key not in self._facts:
             fact = compute(path)
             if key != f"{subject} {_fingerprint(path)}" or not _is_quiet(path):

@@ -93,6 +93,10 @@ def all_holdings(folder: StoreFolder) -> list[Holding]:
         kind = KINDS.get(str(entry.parts.get("kind")), "others")
         note = ", ".join(f"{value} {name}" if name != "data" else str(value) for name, value in entry.notes.items())
         holdings.append(Holding(kind, entry.path, entry.size, entry.last_use, note, entry.parts))
+    for path in folder.damaged():
+        with suppress(OSError):  # absent by now
+            size = sum(file.lstat().st_size for file in path.rglob("*") if file.is_file())
+            holdings.append(Holding("others", path, size, path.lstat().st_mtime, "damaged, as if it were absent", {}))
     for kind, pattern in FILES.items():
         for path in folder.root.glob(pattern):
             if path.is_file() and not path.is_symlink() and not path.parent.is_symlink():
@@ -126,6 +130,8 @@ def clear(folder: StoreFolder, holdings: Sequence[Holding]) -> None:
             holding.path.with_suffix(".lock").unlink(missing_ok=True)
         else:
             folder.remove(holding.path)
+    if abandoned := folder.remove_abandoned():
+        print(f"removed: {len(abandoned)} entries that killed processes began to write")
     absent = [holding for holding in holdings if not holding.path.exists()]
     print(f"{folder.root}: {len(absent)} of {len(holdings)} cleared, {in_units(sum(item.size for item in absent))}")
 

@@ -6,7 +6,9 @@ import pytest
 
 from medvlp import cli
 from medvlp.eval.store.folder import ENTRY, IMAGES, TEXTS, StoreFolder
+from medvlp.eval.store.responses import ResponseLog
 from medvlp.eval.store.root import MARKER, open_root
+from medvlp.models.digests import FileFacts, sha256_of
 
 OLD = time.time() - 10 * 86400
 
@@ -78,6 +80,36 @@ def test_it_clears_what_is_asked_for(root, args, remaining, capsys):
     assert kinds(root) == remaining
     assert (root / MARKER).is_file()
     assert ("responses of 1 models" in capsys.readouterr().out) == (not args)
+
+
+def test_everything_is_also_what_is_damaged_or_was_begun(root, capsys):
+    torn, begun = root / "entries" / "aa" / ("aa" + "0" * 62), root / "temporary"
+    for folder in (torn, begun / "killed", begun / "alive"):
+        folder.mkdir(parents=True)
+        (folder / "embeddings.npy").write_bytes(b"x" * 1000)
+    os.utime(begun / "killed", (OLD, OLD))
+    assert cli.main(["cache"]) == 0
+    assert "1.0 kB  others     aa0000000000  damaged" in capsys.readouterr().out
+    assert cli.main(["cache", "clear", "kind=images"]) == 0
+    assert torn.exists()
+    assert cli.main(["cache", "clear", "kind=all"]) == 0
+    assert not torn.exists()
+    assert [path.name for path in begun.iterdir()] == ["alive"]  # its writer may still be there
+
+
+def test_what_was_read_today_was_used_today(root):
+    parts = {"server": "u", "model": "m"}
+    log = ResponseLog(root, parts)
+    log.add({"k": {"text": "paid for"}})
+    weights = root.parent / "weights"
+    weights.touch()
+    for path in (log.path, root / "digests/files.jsonl"):
+        os.utime(path, (OLD, OLD))
+    ResponseLog(root, parts)  # as an evaluation opens it whose answers are all there
+    sha256_of(weights, FileFacts(root))
+    assert cli.main(["cache", "clear", "kind=all", "older_than=9"]) == 0
+    assert log.path.exists()
+    assert (root / "digests/files.jsonl").exists()
 
 
 def test_no_folder_of_others_is_cleared(root, tmp_path, capsys):

@@ -20,8 +20,23 @@ from medvlp.eval.store.folder import IMAGES, TEXTS, Entry, StoreFolder
 from medvlp.eval.store.root import store_root
 from medvlp.shards import ShardDataset
 
-LIBRARIES = ("torch", "torchvision", "numpy", "pillow", "open_clip_torch", "timm", "transformers", "tokenizers")
+LIBRARIES = (
+    "torch",
+    "torchvision",
+    "numpy",
+    "pillow",
+    "open_clip_torch",
+    "timm",
+    "transformers",
+    "tokenizers",
+    "sentencepiece",
+)
 """Whose versions are part of an entry's key: they decode, resize, tokenize and encode."""
+ANSWERING = (*LIBRARIES, "jinja2", "gguf", "peft", "accelerate", "bitsandbytes")
+"""Whose versions are part of an answer's key."""
+EMBEDDINGS_FORMAT = 1
+"""Of embeddings that are kept: raised where our own code encodes the same image or text in another way (padding, truncation,
+the tokenizer's wrapper, pooling)."""
 OF_THE_CONTENT = frozenset(
     {"no_image", "undecodable_image", "too_many_pixels", "extreme_aspect", "several_frames", "deep_colour"}
 )
@@ -103,6 +118,7 @@ def image_parts(identity: str, execution: str, batch_size: int, max_pixels: int,
     """
     return {
         "kind": IMAGES,
+        "format": EMBEDDINGS_FORMAT,
         "encoder": identity,
         "execution": execution,
         "batch_size": batch_size,
@@ -118,6 +134,7 @@ def text_parts(identity: str, execution: str, batch_size: int, texts: Sequence[s
     texts_sha256 = hashlib.sha256(json.dumps(list(texts)).encode()).hexdigest()
     return {
         "kind": TEXTS,
+        "format": EMBEDDINGS_FORMAT,
         "encoder": identity,
         "execution": execution,
         "batch_size": batch_size,
@@ -127,9 +144,9 @@ def text_parts(identity: str, execution: str, batch_size: int, texts: Sequence[s
 
 
 @cache
-def versions() -> dict[str, str]:
-    """Version of each of `LIBRARIES`; empty for what is not installed."""
-    return {name: _version(name) for name in LIBRARIES}
+def versions(libraries: Sequence[str] = LIBRARIES) -> dict[str, str]:
+    """Version of each library; empty for what is not installed."""
+    return {name: _version(name) for name in libraries}
 
 
 def _version(name: str) -> str:

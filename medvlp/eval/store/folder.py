@@ -132,6 +132,10 @@ class StoreFolder:
         entries = [entry for path in self._paths() if (entry := read_entry(path)) is not None]
         return sorted(entries, key=lambda entry: (entry.last_use, entry.key))
 
+    def damaged(self) -> list[Path]:
+        """Folders of entries whose `entry.json` cannot be read."""
+        return [path for path in self._paths() if read_entry(path) is None]
+
     def evict(self) -> list[Entry]:
         """Remove entries, the least recently used first, until the others fit; returns them. Also what cannot be read, and
         what killed writers left."""
@@ -150,7 +154,7 @@ class StoreFolder:
                 self.remove(entry.path)
                 evicted.append(entry)
                 total -= entry.size
-            self._remove_abandoned()
+            self.remove_abandoned()
             return evicted
 
     def remove(self, path: Path) -> None:
@@ -190,7 +194,9 @@ class StoreFolder:
             os.close(handle)
             shutil.rmtree(temporary, ignore_errors=True)
 
-    def _remove_abandoned(self) -> None:
+    def remove_abandoned(self) -> list[Path]:
+        """Remove what killed writers left, an hour after their last write, and what of a removed entry stayed; returns it."""
+        abandoned = []
         for path in (self.root / TEMPORARY).glob("*"):
             with suppress(OSError):
                 if time.time() - path.stat().st_mtime < ABANDONED:
@@ -199,8 +205,10 @@ class StoreFolder:
                 try:
                     fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     shutil.rmtree(path, ignore_errors=True)
+                    abandoned.append(path)
                 finally:
                     os.close(handle)
+        return abandoned
 
     @contextmanager
     def _lock(self) -> Iterator[None]:

@@ -59,6 +59,7 @@ class ResponseLog:
         self._end, self._inode = 0, 0
         self._lock = threading.Lock()
         self.refresh()
+        self.touch()
 
     def __len__(self) -> int:
         return len(self._rows)

@@ -79,11 +79,14 @@ def test_other_versions_decoding_or_data_meet_no_entry(tmp_path, monkeypatch):
     other = model(tmp_path)
     other.images(colours(sample("x", "blue")))
     assert other.encoder.encoded_images == 6
-    for name, value in (("VERSION", "3"), ("versions", lambda: {"torch": "9"})):
+    for name, value in (("VERSION", "3"), ("versions", lambda: {"torch": "9"}), ("EMBEDDINGS_FORMAT", 0)):
+        model(tmp_path).texts(["red"])
         monkeypatch.setattr(store_embeddings, name, value)
         other = model(tmp_path)
         other.images(colours())
+        other.texts(["red"])
         assert other.encoder.encoded_images == 5
+        assert bool(other.encoder.encoded_texts) == (name != "VERSION")
     other = model(tmp_path, ColourEncoder("weights 1.0"))
     other.encoder.execution = "cuda bfloat16"
     other.images(colours())
