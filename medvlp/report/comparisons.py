@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from medvlp.config.evaluation.metric_names import direction
 from medvlp.jsonl import Row
 from medvlp.report.sweep.marks import LEGEND, LEVEL
 
@@ -21,7 +22,8 @@ def wins_ties_losses(rows: Sequence[Row]) -> WinsTiesLosses:
         if row["difference"] is None or row["p_holm"] is None:
             continue
         is_different = row["p_holm"] < LEVEL
-        sign = (row["difference"] > 0) - (row["difference"] < 0) if is_different else 0
+        better = direction(row["metric"]) * row["difference"]
+        sign = (better > 0) - (better < 0) if is_different else 0
         for model, rival, sign_of_model in ((row["a"], row["b"], sign), (row["b"], row["a"], -sign)):
             wins, ties, losses = matrix.setdefault(model, {}).get(rival, (0, 0, 0))
             matrix[model][rival] = (

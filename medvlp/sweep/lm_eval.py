@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from medvlp.config import EvalConfig
-from medvlp.eval.trained import IN_TRAIN
+from medvlp.config.evaluation.metric_names import direction
 from medvlp.jsonl import Row, encode_json, encode_row, read_rows
-from medvlp.report.sweep.scores import LOWER_IS_BETTER
 from medvlp.shards.atomic import write_whole
 from medvlp.sweep.cells import results_rows
 from medvlp.sweep.plan import Cell
@@ -87,7 +86,7 @@ def aggregated(name: str, cells: Sequence[tuple[Cell, Row]], config: EvalConfig)
         }
         tables["versions"][title] = content["parts"]["version"]
         tables["n-shot"][title] = 0
-        tables["higher_is_better"][title] = {_key(row["metric"]): is_higher_better(row["metric"]) for row in rows}
+        tables["higher_is_better"][title] = {_key(row["metric"]): direction(row["metric"]) > 0 for row in rows}
         total = protocol["n"] + sum(protocol["excluded"].values())
         tables["n-samples"][title] = {"original": total, "effective": protocol["n"]}
     first = cells[0][0].model
@@ -158,12 +157,6 @@ def item_scores(record: Mapping[str, Any]) -> dict[str, float]:
     scores = record.get("scores")
     columns = scores.items() if isinstance(scores, dict) else [("score", record.get("score"))]
     return {_key(name): float(value) for name, value in columns if isinstance(value, int | float)}
-
-
-def is_higher_better(metric: str) -> bool:
-    """The direction of a metric."""
-    name = metric.rpartition("/")[2].removesuffix(f"_{IN_TRAIN}").removesuffix("_not")
-    return name not in LOWER_IS_BETTER
 
 
 def _key(metric: str) -> str:

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from itertools import combinations
 from pathlib import Path
 
+from medvlp.config.evaluation.metric_names import main_metrics
 from medvlp.errors import UserError
 from medvlp.eval.bootstrap import Bootstrap
 from medvlp.eval.errors import RecordsError
@@ -19,15 +20,6 @@ from medvlp.eval.statistics.result_files import StoredResult, read_results
 from medvlp.jsonl import Row, write_rows
 
 COMPARISONS = "comparisons.jsonl"
-
-MAIN_METRICS: dict[str, tuple[str, ...]] = {
-    "zero_shot": ("acc1", "auroc"),
-    "retrieval": ("image_to_text_recall", "text_to_image_recall"),
-    "vqa": ("exact_match", "closed_accuracy", "open_token_recall", "generated_accuracy"),
-}
-"""Kind of task → the metrics that models are compared on, of recall the one at `MAIN_K`."""
-MAIN_K = 10
-"""Where a task does not measure recall@10, the largest k that it has stands for it."""
 
 ITEMS_IN_A_SENTENCE = 5
 """Items that only one of two models has are all counted, and this many named."""
@@ -214,17 +206,6 @@ def _measured(result: StoredResult) -> list[Measures]:
             f"`medvlp eval` again"
         )
     return parts
-
-
-def main_metrics(kind: str, names: Iterable[str]) -> list[str]:
-    """Those of a task's metrics that its models are compared on."""
-    names = list(names)
-    main = []
-    for entry in MAIN_METRICS.get(kind, ()):
-        ks = [int(k) for k in (name.removeprefix(f"{entry}@") for name in names) if k.isdecimal()]
-        name = f"{entry}@{MAIN_K if MAIN_K in ks else max(ks)}" if ks else entry
-        main += [name] if name in names else []
-    return main
 
 
 def _missing(model: str, keys: Sequence[str]) -> list[str]:

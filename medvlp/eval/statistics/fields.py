@@ -17,8 +17,8 @@ Field = str | int | float | bool
 def fields_of(*mappings: Mapping[str, Any]) -> dict[str, Field]:
     """The scalar values of labels and metadata, a later mapping's before an earlier one's, by name.
 
-    Lists, mappings, null, empty texts, NaN, and texts of more than `MAX_CHARACTERS` are no fields. Neither are `group` and
-    `group_kind`, which a record has by themselves.
+    Lists, mappings, null, empty texts, NaN, integers beyond 64 bits, and texts of more than `MAX_CHARACTERS` are no fields.
+    Neither are `group` and `group_kind`, which a record has by themselves.
     """
     values = {name: value for mapping in mappings for name, value in mapping.items() if _is_field(value)}
     return {name: values[name] for name in sorted(values) if name not in ("group", "group_kind")}
@@ -27,7 +27,9 @@ def fields_of(*mappings: Mapping[str, Any]) -> dict[str, Field]:
 def _is_field(value: Any) -> bool:
     if isinstance(value, str):
         return bool(value.strip()) and len(value) <= MAX_CHARACTERS
-    return isinstance(value, int) or (isinstance(value, float) and math.isfinite(value))
+    if isinstance(value, int):
+        return -(2**63) <= value < 2**63
+    return isinstance(value, float) and math.isfinite(value)
 
 
 def check_fields(datasets: Sequence[ShardDataset], groupings: Iterable[Grouping]) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from medvlp.config.evaluation.metric_names import direction
 from medvlp.eval.bootstrap import Bootstrap, percentiles, resampled_values
 from medvlp.eval.metrics import Array, MeanOfMeans, Metric
 from medvlp.eval.statistics.measures import Measures
@@ -86,7 +87,7 @@ def paired_differences(
                     two_sided_p(difference, difference_R, clusters if informative is None else informative),
                     models[a].counts[metric],
                     clusters,
-                    *wins_ties_losses(by_name[of_a], by_name[of_b]),
+                    *wins_ties_losses(by_name[of_a], by_name[of_b], direction(metric)),
                 )
             )
     return differences
@@ -130,12 +131,15 @@ def differing_clusters(a: Metric, b: Metric, groups: Sequence[str]) -> int | Non
     return int(np.any([(of_a != of_b).any(axis=1) for of_a, of_b in pairs], axis=0).sum())
 
 
-def wins_ties_losses(a: Metric, b: Metric) -> tuple[int | None, int | None, int | None]:
-    """Items on which a is better, as good, and worse; None for metrics that are no means of items."""
+def wins_ties_losses(a: Metric, b: Metric, sign: int = 1) -> tuple[int | None, int | None, int | None]:
+    """Items on which a is better, as good, and worse; None for metrics that are no means of items.
+
+    sign: 1 where higher is better, -1 where lower is.
+    """
     if not isinstance(a, MeanOfMeans) or not isinstance(b, MeanOfMeans):
         return None, None, None
-    difference_N = np.sign(a.item_scores() - b.item_scores())
-    counts = [int((difference_N == sign).sum()) for sign in (1, 0, -1)]  # NaN: an item that the metric does not have
+    better_N = sign * np.sign(a.item_scores() - b.item_scores())
+    counts = [int((better_N == outcome).sum()) for outcome in (1, 0, -1)]  # NaN: an item that the metric does not have
     return counts[0], counts[1], counts[2]
 
 

@@ -6,14 +6,17 @@ Legend: N items, R resamples, G groups.
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from medvlp.config.evaluation.groupings import Grouping
+from medvlp.config.evaluation.metric_names import direction
 from medvlp.eval.bootstrap import Bootstrap, MetricValue, percentiles, resampled_values
+from medvlp.eval.errors import RecordsError
 from medvlp.eval.metrics import Array, Indices, MeanOfMeans, Metric, Value
 from medvlp.eval.statistics.measures import Measures, Record, measures, part
 from medvlp.eval.statistics.reliance import VRS
@@ -31,6 +34,9 @@ _UNGROUPED = ""
 """Stands for all items where groups are keyed by name: no group has an empty one."""
 EQUITY_WEIGHT = 1.0
 """α of the equity-scaled metric, 1 as in the published forms that have none (FairCLIP, Luo 2024)."""
+
+Summary = Callable[[Array, Array], Array]
+"""From a metric over all items, value_R, and over each group, value_GR, to R values."""
 
 MAIN_METRICS: dict[str, tuple[str, ...]] = {
     "zero_shot": ("acc1", "mean_per_class_recall", "auroc"),
@@ -66,10 +72,10 @@ def subgroups_of(
     equitable = {grouping.text for grouping in people}
     rows: list[dict[str, Any]] = []
     values: list[MetricValue] = []
-    for measured in measures(records, protocol):
+    for measured in measures(records, protocol) if groupings else ():
         wholes = _main(measured, str(protocol["kind"]))
         for grouping in groupings.values():
-            names = group_names([record["fields"].get(grouping.field) for record in measured.records], grouping)
+            names = group_names([_field_of(record, grouping.field) for record in measured.records], grouping)
             groups = {name: _group(wholes, np.array([n == name for n in names]), protocol) for name in ordered(names)}
             of_field, of_people = _measure(wholes, groups, grouping, grouping.text in equitable, bootstrap)
             rows += of_field
@@ -108,14 +114,25 @@ def group_names(values: Sequence[Any], grouping: Grouping) -> list[str]:
     return [name if name in most else RARE_VALUES for name in names]
 
 
+def _field_of(record: Record, name: str) -> Any:
+    fields = record.get("fields", {})
+    if not isinstance(fields, Mapping):
+        raise RecordsError(f"fields of record {record.get('id')!r} are no object of names and values: {fields!r:.60}")
+    return fields.get(name)
+
+
 def number_of(value: Any) -> float | None:
     """A field's value as a number: 45, "45", and "90+" of ages; None for anything else."""
     if isinstance(value, bool):
         return None
     if isinstance(value, int | float):
-        return float(value) if math.isfinite(value) else None
+        try:
+            return float(value) if math.isfinite(value) else None
+        except OverflowError:  # an integer beyond float64
+            return None
     match = re.fullmatch(r"\s*([+-]?\d+(?:\.\d+)?)\+?\s*", str(value)) if value is not None else None
-    return float(match.group(1)) if match else None
+    number = float(match.group(1)) if match else math.inf
+    return number if math.isfinite(number) else None
 
 
 def ordered(names: Sequence[str]) -> list[str]:
@@ -233,7 +250,10 @@ def _measure(
             point_and_R = np.array([point_of[name, _UNGROUPED]]), value_R_of[name, _UNGROUPED]
             pairs = [(np.array([point_of[name, group]]), value_R_of[name, group]) for group in people_groups]
             n = sum(groups[group][0].counts[name] for group in people_groups)
-            for label, function in (("equity_scaled", equity_scaled), ("worst_group", worst_group)):
+            summaries: dict[str, Summary] = {"worst_group": partial(worst_group, sign=direction(name))}
+            if direction(name) > 0:
+                summaries = {"equity_scaled": equity_scaled, **summaries}
+            for label, function in summaries.items():
                 point, value_R = (function(point_and_R[i], np.stack([pair[i] for pair in pairs])) for i in (0, 1))
                 values.append(
                     MetricValue(f"{name}/{label}[{grouping.text}]", float(point[0]), *percentiles(value_R), n)
@@ -251,10 +271,10 @@ def equity_scaled(value_R: Array, value_GR: Array, weight: float = EQUITY_WEIGHT
     return np.where(np.isnan(gap_GR).all(axis=0), np.nan, scaled_R)
 
 
-def worst_group(value_R: Array, value_GR: Array) -> Array:
-    """The lowest value of any group; NaN where none is defined."""
-    lowest_R = np.where(np.isnan(value_GR), np.inf, value_GR).min(axis=0)
-    return np.where(np.isinf(lowest_R), np.nan, lowest_R)
+def worst_group(value_R: Array, value_GR: Array, sign: int = 1) -> Array:
+    """The lowest value of any group, or with sign = -1 (of an error) the highest; NaN where none is defined."""
+    lowest_R = np.where(np.isnan(value_GR), np.inf, sign * value_GR).min(axis=0)
+    return np.where(np.isinf(lowest_R), np.nan, sign * lowest_R)
 
 
 def _defined(value: float) -> float | None:

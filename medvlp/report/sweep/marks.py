@@ -4,8 +4,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from medvlp.config.evaluation.metric_names import direction
 from medvlp.jsonl import Row
-from medvlp.report.sweep.scores import Scores, Task, direction
+from medvlp.report.sweep.scores import Scores, Task
 
 LEVEL = 0.05
 """Of the paired tests, after Holm's correction."""

@@ -7,20 +7,13 @@ from functools import cached_property
 from pathlib import PurePath
 from typing import Any
 
+from medvlp.config.evaluation.metric_names import direction, main_metrics
 from medvlp.jsonl import Row
 from medvlp.report.sweep.evaluation import Evaluation, cell_of, split_of
 
 LONGEST_NAME = 44
 """Characters of a model's name in a table; the middle of a longer one is left out where names stay different."""
 
-MAIN = {
-    "zero_shot": ("acc1", "auroc"),
-    "retrieval": ("image_to_text_recall", "text_to_image_recall"),
-    "vqa": ("exact_match", "closed_accuracy", "open_token_recall", "generated_accuracy"),
-}
-"""Kind of task → the metrics of a leaderboard; the first that a task has stands for it in the heat map."""
-HEADLINE_K = 10
-"""Recall@k of a leaderboard; where a task does not have it, the largest k that it has."""
 KINDS = {"zero_shot": "Zero-shot classification", "retrieval": "Retrieval", "vqa": "Questions"}
 LABELS = {
     "acc1": "accuracy",
@@ -31,12 +24,6 @@ LABELS = {
     "generated_accuracy": "choice",
 }
 """Metric → its heading in a leaderboard; others have their own names."""
-
-LOWER_IS_BETTER = (
-    *("unparsed", "ece", "brier", "aurc"),
-    *("visual_claim_rate", "hallucinated_visual_reasoning_rate", "hallucinated_share_of_claims"),
-)
-"""Last part of the names of metrics that are errors."""
 
 
 @dataclass(frozen=True)
@@ -54,14 +41,7 @@ class Task:
     @property
     def main(self) -> tuple[str, ...]:
         """Metrics of the leaderboard; of a kind that is not known, the first."""
-        names = [name for entry in MAIN.get(self.kind, ()) for name in self._names(entry)]
-        return tuple(names) or self.metrics[:1]
-
-    def _names(self, entry: str) -> list[str]:
-        if entry in self.metrics:
-            return [entry]
-        ks = [int(name[len(entry) + 1 :]) for name in self.metrics if re.fullmatch(rf"{entry}@[0-9]{{1,6}}", name)]
-        return [f"{entry}@{HEADLINE_K if HEADLINE_K in ks else max(ks)}"] if ks else []
+        return tuple(main_metrics(self.kind, self.metrics)) or self.metrics[:1]
 
 
 class Scores:
@@ -114,11 +94,6 @@ class Scores:
         """Models that have the metric, best first; equals in their order."""
         values, sign = self.values(task, metric), direction(metric)
         return sorted(values, key=lambda model: -sign * values[model])
-
-
-def direction(metric: str) -> int:
-    """1 where higher is better, -1 where lower is."""
-    return -1 if metric.rpartition("/")[2] in LOWER_IS_BETTER else 1
 
 
 def label(metric: str) -> str:

@@ -11,7 +11,8 @@ from medvlp.eval.statistics.cards import card, differences
 from medvlp.eval.statistics.comparisons import COMPARISONS, compare, compare_folder
 from medvlp.eval.statistics.result_files import read_results
 from medvlp.eval.task import TaskResult
-from medvlp.jsonl import read_rows
+from medvlp.jsonl import read_rows, write_rows
+from medvlp.report.comparisons import wins_ties_losses
 from tests.eval.colour_world import sample
 from tests.eval.test_task import run, zero_shot
 from tests.results import write_result
@@ -239,3 +240,15 @@ def test_directions_are_paired_by_name_whatever_their_order(tmp_path):
     write_result(tmp_path, "a.ckpt", retrieval_of(RECALLS))
     write_result(tmp_path, "b.ckpt", retrieval_of(RECALLS[::-1]))
     assert [row["difference"] for row in compare_folder(tmp_path, QUICK)] == [0, 0]
+
+
+def test_of_an_error_less_is_better(tmp_path):
+    for model, unparsed in (("a.ckpt", 1.0), ("b.ckpt", 0.0)):
+        result = result_of(ITEMS)
+        add(tmp_path, model, replace(result, records=[r | {"scores": {"unparsed": unparsed}} for r in result.records]))
+        rows = [row | {"metric": "unparsed"} for row in read_rows(tmp_path / "results.jsonl")]
+        write_rows(tmp_path / "results.jsonl", rows)
+    (comparison,) = compare(read_results(tmp_path), QUICK, ["unparsed"])
+    row = comparison.row()
+    assert (row["difference"], row["wins"], row["losses"]) == (1.0, 0, 40)
+    assert wins_ties_losses([row]) == {"a.ckpt": {"b.ckpt": (0, 0, 1)}, "b.ckpt": {"a.ckpt": (1, 0, 0)}}

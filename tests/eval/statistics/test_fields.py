@@ -23,6 +23,7 @@ from tests.eval.colour_world import ColourEncoder, FakeDataset, sample
         (({"modality": "unknown"}, {"modality": "CT"}), {"modality": "CT"}),
         (({"modality": "CT"}, {"modality": None}), {"modality": "CT"}),
         (({"concepts": ["C1"], "report": "x" * 201, "note": " ", "width": math.nan},), {}),
+        (({"count": 2**63, "low": -(2**63)},), {"low": -(2**63)}),
         (({"site": "x" * 200, "group": "p1", "group_kind": "patient"},), {"site": "x" * 200}),
     ],
 )

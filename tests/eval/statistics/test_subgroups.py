@@ -7,6 +7,7 @@ import pytest
 
 from medvlp.config.evaluation.groupings import parse_groupings
 from medvlp.eval.bootstrap import Bootstrap
+from medvlp.eval.errors import RecordsError
 from medvlp.eval.metrics import auroc
 from medvlp.eval.statistics.cell import record_statistics
 from medvlp.eval.statistics.subgroups import equity_scaled, group_names, number_of, ordered, subgroups_of, worst_group
@@ -24,7 +25,18 @@ def question(number, score, cluster=None, **fields):
 
 @pytest.mark.parametrize(
     ("value", "number"),
-    [(45, 45.0), ("45", 45.0), ("90+", 90.0), (" 0.5 ", 0.5), ("-2", -2.0), (True, None), ("4 cm", None), (None, None)],
+    [
+        (45, 45.0),
+        ("45", 45.0),
+        ("90+", 90.0),
+        (" 0.5 ", 0.5),
+        ("-2", -2.0),
+        (True, None),
+        ("4 cm", None),
+        (None, None),
+        (10**400, None),
+        ("9" * 400, None),
+    ],
 )
 def test_ages_are_numbers(value, number):
     assert number_of(value) == number
@@ -101,6 +113,32 @@ def test_undefined_groups_neither_lower_the_worst_nor_widen_the_gap():
     scaled = equity_scaled(np.array([0.7, 0.7, 0.7]), value_GR).tolist()
     assert scaled == pytest.approx([0.7 / 1.3, 0.7 / 1.2, math.nan], nan_ok=True)
     assert equity_scaled(np.array([0.7]), value_GR[:, :1], 2.0).tolist() == pytest.approx([0.7 / 1.6])
+
+
+def test_the_worst_group_of_an_error_is_the_highest_and_it_has_no_equity():
+    own = {"kind": "my_own"}
+    records = [
+        {"id": f"{i}", "group": f"{i}", "scores": {"error": float(i < 4)}, "fields": {"sex": "F" if i < 5 else "M"}}
+        for i in range(20)
+    ]
+    (worst,) = subgroups_of(records, own, [], parse_groupings(["sex"]), Bootstrap(200)).metrics
+    assert (worst.name, worst.value) == ("error/worst_group[sex]", 0.8)
+    assert worst.ci_low < 0.8 < worst.ci_high
+
+
+def test_records_of_a_kind_of_one_s_own_may_have_no_fields():
+    records = [{"id": f"{i}", "group": f"{i}", "scores": {"hit": 1.0}} for i in range(3)]
+    (row,) = subgroups_of(records, {"kind": "my_own"}, parse_groupings(["sex"]), [], Bootstrap(20)).rows
+    assert (row["group"], row["value"]) == ("(not stated)", 1.0)
+    with pytest.raises(RecordsError, match="no object of names and values"):
+        subgroups_of([records[0] | {"fields": ["F"]}], {"kind": "my_own"}, parse_groupings(["sex"]), [], Bootstrap(20))
+    without = [{"id": "a", "group": "a"}]  # nor scores, where no subgroups are asked for
+    assert subgroups_of(without, {"kind": "my_own"}, [], [], Bootstrap(20)).rows == []
+
+
+def test_a_number_beyond_float64_is_a_group_of_its_own():
+    assert group_names([10**400, 1], PLAIN) == [str(10**400), "1"]
+    assert group_names([10**400, 1], AGE) == ["(not a number)", "from 0 to under 40"]
 
 
 def zero_shot_records(count=60):

@@ -8,7 +8,6 @@ import pytest
 from markdown_it import MarkdownIt
 
 from medvlp.eval.bootstrap import MetricValue
-from medvlp.eval.statistics.comparisons import MAIN_METRICS
 from medvlp.eval.statistics.reliance import reliance_columns, reliance_sentences
 from medvlp.report import results_table, write_run_report
 from medvlp.report.files import NotARun
@@ -17,7 +16,7 @@ from medvlp.report.sweep.leaderboard import leaderboards
 from medvlp.report.sweep.marks import BEST, LEGEND, TIED, UNCOMPARED, WORSE, Comparisons, standings, trained_mark
 from medvlp.report.sweep.page import PICTURES
 from medvlp.report.sweep.reliance import blind_models, reliances
-from medvlp.report.sweep.scores import LONGEST_NAME, MAIN, Scores, checkpoint_names
+from medvlp.report.sweep.scores import LONGEST_NAME, Scores, checkpoint_names
 from tests.report.dataset.small_folders import HOSTILE, jsonl
 from tests.report.html_page import assert_safe
 from tests.report.sweep.sweep_folder import MODELS, write_sweep
@@ -331,9 +330,3 @@ def test_terminals_get_leaderboards_of_many_models(sweep):
     for expected in ("Zero-shot classification", "clip_rocov2/step-000100", "failed", "★", "≈", "all metrics", "‡ all"):
         assert expected in printed
     assert "letter_likelihood_accuracy/minus_blank_image" not in printed
-
-
-def test_what_a_leaderboard_shows_is_what_is_compared():
-    for kind, metrics in MAIN.items():
-        for metric in metrics:
-            assert any(name.partition("@")[0] == metric for name in MAIN_METRICS[kind]), metric

@@ -1,0 +1,37 @@
+"""What the names of metrics say: the main ones of each kind of task, and those that are errors."""
+
+import re
+from collections.abc import Iterable
+
+MAIN: dict[str, tuple[str, ...]] = {
+    "zero_shot": ("acc1", "auroc"),
+    "retrieval": ("image_to_text_recall", "text_to_image_recall"),
+    "vqa": ("exact_match", "closed_accuracy", "open_token_recall", "generated_accuracy"),
+}
+"""Kind of task → the metrics that leaderboards show and models are compared on, of recall the one at `MAIN_K`."""
+MAIN_K = 10
+"""Where a task does not measure recall@10, the largest k that it has stands for it."""
+
+LOWER_IS_BETTER = (
+    *("unparsed", "ece", "brier", "aurc", "error", "loss", "blank_image_retention"),
+    *("visual_claim_rate", "hallucinated_visual_reasoning_rate", "hallucinated_share_of_claims"),
+)
+"""Metrics that are errors; `error` and `loss` for kinds of task of one's own."""
+
+
+def main_metrics(kind: str, names: Iterable[str]) -> list[str]:
+    """The main ones of a task's metrics; none of a kind that is not known."""
+    names = list(names)
+    main = []
+    for entry in MAIN.get(kind, ()):
+        ks = [int(name[len(entry) + 1 :]) for name in names if re.fullmatch(rf"{entry}@[0-9]{{1,6}}", name)]
+        name = f"{entry}@{MAIN_K if MAIN_K in ks else max(ks)}" if ks else entry
+        main += [name] if name in names else []
+    return main
+
+
+def direction(metric: str) -> int:
+    """1 where higher is better, -1 where lower is: of a metric, of a part of its items, and of what is derived from it
+    (`unparsed/blank_image`, `error/worst_group[sex]`)."""
+    names = (re.sub(r"(_not)?_in_train$", "", part) for part in metric.split("/"))
+    return -1 if any(name in LOWER_IS_BETTER for name in names) else 1
