@@ -39,7 +39,7 @@ def comparison_table(rows: Sequence[Row], names: Mapping[str, str], marks: Mappi
 
     Args:
         names: model → what the table calls it.
-        marks: (model, task, split) → †, ‡ or ? for what the model was trained on.
+        marks: (model, task, split) → †, ‡, § or ? for what the model was trained on.
     """
     table = Table(title="paired differences with 95% intervals; research use only", title_justify="left")
     for name in ("task", "metric", "A", "B"):

@@ -27,6 +27,7 @@ _ESCAPES = str.maketrans(
         "]": r"{]}",
         "†": r"\textdagger{}",
         "‡": r"\textdaggerdbl{}",
+        "§": r"\S{}",
         "★": r"$\star$",
         "≈": r"$\approx$",
         "⊘": r"$\oslash$",

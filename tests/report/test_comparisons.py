@@ -27,9 +27,11 @@ def result(metric="acc1", **in_train):
     [
         ({}, ""),
         ({"same_bytes": 3}, "‡"),
-        ({"same_bytes": 1, "same_group": 2}, "‡"),
+        ({"same_bytes": 1, "same_group": 2}, "†"),
+        ({"same_bytes": 1, "same_picture": 2}, "‡"),
         ({"same_id": 1}, "†"),
-        ({"same_group": 1}, "†"),
+        ({"same_group": 1}, "§"),
+        ({"same_group": 3}, "§"),
         ({"unknown": ["old/train, which is not here"]}, "?"),
     ],
 )

@@ -25,7 +25,7 @@ class Card:
     numbers: list[tuple[str, str, str]]
     """Main metrics: (name, value, interval)."""
     trained: str
-    """What the mark †, ‡ or ? says; empty without one."""
+    """What the mark †, ‡, § or ? says; empty without one."""
     lines: dict[str, Any]
     """What of its protocol is its own."""
     task_card: str

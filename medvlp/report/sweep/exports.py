@@ -22,7 +22,7 @@ CSV_COLUMNS = (
 )
 HASH = 64
 """Characters of a hash; what an identity has after it is in results.jsonl."""
-IN_TRAIN = {"†": "some", "‡": "all", "?": "unknown", "": ""}
+IN_TRAIN = {"†": "some", "‡": "all", "§": "groups", "?": "unknown", "": ""}
 
 
 def write_exports(folder: Path, scores: Scores, comparisons: Comparisons, boards: list[Leaderboard]) -> list[Path]:
@@ -146,7 +146,7 @@ def _csv_rows(scores: Scores, comparisons: Comparisons, task: Task, metric: str)
             *(_exact(row.get(name)) for name in ("value", "ci_low", "ci_high", "n")),
             standing.get(model, ""),
             *map(_exact, (difference, pair.p if pair else None)),
-            IN_TRAIN[trained_mark(protocol)],
+            IN_TRAIN[trained_mark(protocol, metric)],
             *(_safe(str(protocol.get(name) or "")[:HASH]) for name in ("weights", "split_hash")),
             USE,
         ]

@@ -31,7 +31,7 @@ class Number:
 
     @property
     def signs(self) -> str:
-        """★, ≈ or ⊘, then †, ‡ or ?."""
+        """★, ≈ or ⊘, then †, ‡, § or ?."""
         return SIGNS[self.standing] + self.trained
 
 
@@ -156,7 +156,7 @@ def number_of(scores: Scores, column: Column, model: str, standing: str = "") ->
         return Number("", cell=cell, reason=failure or str(omitted.get(column.metric, "")), is_failure=bool(failure))
     if row["value"] is None:
         return Number("undefined", cell=cell)
-    return Number(f"{row['value']:.3f}", interval(row), standing, trained_mark(protocol), cell)
+    return Number(f"{row['value']:.3f}", interval(row), standing, trained_mark(protocol, column.metric), cell)
 
 
 def interval(row: dict[str, float | None]) -> str:

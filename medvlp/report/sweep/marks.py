@@ -11,16 +11,19 @@ from medvlp.report.sweep.scores import Scores, Task
 LEVEL = 0.05
 """Of the paired tests, after Holm's correction."""
 BEST, TIED, WORSE, UNCOMPARED = "best", "tied", "worse", "uncompared"
+NOT_IN_TRAIN = "_not_in_train"
+"""End of the names of metrics over the items that were not trained on."""
 SIGNS = {BEST: "★", TIED: "≈", WORSE: "", UNCOMPARED: "⊘", "": ""}
 """Standing in a column → its sign in tables."""
-PARTLY, FULLY, UNKNOWN = "†", "‡", "?"
-"""Some items were in training data; all were; nobody knows."""
+PARTLY, FULLY, RELATED, UNKNOWN = "†", "‡", "§", "?"
+"""Some items were in training data; all were; none was, but others of their groups; nobody knows."""
 LEGEND = {
     SIGNS[BEST]: "best value of the column",
     SIGNS[TIED]: f"not distinguishable from ★: paired test on the same items, p ≥ {LEVEL:g} after Holm's correction",
     SIGNS[UNCOMPARED]: "not compared with ★, because the protocols differ or there is no paired test",
     PARTLY: "some of the items were in the model's training data",
     FULLY: "all of the items were in the model's training data",
+    RELATED: "none of the items was in the model's training data, but others of the same patient, article or video were",
     UNKNOWN: "what the model was trained on is not known, or could not be compared",
 }
 """Sign → what it says. A value without ★, ≈ and ⊘ is worse than ★ by the paired test."""
@@ -107,14 +110,20 @@ def _standing(comparisons: Comparisons, task: Task, metric: str, leaders: list[s
     return WORSE if is_worse else TIED
 
 
-def trained_mark(protocol: Mapping[str, Any] | None) -> str:
-    """What a protocol says of the items in training data, as a sign; empty where none is, or nobody looked."""
+def trained_mark(protocol: Mapping[str, Any] | None, metric: str = "") -> str:
+    """What a protocol says of the items in training data, as a sign; empty where none is, or nobody looked.
+
+    metric: one over the items that are not in train shares no more than groups with it.
+    """
     overlap = (protocol or {}).get("in_train")
     if overlap is None:
         return ""
     if isinstance(overlap, str):
         return UNKNOWN
-    matches = sum(count for name, count in overlap.items() if name.startswith("same_"))
-    if matches:
+    related = overlap.get("same_group", 0)
+    matches = sum(count for name, count in overlap.items() if name.startswith("same_")) - related
+    if matches and not metric.endswith(NOT_IN_TRAIN):
         return FULLY if matches >= overlap.get("samples", matches + 1) else PARTLY
+    if related:
+        return RELATED
     return UNKNOWN if overlap.get("unknown") else ""

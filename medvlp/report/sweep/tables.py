@@ -28,8 +28,7 @@ def cell(row: Row) -> str:
     """`0.412 [0.380, 0.445]†`: a fraction, its 95% interval, and what of its items was trained on."""
     if row["value"] is None:
         return "undefined"
-    is_without_them = row["metric"].endswith("_not_in_train")
-    mark = "" if is_without_them else trained_mark(row.get("protocol"))
+    mark = trained_mark(row.get("protocol"), row["metric"])
     if row.get("ci_low") is None or row.get("ci_high") is None:
         return f"{row['value']:.3f}{mark}"
     return f"{row['value']:.3f} [{row['ci_low']:.3f}, {row['ci_high']:.3f}]{mark}"
@@ -109,6 +108,6 @@ def leakage_notes(rows: Sequence[Row]) -> list[str]:
 
 
 def mark_lines(rows: Sequence[Row]) -> list[str]:
-    """What each of the marks †, ‡ and ? of the cells says."""
-    marks = dict.fromkeys(trained_mark(row.get("protocol")) for row in rows)
+    """What each of the marks †, ‡, § and ? of the cells says."""
+    marks = dict.fromkeys(trained_mark(row.get("protocol"), row["metric"]) for row in rows)
     return [f"{mark} {LEGEND[mark]}" for mark in LEGEND if mark in marks]

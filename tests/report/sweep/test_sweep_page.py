@@ -11,9 +11,24 @@ from medvlp.eval.bootstrap import MetricValue
 from medvlp.eval.statistics.reliance import reliance_columns, reliance_sentences
 from medvlp.report import results_table, write_run_report
 from medvlp.report.files import NotARun
+from medvlp.report.latex import latex
 from medvlp.report.sweep.evaluation import Evaluation, read_evaluation
+from medvlp.report.sweep.exports import IN_TRAIN
 from medvlp.report.sweep.leaderboard import leaderboards
-from medvlp.report.sweep.marks import BEST, LEGEND, TIED, UNCOMPARED, WORSE, Comparisons, standings, trained_mark
+from medvlp.report.sweep.marks import (
+    BEST,
+    FULLY,
+    LEGEND,
+    PARTLY,
+    RELATED,
+    TIED,
+    UNCOMPARED,
+    UNKNOWN,
+    WORSE,
+    Comparisons,
+    standings,
+    trained_mark,
+)
 from medvlp.report.sweep.page import PICTURES
 from medvlp.report.sweep.reliance import blind_models, reliances
 from medvlp.report.sweep.scores import LONGEST_NAME, Scores, checkpoint_names
@@ -243,13 +258,29 @@ def test_the_lowest_error_is_the_best():
         ({"samples": 5, "same_bytes": 0, "same_picture": 0, "unknown": []}, ""),
         ({"samples": 5, "same_bytes": 0, "same_picture": 0, "unknown": ["data/x"]}, "?"),
         ({"samples": 5, "same_bytes": 1, "same_picture": 1, "unknown": ["data/x"]}, "†"),
-        ({"samples": 5, "same_bytes": 0, "same_picture": 0, "same_group": 2}, "†"),
+        ({"samples": 5, "same_bytes": 0, "same_picture": 0, "same_group": 2}, "§"),
+        ({"samples": 5, "same_bytes": 0, "same_picture": 0, "same_group": 5, "unknown": ["data/x"]}, "§"),
+        ({"samples": 5, "same_bytes": 2, "same_picture": 0, "same_group": 3}, "†"),
         ({"samples": 5, "same_bytes": 3, "same_picture": 2}, "‡"),
     ],
 )
 def test_marks_of_training_data(overlap, mark):
     assert trained_mark({"in_train": overlap}) == mark
     assert not mark or mark in LEGEND
+
+
+def test_the_part_that_is_not_in_train_has_the_marks_of_groups_and_of_what_nobody_knows():
+    both = {"samples": 5, "same_id": 2, "same_group": 1}
+    assert trained_mark({"in_train": both}, "acc1_in_train") == "†"
+    assert trained_mark({"in_train": both}, "acc1_not_in_train") == "§"
+    assert trained_mark({"in_train": {"samples": 5, "same_id": 2}}, "acc1_not_in_train") == ""
+    assert trained_mark({"in_train": {"samples": 5, "same_id": 2, "unknown": ["x"]}}, "acc1_not_in_train") == "?"
+
+
+def test_every_sign_has_words_for_papers_and_spreadsheets():
+    for sign in LEGEND:
+        assert latex(sign).isascii()
+    assert {PARTLY, FULLY, RELATED, UNKNOWN} == IN_TRAIN.keys() - {""}
 
 
 def test_leaderboards_are_by_kind_and_the_complete_ones_first():
