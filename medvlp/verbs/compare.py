@@ -1,5 +1,6 @@
 """`medvlp compare <folder> [<folder> ...]`: paired differences between models from their results and records alone."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -10,7 +11,7 @@ from medvlp.errors import UsageError
 from medvlp.eval.bootstrap import Bootstrap
 from medvlp.eval.errors import RecordsError
 from medvlp.eval.statistics.comparisons import compare
-from medvlp.eval.statistics.result_files import StoredResult, distinct, find_results
+from medvlp.eval.statistics.result_files import RESULTS, StoredResult, distinct, find_results
 from medvlp.jsonl import encode_row
 from medvlp.process import tell
 from medvlp.report.comparisons import comparison_table
@@ -37,6 +38,8 @@ Results are compared where their protocol cards agree; otherwise the line that d
 Exit code 0: compared; 1: results or records that cannot be read, or nothing to compare; 2: usage.
 Research use only; not for clinical use."""
 
+OVER_GROUPS = re.compile(r"/(worst_group|equity_scaled)\[")
+"""In the names of metrics that no record has a part in."""
 KEYS = ("task", "split", "metric", "resamples", "seed", "format")
 
 
@@ -86,9 +89,7 @@ def parse(args: list[str]) -> CompareOptions:
         numbers[key] = int(options.get(key, numbers[key]))
     if options.get("format", "table") not in ("table", "json"):
         raise UsageError(f"medvlp compare: format={options['format']} is neither table nor json")
-    tasks, splits, metrics = (
-        [name for name in options.get(key, "").strip("[]").split(",") if name] for key in KEYS[:3]
-    )
+    tasks, splits, metrics = (_names(options.get(key, "")) for key in KEYS[:3])
     return CompareOptions(
         sources,
         tasks,
@@ -99,8 +100,14 @@ def parse(args: list[str]) -> CompareOptions:
     )
 
 
+def _names(text: str) -> list[str]:
+    """`name` or `[several,names]`; names may have brackets of their own (`acc1/worst_group[sex]`)."""
+    inner = text[1:-1] if text.startswith("[") and text.endswith("]") else text
+    return [name for name in inner.split(",") if name]
+
+
 def work(options: CompareOptions) -> int:
-    """Print the comparisons; 1 where the records of a model cannot be read.
+    """Print the comparisons; 1 where the records of a model cannot be read, or lack a metric that is asked for.
 
     Raises:
         RecordsError: a folder without results, a model or a metric that is not there, or no two results of one task.
@@ -120,7 +127,11 @@ def work(options: CompareOptions) -> int:
         names = checkpoint_names([{"checkpoint": result.model} for result in of_options])
         marks = {(result.model, result.task, result.split): trained_mark(result.protocol) for result in of_options}
         print(comparison_table(rows, names, marks))
-    unread = dict.fromkeys(problem for comparison in comparisons for problem in comparison.unread)
+    unread = dict.fromkeys(
+        f"{comparison.task}, {comparison.a} and {comparison.b}: {problem}" if problem in comparison.absent else problem
+        for comparison in comparisons
+        for problem in (*comparison.unread, *comparison.absent)
+    )
     return max((tell("compare", RecordsError(problem)) for problem in unread), default=0)
 
 
@@ -139,6 +150,11 @@ def check_shared(results: Sequence[StoredResult], of_options: Sequence[StoredRes
         raise RecordsError("no two models were measured on one task and split of those:\n" + "\n".join(lines))
     names = {row["metric"] for of_task in families for result in of_task for row in result.rows}
     for metric in options.metrics:
+        if metric in names and OVER_GROUPS.search(metric):
+            raise RecordsError(
+                f"metric={metric} is over groups of items, and models are compared item by item; its interval is in {RESULTS}, "
+                f"and metric={metric.partition('/')[0]} is compared"
+            )
         if metric not in names:
             close = get_close_matches(metric, names, n=1)
             hint = f"; did you mean {close[0]}?" if close else ""

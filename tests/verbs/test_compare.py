@@ -1,13 +1,17 @@
 """`medvlp compare`: which models, what is printed, and how it ends where something is missing."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from medvlp.cli import main
+from medvlp.eval.bootstrap import MetricValue
 from medvlp.eval.statistics.result_files import read_results
+from medvlp.jsonl import read_rows, write_rows
 from medvlp.verbs.compare import USAGE
 from tests.eval.statistics.test_comparisons import ITEMS, add, result_of
+from tests.results import write_result
 
 BETTER = dict.fromkeys(ITEMS, True)
 
@@ -110,3 +114,66 @@ def test_help_and_usage(capsys):
     assert main(["compare", "--help"]) == 0
     assert capsys.readouterr().out.strip() == USAGE
     assert main(["compare"]) == 2
+
+
+def metrics_of(folder, *names):
+    """Rows of further metrics in results.jsonl."""
+    rows = list(read_rows(folder / "results.jsonl"))
+    write_rows(folder / "results.jsonl", [row | {"metric": name} for row in rows for name in (row["metric"], *names)])
+
+
+def test_calibration_is_compared_if_it_is_asked_for(tmp_path, capsys):
+    names = ("ece", "brier", "aurc", "sensitivity@90specificity")
+    for model, hits in (("a.ckpt", BETTER), ("b.ckpt", ITEMS)):
+        result = result_of(hits, kind="zero_shot", classes={"no": ["no"], "yes": ["yes"]})
+        records = [
+            record
+            | {"target": "yes", "prediction": "yes" if hit else "no", "similarities": [0.0, 0.01 if hit else -0.01]}
+            | {"scores": {"no": 0.2 if hit else 0.7, "yes": 0.8 if hit else 0.3}}
+            for record, hit in zip(result.records, hits.values(), strict=True)
+        ]
+        for i in (0, 7, 21):
+            records[i]["target"] = "no"
+        write_result(
+            tmp_path, model, replace(result, metrics=[MetricValue("acc1", 0.5, 0.0, 1.0, 40)], records=records)
+        )
+    metrics_of(tmp_path, *names)
+    code, out, _ = compare(capsys, str(tmp_path), f"metric=[{','.join(names)}]", "format=json")
+    rows = {row["metric"]: row for row in map(json.loads, out.splitlines())}
+    assert (code, set(rows)) == (0, set(names))
+    assert None not in [row["difference"] for row in rows.values()]
+    brier = rows["brier"]
+    scores = [
+        [record["scores"]["yes"] - (record["target"] == "yes") for record in r.records()]
+        for r in read_results(tmp_path)
+    ]
+    a, b = (sum(2 * gap**2 for gap in of_model) / 40 for of_model in scores)
+    assert brier["difference"] == pytest.approx(a - b)
+    better, worse = (sum(sign * (abs(x) - abs(y)) > 1e-9 for x, y in zip(*scores, strict=True)) for sign in (-1, 1))
+    assert (brier["wins"], brier["losses"]) == (better, worse)  # less is better
+
+
+def test_parts_of_the_items_are_compared_if_they_are_asked_for(tmp_path, capsys):
+    for model, hits in (("a.ckpt", BETTER), ("b.ckpt", ITEMS)):
+        result = result_of(hits)
+        records = [r | ({"in_train": "id"} if i < 10 else {}) for i, r in enumerate(result.records)]
+        add(tmp_path, model, replace(result, records=records))
+    metrics_of(tmp_path, "closed_accuracy_not_in_train")
+    code, out, _ = compare(capsys, str(tmp_path), "metric=closed_accuracy_not_in_train", "format=json")
+    (row,) = map(json.loads, out.splitlines())
+    assert (code, row["n"]) == (0, 30)
+    assert row["difference"] == pytest.approx(1 - sum(list(ITEMS.values())[10:]) / 30)
+
+
+@pytest.mark.parametrize(
+    ("metric", "problem"),
+    [
+        ("closed_accuracy/worst_group[sex]", "is over groups of items"),
+        ("ece", "ece is not computed from both models' records"),
+    ],
+)
+def test_a_metric_that_items_have_no_part_in_is_refused(folders, capsys, metric, problem):
+    metrics_of(folders / "one", metric)
+    code, _, err = compare(capsys, "one", f"metric={metric}")
+    assert code == 1
+    assert problem in err

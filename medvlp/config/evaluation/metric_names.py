@@ -18,6 +18,10 @@ LOWER_IS_BETTER = (
 )
 """Metrics that are errors; `error` and `loss` for kinds of task of one's own."""
 
+CALIBRATED = frozenset(("ece", "brier", "aurc"))
+"""Metrics of a task's probabilities; besides them `SENSITIVITY`."""
+SENSITIVITY = re.compile(r"sensitivity@([0-9]{1,2}(?:\.[0-9]{1,6})?)specificity")
+
 
 def main_metrics(kind: str, names: Iterable[str]) -> list[str]:
     """The main ones of a task's metrics; none of a kind that is not known."""

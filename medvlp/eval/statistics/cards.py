@@ -26,7 +26,11 @@ DECIDING: dict[str, tuple[str, ...]] = {
 }
 """Kind of task → the lines that decide besides."""
 
+CHOSEN = ("templates", "instruction")
+"""Lines that do not decide where both results chose them from the same prompt sets by the same rule."""
+
 NOTED = (
+    "prompt_sets",
     "n",
     "samples",
     "excluded",
@@ -74,11 +78,19 @@ def card(protocol: Protocol) -> dict[str, Any]:
 
 def differences(a: Protocol, b: Protocol) -> list[Difference]:
     """The lines on which two protocols differ: those that decide first."""
-    deciding = (*COMMON, *DECIDING.get(str(a.get("kind")), ()))
+    are_chosen_alike = bool(a.get("prompt_sets")) and _choice(a) == _choice(b)
+    deciding = [
+        line for line in (*COMMON, *DECIDING.get(str(a.get("kind")), ())) if not (line in CHOSEN and are_chosen_alike)
+    ]
     cards = card(a), card(b)
     lines = [line for line in {**cards[0], **cards[1]} if cards[0].get(line) != cards[1].get(line)]
     unequal = [Difference(line, cards[0].get(line), cards[1].get(line), line in deciding) for line in lines]
     return sorted(unequal, key=lambda difference: not difference.decides)
+
+
+def _choice(protocol: Protocol) -> tuple[Any, str]:
+    """The prompt sets, and the rule by which one was chosen, without the values that it had."""
+    return protocol.get("prompt_sets"), str(protocol.get("prompt_set_chosen")).partition(":")[0]
 
 
 def _value(protocol: Protocol, line: str) -> Any:

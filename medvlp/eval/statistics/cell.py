@@ -7,6 +7,7 @@ from typing import Any
 from medvlp.config.evaluation.groupings import Grouping
 from medvlp.eval.bootstrap import Bootstrap, MetricValue
 from medvlp.eval.statistics.calibration import calibration_measures, calibration_row
+from medvlp.eval.statistics.measures import naming_damage
 from medvlp.eval.statistics.subgroups import subgroups_of
 
 
@@ -31,8 +32,8 @@ def record_statistics(
     specificity: float = 0.95,
 ) -> RecordStatistics:
     """Calibration metrics where the records have probabilities, then worst groups and equity-scaled metrics of people."""
-    measured = calibration_measures(records, protocol, specificity)
+    with naming_damage(protocol):
+        measured, row = calibration_measures(records, protocol, specificity), calibration_row(records, protocol)
     values = bootstrap.measure([measured]) if measured is not None else []
-    row = calibration_row(records, protocol)
     groups = subgroups_of(records, protocol, by, people, bootstrap)
     return RecordStatistics(values + groups.metrics, groups.rows, [row] if row else [])

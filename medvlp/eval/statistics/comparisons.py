@@ -5,18 +5,21 @@ The family of Holm's correction is one task and split: all pairs of models on al
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
-from medvlp.config.evaluation.metric_names import main_metrics
+from medvlp.config.evaluation.metric_names import CALIBRATED, SENSITIVITY, main_metrics
 from medvlp.errors import UserError
 from medvlp.eval.bootstrap import Bootstrap
 from medvlp.eval.errors import RecordsError
+from medvlp.eval.statistics.calibration import calibration_measures
 from medvlp.eval.statistics.cards import differences
-from medvlp.eval.statistics.measures import Measures, Record, measures
+from medvlp.eval.statistics.measures import Measures, Record, measures, naming_damage
 from medvlp.eval.statistics.paired import PairedDifference, holm, paired_differences
 from medvlp.eval.statistics.result_files import StoredResult, read_results
+from medvlp.eval.trained import part_names
 from medvlp.jsonl import Row, write_rows
 
 COMPARISONS = "comparisons.jsonl"
@@ -32,6 +35,7 @@ class Comparison:
     result: None where the cards differ in a line that decides, or the records cannot be read.
     only_a, only_b: ids of items that the other model does not have; the comparison is on the others.
     lines: what differs between the two cards, a sentence a line. unread: why the records of one cannot be read.
+    absent: why a metric that was asked for is not there.
     """
 
     task: str
@@ -44,6 +48,7 @@ class Comparison:
     only_b: Sequence[str] = ()
     lines: Sequence[str] = ()
     unread: Sequence[str] = ()
+    absent: Sequence[str] = ()
     use: str = ""
 
     def row(self) -> Row:
@@ -55,7 +60,13 @@ class Comparison:
             **{name: _defined(values[name]) for name in names},
             "only_a": len(self.only_a),
             "only_b": len(self.only_b),
-            "differing": [*self.unread, *self.lines, *_missing(self.a, self.only_b), *_missing(self.b, self.only_a)],
+            "differing": [
+                *self.unread,
+                *self.absent,
+                *self.lines,
+                *_missing(self.a, self.only_b),
+                *_missing(self.b, self.only_a),
+            ],
             "use": self.use,
         }
 
@@ -111,7 +122,7 @@ class _Family:
         by_model = {result.model: result for result in self.results}
         for model, result in by_model.items():
             try:  # one model's files do not take the others' comparison
-                self.readable[model] = {part.direction: part for part in _measured(result)}
+                self.readable[model] = {part.direction: part for part in self._measured(result)}
             except RecordsError as error:
                 self.unreadable[model] = f"{model} on {result.task}: {error}"
             except UserError as error:
@@ -140,10 +151,8 @@ class _Family:
                 is_absent = difference is None and (a, b) in comparable
                 if is_absent and not self.metrics:
                     continue
-                absence = [f"{metric} is not computed from both models' records"] if is_absent else []
-                rows.append(
-                    Comparison(*task, metric, a, b, difference, only_a, only_b, [*lines, *absence], unread, use)
-                )
+                absent = [f"{metric} is not computed from both models' records"] if is_absent else []
+                rows.append(Comparison(*task, metric, a, b, difference, only_a, only_b, lines, unread, absent, use))
         return sorted(rows, key=lambda row: names.index(row.metric))
 
     def _names(self) -> list[str]:
@@ -181,31 +190,47 @@ class _Family:
             return measured
         record_of: Mapping[str, Record] = dict(zip(measured.keys, measured.records, strict=True))
         protocol = next(result.protocol for result in self.results if result.model == model)
-        (of_items,) = measures([record_of[key] for key in keys], protocol, in_parts=False)
-        return of_items
+        of_items = self._parts([record_of[key] for key in keys], protocol)
+        return next(part for part in of_items if part.direction == measured.direction)
+
+    def _measured(self, result: StoredResult) -> list[Measures]:
+        """A result's metrics from its records.
+
+        Raises:
+            RecordsError: they are not what results.jsonl was computed from: a main metric that has a row is not there.
+        """
+        parts = self._parts(result.records(), result.protocol)
+        computed = {name for part in parts for name in part.metrics}
+        main = main_metrics(str(result.protocol.get("kind")), [str(row["metric"]) for row in result.rows])
+        if lost := [name for name in main if name not in computed]:
+            raise RecordsError(
+                f"its records have nothing of {', '.join(lost)}, which results.jsonl has: the file was cut or changed; run "
+                f"`medvlp eval` again"
+            )
+        return parts
+
+    def _parts(self, records: Sequence[Record], protocol: Mapping[str, Any]) -> list[Measures]:
+        """The metrics of records; of parts of the items and of calibration only where they are asked for.
+
+        Raises:
+            RecordsError: records lack what a metric is computed from.
+        """
+        in_parts = any(name.endswith(part_names()) for name in self.metrics)
+        specificities = [float(match[1]) / 100 for name in self.metrics if (match := SENSITIVITY.fullmatch(name))]
+        parts = measures(records, protocol, in_parts)
+        if not specificities and CALIBRATED.intersection(self.metrics):
+            specificities = [0.95]
+        for specificity in dict.fromkeys(specificities):
+            with naming_damage(protocol):
+                calibration = calibration_measures(records, protocol, specificity)
+            parts += [replace(calibration, direction=f"calibration {specificity}")] if calibration else []
+        return parts
 
     def _only(self, a: str, b: str, metric: str) -> tuple[list[str], list[str]]:
         """Ids of the items of the metric's part that only one of two models has."""
         keys = [next(part.keys for part in self.readable[model].values() if metric in part.metrics) for model in (a, b)]
         sets = set(keys[0]), set(keys[1])
         return [key for key in keys[0] if key not in sets[1]], [key for key in keys[1] if key not in sets[0]]
-
-
-def _measured(result: StoredResult) -> list[Measures]:
-    """A result's metrics from its records.
-
-    Raises:
-        RecordsError: they are not what results.jsonl was computed from: a main metric that has a row cannot be computed.
-    """
-    parts = measures(result.records(), result.protocol, in_parts=False)
-    computed = {name for part in parts for name in part.metrics}
-    main = main_metrics(str(result.protocol.get("kind")), [str(row["metric"]) for row in result.rows])
-    if lost := [name for name in main if name not in computed]:
-        raise RecordsError(
-            f"its records have nothing of {', '.join(lost)}, which results.jsonl has: the file was cut or changed; run "
-            f"`medvlp eval` again"
-        )
-    return parts
 
 
 def _missing(model: str, keys: Sequence[str]) -> list[str]:

@@ -3,7 +3,8 @@
 Legend: N items, C classes, R resamples.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -52,15 +53,21 @@ def measures(records: Sequence[Record], protocol: Mapping[str, Any], in_parts: b
     Raises:
         RecordsError: records of an older version, which lack what a metric needs, or that do not fit the protocol.
     """
-    kind = protocol.get("kind")
+    with naming_damage(protocol):
+        parts = MEASURES.get(str(protocol.get("kind")), means)(records, protocol)
+    return [with_parts(part) for part in parts] if in_parts else parts
+
+
+@contextmanager
+def naming_damage(protocol: Mapping[str, Any]) -> Iterator[None]:
+    """Errors of reading records as RecordsError: they were written by others, and may hold anything."""
     try:
-        parts = MEASURES.get(str(kind), means)(records, protocol)
+        yield
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise RecordsError(
-            f"records of kind {kind!r} lack what their metrics are computed from ({type(error).__name__}: {error}); they were "
-            f"written by an older version, or changed since: run `medvlp eval` again"
+            f"records of kind {protocol.get('kind')!r} lack what their metrics are computed from ({type(error).__name__}: "
+            f"{error}); they were written by an older version, or changed since: run `medvlp eval` again"
         ) from None
-    return [with_parts(part) for part in parts] if in_parts else parts
 
 
 def zero_shot(records: Sequence[Record], protocol: Mapping[str, Any]) -> list[Measures]:

@@ -252,3 +252,26 @@ def test_of_an_error_less_is_better(tmp_path):
     row = comparison.row()
     assert (row["difference"], row["wins"], row["losses"]) == (1.0, 0, 40)
     assert wins_ties_losses([row]) == {"a.ckpt": {"b.ckpt": (0, 0, 1)}, "b.ckpt": {"a.ckpt": (1, 0, 0)}}
+
+
+BEST = {
+    "prompt_sets": {"x": "Be brief.", "y": "Think."},
+    "prompt_set_chosen": "best mean score on the validation split: x 0.1",
+}
+FIRST = {**BEST, "prompt_set_chosen": "the first, because the task has no other split to choose on"}
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "decides"),
+    [
+        (BEST, {**BEST, "prompt_set_chosen": "best mean score on the validation split: y 0.2"}, False),
+        (BEST, FIRST, True),
+        (BEST, {**BEST, "prompt_sets": {"y": "Think."}}, True),
+        (BEST, {}, True),
+        ({}, {}, True),
+    ],
+)
+def test_prompts_chosen_from_the_same_sets_by_the_same_rule_do_not_decide(a, b, decides):
+    lines = differences({**BASE, **a, "instruction": "Be brief."}, {**BASE, **b, "instruction": "Think."})
+    of_instruction = next(line for line in lines if line.line == "instruction")
+    assert of_instruction.decides is decides

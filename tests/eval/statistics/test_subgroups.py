@@ -116,12 +116,12 @@ def test_undefined_groups_neither_lower_the_worst_nor_widen_the_gap():
 
 
 def test_the_worst_group_of_an_error_is_the_highest_and_it_has_no_equity():
-    own = {"kind": "my_own"}
+    protocol = {"kind": "my_own"}
     records = [
         {"id": f"{i}", "group": f"{i}", "scores": {"error": float(i < 4)}, "fields": {"sex": "F" if i < 5 else "M"}}
         for i in range(20)
     ]
-    (worst,) = subgroups_of(records, own, [], parse_groupings(["sex"]), Bootstrap(200)).metrics
+    (worst,) = subgroups_of(records, protocol, [], parse_groupings(["sex"]), Bootstrap(200)).metrics
     assert (worst.name, worst.value) == ("error/worst_group[sex]", 0.8)
     assert worst.ci_low < 0.8 < worst.ci_high
 
