@@ -16,6 +16,9 @@ from medvlp.shards.errors import ShardError
 
 Row = dict[str, Any]
 
+DEEPEST = 100
+"""Objects and lists in each other, in one row: whoever walks through deeper ones runs out of stack."""
+
 
 class BrokenLine(ShardError):
     """A line of a .jsonl file is not an object; the message has the file and the line's number."""
@@ -87,7 +90,24 @@ def _parsed(line: bytes) -> Row:
     row = json.loads(line, parse_constant=_null)
     if not isinstance(row, dict):
         raise ValueError(f"expected an object, found {type(row).__name__}")
+    if line.count(b"{") + line.count(b"[") > DEEPEST:
+        _check_depth(row)
     return row
+
+
+def _check_depth(row: Row) -> None:
+    level: list[Any] = [row]
+    for _ in range(DEEPEST):
+        level = [
+            item
+            for value in level
+            if isinstance(value, dict | list)
+            for item in (value.values() if isinstance(value, dict) else value)
+        ]
+        if not level:
+            return
+    if any(isinstance(value, dict | list) for value in level):
+        raise ValueError(f"objects and lists lie in each other more than {DEEPEST} deep")
 
 
 def _null(constant: str) -> None:

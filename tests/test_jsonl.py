@@ -57,6 +57,7 @@ def test_a_torn_line_is_left_out_and_cut_off_before_the_next(tmp_path, content, 
         (b"[1]", "expected an object, found list"),
         (b'{"a": "\xff"}', "can't decode byte 0xff"),
         (b"[" * 100_000, "recursion"),
+        (b'{"a": ' * 101 + b"1" + b"}" * 101, "more than 100 deep"),
     ],
 )
 def test_a_broken_line_is_named(tmp_path, line, said):
@@ -86,3 +87,9 @@ def test_a_full_disk_leaves_the_earlier_lines(tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, before)
     assert path.read_bytes() == b'{"a": 1}\n'
+
+
+def test_a_row_may_be_a_hundred_deep_and_have_brackets_in_its_texts(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b'{"a": ' * 100 + b"1" + b"}" * 100 + b"\n" + b'{"a": "' + b"[" * 1000 + b'"}\n')
+    assert len(list(read_rows(path))) == 2

@@ -10,6 +10,8 @@ COLOURS = 8
 """Colours of the page, `c0` to `c7`; more curves than that do not belong into one plot."""
 TICKS = 4
 """About as many on an axis."""
+FARTHEST = 1e300
+"""End of an axis at most: spans of larger numbers are beyond float64."""
 MARGIN_LEFT, MARGIN_RIGHT, MARGIN_TOP, MARGIN_BOTTOM = 44, 12, 10, 38
 """Of the axes inside the drawing, pixels."""
 
@@ -112,7 +114,7 @@ class Plot:
 
 def axis_around(values: Sequence[float], label: str, least: float = 0.0) -> Axis:
     """An axis that holds all values, with space at its ends, and spans at least so much; of fractions it stays from 0 to 1."""
-    low, high = min(values), max(values)
+    low, high = max(min(values), -FARTHEST), min(max(values), FARTHEST)
     space = max(0.05 * (high - low), (least - (high - low)) / 2, 1e-9 * max(abs(low), abs(high), 1))
     if low >= 0 and high <= 1:
         return Axis(max(low - space, 0.0), min(high + space, 1.0), label)

@@ -15,6 +15,7 @@ from medvlp.eval.statistics.result_files import RESULTS, StoredResult, distinct,
 from medvlp.jsonl import encode_row
 from medvlp.process import tell
 from medvlp.report.comparisons import comparison_table
+from medvlp.report.sweep.evaluation import check_results
 from medvlp.report.sweep.marks import trained_mark
 from medvlp.report.sweep.scores import checkpoint_names
 
@@ -110,9 +111,12 @@ def work(options: CompareOptions) -> int:
     """Print the comparisons; 1 where the records of a model cannot be read, or lack a metric that is asked for.
 
     Raises:
+        NotARun: a row of results.jsonl has another shape.
         RecordsError: a folder without results, a model or a metric that is not there, or no two results of one task.
     """
     results = distinct([result for source in options.sources for result in find_results(source)])
+    for folder in dict.fromkeys(result.folder for result in results):
+        check_results(folder)
     of_options = [
         result
         for result in results

@@ -177,3 +177,23 @@ def test_a_metric_that_items_have_no_part_in_is_refused(folders, capsys, metric,
     code, _, err = compare(capsys, "one", f"metric={metric}")
     assert code == 1
     assert problem in err
+
+
+@pytest.mark.parametrize(
+    ("protocol", "problem"),
+    [
+        ({"in_train": [1]}, "in_train is [1], expected"),
+        ({"in_train": {"samples": 3, "same_bytes": "3"}}, "in_train is {'samples': 3, 'same_bytes': '3'}, expected"),
+        ({"split": ["test"]}, "split is ['test'], expected"),
+    ],
+)
+def test_a_protocol_of_another_shape_is_named(folders, capsys, protocol, problem):
+    path = folders / "one/results.jsonl"
+    rows = list(read_rows(path))
+    rows[1]["protocol"] |= protocol
+    write_rows(path, rows)
+    assert main(["compare", "one"]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "line 2 is not as medvlp writes it" in err
+    assert problem in err

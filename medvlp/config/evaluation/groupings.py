@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from medvlp.config.rules import ConfigError
 
+NOT_STATED, NO_NUMBER = "(not stated)", "(not a number)"
+"""Names of the items that a field does not divide: they are no group of their own, and never the worst one."""
+
 
 @dataclass(frozen=True)
 class Grouping:

@@ -26,7 +26,7 @@ DECIDING: dict[str, tuple[str, ...]] = {
 }
 """Kind of task → the lines that decide besides."""
 
-CHOSEN = ("templates", "instruction")
+PROMPTS = ("templates", "instruction")
 """Lines that do not decide where both results chose them from the same prompt sets by the same rule."""
 
 NOTED = (
@@ -80,7 +80,7 @@ def differences(a: Protocol, b: Protocol) -> list[Difference]:
     """The lines on which two protocols differ: those that decide first."""
     are_chosen_alike = bool(a.get("prompt_sets")) and _choice(a) == _choice(b)
     deciding = [
-        line for line in (*COMMON, *DECIDING.get(str(a.get("kind")), ())) if not (line in CHOSEN and are_chosen_alike)
+        line for line in (*COMMON, *DECIDING.get(str(a.get("kind")), ())) if not (line in PROMPTS and are_chosen_alike)
     ]
     cards = card(a), card(b)
     lines = [line for line in {**cards[0], **cards[1]} if cards[0].get(line) != cards[1].get(line)]

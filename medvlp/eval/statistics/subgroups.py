@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from medvlp.config.evaluation.groupings import Grouping
+from medvlp.config.evaluation.groupings import NO_NUMBER, NOT_STATED, Grouping
 from medvlp.config.evaluation.metric_names import direction
 from medvlp.eval.bootstrap import Bootstrap, MetricValue, percentiles, resampled_values
 from medvlp.eval.errors import RecordsError
@@ -23,8 +23,6 @@ from medvlp.eval.statistics.reliance import VRS
 from medvlp.eval.trained import part_names
 from medvlp.eval.vqa.scores import MAIN
 
-NOT_STATED = "(not stated)"
-NO_NUMBER = "(not a number)"
 RARE_VALUES = "(other values)"
 MOST_GROUPS = 50
 """Groups of one field with rows of their own, the largest; the items of all others are one more group."""

@@ -5,6 +5,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from medvlp.config.evaluation.metric_names import SENSITIVITY
 from medvlp.jsonl import Row
 from medvlp.report.plot_svg import Axis, Curve, Plot, axis_around, thinned
 from medvlp.report.sweep.curves import Chart
@@ -22,9 +23,8 @@ METRICS = {
     "ece": "ECE",
     "brier": "Brier score",
     "aurc": "AURC",
-    "sensitivity@95specificity": "sensitivity at 95% specificity",
 }
-"""Last part of a metric's name → its heading."""
+"""Last part of a metric's name → its heading; besides them sensitivities, see `_title`."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def _of_task(scores: Scores, task: Task) -> Calibration | None:
     for row in scores.evaluation.calibration:
         if cell_of(row)[1:] == (task.task, task.split):
             rows.setdefault(row["checkpoint"], []).append(row)
-    metrics = [metric for metric in task.metrics if metric.rpartition("/")[2] in METRICS]
+    metrics = [metric for metric in task.metrics if _title(metric)]
     if not rows and not metrics:
         return None
     order = scores.ranked(task, task.main[0])
@@ -80,8 +80,16 @@ def _of_task(scores: Scores, task: Task) -> Calibration | None:
 
 
 def _heading(metric: str) -> str:
-    base, _, name = metric.rpartition("/")
-    return f"{METRICS[name]} ({base})" if base else METRICS[name]
+    base = metric.rpartition("/")[0]
+    return f"{_title(metric)} ({base})" if base else _title(metric)
+
+
+def _title(metric: str) -> str:
+    """What a number of calibration is, without what it is of; empty for other metrics."""
+    name = metric.rpartition("/")[2]
+    if match := SENSITIVITY.fullmatch(name):
+        return f"sensitivity at {match[1]}% specificity"
+    return METRICS.get(name, "")
 
 
 def _value(row: Row | None) -> tuple[str, str]:

@@ -117,6 +117,16 @@ def read_evaluation(folder: Path) -> Evaluation:
     )
 
 
+def check_results(folder: Path) -> None:
+    """That every row of results.jsonl has the shape of one.
+
+    Raises:
+        NotARun: a row has not; the message has the file, the line and the field.
+        BrokenLine: a line is not an object.
+    """
+    checked_rows(folder / "results.jsonl", partial(_problem, RESULT))
+
+
 def _problem(fields: dict[str, Shape], row: Row) -> str:
     protocol = row.get("protocol")
     inner = problem_of(protocol, PROTOCOL, tuple(PROTOCOL)) if isinstance(protocol, dict) else ""

@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from medvlp.config.evaluation.groupings import NO_NUMBER, NOT_STATED
+from medvlp.config.evaluation.metric_names import direction
 from medvlp.jsonl import Row
 from medvlp.report.sweep.evaluation import cell_of
 from medvlp.report.sweep.leaderboard import interval, span
@@ -64,7 +66,7 @@ def subgroup_tables(scores: Scores) -> list[SubgroupTable]:
 
 
 def _name(group: object) -> str:
-    return "(not stated)" if group is None or group == "" else str(group)
+    return NOT_STATED if group is None or group == "" else str(group)
 
 
 def _table(scores: Scores, task: Task, by: str, metric: str, rows: Iterable[Row]) -> SubgroupTable:
@@ -82,7 +84,7 @@ def _table(scores: Scores, task: Task, by: str, metric: str, rows: Iterable[Row]
         for end in summaries:
             summary = scores.row(model, task, f"{metric}/{end}[{by}]")
             extras.append("" if summary is None or summary["value"] is None else f"{summary['value']:.3f}")
-        lines.append((scores.names[model], _scores(by_model[model], names[:GROUPS]), extras))
+        lines.append((scores.names[model], _scores(by_model[model], names[:GROUPS], direction(metric)), extras))
     return SubgroupTable(
         task,
         by,
@@ -94,11 +96,13 @@ def _table(scores: Scores, task: Task, by: str, metric: str, rows: Iterable[Row]
     )
 
 
-def _scores(rows: dict[str, Row], names: list[str]) -> list[GroupScore]:
+def _scores(rows: dict[str, Row], names: list[str], sign: int) -> list[GroupScore]:
+    """sign: 1 where higher is better, -1 where lower is."""
     values = {name: row["value"] for name, row in rows.items() if row["value"] is not None}
-    worst = min(values.values()) if len(set(values.values())) > 1 else None
+    by_group = {name: sign * value for name, value in values.items() if name not in (NOT_STATED, NO_NUMBER)}
+    worst = min(by_group.values()) if len(set(by_group.values())) > 1 else None
     return [
-        GroupScore(f"{values[name]:.3f}", interval(rows[name]), values[name] == worst, True)
+        GroupScore(f"{values[name]:.3f}", interval(rows[name]), by_group.get(name) == worst is not None, True)
         if name in values
         else GroupScore("undefined" if name in rows else "")
         for name in names

@@ -40,6 +40,15 @@ def test_axes_of_equal_values_and_of_fractions():
     assert (axis.low, axis.high) == (pytest.approx(0.945), 1.0)
 
 
+def test_axes_end_where_spans_are_numbers():
+    values = [-1e308, 0.0, 1e308]
+    axis = axis_around(values, "")
+    assert 0 in axis.ticks()
+    svg = Plot("far", Axis(0, 1, ""), axis, [Curve([(n / 2, value) for n, value in enumerate(values)])]).svg()
+    assert "inf" not in svg
+    assert "nan" not in svg
+
+
 def test_a_plot_puts_points_where_they_belong_and_escapes_its_texts():
     plot = Plot(
         "<a>", Axis(0, 10, "<x>"), Axis(0, 1, "y"), [Curve([(0, 0), (10, 1)], sizes=[3, 3])], width=200, height=100
@@ -104,6 +113,27 @@ def test_diagrams_are_of_the_best_models_and_the_others_are_counted():
     assert {diagram.summary for diagram in page.diagrams} == {"mean gap 0.250, n = 8"}
     assert (page.skipped, page.columns, page.lines) == (2, ["ECE"], [("m0", [("0.250", "")])])
     assert len(page.risk.legend) == DIAGRAMS
+
+
+@pytest.mark.parametrize("share", ["90", "95", "97.5"])
+def test_sensitivity_has_a_column_at_any_specificity(share):
+    results = [row("m", 0.5), row("m", 0.25, metric=f"sensitivity@{share}specificity")]
+    (page,) = calibrations(evaluation(results=results))
+    assert (page.columns, page.lines) == ([f"sensitivity at {share}% specificity"], [("m", [("0.250", "")])])
+
+
+@pytest.mark.parametrize(("metric", "worst"), [("acc1", "M"), ("error", "F")])
+def test_items_that_a_field_does_not_divide_are_never_the_worst_group(metric, worst):
+    values = {"(not stated)": 0.1, "(not a number)": 0.9, "F": 0.7, "M": 0.5}
+    rows = [
+        {"checkpoint": "m", "task": "t", "split": "test", "metric": metric, "by": "sex", "group": name, "value": value,
+         "ci_low": None, "ci_high": None, "n": 9}
+        for name, value in values.items()
+    ]  # fmt: skip
+    (table,) = subgroup_tables(evaluation(results=[row("m", 0.5, metric=metric)], subgroups=rows))
+    ((_, numbers, _),) = table.lines
+    shaded = [name for (name, _), number in zip(table.groups, numbers, strict=True) if number.is_worst]
+    assert shaded == [worst]
 
 
 def test_the_worst_group_is_marked_and_rare_groups_are_counted():
