@@ -17,7 +17,7 @@ from medvlp.shards.errors import ShardError
 Row = dict[str, Any]
 
 DEEPEST = 100
-"""Objects and lists in each other, in one row: whoever walks through deeper ones runs out of stack."""
+"""Objects and lists in each other, in one row: code that walks through deeper ones runs out of stack."""
 
 
 class BrokenLine(ShardError):
