@@ -3,7 +3,6 @@
 The family of Holm's correction is one task and split: all pairs of models on all of its main metrics.
 """
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import combinations
@@ -20,7 +19,7 @@ from medvlp.eval.statistics.measures import Measures, Record, measures, naming_d
 from medvlp.eval.statistics.paired import PairedDifference, holm, paired_differences
 from medvlp.eval.statistics.result_files import StoredResult, read_results
 from medvlp.eval.trained import part_names
-from medvlp.jsonl import Row, write_rows
+from medvlp.jsonl import Row, finite, write_rows
 
 COMPARISONS = "comparisons.jsonl"
 
@@ -57,7 +56,7 @@ class Comparison:
         values = asdict(self.result) if self.result else dict.fromkeys(names)
         return {
             **{name: getattr(self, name) for name in ("task", "split", "metric", "a", "b")},
-            **{name: _defined(values[name]) for name in names},
+            **{name: finite(values[name]) for name in names},
             "only_a": len(self.only_a),
             "only_b": len(self.only_b),
             "differing": [
@@ -238,7 +237,3 @@ def _missing(model: str, keys: Sequence[str]) -> list[str]:
         return []
     names = ", ".join(keys[:ITEMS_IN_A_SENTENCE]) + (", …" if len(keys) > ITEMS_IN_A_SENTENCE else "")
     return [f"{len(keys)} item{'s' if len(keys) > 1 else ''} that {model} does not have: {names}"]
-
-
-def _defined(value: object) -> object:
-    return None if isinstance(value, float) and math.isnan(value) else value

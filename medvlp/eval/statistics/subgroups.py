@@ -22,6 +22,7 @@ from medvlp.eval.statistics.measures import Measures, Record, measures, part
 from medvlp.eval.statistics.reliance import VRS
 from medvlp.eval.trained import part_names
 from medvlp.eval.vqa.scores import MAIN
+from medvlp.jsonl import finite
 
 RARE_VALUES = "(other values)"
 MOST_GROUPS = 50
@@ -236,9 +237,9 @@ def _measure(
                     "metric": name,
                     "by": grouping.text,
                     "group": group,
-                    "value": _defined(point_of[name, group]),
-                    "ci_low": _defined(low),
-                    "ci_high": _defined(high),
+                    "value": finite(point_of[name, group]),
+                    "ci_low": finite(low),
+                    "ci_high": finite(high),
                     "n": measured_group.counts[name],
                     "clusters": clusters[name],
                 }
@@ -273,7 +274,3 @@ def worst_group(value_R: Array, value_GR: Array, sign: int = 1) -> Array:
     """The lowest value of any group, or with sign = -1 (of an error) the highest; NaN where none is defined."""
     lowest_R = np.where(np.isnan(value_GR), np.inf, sign * value_GR).min(axis=0)
     return np.where(np.isinf(lowest_R), np.nan, sign * lowest_R)
-
-
-def _defined(value: float) -> float | None:
-    return None if math.isnan(value) else value

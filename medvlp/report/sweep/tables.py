@@ -88,7 +88,8 @@ def reliance_lines(rows: Sequence[Row]) -> list[str]:
 
 
 def leakage_notes(rows: Sequence[Row]) -> list[str]:
-    """Overlap of each split with training data, a line a task and checkpoint, as the protocols count it."""
+    """Overlap of each split with training data, a line a task and checkpoint, as the protocols count it. Of models that
+    others trained there is no line: the mark ? says so."""
     tasks, checkpoints = task_names(rows), checkpoint_names(rows)
     lines = []
     for row in rows:
@@ -96,9 +97,6 @@ def leakage_notes(rows: Sequence[Row]) -> list[str]:
         if not isinstance(counts, dict):
             continue
         name = f"{tasks[row['task'], split_of(row)]}, {checkpoints[str(row['checkpoint'])]}: "
-        if isinstance(counts, str):
-            lines.append(f"{name}{counts}")
-            continue
         if counts.get("compared"):
             names = ("samples", "same_bytes", "same_picture", "same_id", "same_group")
             leakage = Leakage(split_of(row), *(counts.get(key, 0) for key in names))
