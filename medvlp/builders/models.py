@@ -104,9 +104,12 @@ def origin_of(name: ModelName) -> dict[str, Any]:
 
 def open_model(name: ModelName, device: str, config: EvalConfig) -> EvaluatedModel:
     """A model on a device, as tasks measure it; its answers are kept in the cache. Raises UserError."""
-    model = named_model(name).open(device, config)
-    is_kept = "generate" in model.offers and name.scheme != "api" and config.cache.max_gb > 0  # a server's are, anyway
-    return keep_responses(model, name, device, config) if is_kept else model
+    model: Any = named_model(name).open(device, config)
+    if "generate" not in model.offers:
+        return model
+    if name.scheme == "api":  # whatever cache.max_gb is: they may have cost money
+        return model.kept_in(store_root(config.cache))
+    return keep_responses(model, name, device, config) if config.cache.max_gb > 0 else model
 
 
 def keep_responses(model: Any, name: ModelName, device: str, config: EvalConfig) -> EvaluatedModel:

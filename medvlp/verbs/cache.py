@@ -99,7 +99,9 @@ def all_holdings(folder: StoreFolder) -> list[Holding]:
             holdings.append(Holding("others", path, size, path.lstat().st_mtime, "damaged, as if it were absent", {}))
     for kind, pattern in FILES.items():
         for path in folder.root.glob(pattern):
-            if path.is_file() and not path.is_symlink() and not path.parent.is_symlink():
+            if not path.is_file() or path.is_symlink() or path.parent.is_symlink():
+                continue
+            with suppress(FileNotFoundError):  # an evaluation has evicted it since
                 status = path.stat()
                 lines = path.read_bytes().splitlines()
                 parts = first_row(lines) if kind != "hashes" else {}

@@ -139,6 +139,16 @@ def test_a_model_of_transformers_answers_as_stock_transformers(folder, tmp_path,
     assert capsys.readouterr().out == f"{harmless(answer)}\n{NOTICE}\n"
 
 
+def test_a_server_is_asked_without_the_cache(tmp_path, monkeypatch, capsys):
+    """Even where the folder of the cache is one that an evaluation would refuse."""
+    monkeypatch.setenv("MEDVLP_CACHE", str(tmp_path))
+    (tmp_path / "others.txt").touch()
+    with serving(lambda request: "no") as server:
+        assert main([f"checkpoint=api:{server.url}#{MODEL}", "Is it left?"]) == 0
+    assert "\nno\n" in capsys.readouterr().out
+    assert [path.name for path in tmp_path.iterdir()] == ["others.txt"]
+
+
 def test_a_server_answers_word_by_word_and_remembers(folder, monkeypatch, capsys):
     typed = iter(["Is it left?", "Why?", "Too much?", ""])
     monkeypatch.setattr(builtins, "input", lambda prompt="": next(typed))

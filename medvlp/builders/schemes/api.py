@@ -7,7 +7,6 @@ from medvlp.config import EvalConfig
 from medvlp.config.model_names import ModelName
 from medvlp.eval.models.api import ApiModel, answer_parts
 from medvlp.eval.store.responses import ResponseLog
-from medvlp.eval.store.root import store_root
 from medvlp.models.api.client import ApiClient
 from medvlp.models.api.retrying import Backoff
 from medvlp.models.digests import FileFacts, content_identity
@@ -32,9 +31,13 @@ class ServedModel:
         return {}
 
     def open(self, device: str, config: EvalConfig) -> ApiModel:
-        """The model, without a word to its server. Raises ApiError: the package for it is missing."""
+        """The model, without a word to its server; its answers are kept in memory, until `kept_in`.
+
+        Raises:
+            ApiError: the package for it is missing, or the key cannot stand in a request.
+        """
         settings = config.api
         backoff = Backoff(settings.retries, settings.first_wait_s, settings.longest_wait_s)
         client = ApiClient(self.base_url, self.model, settings.timeout_s, backoff)
-        log = ResponseLog(store_root(config.cache), answer_parts(client, settings, config.max_pixels))
+        log = ResponseLog(None, answer_parts(client, settings, config.max_pixels))
         return ApiModel(client, settings, log, config.max_pixels)

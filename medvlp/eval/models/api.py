@@ -7,6 +7,7 @@ import re
 import threading
 from collections.abc import Iterable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, TextIO
 
 from PIL import Image
@@ -56,6 +57,10 @@ class ApiModel:
         self.client, self.config, self.log, self.max_pixels = client, config, log, max_pixels
         self._locks = KeyLocks(log.path.with_suffix(".lock") if log.path else None)
         self._is_told, self._telling = False, threading.Lock()
+
+    def kept_in(self, root: Path | None) -> "ApiModel":
+        """The same model, whose answers are kept in the folder of a store. Raises ShardError: they cannot be read."""
+        return ApiModel(self.client, self.config, ResponseLog(root, self.log.parts), self.max_pixels)
 
     @property
     def identity(self) -> str:

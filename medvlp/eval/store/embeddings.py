@@ -6,6 +6,7 @@ Legend: N items, D embedding width.
 import hashlib
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -60,12 +61,14 @@ class EmbeddingStore:
         entry = self.folder.find(parts)
         if entry is None:
             return None
-        samples = json.loads((entry.path / "samples.json").read_bytes())
-        bad: dict[str, str] = samples["bad"]
-        if samples["keys"] != [key for key in keys if key not in bad]:
-            return None
-        embeddings_ND = _mapped(entry, len(samples["keys"]))
-        return None if embeddings_ND is None else (embeddings_ND, bad)
+        with suppress(OSError):  # another process has removed it since
+            samples = json.loads((entry.path / "samples.json").read_bytes())
+            bad: dict[str, str] = samples["bad"]
+            if samples["keys"] != [key for key in keys if key not in bad]:
+                return None
+            embeddings_ND = _mapped(entry, len(samples["keys"]))
+            return None if embeddings_ND is None else (embeddings_ND, bad)
+        return None
 
     def publish_images(
         self, parts: dict[str, Any], dataset: ShardDataset, embeddings_ND: Tensor, bad: dict[str, str]
@@ -81,7 +84,9 @@ class EmbeddingStore:
     def texts(self, parts: dict[str, Any], count: int) -> Tensor | None:
         """embeddings_ND, or None; parts: `text_parts`."""
         entry = self.folder.find(parts)
-        return None if entry is None else _mapped(entry, count)
+        with suppress(OSError):  # as above
+            return None if entry is None else _mapped(entry, count)
+        return None
 
     def publish_texts(self, parts: dict[str, Any], embeddings_ND: Tensor) -> None:
         """Store what `texts` gives."""

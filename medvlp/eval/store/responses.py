@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import struct
+import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -45,6 +46,9 @@ def digest_of(parts: Any) -> str:
 class ResponseLog:
     """The responses of one model that are kept, by `question_key`. Threads and processes may share the file.
 
+    Where the disk refuses the answers of a model that runs here, this is said once, and they stay in memory. Those of servers
+    are not asked for then, because they may cost money again.
+
     Args:
         root: folder of the store; None keeps them in memory alone.
         parts: all that decides an answer next to the question: the model's identity, how it is run, how images are read.
@@ -55,6 +59,7 @@ class ResponseLog:
     def __init__(self, root: Path | None, parts: Mapping[str, Any], folder: str = FOLDER) -> None:
         self.parts = dict(parts)
         self.path = root / folder / f"{digest_of(self.parts)}.jsonl" if root else None
+        self._may_be_lost = folder == LOCAL
         self._rows: dict[str, Row] = {}
         self._end, self._inode = 0, 0
         self._lock = threading.Lock()
@@ -82,7 +87,7 @@ class ResponseLog:
         """Read what others have added. A line without its end, or that is not what was written, is skipped.
 
         Raises:
-            ShardError: the file cannot be read.
+            ShardError: the file of a server's answers cannot be read.
         """
         if self.path is None:
             return
@@ -100,24 +105,40 @@ class ResponseLog:
         except FileNotFoundError:
             return
         except OSError as error:
-            raise ShardError(f"{self.path} cannot be read ({error}); remove it, or give another cache.dir") from None
+            reason = ShardError(f"{self.path} cannot be read ({error}); remove it, or give another cache.dir")
+            self._refused(reason)
 
     def add(self, responses: Mapping[str, Row]) -> None:
         """Keep responses; they are on the disk when this returns.
 
         Raises:
-            ShardError: the disk refuses.
+            ShardError: the disk refuses a server's answers.
         """
         with self._lock:
             new = {key: response for key, response in responses.items() if key not in self._rows}
             if self.path is not None and new:
-                rows = [{"key": key, "response": response, "sum": _sum(key, response)} for key, response in new.items()]
-                with refusing(self.path, "its earlier lines are whole"), _locked(self.path) as file:
-                    if not os.fstat(file).st_size:
-                        rows.insert(0, {"parts": self.parts})
-                    Appender(self.path).append(*rows)
-                    os.fsync(file)
+                try:
+                    self._write(self.path, new)
+                except ShardError as error:
+                    self._refused(error)
             self._rows.update(new)
+
+    def _write(self, path: Path, new: Mapping[str, Row]) -> None:
+        rows = [{"key": key, "response": response, "sum": _sum(key, response)} for key, response in new.items()]
+        with refusing(path, "its earlier lines are whole"), _locked(path) as file:
+            if not os.fstat(file).st_size:
+                rows.insert(0, {"parts": self.parts})
+            Appender(path).append(*rows)
+            os.fsync(file)
+
+    def _refused(self, error: ShardError) -> None:
+        """Go on without the file. Raises the error itself where answers must not be lost."""
+        if not self._may_be_lost:
+            raise error from None
+        self.path = None
+        print(
+            f"note: {error}: the evaluation goes on, and this model's answers are not kept", file=sys.stderr, flush=True
+        )
 
 
 @contextmanager
@@ -166,14 +187,15 @@ class KeyLocks:
     """Locks of single keys among processes, so that two that miss the same answer do not both ask for it.
 
     A key is a byte of a file that has none (Linux's locks of open file descriptions); the system lets go of it when its holder
-    ends. Where a file system has no such locks, every process takes itself for the holder.
+    ends. Where a file system has no such locks, or takes no files, every process takes itself for the holder.
     """
 
     def __init__(self, path: Path | None) -> None:
         self._file = -1
         if path is not None and hasattr(fcntl, "F_OFD_SETLK"):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+            with suppress(OSError):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
 
     def take(self, key: str) -> bool:
         """Whether nobody else held the key; it is this object's until `release`."""

@@ -5,6 +5,9 @@ from dataclasses import replace
 
 import pytest
 
+from medvlp.builders.models import named_model, open_model
+from medvlp.config import CacheConfig, EvalConfig
+from medvlp.config.model_names import parse_model_name
 from medvlp.eval.models.answering import Prompt
 from medvlp.eval.models.kept import KeptModel
 from medvlp.eval.store.responses import ResponseLog
@@ -114,3 +117,11 @@ def test_what_json_cannot_hold_is_not_kept(tmp_path, broken):
     prompts = [Prompt(question.conversations[0].turns[:1], 1, model.pictures(question))]
     assert str(model.loglikelihood(prompts, [["A"]])) == str([[(broken, 1)]])
     assert len(ResponseLog(tmp_path, {})) == 0
+
+
+def test_a_servers_answers_are_kept_whatever_the_size_of_the_cache(tmp_path):
+    config = EvalConfig(checkpoints=["x"], tasks=["y"], cache=CacheConfig(dir=str(tmp_path / "cache"), max_gb=0))
+    name = parse_model_name("api:http://127.0.0.1:9/v1#m")
+    open_model(name, "cpu", config).log.add({"k": {"text": "paid"}})
+    assert open_model(name, "cpu", config).log.get("k") == {"text": "paid"}
+    assert named_model(name).open("cpu", config).log.get("k") is None

@@ -56,6 +56,25 @@ def test_from_the_store_come_the_very_bits_and_no_image_is_read(tmp_path):
     assert np.load(path.with_name("embeddings.npy")).dtype == np.float32
 
 
+def test_an_entry_that_goes_when_it_was_found_is_computed_again(tmp_path, monkeypatch):
+    """Another process evicts it between its verification and its opening."""
+    data, first = colours(), model(tmp_path)
+    expected = first.images(data).embeddings_ND, first.texts(["red"])
+    find = StoreFolder.find
+
+    def find_and_lose(folder, parts):
+        entry = find(folder, parts)
+        if entry is not None:
+            folder.remove(entry.path)
+        return entry
+
+    monkeypatch.setattr(StoreFolder, "find", find_and_lose)
+    second = model(tmp_path)
+    assert second.images(data).embeddings_ND.equal(expected[0])
+    assert second.texts(["red"]).equal(expected[1])
+    assert (second.encoder.encoded_images, second.encoder.encoded_texts) == (5, ["red"])
+
+
 @pytest.mark.parametrize(
     "changes",
     [

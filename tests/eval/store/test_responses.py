@@ -1,5 +1,6 @@
 """Responses that are kept: what was written comes back, what was torn does not, and processes share a file."""
 
+import errno
 import json
 import os
 import subprocess
@@ -9,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from medvlp.eval.store.responses import BLANK, LOCAL, KeyLocks, ResponseLog, digest_of, evict, question_key
-from medvlp.shards import Turn
+from medvlp.jsonl import Appender
+from medvlp.shards import ShardError, Turn
 
 PARTS = {"model": "a", "batch": {"of": 1}}
 TURNS = [Turn("user", "<image>\nIs it?")]
@@ -158,3 +160,34 @@ def test_answers_of_models_here_are_evicted_the_oldest_first_and_a_servers_never
     assert [log.path.exists() for log in (server, *logs)] == [True, True, False, False, True]
     logs[1].add({"k2": row("b")})
     assert ResponseLog(tmp_path, {"model": 1}, LOCAL).get("k2") == row("b")
+
+
+def test_where_the_disk_refuses_answers_of_here_stay_in_memory_and_servers_end(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(Appender, "append", full)
+    log = ResponseLog(tmp_path, PARTS, LOCAL)
+    for key in ("k1", "k2"):
+        log.add({key: row(key)})
+        log.refresh()
+        assert log.get(key) == row(key)
+    (note,) = capsys.readouterr().err.splitlines()
+    assert "No space left on device" in note
+    assert note.endswith("the evaluation goes on, and this model's answers are not kept")
+    server = ResponseLog(tmp_path, PARTS)
+    with pytest.raises(ShardError, match="No space left on device"):
+        server.add({"k": row("paid")})
+
+
+def test_a_folder_that_cannot_be_one_is_said_of_answers_of_here_too(tmp_path, capsys):
+    (tmp_path / "responses").touch()
+    log = ResponseLog(tmp_path, PARTS, LOCAL)
+    log.add({"k": row("a")})
+    assert log.get("k") == row("a")
+    (note,) = capsys.readouterr().err.splitlines()
+    assert "cannot be read" in note
+    with pytest.raises(ShardError, match="cannot be read"):
+        ResponseLog(tmp_path, PARTS)
+    assert KeyLocks(tmp_path / "responses/x.lock").take(digest_of("one"))
+
+
+def full(appender, *rows):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
