@@ -12,7 +12,7 @@ from medvlp.config.composition.keys import parse_override, set_in_mapping
 from medvlp.config.composition.messages import missing_option, readable
 from medvlp.config.composition.overrides import value_of
 from medvlp.config.composition.renamed import renamed_argument
-from medvlp.config.composition.search import hydra_search, read_recipe, recipe_path
+from medvlp.config.composition.search import group_folder, hydra_search, read_recipe, recipe_path
 from medvlp.config.composition.typed import to_object
 from medvlp.config.kinds import OPEN_MAPPINGS, VERBS
 from medvlp.config.rules import ConfigError
@@ -51,6 +51,8 @@ def compose_node(verb: str, overrides: Sequence[str]) -> tuple[DictConfig, DictC
             raise ConfigError(
                 f"{argument}: several values for one key are a grid, which only `medvlp train -m` runs; give one"
             )
+        if not isinstance(override.value(), str | list | dict) and (folder := group_folder(override.key_or_group)):
+            raise ConfigError(f"{argument}: expected the name of an option, which is a file in the folder {folder}")
     in_mappings = [argument for argument in overrides if argument.startswith(tuple(OPEN_MAPPINGS))]
     in_schema = [str(parsed[argument].input_line) for argument in overrides if argument not in in_mappings]
     try:

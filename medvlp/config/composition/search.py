@@ -1,5 +1,6 @@
 """Where recipes and options lie: the working folder's own come first, then the shipped ones."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +12,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 
 from medvlp.config.composition.prepared import PreparedData
-from medvlp.config.composition.yaml_files import CheckedSource, check_recipe, first_comment
+from medvlp.config.composition.yaml_files import CheckedSource, RecipesSource, check_recipe, first_comment
 from medvlp.config.rules import ConfigError, check_name, suggestion
 
 PACKAGE = Path(__file__).resolve().parents[2]
@@ -55,6 +56,12 @@ def recipe_path(name: str) -> Path:
     raise ConfigError(f"unknown recipe {name!r}{suggestion(name, names)} Available: {', '.join(names)}")
 
 
+def group_folder(key: str) -> str:
+    """The first folder under a configs/ whose options a key chooses from; "" where there is none."""
+    folders = (os.path.join(root, "configs", key) for root in search_folders())
+    return next(filter(os.path.isdir, folders), "")
+
+
 @contextmanager
 def hydra_search() -> Iterator[None]:
     """Hydra looking through every search folder, the working folder first, and then through what is prepared.
@@ -62,11 +69,12 @@ def hydra_search() -> Iterator[None]:
     `hydra.searchpath` would not do: it comes after the main folder, so a shipped option would hide one's own.
     """
     roots = search_folders()
-    first, *later = [path for path in [*(root / "configs" for root in roots), *roots] if path.is_dir()]
-    search = create_config_search_path(f"{CheckedSource.scheme()}://{first}")
+    options = [f"{CheckedSource.scheme()}://{root / 'configs'}" for root in roots if (root / "configs").is_dir()]
+    first, *later = [*options, *(f"{RecipesSource.scheme()}://{root}" for root in roots)]
+    search = create_config_search_path(first)
     schema = search.get_path().pop()  # Hydra insists on its being the last
     for path in later:
-        search.append("medvlp", f"{CheckedSource.scheme()}://{path}")
+        search.append("medvlp", path)
     search.append("medvlp", f"{PreparedData.scheme()}://")
     search.get_path().append(schema)
     with initialize_config_dir(str(SHIPPED / "configs"), version_base="1.3"):

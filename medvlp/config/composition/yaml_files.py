@@ -114,6 +114,17 @@ class CheckedSource(FileConfigSource):
         return Path(os.path.join(self.path, self._normalize_file_name(config_path)))
 
 
+class RecipesSource(CheckedSource):
+    """A folder with recipes/ in it. Its other folders are no groups of options: they hold data, results, or anything."""
+
+    @staticmethod
+    def scheme() -> str:
+        return "recipes"
+
+    def is_group(self, config_path: str) -> bool:
+        return config_path.split("/")[0] == "recipes" and bool(super().is_group(config_path))
+
+
 def environment(name: str, default: str | None = None) -> str | None:
     """`${oc.env:MEDVLP_DATA,data}` in a file; no other variable.
 
@@ -126,6 +137,7 @@ def environment(name: str, default: str | None = None) -> str | None:
 
 
 SourcesRegistry.instance().register(CheckedSource)
+SourcesRegistry.instance().register(RecipesSource)
 OmegaConf.register_new_resolver("oc.env", environment, replace=True)
 
 

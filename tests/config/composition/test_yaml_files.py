@@ -102,3 +102,29 @@ def test_a_recipe_reads_no_variable_of_the_environment_but_the_datas(folder, mon
         load_task("mine")
     (folder / "recipes/mine.yaml").write_text(MINE + "run_root: ${oc.env:MEDVLP_DATA,data}/runs\n")
     assert compose("train", ["recipes=mine"]).run_root == "/elsewhere/runs"
+
+
+@pytest.mark.parametrize(
+    ("verb", "arguments"),
+    [
+        ("train", ["recipes=clip_rocov2", "seed=2"]),
+        ("train", ["recipes=clip_rocov2", "run_root=results"]),
+        ("prep", ["recipes=prep_roco", "output=results"]),
+    ],
+)
+def test_a_folder_of_results_that_is_named_like_a_key_changes_nothing(folder, verb, arguments):
+    expected = compose(verb, arguments)
+    for argument in arguments:
+        key = argument.partition("=")[0]
+        (folder / key).mkdir(exist_ok=True)
+        (folder / key / "results.yaml").write_text("a: 1\n")
+    assert compose(verb, arguments) == expected
+
+
+def test_an_option_that_is_no_name_is_refused(folder):
+    (folder / "configs/seed").mkdir()
+    for argument in ("data=null", "seed=2"):
+        with pytest.raises(
+            ConfigError, match=f"{argument}: expected the name of an option, which is a file in the folder"
+        ):
+            compose("train", ["recipes=clip_rocov2", argument])
