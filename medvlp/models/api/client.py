@@ -29,6 +29,8 @@ from medvlp.models.api.completion import (
 from medvlp.models.api.retrying import Backoff, Gate, is_transient, retry_after_s
 
 KEY = "OPENAI_API_KEY"
+TELLING = 8
+"""Characters of a key's beginning that are masked as well."""
 Body = dict[str, Any]
 
 
@@ -240,7 +242,10 @@ class ApiClient:
             )
 
     def _without_key(self, text: str) -> str:
-        return text.replace(self._key, "***") if self._key else text
+        """The text, its key masked; of one that was cut with the text, what is left of it."""
+        for length in range(len(self._key), min(len(self._key), TELLING) - 1, -1) if self._key else ():
+            text = text.replace(self._key[:length], "***")
+        return text
 
     def _tell(self, line: str) -> None:
         print(f"{self.name}: {line}", file=sys.stderr, flush=True)

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from medvlp.models.api.client import ApiClient
-from medvlp.models.api.completion import ApiError, Completion, MalformedCompletion, parse_completion
+from medvlp.models.api.completion import MOST_OF_A_SENTENCE, ApiError, Completion, MalformedCompletion, parse_completion
 from medvlp.models.api.retrying import Backoff, Gate, retry_after_s
 from tests.api_server import MODEL, Request, completion, serving, stream_of
 
@@ -209,6 +209,16 @@ def test_a_key_that_no_request_can_carry_is_refused_and_not_told(key, monkeypatc
     with pytest.raises(ApiError, match="OPENAI_API_KEY holds characters that no key has") as error:
         ApiClient("http://127.0.0.1:9/v1", MODEL)
     assert "made" not in str(error.value)
+
+
+def test_a_sentence_that_is_cut_within_the_key_tells_nothing_of_it(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-made-secret")
+    for cut in range(8, 14):
+        sentence = "x" * (MOST_OF_A_SENTENCE - cut) + "sk-made-secret"
+        with serving(answer, lambda request, sentence=sentence: request.error(400, sentence)) as server:
+            with pytest.raises(ApiError, match=r"x\*\*\*\)") as error:
+                client_of(server).complete(BODY)
+            assert "sk-made" not in str(error.value)
 
 
 def test_what_the_connection_says_is_told_without_the_key(monkeypatch):
