@@ -63,11 +63,14 @@ def scored(row: Mapping[str, Any], path: Path) -> tuple[str, str, str]:
         ShardError: it is not a result.
     """
     try:
-        return row["checkpoint"], row["task"], row["split"] if "split" in row else row["protocol"]["split"]
+        key = row["checkpoint"], row["task"], row["split"] if "split" in row else row["protocol"]["split"]
+        if not all(isinstance(name, str) for name in key):
+            raise TypeError("checkpoint, task and split have to be strings")
     except (KeyError, TypeError) as error:
         raise ShardError(
             f"{path} has a row that is not a result ({type(error).__name__}: {error}); remove the row, or give another output"
         ) from None
+    return key
 
 
 def _defined(value: float) -> float | None:

@@ -6,14 +6,26 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from medvlp.eval.results import metric_rows, replace_rows, write_records
+from medvlp.eval.results import metric_rows, replace_rows, scored, write_records
 from medvlp.eval.task import TaskResult
-from medvlp.jsonl import Row, encode_row
+from medvlp.jsonl import Row, encode_row, read_rows
+from medvlp.report.shapes import COUNT, NULL, NUMBER, OBJECT, TEXT, list_of, mapping_of, problem_of, row_of
 from medvlp.shards.atomic import write_whole
 from medvlp.sweep.plan import Cell
 
 CELLS = "cells"
 RESULTS, SUBGROUPS, CALIBRATION, FAILURES = "results.jsonl", "subgroups.jsonl", "calibration.jsonl", "failures.jsonl"
+
+_METRIC = row_of({"metric": TEXT, "n": COUNT, **dict.fromkeys(("value", "ci_low", "ci_high"), NUMBER | NULL)})
+CONTENT = {
+    **dict.fromkeys(("id", "checkpoint", "task", "split"), TEXT),
+    "parts": row_of({"task": OBJECT}),
+    "metrics": list_of(_METRIC),
+    "protocol": row_of({"records": TEXT, "n": COUNT, "excluded": mapping_of(COUNT)}, optional=("n", "excluded")),
+    "files": mapping_of(TEXT),
+    **dict.fromkeys(("subgroups", "calibration"), list_of(OBJECT)),
+}
+"""Fields of a cell's file."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +51,9 @@ class CellFolder:
         """A cell's content; None where there is none, or its files are not as they were written."""
         try:
             content = json.loads((self.folder / CELLS / f"{id}.json").read_bytes())
-            if content["id"] != id:
+            if problem_of(content, CONTENT) or content["id"] != id:
+                return None
+            if content["protocol"]["records"] not in content["files"]:
                 return None
             for name, digest in content["files"].items():
                 path = self.folder / name
@@ -73,6 +87,12 @@ class CellFolder:
         write_whole(self.folder / CELLS / f"{cell.id}.json", data)
         return dict(json.loads(data))  # as another process will read it: numbers that JSON does not have are null
 
+    def check_joined(self) -> None:
+        """See that rows can be put behind those of earlier commands, before anything is measured. Raises ShardError."""
+        for name in (RESULTS, SUBGROUPS, CALIBRATION):
+            for row in read_rows(self.folder / name):
+                scored(row, self.folder / name)
+
     def join(self, cells: Sequence[Cell], contents: dict[str, Row]) -> list[Row]:
         """Write results.jsonl and the files next to it: rows of other commands in their order, then those of the cells that
         are finished, in the order of the sweep. Returns the rows of results.jsonl that are this sweep's."""
@@ -81,7 +101,7 @@ class CellFolder:
         rows = [row for cell, content in finished for row in results_rows(cell, content)]
         replace_rows(self.folder / RESULTS, keys, rows)
         for path, name in ((self.folder / SUBGROUPS, "subgroups"), (self.folder / CALIBRATION, "calibration")):
-            joined_rows = [_named(cell) | row for cell, content in finished for row in content.get(name, [])]
+            joined_rows = [_named(cell) | row | _named(cell) for cell, content in finished for row in content[name]]
             if joined_rows or path.exists():
                 replace_rows(path, keys, joined_rows)
         return rows
@@ -101,11 +121,9 @@ def _named(cell: Cell) -> Row:
 
 def results_rows(cell: Cell, content: Row) -> list[Row]:
     """The rows of results.jsonl of a cell, under the name that its model has in this command."""
-    protocol = content["protocol"] | cell.model.origin
-    return [
-        {"checkpoint": cell.model.name, "task": cell.task.name, **row, "protocol": protocol}
-        for row in content["metrics"]
-    ]
+    protocol = content["protocol"] | cell.model.origin | {"split": cell.task.split}
+    model_and_task = {"checkpoint": cell.model.name, "task": cell.task.name}  # first, and whatever a row says
+    return [model_and_task | row | model_and_task | {"protocol": protocol} for row in content["metrics"]]
 
 
 def main_row(rows: Collection[Row]) -> Row:

@@ -7,9 +7,11 @@ from medvlp.eval.bootstrap import Bootstrap
 from medvlp.eval.statistics.comparisons import compare_folder
 from medvlp.jsonl import Row, read_rows
 from medvlp.report import results_table, write_run_report
-from medvlp.sweep.cells import FAILURES
+from medvlp.sweep.cells import FAILURES, RESULTS
 from medvlp.sweep.lm_eval import write_lm_eval
 from medvlp.sweep.measure import Measurement
+
+MADE_OF_RESULTS = ("comparisons.jsonl", "leaderboard.md", "leaderboard.tex", "results.csv")
 
 
 def finish(measurement: Measurement, rows: list[Row]) -> int:
@@ -19,17 +21,23 @@ def finish(measurement: Measurement, rows: list[Row]) -> int:
         UserError: a row or a record of an earlier evaluation cannot be read.
     """
     folder = measurement.folder.folder
-    if not rows:
+    if not (folder / RESULTS).exists():
         return 0
     config, contents = measurement.config, measurement.contents
-    if config.lm_eval:
+    comparisons: list[Row] = []
+    if any(True for _ in read_rows(folder / RESULTS)):
+        comparisons = compare_folder(folder, Bootstrap(config.resamples, config.seed))
+    else:  # the rows of earlier commands have given way to failures, and so does what was made of them
+        for name in MADE_OF_RESULTS:
+            (folder / name).unlink(missing_ok=True)
+    if rows:
+        print(results_table(rows, comparisons, list(read_rows(folder / FAILURES))))
+        for line in usage_lines(rows):
+            print(line)
+    print(f"results: {folder / RESULTS}\nreport: {write_run_report(folder)}", flush=True)
+    if config.lm_eval and rows:
         finished = [(cell, contents[cell.id]) for cell in measurement.plan.cells if cell.id in contents]
         write_lm_eval(folder, finished, config)
-    comparisons = compare_folder(folder, Bootstrap(config.resamples, config.seed))
-    print(results_table(rows, comparisons, list(read_rows(folder / FAILURES))))
-    for line in usage_lines(rows):
-        print(line)
-    print(f"results: {folder / 'results.jsonl'}\nreport: {write_run_report(folder)}", flush=True)
     return 0
 
 

@@ -4,10 +4,13 @@ Its own readers and tables take them. What it has no field for, a task's protoco
 """
 
 import hashlib
+import json
+import os
 import re
 import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,6 +24,8 @@ from medvlp.sweep.plan import Cell
 
 FOLDER = "lm_eval"
 FILTER = "none"
+LONGEST = 200
+"""Bytes of a folder's name, of which file systems take 255."""
 NORMAL_95 = 1.959964
 """Half the width of a 95% interval of a normal distribution, in standard deviations."""
 
@@ -35,7 +40,7 @@ def write_lm_eval(folder: Path, cells: Sequence[tuple[Cell, Row]], config: EvalC
         by_model.setdefault(cell.model.name, []).append((cell, content))
     date = datetime.now().isoformat().replace(":", "-")
     for name, cells_of_model in by_model.items():
-        target = folder / FOLDER / sanitized(name)
+        target = folder_of(name, folder / FOLDER)
         target.mkdir(parents=True, exist_ok=True)
         for path in [*target.glob("results_*.json"), *target.glob("samples_*.jsonl")]:
             path.unlink()
@@ -49,6 +54,22 @@ def write_lm_eval(folder: Path, cells: Sequence[tuple[Cell, Row]], config: EvalC
             "task_hashes": {title: _hash("".join(map(_hashes, rows))) for title, rows in samples.items()}
         }
         write_whole(target / f"results_{date}.json", encode_json(results, indent=2))
+
+
+def folder_of(name: str, folder: Path) -> Path:
+    """A model's folder, by the harness's rule; with a hash where that is another model's, or is too long for a folder."""
+    target = folder / sanitized(name)
+    is_free = len(os.fsencode(target.name)) <= LONGEST and all(
+        map(partial(_is_of, name), target.glob("results_*.json"))
+    )
+    return target if is_free else folder / f"{sanitized(name)[: LONGEST // 4]}-{_hash(name)[:8]}"
+
+
+def _is_of(name: str, results: Path) -> bool:
+    try:
+        return bool(json.loads(results.read_bytes())["model_name"] == name)
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return False
 
 
 def sanitized(name: str) -> str:

@@ -16,6 +16,7 @@ from medvlp.config.model_names import ModelName, expand_model_names
 from medvlp.distributed import gather, rank
 from medvlp.eval.bootstrap import Bootstrap
 from medvlp.eval.statistics.fields import check_fields
+from medvlp.eval.store.embeddings import rules_and_versions
 from medvlp.eval.store.root import store_root
 from medvlp.eval.task import Task, TaskSettings
 from medvlp.jsonl import encode_json
@@ -123,6 +124,7 @@ def make_plan(config: EvalConfig) -> SweepPlan:
             subgroups that no task's data have, or no cell that can be measured.
     """
     configs = [load_task(name) for name in dict.fromkeys(config.tasks)]
+    check_names(configs, config.split)
     root = store_root(config.cache)
     models = [look_at(name, root) for name in model_names(config.checkpoints)]
     check_fit(models, configs)
@@ -186,6 +188,7 @@ def parts_of(model: SweepModel, task: SweepTask, config: EvalConfig) -> dict[str
         "trained_on": [[[str(split.folder), split.manifest_hash] for split in splits], unknown],
         "task": as_dict(task.config),
         "version": getattr(task_class(task.config.kind), "version", 1),
+        "libraries": rules_and_versions(),
         "split": task.split,
         "data": task.task.dataset.manifest_hash,
         "options": options_of(model.model_name, config),
@@ -204,6 +207,17 @@ def options_of(name: ModelName, config: EvalConfig) -> dict[str, Any]:
         return {key: value for key, value in as_dict(config.api).items() if key in API_OPTIONS}
     load = getattr(config, "load", None)
     return as_dict(load) if name.scheme == "hf" and load is not None else {}
+
+
+def check_names(tasks: Sequence[TaskConfig], split: str) -> None:
+    """No two tasks have one name and split, by which results are told apart. Raises ConfigError."""
+    keys = [(task.name, split or task.split) for task in tasks]
+    for name, split_of_task in keys:
+        if keys.count((name, split_of_task)) > 1:
+            raise ConfigError(
+                f"two of the tasks have name: {name} and split {split_of_task}, so that their results could not be told apart; "
+                f"give one of their files another `name`"
+            )
 
 
 def check_fit(models: Sequence[SweepModel], tasks: Sequence[TaskConfig]) -> None:

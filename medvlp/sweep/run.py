@@ -59,11 +59,12 @@ def _run(config: EvalConfig, folder: Path, overrides: Sequence[str]) -> int:
         return from_first(lambda: tell_dry_run(plan, measurement.contents, config))
     task = slurm.task() if config.engine == "slurm" else None
     if config.engine == "slurm" and task is None:
-        print(write_scripts(config, folder, overrides))
+        print(write_scripts(config, plan, folder, overrides))
         return 0
     with ExitStack() as claims:
         in_first(lambda: claims.enter_context(claim(folder, "eval", is_shared=task is not None)))
         in_first(lambda: remove_leftovers(folder))
+        in_first(measurement.folder.check_joined)
         measurement.read_finished()
         tell_unfit(plan)
         if task is not None:

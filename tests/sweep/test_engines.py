@@ -2,14 +2,16 @@
 
 import json
 import shlex
+import shutil
 
 import pytest
 
 from medvlp.evaluate import main as evaluate
 from medvlp.sweep import engines
 from medvlp.sweep.engines import SweepJob
+from tests.runs import rows
 from tests.sweep.test_ranks import contents
-from tests.sweep.world import ASSISTANT, CLIPS, words
+from tests.sweep.world import ASSISTANT, CLIPS, another, words
 
 MODELS, TASKS = [*CLIPS, ASSISTANT], ["kind", "captions", "questions"]
 
@@ -65,12 +67,37 @@ def test_jobs_of_ray_are_models_and_their_failures_come_back(sweep_folder, one_p
     sweep = words("on_ray", MODELS, TASKS, "engine=ray", "jobs=2")
     assert evaluate(sweep) == 1
     said = capsys.readouterr()
-    assert [job.indices for job in jobs] == [(0, 1), (2, 3), (4,)]
+    assert [len(job.ids) for job in jobs] == [2, 2, 1]
     assert "  b.ckpt · captions · test: a worker process ended (killed)" in said.err
     assert "Traceback" not in said.err
     assert evaluate(sweep) == 0
-    assert [job.indices for job in jobs[3:]] == [(2, 3)]
+    assert [job.ids for job in jobs[3:]] == [jobs[1].ids]
     assert contents(sweep_folder / "on_ray") == one_process
+
+
+def test_cells_that_a_job_does_not_find_fail(sweep_folder, monkeypatch, capsys):
+    """A run that a pattern matches has saved a file, and another's file was overwritten, when the job starts."""
+    from data_prep.engines import JobOutcome
+
+    (sweep_folder / "saved").mkdir()
+    shutil.copy("a.ckpt", "saved/b.ckpt")
+    shutil.copy("b.ckpt", "saved/moving.ckpt")
+
+    def engine(function, jobs, workers, **options):
+        for job in jobs:
+            assert job.config.checkpoints == ["saved/b.ckpt", "saved/moving.ckpt"]
+            shutil.copy("b.ckpt", "saved/a.ckpt")
+            another(sweep_folder / "a.ckpt", sweep_folder / "saved/moving.ckpt", 3)
+            yield JobOutcome(job, function(job))
+
+    monkeypatch.setitem(engines.ENGINES, "ray", engine)
+    assert evaluate(words("changed", ["saved/*.ckpt"], ["kind"], "engine=ray")) == 1
+    assert "the job that was to measure saved/moving.ckpt on kind found other content" in capsys.readouterr().err
+    assert {row["checkpoint"] for row in rows(sweep_folder / "changed/results.jsonl")} == {"saved/b.ckpt"}
+    assert [row["checkpoint"] for row in rows(sweep_folder / "changed/failures.jsonl")] == ["saved/moving.ckpt"]
+    assert evaluate(words("changed", ["saved/*.ckpt"], ["kind"], "engine=slurm")) == 0
+    script = (sweep_folder / "changed.slurm/units.sbatch").read_text().splitlines()[-1]
+    assert "checkpoints=['saved/a.ckpt','saved/b.ckpt','saved/moving.ckpt']" in shlex.split(script)
 
 
 @pytest.mark.slow

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from medvlp.evaluate import main as evaluate
-from medvlp.sweep import measure
+from medvlp.sweep import lm_eval, measure
 from tests.runs import rows
 from tests.sweep.world import ASSISTANT, CLIPS, words
 
@@ -13,7 +13,8 @@ LISTS = ("results", "configs", "versions", "n-shot", "n-samples", "higher_is_bet
 """What lm-evaluation-harness has an entry of each task in."""
 
 
-def test_a_dry_run_lists_cells_and_measures_nothing(sweep_folder, capsys, monkeypatch):
+def test_a_dry_run_lists_cells_and_measures_nothing(sweep_folder, capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("MEDVLP_CACHE", str(tmp_path / "cache"))  # without what other tests have stored
     (sweep_folder / "configs/task/unprepared.yaml").write_text("name: unprepared\nkind: retrieval\ndata: nowhere\n")
     assert evaluate(words("dry", ["a.ckpt"], ["kind"])) == 0
     capsys.readouterr()
@@ -65,6 +66,19 @@ def test_results_as_lm_evaluation_harness_writes_them(sweep_folder):
         assert content["n-samples"][names[-1]]["effective"] <= content["n-samples"][names[-1]]["original"]
     assert content["higher_is_better"]["questions"]["unparsed"] is False
     assert content["higher_is_better"]["questions"]["closed_accuracy"] is True
+
+
+def test_models_whose_names_make_one_folder_have_two(tmp_path):
+    names = ["m/a.ckpt", "m__a.ckpt", "m/" + 300 * "a"]
+    for name in names:
+        folder = lm_eval.folder_of(name, tmp_path)
+        folder.mkdir()
+        (folder / "results_2026.json").write_text(json.dumps({"model_name": name}))
+    assert [lm_eval.folder_of(name, tmp_path) for name in names] == [
+        lm_eval.folder_of(name, tmp_path) for name in names
+    ]
+    assert len(list(tmp_path.iterdir())) == 3
+    assert (tmp_path / "m__a.ckpt").is_dir()
 
 
 def test_subgroups_and_calibration_of_every_cell(sweep_folder, capsys):

@@ -9,6 +9,7 @@ import pytest
 from medvlp.eval.retrieval import Retrieval
 from medvlp.evaluate import main as evaluate
 from medvlp.sweep import run
+from medvlp.sweep.cells import CellFolder
 from medvlp.sweep.measure import Measurement
 from tests.runs import rows
 from tests.sweep.world import ASSISTANT, CLIPS, another, words
@@ -102,6 +103,73 @@ def test_a_cell_that_is_not_as_it_was_written_is_measured_again(sweep_folder, me
     assert evaluate(sweep) == 0
     assert measured == [("a.ckpt", "kind"), ("a.ckpt", "captions")]
     assert (sweep_folder / "torn/results.jsonl").read_bytes() == before
+
+
+CHANGES = {
+    "no metrics": lambda content: content.pop("metrics"),
+    "a list": lambda content: content.update(protocol=[1]),
+    "a text for a number": lambda content: content["metrics"][0].update(value="<b>"),
+    "no subgroups": lambda content: content.update(subgroups=None),
+    "records outside": lambda content: (content.update(files={}), content["protocol"].update(records="../x.jsonl")),
+}
+
+
+def test_a_cell_of_another_shape_is_measured_again_and_names_nobody_else(sweep_folder, measured):
+    sweep = words("shapes", ["a.ckpt"], ["kind"])
+    assert evaluate(sweep) == 0
+    before = (sweep_folder / "shapes/results.jsonl").read_bytes()
+    (path,) = (sweep_folder / "shapes/cells").glob("*.json")
+    folder = CellFolder(sweep_folder / "shapes")
+    cell = path.read_text()
+    assert folder.read(path.stem) == json.loads(cell)
+    for change in CHANGES.values():
+        content = json.loads(cell)
+        change(content)
+        path.write_text(json.dumps(content))
+        assert folder.read(path.stem) is None
+    measured.clear()
+    assert evaluate(sweep) == 0
+    assert measured == [("a.ckpt", "kind")]
+    content = json.loads(cell)
+    content["metrics"][0] |= {"checkpoint": "another", "task": "another"}
+    path.write_text(json.dumps(content))
+    assert evaluate(sweep) == 0
+    assert measured == [("a.ckpt", "kind")]
+    assert (sweep_folder / "shapes/results.jsonl").read_bytes() == before
+
+
+def test_a_row_that_is_no_result_is_named_before_anything_is_measured(sweep_folder, measured, capsys):
+    (sweep_folder / "rows").mkdir()
+    row = {"checkpoint": ["x"], "task": "kind", "metric": "acc1", "protocol": {"split": "test"}}
+    (sweep_folder / "rows/results.jsonl").write_text(json.dumps(row) + "\n")
+    (sweep_folder / "rows/config.yaml").write_text("verb: eval\n")
+    assert evaluate(words("rows", ["a.ckpt"], ["kind"])) == 1
+    assert "rows/results.jsonl has a row that is not a result" in capsys.readouterr().err
+    assert measured == []
+
+
+def test_two_tasks_of_one_name_are_refused(sweep_folder, capsys):
+    task = sweep_folder / "configs/task/kind.yaml"
+    (sweep_folder / "configs/task/kind2.yaml").write_text(task.read_text().replace("a finding", "an image"))
+    assert evaluate(words("named", ["a.ckpt"], ["kind", "kind2"])) == 1
+    assert "two of the tasks have name: kind and split test" in capsys.readouterr().err
+
+
+def test_nothing_is_left_of_results_that_have_given_way(sweep_folder, monkeypatch):
+    from medvlp.sweep import measure
+
+    assert evaluate(words("stale", CLIPS, ["kind"])) == 0
+    made = ["comparisons.jsonl", "leaderboard.md", "results.csv"]
+    assert all((sweep_folder / "stale" / name).is_file() for name in made)
+    number = f"{rows(sweep_folder / 'stale/results.jsonl')[0]['value']:.3f}"
+    assert number in (sweep_folder / "stale/report.html").read_text()
+    monkeypatch.setattr(measure, "open_model", lambda *arguments: 1 / 0)
+    assert evaluate(words("stale", CLIPS, ["kind"], "seed=7")) == 70
+    assert rows(sweep_folder / "stale/results.jsonl") == []
+    assert not (sweep_folder / "stale/comparisons.jsonl").exists()
+    report = (sweep_folder / "stale/report.html").read_text()
+    assert number not in report
+    assert "ZeroDivisionError" in report
 
 
 def test_cells_that_fail_stop_no_other(sweep_folder, capsys, monkeypatch):

@@ -154,6 +154,11 @@ def versions(libraries: Sequence[str] = LIBRARIES) -> dict[str, str]:
     return {name: _version(name) for name in libraries}
 
 
+def rules_and_versions() -> dict[str, str]:
+    """`versions`, and the version of the rules by which images are decoded."""
+    return versions() | {"decoding": str(VERSION)}
+
+
 def _version(name: str) -> str:
     try:
         return version(name)
