@@ -1,6 +1,5 @@
 """Files of an evaluation: `results.jsonl`, a row a (checkpoint, task, split, metric); `samples/*.jsonl`, a record an item."""
 
-import math
 import re
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Any
 
 from medvlp.eval.bootstrap import MetricValue
 from medvlp.eval.task import TaskResult
-from medvlp.jsonl import read_rows, write_rows
+from medvlp.jsonl import finite, read_rows, write_rows
 from medvlp.shards import ShardError
 
 
@@ -22,9 +21,9 @@ def value_rows(values: Sequence[MetricValue]) -> list[dict[str, Any]]:
     return [
         {
             "metric": metric.name,
-            "value": _defined(metric.value),
-            "ci_low": _defined(metric.ci_low),
-            "ci_high": _defined(metric.ci_high),
+            "value": finite(metric.value),
+            "ci_low": finite(metric.ci_low),
+            "ci_high": finite(metric.ci_high),
             "n": metric.n,
         }
         for metric in values
@@ -71,7 +70,3 @@ def scored(row: Mapping[str, Any], path: Path) -> tuple[str, str, str]:
             f"{path} has a row that is not a result ({type(error).__name__}: {error}); remove the row, or give another output"
         ) from None
     return key
-
-
-def _defined(value: float) -> float | None:
-    return None if math.isnan(value) else value

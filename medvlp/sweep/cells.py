@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from medvlp.eval.results import metric_rows, replace_rows, scored, write_records
+from medvlp.eval.statistics.result_files import RESULTS
 from medvlp.eval.task import TaskResult
 from medvlp.jsonl import Row, encode_row, read_rows
 from medvlp.report.shapes import COUNT, NULL, NUMBER, OBJECT, TEXT, list_of, mapping_of, problem_of, row_of
@@ -14,7 +15,7 @@ from medvlp.shards.atomic import write_whole
 from medvlp.sweep.plan import Cell
 
 CELLS = "cells"
-RESULTS, SUBGROUPS, CALIBRATION, FAILURES = "results.jsonl", "subgroups.jsonl", "calibration.jsonl", "failures.jsonl"
+SUBGROUPS, CALIBRATION, FAILURES = "subgroups.jsonl", "calibration.jsonl", "failures.jsonl"
 
 _METRIC = row_of({"metric": TEXT, "n": COUNT, **dict.fromkeys(("value", "ci_low", "ci_high"), NUMBER | NULL)})
 CONTENT = {

@@ -15,10 +15,11 @@ from medvlp.config import ConfigError, EvalConfig, as_dict
 from medvlp.distributed import from_first, in_first, in_step, rank, world_size
 from medvlp.environment import set_up_libraries
 from medvlp.errors import UserError
+from medvlp.eval.statistics.result_files import RESULTS
 from medvlp.jsonl import Row
 from medvlp.process import FAULT, USER_ERROR
 from medvlp.shards.atomic import remove_leftovers, write_text
-from medvlp.sweep.cells import RESULTS, CellFolder
+from medvlp.sweep.cells import CellFolder
 from medvlp.sweep.dry_run import tell_dry_run
 from medvlp.sweep.engines import run_on_ray, share_of_task, write_scripts
 from medvlp.sweep.finish import finish
