@@ -5,9 +5,10 @@ from collections.abc import Sequence
 
 from medvlp.eval.bootstrap import Bootstrap
 from medvlp.eval.statistics.comparisons import compare_folder
+from medvlp.eval.statistics.result_files import RESULTS
 from medvlp.jsonl import Row, read_rows
 from medvlp.report import results_table, write_run_report
-from medvlp.sweep.cells import FAILURES, RESULTS
+from medvlp.sweep.cells import FAILURES
 from medvlp.sweep.lm_eval import write_lm_eval
 from medvlp.sweep.measure import Measurement
 
