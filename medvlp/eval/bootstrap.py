@@ -3,11 +3,13 @@
 Legend: N items, K clusters, R resamples, B resamples held at a time, C classes, M columns of sums.
 """
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from medvlp.eval.metrics import Array, Indices, MeanOfMeans, Metric
 
@@ -20,8 +22,11 @@ _BLOCK = 2**19
 """Weights held at a time: 4 MB in float64, so that they stay in a processor's cache; a metric holds a few such arrays."""
 _LEAST = 16
 """Resamples held at a time at least: with fewer side by side, arrays are walked item by item."""
+_MOST_COUNTS = 2**26
+"""Counts of resamples that a process keeps, a byte each: 64 MB; 10,000 resamples of 2,000 clusters are 20 MB."""
 
 Interval = tuple[float, float]
+Counts = NDArray[np.unsignedinteger[Any]]
 
 
 @dataclass(frozen=True)
@@ -93,21 +98,54 @@ def resampled_values(
     count = int(cluster_N.max()) + 1 if len(cluster_N) else 0
     if count < 2 or resamples < 1:
         return {name: np.empty(0) for name in metrics}
-    generator = np.random.default_rng(seed)
     step = max(_LEAST, _BLOCK // len(cluster_N))
     sums = _Sums({name: metric for name, metric in metrics.items() if isinstance(metric, MeanOfMeans)}, cluster_N)
+    is_in_order = np.array_equal(cluster_N, np.arange(count))  # each item is its own cluster
     values = {name: np.empty(resamples) for name in metrics}
+    start = 0
+    for counts_KB in _draws(count, resamples, seed, step):
+        times_KB = counts_KB.astype(np.float64)
+        of_block = sums.values(times_KB.T)
+        weights_NB = times_KB
+        if len(of_block) < len(metrics) and not is_in_order:
+            weights_NB = np.take(times_KB, cluster_N, axis=0, mode="clip")  # all are in range; "raise" would copy first
+        stop = start + counts_KB.shape[1]
+        for name, metric in metrics.items():
+            values[name][start:stop] = of_block[name] if name in of_block else metric(weights_NB.T)
+        start = stop
+    return values
+
+
+_blocks_of: "OrderedDict[tuple[int, int, int, int], list[Counts]]" = OrderedDict()
+"""(clusters, resamples, seed, step) → what was drawn, the latest last: all metrics, models and tasks over as many clusters
+see the same resamples."""
+
+
+def _draws(clusters: int, resamples: int, seed: int, step: int) -> Iterator[Counts]:
+    """counts_KB, how often each cluster occurs in each of B resamples; blocks of `step` resamples until there are R."""
+    key = clusters, resamples, seed, step
+    if key in _blocks_of:
+        _blocks_of.move_to_end(key)
+        yield from list(_blocks_of[key])
+        return
+    generator = np.random.default_rng(seed)
+    blocks: list[Counts] = []
+    is_kept = clusters * resamples <= _MOST_COUNTS
     for start in range(0, resamples, step):
         rows = min(step, resamples - start)
-        cluster_BK = generator.integers(0, count, size=(rows, count))
-        cluster_BK += count * np.arange(rows)[:, None]  # one bincount for all rows: each counts in its own stretch
-        times_BK = np.bincount(cluster_BK.ravel(), minlength=rows * count).reshape(rows, count)
-        times_KB = np.ascontiguousarray(times_BK.T, np.float64)  # the resamples of a cluster side by side
-        of_block = sums.values(times_KB.T)
-        weights_BN = times_KB[cluster_N].T if len(of_block) < len(metrics) else None
-        for name, metric in metrics.items():
-            values[name][start : start + rows] = of_block[name] if name in of_block else metric(weights_BN)
-    return values
+        cluster_BK = generator.integers(0, clusters, size=(rows, clusters))
+        cluster_BK += clusters * np.arange(rows)[:, None]  # one bincount for all rows: each counts in its own stretch
+        times_BK = np.bincount(cluster_BK.ravel(), minlength=rows * clusters).reshape(rows, clusters)
+        narrow = np.uint8 if times_BK.max() <= np.iinfo(np.uint8).max else np.uint32
+        counts_KB = np.ascontiguousarray(times_BK.astype(narrow).T)  # the resamples of a cluster side by side
+        is_kept = is_kept and narrow is np.uint8
+        if is_kept:
+            blocks.append(counts_KB)
+        yield counts_KB
+    if is_kept:
+        _blocks_of[key] = blocks
+        while sum(clusters * resamples for clusters, resamples, *_ in _blocks_of) > _MOST_COUNTS:
+            _blocks_of.popitem(last=False)
 
 
 class _Sums:

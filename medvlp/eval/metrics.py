@@ -16,6 +16,7 @@ from typing import NamedTuple, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from medvlp.eval.cumulated import EXACT_IN_FLOAT32, cumulate
 from medvlp.eval.errors import TaskError
 
 Array = NDArray[np.float64]
@@ -95,7 +96,8 @@ class Auroc:
         """The area, or that of each of R resamples; fastest where the weights of an item lie side by side (Fortran's
         order), as `resampled_values` has them."""
         rows_RN = np.ones((1, self._items)) if weights_RN is None else np.asarray(weights_RN, np.float64)
-        return _macro([column.area(rows_RN.T) for column in self._columns], weights_RN)
+        weights_NR = rows_RN.T.astype(np.float32)  # counts, exact in half of the memory
+        return _macro([column.area(weights_NR) for column in self._columns], weights_RN)
 
 
 class _SortedColumn(NamedTuple):
@@ -122,17 +124,21 @@ class _SortedColumn(NamedTuple):
         return cls(few_P, many_Q, lower_P, upper_P, few_are_positive)
 
     def area(self, weights_NR: Array) -> Array:
-        """(R,) the area by the weights of the items; NaN without both sides."""
-        cumulated_QR = np.zeros((len(self.many_Q) + 1, weights_NR.shape[1]))
-        np.take(weights_NR, self.many_Q, axis=0, out=cumulated_QR[1:])
-        np.cumsum(cumulated_QR, axis=0, out=cumulated_QR)
-        few_PR, total_R = weights_NR[self.few_P], cumulated_QR[-1]
-        pairs_R = few_PR.sum(axis=0) * total_R
-        lower_R = np.einsum("pr,pr->r", few_PR, cumulated_QR[self.lower_P])  # pairs whose other score is below
-        if np.array_equal(self.lower_P, self.upper_P):
-            lower_or_half_R = lower_R
-        else:
-            lower_or_half_R = (lower_R + np.einsum("pr,pr->r", few_PR, cumulated_QR[self.upper_P])) / 2
+        """(R,) the area by the weights of the items, whole numbers; NaN without both sides. All sums are exact."""
+        few_PR, many_QR = (np.take(weights_NR, side, axis=0, mode="clip") for side in (self.few_P, self.many_Q))
+        pairs_R = few_PR.sum(axis=0, dtype=np.float64) * many_QR.sum(axis=0, dtype=np.float64)
+        if weights_NR.dtype == np.float32 and pairs_R.max(initial=0.0) >= EXACT_IN_FLOAT32:
+            return self.area(weights_NR.astype(np.float64))
+        cumulated_QR = np.zeros((len(self.many_Q) + 1, weights_NR.shape[1]), weights_NR.dtype)
+        cumulate(many_QR, cumulated_QR[1:])
+
+        def pairs_below(position_P: Indices) -> Array:
+            sums_PR = np.take(cumulated_QR, position_P, axis=0, mode="clip")
+            return np.einsum("pr,pr->r", few_PR, sums_PR).astype(np.float64)
+
+        lower_or_half_R = pairs_below(self.lower_P)  # pairs whose other score is below
+        if not np.array_equal(self.lower_P, self.upper_P):
+            lower_or_half_R = (lower_or_half_R + pairs_below(self.upper_P)) / 2
         return _divide(lower_or_half_R if self.few_are_positive else pairs_R - lower_or_half_R, pairs_R)
 
 

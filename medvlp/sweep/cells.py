@@ -15,6 +15,8 @@ from medvlp.shards.atomic import write_whole
 from medvlp.sweep.plan import Cell
 
 CELLS = "cells"
+COMPARISONS = ".comparisons.json"
+"""Finished comparisons of models, by what they are computed from."""
 SUBGROUPS, CALIBRATION, FAILURES = "subgroups.jsonl", "calibration.jsonl", "failures.jsonl"
 
 _METRIC = row_of({"metric": TEXT, "n": COUNT, **dict.fromkeys(("value", "ci_low", "ci_high"), NUMBER | NULL)})

@@ -8,7 +8,7 @@ from medvlp.eval.statistics.comparisons import compare_folder
 from medvlp.eval.statistics.result_files import RESULTS
 from medvlp.jsonl import Row, read_rows
 from medvlp.report import results_table, write_run_report
-from medvlp.sweep.cells import FAILURES
+from medvlp.sweep.cells import COMPARISONS, FAILURES
 from medvlp.sweep.lm_eval import write_lm_eval
 from medvlp.sweep.measure import Measurement
 
@@ -27,7 +27,7 @@ def finish(measurement: Measurement, rows: list[Row]) -> int:
     config, contents = measurement.config, measurement.contents
     comparisons: list[Row] = []
     if any(True for _ in read_rows(folder / RESULTS)):
-        comparisons = compare_folder(folder, Bootstrap(config.resamples, config.seed))
+        comparisons = compare_folder(folder, Bootstrap(config.resamples, config.seed), folder / COMPARISONS)
     else:  # the rows of earlier commands have given way to failures, and so does what was made of them
         for name in MADE_OF_RESULTS:
             (folder / name).unlink(missing_ok=True)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from medvlp.eval.cumulated import cumulate
 from medvlp.eval.metrics import Array, Indices, MeanOfMeans, Metric, Value
 from medvlp.eval.statistics.measures import Measures
 
@@ -210,17 +211,24 @@ def _sensitivity(
     limit_R = (1 - specificity) * total_R2[:, 0] + SLACK
     count = min(len(negatives), int(2 * (1 - specificity) * len(negatives)) + 16)
     while True:
-        cleared_RM = np.cumsum(np.take(rows_RN, negatives[:count], axis=1), axis=1)
-        if count == len(negatives) or (cleared_RM[:, -1] > limit_R).all():
+        cleared_MR = _cumulated(rows_RN, negatives[:count])
+        if count == len(negatives) or (cleared_MR[-1] > limit_R).all():
             break
         count = min(len(negatives), 4 * count)
-    allowed_R = (cleared_RM <= limit_R[:, None]).sum(axis=1)
+    allowed_R = (cleared_MR <= limit_R).sum(axis=0)
     called_M = np.searchsorted(-score_N[positives], -score_N[negatives[:count]], side="left")
     called_R = np.append(called_M, len(positives))[allowed_R]
-    hits_RP = np.cumsum(np.take(rows_RN, positives[: called_R.max()], axis=1), axis=1)
-    hits_RP = np.concatenate([np.zeros((len(rows_RN), 1)), hits_RP], axis=1)
-    sensitivity_R = _divide(np.take_along_axis(hits_RP, called_R[:, None], axis=1)[:, 0], total_R2[:, 1])
+    hits_PR = _cumulated(rows_RN, positives[: called_R.max()])
+    hits_PR = np.concatenate([np.zeros((1, len(rows_RN))), hits_PR])
+    sensitivity_R = _divide(np.take_along_axis(hits_PR, called_R[None], axis=0)[0], total_R2[:, 1])
     return np.where(total_R2[:, 0] > 0, sensitivity_R, np.nan)
+
+
+def _cumulated(rows_RN: Array, order_M: Indices) -> Array:
+    """(M, R) cumulated weights of some items in an order."""
+    block_MR = np.take(rows_RN.T, order_M, axis=0, mode="clip")
+    cumulate(block_MR, out_MR := np.empty_like(block_MR))
+    return out_MR
 
 
 def area_under_risk_coverage(confidence_N: ArrayLike, right_N: ArrayLike, weights_RN: Array | None = None) -> Value:

@@ -3,6 +3,8 @@
 The family of Holm's correction is one task and split: all pairs of models on all of its main metrics.
 """
 
+import hashlib
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import combinations
@@ -19,9 +21,13 @@ from medvlp.eval.statistics.measures import Measures, Record, measures, naming_d
 from medvlp.eval.statistics.paired import PairedDifference, holm, paired_differences
 from medvlp.eval.statistics.result_files import StoredResult, read_results
 from medvlp.eval.trained import part_names
-from medvlp.jsonl import Row, finite, write_rows
+from medvlp.jsonl import Row, encode_json, finite, write_rows
+from medvlp.shards.atomic import write_whole
 
 COMPARISONS = "comparisons.jsonl"
+
+_VERSION = 1
+"""Of kept comparisons: raised when they are computed otherwise."""
 
 ITEMS_IN_A_SENTENCE = 5
 """Items that only one of two models has are all counted, and this many named."""
@@ -70,16 +76,31 @@ class Comparison:
         }
 
 
-def compare_folder(folder: Path, bootstrap: Bootstrap) -> list[Row]:
+def compare_folder(folder: Path, bootstrap: Bootstrap, families_file: Path | None = None) -> list[Row]:
     """Compare all models of a folder on every task that two of them share; writes `comparisons.jsonl` there.
 
     A task whose records cannot be compared is named in its rows' `differing`. Without two models that share a task the file
     is removed.
 
+    Args:
+        families_file: a file of finished comparisons, family by family, which is written, and read by the next call: a family is
+            computed once for the same models, protocols, records and resamples.
+
     Raises:
         RecordsError: the folder has no results, or a row is not one.
     """
-    rows = [comparison.row() for comparison in compare(read_results(folder), bootstrap)]
+    earlier = _read_families(families_file) if families_file else {}
+    families: dict[str, list[Row]] = {}
+    rows = []
+    for of_task in _by_task(read_results(folder)):
+        key = _family_key(of_task, bootstrap) if families_file else ""
+        of_family = earlier.get(key) or [row.row() for row in _Family(of_task, bootstrap, ()).comparisons()]
+        if key:
+            families[key] = of_family
+        rows += of_family
+    if families_file and families != earlier:
+        families_file.parent.mkdir(exist_ok=True)
+        write_whole(families_file, encode_json(families))
     if rows:
         write_rows(folder / COMPARISONS, rows)
     else:
@@ -93,15 +114,41 @@ def compare(results: Iterable[StoredResult], bootstrap: Bootstrap, metrics: Sequ
     Args:
         metrics: those to compare instead of the main ones.
     """
+    return [
+        comparison for of_task in _by_task(results) for comparison in _Family(of_task, bootstrap, metrics).comparisons()
+    ]
+
+
+def _by_task(results: Iterable[StoredResult]) -> list[list[StoredResult]]:
+    """Results of every task and split that several models have."""
     tasks: dict[tuple[str, str], list[StoredResult]] = {}
     for result in results:
         tasks.setdefault((result.task, result.split), []).append(result)
-    return [
-        comparison
-        for of_task in tasks.values()
-        if len(of_task) > 1
-        for comparison in _Family(of_task, bootstrap, metrics).comparisons()
-    ]
+    return [of_task for of_task in tasks.values() if len(of_task) > 1]
+
+
+def _family_key(results: Sequence[StoredResult], bootstrap: Bootstrap) -> str:
+    """Hash of everything that decides the comparisons of a family; empty where records are not there."""
+    parts: list[object] = [_VERSION, asdict(bootstrap)]
+    for result in results:
+        try:
+            with open(result.records_path(), "rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+        except (OSError, RecordsError):
+            return ""
+        parts.append([result.model, result.task, result.split, digest, [row["metric"] for row in result.rows]])
+        parts.append(result.protocol)
+    return hashlib.sha256(encode_json(parts)).hexdigest()
+
+
+def _read_families(path: Path) -> dict[str, list[Row]]:
+    """Finished families by their keys; none where the file is absent or not as it was written."""
+    try:
+        families = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    is_whole = isinstance(families, dict) and all(isinstance(rows, list) for rows in families.values())
+    return families if is_whole else {}
 
 
 @dataclass

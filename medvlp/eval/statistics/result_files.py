@@ -32,6 +32,10 @@ class StoredResult:
             RecordsError: no file is named, it is not in the folder, or it is not there.
             BrokenLine: a line of it is no object.
         """
+        return list(read_rows(self.records_path()))
+
+    def records_path(self) -> Path:
+        """The file of the records. Raises RecordsError: none is named, it is not in the folder, or it is not there."""
         name = self.protocol.get("records")
         if not isinstance(name, str) or not name:
             raise RecordsError(
@@ -56,7 +60,7 @@ class StoredResult:
                 f"{path} is not there: the records of {self.model} on {self.task}. Copy samples/ next to {RESULTS}, or run "
                 f"`medvlp eval` again"
             )
-        return list(read_rows(path))
+        return path
 
 
 def read_results(folder: Path) -> list[StoredResult]:

@@ -7,6 +7,7 @@ import pytest
 
 from medvlp.eval.bootstrap import Bootstrap, MetricValue
 from medvlp.eval.errors import RecordsError
+from medvlp.eval.statistics import comparisons
 from medvlp.eval.statistics.cards import card, differences
 from medvlp.eval.statistics.comparisons import COMPARISONS, compare, compare_folder
 from medvlp.eval.statistics.result_files import read_results
@@ -61,6 +62,39 @@ def test_all_pairs_of_all_tasks_and_a_family_for_each(tmp_path):
     assert (equal["difference"], equal["p"], equal["p_holm"]) == (0, 1, 1)
     assert first["p_holm"] == pytest.approx(min(1, 3 * first["p"]))  # of three pairs, on one metric, of one task
     assert len(rows) == 6
+
+
+def test_finished_families_are_kept_until_something_of_them_changes(tmp_path, monkeypatch):
+    file, computed = tmp_path / "cells" / "comparisons.json", []
+    of_family = comparisons._Family.comparisons
+    monkeypatch.setattr(
+        comparisons._Family, "comparisons", lambda self: computed.append(self.results[0].task) or of_family(self)
+    )
+
+    def compared(bootstrap=QUICK):
+        computed.clear()
+        rows = compare_folder(tmp_path, bootstrap, file)
+        names = list(computed)
+        assert rows == compare_folder(tmp_path, bootstrap) == list(read_rows(tmp_path / COMPARISONS))
+        return names
+
+    opposite = {name: not hit for name, hit in ITEMS.items()}
+    for task in ("one", "two"):
+        for model, hits in (("a.ckpt", ITEMS), ("b.ckpt", opposite)):
+            add(tmp_path, model, result_of(hits, task))
+    assert compared() == ["one", "two"]
+    assert compared() == []
+    add(tmp_path, "b.ckpt", result_of(opposite | {"a0": True}, "one"))  # other records
+    assert compared() == ["one"]
+    add(tmp_path, "b.ckpt", result_of(opposite, "two", split_hash="other"))  # another protocol
+    assert compared() == ["two"]
+    add(tmp_path, "c.ckpt", result_of(ITEMS, "two"))  # another model
+    assert compared() == ["two"]
+    assert compared(Bootstrap(300, 1)) == ["one", "two"]
+    file.write_bytes(file.read_bytes()[:-9])
+    assert compared(Bootstrap(300, 1)) == ["one", "two"]
+    next((tmp_path / "samples").rglob("*.jsonl")).unlink()
+    assert len(compared(Bootstrap(300, 1))) == 1  # records that are not there are looked for again
 
 
 def test_items_that_only_one_has_are_counted_named_and_ignored(tmp_path):
