@@ -11,7 +11,7 @@ follow from it: see `target_ranks` and `retrieval_ranks`. In AUROC they count on
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -123,7 +123,7 @@ class _SortedColumn(NamedTuple):
         lower_P, upper_P = (np.searchsorted(score_N[many_Q], score_N[few_P], side) for side in ("left", "right"))
         return cls(few_P, many_Q, lower_P, upper_P, few_are_positive)
 
-    def area(self, weights_NR: Array) -> Array:
+    def area(self, weights_NR: NDArray[np.floating[Any]]) -> Array:
         """(R,) the area by the weights of the items, whole numbers; NaN without both sides. All sums are exact."""
         few_PR, many_QR = (np.take(weights_NR, side, axis=0, mode="clip") for side in (self.few_P, self.many_Q))
         pairs_R = few_PR.sum(axis=0, dtype=np.float64) * many_QR.sum(axis=0, dtype=np.float64)

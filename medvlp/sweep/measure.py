@@ -102,7 +102,7 @@ class Measurement:
                 if cell.model is model:
                     self._run_cell(cell, models[model], progress)
             del models[model]
-            free_memory()
+        free_memory()  # once: it walks every object of the process
 
     def _open(self, model: SweepModel, device: str) -> EvaluatedModel:
         """The model that the plan looked at, maybe hours ago."""
