@@ -15,6 +15,7 @@ IN_FOLDERS_OF_THEIR_OWN = {
     "medvlp/export/transformers.py",
     "medvlp/export/equality.py",
     "medvlp/export/open_clip.py",
+    "medvlp/eval/store/folder.py",
     "medvlp/models/clip/sources.py",  # temporary folders
     "medvlp/models/clip/text_tower.py",
     "medvlp/models/llava/metadata.py",

@@ -67,6 +67,21 @@ def decode_with_changes(data: bytes, max_pixels: int) -> tuple[Image.Image, dict
         raise BadSample("undecodable_image", detail=f"{type(error).__name__}: {error}") from None
 
 
+def size_of(data: bytes) -> tuple[int, int]:
+    """(height, width) of an image file by its header alone, turned as it will be shown.
+
+    Raises:
+        BadSample: `undecodable_image`.
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            width, height = image.size
+            is_turned = image.getexif().get(ORIENTATION, 1) >= 5
+    except Exception as error:  # of PIL's plugins, of many kinds
+        raise BadSample("undecodable_image", detail=f"{type(error).__name__}: {error}") from None
+    return (width, height) if is_turned else (height, width)
+
+
 def check_shape(image: Image.Image, max_pixels: int) -> None:
     """Size, shape and frames of an image whose header was read. Raises BadSample."""
     width, height = image.size

@@ -1,18 +1,17 @@
 """Models of transformers as tasks ask them: turns by their own chat template, images by their own processor."""
 
-import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, TextIO
 
 from PIL import Image
 
-from medvlp.data.images.decode import FORMATS, decode_image
+from medvlp.data.images.decode import decode_image, size_of
 from medvlp.eval.errors import TaskError
 from medvlp.eval.models.answering import Prompt
 from medvlp.eval.models.templates import ChatTemplate, PromptTemplate
 from medvlp.models.hf.answering import Generator, Row, TooLong
-from medvlp.shards import BadSample, Sample, Turn
+from medvlp.shards import Sample, Turn
 from medvlp.terminal import harmless
 
 
@@ -155,14 +154,3 @@ class HfModel:
             f"{error}. Its images take more tokens than the processor says beforehand, or those of a shuffled one do; leave "
             f"out the control (controls=[...]), or make the images smaller"
         )
-
-
-def size_of(data: bytes) -> tuple[int, int]:
-    """(height, width) of an image file by its header, turned as it will be shown. Raises BadSample."""
-    try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            width, height = image.size
-            is_turned = image.getexif().get(0x0112, 1) >= 5
-    except Exception as error:  # of PIL's plugins, of many kinds
-        raise BadSample("undecodable_image", detail=f"{type(error).__name__}: {error}") from None
-    return (width, height) if is_turned else (height, width)

@@ -15,7 +15,6 @@ from medvlp.models.weights import DAMAGE, WeightsError, reason
 
 BLANK_SIDE = 448
 """Pixels of a blank image's sides, where the processor has no size of its own."""
-PROCESSOR = {"trust_remote_code": False, "local_files_only": True}
 
 
 class TextReader:
@@ -121,7 +120,7 @@ def load_tokenizer(folder: Path, reference: str) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(folder, **PROCESSOR)
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     except DAMAGE as error:
         raise WeightsError(f"hf:{reference}: its tokenizer cannot be loaded ({reason(error)})") from None
 
@@ -131,7 +130,7 @@ def load_image_processor(folder: Path, reference: str) -> Any:
     from transformers import AutoImageProcessor
 
     try:
-        return AutoImageProcessor.from_pretrained(folder, backend="pil", **PROCESSOR)
+        return AutoImageProcessor.from_pretrained(folder, backend="pil", trust_remote_code=False, local_files_only=True)
     except DAMAGE as error:
         raise WeightsError(f"hf:{reference}: its image processor cannot be loaded ({reason(error)})") from None
 
@@ -145,7 +144,7 @@ def load_processor(folder: Path, reference: str) -> Any:
     from transformers import AutoProcessor
 
     try:
-        processor = AutoProcessor.from_pretrained(folder, **PROCESSOR)
+        processor = AutoProcessor.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     except DAMAGE as error:
         raise WeightsError(f"hf:{reference}: its processor cannot be loaded ({reason(error)})") from None
     absent = [name for name in ("tokenizer", "image_processor") if getattr(processor, name, None) is None]

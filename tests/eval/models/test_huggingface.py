@@ -12,9 +12,9 @@ from medvlp.builders.models import named_model
 from medvlp.config import EvalConfig
 from medvlp.config.evaluation.cache import CacheConfig
 from medvlp.config.model_names import parse_model_name
+from medvlp.data.images.decode import size_of
 from medvlp.eval.errors import TaskError
 from medvlp.eval.models.answering import Prompt
-from medvlp.eval.models.huggingface import size_of
 from medvlp.models.hf.answering import Row
 from medvlp.models.hf.loading import SKIPPED
 from medvlp.shards import BadSample, Sample, Turn
