@@ -9,6 +9,9 @@ from medvlp.report.sweep.evaluation import split_of
 from medvlp.report.sweep.marks import LEGEND, trained_mark
 from medvlp.report.sweep.scores import checkpoint_names, task_names
 
+MODELS_A_LINE = 4
+"""Models that share a sentence are named up to this number."""
+
 
 @dataclass(frozen=True)
 class ResultLine:
@@ -88,21 +91,28 @@ def reliance_lines(rows: Sequence[Row]) -> list[str]:
 
 
 def leakage_notes(rows: Sequence[Row]) -> list[str]:
-    """Overlap of each split with training data, a line a task and checkpoint, as the protocols count it. Of models that
-    others trained there is no line: the mark ? says so."""
+    """Overlap of each split with training data, as the protocols count it: a line a task and sentence, with the models that
+    it is true of. Of models that others trained there is no line: the mark ? says so."""
     tasks, checkpoints = task_names(rows), checkpoint_names(rows)
-    lines = []
+    models_of: dict[tuple[str, str], dict[str, None]] = {}
     for row in rows:
         counts = (row.get("protocol") or {}).get("in_train")
         if not isinstance(counts, dict):
             continue
-        name = f"{tasks[row['task'], split_of(row)]}, {checkpoints[str(row['checkpoint'])]}: "
+        sentences = [f"not compared with {folder}" for folder in counts.get("unknown") or []]
         if counts.get("compared"):
             names = ("samples", "same_bytes", "same_picture", "same_id", "same_group")
-            leakage = Leakage(split_of(row), *(counts.get(key, 0) for key in names))
-            lines.append(name + leakage.sentence)
-        lines += [f"{name}not compared with {folder}" for folder in counts.get("unknown") or []]
-    return list(dict.fromkeys(lines))
+            sentences.insert(0, Leakage(split_of(row), *(counts.get(key, 0) for key in names)).sentence)
+        for sentence in sentences:
+            models = models_of.setdefault((tasks[row["task"], split_of(row)], sentence), {})
+            models[checkpoints[str(row["checkpoint"])]] = None
+    return [f"{task}, {shortened(list(models))}: {sentence}" for (task, sentence), models in models_of.items()]
+
+
+def shortened(names: Sequence[str]) -> str:
+    """Names for a sentence: the first ones, and how many more there are."""
+    remaining = len(names) - MODELS_A_LINE
+    return ", ".join(names) if remaining <= 0 else f"{', '.join(names[:MODELS_A_LINE])} and {remaining} more"
 
 
 def mark_lines(rows: Sequence[Row]) -> list[str]:
