@@ -11,11 +11,11 @@ def row(checkpoint: str, in_train: object) -> dict[str, object]:
 
 
 def test_models_with_the_same_overlap_share_a_line():
-    rows = [row(f"run{number}/last.ckpt", NONE) for number in range(MODELS_A_LINE + 2)]
+    rows = [row(f"r{number}/last.ckpt", NONE) for number in range(MODELS_A_LINE + 2)]
     rows += [row("other/last.ckpt", NONE | {"same_bytes": 9, "unknown": ["old, which is not here"]})]
     rows += [row("hf:theirs", "unknown")]
     assert leakage_notes(rows) == [
-        "modality, run0/last, run1/last, run2/last, run3/last and 2 more: none of 9 samples of test has an image that is in train",
+        "modality, r0/last, r1/last, r2/last, r3/last and 2 more: none of 9 samples of test has an image that is in train",
         "modality, other/last: 9 of 9 samples of test have an image that is in train: 9 the same bytes, 0 the same picture",
         "modality, other/last: not compared with old, which is not here",
     ]
