@@ -84,8 +84,9 @@ class Cell:
 
     @cached_property
     def id(self) -> str:
-        """Hash of its parts: cells of equal content have one id, whatever their names are."""
-        return hashlib.sha256(encode_json(self.parts, sort=True)).hexdigest() if self.parts else ""
+        """Hash of its parts, in their order, which decides among equal prompt sets: cells of equal content have one id,
+        whatever their names are."""
+        return hashlib.sha256(encode_json(self.parts)).hexdigest() if self.parts else ""
 
     @property
     def key(self) -> tuple[str, str, str]:

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from itertools import permutations
 
 import pytest
 
@@ -11,6 +12,7 @@ from medvlp.evaluate import main as evaluate
 from medvlp.sweep import run
 from medvlp.sweep.cells import CellFolder
 from medvlp.sweep.measure import Measurement
+from medvlp.sweep.plan import Cell
 from tests.runs import rows
 from tests.sweep.world import ASSISTANT, CLIPS, another, words
 
@@ -245,3 +247,10 @@ def test_a_model_that_is_overwritten_after_the_plan_is_not_measured_as_what_it_w
     assert "moving.ckpt was overwritten after this command had looked at it" in capsys.readouterr().err
     assert measured == []
     assert not (sweep_folder / "moved").exists() or not list((sweep_folder / "moved").rglob("*.json"))
+
+
+def test_the_order_of_prompt_sets_is_part_of_a_cells_name():
+    """The first of equally good sets is taken, so that the order decides scores."""
+    sets = {"plain": ["{}"], "longer": ["an image of {}"]}
+    names = {Cell(None, None, {"task": {"prompt_sets": dict(items)}}).id for items in permutations(sets.items())}
+    assert len(names) == 2
