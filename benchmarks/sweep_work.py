@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from medvlp.models.weights import weights_hash
 from medvlp.shards import Manifest, Sample, ShardWriter, hash_config, write_manifest
 from medvlp.shards.writer import mark_file, rows_table, write_tables
 
@@ -134,21 +135,22 @@ def write_tars(folder: Path, task: BenchmarkTask, samples: Sequence[Sample]) -> 
                 tar.addfile(entry, io.BytesIO(data))
 
 
-def write_models(folder: Path, count: int, model_cfg: dict[str, object]) -> list[Path]:
-    """Folders that open_clip opens, of one architecture with random weights."""
-    import open_clip
+def write_models(folder: Path, count: int) -> list[Path]:
+    """Folders that open_clip opens: the model of the recipe clip_rocov2, each with linear heads of its own."""
     import torch
-    from safetensors.torch import save_file
 
-    preprocess = {"mean": open_clip.OPENAI_DATASET_MEAN, "std": open_clip.OPENAI_DATASET_STD}
-    description = json.dumps({"model_cfg": model_cfg, "preprocess_cfg": preprocess})
+    from medvlp.builders.clip import build_clip
+    from medvlp.config import ClipConfig, compose
+    from medvlp.export.open_clip import write_folder
+
     paths = [folder / f"step{number}" for number in range(count)]
     for number, path in enumerate(paths):
         path.mkdir(parents=True)
-        (path / "open_clip_config.json").write_text(description)
         torch.manual_seed(number)
-        model = open_clip.create_model(f"local-dir:{path}", load_weights=False)
-        save_file(model.state_dict(), path / "open_clip_model.safetensors")
+        config = compose("train", ["recipes=clip_rocov2"]).model
+        assert isinstance(config, ClipConfig)
+        clip = build_clip(config)
+        write_folder(clip, path, weights_hash(clip.model.state_dict()))
     return paths
 
 
@@ -189,7 +191,9 @@ def clip_benchmark(
     command += ["--output", f"{output}/{{model}}--{{dataset}}.json".replace("{model}", "{pretrained}")]
     command += ["--pretrained_model", *[f"local-dir:{path},{path.name}" for path in models]]
     command += ["--dataset", *[f"wds/{folder / 'tars' / task.name}" for task in tasks]]
-    run(command, folder, {"PYTHONPATH": os.pathsep.join([peer, os.environ.get("PYTHONPATH", "")])}, keeps_memory)
+    python_path = os.pathsep.join([peer, os.environ.get("PYTHONPATH", "")])
+    # open_clip looks a text tower up from the working folder, by the name of the model's own folder
+    run(command, models[0].parent, {"PYTHONPATH": python_path}, keeps_memory)
 
 
 def run(command: Sequence[str], folder: Path, environment: dict[str, str], keeps_memory: bool = False) -> None:

@@ -13,7 +13,7 @@ from medvlp.eval.task import EvaluatedModel
 from medvlp.models.digests import FileFacts
 from medvlp.models.weights import refuse_overwritten
 
-RESPONSES_FORMAT = 1
+RESPONSES_FORMAT = 2
 """Of answers that are kept: raised where our own code answers the same question in another way."""
 
 SCHEMES = {

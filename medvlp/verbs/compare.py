@@ -104,7 +104,7 @@ def parse(args: list[str]) -> CompareOptions:
 def _names(text: str) -> list[str]:
     """`name` or `[several,names]`; names may have brackets of their own (`acc1/worst_group[sex]`)."""
     inner = text[1:-1] if text.startswith("[") and text.endswith("]") else text
-    return [name for name in inner.split(",") if name]
+    return [name.strip() for name in inner.split(",") if name.strip()]
 
 
 def work(options: CompareOptions) -> int:

@@ -46,6 +46,8 @@ def answering_model(config: AskConfig, device: str) -> AnsweringModel:
         )
     if config.image and not kind.takes_images:
         raise ConfigError(f"checkpoint={name.text} is {kind.title}, which takes no images; leave out image=")
+    if config.image and name.scheme == "api" and not config.api.images:
+        raise ConfigError("api.images=false sends no images; leave out image=, or that key")
     # The options of an evaluation that a conversation has, too; nothing of it is stored.
     options = EvalConfig(
         checkpoints=[name.text],

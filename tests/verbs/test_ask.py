@@ -149,6 +149,11 @@ def test_a_server_is_asked_without_the_cache(tmp_path, monkeypatch, capsys):
     assert [path.name for path in tmp_path.iterdir()] == ["others.txt"]
 
 
+def test_an_image_that_would_not_be_sent_is_refused(folder, capsys):
+    assert main(["checkpoint=api:http://127.0.0.1:9/v1#m", f"image={folder}/b.png", "api.images=false", "Is it?"]) == 1
+    assert "api.images=false sends no images" in capsys.readouterr().err
+
+
 def test_a_server_answers_word_by_word_and_remembers(folder, monkeypatch, capsys):
     typed = iter(["Is it left?", "Why?", "Too much?", ""])
     monkeypatch.setattr(builtins, "input", lambda prompt="": next(typed))

@@ -62,7 +62,7 @@ def test_chosen_models_of_two_folders(folders, capsys):
 
 
 def test_tasks_and_metrics_are_chosen(folders, capsys):
-    _, out, _ = compare(capsys, "one", "task=[slake,other]", "metric=closed_accuracy", "format=json")
+    _, out, _ = compare(capsys, "one", "task=[slake, other]", "metric=closed_accuracy", "format=json")
     assert {json.loads(line)["task"] for line in out.splitlines()} == {"slake"}
 
 

@@ -146,6 +146,8 @@ def _image_text_template(reader: ImageTextReader) -> PromptTemplate:
     try:
         reader.inputs([Row("a")])
         needs_image = False
+    except ImportError:
+        raise
     except Exception:  # whatever a processor raises where there is no image
         needs_image = True
     template = _chat_template(processor) or _chat_template(tokenizer)

@@ -1,5 +1,6 @@
 """Models of transformers as tasks ask them: turns by their own chat template, images by their own processor."""
 
+import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, TextIO
@@ -11,7 +12,7 @@ from medvlp.eval.errors import TaskError
 from medvlp.eval.models.answering import Prompt
 from medvlp.eval.models.templates import ChatTemplate, PromptTemplate
 from medvlp.models.hf.answering import Generator, Row, TooLong
-from medvlp.shards import Sample, Turn
+from medvlp.shards import BadSample, Sample, Turn
 from medvlp.terminal import harmless
 
 
@@ -68,19 +69,22 @@ class HfModel:
         options: Iterable[str],
         max_new_tokens: int,
     ) -> bool:
-        """Whether prompt and answer fit, as `AnsweringModel.fits`; of images whose tokens the processor cannot tell, the
-        placeholders are counted."""
+        """Whether prompt and answer fit, as `AnsweringModel.fits`.
+
+        Raises:
+            BadSample: turns that cannot be asked, an option without tokens, an image of more than `max_pixels`.
+        """
         reader: Any = self.generator.reader
         text = self.template.prompt(turns, len(images))
         option_text = self.template.prompt(option_turns, len(images))
         longest = self.generator.longest
         if longest is None:
             return True
-        image_tokens = reader.image_tokens([size_of(image) for image in images]) if images else 0
-        answers = [len(self.template.continuation(reader, option_text, option)) for option in options]
+        image_tokens = reader.image_tokens(text, self._sizes(images)) if images else 0
         lengths = [len(reader.ids(text)) + max_new_tokens]
-        if answers:
-            lengths.append(len(reader.ids(option_text)) + max(answers))
+        for option in options:
+            prompt, ids = self.template.continuation(reader, option_text, option)
+            lengths.append(len(reader.ids(prompt)) + len(ids))
         return image_tokens + max(lengths) <= longest
 
     def prompt_text(self, turns: Sequence[Turn], images: int) -> str:
@@ -106,11 +110,12 @@ class HfModel:
             TaskError: a prompt that is too long.
         """
         try:
-            if isinstance(self.template, ChatTemplate):
-                return self.generator.stream(self._row(prompt), max_new_tokens, output)
-            (text,) = self.generator.generate([self._row(prompt)], max_new_tokens)
+            is_whole = not isinstance(self.template, ChatTemplate)
+            text = self.generator.stream(self._row(prompt), max_new_tokens, io.StringIO() if is_whole else output)
         except TooLong as error:
             raise TaskError(str(error)) from None
+        if not is_whole:
+            return text
         answer = harmless(self.template.answer(text))
         output.write(answer)
         return answer
@@ -122,12 +127,14 @@ class HfModel:
 
         Raises:
             TaskError: a prompt that is too long.
+            BadSample: an answer without tokens.
         """
-        rows = [self._row(prompt) for prompt in prompts]
-        options = [
-            [self.template.continuation(self.generator.reader, row.text, answer) for answer in of_prompt]
-            for row, of_prompt in zip(rows, answers, strict=True)
-        ]
+        rows, options = [], []
+        for prompt, of_prompt in zip(prompts, answers, strict=True):
+            row = self._row(prompt)
+            split = [self.template.continuation(self.generator.reader, row.text, answer) for answer in of_prompt]
+            options.append([ids for _, ids in split])
+            rows.append(row._replace(text=split[0][0]) if split else row)
         try:
             sums = self.generator.loglikelihood(rows, options)
         except TooLong as error:
@@ -147,10 +154,17 @@ class HfModel:
         images: tuple[Image.Image, ...] = prompt.pixels.images if prompt.images else ()
         return Row(self.template.prompt(prompt.turns, len(images)), images, bool(images) and prompt.pixels.is_blank)
 
+    def _sizes(self, images: Sequence[bytes]) -> list[tuple[int, int]]:
+        sizes = [size_of(image) for image in images]
+        for height, width in sizes:
+            if height * width > self.max_pixels:
+                raise BadSample("too_many_pixels", detail=f"{width} × {height} pixels, the cap is {self.max_pixels}")
+        return sizes
+
     def _too_long(self, error: TooLong, prompts: Sequence[Prompt]) -> TaskError:
         if not any(prompt.images for prompt in prompts):
             return TaskError(str(error))
         return TaskError(
-            f"{error}. Its images take more tokens than the processor says beforehand, or those of a shuffled one do; leave "
-            f"out the control (controls=[...]), or make the images smaller"
+            f"{error}. Images of another sample, as a control shows them, take more tokens than its own; leave out the control "
+            f"(controls=[...]), or make the images smaller"
         )

@@ -31,8 +31,12 @@ class PromptTemplate(Protocol):
             BadSample: turns that cannot be asked.
         """
 
-    def continuation(self, reader: Reader, text: str, answer: str) -> Ids:
-        """Tokens of an answer behind a prompt's text, tokenised together with it."""
+    def continuation(self, reader: Reader, text: str, answer: str) -> tuple[str, Ids]:
+        """A prompt's text up to where an answer's tokens begin, and those tokens, tokenised together with it.
+
+        Raises:
+            BadSample: an answer without tokens.
+        """
 
     def answer(self, text: str) -> str:
         """What of a generated text is the answer."""
@@ -71,8 +75,8 @@ class ChatTemplate:
         check_turns(turns, images, self._control, self.needs_image)
         return self._render(turns)
 
-    def continuation(self, reader: Reader, text: str, answer: str) -> Ids:
-        """The answer's tokens, what the template puts before an answer included."""
+    def continuation(self, reader: Reader, text: str, answer: str) -> tuple[str, Ids]:
+        """As `continuation`; what the template puts before an answer is a part of it."""
         return continuation(reader, text, self.lead + answer)
 
     def answer(self, text: str) -> str:
@@ -160,9 +164,10 @@ class PlainImageText:
         check_turns(turns, images, self._control, self.needs_image)
         return self.image_token * images + "\n".join(turn.text for turn in without_images(turns))
 
-    def continuation(self, reader: Reader, text: str, answer: str) -> Ids:
-        """The answer's tokens behind the text and what the processor puts there."""
-        return continuation(reader, text + self.end, answer)
+    def continuation(self, reader: Reader, text: str, answer: str) -> tuple[str, Ids]:
+        """As `continuation`; behind the text comes what the processor puts there."""
+        prompt, ids = continuation(reader, text + self.end, answer)
+        return prompt.removesuffix(self.end), ids
 
     def answer(self, text: str) -> str:
         """All of it."""
@@ -194,8 +199,8 @@ class PlainText:
                 text += f"Question: {turn.text}\nAnswer:" if turn.role == "user" else f"{turn.text}\n\n"
         return text
 
-    def continuation(self, reader: Reader, text: str, answer: str) -> Ids:
-        """The tokens of a space and the answer."""
+    def continuation(self, reader: Reader, text: str, answer: str) -> tuple[str, Ids]:
+        """As `continuation`, of a space and the answer."""
         return continuation(reader, text, f" {answer}")
 
     def answer(self, text: str) -> str:
@@ -207,10 +212,21 @@ class PlainText:
         return {"template": "none: Question: …\\nAnswer:", "answer_ends_before": list(NEXT_QUESTION)}
 
 
-def continuation(reader: Reader, text: str, words: str) -> Ids:
-    """Tokens of words behind a text: what tokens of both together have beyond the text's own number of tokens
-    (lm-evaluation-harness, `_encode_pair`)."""
-    return tuple(reader.ids(text + words)[len(reader.ids(text)) :])
+def continuation(reader: Reader, text: str, words: str) -> tuple[str, Ids]:
+    """A prompt without the spaces at its end, and the tokens of these spaces and of the words behind it: what tokens of all
+    together have beyond the prompt's own number of tokens (lm-evaluation-harness, `_encode_pair`).
+
+    Most tokenizers write a space and the word behind it as one token, which a prompt that ends with the space would split.
+    Ends of lines stay in the prompt; the harness moves those, too.
+
+    Raises:
+        BadSample: words without tokens.
+    """
+    prompt = text.rstrip(" ")
+    ids = tuple(reader.ids(text + words)[len(reader.ids(prompt)) :])
+    if not ids:
+        raise BadSample("empty_option", detail=f"the answer {words!r} has no tokens of its own behind this prompt")
+    return prompt, ids
 
 
 def control_tokens(tokenizer: Any, template: str, image_token: str) -> re.Pattern[str]:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from medvlp.jsonl import encode_json
 from medvlp.shards import ShardError
 from medvlp.shards.atomic import sync_folder, write_whole
 
@@ -259,7 +260,7 @@ def _write_entry(folder: Path, parts: Mapping[str, Any], files: Mapping[str, Wri
         marks[name] = {"size": (folder / name).stat().st_size, "sha256": _sha256(folder / name)}
     content = {"key": key_of(parts), "parts": dict(parts), "notes": dict(notes), "files": marks}
     content["sha256"] = hashlib.sha256(_canonical(content)).hexdigest()
-    write_whole(folder / ENTRY, json.dumps(content, ensure_ascii=False, indent=1).encode())
+    write_whole(folder / ENTRY, encode_json(content, indent=1))
     return Entry(folder, dict(parts), dict(notes), marks)
 
 
@@ -269,4 +270,5 @@ def _sha256(path: Path) -> str:
 
 
 def _canonical(parts: Mapping[str, Any]) -> bytes:
-    return json.dumps(parts, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+    text = json.dumps(parts, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return text.encode("utf-8", "backslashreplace")  # of file names that are not UTF-8

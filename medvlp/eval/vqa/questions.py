@@ -17,6 +17,7 @@ LANGUAGE = "language "
 REASONS = {
     "no_answer": "the last turn is no answer",
     "no_options": "fewer than two options, or no right one among them",
+    "empty_option": "an option without tokens: it has no likelihood",
     "too_long": "too long for the model, with room for an answer",
     "too_large": "larger than what the server takes",
 }

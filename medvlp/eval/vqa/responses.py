@@ -8,10 +8,9 @@ from typing import Any
 from medvlp.data.chat.templates import split_thought
 from medvlp.eval.models.answering import Answer, AnsweringModel, Prompt
 from medvlp.eval.vqa.questions import QuestionGroup
+from medvlp.models.api.completion import NOT_ASKED
 
 LIKELIHOOD = "loglikelihood"
-UNASKED_ENDS = ("too_long", "too_large")
-"""Ends of questions that a model's server did not take."""
 EXAMPLES = 20
 """Questions that were not taken are all counted in a protocol; this many are named."""
 
@@ -51,7 +50,7 @@ def taken(
     reasons: dict[str, str] = {}
     for group, responses in answered:
         pairs = list(zip(group.questions, responses, strict=True))
-        reasons |= {question.id: response.finish for question, response in pairs if response.finish in UNASKED_ENDS}
+        reasons |= {question.id: response.finish for question, response in pairs if response.finish in NOT_ASKED}
         pairs = [pair for pair in pairs if pair[0].id not in reasons]
         if len(pairs) < len(responses):
             group = replace(group, questions=tuple(question for question, _ in pairs))

@@ -30,7 +30,7 @@ from medvlp.models.api.retrying import Backoff, Gate, is_transient, retry_after_
 
 KEY = "OPENAI_API_KEY"
 TELLING = 8
-"""Characters of a key's beginning that are masked as well."""
+"""Characters of a key's beginning that are masked as well. Shorter keys, such as `EMPTY`, are no secrets."""
 Body = dict[str, Any]
 
 
@@ -126,10 +126,6 @@ class ApiClient:
             ApiError: as `complete`, or a stream that ends before the answer does.
         """
         return self._patiently(lambda retries: self._stream(body, write, retries), threading.Event())
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._client.close()
 
     def _patiently(self, request: Callable[[int], Completion], stop: threading.Event) -> Completion:
         """The first completion that a request gives. request: told how many have failed."""
@@ -243,7 +239,7 @@ class ApiClient:
 
     def _without_key(self, text: str) -> str:
         """The text, its key masked; of one that was cut with the text, what is left of it."""
-        for length in range(len(self._key), min(len(self._key), TELLING) - 1, -1) if self._key else ():
+        for length in range(len(self._key), TELLING - 1, -1):
             text = text.replace(self._key[:length], "***")
         return text
 

@@ -17,10 +17,10 @@ NOT_ASKED = (TOO_LONG, TOO_LARGE)
 
 TOO_LONG_SENTENCE = re.compile(
     r"context[ _](?:length|window|size)|maximum (?:context|model|input|sequence) length|max_model_len|too many tokens|"
-    r"(?:prompt|input|request) is too long|tokens?\b.{0,60}\bexceeds?\b",
+    r"(?:prompt|input|request) is too long|\btokens?\b.{0,60}\bexceeds?\b",
     re.IGNORECASE,
 )
-"""In the sentences of vLLM, SGLang, llama.cpp, TGI and hosted services."""
+"""In the sentences of vLLM, SGLang, llama.cpp, TGI and hosted services; not in those about `max_tokens` alone."""
 MOST_OF_A_SENTENCE = 400
 
 

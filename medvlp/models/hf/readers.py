@@ -56,6 +56,7 @@ class ImageTextReader:
 
     def __init__(self, processor: Any) -> None:
         self.processor, self.tokenizer = processor, processor.tokenizer
+        self._image_tokens: dict[tuple[tuple[int, int], ...], int] = {}
         if self.tokenizer.pad_token is None:
             self.tokenizer.pad_token = self.tokenizer.eos_token
 
@@ -84,16 +85,17 @@ class ImageTextReader:
         """Tokens of a text, each image's placeholder as it stands there."""
         return list(self.tokenizer(text, verbose=False, **self._options(text))["input_ids"])
 
-    def image_tokens(self, sizes: Sequence[tuple[int, int]]) -> int:
-        """Tokens of images of these (height, width), without their placeholders; 0 where the processor cannot tell."""
-        count = getattr(self.processor, "_get_num_multimodal_tokens", None)
-        if count is None or not sizes:
-            return 0
-        try:
-            counts = count(image_sizes=[list(size) for size in sizes])["num_image_tokens"] or []
-            return sum(counts) - len(counts)
-        except DAMAGE:
-            return 0
+    def image_tokens(self, text: str, sizes: Sequence[tuple[int, int]]) -> int:
+        """Tokens of images of these (height, width) beyond their placeholders in a text, as the processor itself makes them
+        of blank ones; 0 where it makes nothing of them. Remembered by sizes: the rest of the text does not matter."""
+        key = tuple(sizes)
+        if key not in self._image_tokens:
+            row = Row(text, tuple(Image.new("RGB", (width, height)) for height, width in sizes))
+            try:
+                self._image_tokens[key] = self.inputs([row])["input_ids"].shape[1] - len(self.ids(text))
+            except DAMAGE:
+                self._image_tokens[key] = 0
+        return self._image_tokens[key]
 
     def blank(self) -> Image.Image:
         """An image of the processor's mean colour, of its own size where it has one."""

@@ -80,11 +80,16 @@ def check_family(family, folder):
     for (text, images), prompt, row in zip(asked, prompts, likelihoods, strict=True):
         rendered = template.prompt(prompt.turns, prompt.images)
         for option, (total, tokens) in zip(OPTIONS, row, strict=True):
-            ids = template.continuation(reader, rendered, option)
+            prompt_text, ids = template.continuation(reader, rendered, option)
+            assert prompt_text == rendered
             assert stock.processor.tokenizer.decode(ids).strip() == option
             assert tokens == len(ids)
             assert total == pytest.approx(stock.loglikelihood(text, images, ids), abs=1e-5)
     assert model.metadata()["generation_settings_not_used"] == ["repetition_penalty"]
+    for (text, images), prompt in zip(asked, prompts, strict=True):
+        rendered, sizes = template.prompt(prompt.turns, prompt.images), [(i.height, i.width) for i in images]
+        more = reader.image_tokens(rendered, sizes) if sizes else 0
+        assert len(reader.ids(rendered)) + more == stock.inputs(text, images)["input_ids"].shape[1]
     layers = [name for name, layer in stock.model.named_modules() if isinstance(layer, nn.Linear)]
     in_four_bits = [name for name in layers if should_convert_module(name, [*SKIPPED])]
     assert in_four_bits == [name for name in layers if "language_model" in name or "text_model" in name]

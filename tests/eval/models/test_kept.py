@@ -4,15 +4,20 @@ import contextlib
 from dataclasses import replace
 
 import pytest
+from transformers import AutoModelForCausalLM
 
+from medvlp.builders import models
 from medvlp.builders.models import named_model, open_model
 from medvlp.config import CacheConfig, EvalConfig
+from medvlp.config.evaluation.load import LoadConfig
 from medvlp.config.model_names import parse_model_name
 from medvlp.eval.models.answering import Prompt
 from medvlp.eval.models.kept import KeptModel
+from medvlp.eval.store import embeddings
 from medvlp.eval.store.responses import ResponseLog
 from medvlp.eval.vqa.task import Vqa
 from medvlp.shards import BadSample
+from tests.assistants import tiny_language
 from tests.datasets import jpeg
 from tests.eval.models.test_answering import Reader
 from tests.eval.vqa.test_task import CHOICE, FOUR, NO_INTERVALS, dataset, sample
@@ -50,6 +55,40 @@ SAMPLES[5] = replace(SAMPLES[5], images={"0.jpg": jpeg(50), "1.jpg": jpeg(51)})
 def run(folder, model, **options):
     """A task's result as text, in which NaN equals NaN."""
     return repr(Vqa("made", folder, bootstrap=NO_INTERVALS, batch_size=3, **options).run(model))
+
+
+def test_what_decides_an_answer_decides_its_log(tmp_path, monkeypatch):
+    """Of a model of transformers: each change makes another log, and the same again the same one."""
+    folder = tiny_language(tmp_path / "model", "llama")
+
+    def log_of(**changes):
+        cache = CacheConfig(dir=str(tmp_path / "cache"))
+        config = EvalConfig(checkpoints=["x"], tasks=["y"], **({"cache": cache} | changes))
+        return open_model(parse_model_name(f"hf:{folder}"), "cpu", config).log.path
+
+    paths = [log_of()]
+    assert log_of(batch_size=1, workers=0) == paths[0]
+    paths += [
+        log_of(max_pixels=1000),
+        log_of(load=LoadConfig(dtype="bfloat16")),
+        log_of(load=LoadConfig(attention="eager")),
+    ]
+    with monkeypatch.context() as patch:
+        patch.setattr(embeddings, "versions", lambda libraries=(): {"torch": "another"})
+        paths.append(log_of())
+    with monkeypatch.context() as patch:
+        patch.setattr(models, "RESPONSES_FORMAT", 0)
+        paths.append(log_of())
+    template = folder / "chat_template.jinja"
+    (folder / "generation_config.json").write_text('{"eos_token_id": 5}')
+    paths.append(log_of())
+    template.write_text("{% for message in messages %}{{ message['content'] }}{% endfor %}")
+    paths.append(log_of())
+    network = AutoModelForCausalLM.from_pretrained(folder)
+    network.lm_head.weight.data += 0.01
+    network.save_pretrained(folder)
+    paths.append(log_of())
+    assert len(set(paths)) == len(paths) == 9
 
 
 def test_a_second_evaluation_asks_and_decodes_nothing(tmp_path):

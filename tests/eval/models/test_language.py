@@ -127,9 +127,36 @@ def test_a_space_that_the_template_puts_before_an_answer_belongs_to_it(tmp_path)
     assert model.template.lead == " "
     text = model.prompt_text([Turn("user", "Is it?")], 0)
     assert text.endswith("USER: Is it? ASSISTANT:")
-    ids = model.template.continuation(model.generator.reader, text, "No")
+    prompt, ids = model.template.continuation(model.generator.reader, text, "No")
+    assert prompt == text
     assert tokenizer.decode(ids) == "No"
     assert ids == tuple(model.generator.reader.ids(text + " No")[len(model.generator.reader.ids(text)) :])
+
+
+def test_a_space_at_the_end_of_a_prompt_belongs_to_the_answer(tmp_path):
+    """As in the harness's _encode_pair: a token that begins with the space would otherwise count as the prompt's."""
+    folder = tiny_language(tmp_path / "llama", "llama")
+    template = (
+        "{% for m in messages %}{{ m['role'] + ': ' + m['content'] + '\n' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}"
+    )
+    turns = [Turn("user", QUESTIONS[0])]
+    with pytest.raises(BadSample, match="empty_option"):
+        opened(folder).fits(turns, turns, [], [""], 1)
+    (folder / "chat_template.jinja").write_text(template)
+    model, stock = opened(folder), Reference(folder, adds_special_tokens=False)
+    options = ["the lung", "lung", "A", "no"]
+    likelihoods = model.loglikelihood(asked(model), [options] * len(QUESTIONS))
+    joined = 0
+    for prompt, row in zip(asked(model), likelihoods, strict=True):
+        context = model.prompt_text(prompt.turns, 0)
+        assert context.endswith("\nassistant: ")
+        for option, (total, tokens) in zip(options, row, strict=True):
+            expected, expected_tokens = stock.loglikelihood(context.rstrip(), f" {option}")
+            assert tokens == expected_tokens > 0
+            assert total == pytest.approx(expected, abs=1e-5)
+            joined += stock.ids(context + option)[: len(stock.ids(context))] != stock.ids(context)
+    assert joined  # the space and the word behind it are one token
 
 
 def test_prompts_that_fit_one_by_one_are_answered_together(tmp_path):

@@ -39,6 +39,14 @@ def test_what_was_published_is_found_by_its_parts_alone(tmp_path):
     assert not list((tmp_path / "cache" / "temporary").iterdir())
 
 
+def test_names_that_are_not_utf8_are_kept(tmp_path):
+    folder, path = store(tmp_path), os.fsdecode(b"/data/r\xf6ntgen")
+    parts = PARTS | {"encoder": path}
+    assert folder.publish(parts, {"numbers.npy": lambda file: file.write(b"1")}, {"data": path}).notes["data"] == path
+    found = folder.find(parts)
+    assert (found.parts, found.notes) == (parts, {"data": path})
+
+
 def test_keys_are_of_the_content_and_not_of_the_order():
     assert key_of({"a": 1, "b": [1, 2]}) == key_of({"b": [1, 2], "a": 1})
     assert key_of({"a": 1}) != key_of({"a": "1"}) != key_of({"a": 1.0})

@@ -113,6 +113,7 @@ PERMANENT = {
         (400, "max_tokens is not supported"),
         r"refuses the request \(status 400: max_tokens is not supported\)",
     ),
+    "max_tokens": ((400, "max_tokens: 100000 exceeds the limit of this model's answers"), r"max_tokens: 100000"),
     "quota": ((429, "pay first", "insufficient_quota"), r"no quota left \(status 429: pay first\)"),
 }
 
@@ -132,6 +133,7 @@ def test_what_does_not_pass_is_told_at_once(error, sentence, monkeypatch):
         ((400, "This model's maximum context length is 64 tokens. However, you requested 80"), "too_long"),
         ((400, "the request exceeds the available context size", "exceed_context_size_error"), "too_long"),
         ((400, "nope", "context_length_exceeded"), "too_long"),
+        ((400, "the number of tokens (9000) exceeds what the model takes"), "too_long"),
         ((413, "Payload Too Large"), "too_large"),
         ((400, "filtered by policy", "content_filter"), "content_filter"),
     ],
@@ -194,6 +196,15 @@ def test_the_key_reaches_the_server_and_no_message(monkeypatch, capsys):
     assert server.requests[0].headers["authorization"] == "Bearer sk-made-secret"
     assert "sk-made-secret" not in str(error.value) + (printed := capsys.readouterr().err)
     assert "status 500 (***?), retry 1 of 1; next try in" in printed
+
+
+def test_a_word_in_a_keys_place_is_no_secret(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "x")
+    with (
+        serving(answer, lambda request: request.error(400, "maximum, extra")) as server,
+        pytest.raises(ApiError, match="maximum, extra"),
+    ):
+        client_of(server).complete(BODY)
 
 
 def test_a_key_comes_without_the_ends_of_its_line(monkeypatch):
