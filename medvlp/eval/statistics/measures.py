@@ -120,7 +120,7 @@ def vqa(records: Sequence[Record], protocol: Mapping[str, Any]) -> list[Measures
     measured = _means(columns, records)
     by_name, counts = score_spread(records)
     if retention := retention_of(records):
-        by_name, counts = {**by_name, RETENTION: retention}, {**counts, RETENTION: retention.n}
+        by_name, counts = {**by_name, RETENTION: retention}, {**counts, RETENTION: int(retention.member_N.sum())}
     return [replace(measured, metrics={**measured.metrics, **by_name}, counts={**measured.counts, **counts})]
 
 
@@ -177,7 +177,7 @@ def part(measured: Measures, member_N: ArrayLike) -> Measures:
             by_name[name], counts[name] = mean, int(mean.member_NC.any(axis=1).sum())
         else:
             by_name[name] = partial(_of_members, metric, member_N.astype(np.float64))
-            counts[name] = int(member_N.sum())
+            counts[name] = int((member_N & getattr(metric, "member_N", True)).sum())
     names = [name for name, count in counts.items() if count]
     return replace(
         measured, metrics={name: by_name[name] for name in names}, counts={name: counts[name] for name in names}

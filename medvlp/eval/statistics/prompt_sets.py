@@ -28,6 +28,11 @@ class OverPromptSets:
         reduced = REDUCTIONS[self.reduction](values, axis=0)
         return float(reduced) if weights_RN is None else np.asarray(reduced, np.float64)
 
+    @property
+    def member_N(self) -> Array:
+        """Whether each item counts: the same ones for every set."""
+        return self.by_set[0].member_NC.any(axis=1)
+
 
 def spread(name: str, by_set: Sequence[MeanOfMeans]) -> dict[str, Metric]:
     """`<name>/prompts_best`, `_median` and `_worst`."""

@@ -113,12 +113,13 @@ def reliance_columns(records: Sequence[Mapping[str, Any]]) -> dict[str, list[flo
 class Retention:
     """Accuracy with blank images over accuracy with the samples' own, as a function of weights_RN; NaN where the latter is 0.
 
-    blank_N, image_N: whether each item was answered rightly; 0 in both for items that do not count. n: items that count.
+    blank_N, image_N: whether each item was answered rightly; 0 in both for items that do not count.
+    member_N: whether it counts.
     """
 
     blank_N: Array
     image_N: Array
-    n: int
+    member_N: Array
 
     def __call__(self, weights_RN: Array | None) -> Value:
         rows_RN = np.ones((1, len(self.image_N))) if weights_RN is None else np.asarray(weights_RN, np.float64)
@@ -135,11 +136,11 @@ def retention_of(records: Sequence[Mapping[str, Any]]) -> Retention | None:
         (a, b) if _has_images(record) and a is not None and b is not None else None
         for record, a, b in zip(records, blank, image, strict=True)
     ]
-    counted = [pair for pair in pairs if pair is not None]
-    if not counted:
+    member_N = np.array([pair is not None for pair in pairs], bool)
+    if not member_N.any():
         return None
     blank_N, image_N = np.array([pair or (0.0, 0.0) for pair in pairs], np.float64).T
-    return Retention(blank_N, image_N, len(counted))
+    return Retention(blank_N, image_N, member_N)
 
 
 def _has_images(record: Mapping[str, Any]) -> bool:

@@ -7,6 +7,7 @@ from medvlp.eval.vqa.aggregate import picks
 from medvlp.eval.vqa.questions import QuestionGroup
 from medvlp.eval.vqa.responses import Response
 from medvlp.eval.vqa.scores import MAIN, Scores
+from medvlp.models.api.completion import NOT_ASKED
 
 
 def records_of(
@@ -17,10 +18,11 @@ def records_of(
     control_scores: Mapping[str, Sequence[Scores]],
 ) -> list[dict[str, Any]]:
     """The records of all questions of the groups, in order; responses, scores and each control have one entry a question.
-    Of a control's scores they have the main ones."""
+    Of a control's scores they have the main ones; of one whose question the server did not take, nothing."""
     questions = [(group, question) for group in groups for question in group.questions]
     records = []
     for i, (group, question) in enumerate(questions):
+        refused = {name for name, of_control in controls.items() if of_control[i].finish in NOT_ASKED}
         record: dict[str, Any] = {
             "id": question.id,
             "group": group.cluster,
@@ -34,11 +36,12 @@ def records_of(
             "question_type": question.question_type,
             "language": question.language,
             "scores": scores[i],
-            "controls": {name: of_control[i].text for name, of_control in controls.items()},
+            "controls": {name: of_control[i].text for name, of_control in controls.items() if name not in refused},
             "fields": {**group.fields, **question.fields},
             "control_scores": {
                 name: {metric: of_control[i][metric] for metric in MAIN if metric in of_control[i]}
                 for name, of_control in control_scores.items()
+                if name not in refused
             },
         }
         if responses[i].finish:

@@ -126,6 +126,24 @@ def test_a_part_of_the_items_is_measured_as_if_the_others_were_not_there():
         assert parted.metrics[name](None) == pytest.approx(metric(None), abs=1e-12), name
 
 
+def test_items_of_a_part_are_those_that_a_metric_counts():
+    rows: list[tuple[str, dict[str, float | None]]] = [
+        ("a", {"exact_match": 1.0}), ("b", {"exact_match": 0.0}), ("c", {"exact_match": 1.0}), ("d", {"exact_match": 1.0})
+    ]  # fmt: skip
+    records = records_of(rows)
+    for i, record in enumerate(records):
+        record |= {"images": int(i != 1), "control_scores": {"blank_image": record["scores"]}}
+        by_set = {"one": {"exact_match": 1.0}, "two": {} if i == 2 else {"exact_match": 0.0}}  # not askable in both
+        record["scores_by_prompts"] = by_set
+    protocol = {"kind": "vqa", "controls": {"blank_image": "grey"}}
+    (measured,) = measures(records, protocol)
+    for member in ([True, True, False, False], [False, False, True, True], [False, True, True, False]):
+        (alone,) = measures([r for r, is_member in zip(records, member, strict=True) if is_member], protocol)
+        assert part(measured, member).counts == alone.counts
+    counts = part(measured, [True, True, False, False]).counts
+    assert (counts["blank_image_retention"], counts["exact_match/prompts_best"], counts["exact_match"]) == (1, 2, 2)
+
+
 @pytest.mark.parametrize(
     ("kind", "record"),
     [

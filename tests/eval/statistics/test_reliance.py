@@ -83,7 +83,10 @@ def test_columns_by_hand():
     }
     assert {*columns, RETENTION} == RELIANCE.keys()
     retention = retention_of(records)
-    assert (retention(None), retention.n) == (3 / 3, 4)  # blank: the second, third and fifth; own: all but the third
+    assert (retention(None), retention.member_N.tolist()) == (
+        3 / 3,
+        [1, 1, 1, 0, 1],
+    )  # blank: the second, third and fifth; own: all but the third
     assert retention([[1, 0, 1, 9, 0], [0, 0, 1, 0, 0]]).tolist() == pytest.approx([1.0, math.nan], nan_ok=True)
 
 

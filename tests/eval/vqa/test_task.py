@@ -10,6 +10,7 @@ from medvlp.data.chat.encoder import ChatEncoder
 from medvlp.data.chat.templates import chat_template
 from medvlp.eval.bootstrap import Bootstrap
 from medvlp.eval.errors import TaskError
+from medvlp.eval.models.answering import Answer
 from medvlp.eval.models.assistant import AssistantModel
 from medvlp.eval.trained import Trained
 from medvlp.eval.vqa.aggregate import constant_scores, picks, score
@@ -179,6 +180,33 @@ def test_controls_and_paired_differences_by_hand(tmp_path, encoder):
     assert with_controls == {"closed_accuracy", "open_token_recall", "exact_match"}
     for metric in result.metrics:
         assert metric.ci_low <= metric.value <= metric.ci_high, metric
+
+
+def test_a_question_that_a_server_does_not_take_in_a_control_counts_in_that_control_no_more(tmp_path, encoder):
+    """A shuffled image that is too large for the server is no wrong answer, which would make a model look as if it looked."""
+
+    def says(question, number):
+        """Right without looking; the server refuses image 2 (number 3) under another one's question."""
+        refused = number == 3 and question == "Is it large?" and says.is_shuffled
+        return Answer("", "too_large") if refused else Answer("yes", "stop")
+
+    samples = [sample(i, [("Is it large?", "yes", "closed", {})]) for i in range(4)]
+    model = assistant_model(encoder, says)
+    says.is_shuffled = False
+    honest = model.gathered
+
+    def gathered(images):
+        says.is_shuffled = True
+        return honest(images)
+
+    object.__setattr__(model, "gathered", gathered)
+    result = Vqa("made", dataset(tmp_path, samples), bootstrap=NO_INTERVALS, batch_size=1).run(model)
+    scores, counts = values(result), {metric.name: metric.n for metric in result.metrics}
+    assert counts["closed_accuracy"] == counts["closed_accuracy/blank_image"] == 4
+    assert scores["closed_accuracy"] == scores["closed_accuracy/shuffled_images"] == 1
+    assert counts["closed_accuracy/shuffled_images"] == counts["closed_accuracy/minus_shuffled_images"] == 3
+    assert result.protocol["endings"]["shuffled_images"] == {"stop": 3, "too_large": 1}
+    assert sum("shuffled_images" in record["controls"] for record in result.records) == 3
 
 
 def test_only_the_controls_that_are_named_are_run(tmp_path, encoder):
