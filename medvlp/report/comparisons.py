@@ -7,31 +7,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from medvlp.config.evaluation.metric_names import direction
 from medvlp.jsonl import Row
-from medvlp.report.sweep.marks import LEGEND, LEVEL
-
-WinsTiesLosses = dict[str, dict[str, tuple[int, int, int]]]
-"""Model → other model → tasks and metrics on which it is better, not distinguishable, and worse."""
-
-
-def wins_ties_losses(rows: Sequence[Row]) -> WinsTiesLosses:
-    """The matrix of all models over the rows of comparisons.jsonl. Pairs that are not comparable do not count."""
-    matrix: WinsTiesLosses = {}
-    for row in rows:
-        if row["difference"] is None or row["p_holm"] is None:
-            continue
-        is_different = row["p_holm"] < LEVEL
-        better = direction(row["metric"]) * row["difference"]
-        sign = (better > 0) - (better < 0) if is_different else 0
-        for model, rival, sign_of_model in ((row["a"], row["b"], sign), (row["b"], row["a"], -sign)):
-            wins, ties, losses = matrix.setdefault(model, {}).get(rival, (0, 0, 0))
-            matrix[model][rival] = (
-                wins + (sign_of_model > 0),
-                ties + (sign_of_model == 0),
-                losses + (sign_of_model < 0),
-            )
-    return matrix
+from medvlp.report.sweep.marks import LEGEND, LEVEL, WinsTiesLosses, wins_ties_losses
 
 
 def comparison_table(rows: Sequence[Row], names: Mapping[str, str], marks: Mapping[tuple[str, str, str], str]) -> str:

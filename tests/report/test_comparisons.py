@@ -3,7 +3,8 @@
 import pytest
 
 from medvlp.report import results_table
-from medvlp.report.comparisons import comparison_table, wins_ties_losses
+from medvlp.report.comparisons import comparison_table
+from medvlp.report.sweep.marks import wins_ties_losses
 
 CLEAN = {
     "samples": 3,

@@ -18,7 +18,16 @@ from tests.runs import rows
 from tests.sweep.processes import finish_eval, run_eval, start_eval
 from tests.sweep.world import ASSISTANT, CLIPS, words
 
-JOINED = ("results.jsonl", "comparisons.jsonl", "failures.jsonl")
+JOINED = (
+    "results.jsonl",
+    "comparisons.jsonl",
+    "failures.jsonl",
+    "subgroups.jsonl",
+    "calibration.jsonl",
+    "leaderboard.md",
+    "leaderboard.tex",
+    "results.csv",
+)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -115,20 +124,23 @@ def kill_when(forks, folder: Path, cells: int, signal_number: int, pause: float 
 
 def test_a_sweep_that_is_stopped_and_killed_goes_on(sweep_folder):
     models, tasks = CLIPS, ["kind", "captions"]
-    sweep = words("killed", models, tasks, "resamples=2000")
+    options = ("resamples=2000", "by=[kind]")
+    sweep = words("killed", models, tasks, *options)
     forks = start_eval(sweep, sweep_folder)
     kill_when(forks, sweep_folder / "killed", 1, signal.SIGTERM)
-    code, said = finish_eval(forks)
-    assert code in (0, 3), said
+    stopped, said = finish_eval(forks)
+    assert stopped in (0, 3), said
     forks = start_eval(sweep, sweep_folder)
     kill_when(forks, sweep_folder / "killed", 2, signal.SIGKILL)
-    code, _ = finish_eval(forks)
+    killed, _ = finish_eval(forks)
+    assert (stopped, killed) != (0, 0)  # one of them came before the end
     written = {path.name: path.stat().st_mtime_ns for path in (sweep_folder / "killed/cells").iterdir()}
     assert evaluate(sweep) == 0
     after = {path.name: path.stat().st_mtime_ns for path in (sweep_folder / "killed/cells").iterdir()}
     assert len(after) == 4
     assert written.items() <= after.items()  # none is measured again
-    assert evaluate(words("undisturbed", models, tasks, "resamples=2000")) == 0
+    assert evaluate(words("undisturbed", models, tasks, *options)) == 0
+    assert {*JOINED} - {"failures.jsonl"} <= contents(sweep_folder / "undisturbed").keys()
     assert contents(sweep_folder / "killed") == contents(sweep_folder / "undisturbed")
 
 

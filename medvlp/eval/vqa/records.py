@@ -22,7 +22,7 @@ def records_of(
     questions = [(group, question) for group in groups for question in group.questions]
     records = []
     for i, (group, question) in enumerate(questions):
-        refused = {name for name, of_control in controls.items() if of_control[i].finish in NOT_ASKED}
+        gaps = {name for name, of_control in controls.items() if of_control[i].finish in NOT_ASKED}
         record: dict[str, Any] = {
             "id": question.id,
             "group": group.cluster,
@@ -36,12 +36,12 @@ def records_of(
             "question_type": question.question_type,
             "language": question.language,
             "scores": scores[i],
-            "controls": {name: of_control[i].text for name, of_control in controls.items() if name not in refused},
+            "controls": {name: of_control[i].text for name, of_control in controls.items() if name not in gaps},
             "fields": {**group.fields, **question.fields},
             "control_scores": {
                 name: {metric: of_control[i][metric] for metric in MAIN if metric in of_control[i]}
                 for name, of_control in control_scores.items()
-                if name not in refused
+                if name not in gaps
             },
         }
         if responses[i].finish:

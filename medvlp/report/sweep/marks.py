@@ -1,6 +1,6 @@
 """Marks next to a number: the best of a column, those that a paired test cannot tell from it, and what was trained on."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +27,8 @@ LEGEND = {
     UNKNOWN: "what the model was trained on is not known, or could not be compared",
 }
 """Sign → what it says. A value without ★, ≈ and ⊘ is worse than ★ by the paired test."""
+WinsTiesLosses = dict[str, dict[str, tuple[int, int, int]]]
+"""Model → other model → tasks and metrics on which it is better, not distinguishable, and worse."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,25 @@ class Comparisons:
             row["n"],
             row["differing"] or [],
         )
+
+
+def wins_ties_losses(rows: Sequence[Row]) -> WinsTiesLosses:
+    """The matrix of all models over the rows of comparisons.jsonl. Pairs that are not comparable do not count."""
+    matrix: WinsTiesLosses = {}
+    for row in rows:
+        if row["difference"] is None or row["p_holm"] is None:
+            continue
+        is_different = row["p_holm"] < LEVEL
+        better = direction(row["metric"]) * row["difference"]
+        sign = (better > 0) - (better < 0) if is_different else 0
+        for model, rival, sign_of_model in ((row["a"], row["b"], sign), (row["b"], row["a"], -sign)):
+            wins, ties, losses = matrix.setdefault(model, {}).get(rival, (0, 0, 0))
+            matrix[model][rival] = (
+                wins + (sign_of_model > 0),
+                ties + (sign_of_model == 0),
+                losses + (sign_of_model < 0),
+            )
+    return matrix
 
 
 def standings(scores: Scores, comparisons: Comparisons, task: Task, metric: str) -> dict[str, str]:

@@ -13,7 +13,7 @@ from medvlp.report.sweep.curves import step_charts
 from medvlp.report.sweep.evaluation import Evaluation
 from medvlp.report.sweep.exports import signs_of, write_exports
 from medvlp.report.sweep.leaderboard import SHADES, heat_map, leaderboards, span
-from medvlp.report.sweep.marks import BEST, Comparisons, Pair, standings
+from medvlp.report.sweep.marks import BEST, LEVEL, Comparisons, Pair, standings, wins_ties_losses
 from medvlp.report.sweep.reliance import blind_models, reliances
 from medvlp.report.sweep.scores import Scores, Task, checkpoint_names, label
 from medvlp.report.sweep.subgroups import subgroup_tables
@@ -83,6 +83,8 @@ def evaluation_values(folder: Path, evaluation: Evaluation) -> dict[str, Any]:
         "charts": charts,
         "stepless": stepless,
         "differences": [d for board in boards for d in _differences(scores, comparisons, board)],
+        "matrix": _matrix(scores),
+        "level": LEVEL,
         "uncompared": _uncompared(scores),
         "reliances": pages,
         "blind": blind_models(pages),
@@ -120,6 +122,16 @@ def _differences(scores: Scores, comparisons: Comparisons, board: Any) -> list[D
             ]
             tables.append(Difference(task, column.label, scores.names[best], lines))
     return tables
+
+
+def _matrix(scores: Scores) -> list[tuple[str, list[tuple[int, int, int] | None]]]:
+    """(model, its wins, ties and losses against each model in the same order; None of itself and where nothing was compared);
+    empty for two models, whose comparison says the same."""
+    counts = wins_ties_losses(scores.evaluation.comparisons)
+    models = [model for model in scores.models if model in counts]
+    if len(models) < 3:
+        return []
+    return [(scores.names[model], [counts[model].get(rival) for rival in models]) for model in models]
 
 
 def _uncompared(scores: Scores) -> list[Uncompared]:

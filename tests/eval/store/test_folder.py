@@ -43,8 +43,8 @@ def test_names_that_are_not_utf8_are_kept(tmp_path):
     folder, path = store(tmp_path), os.fsdecode(b"/data/r\xf6ntgen")
     parts = PARTS | {"encoder": path}
     assert folder.publish(parts, {"numbers.npy": lambda file: file.write(b"1")}, {"data": path}).notes["data"] == path
-    found = folder.find(parts)
-    assert (found.parts, found.notes) == (parts, {"data": path})
+    entry = folder.find(parts)
+    assert (entry.parts, entry.notes) == (parts, {"data": path})
 
 
 def test_keys_are_of_the_content_and_not_of_the_order():

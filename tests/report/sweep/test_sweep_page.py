@@ -9,6 +9,7 @@ from markdown_it import MarkdownIt
 
 from medvlp.eval.bootstrap import MetricValue
 from medvlp.eval.statistics.reliance import reliance_columns, reliance_sentences
+from medvlp.jsonl import read_rows
 from medvlp.report import results_table, write_run_report
 from medvlp.report.files import NotARun
 from medvlp.report.latex import latex
@@ -28,6 +29,7 @@ from medvlp.report.sweep.marks import (
     Comparisons,
     standings,
     trained_mark,
+    wins_ties_losses,
 )
 from medvlp.report.sweep.page import PICTURES
 from medvlp.report.sweep.reliance import blind_models, reliances
@@ -84,6 +86,20 @@ def test_the_page_has_every_part(page):
         assert expected in page.text or any(expected in (value or "") for _, _, value in page.attributes), expected
     assert page.tags.count("svg") > 40
     assert 20 < page.tags.count("img") <= PICTURES + 16
+
+
+def test_the_matrix_of_models_is_on_the_page(sweep):
+    counts = wins_ties_losses(list(read_rows(sweep / "comparisons.jsonl")))
+    part = (sweep / "report.html").read_text().split("Model against model</h3>")[1].split("</table>")[0]
+    matrix = [
+        re.findall(r'<td class="number">(.*?)</td>', line) for line in part.split("<tbody>")[1].split("</tr>")[:-1]
+    ]
+    models = [model for model in Scores(read_evaluation(sweep)).models if model in counts]
+    assert len(models) > 15
+    assert matrix == [
+        [" / ".join(map(str, counts[row][column])) if column in counts[row] else "–" for column in models]
+        for row in models
+    ]
 
 
 def test_every_number_opens_a_card_that_is_there(page):
