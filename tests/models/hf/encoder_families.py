@@ -53,18 +53,15 @@ CLIP_IMAGES = {"size": {"shortest_edge": 32}, "crop_size": SQUARE}
 CLIP_VISION = {"image_size": 32, "patch_size": 16, **VISION}
 
 
-def clip(folder: Path) -> Path:
+def clip(folder: Path, config_class: Any = hf.CLIPConfig, model_class: Any = hf.CLIPModel) -> Path:
     tokenizer = words(24)
     text = {**TEXT, **ends(tokenizer), "max_position_embeddings": 24}
-    config = hf.CLIPConfig(text_config=text, vision_config=CLIP_VISION, projection_dim=16)
-    return save(folder, hf.CLIPModel(config), hf.CLIPImageProcessorPil(**CLIP_IMAGES), tokenizer)
+    config = config_class(text_config=text, vision_config=CLIP_VISION, projection_dim=16)
+    return save(folder, model_class(config), hf.CLIPImageProcessorPil(**CLIP_IMAGES), tokenizer)
 
 
 def metaclip_2(folder: Path) -> Path:
-    tokenizer = words(24)
-    text = {**TEXT, **ends(tokenizer), "max_position_embeddings": 24}
-    config = hf.MetaClip2Config(text_config=text, vision_config=CLIP_VISION, projection_dim=16)
-    return save(folder, hf.MetaClip2Model(config), hf.CLIPImageProcessorPil(**CLIP_IMAGES), tokenizer)
+    return clip(folder, hf.MetaClip2Config, hf.MetaClip2Model)
 
 
 def siglip(folder: Path) -> Path:
