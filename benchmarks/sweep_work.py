@@ -179,7 +179,7 @@ main()
 
 
 def clip_benchmark(
-    folder: Path, models: Sequence[Path], tasks: Sequence[BenchmarkTask], output: Path, peer: str, keeps_memory: bool
+    folder: Path, models: Sequence[Path], tasks: Sequence[BenchmarkTask], output: Path, peer: str
 ) -> None:
     """One call of clip_benchmark for all models and tasks, in a process of its own; what is in `output` is skipped.
 
@@ -187,21 +187,45 @@ def clip_benchmark(
     """
     output.mkdir(exist_ok=True)
     command = [sys.executable, "-c", CLIP_BENCHMARK, "eval", "--no_amp", "--quiet"]
-    command += ["--skip_existing", "--num_workers", "0", "--batch_size", "64", "--dataset_root", "{dataset}"]
+    command += ["--skip_existing", "--num_workers", "0", "--batch_size", "4", "--dataset_root", "{dataset}"]
     command += ["--output", f"{output}/{{model}}--{{dataset}}.json".replace("{model}", "{pretrained}")]
     command += ["--pretrained_model", *[f"local-dir:{path},{path.name}" for path in models]]
     command += ["--dataset", *[f"wds/{folder / 'tars' / task.name}" for task in tasks]]
     python_path = os.pathsep.join([peer, os.environ.get("PYTHONPATH", "")])
     # open_clip looks a text tower up from the working folder, by the name of the model's own folder
-    run(command, models[0].parent, {"PYTHONPATH": python_path}, keeps_memory)
+    run(command, models[0].parent, {"PYTHONPATH": python_path})
 
 
-def run(command: Sequence[str], folder: Path, environment: dict[str, str], keeps_memory: bool = False) -> None:
-    """A command, which has to end well."""
-    environment = {**os.environ, **environment, **(ALLOCATOR if keeps_memory else {})}
+ENCODING = """
+import sys, time
+import open_clip, torch
+torch.set_num_threads(1)
+model, _, _ = open_clip.create_model_and_transforms("local-dir:" + sys.argv[1])
+model.eval()
+pixels = torch.randn(4, 3, 224, 224)
+with torch.no_grad():
+    for _ in range(8):
+        model.encode_image(pixels)
+    start = time.process_time()
+    for _ in range(64):
+        model.encode_image(pixels)
+print(1000 * (time.process_time() - start) / 256)
+"""
+
+
+def encoding_of_open_clip(model: Path, keeps_memory: bool) -> float:
+    """CPU milliseconds in which open_clip encodes an image, in batches of four as the peer has them."""
+    command = [sys.executable, "-c", ENCODING, str(model)]
+    return float(run(command, model.parent, ALLOCATOR if keeps_memory else {}).split()[-1])
+
+
+def run(command: Sequence[str], folder: Path, environment: dict[str, str]) -> str:
+    """What a command prints; it has to end well."""
+    environment = {**os.environ, **environment}
     outcome = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     if outcome.returncode:
         raise RuntimeError(f"{' '.join(command)[:300]} ended with {outcome.returncode}:\n{outcome.stderr[-3000:]}")
+    return outcome.stdout
 
 
 def scores_of_medvlp(folder: Path) -> dict[tuple[str, str, str], float]:
