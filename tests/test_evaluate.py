@@ -91,7 +91,7 @@ def test_a_model_that_was_trained_on_the_very_split_is_marked_in_the_table(folde
     words = ["checkpoints=[runs/a/checkpoints/last.ckpt]", "tasks=[made_kind]", "split=train", "output=known"]
     assert evaluate([*words, "resamples=50"]) == 0
     out = capsys.readouterr().out
-    assert "‡ all of the items were in the model's training data" in out.splitlines()
+    assert "‡ all of the items, or their images, were in the model's training data" in out.splitlines()
     assert all("]‡" in line for line in out.splitlines() if "acc1 " in line and "│" in line)
     in_train = rows(folder / "known/results.jsonl")[0]["protocol"]["in_train"]
     assert in_train["same_bytes"] == in_train["samples"]

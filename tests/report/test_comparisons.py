@@ -87,7 +87,7 @@ def test_wins_ties_and_losses_by_hand():
 def test_the_table_of_pairs_says_what_differs_and_what_is_different():
     text = comparison_table(PAIRS, {"a": "A1", "b": "B1", "c": "C1"}, {("a", "t", "test"): "‡"})
     assert "A1‡" in text
-    assert "‡ all of the items were in the model's training data" in text
+    assert "‡ all of the items, or their images, were in the model's training data" in text
     assert "+0.200 [-0.100, +0.100]" in text
     assert "0.010 *" in text
     assert "0.050 *" not in text

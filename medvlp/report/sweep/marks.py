@@ -21,8 +21,8 @@ LEGEND = {
     SIGNS[BEST]: "best value of the column",
     SIGNS[TIED]: f"not distinguishable from ★: paired test on the same items, p ≥ {LEVEL:g} after Holm's correction",
     SIGNS[UNCOMPARED]: "not compared with ★, because the protocols differ or there is no paired test",
-    PARTLY: "some of the items were in the model's training data",
-    FULLY: "all of the items were in the model's training data",
+    PARTLY: "some of the items, or their images, were in the model's training data",
+    FULLY: "all of the items, or their images, were in the model's training data",
     RELATED: "none of the items was in the model's training data, but others of the same patient, article or video were",
     UNKNOWN: "what the model was trained on is not known, or could not be compared",
 }
