@@ -27,8 +27,8 @@ from medvlp.data.dataset import RequestedSamples
 from medvlp.data.order import Order, OrderedSource
 from medvlp.data.plan import Pack, Request
 from medvlp.shards import Sample
-from medvlp.training.instruction import Instruction
 from medvlp.training.module import OptimizerSettings
+from medvlp.training.objectives.instruction import Instruction
 
 MAX_LENGTH = 1024
 """Tokens of a packed row: one image at 576 tokens. In longer rows fewer positions are padding, but attention, which

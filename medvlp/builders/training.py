@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 import torch
 
-from medvlp.builders.bag_of_words import bag_of_words
-from medvlp.builders.contrastive import contrastive
-from medvlp.builders.instruction import instruct
 from medvlp.builders.objectives import init_from
+from medvlp.builders.objectives.bag_of_words import bag_of_words
+from medvlp.builders.objectives.contrastive import contrastive
+from medvlp.builders.objectives.instruction import instruct
 from medvlp.config import ConfigError, TrainConfig, as_dict
 from medvlp.training.module import Objective
 from medvlp.training.optim import unknown_parts

@@ -45,7 +45,7 @@ def test_memory_that_does_not_suffice_is_told_with_what_to_set(folder, monkeypat
     def fails(self, batch):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr("medvlp.training.contrastive.Contrastive.loss", fails)
+    monkeypatch.setattr("medvlp.training.objectives.contrastive.Contrastive.loss", fails)
     assert run_here([*tiny_words(folder), "run_name=memory"]) == 1
     assert "does not fit into the memory of cpu. Set data.global_batch_size lower" in capsys.readouterr().err
 
@@ -54,7 +54,7 @@ def test_a_fault_of_ours_stays_one(folder, monkeypatch, capsys):
     def fails(self, batch):
         return [][1]
 
-    monkeypatch.setattr("medvlp.training.contrastive.Contrastive.loss", fails)
+    monkeypatch.setattr("medvlp.training.objectives.contrastive.Contrastive.loss", fails)
     assert run_here([*tiny_words(folder), "run_name=fault"]) == 70
     assert "Traceback" in capsys.readouterr().err
 

@@ -36,7 +36,7 @@ PLANTS = {
     "prep": ["data_prep.pipeline:make_plan", "data_prep.pipeline:lay_out"],
     "verify": ["medvlp.shards.verify:audit_shard"],
     "check": ["medvlp.data.audit.rules:audit_sample"],
-    "train": ["medvlp.data.order:Order.__init__", "medvlp.training.contrastive:Contrastive.loss"],
+    "train": ["medvlp.data.order:Order.__init__", "medvlp.training.objectives.contrastive:Contrastive.loss"],
     "eval": ["medvlp.eval.retrieval:Retrieval.run"],
     "compare": ["medvlp.eval.statistics.comparisons:paired_differences"],
     "report": ["medvlp.report.run.page:write_page"],

@@ -16,7 +16,7 @@ from medvlp.builders import build_data, build_objective, optimizer_settings
 from medvlp.config import OptimConfig, compose
 from medvlp.data.plan import RankSchedule
 from medvlp.shards import ShardDataset
-from medvlp.training.instruction import Instruction
+from medvlp.training.objectives.instruction import Instruction
 from tests.assistants import assistant_words, stock_losses, tiny_assistant
 from tests.data.chat.packed import IMAGE_ID, collate, rows_of
 

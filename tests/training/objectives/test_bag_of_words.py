@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from medvlp.data.bag_of_words import BagOfWordsBatch
-from medvlp.training.bag_of_words import SCALE, SIZE_WEIGHT, BagOfWords
 from medvlp.training.module import OptimizerSettings
+from medvlp.training.objectives.bag_of_words import SCALE, SIZE_WEIGHT, BagOfWords
 from tests.assistants import tiny_assistant
 
 SETTINGS = OptimizerSettings(1e-2, 0.0, (0.9, 0.98), 1e-6, "constant", 0, 0.0, frozen=("vision", "language"))

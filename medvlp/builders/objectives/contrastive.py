@@ -8,8 +8,8 @@ from medvlp.eval.embeddings import CachedEncoder
 from medvlp.losses import contrastive_loss
 from medvlp.models.clip.model import ClipEncoder
 from medvlp.models.clip.trial import longest_text
-from medvlp.training.contrastive import Contrastive
 from medvlp.training.module import Objective
+from medvlp.training.objectives.contrastive import Contrastive
 
 EVALUATED_AT_ONCE = 64
 """Images, or texts, in a batch of an evaluation during training."""

@@ -1,13 +1,13 @@
 """An assistant's first stage, from its configuration: its projector learns the bag of words of each image."""
 
-from medvlp.builders.instruction import image_inputs
 from medvlp.builders.llava import build_assistant, chat_encoder
 from medvlp.builders.objectives import optimizer_settings
+from medvlp.builders.objectives.instruction import image_inputs
 from medvlp.config import BagOfWordsConfig, LlavaConfig, TrainConfig
 from medvlp.data.bag_of_words import BagOfWordsPipeline, TokenSets
 from medvlp.models.llava.metadata import metadata_of
-from medvlp.training.bag_of_words import BagOfWords
 from medvlp.training.module import Objective
+from medvlp.training.objectives.bag_of_words import BagOfWords
 
 
 def bag_of_words(config: TrainConfig) -> Objective:

@@ -4,7 +4,7 @@ from medvlp.builders import build_objective
 from medvlp.config import ConfigError, compose
 from medvlp.data.pairs import PairPipeline
 from medvlp.losses.info_nce import InfoNCE
-from medvlp.training.contrastive import Contrastive
+from medvlp.training.objectives.contrastive import Contrastive
 
 
 def test_the_loss_the_batches_and_what_tasks_measure(clip_words):

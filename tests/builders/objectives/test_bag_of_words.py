@@ -1,7 +1,7 @@
 from medvlp.builders import build_objective
 from medvlp.config import compose
 from medvlp.data.bag_of_words import BagOfWordsPipeline
-from medvlp.training.bag_of_words import BagOfWords
+from medvlp.training.objectives.bag_of_words import BagOfWords
 
 
 def test_building_counts_no_words(llava_words, tmp_path):

@@ -1,7 +1,7 @@
 import pytest
 
 from medvlp.builders import build_objective
-from medvlp.builders.instruction import check_window, image_inputs
+from medvlp.builders.objectives.instruction import check_window, image_inputs
 from medvlp.config import ConfigError, compose
 from medvlp.data.chat.feature_cache import FeatureCache
 from medvlp.data.chat.images import Processed
@@ -28,7 +28,7 @@ def test_images_are_pixels_or_features_in_a_folder(assistant, tmp_path):
 
 def test_rows_longer_than_the_attention_reaches_are_refused(assistant, monkeypatch):
     check_window(assistant, 10**6)
-    monkeypatch.setattr("medvlp.builders.instruction.sliding_window", lambda model: 128)
+    monkeypatch.setattr("medvlp.builders.objectives.instruction.sliding_window", lambda model: 128)
     check_window(assistant, 128)
     with pytest.raises(ConfigError, match=r"set objective\.max_length=128"):
         check_window(assistant, 129)

@@ -15,8 +15,8 @@ from medvlp.data.chat.pipeline import ConversationPipeline
 from medvlp.models.llava.language import sliding_window
 from medvlp.models.llava.metadata import metadata_of
 from medvlp.models.llava.model import Assistant, tower_features
-from medvlp.training.instruction import Instruction
 from medvlp.training.module import Objective
+from medvlp.training.objectives.instruction import Instruction
 
 EVALUATED_AT_ONCE = 64
 """Questions in a batch of an evaluation during training."""

@@ -1,0 +1,1 @@
+"""LightningModules of the objectives: a model with its loss."""
