@@ -1,7 +1,7 @@
 """Metrics of classification and of retrieval, as pure functions on arrays.
 
-Legend: N items, C classes, L labels of a multi-label task, R resamples, Q queries, G gallery items, P matching
-(query, item) pairs, U distinct scores, D embedding width.
+Legend: N items, C classes, L labels of a multi-label task, R resamples, Q queries, G gallery items, P positives or
+matching (query, item) pairs, D embedding width.
 
 Every metric takes optional `weights_RN`: how often each item occurs in each of R resamples. Without weights it returns
 a float; with them an array of R values, each equal to the metric of the items repeated that often. A value that is not
@@ -71,7 +71,7 @@ def mean_per_class_recall(scores_NC: ArrayLike, target_N: ArrayLike, weights_RN:
     target_N = np.asarray(target_N, np.int64)
     hit_N = target_ranks(scores_NC, target_N) == 1
     classes = np.unique(target_N)
-    return _macro([_mean_of(hit_N, target_N == c, weights_RN) for c in classes], weights_RN)
+    return mean_of_defined([_mean_of(hit_N, target_N == c, weights_RN) for c in classes], weights_RN)
 
 
 def auroc(scores: ArrayLike, target: ArrayLike, weights_RN: Array | None = None) -> Value:
@@ -97,7 +97,7 @@ class Auroc:
         order), as `resampled_values` has them."""
         rows_RN = np.ones((1, self._items)) if weights_RN is None else np.asarray(weights_RN, np.float64)
         weights_NR = rows_RN.T.astype(np.float32)  # counts, exact in half of the memory
-        return _macro([column.area(weights_NR) for column in self._columns], weights_RN)
+        return mean_of_defined([column.area(weights_NR) for column in self._columns], weights_RN)
 
 
 class _SortedColumn(NamedTuple):
@@ -143,14 +143,48 @@ class _SortedColumn(NamedTuple):
 
 
 def mean_average_precision(scores_NL: ArrayLike, target_NL: ArrayLike, weights_RN: Array | None = None) -> Value:
-    """Mean over labels of average precision, Σ (recall_u − recall_{u−1})·precision_u over the distinct scores u.
+    """Mean over labels of average precision, Σ (recall_u − recall_{u−1})·precision_u over the distinct scores u: the
+    uninterpolated form that scikit-learn computes. Labels without positives do not count in the mean."""
+    return AveragePrecision(scores_NL, target_NL)(weights_RN)
 
-    The uninterpolated form that scikit-learn computes. Labels without positives do not count in the mean.
-    """
-    scores_NL, positive_NL = _columns(scores_NL, target_NL)
-    rows_RN = np.ones((1, len(scores_NL))) if weights_RN is None else weights_RN
-    columns = zip(scores_NL.T, positive_NL.T.astype(np.float64), strict=True)
-    return _macro([_average_precision_of_column(*column, rows_RN) for column in columns], weights_RN)
+
+class AveragePrecision:
+    """`mean_average_precision` of some items, sorted once. Immutable."""
+
+    def __init__(self, scores: ArrayLike, target: ArrayLike) -> None:
+        scores, positive_NL = _columns(scores, target)
+        self._columns = [_rankings(scores[:, c], positive_NL[:, c]) for c in range(scores.shape[1])]
+        self._items = len(scores)
+
+    def __call__(self, weights_RN: Array | None) -> Value:
+        """The mean, or that of each of R resamples."""
+        rows_RN = np.ones((1, self._items)) if weights_RN is None else np.asarray(weights_RN, np.float64)
+        is_exact = rows_RN.sum(axis=1).max(initial=0.0) < EXACT_IN_FLOAT32
+        weights_NR = rows_RN.T.astype(np.float32 if is_exact else np.float64)
+        return mean_of_defined(
+            [_precision_at_positives(*rankings, weights_NR) for rankings in self._columns], weights_RN
+        )
+
+
+def _rankings(score_N: Array, is_positive_N: NDArray[np.bool_]) -> tuple[Indices, Indices]:
+    """order_N: items by falling score, as far as a positive counts them. rank_3P: of each positive its position there, and how
+    many items, and how many positives, score at least as much."""
+    order_N = np.argsort(-score_N, kind="stable")
+    positive_P = np.flatnonzero(is_positive_N[order_N])
+    end_P = np.searchsorted(-score_N[order_N], -score_N[order_N[positive_P]], "right")  # ties are called together
+    return order_N[: end_P.max(initial=0)], np.stack([positive_P, end_P, np.searchsorted(positive_P, end_P, "left")])
+
+
+def _precision_at_positives(order_N: Indices, rank_3P: Indices, weights_NR: NDArray[np.floating[Any]]) -> Array:
+    """(R,) mean over the positives of the precision among all that score at least as much."""
+    positive_P, end_P, positive_end_P = rank_3P
+    sorted_NR = np.take(weights_NR, order_N, axis=0, mode="clip")
+    weight_PR = sorted_NR[positive_P].astype(np.float64)
+    hits_PR = np.cumsum(weight_PR, axis=0)[positive_end_P - 1]
+    cumulate(sorted_NR, cumulated_NR := np.empty_like(sorted_NR))
+    items_PR = cumulated_NR[end_P - 1].astype(np.float64)
+    precision_PR = np.divide(hits_PR, items_PR, out=np.zeros_like(items_PR), where=items_PR > 0)
+    return _divide((weight_PR * precision_PR).sum(axis=0), weight_PR.sum(axis=0))
 
 
 def _columns(scores: ArrayLike, target: ArrayLike) -> tuple[Array, NDArray[np.bool_]]:
@@ -166,25 +200,6 @@ def _columns(scores: ArrayLike, target: ArrayLike) -> tuple[Array, NDArray[np.bo
     if positive_NL.shape != scores.shape:
         raise ValueError(f"expected one target an item, or one a score; found scores {scores.shape}, {target.shape}")
     return scores, positive_NL
-
-
-def _average_precision_of_column(score_N: Array, positive_N: Array, weights_RN: Array) -> Array:
-    order_N = np.argsort(-score_N, kind="stable")
-    positive_RU, negative_RU = _sums_by_score(score_N[order_N], positive_N[order_N], weights_RN[:, order_N])
-    positives_above_RU = np.cumsum(positive_RU, axis=1)
-    items_above_RU = positives_above_RU + np.cumsum(negative_RU, axis=1)
-    precision_RU = np.divide(
-        positives_above_RU, items_above_RU, out=np.zeros_like(positives_above_RU), where=items_above_RU > 0
-    )
-    return _divide((positive_RU * precision_RU).sum(axis=1), positives_above_RU[:, -1])
-
-
-def _sums_by_score(sorted_N: Array, positive_N: Array, weights_RN: Array) -> tuple[Array, Array]:
-    """Weight of the positives and of the negatives at each distinct score, in the order given."""
-    starts_U = np.flatnonzero(np.concatenate(([True], np.diff(sorted_N) != 0)))
-    positive_RN = weights_RN * positive_N
-    positive_RU = np.add.reduceat(positive_RN, starts_U, axis=1)
-    return positive_RU, np.add.reduceat(weights_RN - positive_RN, starts_U, axis=1)
 
 
 # Retrieval
@@ -270,7 +285,7 @@ class MeanOfMeans:
 
     def from_sums(self, sum_RC: Array, count_RC: Array) -> Array:
         """The metric from the sums of R resamples: (R,)."""
-        return np.asarray(_macro(list(_divide(sum_RC, count_RC).T), np.empty(0)), np.float64)
+        return np.asarray(mean_of_defined(list(_divide(sum_RC, count_RC).T), np.empty(0)), np.float64)
 
     def __call__(self, weights_RN: Array | None) -> Value:
         if weights_RN is None:
@@ -293,8 +308,8 @@ def _mean_of(hit_N: ArrayLike, member_N: ArrayLike, weights_RN: Array | None) ->
     return _divide(rows_RN @ (member_N * np.asarray(hit_N)), rows_RN @ member_N)
 
 
-def _macro(columns: list[Array], weights_RN: Array | None) -> Value:
-    """Mean over columns where defined; a float when there were no weights."""
+def mean_of_defined(columns: list[Array], weights_RN: Array | None) -> Value:
+    """Mean over columns, (R,) each, where they are defined; a float when there were no weights."""
     values_CR = np.stack(columns)
     defined_CR = ~np.isnan(values_CR)
     mean_R = _divide(np.where(defined_CR, values_CR, 0.0).sum(axis=0), defined_CR.sum(axis=0).astype(np.float64))

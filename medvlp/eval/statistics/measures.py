@@ -10,11 +10,12 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from medvlp.eval import metrics
 from medvlp.eval.errors import RecordsError
 from medvlp.eval.metrics import Array, MeanOfMeans, Metric
+from medvlp.eval.statistics.classification import multi_label_metrics, single_label_metrics
 from medvlp.eval.statistics.prompt_sets import rank_spread, score_spread
 from medvlp.eval.statistics.reliance import RETENTION, reliance_columns, retention_of
 from medvlp.eval.trained import is_trained_on, part_names
@@ -78,15 +79,33 @@ def zero_shot(records: Sequence[Record], protocol: Mapping[str, Any]) -> list[Me
     target_N = np.array([order[record["target"]] for record in records], np.int64)
     if scores_NC.shape != (len(records), len(order)):
         raise ValueError(f"similarities have shape {scores_NC.shape}, expected {len(records)} × {len(order)} classes")
-    rank_N = metrics.target_ranks(scores_NC, target_N)
-    class_NC = target_N[:, None] == np.unique(target_N)
-    by_name: dict[str, Metric] = {"acc1": MeanOfMeans.of(rank_N == 1)}
-    if len(order) > 5:
-        by_name["acc5"] = MeanOfMeans.of(rank_N <= 5)
-    by_name["mean_per_class_recall"] = MeanOfMeans(np.repeat((rank_N == 1)[:, None], class_NC.shape[1], 1), class_NC)
-    by_name["auroc"] = metrics.Auroc(metrics.softmax(scores_NC), target_N)
-    by_name |= rank_spread(records)
-    return [_measures(by_name, records)]
+    return [_measures(single_label_metrics(scores_NC, target_N) | rank_spread(records), records)]
+
+
+def single_label(records: Sequence[Record], protocol: Mapping[str, Any]) -> list[Measures]:
+    """The same metrics from each record's `logits`, one a class of the protocol in its order."""
+    logits_NC, target_N = logits_and_target(records, protocol)
+    return [_measures(single_label_metrics(logits_NC, target_N), records)]
+
+
+def multi_label(records: Sequence[Record], protocol: Mapping[str, Any]) -> list[Measures]:
+    """auroc, map and f1 over classes and of each, from each record's `logits` and `targets` (class → 1, 0, or null: not
+    stated), and the protocol's `threshold`: a number, or class → number; null: no f1."""
+    classes = list(protocol["classes"])
+    logits_NL = np.array([record["logits"] for record in records], np.float64).reshape(len(records), len(classes))
+    targets = [[record["targets"].get(name) for name in classes] for record in records]
+    target_NL = np.array(targets, np.float64).reshape(logits_NL.shape)  # None becomes NaN
+    by_name, counts = multi_label_metrics(logits_NL, target_NL, classes, protocol["threshold"])
+    return [replace(_measures(by_name, records), counts=counts)]
+
+
+def logits_and_target(records: Sequence[Record], protocol: Mapping[str, Any]) -> tuple[Array, NDArray[np.int64]]:
+    """logits_NC and target_N of records of one class each."""
+    order = {value: position for position, value in enumerate(protocol["classes"])}
+    logits_NC = np.array([record["logits"] for record in records], np.float64)
+    if logits_NC.shape != (len(records), len(order)):
+        raise ValueError(f"logits have shape {logits_NC.shape}, expected {len(records)} × {len(order)} classes")
+    return logits_NC, np.array([order[record["target"]] for record in records], np.int64)
 
 
 def retrieval(records: Sequence[Record], protocol: Mapping[str, Any]) -> list[Measures]:
@@ -132,6 +151,7 @@ def means(records: Sequence[Record], protocol: Mapping[str, Any]) -> list[Measur
 
 MEASURES: dict[str, Callable[[Sequence[Record], Mapping[str, Any]], list[Measures]]] = {
     "zero_shot": zero_shot,
+    "multi_label": multi_label,
     "retrieval": retrieval,
     "vqa": vqa,
 }

@@ -17,7 +17,8 @@ from medvlp.config.evaluation.groupings import NO_NUMBER, NOT_STATED, Grouping
 from medvlp.config.evaluation.metric_names import direction
 from medvlp.eval.bootstrap import Bootstrap, MetricValue, percentiles, resampled_values
 from medvlp.eval.errors import RecordsError
-from medvlp.eval.metrics import Array, Indices, MeanOfMeans, Metric, Value
+from medvlp.eval.metrics import Array, MeanOfMeans, Metric
+from medvlp.eval.statistics.classification import OnRows
 from medvlp.eval.statistics.measures import Measures, Record, measures, part
 from medvlp.eval.statistics.reliance import VRS
 from medvlp.eval.trained import part_names
@@ -171,17 +172,6 @@ def _main(measured: Measures, kind: str) -> Measures:
     return replace(measured, metrics=main, counts={name: measured.counts[name] for name in main})
 
 
-@dataclass(frozen=True)
-class _OnRows:
-    """A metric of some items, given the weights of all; it does not read the others' columns."""
-
-    metric: Metric
-    rows: Indices
-
-    def __call__(self, weights_RN: Array | None) -> Value:
-        return self.metric(None if weights_RN is None else weights_RN[:, self.rows])
-
-
 def _group(wholes: Measures, member_N: Array, protocol: Mapping[str, Any]) -> tuple[Measures, dict[str, int]]:
     """The metrics of a group, and the clusters of the items that each averages over."""
     measured = part(wholes, member_N)
@@ -200,7 +190,7 @@ def _group(wholes: Measures, member_N: Array, protocol: Mapping[str, Any]) -> tu
             counted = np.asarray(np.flatnonzero(metric.member_NC.any(axis=1)), np.int64)
             by_name[name] = metric
         else:
-            by_name[name] = _OnRows(by_rows[name], rows) if name in by_rows else metric
+            by_name[name] = OnRows.of(by_rows[name], rows, len(member_N)) if name in by_rows else metric
         clusters[name] = len({measured.groups[row] for row in counted.tolist()})
     return replace(measured, metrics=by_name), clusters
 
