@@ -7,25 +7,20 @@ from typing import Any
 
 import torch
 
-from medvlp.builders.clip import clip_named, description_of, fill
-from medvlp.config import ConfigError, LanguageConfig, LlavaConfig, TowerConfig, TrainConfig, from_dict
-from medvlp.config.model_names import source_name
+from medvlp.builders.clip import description_of, fill
+from medvlp.builders.towers import library_reference, vision_tower
+from medvlp.config import ConfigError, LanguageConfig, LlavaConfig, TrainConfig, from_dict
 from medvlp.data.chat.encoder import ChatEncoder
 from medvlp.data.chat.images import Processed
 from medvlp.data.chat.templates import ChatTemplateError, chat_template
 from medvlp.eval.models.assistant import AssistantModel
-from medvlp.models.hf.folders import model_folder
 from medvlp.models.llava.generate import BatchedGenerator
 from medvlp.models.llava.language import load_language
 from medvlp.models.llava.metadata import from_metadata
 from medvlp.models.llava.model import Assistant, add_lora, assemble
-from medvlp.models.towers import load_tower
-from medvlp.models.towers.clip_checkpoint import tower_from_clip
 from medvlp.models.towers.reduce import Reduce
-from medvlp.models.towers.tower import Tower, input_shape
+from medvlp.models.towers.tower import input_shape
 from medvlp.training.checkpoints import CheckpointError, load_checkpoint
-
-VISION = "model.vision.source"
 
 
 def build_assistant(config: LlavaConfig) -> Assistant:
@@ -34,7 +29,7 @@ def build_assistant(config: LlavaConfig) -> Assistant:
     Raises:
         WeightsError, CheckpointError: a part that is missing or does not fit.
     """
-    tower = vision_tower(config.vision)
+    tower = vision_tower(config.vision, config.vision.feature_layer)
     language_options = config.language
     language, tokenizer, name = load_language(
         library_reference(language_options.source, "model.language.source"),
@@ -50,42 +45,6 @@ def build_assistant(config: LlavaConfig) -> Assistant:
     if config.gradient_checkpointing:
         assistant.model.gradient_checkpointing_enable({"use_reentrant": False})
     return assistant
-
-
-def vision_tower(vision: TowerConfig, weights: bool = True) -> Tower:
-    """The tower that a configuration describes.
-
-    weights: False for the architecture alone, which of a CLIP is read with them.
-
-    Raises:
-        WeightsError, CheckpointError, ConfigError: nothing there, or it does not fit.
-    """
-    name = source_name(vision.source, VISION)
-    if name and name.scheme != "hf":
-        if vision.mean or vision.std:
-            raise ConfigError(
-                f"model.vision.mean and .std: {VISION}={vision.source} is a CLIP model, which brings its own"
-            )
-        return tower_from_clip(clip_named(name, VISION)[0], vision.feature_layer)
-    reference = library_reference(vision.source, VISION)
-    return load_tower(
-        reference, vision.size, vision.mean, vision.std, vision.feature_layer, weights, weights_file=vision.weights
-    )
-
-
-def library_reference(source: str, key: str) -> str:
-    """A source as transformers names it: without the scheme `hf:`, and of a revision the folder that it was fetched to.
-
-    Raises:
-        ConfigError: a scheme that cannot be a part.
-        WeightsError: a revision that cannot be fetched.
-    """
-    name = source_name(source, key)
-    if name is None:
-        return source
-    if name.scheme != "hf":
-        raise ConfigError(f"{key}={source}: expected a model of transformers: hf:<name or folder>, or the name alone")
-    return str(model_folder(name.target, name.revision)[0]) if name.revision else name.target
 
 
 def chat_encoder(assistant: Assistant, language: LanguageConfig) -> ChatEncoder:

@@ -9,13 +9,13 @@ ATTENTION = ("sdpa", "eager", "flex_attention", "flash_attention_2", "flash_atte
 
 
 @dataclass(kw_only=True)
-class TowerConfig:
-    """The assistant's vision tower."""
+class ImageTowerConfig:
+    """An image tower by name."""
 
     source: str = "openai/clip-vit-large-patch14-336"
     """A CLIP or SigLIP by hub name, local folder or `package:<package>/<folder>`, with or without `hf:` before it;
-    `timm:<architecture>` for a convolutional tower; or a CLIP model whose image tower is converted: a checkpoint of one trained
-    here (`runs/clip/checkpoints/last.ckpt`, or its run folder), or an `open_clip:` name."""
+    `timm:<architecture>` for a convolutional tower; the tower of a model trained here (`runs/clip/checkpoints/last.ckpt`, or
+    its run folder), a CLIP's, which is converted, or a classifier's; or of a CLIP by an `open_clip:` name."""
     weights: str = ""
     """timm only: `package:<package>/<file>` or a local file, instead of timm's own pretrained weights."""
     size: int | None = None
@@ -24,6 +24,20 @@ class TowerConfig:
     """Channel means on the 0–1 scale; null is the tower's own."""
     std: list[float] | None = None
     """Channel deviations on the 0–1 scale; null is the tower's own."""
+
+    def check(self) -> None:
+        """What belongs to timm's towers alone. Raises ConfigError."""
+        if not self.source.startswith("timm:") and (self.weights or self.size):
+            raise ConfigError(
+                f"model.vision.weights and .size belong to timm:<architecture>; model.vision.source={self.source!r} "
+                f"brings its own"
+            )
+
+
+@dataclass(kw_only=True)
+class TowerConfig(ImageTowerConfig):
+    """The assistant's vision tower."""
+
     feature_layer: int = -2
     """Hidden state whose patch features are used (LLaVA: the last but one); convolutional towers have their last only."""
 
@@ -103,9 +117,4 @@ class LlavaConfig(ModelConfig):
             )
         at_least("model.lora.rank", self.lora.rank, 0)
         at_least("model.reduce.factor", self.reduce.factor, 1)
-        is_timm = self.vision.source.startswith("timm:")
-        if not is_timm and (self.vision.weights or self.vision.size):
-            raise ConfigError(
-                f"model.vision.weights and .size belong to timm:<architecture>; model.vision.source={self.vision.source!r} "
-                f"brings its own"
-            )
+        self.vision.check()

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable, Mapping
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 Parts = Mapping[str, tuple[str, ...]]
 """Part → prefixes of parameter names; a parameter belongs to the part with the longest prefix."""
@@ -33,6 +34,14 @@ def freeze(model: nn.Module, parts: Parts, frozen: Iterable[str]) -> None:
     for name, parameter in model.named_parameters():
         if part_of(name, parts) in frozen_parts:
             parameter.requires_grad_(False)
+
+
+def freeze_unused(model: nn.Module, output: Tensor) -> None:
+    """Freeze parameters that an output of the model does not depend on: DDP waits for the gradient of every other one."""
+    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    gradients = torch.autograd.grad(output.sum(), learning, allow_unused=True)
+    for parameter, gradient in zip(learning, gradients, strict=True):
+        parameter.requires_grad_(gradient is not None)
 
 
 def set_mode(model: nn.Module, parts: Parts, frozen: Iterable[str], training: bool) -> None:

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from medvlp.models.description_keys import PROCESSOR_KEYS
 from medvlp.models.descriptions import (
     assistant_description,
     checked,
@@ -17,6 +16,7 @@ from medvlp.models.descriptions import (
 )
 from medvlp.models.llava.model import KINDS, Assistant, add_lora, projector
 from medvlp.models.towers import MODEL_TYPES
+from medvlp.models.towers.processors import described_processor
 from medvlp.models.towers.reduce import Reduce
 from medvlp.models.weights import relocatable
 
@@ -81,14 +81,11 @@ def from_metadata(metadata: Mapping[str, Any]) -> Assistant:
         for name, text in files.items():
             (Path(folder) / name).write_text(text, encoding="utf-8")
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-        processor_config = only(metadata["processor"], PROCESSOR_KEYS, f"{origin}: processor")
-        (Path(folder) / "preprocessor_config.json").write_text(json.dumps(processor_config), encoding="utf-8")
-        processor = transformers.AutoImageProcessor.from_pretrained(folder, backend="pil", trust_remote_code=False)
     assistant = Assistant(
         model,
         kind,
         tokenizer,
-        processor,
+        described_processor(metadata["processor"], f"{origin}: processor"),
         settings["image_tokens"],
         settings["patch_size"],
         settings["extra_tokens"],

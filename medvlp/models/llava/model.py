@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from medvlp.models.parts import Parts
+from medvlp.models.parts import Parts, freeze_unused
 from medvlp.models.towers.reduce import Reduce
 from medvlp.models.towers.tower import Tower, input_shape
 from medvlp.models.weights import WeightsError
@@ -120,7 +120,8 @@ def assemble(
     inner.multi_modal_projector = projector(model, tower.config.hidden_size, reduce)
     if reduce is not None:
         settings, tokens = {"kind": reduce.kind, "factor": reduce.factor}, reduce.tokens(tower.tokens)
-    freeze_unused(model, tower)
+    assert tower.model is not None
+    freeze_unused(tower.model, tower_features(model, torch.zeros(1, *input_shape(tower.config))))
     names = {"tower": tower.identity, "language": language_name}
     return Assistant(
         model, tower.kind, tokenizer, tower.processor, tokens, tower.patch_size, tower.extra_tokens, names, settings, {}
@@ -137,16 +138,6 @@ def projector(model: Any, width: int, reduce: Reduce | None) -> nn.Module:
         reduce.width(width), layers.linear_1.out_features, bias=layers.linear_1.bias is not None
     )
     return nn.Sequential(reduce, layers)
-
-
-def freeze_unused(model: Any, tower: Tower) -> None:
-    """Freeze parameters of the tower that its features do not depend on: DDP waits for the gradient of every other one."""
-    assert tower.model is not None
-    learning = [parameter for parameter in tower.model.parameters() if parameter.requires_grad]
-    features = tower_features(model, torch.zeros(1, *input_shape(tower.config)))
-    gradients = torch.autograd.grad(features.sum(), learning, allow_unused=True)
-    for parameter, gradient in zip(learning, gradients, strict=True):
-        parameter.requires_grad_(gradient is not None)
 
 
 def add_lora(assistant: Assistant, rank: int, alpha: int, dropout: float, targets: Sequence[str]) -> Assistant:

@@ -2,8 +2,9 @@
 
 import importlib
 from collections.abc import Sequence
+from typing import Any
 
-from medvlp.models.towers.tower import Tower, TowerOptions
+from medvlp.models.towers.tower import Tower, TowerOptions, transformer_tower
 
 TOWERS = {
     "": "medvlp.models.towers.huggingface:load_huggingface",
@@ -47,3 +48,16 @@ def load_tower(
     loader = getattr(importlib.import_module(module), function)
     tower: Tower = loader(reference, TowerOptions(size, mean, std, feature_layer, weights, weights_file))
     return tower
+
+
+def described_tower(config: Any, model: Any, processor: Any, feature_layer: int, name: str) -> Tower:
+    """The tower of a model of transformers, of one of `MODEL_TYPES`.
+
+    Raises:
+        WeightsError: it has no such hidden state, or no square feature map.
+    """
+    if config.model_type == "timm_wrapper":
+        from medvlp.models.towers.timm_towers import wrapped_tower
+
+        return wrapped_tower(config, model, processor, name)
+    return transformer_tower(config, model, processor, feature_layer, name)

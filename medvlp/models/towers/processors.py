@@ -1,11 +1,17 @@
 """Image processors of transformers that make the pixels which a tower was trained with."""
 
+import json
+import tempfile
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from PIL import Image
+from torch import Tensor
 from transformers import AutoImageProcessor, CLIPImageProcessorPil, PreTrainedConfig, SiglipImageProcessorPil
 
+from medvlp.models.description_keys import PROCESSOR_KEYS
+from medvlp.models.descriptions import only
 from medvlp.models.weights import WeightsError
 
 RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
@@ -65,3 +71,26 @@ def published_processor(
     if size != (config.image_size, config.image_size):
         raise WeightsError(f"{path}: its image processor makes {size} px for a tower of {config.image_size} px")
     return processor
+
+
+class ImageTransform:
+    """One PIL image → pixels (3, S, S), by a transformers image processor (picklable, for loader workers)."""
+
+    def __init__(self, processor: Any) -> None:
+        self.processor = processor
+
+    def __call__(self, image: Image.Image) -> Tensor:
+        pixels_BCHW: Tensor = self.processor([image], return_tensors="pt")["pixel_values"]
+        return pixels_BCHW[0]
+
+
+def described_processor(values: Any, origin: str) -> Any:
+    """The image processor that a checkpoint describes. Only what is known is passed on.
+
+    Raises:
+        WeightsError: no mapping, or values that JSON cannot hold.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        description = only(values, PROCESSOR_KEYS, origin)
+        (Path(folder) / "preprocessor_config.json").write_text(json.dumps(description), encoding="utf-8")
+        return AutoImageProcessor.from_pretrained(folder, backend="pil", trust_remote_code=False)

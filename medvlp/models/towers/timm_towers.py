@@ -68,7 +68,7 @@ def timm_tower(
             raise WeightsError(f"{name} takes images of {config.image_size} px, but its preprocessing makes {size} px")
         model = timm_vision_model(trunk) if weights else None
         return transformer_tower(config, model, processor, feature_layer, reference)
-    width, side = _feature_map(name, size)
+    width, _ = _feature_map(name, size)
     # FastVlmConfig takes the width from here, as from any tower's configuration; pooling is of no use to it
     config = TimmWrapperConfig.from_dict(
         {"architecture": name, "do_pooling": False, "hidden_size": width, "image_size": size, "num_classes": 0}
@@ -80,6 +80,18 @@ def timm_tower(
         state = {k: t for k, t in trunk.state_dict().items() if k in expected or not k.startswith(CLASSIFIERS)}
         wrapper.timm_model.load_state_dict(state)
         wrapper.eval()
+    return wrapped_tower(config, wrapper, processor, reference)
+
+
+def wrapped_tower(config: TimmWrapperConfig, wrapper: Any, processor: Any, reference: str) -> Tower:
+    """A tower of timm's with a feature map, in transformers' wrapper.
+
+    wrapper: a TimmWrapperModel; None without weights.
+
+    Raises:
+        WeightsError: its features are no square map.
+    """
+    _, side = _feature_map(config.architecture, config.image_size)
     return Tower(
         config=config,
         model=wrapper,
@@ -88,7 +100,7 @@ def timm_tower(
         tokens=side * side,
         feature_layer=-1,
         select_strategy="full",
-        patch_size=size // side,
+        patch_size=config.image_size // side,
         extra_tokens=0,
         identity=identity_of(reference, wrapper),
     )
