@@ -7,12 +7,15 @@ from pathlib import Path
 import torch
 
 from medvlp.builders.data import as_conversations, open_shards
-from medvlp.builders.llava import encoder_for, encoder_identity, library_reference, vision_tower
-from medvlp.config import InstructConfig, LlavaConfig, TrainConfig, load_task
+from medvlp.builders.llava import encoder_for, encoder_identity
+from medvlp.builders.objectives.classification import class_labels
+from medvlp.builders.towers import library_reference, vision_tower
+from medvlp.config import ClassifyConfig, InstructConfig, LlavaConfig, TrainConfig, load_task
 from medvlp.data.audit.rules import Rules
 from medvlp.data.audit.token_costs import TokenAudit
 from medvlp.data.chat.encoder import ChatEncoder
 from medvlp.data.chat.rewriting import ConversationDataset
+from medvlp.data.labels import ClassLabels
 from medvlp.models.llava.language import load_language
 from medvlp.models.llava.model import image_token_id
 from medvlp.models.towers.reduce import Reduce
@@ -27,13 +30,17 @@ def encoder_without_weights(config: LlavaConfig) -> ChatEncoder:
     Raises:
         ConfigError, WeightsError, CheckpointError: as in building the assistant.
     """
-    tokens = vision_tower(config.vision, weights=False).tokens
+    tokens = vision_tower(config.vision, config.vision.feature_layer, weights=False).tokens
     source = library_reference(config.language.source, "model.language.source")
     with torch.device("meta"):  # a language model without memory: its tokenizer is wanted
         _, tokenizer, _ = load_language(source, config.language.gguf, weights=False)
     if config.reduce.kind:
         tokens = Reduce(config.reduce.kind, config.reduce.factor).tokens(tokens)  # type: ignore[arg-type]
     return encoder_for(tokenizer, image_token_id(tokenizer), tokens, config.language)
+
+
+CONTENT = {"contrastive": "pairs", "instruct": "conversations", "classify": "labels"}
+"""Kind of objective → what it trains on, as in `Rules`."""
 
 
 def sources_and_rules(config: TrainConfig) -> Iterator[tuple[str, ShardDataset, Rules]]:
@@ -43,7 +50,7 @@ def sources_and_rules(config: TrainConfig) -> Iterator[tuple[str, ShardDataset, 
         ShardError: a folder that cannot be read.
     """
     kind = config.objective.kind
-    content = {"contrastive": "pairs", "instruct": "conversations"}.get(kind, "") if config.model.kind else ""
+    content = CONTENT.get(kind, "") if config.model.kind or kind == "classify" else ""
     for name, source in config.data.sources.items():
         rules = Rules(content, source.text_fields, bool(source.caption_prompts), config.data.max_pixels)
         yield name, open_shards(source.path), rules
@@ -75,6 +82,13 @@ def token_audit(config: TrainConfig) -> TokenAudit:
         accumulate=config.trainer.accumulate,
         seed=config.seed,
     )
+
+
+def class_heads(config: TrainConfig) -> dict[str, ClassLabels]:
+    """The heads that an objective trains, and how each reads its labels; {} of other objectives."""
+    if not isinstance(config.objective, ClassifyConfig):
+        return {}
+    return {name: class_labels(head) for name, head in config.objective.heads.items()}
 
 
 def training_splits(config: TrainConfig) -> list[ShardDataset]:

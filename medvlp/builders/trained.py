@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from medvlp.builders.data import open_shards
-from medvlp.config import ConfigError, LlavaConfig, TrainConfig, from_dict
+from medvlp.config import ClassifierConfig, ConfigError, LlavaConfig, TrainConfig, from_dict
 from medvlp.config.model_names import source_name
 from medvlp.shards import ShardDataset, ShardError
 from medvlp.training.checkpoints import CheckpointError, load_checkpoint
@@ -65,7 +65,7 @@ def _manifests(content: dict[str, Any]) -> dict[str, str]:
 def earlier(config: TrainConfig) -> tuple[list[str], list[str]]:
     """Checkpoints that a run began with (all of it, or a vision tower), and what is not known of other beginnings."""
     checkpoints, unknown = [], []
-    vision = config.model.vision.source if isinstance(config.model, LlavaConfig) else ""
+    vision = config.model.vision.source if isinstance(config.model, LlavaConfig | ClassifierConfig) else ""
     for key, source in (("init_from", config.init_from), ("model.vision.source", vision)):
         try:
             name = source_name(source, key)

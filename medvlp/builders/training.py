@@ -6,6 +6,7 @@ import torch
 
 from medvlp.builders.objectives import init_from
 from medvlp.builders.objectives.bag_of_words import bag_of_words
+from medvlp.builders.objectives.classification import classify
 from medvlp.builders.objectives.contrastive import contrastive
 from medvlp.builders.objectives.instruction import instruct
 from medvlp.config import ConfigError, TrainConfig, as_dict
@@ -16,6 +17,7 @@ OBJECTIVES: dict[str, Callable[[TrainConfig], Objective]] = {
     "contrastive": contrastive,
     "instruct": instruct,
     "bag_of_words": bag_of_words,
+    "classify": classify,
 }
 
 

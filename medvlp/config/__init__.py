@@ -1,6 +1,7 @@
 """Configuration: one file a group with its fields and their rules, and composition with Hydra. Nothing here imports torch."""
 
 from medvlp.config.base import ModelConfig, ObjectiveConfig
+from medvlp.config.classifier import ClassifierConfig
 from medvlp.config.clip import ClipConfig, ImageConfig, TextConfig, VisionConfig
 from medvlp.config.composition.compose import compose
 from medvlp.config.composition.grids import compose_stages, expand_grid
@@ -13,11 +14,11 @@ from medvlp.config.composition.yaml_files import read_text
 from medvlp.config.evaluation.api import ApiConfig
 from medvlp.config.evaluation.cache import CacheConfig, CacheVerbConfig
 from medvlp.config.kinds import register
-from medvlp.config.llava import LanguageConfig, LlavaConfig, TowerConfig
-from medvlp.config.objectives import BagOfWordsConfig, ContrastiveConfig, InstructConfig
+from medvlp.config.llava import ImageTowerConfig, LanguageConfig, LlavaConfig, TowerConfig
+from medvlp.config.objectives import BagOfWordsConfig, ClassifyConfig, ContrastiveConfig, HeadConfig, InstructConfig
 from medvlp.config.prep import PrepConfig
 from medvlp.config.rules import ConfigError, check_name, suggestion
-from medvlp.config.tasks import TASKS, RetrievalConfig, TaskConfig, VqaConfig, ZeroShotConfig
+from medvlp.config.tasks import TASKS, ClassificationConfig, RetrievalConfig, TaskConfig, VqaConfig, ZeroShotConfig
 from medvlp.config.train import (
     AugmentConfig,
     DataConfig,
@@ -40,13 +41,18 @@ __all__ = [
     "CacheConfig",
     "CacheVerbConfig",
     "CheckConfig",
+    "ClassificationConfig",
+    "ClassifierConfig",
+    "ClassifyConfig",
     "ClipConfig",
     "ConfigError",
     "ContrastiveConfig",
     "DataConfig",
     "EvalConfig",
     "ExportConfig",
+    "HeadConfig",
     "ImageConfig",
+    "ImageTowerConfig",
     "InstructConfig",
     "LanguageConfig",
     "LlavaConfig",

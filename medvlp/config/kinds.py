@@ -6,20 +6,22 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 
 from medvlp.config.base import ModelConfig, ObjectiveConfig
+from medvlp.config.classifier import ClassifierConfig
 from medvlp.config.clip import ClipConfig
 from medvlp.config.composition.renamed import RENAMED_OPTIONS
 from medvlp.config.evaluation.cache import CacheVerbConfig
 from medvlp.config.llava import LlavaConfig
-from medvlp.config.objectives import BagOfWordsConfig, ContrastiveConfig, InstructConfig
+from medvlp.config.objectives import BagOfWordsConfig, ClassifyConfig, ContrastiveConfig, HeadConfig, InstructConfig
 from medvlp.config.prep import PrepConfig
 from medvlp.config.train import PartConfig, SourceConfig, TrainConfig
 from medvlp.config.verbs import AskConfig, CheckConfig, EvalConfig, ExportConfig
 
-MODELS: dict[str, type[ModelConfig]] = {"clip": ClipConfig, "llava": LlavaConfig}
+MODELS: dict[str, type[ModelConfig]] = {"clip": ClipConfig, "llava": LlavaConfig, "classifier": ClassifierConfig}
 OBJECTIVES: dict[str, type[ObjectiveConfig]] = {
     "contrastive": ContrastiveConfig,
     "instruct": InstructConfig,
     "bag_of_words": BagOfWordsConfig,
+    "classify": ClassifyConfig,
 }
 KINDS: dict[str, dict[str, Any]] = {"model": MODELS, "objective": OBJECTIVES}
 """Group → kind → its dataclass."""
@@ -50,6 +52,7 @@ VERBS = {
 OPEN_MAPPINGS: dict[str, type | None] = {
     "optim.parts.": PartConfig,
     "data.sources.": SourceConfig,
+    "objective.heads.": HeadConfig,
     "options.": None,
     "objective.options.": None,
     "api.parameters.": None,

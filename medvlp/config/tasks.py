@@ -17,7 +17,7 @@ class TaskConfig:
     name: str = MISSING
     """Name in results.jsonl."""
     kind: str = MISSING
-    """zero_shot or retrieval (of a CLIP), or vqa (of an assistant)."""
+    """zero_shot or retrieval (of a CLIP), classification (of a classifier), or vqa (of an assistant)."""
     data: str = MISSING
     """Folder above the splits."""
     split: str = "test"
@@ -80,6 +80,30 @@ class ZeroShotConfig(TaskConfig):
 
 
 @dataclass(kw_only=True)
+class ClassificationConfig(TaskConfig):
+    """Supervised classification: images by the scores of a trained head."""
+
+    kind: str = "classification"
+    head: str = ""
+    """The head of the classifier; empty where it has one only."""
+    label: str = ""
+    """The label that holds the class (or several, as the head is), where these data have it elsewhere than those that the head
+    was trained on."""
+    exclude: list[str] = field(default_factory=list)
+    """Label values that are no class on purpose, next to those of the head."""
+    threshold: float = 0.5
+    """Of several labels: a class is called shown from this probability on."""
+    positive: str = ""
+    """Of two classes the one that sensitivity is about; empty takes the mean of both, as with more classes."""
+
+    def check(self) -> None:
+        """A threshold that is a probability. Raises ConfigError."""
+        super().check()
+        if not 0 < self.threshold < 1:
+            raise ConfigError(f"task {self.name}: threshold={self.threshold}, expected a probability between 0 and 1")
+
+
+@dataclass(kw_only=True)
 class RetrievalConfig(TaskConfig):
     """Retrieval between images and their texts, both ways."""
 
@@ -135,6 +159,7 @@ class VqaConfig(TaskConfig):
 
 TASKS: dict[str, tuple[type[TaskConfig], str]] = {
     "zero_shot": (ZeroShotConfig, "medvlp.eval.zero_shot:ZeroShot"),
+    "classification": (ClassificationConfig, "medvlp.eval.classification.task:Classification"),
     "retrieval": (RetrievalConfig, "medvlp.eval.retrieval:Retrieval"),
     "vqa": (VqaConfig, "medvlp.eval.vqa.task:Vqa"),
 }

@@ -140,7 +140,7 @@ class ExportConfig:
     checkpoint: str = MISSING
     """A checkpoint or run folder of medvlp train, or an open_clip: model."""
     format: str = "open_clip"
-    """open_clip (CLIP models) or hf (assistants: a folder for transformers)."""
+    """open_clip (CLIP models) or hf (assistants and classifiers: a folder for transformers)."""
     adapter: str = "merged"
     """hf, of LoRA: merged into the language model, or separate, a folder for peft next to it."""
     output: str = MISSING

@@ -23,11 +23,14 @@ class Batch:
 
     def pin_memory(self) -> Self:
         """The batch with its tensors in pinned memory; torch's loader looks for this method, and into no dataclass."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        pinned: dict[str, Any] = {
-            name: value.pin_memory() for name, value in values.items() if isinstance(value, Tensor)
-        }
-        return replace(self, **pinned)
+        return replace(self, **{field.name: pinned(getattr(self, field.name)) for field in fields(self)})
+
+
+def pinned(value: Any) -> Any:
+    """A tensor, or a mapping's tensors, in pinned memory; anything else as it is."""
+    if isinstance(value, Tensor):
+        return value.pin_memory()
+    return {name: pinned(item) for name, item in value.items()} if isinstance(value, dict) else value
 
 
 def sample_fields(units: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -14,6 +14,10 @@ Pack = tuple[int, ...]
 """Indices into a step's samples that are read together; they fill one row of a batch."""
 
 
+Total = float | tuple[float, ...]
+"""Of an objective's loss, or of each of several."""
+
+
 class BatchPlan(Protocol):
     """Divides a step's samples among batches. What a step holds is the order's affair and does not depend on it."""
 
@@ -29,7 +33,7 @@ class BatchPlan(Protocol):
     def longest_step(self, size: int) -> int:
         """Of the first epoch's steps of `size` samples, the one whose batches are the longest."""
 
-    def total(self, numbers: NDArray[np.int64]) -> float:
+    def total(self, numbers: NDArray[np.int64]) -> Total:
         """What the losses of a step, summed over its batches, are divided by."""
 
 
@@ -52,7 +56,7 @@ class SamplePlan:
     def longest_step(self, size: int) -> int:
         return 0  # lengths are not known before samples are read
 
-    def total(self, numbers: NDArray[np.int64]) -> float:
+    def total(self, numbers: NDArray[np.int64]) -> Total:
         return len(numbers)
 
 
@@ -90,7 +94,7 @@ class Request:
     epoch: int
     positions: tuple[int, ...]
     samples: tuple[int, ...]
-    total: float = 1.0
+    total: Total = 1.0
 
 
 class RankSchedule:

@@ -18,11 +18,12 @@ RESEARCH_USE = "research use only; not for clinical use"
 CAPABILITIES = {
     "encode_image": "embeddings",
     "encode_text": "embeddings",
+    "classify": "scores of trained heads",
     "generate": "answers",
     "loglikelihood": "answers",
 }
-"""What tasks need and models offer → what it gives, in words: `CachedEncoder` has the first two, an `AnsweringModel` the
-others."""
+"""What tasks need and models offer → what it gives, in words: `CachedEncoder` has the first two, a
+`ClassifierModel` the first and the third, an `AnsweringModel` the others."""
 
 NAMED_BAD_SAMPLES = 20
 """Bad samples are all counted in a protocol; this many are named, so that a ruined dataset leaves readable results."""

@@ -32,7 +32,7 @@ def test_a_task_has_the_options_of_its_kind(load, text, options):
     [
         (
             "kind: retrieval\nlabel: x\n",
-            r"mine.yaml: label is an option of kind: zero_shot, and this task is of kind: retrieval",
+            r"mine.yaml: label is an option of kind: zero_shot or .*, and this task is of kind: retrieval",
         ),
         (
             ZERO_SHOT + "valid_limit: 3\n",
@@ -44,7 +44,7 @@ def test_a_task_has_the_options_of_its_kind(load, text, options):
             r"unknown key 'language'; did you mean 'languages'\? Keys of kind: vqa: name, kind",
         ),
         ("kind: vqq\n", r"task mine: kind='vqq' is not a choice; did you mean 'vqa'"),
-        ("split: test\n", r"mine.yaml: kind is not set; give one of zero_shot, retrieval, vqa"),
+        ("split: test\n", r"mine.yaml: kind is not set; give one of zero_shot, "),
         ("kind: vqa\nmax_new_tokens: 0\n", r"max_new_tokens=0 must be at least 1"),
         ("kind: vqa\nvalid_limit: -1\n", r"valid_limit=-1 must be at least 0"),
         ("kind: retrieval\nrecall_at: [0]\n", r"task mine: recall_at=\[0\], expected ranks of 1 or more"),

@@ -1,4 +1,4 @@
-"""Checkpoints of `medvlp train` by their path: CLIP models and assistants."""
+"""Checkpoints of `medvlp train` by their path: CLIP models, classifiers and assistants."""
 
 import json
 from collections.abc import Callable
@@ -6,11 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from medvlp.builders.classifier import load_classifier
 from medvlp.builders.clip import description_of, load_clip, model_kind
 from medvlp.builders.llava import assistant_model, load_assistant
 from medvlp.builders.models import ModelKind
 from medvlp.config import EvalConfig
 from medvlp.config.model_names import ModelName
+from medvlp.data.labels import ClassLabels
+from medvlp.eval.classification.model import ClassifierEncoder, ClassifierModel
 from medvlp.eval.embeddings import CachedEncoder, DeferredEncoder
 from medvlp.eval.models.assistant import AssistantModel
 from medvlp.eval.store.embeddings import embedding_store
@@ -46,6 +49,28 @@ def load_assistant_model(path: str, device: str, config: EvalConfig) -> Assistan
     )
 
 
+def load_classifier_model(path: str, device: str, config: EvalConfig) -> ClassifierModel:
+    """A classifier's scores and embeddings of images."""
+    store = embedding_store(config.cache)
+    facts = FileFacts(store.folder.root if store else None)
+    identity = identity_of_file(path, facts)
+    with description_of(path):
+        description = load_checkpoint(path)["medvlp"]["classifier"]["heads"]
+        heads = {
+            str(head["name"]): ClassLabels.from_metadata({key: head[key] for key in head if key != "name"})
+            for head in description
+        }
+
+    def load() -> ClassifierEncoder:
+        classifier = load_classifier(path).classifier
+        refuse_overwritten(path, identity, identity_of_file(path, facts))
+        classifier.model.to(device)
+        return ClassifierEncoder(classifier, device, identity)
+
+    encoder = DeferredEncoder(identity, execution_on(device), load)
+    return ClassifierModel(encoder, heads, config.batch_size, config.workers, config.max_pixels, store)
+
+
 @dataclass(frozen=True)
 class TrainedKind:
     """A kind of model that we train: what it is, and how a checkpoint of it is opened on a device."""
@@ -56,6 +81,7 @@ class TrainedKind:
 
 MODELS = {
     "clip": TrainedKind(ModelKind("a CLIP model", CachedEncoder.offers), load_cached_encoder),
+    "classifier": TrainedKind(ModelKind("a classifier", ClassifierModel.offers), load_classifier_model),
     "llava": TrainedKind(ModelKind("an assistant", AssistantModel.offers), load_assistant_model),
 }
 """`model.kind` of a checkpoint → how it is measured."""

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 MAIN: dict[str, tuple[str, ...]] = {
     "zero_shot": ("acc1", "auroc"),
+    "classification": ("acc1", "auroc", "map"),
     "retrieval": ("image_to_text_recall", "text_to_image_recall"),
     "vqa": ("exact_match", "closed_accuracy", "open_token_recall", "generated_accuracy"),
 }

@@ -1,0 +1,1 @@
+"""Supervised classification: scores of trained heads."""

@@ -1,0 +1,181 @@
+"""Supervised classification by the scores of a trained head.
+
+Legend: N items, C classes.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
+
+import numpy as np
+
+from medvlp.config import ClassificationConfig
+from medvlp.data.labels import MISSING, ClassLabels, UnknownLabel
+from medvlp.eval import metrics
+from medvlp.eval.bootstrap import Bootstrap
+from medvlp.eval.classification.model import ClassifierModel
+from medvlp.eval.classification.records import class_counts, several_records, single_records, uncounted_lines
+from medvlp.eval.errors import TaskError
+from medvlp.eval.exclusions import exclusion_lines
+from medvlp.eval.items import Item
+from medvlp.eval.metrics import Array
+from medvlp.eval.statistics.measures import measures
+from medvlp.eval.task import TaskResult, TaskSettings, task_protocol
+from medvlp.eval.trained import Trained, marked
+from medvlp.shards import ShardDataset
+
+NO_LABEL = "(no label)"
+
+
+@dataclass(frozen=True)
+class Classification:
+    """Scores of one head of a classifier.
+
+    Of one label an item, the metrics are those of zero-shot classes: acc1, acc5 (beyond five classes), mean_per_class_recall
+    (balanced accuracy) and auroc (one-vs-rest macro, which for two classes is the usual one). Of several labels: auroc, map
+    and f1, each the mean over the classes, and the AUROC of each class; missing labels count in none. Items without a label,
+    or with one that is no class of the head, are excluded, counted and said.
+    """
+
+    kind: ClassVar[str] = "classification"
+    version: ClassVar[int] = 1
+
+    name: str
+    dataset: ShardDataset
+    head: str = ""
+    """The head; empty for the model's only one."""
+    label: str = ""
+    """The label that holds the class here; empty where it is the head's."""
+    exclude: Sequence[str] = ()
+    """Label values that are no class on purpose, besides the head's."""
+    threshold: float = 0.5
+    """Of several labels: the probability from which on a class is called shown."""
+    positive: str = ""
+    """Of two classes the one that sensitivity is about."""
+    bootstrap: Bootstrap = field(default_factory=Bootstrap)
+    trained: Trained | None = None
+    """What of the split the model was trained on, where that was looked for."""
+
+    @classmethod
+    def needs(cls, config: ClassificationConfig) -> tuple[str, ...]:
+        """A trained head."""
+        return ("classify",)
+
+    @classmethod
+    def uses(cls, config: ClassificationConfig) -> dict[str, tuple[str, ...]]:
+        """Nothing else."""
+        return {}
+
+    @classmethod
+    def from_config(
+        cls, config: ClassificationConfig, dataset: ShardDataset, settings: TaskSettings
+    ) -> "Classification":
+        """The task of a configuration. Its classes are the head's, which a model brings."""
+        return cls(
+            config.name,
+            dataset,
+            config.head,
+            config.label,
+            tuple(config.exclude),
+            config.threshold,
+            config.positive,
+            settings.bootstrap,
+        )
+
+    def run(self, model: ClassifierModel) -> TaskResult:
+        """Measure one model.
+
+        Raises:
+            TaskError: the model has no such head, or no sample has a label of it.
+        """
+        head, labels = self.labels_of(model)
+        images = model.logits(self.dataset, head)
+        targets, excluded = self._targets(labels, images.items)
+        rows = [row for row, state_C in enumerate(targets) if state_C is not None]
+        if not rows:
+            fields = sorted({name for item in images.items for name in item.labels})
+            raise TaskError(
+                f"task {self.name}: no sample of {self.dataset.folder} has a label of the head {head!r} "
+                f"(label {labels.field!r}, classes {list(labels.classes)}); found {dict(excluded.most_common(5))}; its labels "
+                f"are {fields}"
+            )
+        items, classes = [images.items[row] for row in rows], list(labels.classes)
+        state_NC = np.stack([targets[row] for row in rows]).astype(np.float64)
+        # rounded as similarities are: far finer than float32, so that equal images tie whatever batch they were in
+        logits_NC = np.round(images.embeddings_ND.double().numpy()[rows], metrics.SCORE_DECIMALS)
+        threshold = float(np.log(self.threshold / (1 - self.threshold)))  # of logits, as records have them
+        protocol = task_protocol(self, model, images, items, excluded)
+        protocol |= {
+            "head": head,
+            "label": labels.field,
+            "classes": classes,
+            "multi_label": labels.multi_label,
+            "exclude": list(labels.exclude),
+            **({"positive": self.positive} if self.positive else {}),
+            **({"threshold": threshold, "uncertain": labels.uncertain} if labels.multi_label else {}),
+            "class_counts": class_counts(classes, state_NC, labels.multi_label),
+            "probabilities": "sigmoid of each logit" if labels.multi_label else "softmax of the logits",
+            "auroc": "mean over the classes that have both sides; ties count one half",
+            "exclusions": exclusion_lines(
+                {reason(labels.field, value): count for value, count in excluded.items()},
+                images.bad_counts(),
+                "sample",
+                len(items),
+            )
+            + (uncounted_lines(classes, state_NC) if labels.multi_label else []),
+        }
+        if labels.multi_label:
+            records = several_records(classes, items, state_NC, logits_NC, threshold)
+        else:
+            records = single_records(classes, items, state_NC.argmax(axis=1), logits_NC)
+        records = marked(records, [item.key for item in items], self.trained)
+        return TaskResult(self.name, self.kind, self.bootstrap.measure(measures(records, protocol)), records, protocol)
+
+    def labels_of(self, model: ClassifierModel) -> tuple[str, ClassLabels]:
+        """The head, and how its labels are read here. Raises TaskError: the model has no such head, or several."""
+        names = list(model.heads)
+        head = self.head or (names[0] if len(names) == 1 else "")
+        if head not in model.heads:
+            problem = (
+                f"has no head {self.head!r}"
+                if self.head
+                else "has several heads; name one as `head` in the task's file"
+            )
+            raise TaskError(f"task {self.name}: the classifier {problem}; its heads are {', '.join(names)}")
+        labels = model.heads[head]
+        if self.positive and (self.positive not in labels.classes or len(labels.classes) != 2):
+            raise TaskError(
+                f"task {self.name}: positive={self.positive!r}, expected one of two classes; the head {head!r} has "
+                f"{list(labels.classes)}"
+            )
+        labels = replace(labels, exclude=tuple(dict.fromkeys((*labels.exclude, *self.exclude))))
+        return head, replace(labels, field=self.label) if self.label else labels
+
+    def _targets(self, labels: ClassLabels, items: Sequence[Item]) -> tuple[list[Array | None], Counter[str]]:
+        """Of each item the states of the classes, None where it has no label; and why → items."""
+        targets: list[Array | None] = []
+        excluded: Counter[str] = Counter()
+        one_hot_CC = np.eye(len(labels.classes))
+        for item in items:
+            try:
+                if labels.multi_label:
+                    state_C: Array | None = labels.states(item.labels, item.metadata).astype(np.float64)
+                    state_C = None if np.isnan(state_C).all() else state_C
+                else:
+                    index = labels.class_index(item.labels, item.metadata)
+                    state_C = None if index == MISSING else one_hot_CC[index]
+                if state_C is None:
+                    excluded[NO_LABEL] += 1
+                targets.append(state_C)
+            except UnknownLabel as error:
+                excluded[str(error)] += 1
+                targets.append(None)
+        return targets, excluded
+
+
+def reason(label: str, value: str) -> str:
+    """Why samples with a value are not scored."""
+    return (
+        f"no label {label!r}, or an excluded one" if value == NO_LABEL else f"{label} {value!r} is no class of the head"
+    )

@@ -1,0 +1,1 @@
+"""Classifiers: an image tower under linear heads."""
