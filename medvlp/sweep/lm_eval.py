@@ -171,7 +171,7 @@ def sample_rows(task: str, records: Sequence[Row]) -> list[Row]:
 
 def item_scores(record: Mapping[str, Any]) -> dict[str, float]:
     """What one item scored: its own metrics for questions, accuracy for classes, the rank of the match for retrieval."""
-    if record.get("kind") == "zero_shot":
+    if record.get("kind") in ("zero_shot", "classification") and isinstance(record["target"], str):
         return {"acc1": float(record["prediction"] == record["target"])}
     if "rank" in record:
         return {"rank": float(record["rank"])}

@@ -51,7 +51,7 @@ class Forecasts:
 
 def forecasts_of(records: Sequence[Mapping[str, Any]], protocol: Mapping[str, Any]) -> Forecasts | None:
     """The forecasts in a task's records; None where its kind gives no probabilities, or no record has any."""
-    if protocol["kind"] == "zero_shot" and records:
+    if protocol["kind"] in ("zero_shot", "classification") and records and not protocol.get("multi_label"):
         classes = tuple(protocol["classes"])
         probability_NC = np.array([[record["scores"][name] for name in classes] for record in records])
         target_N = np.array([classes.index(record["target"]) for record in records])

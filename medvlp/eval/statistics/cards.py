@@ -20,6 +20,16 @@ COMMON = (
 
 DECIDING: dict[str, tuple[str, ...]] = {
     "zero_shot": ("label", "classes", "exclude", "templates", "probabilities", "auroc"),
+    "classification": (
+        "label",
+        "classes",
+        "multi_label",
+        "exclude",
+        "uncertain",
+        "threshold",
+        "probabilities",
+        "auroc",
+    ),
     # A rank depends on the whole gallery.
     "retrieval": ("text", "texts", "n", "unique_n", "pairs", "excluded", "bad"),
     "vqa": ("instruction", "languages", "decoding", "scorers"),

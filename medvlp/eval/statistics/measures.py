@@ -99,6 +99,11 @@ def multi_label(records: Sequence[Record], protocol: Mapping[str, Any]) -> list[
     return [replace(_measures(by_name, records), counts=counts)]
 
 
+def classification(records: Sequence[Record], protocol: Mapping[str, Any]) -> list[Measures]:
+    """Of a trained head, which has one label an item or several."""
+    return (multi_label if protocol["multi_label"] else single_label)(records, protocol)
+
+
 def logits_and_target(records: Sequence[Record], protocol: Mapping[str, Any]) -> tuple[Array, NDArray[np.int64]]:
     """logits_NC and target_N of records of one class each."""
     order = {value: position for position, value in enumerate(protocol["classes"])}
@@ -151,6 +156,7 @@ def means(records: Sequence[Record], protocol: Mapping[str, Any]) -> list[Measur
 
 MEASURES: dict[str, Callable[[Sequence[Record], Mapping[str, Any]], list[Measures]]] = {
     "zero_shot": zero_shot,
+    "classification": classification,
     "multi_label": multi_label,
     "retrieval": retrieval,
     "vqa": vqa,

@@ -4,7 +4,7 @@ from collections import Counter
 
 from medvlp.report.files import Row
 from medvlp.report.run.galleries import Confusion, Example, Examples, Gallery
-from medvlp.report.shapes import NULL, NUMBER, TEXT
+from medvlp.report.shapes import NULL, NUMBER, TEXT, list_of
 from medvlp.report.thumbnails import Thumbnails
 
 MISTAKES = 8
@@ -12,12 +12,16 @@ MISTAKES = 8
 
 RECORD = {"id": TEXT, "target": TEXT, "prediction": TEXT | NULL, "score": NUMBER}
 """What a record has."""
+TRAINED_RECORD = {**RECORD, "target": TEXT | list_of(TEXT), "prediction": TEXT | NULL | list_of(TEXT)}
+"""Of a trained head, which may have several labels an item."""
 
 
 def classification_examples(
     records: list[Row], protocol: Row, thumbnails: Thumbnails | None, most: int | None = None
 ) -> Examples:
-    """Of zero-shot classification."""
+    """Of classification with one class an item; nothing of several labels, which have no confusions."""
+    if protocol.get("multi_label"):
+        return Examples()
     galleries = mistakes(records, thumbnails, most) if thumbnails else []
     return Examples(confusion=confusion(records, list(protocol.get("classes") or {})), galleries=galleries)
 

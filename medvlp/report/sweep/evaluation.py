@@ -40,7 +40,7 @@ PROTOCOL = {
     "excluded": mapping_of(COUNT) | NULL,
     "bad": mapping_of(COUNT) | NULL,
     "exclusions": list_of(TEXT) | NULL,
-    "classes": OBJECT | NULL,
+    "classes": OBJECT | list_of(TEXT) | NULL,
     "in_train": row_of(_OVERLAP, tuple(_OVERLAP)) | TEXT | NULL,
     "omitted": OBJECT | NULL,
     "reliance": list_of(TEXT) | NULL,

@@ -14,7 +14,12 @@ from medvlp.report.sweep.evaluation import Evaluation, cell_of, split_of
 LONGEST_NAME = 44
 """Characters of a model's name in a table; the middle of a longer one is left out where names stay different."""
 
-KINDS = {"zero_shot": "Zero-shot classification", "retrieval": "Retrieval", "vqa": "Questions"}
+KINDS = {
+    "zero_shot": "Zero-shot classification",
+    "classification": "Trained classification",
+    "retrieval": "Retrieval",
+    "vqa": "Questions",
+}
 LABELS = {
     "acc1": "accuracy",
     "auroc": "AUROC",
