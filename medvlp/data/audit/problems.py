@@ -37,6 +37,7 @@ ERRORS = {
     "thoughts_not_chosen": "set model.language.thoughts=dropped, kept (read, not trained on) or supervised",
     "too_many_pixels": "make the image smaller; or raise data.max_pixels, if you know where it comes from",
     "truncated_shard": _DAMAGED,
+    "unknown_class": "correct the label, or add it to the classes of the head, or to its exclude (`*`: all others)",
     "undecodable_image": "get the publisher's file again; JPEG, PNG and WebP are read",
     "unreadable_input": "fix the file where the message says",
     "volume": "prepare its slices as images; training takes no volumes",
@@ -47,6 +48,8 @@ ERRORS = {
 WARNINGS = {
     "shared_image": "scores on images that were trained on flatter: `medvlp eval` gives them apart, and preparing with "
     "duplicates=drop takes their copies out of train",
+    "absent_class": "take the class out, or train on data that show it",
+    "no_label": "nothing to do where they are meant to be skipped; else give them the label that a head reads",
     "no_image": "nothing to do where text alone is meant; else name the image in the entry",
     "ignored_fields": "nothing reads them; rename one that should count (the source's help names what is read)",
     "repeated_text": "they are negatives of each other, as in CLIP; objective.same_text=masked, mil_nce or apart changes that",

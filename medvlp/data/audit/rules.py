@@ -22,7 +22,8 @@ BLOCK = 256
 class Rules:
     """What samples are for, which decides the rules that apply.
 
-    content: "pairs" of an image and a caption, "conversations", or empty where it was not said what is trained on.
+    content: "pairs" of an image and a caption, "labels" of an image, "conversations", or empty where it was not said what is
+        trained on.
     texts: fields that captions are taken from.
     questions: instruct: captions of samples without conversations become answers.
     max_pixels: larger images are refused; 0 leaves images closed, for samples whose images were decoded before.
@@ -56,7 +57,7 @@ def audit_sample(sample: Sample, rules: Rules) -> SampleAudit:
     if str(sample.metadata.get("licence") or "").lower() in UNKNOWN_LICENCES:
         problems.append(Problem("missing_licence", "", f"licence is {sample.metadata.get('licence')!r}"))
     ids = []
-    for number, conversation in enumerate([] if rules.content == "pairs" else sample.conversations):
+    for number, conversation in enumerate([] if rules.content in ("pairs", "labels") else sample.conversations):
         name = conversation.id or str(number)
         problems += [Problem(kind, name, detail) for kind, detail in _conversation(conversation, len(sample.images))]
         ids += [conversation.id] if conversation.id else []
@@ -65,8 +66,9 @@ def audit_sample(sample: Sample, rules: Rules) -> SampleAudit:
 
 
 def _images(sample: Sample, rules: Rules) -> Iterator[Problem]:
-    if rules.content == "pairs" and len(sample.images) != 1:
-        yield Problem("not_one_image", "", f"{len(sample.images)} images, a pair has one")
+    if rules.content in ("pairs", "labels") and len(sample.images) != 1:
+        reason = "a pair has one" if rules.content == "pairs" else "one is classified"
+        yield Problem("not_one_image", "", f"{len(sample.images)} images, {reason}")
     elif sample.conversations and not sample.images and not any(map(placeholders, sample.conversations)):
         yield Problem("no_image", "", "conversations about no image")
     for name, data in sorted(sample.images.items()):
@@ -84,7 +86,11 @@ def _words(sample: Sample, rules: Rules, has_caption: bool) -> Iterator[Problem]
     if rules.content == "pairs":
         if not has_caption:
             yield Problem("empty_caption", "", f"no text in {fields}")
-    elif not sample.conversations and not (has_caption and (rules.questions or not rules.content)):
+    elif (
+        rules.content != "labels"
+        and not sample.conversations
+        and not (has_caption and (rules.questions or not rules.content))
+    ):
         detail = "no conversation" if has_caption else f"neither a conversation nor a text in {fields}"
         yield Problem("no_conversation" if rules.content else "nothing_said", "", detail)
 
