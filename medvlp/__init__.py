@@ -16,6 +16,12 @@ def load(checkpoint: str | Path) -> tuple[Any, Any, Any]:
         features = model.encode_image(transform(image)[None], normalize=True)   # (1, D)
         texts = model.encode_text(tokenizer(["a chest X-ray"]), normalize=True)  # (1, D)
 
+    Of a classifier: its model, its image transform, and the classes of each head:
+
+        model, transform, classes = medvlp.load("runs/classify_breastmnist/checkpoints/best.ckpt")
+        logits = model(transform(image)[None])["malignancy"]                    # (1, C), in the order of its classes
+        probabilities = dict(zip(classes["malignancy"], logits[0].softmax(0).tolist()))
+
     Of an assistant: transformers' model, its processor with the chat template trained with, and its tokenizer:
 
         model, processor, tokenizer = medvlp.load("runs/vqa_rad/checkpoints/last.ckpt")
@@ -49,6 +55,10 @@ def load(checkpoint: str | Path) -> tuple[Any, Any, Any]:
         model, processor = trained.assistant.model, llava_processor(trained.assistant, trained.encoder)
         model.generation_config = greedy(trained.assistant, trained.encoder)
         return model, processor, processor.tokenizer
+    if name.scheme == "checkpoint" and model_kind(name.target) == "classifier":
+        from medvlp.builders.classifier import load_parts as load_classifier_parts
+
+        return load_classifier_parts(name.target)
     clip, _ = clip_named(name, "checkpoint")
     return clip.model, clip.transform, clip.tokenizer
 

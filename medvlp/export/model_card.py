@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from medvlp.config import ConfigError, LlavaConfig, TrainConfig, from_dict
+from medvlp.config import ClassifierConfig, ConfigError, LlavaConfig, TrainConfig, from_dict
 from medvlp.config.model_names import source_name
 from medvlp.export.equality import NEW_TOKENS, TOLERANCE, ExportCheck
 from medvlp.export.transformers import ADAPTER
@@ -53,7 +53,7 @@ def lineage(config: TrainConfig) -> Lineage:
     """A run, and the runs whose weights it started from, as far as their checkpoints are still there."""
     result, visited = Lineage([config], []), set()
     for run in result.runs:  # grows on the way
-        vision = run.model.vision.source if isinstance(run.model, LlavaConfig) else ""
+        vision = run.model.vision.source if isinstance(run.model, LlavaConfig | ClassifierConfig) else ""
         for key, source in (("init_from", run.init_from), ("model.vision.source", vision)):
             try:
                 name = source_name(source, key)
@@ -196,7 +196,7 @@ def origin(source: str) -> str:
         return f"{scheme}:{origin(target)}" if Path(target).exists() else source
     path = Path(source)
     if path.suffix == ".ckpt":
-        return f"a CLIP trained with medvlp ({'/'.join(path.parts[-3:])})"
+        return f"a model trained with medvlp ({'/'.join(path.parts[-3:])})"
     return f"{path.name} (local)"
 
 

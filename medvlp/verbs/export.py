@@ -28,13 +28,23 @@ def parse(args: list[str]) -> ExportConfig:
 
 def work(config: ExportConfig) -> int:
     """Export one checkpoint."""
+    from medvlp.builders import model_kind
     from medvlp.environment import set_up_libraries
 
     set_up_libraries()
     name = parse_model_name(config.checkpoint)
     check_format(config, name)
     output = Path(config.output)
-    if config.format == "hf":
+    if name.scheme == "checkpoint" and model_kind(name.target) == "classifier":
+        from medvlp.builders.classifier import load_classifier
+        from medvlp.export import classifier as classifiers
+
+        checkpoint = load_classifier(name.target)
+        difference = classifiers.export_classifier(
+            checkpoint.classifier, checkpoint.config, checkpoint.weights_sha256, output
+        )
+        print(classifiers.summary(output, difference))
+    elif config.format == "hf":
         from medvlp.builders import load_assistant
         from medvlp.export import assistant as assistants
 
@@ -74,14 +84,14 @@ def check_format(config: ExportConfig, name: ModelName) -> None:
     if name.scheme == "api":
         raise ConfigError(f"{name.text} lies behind a server, which does not give its weights away")
     kind = model_kind(name.target) if name.scheme == "checkpoint" else "clip"
-    expected = {"clip": "open_clip", "llava": "hf"}.get(kind)
+    expected = {"clip": "open_clip", "llava": "hf", "classifier": "hf"}.get(kind)
     if expected is None:
         raise ConfigError(f"{config.checkpoint} holds model.kind={kind!r}, which has no export format")
     if config.format != expected:
-        model = "an assistant" if expected == "hf" else "a CLIP model"
+        model = {"clip": "a CLIP model", "llava": "an assistant", "classifier": "a classifier"}[kind]
         raise ConfigError(
             f"{config.checkpoint} holds {model}, which is exported with format={expected}, not {config.format}. Choices: "
-            f"open_clip (CLIP models), hf (assistants)"
+            f"open_clip (CLIP models), hf (assistants, classifiers)"
         )
-    if expected == "open_clip" and config.adapter != "merged":
+    if kind != "llava" and config.adapter != "merged":
         raise ConfigError(f"adapter={config.adapter} is for assistants with LoRA adapters; leave it out")
