@@ -40,13 +40,10 @@ class ClassifierEncoder:
     def encode_image(self, pixels_BCHW: Tensor) -> Tensor:
         """Normalised pixels → (B, D + K)."""
         model = self.classifier.model
-        is_training = model.training
-        model.eval()
         parameter = next(model.parameters())
         pixels_BCHW = pixels_BCHW.to(self.device, parameter.dtype, memory_format=torch.channels_last)
         features_BD = model.features(pixels_BCHW)
         logits_BK = model.head(features_BD)
-        model.train(is_training)
         return torch.cat([normalize(features_BD.float(), dim=-1), logits_BK.float()], dim=1).cpu()
 
     def encode_text(self, texts: list[str]) -> Tensor:
