@@ -9,7 +9,7 @@ from typing import Any
 from omegaconf import MISSING
 
 from medvlp.config.composition.search import list_options, read_recipe
-from medvlp.config.kinds import KINDS, VERBS
+from medvlp.config.kinds import KINDS, OPEN_MAPPINGS, VERBS
 from medvlp.config.rules import ConfigError
 
 
@@ -42,6 +42,8 @@ def describe(schema: type, prefix: str = "") -> Iterator[tuple[str, str, str]]:
             yield from describe(item.type, key + ".")  # type: ignore[arg-type]
         else:
             yield key, _default(item), sentences.get(item.name, "")
+            if (values := OPEN_MAPPINGS.get(f"{key}.")) is not None:
+                yield from describe(values, f"{key}.<name>.")
 
 
 def _describe_kinds(group: str) -> Iterator[tuple[str, str, str]]:
