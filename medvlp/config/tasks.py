@@ -91,15 +91,16 @@ class ClassificationConfig(TaskConfig):
     was trained on."""
     exclude: list[str] = field(default_factory=list)
     """Label values that are no class on purpose, next to those of the head."""
-    threshold: float = 0.5
-    """Of several labels: a class is called shown from this probability on."""
+    threshold: float | None = 0.5
+    """Of several labels: a class is called shown from this probability on; null chooses a threshold a class on valid_split, where
+    F1 is highest."""
     positive: str = ""
     """Of two classes the one that sensitivity is about; empty takes the mean of both, as with more classes."""
 
     def check(self) -> None:
         """A threshold that is a probability. Raises ConfigError."""
         super().check()
-        if not 0 < self.threshold < 1:
+        if self.threshold is not None and not 0 < self.threshold < 1:
             raise ConfigError(f"task {self.name}: threshold={self.threshold}, expected a probability between 0 and 1")
 
 

@@ -3,12 +3,14 @@
 Legend: N items, C classes.
 """
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import numpy as np
+from torch import Tensor
 
 from medvlp.config import ClassificationConfig
 from medvlp.data.labels import MISSING, ClassLabels, UnknownLabel
@@ -20,8 +22,9 @@ from medvlp.eval.errors import TaskError
 from medvlp.eval.exclusions import exclusion_lines
 from medvlp.eval.items import Item
 from medvlp.eval.metrics import Array
+from medvlp.eval.statistics.classification import best_f1_threshold
 from medvlp.eval.statistics.measures import measures
-from medvlp.eval.task import TaskResult, TaskSettings, task_protocol
+from medvlp.eval.task import TaskResult, TaskSettings, task_protocol, validation_split
 from medvlp.eval.trained import Trained, marked
 from medvlp.shards import ShardDataset
 
@@ -49,11 +52,13 @@ class Classification:
     """The label that holds the class here; empty where it is the head's."""
     exclude: Sequence[str] = ()
     """Label values that are no class on purpose, besides the head's."""
-    threshold: float = 0.5
-    """Of several labels: the probability from which on a class is called shown."""
+    threshold: float | None = 0.5
+    """Of several labels: the probability from which on a class is called shown; None where it is chosen on `valid`."""
     positive: str = ""
     """Of two classes the one that sensitivity is about."""
     bootstrap: Bootstrap = field(default_factory=Bootstrap)
+    valid: ShardDataset | None = None
+    """The split on which thresholds are chosen; None gives no F1."""
     trained: Trained | None = None
     """What of the split the model was trained on, where that was looked for."""
 
@@ -81,6 +86,7 @@ class Classification:
             config.threshold,
             config.positive,
             settings.bootstrap,
+            None if settings.in_training or config.threshold is not None else validation_split(config, dataset),
         )
 
     def run(self, model: ClassifierModel) -> TaskResult:
@@ -102,9 +108,8 @@ class Classification:
             )
         items, classes = [images.items[row] for row in rows], list(labels.classes)
         state_NC = np.stack([targets[row] for row in rows]).astype(np.float64)
-        # rounded as similarities are: far finer than float32, so that equal images tie whatever batch they were in
-        logits_NC = np.round(images.embeddings_ND.double().numpy()[rows], metrics.SCORE_DECIMALS)
-        threshold = float(np.log(self.threshold / (1 - self.threshold)))  # of logits, as records have them
+        logits_NC = rounded(images.embeddings_ND, rows)
+        threshold, choice = self._thresholds(model, head, labels) if labels.multi_label else (0.0, "")
         protocol = task_protocol(self, model, images, items, excluded)
         protocol |= {
             "head": head,
@@ -113,7 +118,11 @@ class Classification:
             "multi_label": labels.multi_label,
             "exclude": list(labels.exclude),
             **({"positive": self.positive} if self.positive else {}),
-            **({"threshold": threshold, "uncertain": labels.uncertain} if labels.multi_label else {}),
+            **(
+                {"threshold": threshold, "threshold_choice": choice, "uncertain": labels.uncertain}
+                if labels.multi_label
+                else {}
+            ),
             "class_counts": class_counts(classes, state_NC, labels.multi_label),
             "probabilities": "sigmoid of each logit" if labels.multi_label else "softmax of the logits",
             "auroc": "mean over the classes that have both sides; ties count one half",
@@ -172,6 +181,35 @@ class Classification:
                 excluded[str(error)] += 1
                 targets.append(None)
         return targets, excluded
+
+    def _thresholds(
+        self, model: ClassifierModel, head: str, labels: ClassLabels
+    ) -> tuple[float | dict[str, float], str]:
+        """Logits from which on a class is called, of all or of each, and how they were chosen."""
+        if self.threshold is not None:
+            return math.log(self.threshold / (1 - self.threshold)), f"probability {self.threshold:g} of every class"
+        if self.valid is None:
+            return {}, "none: the task has no other split to choose on"
+        images = model.logits(self.valid, head)
+        targets, _ = self._targets(labels, images.items)
+        rows = [row for row, state_C in enumerate(targets) if state_C is not None]
+        if not rows:
+            return {}, f"none: no sample of {self.valid.folder.name} has a label"
+        state_NC = np.stack([state_C for state_C in targets if state_C is not None])
+        limits = {}
+        for column, name in enumerate(labels.classes):
+            is_known_N = ~np.isnan(state_NC[:, column])
+            logit_N = rounded(images.embeddings_ND, rows)[is_known_N, column]
+            limit, _ = best_f1_threshold(logit_N, state_NC[is_known_N, column] == 1)
+            if not math.isnan(limit):
+                limits[name] = limit
+        return limits, f"highest F1 on {self.valid.manifest.split}, a class"
+
+
+def rounded(logits_ND: Tensor, rows: Sequence[int]) -> Array:
+    """Some rows in float64, rounded as similarities are: far finer than float32, so that equal images tie whatever batch they
+    were in."""
+    return np.round(logits_ND.double().numpy()[list(rows)], metrics.SCORE_DECIMALS)
 
 
 def reason(label: str, value: str) -> str:

@@ -26,7 +26,7 @@ DECIDING: dict[str, tuple[str, ...]] = {
         "multi_label",
         "exclude",
         "uncertain",
-        "threshold",
+        "threshold_choice",
         "probabilities",
         "auroc",
     ),

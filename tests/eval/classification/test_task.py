@@ -109,6 +109,24 @@ def test_a_threshold_is_a_probability(dataset, model):
         assert record["prediction"] == [name for name, score in record["scores"].items() if score >= 0.7]
 
 
+def test_thresholds_are_chosen_on_another_split(dataset, model, tmp_path):
+    """Where there is one: without, f1 falls out, and the result says why."""
+    result, values = run(dataset, model, head="findings", threshold=None)
+    assert "f1" not in values
+    assert result.protocol["threshold_choice"] == "none: the task has no other split to choose on"
+    write_split(tmp_path / "valid", labelled_samples(44))
+    config = ClassificationConfig(name="t", data=str(tmp_path), head="findings", threshold=None)
+    result = Classification.from_config(config, dataset, SETTINGS).run(model)
+    assert result.protocol["threshold_choice"] == "highest F1 on valid, a class"
+    for column, name in enumerate(FINDINGS):
+        states = [sample.labels["findings"].get(name) for sample in labelled_samples(44)]
+        known = [row for row, state in enumerate(states) if state is not None]
+        logits = model.logits_of["findings"].double().numpy()[known, column].round(9)
+        target = [states[row] for row in known]
+        best = max(f1_score(target, logits >= limit) for limit in logits)
+        assert f1_score(target, logits >= result.protocol["threshold"][name]) == pytest.approx(best)
+
+
 def test_a_label_that_is_no_class_is_excluded_and_counted(dataset, model):
     heads = {"kind": replace(HEADS["kind"], classes=KINDS[:3]), "findings": HEADS["findings"]}
     logits = {**model.logits_of, "kind": model.logits_of["kind"][:, :3]}
