@@ -18,7 +18,16 @@ from medvlp.config.llava import ImageTowerConfig, LanguageConfig, LlavaConfig, T
 from medvlp.config.objectives import BagOfWordsConfig, ClassifyConfig, ContrastiveConfig, HeadConfig, InstructConfig
 from medvlp.config.prep import PrepConfig
 from medvlp.config.rules import ConfigError, check_name, suggestion
-from medvlp.config.tasks import TASKS, ClassificationConfig, RetrievalConfig, TaskConfig, VqaConfig, ZeroShotConfig
+from medvlp.config.tasks import (
+    TASKS,
+    ClassificationConfig,
+    MultiLabelConfig,
+    ProbeConfig,
+    RetrievalConfig,
+    TaskConfig,
+    VqaConfig,
+    ZeroShotConfig,
+)
 from medvlp.config.train import (
     AugmentConfig,
     DataConfig,
@@ -57,10 +66,12 @@ __all__ = [
     "LanguageConfig",
     "LlavaConfig",
     "ModelConfig",
+    "MultiLabelConfig",
     "ObjectiveConfig",
     "OptimConfig",
     "PartConfig",
     "PrepConfig",
+    "ProbeConfig",
     "RetrievalConfig",
     "SourceConfig",
     "TaskConfig",

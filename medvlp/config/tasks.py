@@ -2,32 +2,12 @@
 
 from dataclasses import dataclass, field
 
-from omegaconf import MISSING
-
-from medvlp.config.rules import ConfigError, at_least, check_name, fold, one_of
+from medvlp.config.evaluation.labels import MultiLabelConfig, ProbeConfig
+from medvlp.config.evaluation.task import TaskConfig
+from medvlp.config.rules import ConfigError, at_least, fold, one_of
 from medvlp.shards.vocabulary import ANSWER_TYPES
 
 CONTROLS = ("best_constant", "blank_image", "shuffled_images")
-
-
-@dataclass(kw_only=True)
-class TaskConfig:
-    """What every evaluation task has."""
-
-    name: str = MISSING
-    """Name in results.jsonl."""
-    kind: str = MISSING
-    """zero_shot or retrieval (of a CLIP), classification (of a classifier), or vqa (of an assistant)."""
-    data: str = MISSING
-    """Folder above the splits."""
-    split: str = "test"
-    """Split that `medvlp eval` scores."""
-    valid_split: str = "valid"
-    """Split that is scored during training."""
-
-    def check(self) -> None:
-        """The rules of these options. Raises ConfigError."""
-        check_name("a task's name", self.name)
 
 
 @dataclass(kw_only=True)
@@ -161,6 +141,8 @@ class VqaConfig(TaskConfig):
 TASKS: dict[str, tuple[type[TaskConfig], str]] = {
     "zero_shot": (ZeroShotConfig, "medvlp.eval.zero_shot:ZeroShot"),
     "classification": (ClassificationConfig, "medvlp.eval.classification.task:Classification"),
+    "multi_label": (MultiLabelConfig, "medvlp.eval.multi_label.task:MultiLabel"),
+    "probe": (ProbeConfig, "medvlp.eval.probes.task:Probe"),
     "retrieval": (RetrievalConfig, "medvlp.eval.retrieval:Retrieval"),
     "vqa": (VqaConfig, "medvlp.eval.vqa.task:Vqa"),
 }

@@ -130,6 +130,12 @@ def validation_split(config: TaskConfig, dataset: ShardDataset) -> ShardDataset 
     return ShardDataset(folder)
 
 
+def datasets_of(task: Task) -> list[ShardDataset]:
+    """The splits whose images a task looks at: the one that is scored, and those that it chooses or fits on."""
+    splits = (task.dataset, getattr(task, "valid", None), getattr(task, "train", None))
+    return [split for split in splits if split is not None]
+
+
 def task_protocol(
     task: Task, model: EvaluatedModel, images: ImageEmbeddings, used: Sequence[Item], excluded: Mapping[str, int]
 ) -> dict[str, Any]:

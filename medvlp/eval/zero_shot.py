@@ -124,7 +124,7 @@ class ZeroShot:
         target_N = np.array([order[values[row]] for row in rows])
         image_ND = images.embeddings_ND.numpy()[rows]
         templates, choice = self._choose(model)
-        similarity_NC = metrics.similarity(image_ND, self.class_embeddings(model, templates))
+        similarity_NC = metrics.similarity(image_ND, class_embeddings(model, self.classes, templates))
         protocol = task_protocol(self, model, images, items, excluded)
         protocol |= {
             "label": self.label,
@@ -146,7 +146,7 @@ class ZeroShot:
         }
         records = marked(self._records(items, target_N, similarity_NC), [item.key for item in items], self.trained)
         for name, set_templates in self.prompt_sets.items():
-            scores_NC = metrics.similarity(image_ND, self.class_embeddings(model, set_templates))
+            scores_NC = metrics.similarity(image_ND, class_embeddings(model, self.classes, set_templates))
             for record, rank in zip(records, metrics.target_ranks(scores_NC, target_N).tolist(), strict=True):
                 record.setdefault(BY_RANK, {})[name] = rank
         metric_values = self.bootstrap.measure(measures(records, protocol))
@@ -166,7 +166,7 @@ class ZeroShot:
             why_first = "" if rows else f"no sample of {self.valid.folder} has a class of the task"
             target_N = np.array([order[labels[row]] for row in rows], np.int64)
             for name, templates in self.prompt_sets.items() if rows else ():
-                class_CD = self.class_embeddings(model, templates)
+                class_CD = class_embeddings(model, self.classes, templates)
                 scores_NC = metrics.similarity(images.embeddings_ND.numpy()[rows], class_CD)
                 value_of[name] = float(np.asarray(metrics.accuracy(scores_NC, target_N, 1)))
         choice_name = choose(value_of) if value_of else next(iter(self.prompt_sets))
@@ -196,18 +196,6 @@ class ZeroShot:
                 f"the labels of {self.dataset.folder} are written; name labels that are ignored on purpose under exclude"
             )
 
-    def class_embeddings(self, model: CachedEncoder, templates: Sequence[str]) -> Array:
-        """class_CD: unit vectors in float64."""
-        prompts = [
-            [template.replace("{}", name) for name in names for template in templates]
-            for names in self.classes.values()
-        ]
-        prompt_PD = model.texts([prompt for class_prompts in prompts for prompt in class_prompts]).double().numpy()
-        prompt_PD = prompt_PD / np.linalg.norm(prompt_PD, axis=1, keepdims=True)
-        bounds = np.cumsum([len(class_prompts) for class_prompts in prompts])[:-1]
-        mean_CD = np.stack([class_PD.mean(axis=0) for class_PD in np.split(prompt_PD, bounds)])
-        return np.asarray(mean_CD / np.linalg.norm(mean_CD, axis=1, keepdims=True), np.float64)
-
     def _records(self, items: list[Item], target_N: Indices, similarity_NC: Array) -> list[dict[str, Any]]:
         names = list(self.classes)
         probability_NC = metrics.softmax(LOGIT_SCALE * similarity_NC)
@@ -230,3 +218,13 @@ class ZeroShot:
                 }
             )
         return records
+
+
+def class_embeddings(model: CachedEncoder, classes: Mapping[str, Sequence[str]], templates: Sequence[str]) -> Array:
+    """class_CD: unit vectors in float64. classes: label value → names that go into the templates."""
+    prompts = [[template.replace("{}", name) for name in names for template in templates] for names in classes.values()]
+    prompt_PD = model.texts([prompt for class_prompts in prompts for prompt in class_prompts]).double().numpy()
+    prompt_PD = prompt_PD / np.linalg.norm(prompt_PD, axis=1, keepdims=True)
+    bounds = np.cumsum([len(class_prompts) for class_prompts in prompts])[:-1]
+    mean_CD = np.stack([class_PD.mean(axis=0) for class_PD in np.split(prompt_PD, bounds)])
+    return np.asarray(mean_CD / np.linalg.norm(mean_CD, axis=1, keepdims=True), np.float64)

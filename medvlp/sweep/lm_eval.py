@@ -171,7 +171,9 @@ def sample_rows(task: str, records: Sequence[Row]) -> list[Row]:
 
 def item_scores(record: Mapping[str, Any]) -> dict[str, float]:
     """What one item scored: its own metrics for questions, accuracy for classes, the rank of the match for retrieval."""
-    if record.get("kind") in ("zero_shot", "classification") and isinstance(record["target"], str):
+    if "targets" in record:
+        return {}  # of several labels the metrics are of a class
+    if record.get("kind") in ("zero_shot", "classification", "probe"):
         return {"acc1": float(record["prediction"] == record["target"])}
     if "rank" in record:
         return {"rank": float(record["rank"])}

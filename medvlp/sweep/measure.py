@@ -16,7 +16,7 @@ from medvlp.distributed import from_first, in_first, in_step, rank, world_size
 from medvlp.environment import choose_device
 from medvlp.errors import UserError
 from medvlp.eval.embeddings import CachedEncoder, encode_together
-from medvlp.eval.task import EvaluatedModel, TaskResult
+from medvlp.eval.task import EvaluatedModel, TaskResult, datasets_of
 from medvlp.eval.trained import Trained
 from medvlp.jsonl import Row
 from medvlp.shards import ShardDataset
@@ -117,8 +117,9 @@ class Measurement:
         for cell in cells:
             model, task = models[cell.model], cell.task.task
             if isinstance(model, CachedEncoder) and task is not None:
-                datasets[task.dataset.manifest_hash] = task.dataset
-                encoders.setdefault(task.dataset.manifest_hash, {})[cell.model] = model
+                for dataset in datasets_of(task):
+                    datasets[dataset.manifest_hash] = dataset
+                    encoders.setdefault(dataset.manifest_hash, {})[cell.model] = model
         for data, encoders_of_data in encoders.items():
             if len(encoders_of_data) > 1:
                 with suppress(Exception):

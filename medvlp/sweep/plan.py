@@ -194,6 +194,7 @@ def parts_of(model: SweepModel, task: SweepTask, config: EvalConfig) -> dict[str
         "data": task.task.dataset.manifest_hash,
         "options": options_of(model.model_name, config),
         "valid": valid.manifest_hash if (valid := getattr(task.task, "valid", None)) is not None else None,
+        **({"train": train.manifest_hash} if (train := getattr(task.task, "train", None)) is not None else {}),
         "settings": {key: value for key, value in as_dict(config).items() if key not in NOT_CONTENT},
     }
 

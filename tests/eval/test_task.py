@@ -14,7 +14,7 @@ from medvlp.eval.errors import TaskError
 from medvlp.eval.results import metric_rows
 from medvlp.eval.retrieval import Retrieval
 from medvlp.eval.task import CAPABILITIES, TaskResult, TaskSettings
-from medvlp.eval.zero_shot import ZeroShot
+from medvlp.eval.zero_shot import ZeroShot, class_embeddings
 from medvlp.shards import BadSample
 from tests.eval.colour_world import ColourEncoder, FakeDataset, sample
 from tests.results import write_result
@@ -153,7 +153,7 @@ def test_clusters_are_of_the_kind_that_used_samples_state(kinds, cluster):
 
 def test_class_embedding_is_the_renormalised_mean_of_unit_prompts():
     task = zero_shot([], classes={"warm": ["red", "yellow"], "cold": ["blue"]}, templates=["{}"])
-    warm, cold = task.class_embeddings(CachedEncoder(ColourEncoder(), 4, 0, 10_000), task.templates)
+    warm, cold = class_embeddings(CachedEncoder(ColourEncoder(), 4, 0, 10_000), task.classes, task.templates)
     mean = (np.array([1, 0, 0]) + np.array([1, 1, 0]) / math.sqrt(2)) / 2
     assert warm == pytest.approx(mean / np.linalg.norm(mean), abs=1e-7)
     assert cold == pytest.approx([0, 0, 1])
@@ -272,9 +272,16 @@ def test_a_kind_names_itself_and_known_capabilities(kind):
 
 
 @pytest.mark.parametrize("name", list_options("configs/task"))
-def test_shipped_tasks_build(name):
+def test_shipped_tasks_build(name, tmp_path, monkeypatch):
+    monkeypatch.setenv("MEDVLP_DATA", str(tmp_path))
     config = load_task(name)
     only_train = name == "kvasir_vqa"  # its publisher has one split
     assert (config.name, config.split) == (name, "train" if only_train else "test")
+    if config.kind == "probe":  # it opens what it fits
+        with pytest.raises(
+            TaskError, match=f"task {name}: a probe is fitted on labelled samples, and .*train is not there"
+        ):
+            task_class(config.kind).from_config(config, FakeDataset([]), TaskSettings())
+        return
     task = task_class(config.kind).from_config(config, FakeDataset([]), TaskSettings())
     assert (task.name, task.kind) == (name, config.kind)

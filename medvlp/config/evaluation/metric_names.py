@@ -6,6 +6,8 @@ from collections.abc import Iterable
 MAIN: dict[str, tuple[str, ...]] = {
     "zero_shot": ("acc1", "auroc"),
     "classification": ("acc1", "auroc", "map"),
+    "probe": ("acc1", "auroc", "map", "16shot_acc1", "knn_acc1"),
+    "multi_label": ("auroc", "map", "f1"),
     "retrieval": ("image_to_text_recall", "text_to_image_recall"),
     "vqa": ("exact_match", "closed_accuracy", "open_token_recall", "generated_accuracy"),
 }
@@ -14,7 +16,7 @@ MAIN_K = 10
 """Where a task does not measure recall@10, the largest k that it has stands for it."""
 
 LOWER_IS_BETTER = (
-    *("unparsed", "ece", "brier", "aurc", "error", "loss", "blank_image_retention"),
+    *("unparsed", "draws_sd", "ece", "brier", "aurc", "error", "loss", "blank_image_retention"),
     *("visual_claim_rate", "hallucinated_visual_reasoning_rate", "hallucinated_share_of_claims"),
 )
 """Metrics that are errors; `error` and `loss` for kinds of task of one's own."""

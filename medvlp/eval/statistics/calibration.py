@@ -2,7 +2,7 @@
 
 Legend: N items, C classes, R resamples, B bins, U distinct scores.
 
-All metrics read the probabilities that a task's records have: those of zero-shot classes, and in multiple choice the
+All metrics read the probabilities that a task's records have: those of classes (zero-shot, probe), and in multiple choice the
 likelihoods of the letters, normalised over a question's options. As in `medvlp.eval.metrics`, weights_RN says how often
 each item occurs in each of R resamples; without it a metric is a float.
 """
@@ -51,7 +51,7 @@ class Forecasts:
 
 def forecasts_of(records: Sequence[Mapping[str, Any]], protocol: Mapping[str, Any]) -> Forecasts | None:
     """The forecasts in a task's records; None where its kind gives no probabilities, or no record has any."""
-    if protocol["kind"] in ("zero_shot", "classification") and records and not protocol.get("multi_label"):
+    if protocol["kind"] in ("zero_shot", "classification", "probe") and records and not protocol.get("multi_label"):
         classes = tuple(protocol["classes"])
         probability_NC = np.array([[record["scores"][name] for name in classes] for record in records])
         target_N = np.array([classes.index(record["target"]) for record in records])
@@ -77,7 +77,7 @@ def calibration_measures(
 ) -> Measures | None:
     """ece, brier, aurc and sensitivity@..specificity of the forecasts in a task's records; None where there are none.
 
-    Sensitivity is of zero-shot classes only: of the task's `positive` class where it names one, else the mean over all
+    Sensitivity is of classes only: of the task's `positive` class where it names one, else the mean over all
     classes, each against the rest.
     """
     forecasts = forecasts_of(records, protocol)

@@ -30,6 +30,11 @@ DECIDING: dict[str, tuple[str, ...]] = {
         "probabilities",
         "auroc",
     ),
+    "probe": (
+        *("label", "classes", "exclude", "multi_label", "fitted_on.split_hash", "chosen_on.split_hash"),
+        *("embeddings", "search", "choice", "probabilities", "auroc", "few_shot.draws", "few_shot.seed"),
+    ),
+    "multi_label": ("label", "classes", "exclude", "method", "templates", "negative_templates", "logits", "auroc"),
     # A rank depends on the whole gallery.
     "retrieval": ("text", "texts", "n", "unique_n", "pairs", "excluded", "bad"),
     "vqa": ("instruction", "languages", "decoding", "scorers"),

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from medvlp.eval import metrics
 from medvlp.eval.errors import RecordsError
 from medvlp.eval.metrics import Array, MeanOfMeans, Metric
+from medvlp.eval.probes.metrics import multi_label_extras, single_label_extras
 from medvlp.eval.statistics.classification import multi_label_metrics, single_label_metrics
 from medvlp.eval.statistics.prompt_sets import rank_spread, score_spread
 from medvlp.eval.statistics.reliance import RETENTION, reliance_columns, retention_of
@@ -93,15 +94,27 @@ def multi_label(records: Sequence[Record], protocol: Mapping[str, Any]) -> list[
     stated), and the protocol's `threshold`: a number, or class → number; null: no f1."""
     classes = list(protocol["classes"])
     logits_NL = np.array([record["logits"] for record in records], np.float64).reshape(len(records), len(classes))
-    targets = [[record["targets"].get(name) for name in classes] for record in records]
-    target_NL = np.array(targets, np.float64).reshape(logits_NL.shape)  # None becomes NaN
-    by_name, counts = multi_label_metrics(logits_NL, target_NL, classes, protocol["threshold"])
+    by_name, counts = multi_label_metrics(logits_NL, _targets(records, classes), classes, protocol["threshold"])
     return [replace(_measures(by_name, records), counts=counts)]
 
 
 def classification(records: Sequence[Record], protocol: Mapping[str, Any]) -> list[Measures]:
     """Of a trained head, which has one label an item or several."""
     return (multi_label if protocol["multi_label"] else single_label)(records, protocol)
+
+
+def probe(records: Sequence[Record], protocol: Mapping[str, Any]) -> list[Measures]:
+    """Of the probe on all samples, the metrics of its kind of label; then those of few shots and of neighbours."""
+    classes = list(protocol["classes"])
+    if protocol["multi_label"]:
+        (measured,) = multi_label(records, protocol)
+        extras = multi_label_extras(records, _targets(records, classes), classes)
+        counts = {name: int(np.sum(metric.member_N)) for name, metric in extras.items()}  # type: ignore[attr-defined]
+    else:
+        (measured,) = single_label(records, protocol)
+        extras = single_label_extras(records, logits_and_target(records, protocol)[1])
+        counts = dict.fromkeys(extras, len(records))
+    return [replace(measured, metrics={**measured.metrics, **extras}, counts={**measured.counts, **counts})]
 
 
 def logits_and_target(records: Sequence[Record], protocol: Mapping[str, Any]) -> tuple[Array, NDArray[np.int64]]:
@@ -158,10 +171,17 @@ MEASURES: dict[str, Callable[[Sequence[Record], Mapping[str, Any]], list[Measure
     "zero_shot": zero_shot,
     "classification": classification,
     "multi_label": multi_label,
+    "probe": probe,
     "retrieval": retrieval,
     "vqa": vqa,
 }
 """Kind of task → its metrics from records; `means` for a kind that is not listed."""
+
+
+def _targets(records: Sequence[Record], classes: Sequence[str]) -> Array:
+    """target_NL of records with several labels; None becomes NaN."""
+    targets = [[record["targets"].get(name) for name in classes] for record in records]
+    return np.array(targets, np.float64).reshape(len(records), len(classes))
 
 
 def _measures(by_name: Mapping[str, Metric], records: Sequence[Record]) -> Measures:

@@ -41,6 +41,8 @@ Summary = Callable[[Array, Array], Array]
 MAIN_METRICS: dict[str, tuple[str, ...]] = {
     "zero_shot": ("acc1", "mean_per_class_recall", "auroc"),
     "classification": ("acc1", "mean_per_class_recall", "auroc", "map"),
+    "probe": ("acc1", "mean_per_class_recall", "auroc", "map", "f1"),
+    "multi_label": ("auroc", "map", "f1"),
     "vqa": (*MAIN, VRS),
 }
 """Kind → the metrics that are given by subgroup. A kind that is not listed has all its metrics, of which retrieval's are the

@@ -14,6 +14,8 @@ from medvlp.report.thumbnails import Thumbnails
 EXAMPLES: dict[str, tuple[dict[str, Shape], Callable[[list[Row], Row, Thumbnails | None, int | None], Examples]]] = {
     "zero_shot": (classification.RECORD, classification.classification_examples),
     "classification": (classification.TRAINED_RECORD, classification.classification_examples),
+    "probe": (classification.TRAINED_RECORD, classification.classification_examples),
+    "multi_label": (classification.TRAINED_RECORD, classification.classification_examples),
     "retrieval": (retrieval.RECORD, retrieval.retrieval_examples),
     "vqa": (questions.RECORD, questions.question_examples),
 }

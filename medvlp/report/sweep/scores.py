@@ -17,12 +17,18 @@ LONGEST_NAME = 44
 KINDS = {
     "zero_shot": "Zero-shot classification",
     "classification": "Trained classification",
+    "multi_label": "Several labels, zero-shot",
+    "probe": "Probes",
     "retrieval": "Retrieval",
     "vqa": "Questions",
 }
 LABELS = {
     "acc1": "accuracy",
     "auroc": "AUROC",
+    "map": "mAP",
+    "f1": "F1",
+    "16shot_acc1": "16-shot accuracy",
+    "knn_acc1": "kNN accuracy",
     "exact_match": "exact match",
     "closed_accuracy": "closed",
     "open_token_recall": "open recall",

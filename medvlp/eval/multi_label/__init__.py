@@ -1,0 +1,1 @@
+"""Several labels an item: findings that an image shows or does not."""

@@ -1,0 +1,1 @@
+"""Probes: classifiers fitted on a model's stored embeddings, of many labelled images and of few."""
