@@ -100,16 +100,23 @@ def class_names(items: Sequence[Item], label: str, exclude: Sequence[str] = ()) 
 
 
 def refuse_slips(
-    task: str, folder: object, classes: Sequence[str], counts: Mapping[str, int], exclude: Sequence[str]
+    task: str,
+    folder: object,
+    classes: Sequence[str],
+    target_NL: Array,
+    strangers: Mapping[str, int],
+    exclude: Sequence[str],
 ) -> None:
-    """Raises TaskError where a class differs in case, blanks or punctuation only from a name in the data, which is no class.
+    """Raises TaskError where a class differs in case, blanks or punctuation only from a name in the data that is no class.
 
-    counts: name in the data → items.
+    strangers: such names → items.
     """
+    counts = dict(zip(classes, (target_NL == 1).sum(axis=0).tolist(), strict=True))
     folded = {fold(name) for name in classes}
-    near = {name: count for name, count in counts.items() if name in classes or fold(name) in folded}
-    if pairs := [pair for pair in mistaken(classes, near, exclude) if fold(pair[0]) == fold(pair[1])]:
-        slips = [slip("class", name, near.get(name, 0), stranger, count) for name, stranger, count in pairs[:5]]
+    near = {name: count for name, count in strangers.items() if fold(name) in folded}
+    pairs = [pair for pair in mistaken(classes, counts | near, exclude) if fold(pair[0]) == fold(pair[1])]
+    if pairs:
+        slips = [slip("class", name, counts[name], stranger, count) for name, stranger, count in pairs[:5]]
         raise TaskError(
             f"task {task}: {' '.join(slips)} Write classes as the labels of {folder} are written; name labels that are ignored "
             f"on purpose under exclude"

@@ -137,7 +137,7 @@ class MultiLabel:
 
     def _targets(self, images: ImageEmbeddings, dataset: ShardDataset) -> Targets:
         targets = read_targets(images.items, self.label, list(self.classes), self.exclude, multi_label=True)
-        refuse_slips(self.name, dataset.folder, list(self.classes), targets.strangers, self.exclude)
+        refuse_slips(self.name, dataset.folder, list(self.classes), targets.target_NL, targets.strangers, self.exclude)
         return targets
 
     def _logits(self, model: CachedEncoder, images: ImageEmbeddings) -> Array:

@@ -125,7 +125,7 @@ class Probe:
                 f"task {self.name}: no sample of {dataset.folder} has {config.label!r} among {list(classes)}; "
                 f"{dict(samples.excluded.most_common(5))}; labels and metadata there: {fields}"
             )
-        refuse_slips(self.name, dataset.folder, classes, samples.strangers, config.exclude)
+        refuse_slips(self.name, dataset.folder, classes, samples.target_NL, samples.strangers, config.exclude)
         return samples
 
     def _apart(

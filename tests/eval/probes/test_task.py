@@ -204,6 +204,7 @@ def test_many_classes_leave_ranks_in_the_records():
     ("options", "said"),
     [
         ({"classes": ["red", "Green"]}, "did you mean 'green'"),
+        ({"classes": ["Red", "red", "blue"], "label": "hue"}, "no sample to fit"),
         ({"classes": ["red", "violet"]}, r"\['violet'\] .*no sample to fit"),
         ({"label": "colour"}, "no sample of data/test has 'colour'"),
         ({"positive": "red"}, "expected one of two classes"),
