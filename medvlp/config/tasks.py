@@ -2,12 +2,14 @@
 
 from dataclasses import dataclass, field
 
+from medvlp.config.evaluation.choice import OPTION_LINE, check_choice
 from medvlp.config.evaluation.labels import MultiLabelConfig, ProbeConfig
 from medvlp.config.evaluation.task import TaskConfig
 from medvlp.config.rules import ConfigError, at_least, fold, one_of
 from medvlp.shards.vocabulary import ANSWER_TYPES
 
-CONTROLS = ("best_constant", "blank_image", "shuffled_images")
+CONTROLS = ("best_constant", "blank_image", "shuffled_images", "no_image")
+DEFAULT_CONTROLS = CONTROLS[:3]
 
 
 @dataclass(kw_only=True)
@@ -116,11 +118,19 @@ class VqaConfig(TaskConfig):
     languages: list[str] = field(default_factory=list)
     """Languages of the questions that are asked, e.g. [en]; empty asks all."""
     answer_types: list[str] = field(default_factory=list)
-    """Of closed, open, multiple_choice; empty asks all."""
+    """Of closed, open, multiple_choice, number, set; empty asks all."""
+    scorers: list[str] = field(default_factory=lambda: ["letter_likelihood", "text_likelihood", "generated"])
+    """How multiple choice is scored: letter_likelihood (of the options' letters), text_likelihood (of their texts), generated
+    (the option that the reply names), most_similar (the option whose text it resembles most)."""
+    choice_prompts: dict[str, str] = field(default_factory=dict)
+    """Scorer → the prompt that it asks with: {question}, {options}, {candidates} (texts without letters), {instruction}."""
+    option_line: str = OPTION_LINE
+    """One of the {options}, with {letter} and {text}."""
     max_new_tokens: int = 64
     """Tokens of an answer at most."""
-    controls: list[str] = field(default_factory=lambda: list(CONTROLS))
-    """What every main score is compared with in `medvlp eval`; the two with images ask all questions again."""
+    controls: list[str] = field(default_factory=lambda: list(DEFAULT_CONTROLS))
+    """What every main score is compared with in `medvlp eval`: best_constant, blank_image, shuffled_images, no_image (left out of
+    the prompt). All but the first ask all questions again."""
 
     def check(self) -> None:
         """Choices and limits. Raises ConfigError."""
@@ -134,6 +144,12 @@ class VqaConfig(TaskConfig):
             raise ConfigError(f"{task}: give instruction or instructions, not both")
         if len(set(self.instructions.values())) < len(self.instructions):
             raise ConfigError(f"{task}: instructions={dict(self.instructions)}: two of them are the same text")
+        instructions = [text for text in (self.instruction, *self.instructions.values()) if text]
+        check_choice(task, self.scorers, self.choice_prompts, self.option_line, instructions)
+        if self.instructions and self.choice_prompts.get("generated", "{instruction}").count("{instruction}") == 0:
+            raise ConfigError(
+                f"{task}: instructions are given, and choice_prompts.generated has no {{instruction}} for them"
+            )
         at_least(f"{task}: max_new_tokens", self.max_new_tokens, 1)
         at_least(f"{task}: valid_limit", self.valid_limit, 0)
 

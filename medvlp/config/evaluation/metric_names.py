@@ -9,14 +9,18 @@ MAIN: dict[str, tuple[str, ...]] = {
     "probe": ("acc1", "auroc", "map", "16shot_acc1", "knn_acc1"),
     "multi_label": ("auroc", "map", "f1"),
     "retrieval": ("image_to_text_recall", "text_to_image_recall"),
-    "vqa": ("exact_match", "closed_accuracy", "open_token_recall", "generated_accuracy"),
+    "vqa": ("exact_match", "closed_accuracy", "open_token_recall", "generated_accuracy", "number_accuracy", "set_f1"),
 }
 """Kind of task → the metrics that leaderboards show and models are compared on, of recall the one at `MAIN_K`."""
+MAIN_OTHERWISE: dict[str, tuple[str, ...]] = {
+    "vqa": ("letter_likelihood_accuracy", "normalised_likelihood_accuracy", "most_similar_accuracy"),
+}
+"""Kind → metrics of which the first stands for the main ones where a task has none of them: an exam by likelihoods alone."""
 MAIN_K = 10
 """Where a task does not measure recall@10, the largest k that it has stands for it."""
 
 LOWER_IS_BETTER = (
-    *("unparsed", "draws_sd", "ece", "brier", "aurc", "error", "loss", "blank_image_retention"),
+    *("unparsed", "refused", "draws_sd", "ece", "brier", "aurc", "error", "loss", "blank_image_retention"),
     *("visual_claim_rate", "hallucinated_visual_reasoning_rate", "hallucinated_share_of_claims"),
 )
 """Metrics that are errors; `error` and `loss` for kinds of task of one's own."""
@@ -34,7 +38,7 @@ def main_metrics(kind: str, names: Iterable[str]) -> list[str]:
         ks = [int(name[len(entry) + 1 :]) for name in names if re.fullmatch(rf"{entry}@[0-9]{{1,6}}", name)]
         name = f"{entry}@{MAIN_K if MAIN_K in ks else max(ks)}" if ks else entry
         main += [name] if name in names else []
-    return main
+    return main or [name for name in MAIN_OTHERWISE.get(kind, ()) if name in names][:1]
 
 
 def direction(metric: str) -> int:

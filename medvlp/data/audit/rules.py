@@ -1,6 +1,7 @@
 """Rules that samples have to meet before anything is trained on them. No tokenizer is needed here."""
 
 import hashlib
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from medvlp.data.chat.templates import split_thought
 from medvlp.data.images.decode import open_image
 from medvlp.data.texts import text_id, texts_of
 from medvlp.shards import BadSample, Conversation, Sample, ShardDataset
-from medvlp.shards.vocabulary import ANSWER_TYPES, IMAGE_TOKEN
+from medvlp.shards.vocabulary import ANSWER_TYPES, IMAGE_TOKEN, NUMBER_TYPES
 
 UNKNOWN_LICENCES = ("", "unknown")
 BLOCK = 256
@@ -137,13 +138,29 @@ def _answer(answer: str, metadata: Mapping[str, Any]) -> Iterator[tuple[str, str
     elif kind == "open" and answer.lower().rstrip(".") in ("yes", "no"):
         yield "yes_no_under_open", f"the answer is {answer!r}, answer_type is open"
     elif kind == "multiple_choice":
-        options, letter = metadata.get("options"), metadata.get("answer_letter")
-        if not isinstance(options, dict) or not isinstance(letter, str) or letter not in options:
-            yield "incomplete_options", f"answer_letter is {letter!r}, options are {options!r}"
-        elif answer in ({*options, *options.values()} - {letter, options[letter]}) or not (
-            answer.startswith((letter, f"({letter})")) or options[letter].casefold() in answer.casefold()
-        ):
-            yield "option_mismatch", f"the answer is {answer!r}, option {letter} is {options[letter]!r}"
+        yield from _choice(answer, metadata)
+    elif kind == "number":
+        number_type = metadata.get("number_type", NUMBER_TYPES[0])
+        if number_type not in NUMBER_TYPES or not re.search(r"\d", answer):
+            yield "unreadable_number", f"the answer is {answer!r}, number_type is {number_type!r}"
+    elif kind == "set":
+        items = metadata.get("answer_set")
+        if not isinstance(items, list) or not all(isinstance(item, str) and item.strip() for item in items):
+            yield "incomplete_set", f"answer_set is {items!r}"
+
+
+def _choice(answer: str, metadata: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    options, letter, letters = (metadata.get(name) for name in ("options", "answer_letter", "answer_letters"))
+    if isinstance(letters, list) and letters and isinstance(options, dict):
+        if not all(isinstance(name, str) and name in options for name in letters):
+            yield "incomplete_options", f"answer_letters is {letters!r}, options are {options!r}"
+        return
+    if not isinstance(options, dict) or not isinstance(letter, str) or letter not in options:
+        yield "incomplete_options", f"answer_letter is {letter!r}, options are {options!r}"
+    elif answer in ({*options, *options.values()} - {letter, options[letter]}) or not (
+        answer.startswith((letter, f"({letter})")) or options[letter].casefold() in answer.casefold()
+    ):
+        yield "option_mismatch", f"the answer is {answer!r}, option {letter} is {options[letter]!r}"
 
 
 class SourceAudit:

@@ -20,7 +20,7 @@ from medvlp.eval.statistics.classification import multi_label_metrics, single_la
 from medvlp.eval.statistics.prompt_sets import rank_spread, score_spread
 from medvlp.eval.statistics.reliance import RETENTION, reliance_columns, retention_of
 from medvlp.eval.trained import is_trained_on, part_names
-from medvlp.eval.vqa.scores import CHOICE_METRICS, STRICT
+from medvlp.eval.vqa.scores import CHOICE_METRICS, PARTIAL_CREDIT, STRICT, UNREAD
 
 Record = Mapping[str, Any]
 LOGIT_SCALE = 100.0
@@ -141,7 +141,7 @@ def vqa(records: Sequence[Record], protocol: Mapping[str, Any]) -> list[Measures
     """Means of each record's `scores`, the main ones next to their controls and the paired differences from them; then the
     measures of visual reliance, and the spread over instructions."""
     names = {name for record in records for name in record["scores"]}
-    order = [name for name in (*STRICT, "unparsed", *CHOICE_METRICS) if name in names]
+    order = [name for name in (*STRICT, *UNREAD, *CHOICE_METRICS, PARTIAL_CREDIT) if name in names]
     controls = [name for name in protocol["controls"] if any(name in record["control_scores"] for record in records)]
     columns: dict[str, list[float | None]] = {}
     for name in [*order, *sorted(names - set(order))]:

@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 
 from medvlp.config.tasks import CONTROLS
+from medvlp.eval.answers import extract_choice, extract_number, extract_text, extract_yes_no
+from medvlp.eval.answers.normalization import normalize
 from medvlp.eval.bootstrap import MetricValue
 from medvlp.eval.metrics import Array, Value
-from medvlp.eval.vqa.metrics import MULTIPLE_CHOICE, normalize, yes_no
-from medvlp.eval.vqa.multiple_choice import match_option
+from medvlp.eval.vqa.metrics import MULTIPLE_CHOICE, NUMBER, asks_yes_no
 
-_, BLANK_IMAGE, SHUFFLED_IMAGES = CONTROLS
+_, BLANK_IMAGE, SHUFFLED_IMAGES, _ = CONTROLS
 VRS, SENSITIVITY, CLAIMS = "visual_reliance_score", "image_sensitivity", "visual_claim_rate"
 HVRR, CLAIMS_HALLUCINATED = "hallucinated_visual_reasoning_rate", "hallucinated_share_of_claims"
 RETENTION = "blank_image_retention"
@@ -69,12 +70,16 @@ def claims_to_see(text: str) -> bool:
 
 
 def final_answer(record: Mapping[str, Any], text: str) -> str:
-    """What a response to the record's question comes to: yes or no, an option's letter, or its normalised tokens."""
+    """What a response to the record's question comes to: yes or no, an option's letters, a number, or its normalised tokens."""
     if record["answer_type"] == MULTIPLE_CHOICE:
-        return match_option(text, record["options"]) or normalize(text)
-    if yes_no(record["target"]) == normalize(record["target"]):
-        return yes_no(text) or normalize(text)
-    return normalize(text)
+        answer = extract_choice(text, record["options"], ", " in str(record.get("letter", ""))).answer
+        return ", ".join(answer) if answer else normalize(text)
+    if record["answer_type"] == NUMBER:
+        answer = extract_number(text, record.get("number_type", "decimal")).answer
+        return normalize(text) if answer is None else str(answer)
+    if asks_yes_no(record["target"]):
+        return extract_yes_no(text, str(record.get("question", ""))).answer or normalize(text)
+    return normalize(extract_text(text).answer or text)
 
 
 def reliance_columns(records: Sequence[Mapping[str, Any]]) -> dict[str, list[float | None]]:
@@ -149,7 +154,10 @@ def _has_images(record: Mapping[str, Any]) -> bool:
 
 def _exact(scores: Mapping[str, float | None]) -> float | None:
     """Whether an answer is right, by the one score that each answer type has for it."""
-    names = ("generated_accuracy", "closed_accuracy", "exact_match")
+    names = (
+        *("generated_accuracy", "letter_likelihood_accuracy", "normalised_likelihood_accuracy", "closed_accuracy"),
+        *("number_accuracy", "set_exact_match", "exact_match"),
+    )
     return next((scores[name] for name in names if scores.get(name) is not None), None)
 
 

@@ -1,15 +1,33 @@
-"""Image-blind controls: images that show nothing, or another sample's."""
+"""Image-blind controls: images that show nothing, another sample's, or none; and how questions are asked with any of them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from medvlp.config.tasks import CONTROLS
+from medvlp.distributed import on_all_ranks
+from medvlp.eval.models.answering import WITHHELD, AnsweringModel
+from medvlp.eval.vqa.questions import QuestionGroup
+from medvlp.eval.vqa.responses import Response, batches_of, responses_to
+from medvlp.shards import BadSample, ShardDataset, ShardError
 
-BEST_CONSTANT, BLANK_IMAGE, SHUFFLED_IMAGES = CONTROLS
+BEST_CONSTANT, BLANK_IMAGE, SHUFFLED_IMAGES, NO_IMAGE = CONTROLS
+IMAGE_CONTROLS = (BLANK_IMAGE, SHUFFLED_IMAGES, NO_IMAGE)
+
+CONTROL_NOTES = {
+    BEST_CONSTANT: "the constant answer (or letter) that scores best, chosen on the very items that it is scored on",
+    BLANK_IMAGE: "every image replaced by one of the processor's mean colour (0 after normalisation), or `blank_image`",
+    SHUFFLED_IMAGES: "every image replaced by another sample's: a derangement over the images, drawn with `seed`",
+    NO_IMAGE: "every image left out of the prompt, its placeholder too",
+}
 
 ImageIndex = tuple[int, int]
 """An image: (index of its sample, its position there)."""
+
+ShownImages = Sequence[Sequence[ImageIndex | None]]
+"""For every group the images that it is shown: (index of a group, position there), or None for one that shows nothing."""
 
 
 class NoDerangement(ValueError):
@@ -32,3 +50,130 @@ def derangement(images: Sequence[int], seed: int) -> list[list[ImageIndex]]:
     # A sample's images stand together, so images that are `most` positions apart belong to different samples.
     donors = dict(zip(indices, [*indices[most:], *indices[:most]], strict=True))
     return [[donors[sample, position] for position in range(count)] for sample, count in enumerate(images)]
+
+
+def shown_images(groups: Sequence[QuestionGroup]) -> ShownImages:
+    """Every group's own images."""
+    return [[(index, position) for position in range(group.images)] for index, group in enumerate(groups)]
+
+
+def control_responses(
+    controls: Sequence[str],
+    model: AnsweringModel,
+    dataset: ShardDataset,
+    groups: Sequence[QuestionGroup],
+    seed: int,
+    batch_size: int,
+    max_new_tokens: int,
+) -> tuple[dict[str, list[Response]], dict[str, Any]]:
+    """Responses to all questions by control, and what a protocol says of them.
+
+    seed: of the derangement. Other arguments: as of `respond`.
+    """
+    names = [name for name in IMAGE_CONTROLS if name in controls]
+    counts = [group.images for group in groups]
+    if not sum(counts):
+        reason = f"images are {WITHHELD}" if any(group.withheld for group in groups) else "no sample has an image"
+        return {}, {"skipped": f"{', '.join(names)}: {reason}"} if names else {}
+    responses: dict[str, list[Response]] = {}
+    notes: dict[str, Any] = {}
+    skipped: list[str] = []
+
+    def ask(asked_groups: Sequence[QuestionGroup], images: ShownImages) -> list[Response]:
+        rows = respond(model, dataset, asked_groups, images, batch_size, max_new_tokens)
+        return [response for group, row in zip(groups, rows, strict=True) for response in _readable(group, row)]
+
+    if BLANK_IMAGE in names:
+        responses[BLANK_IMAGE] = ask(groups, [[None] * count for count in counts])
+    if SHUFFLED_IMAGES in names:
+        try:
+            donors = derangement(counts, seed)
+        except NoDerangement as error:
+            skipped.append(f"{SHUFFLED_IMAGES}: {error}")
+        else:
+            responses[SHUFFLED_IMAGES] = ask(groups, donors)
+            hashes = dataset.column("sha256")
+            notes["seed"] = seed
+            notes["exchanged_for_an_equal_image"] = sum(
+                hashes[group.row] == hashes[groups[donor].row]
+                for group, images in zip(groups, donors, strict=True)
+                for donor, _ in images
+            )
+    if NO_IMAGE in names:
+        blind = [without_images(group) for group in groups]
+        if reason := _refusal(model, blind, max_new_tokens):
+            skipped.append(f"{NO_IMAGE}: the model takes no prompt without an image ({reason})")
+        else:
+            responses[NO_IMAGE] = ask(blind, [[] for _ in blind])
+    return responses, notes | ({"skipped": "; ".join(skipped)} if skipped else {})
+
+
+def without_images(group: QuestionGroup) -> QuestionGroup:
+    """The same questions, their images left out."""
+    return replace(group, images=0, questions=tuple(question.without_images() for question in group.questions))
+
+
+def _refusal(model: AnsweringModel, groups: Sequence[QuestionGroup], max_new_tokens: int) -> str:
+    """Why a model cannot be asked without images; empty where it can."""
+    turns = groups[0].questions[0].turns
+    try:
+        model.fits(turns, turns, [], [], max_new_tokens)
+    except BadSample as problem:
+        return problem.reason
+    return ""
+
+
+def _readable(group: QuestionGroup, row: list[Response] | str) -> list[Response]:
+    if isinstance(row, str):
+        raise ShardError(f"{group.key} was readable before, and is not any more: {row}")
+    return row
+
+
+def respond(
+    model: AnsweringModel,
+    dataset: ShardDataset,
+    groups: Sequence[QuestionGroup],
+    images: ShownImages,
+    batch_size: int,
+    max_new_tokens: int,
+) -> list[list[Response] | str]:
+    """For every group the responses to its questions, or why its images cannot be read. Ranks answer shares of the groups.
+
+    images: what each group is shown. batch_size: questions in a batch.
+    """
+    # One object for all groups of as many blank images: their questions share one prefix.
+    blanks = {len(row): model.blank(len(row)) for row in images if all(index is None for index in row)}
+
+    def pixels_of(number: int) -> Any:
+        indices = [index for index in images[number] if index is not None]
+        if not indices:
+            return blanks[len(images[number])]
+        if all(donor == number for donor, _ in indices):
+            return model.pictures(dataset.read(groups[number].row))
+        return model.gathered(
+            [(model.pictures(dataset.read(groups[donor].row)), position) for donor, position in indices]
+        )
+
+    def respond_to(batch: range) -> list[list[Response] | str]:
+        pixels: dict[int, Any] = {}
+        reasons: dict[int, str] = {}
+        for number in batch:
+            try:
+                pixels[number] = pixels_of(number)
+            except BadSample as problem:
+                reasons[number] = problem.reason
+        readable = [(groups[number], pixels[number]) for number in pixels]
+        stream = iter(responses_to(model, readable, max_new_tokens))
+        return [
+            reasons[number] if number in reasons else [next(stream) for _ in groups[number].questions]
+            for number in batch
+        ]
+
+    at_once = max(batch_size, getattr(model, "prompts_at_once", 0))
+    batches = list(batches_of([len(group.questions) for group in groups], at_once))
+    return [row for part in on_all_ranks(batches, respond_to) for row in part]
+
+
+def control_notes(names: Mapping[str, Any]) -> dict[str, str]:
+    """What the controls are, in words."""
+    return {name: CONTROL_NOTES[name] for name in names}

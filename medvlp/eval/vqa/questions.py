@@ -2,13 +2,17 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from medvlp.data.chat.templates import split_thought
+from medvlp.eval.answers.normalization import normalize, yes_no
+from medvlp.eval.answers.targets import NumberTarget, item_set, number_target
 from medvlp.eval.models.answering import AnsweringModel, without_images
 from medvlp.eval.statistics.fields import Field, fields_of
-from medvlp.eval.vqa.metrics import CLOSED, MULTIPLE_CHOICE, OPEN, normalize, yes_no
+from medvlp.eval.vqa.metrics import CLOSED, MULTIPLE_CHOICE, NUMBER, OPEN, SET
+from medvlp.eval.vqa.prompts import GENERATED, LETTER, SIMILAR, TEXT, ChoicePrompts
 from medvlp.shards import BadSample, Conversation, Sample, ShardDataset, Turn
 from medvlp.shards.vocabulary import ANSWER_TYPES, IMAGE_TOKEN
 
@@ -18,6 +22,8 @@ REASONS = {
     "no_answer": "the last turn is no answer",
     "no_options": "fewer than two options, or no right one among them",
     "empty_option": "an option without tokens: it has no likelihood",
+    "bad_number": "a number, bounds or a number_type that cannot be read",
+    "bad_set": "no list of the right items",
     "too_long": "too long for the model, with room for an answer",
     "too_large": "larger than what the server takes",
 }
@@ -31,24 +37,42 @@ class Question:
     id: the sample's key, `#`, and the conversation's id, or its number.
     text: the question as the data have it.
     turns: what is asked: the conversation before its last answer, the task's instruction and any options added.
-    unlisted: multiple choice: the same without the options.
+    prompts: multiple choice: scorer → what it asks; `turns` are of the one that reads a text.
     target, answers: the right answer, and all that count as right.
-    options, letter: multiple choice: letter → text, and the right one.
+    options, letters: multiple choice: letter → text, and the right ones.
+    number, items: of a number and of a set, what is right.
     fields: what the data say of the question, by which subgroups can be formed.
     """
 
     id: str
     text: str
     turns: tuple[Turn, ...]
-    unlisted: tuple[Turn, ...]
     target: str
     answers: tuple[str, ...]
     answer_type: str
     question_type: str
     language: str
-    options: dict[str, str]
-    letter: str
+    options: dict[str, str] = field(default_factory=dict)
+    letters: tuple[str, ...] = ()
+    prompts: dict[str, tuple[Turn, ...]] = field(default_factory=dict)
+    number: NumberTarget | None = None
+    items: tuple[str, ...] = ()
     fields: dict[str, Field] = field(default_factory=dict)
+
+    @property
+    def has_likelihoods(self) -> bool:
+        """Whether a likelihood can pick its answer: options of which one is right, and a scorer by likelihood."""
+        return len(self.letters) == 1 and (LETTER in self.prompts or TEXT in self.prompts)
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether the model writes a text; False where likelihoods alone pick an option."""
+        return not self.options or GENERATED in self.prompts or SIMILAR in self.prompts
+
+    def without_images(self) -> "Question":
+        """The same question, its images left out."""
+        prompts = {scorer: without_images(turns) for scorer, turns in self.prompts.items()}
+        return replace(self, turns=without_images(self.turns), prompts=prompts)
 
 
 @dataclass(frozen=True)
@@ -75,12 +99,14 @@ class QuestionFilter:
     instruction: text appended to the question, on a line of its own.
     languages, answer_types: those that are asked; empty asks all.
     max_new_tokens: of an answer.
+    choice: how questions of multiple choice are put.
     """
 
     instruction: str = ""
     languages: tuple[str, ...] = ()
     answer_types: tuple[str, ...] = ()
     max_new_tokens: int = 64
+    choice: ChoicePrompts = field(default_factory=ChoicePrompts)
 
 
 def reason_in_words(reason: str) -> str:
@@ -122,8 +148,7 @@ def read_group(
         try:
             question = question_of(name, conversation, question_filter)
             if not model.takes_images:
-                turns, unlisted = without_images(question.turns), without_images(question.unlisted)
-                question = replace(question, turns=turns, unlisted=unlisted)
+                question = question.without_images()
             _check_prompt(question, images, question_filter, model)
         except BadSample as problem:
             excluded[problem.reason] += 1
@@ -144,7 +169,7 @@ def question_of(name: str, conversation: Conversation, question_filter: Question
     Where the data do not state an answer type, a target of yes or no is closed and any other open.
 
     Raises:
-        BadSample: `language <name>`, `answer_type <name>` (not asked for), `no_answer`, `no_options`.
+        BadSample: `language <name>`, `answer_type <name>` (not asked for), `no_answer`, `no_options`, `bad_number`, `bad_set`.
     """
     turns, metadata = conversation.turns, conversation.metadata
     language = str(metadata.get("language", ""))
@@ -157,36 +182,51 @@ def question_of(name: str, conversation: Conversation, question_filter: Question
     answer_type = str(metadata.get("answer_type") or (CLOSED if closed else OPEN))
     if answer_type not in (question_filter.answer_types or ANSWER_TYPES):
         raise BadSample(f"answer_type {answer_type}")
-    options: dict[str, str] = {}
-    letter = ""
-    if answer_type == MULTIPLE_CHOICE:
-        options = {str(name): str(text) for name, text in dict(metadata.get("options") or {}).items()}
-        letter = str(metadata.get("answer_letter") or "")
-        if letter not in options or len(options) < 2 or not all(text.strip() for text in options.values()):
-            raise BadSample("no_options")
-    prompt = turns[-2].text
-    option_lines = [f"{name}. {text}" for name, text in options.items()]
-    instruction = [question_filter.instruction] if question_filter.instruction else []
-    return Question(
+    question = Question(
         id=name,
-        text=prompt.replace(f"{IMAGE_TOKEN}\n", "").replace(IMAGE_TOKEN, "").strip(),
-        turns=(*turns[:-2], Turn("user", "\n".join([prompt, *option_lines, *instruction]))),
-        unlisted=(*turns[:-2], Turn("user", prompt)),
+        text=turns[-2].text.replace(f"{IMAGE_TOKEN}\n", "").replace(IMAGE_TOKEN, "").strip(),
+        turns=(*turns[:-2], Turn("user", "\n".join(filter(None, [turns[-2].text, question_filter.instruction])))),
         target=target,
         answers=tuple(dict.fromkeys([target, *(str(text) for text in metadata.get("answers") or [])])),
         answer_type=answer_type,
         question_type=str(metadata.get("question_type", "")),
         language=language,
-        options=options,
-        letter=letter,
         fields=fields_of(metadata, {"answer_type": answer_type}),
     )
+    if answer_type == MULTIPLE_CHOICE:
+        return _with_options(question, turns, metadata, question_filter)
+    if answer_type == NUMBER:
+        return replace(question, number=number_target(target, metadata))
+    return replace(question, items=item_set(metadata.get("answer_set"))) if answer_type == SET else question
+
+
+def _with_options(
+    question: Question, turns: Sequence[Turn], metadata: Mapping[str, Any], question_filter: QuestionFilter
+) -> Question:
+    """A question of multiple choice. Raises BadSample `no_options`."""
+    options = {str(name): str(text) for name, text in dict(metadata.get("options") or {}).items()}
+    stated_letters = metadata.get("answer_letters") or [metadata.get("answer_letter") or ""]
+    letters = tuple(name for name in options if name in [str(letter) for letter in stated_letters])
+    if (
+        not letters
+        or len(letters) != len(set(stated_letters))
+        or len(options) < 2
+        or not all(map(str.strip, options.values()))
+    ):
+        raise BadSample("no_options")
+    texts = question_filter.choice.texts(turns[-2].text, options, question_filter.instruction)
+    prompts = {scorer: (*turns[:-2], Turn("user", text)) for scorer, text in texts.items()}
+    first = next(scorer for scorer in (GENERATED, SIMILAR, LETTER, TEXT) if scorer in prompts)
+    return replace(question, turns=prompts[first], prompts=prompts, options=options, letters=letters)
 
 
 def _check_prompt(
     question: Question, images: Sequence[bytes], question_filter: QuestionFilter, model: AnsweringModel
 ) -> None:
-    if not model.fits(
-        question.turns, question.unlisted, images, question.options.values(), question_filter.max_new_tokens
-    ):
-        raise BadSample("too_long")
+    """Raises BadSample: `too_long`, and as the model's `fits`."""
+    option_turns = question.prompts.get(TEXT, question.turns)
+    options = question.options.values() if TEXT in question.prompts else ()
+    turns_of_lists = [question.prompts[scorer] for scorer in question.prompts if scorer != TEXT]
+    for turns in [question.turns, *(turns for turns in turns_of_lists if turns != question.turns)]:
+        if not model.fits(turns, option_turns, images, options, question_filter.max_new_tokens):
+            raise BadSample("too_long")

@@ -3,10 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from medvlp.eval.vqa.aggregate import picks
+from medvlp.eval.vqa.aggregate import extraction_of, picks, reply_of
+from medvlp.eval.vqa.metrics import SET
 from medvlp.eval.vqa.questions import QuestionGroup
 from medvlp.eval.vqa.responses import Response
-from medvlp.eval.vqa.scores import MAIN, Scores
+from medvlp.eval.vqa.scores import DECIDING, MAIN, Scores
 from medvlp.models.api.completion import NOT_ASKED
 
 
@@ -27,16 +28,18 @@ def records_of(
             "id": question.id,
             "group": group.cluster,
             "question": question.text,
-            "prediction": responses[i].text,
+            "prediction": reply_of(question, responses[i]),
             **({"reasoning": responses[i].reasoning} if responses[i].reasoning else {}),
             "target": question.target,
-            "score": next(scores[i][name] for name in (*MAIN[:2], "generated_accuracy") if name in scores[i]),
+            "score": next(scores[i][name] for name in DECIDING if name in scores[i]),
             "images": group.images,
             "answer_type": question.answer_type,
             "question_type": question.question_type,
             "language": question.language,
             "scores": scores[i],
-            "controls": {name: of_control[i].text for name, of_control in controls.items() if name not in gaps},
+            "controls": {
+                name: reply_of(question, of_control[i]) for name, of_control in controls.items() if name not in gaps
+            },
             "fields": {**group.fields, **question.fields},
             "control_scores": {
                 name: {metric: of_control[i][metric] for metric in MAIN if metric in of_control[i]}
@@ -46,13 +49,22 @@ def records_of(
         }
         if responses[i].finish:
             record["finish"] = responses[i].finish
+        if question.is_answered:
+            record["extraction"] = extraction_of(question, responses[i].text).trace()
+        if question.number:
+            record["number_type"] = question.number.number_type
+            record["bounds"] = [question.number.low, question.number.high]
+        if question.answer_type == SET:
+            record["items"] = list(question.items)
         if question.options:
             record |= {
                 "options": question.options,
-                "letter": question.letter,
+                "letter": ", ".join(question.letters),
                 "picks": picks(question, responses[i]),
                 "letter_logprob": responses[i].letters,
                 "option_logprob": responses[i].options,
             }
+            if responses[i].similar is not None:
+                record["similar_prediction"] = responses[i].similar
         records.append(record)
     return records

@@ -7,7 +7,8 @@ from typing import Any
 
 from medvlp.data.chat.templates import split_thought
 from medvlp.eval.models.answering import Answer, AnsweringModel, Prompt
-from medvlp.eval.vqa.questions import QuestionGroup
+from medvlp.eval.vqa.prompts import LETTER, SIMILAR, TEXT
+from medvlp.eval.vqa.questions import Question, QuestionGroup
 from medvlp.models.api.completion import NOT_ASKED
 
 LIKELIHOOD = "loglikelihood"
@@ -20,7 +21,8 @@ class Response:
     """A model's response to one question; letters and options have log-likelihoods for multiple choice only, and only of
     models that give them.
 
-    text: the answer. reasoning: what a model that thinks wrote before it.
+    text: the answer; empty where likelihoods alone pick an option. reasoning: what a model that thinks wrote before it.
+    similar: the answer to the prompt of the scorer `most_similar`, where the task has it.
     letters: letter → nats. options: letter → (nats, tokens) of the option's text. finish, usage, request: as of `Answer`.
     """
 
@@ -28,6 +30,7 @@ class Response:
     letters: dict[str, float] = field(default_factory=dict)
     options: dict[str, tuple[float, int]] = field(default_factory=dict)
     reasoning: str = ""
+    similar: str | None = None
     finish: str = ""
     usage: Mapping[str, int] = field(default_factory=dict)
     request: str = ""
@@ -93,23 +96,43 @@ def responses_to(
         for group, pixels in groups
         for question in group.questions
     ]
-    answers = model.generate([prompt for _, prompt in prompts], max_new_tokens)
-    responses = [response_of(answer) for answer in answers]
-    with_options = [i for i, (question, _) in enumerate(prompts) if question.options]
-    if not with_options or LIKELIHOOD not in model.offers:
-        return responses
-    letters = model.loglikelihood(
-        [prompts[i][1] for i in with_options], [list(prompts[i][0].options) for i in with_options]
-    )
-    options = model.loglikelihood(
-        [prompts[i][1]._replace(turns=prompts[i][0].unlisted) for i in with_options],
-        [list(prompts[i][0].options.values()) for i in with_options],
-    )
-    for i, of_letters, of_options in zip(with_options, letters, options, strict=True):
-        names = list(prompts[i][0].options)
-        by_letter = {name: total for name, (total, _) in zip(names, of_letters, strict=True)}
-        responses[i] = replace(responses[i], letters=by_letter, options=dict(zip(names, of_options, strict=True)))
+    responses = [Response("")] * len(prompts)
+    replying = [(i, question.turns) for i, (question, _) in enumerate(prompts) if question.is_answered]
+    similar = [(i, question.prompts[SIMILAR]) for i, (question, _) in enumerate(prompts) if SIMILAR in question.prompts]
+    similar_jobs = [(i, turns) for i, turns in similar if turns != prompts[i][0].turns]
+    jobs = [prompts[i][1]._replace(turns=turns) for i, turns in [*replying, *similar_jobs]]
+    answers = model.generate(jobs, max_new_tokens) if jobs else []
+    for (i, _), answer in zip(replying, answers[: len(replying)], strict=True):
+        responses[i] = response_of(answer)
+    for i, _ in similar:
+        responses[i] = replace(responses[i], similar=responses[i].text)
+    for (i, _), answer in zip(similar_jobs, answers[len(replying) :], strict=True):
+        responses[i] = replace(responses[i], similar=response_of(answer).text)
+    if LIKELIHOOD in model.offers:
+        _add_likelihoods(model, prompts, responses)
     return responses
+
+
+def _add_likelihoods(
+    model: AnsweringModel, prompts: Sequence[tuple[Question, Prompt]], responses: list[Response]
+) -> None:
+    """Log-likelihoods of the letters and of the texts, each behind the prompt of its scorer."""
+    with_options = [i for i, (question, _) in enumerate(prompts) if question.has_likelihoods]
+    for scorer in (LETTER, TEXT):
+        indices = [i for i in with_options if scorer in prompts[i][0].prompts]
+        if not indices:
+            continue
+        options = [prompts[i][0].options for i in indices]
+        likelihoods = model.loglikelihood(
+            [prompts[i][1]._replace(turns=prompts[i][0].prompts[scorer]) for i in indices],
+            [list(of_question if scorer == LETTER else of_question.values()) for of_question in options],
+        )
+        for i, of_question, row in zip(indices, options, likelihoods, strict=True):
+            if scorer == LETTER:
+                sums = {name: total for name, (total, _) in zip(of_question, row, strict=True)}
+                responses[i] = replace(responses[i], letters=sums)
+            else:
+                responses[i] = replace(responses[i], options=dict(zip(of_question, row, strict=True)))
 
 
 def batches_of(sizes: Sequence[int], limit: int) -> Iterator[range]:

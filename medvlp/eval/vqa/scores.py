@@ -1,11 +1,19 @@
 """Names of the scores of an answer, and what they are in words."""
 
+from collections.abc import Collection
+
 from medvlp.eval.vqa.metrics import CLOSED, OPEN
 
 Scores = dict[str, float | None]
 """Metric → score of one item; None: the item does not count in that metric's mean."""
 
-LIKELIHOOD_PICKS = ("letter_likelihood", "mean_likelihood", "normalised_likelihood")
+LIKELIHOOD_PICKS = (
+    "letter_likelihood",
+    "mean_likelihood",
+    "normalised_likelihood",
+    "sum_likelihood",
+    "byte_likelihood",
+)
 PICKS = (*LIKELIHOOD_PICKS, "generated", "most_similar")
 STRICT = (
     "closed_accuracy",
@@ -15,23 +23,45 @@ STRICT = (
     "open_bleu",
     "open_rouge_l",
     "exact_match",
+    "number_accuracy",
+    "set_f1",
+    "set_exact_match",
+    "set_precision",
+    "set_recall",
 )
 LIKELIHOOD_METRICS = tuple(f"{name}_accuracy" for name in LIKELIHOOD_PICKS)
-"""What multiple choice loses with a model that gives no likelihoods."""
 CHOICE_METRICS = tuple(f"{name}_accuracy" for name in PICKS)
+PARTIAL_CREDIT = "generated_partial_credit"
+UNREAD = ("unparsed", "refused")
+"""Shares of responses without an answer."""
 ANSWER_TYPES_OF = {"closed_accuracy": {CLOSED}, "open_token_recall": {OPEN}, "exact_match": {CLOSED, OPEN}}
 """Main metrics of answers in free text, and the answer types that have them."""
-MAIN = (*ANSWER_TYPES_OF, *CHOICE_METRICS)
+MAIN = (*ANSWER_TYPES_OF, "number_accuracy", "set_f1", *CHOICE_METRICS, PARTIAL_CREDIT)
 """Metrics that are compared with their controls."""
+DECIDING = ("closed_accuracy", "open_token_recall", "number_accuracy", "set_f1", "generated_accuracy", *CHOICE_METRICS)
+"""Of these the first that an item has is its score."""
+
+
+def likelihood_metrics(scorers: Collection[str]) -> tuple[str, ...]:
+    """Metrics of the scorers that take likelihoods: what a model that gives none has no part in."""
+    by_scorer = {"letter_likelihood": LIKELIHOOD_METRICS[:1], "text_likelihood": LIKELIHOOD_METRICS[1:]}
+    return tuple(metric for scorer, metrics in by_scorer.items() if scorer in scorers for metric in metrics)
+
 
 SCORERS = {
-    "closed_accuracy": "strict: the one whole word yes or no of the answer, or the exact text for other closed questions",
+    "closed_accuracy": "strict: the yes or no that is read out of the reply, or the exact text for other closed questions",
     "open_*, exact_match": "strict: tokens after SQuAD's normalisation extended for medicine (medvlp.eval.vqa.metrics)",
-    "unparsed": "no single yes or no, a blank answer, or no single option; such answers count as wrong",
-    "letter_likelihood_accuracy": "likeliest option letter behind the prompt that lists the options",
-    "mean_likelihood_accuracy": "highest mean log-probability a token of the option's text, options not listed",
-    "normalised_likelihood_accuracy": "highest log-probability a character of the option's text, options not listed",
-    "generated_accuracy": "the option that the generated text names; options listed",
-    "most_similar_accuracy": "the option most similar to the generated text (OmniMedVQA's question-answering score)",
+    "number_accuracy": "the number that is read out of the reply lies within the question's bounds (medvlp.eval.answers.targets)",
+    "set_*": "the items that are read out of the reply against the right ones, by their normalised tokens",
+    "unparsed": "no answer could be read out of the reply (medvlp.eval.answers); such answers count as wrong",
+    "refused": "of these, the reply says that it will not or cannot answer",
+    "letter_likelihood_accuracy": "likeliest option letter behind its prompt, which lists the options",
+    "mean_likelihood_accuracy": "highest mean log-probability a token of the option's text",
+    "normalised_likelihood_accuracy": "highest log-probability a character of the option's text (lm-eval's acc_norm)",
+    "sum_likelihood_accuracy": "highest log-probability of the option's text (lm-eval's acc)",
+    "byte_likelihood_accuracy": "highest log-probability a byte of the option's text (lm-eval's acc_bytes)",
+    "generated_accuracy": "the option that the generated text names; of several right ones all, and no other",
+    "generated_partial_credit": "share of the right options that is named, less as much for each wrong one, at least 0",
+    "most_similar_accuracy": "the option that a reply asked for as a text resembles most (OmniMedVQA's question-answering score)",
     "llava_med/*": "LLaVA-Med's published scripts, quirks included: for comparison with papers only",
 }

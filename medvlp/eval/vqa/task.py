@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 
 from medvlp.config import VqaConfig
-from medvlp.config.tasks import CONTROLS
+from medvlp.config.tasks import CONTROLS, DEFAULT_CONTROLS
 from medvlp.distributed import on_all_ranks
 from medvlp.eval.bootstrap import Bootstrap
 from medvlp.eval.embeddings import ImageEmbeddings
@@ -20,17 +20,11 @@ from medvlp.eval.statistics.measures import measures
 from medvlp.eval.statistics.reliance import RELIANCE, reliance_sentences
 from medvlp.eval.task import TaskResult, TaskSettings, task_protocol, validation_split
 from medvlp.eval.trained import Trained, marked
-from medvlp.eval.vqa.aggregate import constant_scores, score
-from medvlp.eval.vqa.controls import (
-    BEST_CONSTANT,
-    BLANK_IMAGE,
-    SHUFFLED_IMAGES,
-    ImageIndex,
-    NoDerangement,
-    derangement,
-)
+from medvlp.eval.vqa.aggregate import constant_scores, rules_of, score
+from medvlp.eval.vqa.controls import BEST_CONSTANT, control_notes, control_responses, respond, shown_images
 from medvlp.eval.vqa.instructions import measure_instructions
 from medvlp.eval.vqa.metrics import MULTIPLE_CHOICE
+from medvlp.eval.vqa.prompts import ChoicePrompts, choice_protocol
 from medvlp.eval.vqa.questions import (
     LANGUAGE,
     NO_MARK,
@@ -42,26 +36,12 @@ from medvlp.eval.vqa.questions import (
     rows_of,
 )
 from medvlp.eval.vqa.records import records_of
-from medvlp.eval.vqa.responses import LIKELIHOOD, Response, batches_of, response_notes, responses_to, taken
-from medvlp.eval.vqa.scores import LIKELIHOOD_METRICS, SCORERS
-from medvlp.shards import BadSample, ShardDataset, ShardError
+from medvlp.eval.vqa.responses import LIKELIHOOD, Response, batches_of, response_notes, taken
+from medvlp.eval.vqa.scores import SCORERS, likelihood_metrics
+from medvlp.shards import BadSample, ShardDataset
 
 READ_AT_ONCE = 256
 """Samples that a rank reads in one turn."""
-
-CONTROL_NOTES = {
-    BEST_CONSTANT: "the constant answer (or letter) that scores best, chosen on the very items that it is scored on",
-    BLANK_IMAGE: "every image replaced by one of the processor's mean colour (0 after normalisation), or `blank_image`",
-    SHUFFLED_IMAGES: "every image replaced by another sample's: a derangement over the images, drawn with `seed`",
-}
-
-ShownImages = Sequence[Sequence[ImageIndex | None]]
-"""For every group the images that it is shown: (index of a group, position there), or None for one that shows nothing."""
-
-
-def shown_images(groups: Sequence[QuestionGroup]) -> ShownImages:
-    """Every group's own images."""
-    return [[(index, position) for position in range(group.images)] for index, group in enumerate(groups)]
 
 
 @dataclass(frozen=True)
@@ -83,12 +63,12 @@ class Vqa:
     """
 
     kind: ClassVar[str] = "vqa"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     name: str
     dataset: ShardDataset
     question_filter: QuestionFilter = field(default_factory=QuestionFilter)
-    controls: tuple[str, ...] = CONTROLS
+    controls: tuple[str, ...] = DEFAULT_CONTROLS
     bootstrap: Bootstrap = field(default_factory=Bootstrap)
     limit: int = 0
     batch_size: int = 64
@@ -99,21 +79,28 @@ class Vqa:
 
     @classmethod
     def needs(cls, config: VqaConfig) -> tuple[str, ...]:
-        """Answers in free text."""
-        return ("generate",)
+        """Answers in free text; likelihoods where nothing but options is asked and none of the scorers reads a text."""
+        choice_alone = config.answer_types == [MULTIPLE_CHOICE]
+        is_answered = not choice_alone or ChoicePrompts(tuple(config.scorers)).generating
+        return ("generate",) if is_answered else (LIKELIHOOD,)
 
     @classmethod
     def uses(cls, config: VqaConfig) -> dict[str, tuple[str, ...]]:
-        """Likelihoods of the options, where multiple choice is asked."""
+        """Likelihoods of the options, where multiple choice is asked and a scorer takes them."""
         is_multiple_choice_asked = not config.answer_types or MULTIPLE_CHOICE in config.answer_types
-        return {LIKELIHOOD: LIKELIHOOD_METRICS} if is_multiple_choice_asked else {}
+        metrics = likelihood_metrics(config.scorers)
+        return {LIKELIHOOD: metrics} if is_multiple_choice_asked and metrics else {}
 
     @classmethod
     def from_config(cls, config: VqaConfig, dataset: ShardDataset, settings: TaskSettings) -> "Vqa":
         """The task of a configuration; in training without controls, and with its `valid_limit`."""
         first = next(iter(config.instructions.values()), config.instruction)
         question_filter = QuestionFilter(
-            first, tuple(config.languages), tuple(config.answer_types), config.max_new_tokens
+            first,
+            tuple(config.languages),
+            tuple(config.answer_types),
+            config.max_new_tokens,
+            ChoicePrompts(tuple(config.scorers), dict(config.choice_prompts), config.option_line),
         )
         controls, limit = ((), config.valid_limit) if settings.in_training else (tuple(config.controls), 0)
         task = cls(config.name, dataset, question_filter, controls, settings.bootstrap, limit, settings.batch_size)
@@ -131,7 +118,9 @@ class Vqa:
         if self.instructions:
             return measure_instructions(self, model)
         groups, excluded, bad = self._groups(model)
-        responses = self._respond(model, groups, shown_images(groups))
+        responses = respond(
+            model, self.dataset, groups, shown_images(groups), self.batch_size, self.question_filter.max_new_tokens
+        )
         bad |= {groups[i].key: reason for i, reason in enumerate(responses) if isinstance(reason, str)}
         answered = [(group, row) for group, row in zip(groups, responses, strict=True) if not isinstance(row, str)]
         answered, not_taken = taken(answered)
@@ -155,7 +144,15 @@ class Vqa:
         groups = [group for group, _ in answered]
         questions = [question for group in groups for question in group.questions]
         responses = [response for _, row in answered for response in row]
-        controls, notes = self._control_responses(model, groups)
+        controls, notes = control_responses(
+            self.controls,
+            model,
+            self.dataset,
+            groups,
+            self.bootstrap.seed,
+            self.batch_size,
+            self.question_filter.max_new_tokens,
+        )
         scores = [score(question, response) for question, response in zip(questions, responses, strict=True)]
         blind = {
             name: [score(question, response) for question, response in zip(questions, of_control, strict=True)]
@@ -165,10 +162,12 @@ class Vqa:
             blind[BEST_CONSTANT], notes["constants"] = constant_scores(questions)
         blind = {name: blind[name] for name in CONTROLS if name in blind}
         protocol = self._protocol(model, groups, excluded, bad)
-        protocol["controls"] = {name: CONTROL_NOTES[name] for name in blind} | notes
+        protocol["controls"] = control_notes(blind) | notes
         protocol |= response_notes(responses, controls, not_taken)
-        if LIKELIHOOD not in model.offers and any(question.options for question in questions):
-            protocol["omitted"] = dict.fromkeys(LIKELIHOOD_METRICS, f"the model offers no {LIKELIHOOD}")
+        lost = likelihood_metrics(self.question_filter.choice.scorers)
+        if LIKELIHOOD not in model.offers and lost and any(question.options for question in questions):
+            protocol["omitted"] = dict.fromkeys(lost, f"the model offers no {LIKELIHOOD}")
+        protocol["extraction"] = dict(sorted(Counter(rules_of(questions, responses)).items()))
         keys = [group.key for group in groups for _ in group.questions]
         records = marked(records_of(groups, responses, scores, controls, blind), keys, self.trained)
         metric_values = self.bootstrap.measure(measures(records, protocol))
@@ -197,80 +196,6 @@ class Vqa:
         excluded = sum((part[1] for part in parts), Counter[str]())
         bad = {key: reason for part in parts for key, reason in part[2].items()}
         return cut([group for part in parts for group in part[0]], self.limit), excluded, bad
-
-    def _control_responses(
-        self, model: AnsweringModel, groups: Sequence[QuestionGroup]
-    ) -> tuple[dict[str, list[Response]], dict[str, Any]]:
-        """Responses to all questions by control, and what a protocol says of them."""
-        names = [name for name in (BLANK_IMAGE, SHUFFLED_IMAGES) if name in self.controls]
-        counts = [group.images for group in groups]
-        if not sum(counts):
-            reason = f"images are {WITHHELD}" if any(group.withheld for group in groups) else "no sample has an image"
-            return {}, {"skipped": f"{', '.join(names)}: {reason}"} if names else {}
-        responses: dict[str, list[Response]] = {}
-        notes: dict[str, Any] = {}
-        if BLANK_IMAGE in names:
-            responses[BLANK_IMAGE] = self._respond_again(model, groups, [[None] * count for count in counts])
-        if SHUFFLED_IMAGES in names:
-            try:
-                donors = derangement(counts, self.bootstrap.seed)
-            except NoDerangement as error:
-                return responses, {"skipped": f"{SHUFFLED_IMAGES}: {error}"}
-            responses[SHUFFLED_IMAGES] = self._respond_again(model, groups, donors)
-            hashes = self.dataset.column("sha256")
-            notes["seed"] = self.bootstrap.seed
-            notes["exchanged_for_an_equal_image"] = sum(
-                hashes[group.row] == hashes[groups[donor].row]
-                for group, images in zip(groups, donors, strict=True)
-                for donor, _ in images
-            )
-        return responses, notes
-
-    def _respond_again(
-        self, model: AnsweringModel, groups: Sequence[QuestionGroup], images: ShownImages
-    ) -> list[Response]:
-        responses: list[Response] = []
-        for group, row in zip(groups, self._respond(model, groups, images), strict=True):
-            if isinstance(row, str):
-                raise ShardError(f"{group.key} was readable before, and is not any more: {row}")
-            responses += row
-        return responses
-
-    def _respond(
-        self, model: AnsweringModel, groups: Sequence[QuestionGroup], images: ShownImages
-    ) -> list[list[Response] | str]:
-        """For every group the responses to its questions, or why its images cannot be read."""
-        # One object for all groups of as many blank images: their questions share one prefix.
-        blanks = {len(row): model.blank(len(row)) for row in images if all(index is None for index in row)}
-
-        def pixels_of(number: int) -> Any:
-            indices = [index for index in images[number] if index is not None]
-            if not indices:
-                return blanks[len(images[number])]
-            if all(donor == number for donor, _ in indices):
-                return model.pictures(self.dataset.read(groups[number].row))
-            return model.gathered(
-                [(model.pictures(self.dataset.read(groups[donor].row)), position) for donor, position in indices]
-            )
-
-        def respond(batch: range) -> list[list[Response] | str]:
-            pixels: dict[int, Any] = {}
-            reasons: dict[int, str] = {}
-            for number in batch:
-                try:
-                    pixels[number] = pixels_of(number)
-                except BadSample as problem:
-                    reasons[number] = problem.reason
-            readable = [(groups[number], pixels[number]) for number in pixels]
-            stream = iter(responses_to(model, readable, self.question_filter.max_new_tokens))
-            return [
-                reasons[number] if number in reasons else [next(stream) for _ in groups[number].questions]
-                for number in batch
-            ]
-
-        batch_size = max(self.batch_size, getattr(model, "prompts_at_once", 0))
-        batches = list(batches_of([len(group.questions) for group in groups], batch_size))
-        return [row for part in on_all_ranks(batches, respond) for row in part]
 
     def _protocol(
         self,
@@ -301,6 +226,7 @@ class Vqa:
             "first_prompt": model.prompt_text(questions[0].turns, groups[0].images),
             "decoding": f"greedy, at most {self.question_filter.max_new_tokens} tokens",
             "penalties": "none",
+            **choice_protocol(self.question_filter.choice, questions),
             **({"images": WITHHELD} if any(group.withheld for group in groups) else {}),
             **model.metadata(),
             "scorers": SCORERS,

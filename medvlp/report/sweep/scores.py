@@ -33,6 +33,9 @@ LABELS = {
     "closed_accuracy": "closed",
     "open_token_recall": "open recall",
     "generated_accuracy": "choice",
+    "letter_likelihood_accuracy": "choice by letter",
+    "number_accuracy": "number",
+    "set_f1": "set F1",
 }
 """Metric → its heading in a leaderboard; others have their own names."""
 

@@ -129,12 +129,24 @@ WRONG = {
     "an unknown answer type": (
         sample(asked(answer_type="CLOSED")),
         INSTRUCT,
-        [("unknown_answer_type", "q1", "answer_type is 'CLOSED'; known are closed, open, multiple_choice")],
+        [
+            (
+                "unknown_answer_type",
+                "q1",
+                "answer_type is 'CLOSED'; known are closed, open, multiple_choice, number, set",
+            )
+        ],
     ),
     "an answer type that is a list": (
         sample(asked(answer_type=["open"])),
         INSTRUCT,
-        [("unknown_answer_type", "q1", "answer_type is ['open']; known are closed, open, multiple_choice")],
+        [
+            (
+                "unknown_answer_type",
+                "q1",
+                "answer_type is ['open']; known are closed, open, multiple_choice, number, set",
+            )
+        ],
     ),
     "no answer type": (
         sample(asked(answer_type=None)),
@@ -160,6 +172,33 @@ WRONG = {
         sample(asked(answer="liver", **CHOICES)),
         INSTRUCT,
         [("option_mismatch", "q1", "the answer is 'liver', option B is 'heart'")],
+    ),
+    "several right options": (
+        sample(asked(answer="liver, heart", **{**CHOICES, "answer_letter": None, "answer_letters": ["A", "B"]})),
+        INSTRUCT,
+        [],
+    ),
+    "several letters without option": (
+        sample(asked(answer="liver, heart", **{**CHOICES, "answer_letter": None, "answer_letters": ["A", "C"]})),
+        INSTRUCT,
+        [("incomplete_options", "q1", "answer_letters is ['A', 'C'], options are {'A': 'liver', 'B': 'heart'}")],
+    ),
+    "a number that is none": (
+        sample(asked(answer="high", answer_type="number")),
+        INSTRUCT,
+        [("unreadable_number", "q1", "the answer is 'high', number_type is 'decimal'")],
+    ),
+    "a set without items": (
+        sample(asked(answer="none", answer_type="set")),
+        INSTRUCT,
+        [("incomplete_set", "q1", "answer_set is None")],
+    ),
+    "a number and a set": (
+        sample(
+            asked(answer="5", answer_type="number"), asked(answer="none", answer_type="set", answer_set=[], id="q2")
+        ),
+        INSTRUCT,
+        [],
     ),
     "mended by the reader": (
         sample(asked(mended=["conversatons", "numbers"])),

@@ -130,7 +130,7 @@ def test_metrics_of_a_split_by_hand(tmp_path, encoder):
     assert scores["open_token_recall"] == pytest.approx((1 + 0) / 2)
     assert scores["open_token_f1"] == pytest.approx((1 + 0) / 2)
     assert scores["open_exact_match"] == pytest.approx(1 / 2)  # an article does not count
-    assert scores["exact_match"] == pytest.approx((3 + 1) / 7)  # "Yes, it is" is not "Yes"
+    assert scores["exact_match"] == pytest.approx((4 + 1) / 7)  # "Yes, it is" says "Yes"
     assert scores["unparsed"] == 0
     assert scores["llava_med/run_eval_batch/closed"] == pytest.approx(4 / 5)
     assert scores["llava_med/open_recall"] == pytest.approx(1 / 2)
@@ -155,6 +155,10 @@ def test_a_record_holds_question_answers_and_every_score(tmp_path, encoder):
     assert record["scores"]["open_token_recall"] == 1.0
     assert record["scores"]["llava_med/open_recall"] == 1.0
     assert record["controls"] == {"blank_image": "nowhere", "shuffled_images": "the left lung"}
+    assert record["extraction"] == {"rule": "whole reply", "span": [0, 13]}
+    assert result.records[0]["prediction"] == "Yes, it is"
+    assert result.records[0]["extraction"] == {"rule": "leading word", "span": [0, 3]}
+    assert result.protocol["extraction"] == {"leading word": 1, "whole reply": 6}
 
 
 def test_controls_and_paired_differences_by_hand(tmp_path, encoder):
@@ -272,17 +276,20 @@ def test_multiple_choice_by_hand(tmp_path, encoder):
     assert result.protocol["controls"]["constants"]["generated_accuracy"] == "B"
     record = result.records[1]
     assert record["picks"] == {
-        "letter_likelihood": "A", "mean_likelihood": "A", "normalised_likelihood": "A", "generated": None,
-        "most_similar": "A",
+        "letter_likelihood": "A", "mean_likelihood": "A", "normalised_likelihood": "A", "sum_likelihood": "A",
+        "byte_likelihood": "A", "generated": None,
     }  # fmt: skip
     assert (record["letter"], record["target"]) == ("A", "heart")
+    assert record["extraction"] == {"rule": "contradiction", "span": [0, 0]}
+    assert scores["refused"] == 0
 
 
 def test_options_that_tie_are_no_answer():
     question = question_of("x", Conversation([Turn("user", "?"), Turn("assistant", "a")], "1", CHOICE[0][3] | {
         "answer_type": "multiple_choice"
     }), QuestionFilter())  # fmt: skip
-    tied = Response("", {"A": -1.0, "B": -1.0}, {"A": (-5.0, 5), "B": (-4.0, 4)})
+    tied = Response("", {"A": -1.0, "B": -1.0}, {"A": (-5.0, 5), "B": (-5.0, 5)})
+    question = replace(question, options={"A": "heart", "B": "chest"})
     assert picks(question, tied) == dict.fromkeys(picks(question, tied))
     assert set(score(question, tied).values()) == {0.0, 1.0}
     assert score(question, tied)["unparsed"] == 1.0
@@ -351,7 +358,7 @@ def test_a_question_is_asked_with_its_earlier_turns_and_the_instruction():
     ]
     made = question_of("x", Conversation(turns, "1", {"answers": ["on the left", "left"]}), QuestionFilter("Be brief."))
     assert made.turns == (turns[0], turns[1], Turn("user", "Where?\nBe brief."))
-    assert made.unlisted == tuple(turns[:3])
+    assert made.prompts == {}
     assert (made.text, made.target, made.answers) == ("Where?", "left", ("left", "on the left"))
     assert score(made, Response("On the left."))["open_exact_match"] == 1.0
 

@@ -1,0 +1,219 @@
+"""The option, or the options, that a reply to a question of multiple choice picks."""
+
+import re
+from collections.abc import Callable
+from functools import lru_cache
+
+from medvlp.eval.answers.extraction import (
+    CONTRADICTION,
+    ENTIRE,
+    NOTHING,
+    REFUSAL,
+    Extraction,
+    Reply,
+    Span,
+    first_answer,
+)
+from medvlp.eval.answers.options import (
+    Options,
+    any_label,
+    label_list,
+    label_of,
+    mentioned,
+    named_labels,
+    read_labels,
+    read_whole,
+    single,
+)
+from medvlp.eval.answers.refusals import refuses
+from medvlp.eval.answers.statements import Contradiction, ReadSpan, sentences_of_choice, stated
+
+LEAD, ENDING, LABEL_NAMED, MENTION = "leading label", "closing label", "named label", "mention"
+Picked = Callable[[set[str]], tuple[str, ...] | None]
+"""Labels that a text names → the answer; None for none. Raises Contradiction: several, where one is right."""
+SHORT = 12
+"""Words of a last line that can be an answer by itself."""
+
+
+def extract_choice(reply: str, options: Options, multiple: bool = False) -> Extraction:
+    """The labels that a reply picks, as a tuple in the order of the options; one of them unless `multiple` may be right.
+
+    In this order, the first that applies: all of the reply is a label, an option's text, or both; a statement (`stated`); a label
+    that closes the reply ("…, so B."); a label or a text at the start, set off by a mark; the last line, if it is short; a label
+    that is named ("option B") or a text of an option that occurs, if it is the only one. The options repeated are not read as an
+    answer. Denials ("not pneumonia") count for nothing. A reply that contradicts itself picks none, and one that refuses none
+    unless it states an answer after all.
+
+    options: text by label. Raises ValueError: none.
+    """
+    if not options:
+        raise ValueError("no options: expected a text a label")
+    return _extract(reply, tuple(options.items()), multiple)
+
+
+@lru_cache(maxsize=2**14)  # scores, traces and measures of reliance ask for the same reply
+def _extract(reply: str, pairs: tuple[tuple[str, str], ...], multiple: bool) -> Extraction:
+    options = dict(pairs)
+
+    def picked(labels: set[str]) -> tuple[str, ...] | None:
+        if not multiple:
+            label = single(labels)
+            return None if label is None else (label,)
+        return tuple(label for label in options if label in labels) or None
+
+    def read(text: str) -> tuple[str, ...] | None:
+        return picked(read_several(text, options) if multiple else read_labels(text, options))
+
+    def extract(cleaned: Reply) -> Extraction:
+        try:
+            return _by_rules(cleaned, options, multiple, read, picked)
+        except Contradiction:
+            return Extraction(None, CONTRADICTION)
+
+    return first_answer(reply, extract)
+
+
+def _by_rules(cleaned: Reply, options: Options, multiple: bool, read: ReadSpan, picked: Picked) -> Extraction:
+    text = cleaned.text
+    full_span = Span(0, len(text), ENTIRE)
+    is_plain = not re.search(r"[{<]", text)
+    if is_plain and (answer := picked(read_whole(text, options))):
+        return cleaned.extraction(answer, full_span)
+    if multiple and is_plain and (answer := picked(read_several(text, options, is_whole=True))):
+        return cleaned.extraction(answer, full_span)
+    if (statement := stated(cleaned, read, weaker=sentences_of_choice)) is not None:
+        return statement
+    if is_plain and not multiple and (answer := picked(label_list(text, options))):
+        return cleaned.extraction(answer, full_span)
+    if refuses(text):
+        return Extraction(None, REFUSAL)
+    if (ending := _ending(text, options)) is not None:
+        return cleaned.extraction((ending[0],), ending[1])
+    remainder, has_list = without_list(cleaned, options)
+    lead = None if has_list else _lead(remainder, options) or _text_first(remainder, options)
+    last = next(remainder.lines(), None)
+    last_answer = _of_last_line(remainder, last, options, picked) if last else None
+    if lead is not None:
+        label, span = lead
+        if last_answer and last and last.start > span.end and last_answer != (label,):
+            raise Contradiction
+        return remainder.extraction((label,), span)
+    if last_answer and last:
+        return remainder.extraction(last_answer, last)
+    for rule, find in ((LABEL_NAMED, named_labels), (MENTION, mentioned)):
+        labels = find(remainder.text, options)
+        if len(labels) > 1 and not multiple:
+            raise Contradiction
+        if answer := picked(labels):
+            return remainder.extraction(answer, Span(0, len(remainder.text), rule))
+    return Extraction(None, NOTHING)
+
+
+def read_several(text: str, options: Options, is_whole: bool = False) -> set[str]:
+    """Labels of several right options: "A, C", "ACD", one a line, texts parted by commas or semicolons.
+
+    is_whole: only where nothing else is in the text.
+    """
+    if labels := read_whole(text, options):
+        return labels
+    bare = re.sub(r"[^\w]+$|^[^\w]+", "", text)
+    if re.fullmatch(rf"(?:{any_label(options)}){{2,}}", bare) and all(len(label) == 1 for label in options):
+        return set(bare)
+    if labels := label_list(text, options):
+        return labels
+    parts = [part for part in re.split(r"[\n;]+|,\s*(?=\W*\w)|\s+and\s+", text) if re.search(r"\w", part)]
+    read = [read_whole(part, options) for part in parts]
+    if len(parts) > 1 and all(len(labels) == 1 for labels in read):
+        return set().union(*read)
+    return set() if is_whole else read_labels(text, options)
+
+
+def without_list(cleaned: Reply, options: Options) -> tuple[Reply, bool]:
+    """The reply without a list of all options that it repeats, and whether there was one."""
+    spans: dict[str, tuple[int, int]] = {}
+    for match in re.finditer(rf"(?m)^[\s>•\-]*[(\[]?({any_label(options)})[.):\]][ \t]*([^\n]*)$", cleaned.text):
+        label = label_of(match[1], options)
+        if label not in spans and read_whole(match[2], options) == {label}:
+            spans[label] = match.span()
+    if spans.keys() != set(options):
+        line = _inline_list(cleaned.text, options)
+        if line is None:
+            return cleaned, False
+        spans = {"": line}
+    characters: list[str] = []
+    offsets: list[int] = []
+    position = 0
+    for start, end in sorted(spans.values()):
+        characters.append(cleaned.text[position:start])
+        offsets += cleaned.offsets[position:start]
+        position = end
+    characters.append(cleaned.text[position:])
+    return Reply("".join(characters), (*offsets, *cleaned.offsets[position:])), True
+
+
+def _inline_list(text: str, options: Options) -> tuple[int, int] | None:
+    """All options, one behind the other: "A. heart B. lung C. liver"."""
+    parts = [
+        rf"[(\[]?{re.escape(label)}[.):\]]?\s*{re.escape(option.strip())}[\s.,;|]*" for label, option in options.items()
+    ]
+    match = re.search(r"(?<!\w)" + "".join(parts), text, re.IGNORECASE)
+    return match.span() if match else None
+
+
+def _ending(text: str, options: Options) -> tuple[str, Span] | None:
+    """A label that closes the reply behind a word that concludes: "…, so B.", "that leaves (D)"."""
+    labels = {label: text for label, text in options.items() if not label.isdigit()}
+    pattern = (
+        r"(?:\b(?:[Ss]o|[Hh]ence|[Tt]hus|[Tt]herefore|i\.e\.|leav(?:es|ing)|corresponds?\s+to|is|it's|that's|be|choose|pick|say)\b:?|:|[=-]>)\s*,?\s*"
+        rf"(?:it\s+is\s+|it's\s+)?(?:(?:option|choice|answer|letter)\s+)?[(\"']*({any_label(labels)})[)\"']*[.!\s]*$"
+    )
+    match = re.search(pattern, text) if labels else None
+    return (match[1], Span(match.start(1), match.end(1), ENDING)) if match else None
+
+
+def _lead(reply: Reply, options: Options) -> tuple[str, Span] | None:
+    """A label at the start that is set off by a mark, and of no other option's text."""
+    pattern = rf"\W*(?:(?:option|choice|answer)\s+)?\(?({any_label(options)})(?:\s*[.,:;)\]]+(?=\s|$|[^\W\d_]{{2}})|\s*\n|\s-\s"
+    pattern += r"|\s(?=(?:The|This|It|In|Because|Explanation|Reason|Based|As)\s))"
+    match = re.match(pattern, reply.text, re.IGNORECASE)
+    if not match:
+        return None
+    label = label_of(match[1], options)
+    if re.match(r"\s*[a-z]\.", reply.text[match.end() - 1 :]) or (match[1].islower() and match.group().endswith(",")):
+        return None
+    first_line = reply.text[match.end() :].partition("\n")[0]
+    if re.match(r"\s*(?:is|was|are|would|can|could|cannot|seems|appears|does|has)\b", first_line):
+        return None
+    rivals = {name for name in read_labels(first_line, options) if name != label} if first_line.strip() else set()
+    is_own_text = label in read_labels(first_line, options) if first_line.strip() else False
+    starts = read_whole(first_line, options)
+    if (starts and label not in starts) or re.match(rf"\s*[(\[]?(?:{any_label(options)})[.):\]]", first_line):
+        raise Contradiction
+    if rivals and not is_own_text and re.match(r"\s*(?:or|and)\b", first_line, re.IGNORECASE):
+        raise Contradiction
+    return label, Span(match.start(1), match.end(1), LEAD)
+
+
+def _text_first(reply: Reply, options: Options) -> tuple[str, Span] | None:
+    """An option's text that is the first sentence."""
+    match = re.match(r"\s*([^\n]+?)(?:\.(?=\s)|\n|$)", reply.text)
+    labels = read_whole(match[1], options) if match else set()
+    return (labels.pop(), Span(*match.span(1), LEAD)) if match and len(labels) == 1 else None
+
+
+def _of_last_line(reply: Reply, line: Span, options: Options, picked: Picked) -> tuple[str, ...] | None:
+    content = reply.text[line.start : line.end]
+    if len(content.split()) > SHORT:
+        return None
+    content = re.sub(
+        r"^\W*(?:(?:so|thus|therefore|hence|in conclusion|overall|finally|conclusion|ans(?:wer)?)\b\W*)+"
+        r"(?:it\s+is\s+|it's\s+|this\s+is\s+)?",
+        "",
+        content,
+        flags=re.IGNORECASE,
+    )
+    labels = read_whole(content, options)
+    if not labels and (lead := re.match(rf"\W*({any_label(options)})[.):]\s", content)):
+        leads = re.findall(rf"(?m)^\W*({any_label(options)})[.):]\s", reply.text)
+        labels = {label_of(lead[1], options)} if len(set(leads)) == 1 else set()  # else the options are discussed
+    return picked(labels)

@@ -1,0 +1,217 @@
+"""Numbers, dates and gestational ages in responses."""
+
+import re
+from collections.abc import Callable
+from datetime import date
+from functools import lru_cache
+from typing import Any
+
+from medvlp.eval.answers.extraction import (
+    CONTRADICTION,
+    ENTIRE,
+    NOTHING,
+    REFUSAL,
+    Extraction,
+    Reply,
+    Span,
+    first_answer,
+)
+from medvlp.eval.answers.refusals import refuses
+from medvlp.eval.answers.statements import Contradiction, stated
+from medvlp.shards.vocabulary import NUMBER_TYPES
+
+DECIMAL, INTEGER, DATE, WEEKS = NUMBER_TYPES
+"""decimal and integer: a float. date: a `datetime.date`. weeks: days of a gestational age, "36 weeks, 4 days"."""
+
+LAST_LINE, VALUE_SAID, TOTAL, ONLY = "last line", "said to be it", "labelled number", "only number"
+_TOTAL = re.compile(
+    r"(?m)^\W*(?:(?P<sum>(?:total|overall|final)\b[\w '-]{0,30})|[\w '-]{0,40}?\b(?:score|result|value|index|bmi))\s*[:=]\s*",
+    re.IGNORECASE,
+)
+_IS = re.compile(
+    r"\b(?:is|was|equals|be|comes\s+to)\s*(?:equal\s+to\s+)?(?:approximately\s+|about\s+|around\s+|roughly\s+)?(?=[~≈(\['\"]?-?[\d.])",
+    re.IGNORECASE,
+)
+_DIGITS = r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:[.,]\d+)?|\.\d+"
+_NUMBER = re.compile(
+    rf"(?<![\w.,/])(?P<sign>-\s?)?(?P<digits>{_DIGITS})(?:\s?/\s?(?P<denominator>\d+(?:\.\d+)?)(?![\d/]|\s*[A-Za-z]+/))?"
+    r"(?:\s*(?:e|E|[x×]\s*10\s*\^?)\s*\{?(?P<exponent>[+-]?\d{1,3})\}?)?(?P<percent>\s?%)?(?![\d]|[.,]\d|/\d)"
+)
+_WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
+_WORD = re.compile(rf"\b({'|'.join(_WORDS)})\b", re.IGNORECASE)
+_MONTHS = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]
+_MONTH = r"(?P<month_name>jan|feb|mar|apr|may|jun|jul|aug|sept?|oct|nov|dec)[a-z]*\.?"
+_DATES = (
+    re.compile(r"(?<!\d)(?P<year>\d{4})[-/.](?P<month>\d{1,2})[-/.](?P<day>\d{1,2})(?!\d)"),
+    re.compile(r"(?<!\d)(?P<month>\d{1,2})[-/.](?P<day>\d{1,2})[-/.](?P<year>\d{4}|\d{2})(?!\d)"),
+    re.compile(rf"\b{_MONTH}\s+(?P<day>\d{{1,2}})(?:st|nd|rd|th)?,?\s+(?P<year>\d{{4}})", re.IGNORECASE),
+    re.compile(rf"(?<!\d)(?P<day>\d{{1,2}})(?:st|nd|rd|th)?\s+(?:of\s+)?{_MONTH},?\s+(?P<year>\d{{4}})", re.IGNORECASE),
+)
+_AGE = re.compile(
+    r"(?<!\d)(?P<weeks>\d{1,2})['\"]?\s*(?:weeks?|wks?|w)['\"]?\s*(?:,|and|&|\+|plus)?\s*['\"]?(?:(?P<days>\d)['\"]?\s*(?:days?|d)\b)?"
+    r"|(?<!\d)(?P<weeks_plus>\d{1,2})\s*\+\s*(?P<days_plus>[0-6])(?!\d)"
+    r"|(?<!\d)(?P<weeks_of>\d{1,2})\s+(?P<days_of>[0-6])/7\b"
+    r"|[(\[]\s*['\"]?(?P<weeks_pair>\d{1,2})['\"]?\s*,\s*['\"]?(?P<days_pair>[0-6])['\"]?\s*[)\]]",
+    re.IGNORECASE,
+)
+
+
+@lru_cache(maxsize=2**14)
+def extract_number(reply: str, number_type: str = DECIMAL) -> Extraction:
+    """The number that a reply states (`stated`), the one behind the last = or ≈ of its last line, or the only one that it holds.
+
+    In a statement the first number counts, behind an = the one after it: "BMI = 70 / 1.75² = 22.9 kg/m²" is 22.9. "3 out of 5"
+    is 3, "1,234.5" and "1.2 × 10^3" are read, "5,8" is 5.8, and "53%" is 53. Units are not converted. Dates are
+    month/day/year unless that is none. Two numbers that could both be meant ("5-6", "5 or 6") are no answer.
+
+    Args:
+        number_type: one of `NUMBER_TYPES`.
+    """
+    values = {DATE: _dates, WEEKS: _ages}.get(number_type, _numbers)
+    return first_answer(reply, lambda cleaned: _extract(cleaned, values))
+
+
+Values = Callable[[str], list[tuple[Any, int, int]]]
+"""A text → the values in it, each with its place."""
+
+
+def _extract(cleaned: Reply, values: Values) -> Extraction:
+    text = cleaned.text
+    try:
+        statement = stated(cleaned, lambda content: _read(content, values), lambda value: _value(value, values))
+        if statement is not None:
+            return statement
+        if (answer := _whole(text, values)) is not None:
+            return cleaned.extraction(answer, Span(0, len(text), ENTIRE))
+        if refuses(text):
+            return Extraction(None, REFUSAL)
+        if (total := _total(text, values)) is not None:
+            return cleaned.extraction(*total)
+        for line in cleaned.lines():
+            content = text[line.start : line.end]
+            equals = max(content.rfind("="), content.rfind("≈"))
+            spans = values(content[equals + 1 :])
+            if (equals >= 0 and spans) or len({value for value, _, _ in spans}) == 1:
+                value, start, end = spans[0]
+                offset = line.start + equals + 1
+                return cleaned.extraction(value, Span(offset + start, offset + end, LAST_LINE))
+            break
+        candidates = [values(text[match.end() : match.end() + 40]) for match in _IS.finditer(text)]
+        if len({of_match[0][0] for of_match in candidates if of_match}) == 1:
+            match = next(m for m, of_match in zip(_IS.finditer(text), candidates, strict=True) if of_match)
+            value, start, end = values(text[match.end() :])[0]
+            return cleaned.extraction(value, Span(match.end() + start, match.end() + end, VALUE_SAID))
+        all_values = values(text)
+        if len({value for value, _, _ in all_values}) == 1:
+            value, start, end = all_values[0]
+            return cleaned.extraction(value, Span(start, end, ONLY))
+    except Contradiction:
+        return Extraction(None, CONTRADICTION)
+    return Extraction(None, CONTRADICTION if all_values else NOTHING)
+
+
+def _total(text: str, values: Values) -> tuple[Any, Span] | None:
+    """The value behind "Total score:", or the only one behind a label such as "BMI:"; the last number of a sum."""
+    labelled: list[tuple[Any, Span, bool]] = []
+    for match in _TOTAL.finditer(text):
+        end = text.find("\n", match.end())
+        content = text[match.end() : end if end >= 0 else len(text)]
+        equals = max(content.rfind("="), content.rfind("≈")) + 1
+        if spans := values(content[equals:]):
+            value, start, stop = spans[0]
+            offset = match.end() + equals
+            labelled.append((value, Span(offset + start, offset + stop, TOTAL), match["sum"] is not None))
+    totals = [entry for entry in labelled if entry[2]] or labelled
+    return totals[-1][:2] if totals and len({value for value, _, _ in totals}) == 1 else None
+
+
+def _whole(text: str, values: Values) -> Any:
+    """The value of a reply that is nothing but one, with a unit."""
+    spans = values(text)
+    if len(spans) != 1 or len(text.split()) > 6:
+        return None
+    return spans[0][0]
+
+
+def _value(value: Any, values: Values) -> Any:
+    """A JSON value: a number, or for an age the list of weeks and days."""
+    if isinstance(value, bool) or value is None:
+        return None
+    spans = values(f"({', '.join(map(str, value))})" if isinstance(value, list) else str(value))
+    return spans[0][0] if spans else None
+
+
+def _read(content: str, values: Values) -> Any:
+    """The value of a statement. Raises Contradiction: "5 or 6", "5-6"."""
+    equals = max(content.rfind("="), content.rfind("≈"))
+    content = content[equals + 1 :]
+    spans = values(content)
+    if not spans:
+        return None
+    if len(spans) > 1:
+        (value, _, end), (second, start, _) = spans[:2]
+        if value != second and re.fullmatch(r"\s*(?:-|to|or|and|/|–)\s*(?:about\s+)?", content[end:start]):
+            raise Contradiction
+    return spans[0][0]
+
+
+def _numbers(text: str) -> list[tuple[Any, int, int]]:
+    spans = []
+    for match in _NUMBER.finditer(text):
+        if re.search(r"\bout\s+of\s*$", text[max(0, match.start() - 12) : match.start()]):  # "3 out of 5" is 3
+            continue
+        digits = match["digits"]
+        digits = (
+            digits.replace(",", "")
+            if re.fullmatch(r"\d{1,3}(?:,\d{3})+(?:\.\d+)?", digits)
+            else digits.replace(",", ".")
+        )
+        value = float(digits) * 10.0 ** int(match["exponent"] or 0)
+        if value == float("inf"):
+            continue
+        if match["denominator"] and float(match["denominator"]):
+            value = _ratio(value, match["denominator"], text, match.end())
+        spans.append((-value if match["sign"] and _is_sign(text, match.start()) else value, match.start(), match.end()))
+    if not spans:
+        spans = [(float(_WORDS.index(m[1].casefold())), m.start(), m.end()) for m in _WORD.finditer(text)]
+    return spans
+
+
+def _ratio(value: float, denominator: str, text: str, end: int) -> float:
+    """A fraction; "3/5 points" and "120/80 mmHg" keep their first number."""
+    is_score = re.match(r"\s*(?:points?|score|mm\s?hg)\b", text[end : end + 20], re.IGNORECASE)
+    return value if is_score or value >= float(denominator) else value / float(denominator)
+
+
+def _is_sign(text: str, start: int) -> bool:
+    """Whether a minus belongs to its number: not behind another number, as in "5-6"."""
+    return not re.search(r"[\w)]\s?$", text[max(0, start - 2) : start])
+
+
+def _dates(text: str) -> list[tuple[Any, int, int]]:
+    spans: dict[tuple[int, int], date] = {}
+    for pattern in _DATES:
+        for match in pattern.finditer(text):
+            parts = match.groupdict()
+            month = (
+                _MONTHS.index(parts["month_name"][:3].casefold()) + 1 if "month_name" in parts else int(parts["month"])
+            )
+            day, year = int(parts["day"]), int(parts["year"])
+            year += 2000 if year < 100 else 0
+            if month > 12 >= day:
+                month, day = day, month
+            is_new = all(match.end() <= start or match.start() >= end for start, end in spans)
+            try:
+                spans.update({match.span(): date(year, month, day)} if is_new else {})
+            except ValueError:
+                continue
+    return [(value, *span) for span, value in sorted(spans.items())]
+
+
+def _ages(text: str) -> list[tuple[Any, int, int]]:
+    ages = []
+    for match in _AGE.finditer(text):
+        weeks = next(match[name] for name in ("weeks", "weeks_plus", "weeks_of", "weeks_pair") if match[name])
+        days = next((match[name] for name in ("days", "days_plus", "days_of", "days_pair") if match[name]), "0")
+        ages.append((7 * int(weeks) + int(days), match.start(), match.end()))
+    return ages

@@ -1,0 +1,195 @@
+"""Which options of a question a text names: by label, by their text, or by both."""
+
+import re
+from collections import defaultdict
+from collections.abc import Mapping
+
+from medvlp.eval.answers.normalization import normalize
+from medvlp.eval.answers.statements import Contradiction
+
+Options = Mapping[str, str]
+"""Label → text."""
+
+_NOUN = r"(?:option|choice|answer|letter|alternative|statement|number|item|figure|opción|alternativa|lettre|选项|選項|문항)s?"
+_SET_OFF = r"\s*(?:[.,:;)\]}]+(?=\W|$|[^\W\d_]{2})|\s-\s|\s*\|)"
+"""Behind a label: "B.", "B)", "B:no fracture", "B - no fracture", but not "a.m."."""
+_AND = r"\s*(?:[,/&+、，]|\band\b|\bor\b|\by\b|\be\b|\bet\b|\bund\b|和|与|及|\s)\s*(?:\band\b|\bor\b)?\s*"
+_CONNECTIVE = re.compile(
+    r"\s*(?:$|[,;.]|\b(?:because|since|as|for|due|which|is|was|with|given|based|would|that|only|alone|and\s+not|not|rather|the\s+(?:correct|"
+    r"right|best|answer))\b)",
+    re.IGNORECASE,
+)
+_NEGATION = re.compile(
+    r"(?<!\S)(?:not|no|without|neither|nor|never|cannot|cant|isnt|arent|wasnt|doesnt|dont|unlike|incorrect|wrong|unlikely|false|"
+    r"exclude[sd]?|excluding|eliminate[sd]?|eliminating|ruled|rules|ruling|rule|rather than|instead of|as opposed to|less likely|"
+    r"opposed|versus|vs|absent|inconsistent|lack|lacks|lacking|differential|differentiate|either|"
+    r"contraindicated|avoid|avoided)(?!\S)"
+)
+_CLAUSE = re.compile(
+    r"(?<![ (][A-Za-z])(?<!^[A-Za-z])[.;!?\n。；！？]+(?=\s|$|[^\x00-\x7f])|\s-\s"
+    r"|\bbut\b|\bhowever\b|\bwhereas\b|\bwhile\b|\balthough\b|\binstead\b(?! of)"
+)
+
+
+def any_label(options: Options) -> str:
+    """A pattern of all labels, longer ones first."""
+    return "|".join(re.escape(label) for label in sorted(options, key=len, reverse=True))
+
+
+def label_of(spelling: str, options: Options) -> str:
+    """The label that is written so; case does not count where no other label differs by it alone."""
+    return (
+        spelling if spelling in options else next(label for label in options if label.casefold() == spelling.casefold())
+    )
+
+
+def with_text(text: str, options: Options) -> set[str]:
+    """Labels of the options that normalise to the same tokens."""
+    tokens = normalize(text)
+    return {label for label, option in options.items() if normalize(option) == tokens != ""}
+
+
+def read_whole(text: str, options: Options) -> set[str]:
+    """Labels of the options that a text is: a label, a label and its text, or a text; nothing else in it. Empty: it is none."""
+    bare = re.sub(
+        rf"^\W{{0,9}}(?:(?:the\s+)?{_NOUN}\s*[:#]?\s*)?\W{{0,9}}|(?:\W+(?:only|alone))?\W+$|\W+(?:only|alone)$",
+        "",
+        text,
+        flags=re.IGNORECASE,
+    ).casefold()
+    labels = {label for label in options if label.casefold() == bare}
+    if labels and not with_text(text, options) - labels:
+        return labels
+    return labels or _lettered(text, options) or with_text(text, options)
+
+
+def _lettered(text: str, options: Options) -> set[str]:
+    """A label and then an option's text, nothing else: that label, or all labels where the two disagree."""
+    lead = re.match(
+        rf"\W{{0,9}}(?:{_NOUN}\s+)?\W{{0,9}}({any_label(options)}){_SET_OFF}", text, re.IGNORECASE
+    ) or re.match(rf"\W{{0,9}}(?:{_NOUN}\s+)?\W{{0,9}}({any_label(options)})\b[\s(]+(?=\S)", text)
+    if not lead:
+        return set()
+    label, remainder = label_of(lead[1], options), text[lead.end() :]
+    labels = with_text(remainder, options)
+    if not labels:
+        return set()
+    return {label} if label in labels else labels | {label}
+
+
+def read_labels(text: str, options: Options) -> set[str]:
+    """Labels that a statement of the answer names: "B", "(B) no fracture", "B, since …", "A and C", "option B", an option's text.
+
+    More than one where it names several. "a fracture" names no A.
+    """
+    text = re.sub(r"^\W*(?:(?:the\s+)?(?:correct\s+|right\s+)?(?=[A-Za-z]+\W+\w))", "", text) if text.strip() else text
+    if labels := read_whole(text, options):
+        return labels
+    if labels := label_list(text, options):
+        return labels
+    prefix = re.match(rf"\W{{0,9}}(?:{_NOUN}\s*[:#]?\s*)?\W{{0,9}}", text, re.IGNORECASE)
+    body = text[prefix.end() :] if prefix else text
+    if labels := _text_at_start(body, options):
+        return labels
+    pattern = any_label(options)
+    lead = re.match(rf"({pattern})(?=(.?))", body) or re.match(rf"({pattern})(?={_SET_OFF}|\W*$)", body, re.IGNORECASE)
+    if lead and _is_label(lead, body, prefix is not None and bool(re.search(r"\w", prefix.group()))):
+        label, remainder = label_of(lead[1], options), body[lead.end() :]
+        partner = re.match(
+            rf"[)\]]?\s*(?:,|/|&|\band\b|\bor\b|和|与)\s*(?:{_NOUN}\s*)?\(?({pattern})(?!\w|[-'])", remainder
+        )
+        if (
+            partner
+            and partner[1] in options
+            and (partner[1] not in ("A", "I") or not re.match(r"\s+[a-z]", remainder[partner.end() :]))
+        ):
+            return {label, partner[1]}
+        labels = _text_at_start(re.sub(r"^\W+", "", remainder), options)
+        return {label} if not labels or label in labels else labels | {label}
+    return named_labels(text, options) or mentioned(text, options)
+
+
+def _is_label(lead: re.Match[str], body: str, has_noun: bool) -> bool:
+    """Whether a word at the start is a label: set off by a mark or the end; before another word only a capital is."""
+    tail = body[lead.end(1) :]
+    if re.match(rf"{_SET_OFF}|\W*$", tail):
+        return not re.match(r"\.\s?[a-z]+\b", tail) or not lead[1].isalpha() or has_noun or tail[1:2] == " "
+    if not tail[0].isascii():  # "C입니다", "Bです"
+        return True
+    if not re.match(r"\W", tail) or re.match(r"[-'’]\w", tail) or not (lead[1].isupper() or lead[1].isdigit()):
+        return False
+    if body.isupper() and re.search(r"\s", body.strip()) and not _CONNECTIVE.match(tail):
+        return False
+    if lead[1].isdigit():
+        return bool(_CONNECTIVE.match(tail)) or has_noun
+    return has_noun or bool(_CONNECTIVE.match(tail)) or bool(re.match(r"\s*\(", tail))
+
+
+def label_list(text: str, options: Options) -> set[str]:
+    """Two or more labels and nothing else: "A, C", "(A) and (C)", "B/D", "A or B"."""
+    label = rf"[(\[\"']*({any_label(options)})[)\]\"'.:]*"
+    item = rf"(?:{_NOUN}\s*:?\s*)?{label}"
+    # atomic: a list that is none would be tried in every way of parting its blanks
+    pattern = rf"\W*+(?:both\s+)?(?>{item})(?>{_AND}{item})++\W*+(?:only)?\W*+"
+    is_list = re.fullmatch(pattern, text, re.IGNORECASE)
+    if not is_list or (re.search(r"\s[a-z]\s", f" {text} ") and not text.islower()):
+        return set()
+    return {label_of(m[1], options) for m in re.finditer(rf"(?<!\w)({any_label(options)})(?!\w)", text, re.IGNORECASE)}
+
+
+def _text_at_start(text: str, options: Options) -> set[str]:
+    """Labels of the longest option whose text a text begins with; with another one, where that follows behind "or" or "and"."""
+    tokens = f"{normalize(text)} "
+    starts = {label: normalize(option) for label, option in options.items()}
+    fitting = {label: start for label, start in starts.items() if start and tokens.startswith(f"{start} ")}
+    if not fitting:
+        return set()
+    longest = max(map(len, fitting.values()))
+    labels = {label for label, start in fitting.items() if len(start) == longest}
+    remainder = tokens[longest:].lstrip()
+    if match := re.match(r"(?:or|and|/)\s+(?:the\s+|a\s+)?", remainder):
+        labels |= {
+            label for label, start in starts.items() if start and remainder[match.end() :].startswith(f"{start} ")
+        }
+    return labels
+
+
+def named_labels(text: str, options: Options) -> set[str]:
+    """Labels that are named as such anywhere, outside of a denial: "option B", "choice (C)", "(B)"."""
+    labels: set[str] = set()
+    pattern = rf"\b{_NOUN}\s*[:#]?\s*[\"'(\[]*({any_label(options)})(?!\w|[-'’]\w)|\(\s*({any_label(options)})\s*\)"
+    for clause in _CLAUSE.split(text):
+        clause_labels = {
+            label_of(m[1] or m[2], options) for m in re.finditer(pattern, clause) if (m[1] or m[2]) in options
+        }
+        if clause_labels and not _NEGATION.search(normalize(clause)):
+            labels |= clause_labels
+    return labels
+
+
+def mentioned(text: str, options: Options) -> set[str]:
+    """Labels of the options whose text occurs as whole words in a clause that denies nothing, longer texts first."""
+    by_text: dict[str, set[str]] = defaultdict(set)
+    for label, option in options.items():
+        by_text[normalize(option)].add(label)
+    order = sorted(by_text.keys() - {""}, key=len, reverse=True)
+    has_commas = any("," in option for option in options.values())
+    labels: set[str] = set()
+    for part in _CLAUSE.split(text):
+        for clause in [part] if has_commas else part.split(","):
+            remainder = normalize(clause)
+            clause_labels: set[str] = set()
+            for option_text in order:
+                remainder, times = re.subn(rf"(?<!\S){re.escape(option_text)}(?!\S)", "|", remainder)
+                if times:
+                    clause_labels |= by_text[option_text]
+            if clause_labels and not _NEGATION.search(remainder):
+                labels |= clause_labels
+    return labels
+
+
+def single(labels: set[str]) -> str | None:
+    """The one label, None for no label. Raises Contradiction: several."""
+    if len(labels) > 1:
+        raise Contradiction
+    return next(iter(labels), None)

@@ -1,0 +1,180 @@
+"""The yes or no of a reply."""
+
+import re
+from functools import lru_cache
+from typing import Any
+
+from medvlp.eval.answers.extraction import (
+    CONTRADICTION,
+    ENTIRE,
+    NOTHING,
+    REFUSAL,
+    Extraction,
+    Reply,
+    Span,
+    first_answer,
+)
+from medvlp.eval.answers.normalization import normalize
+from medvlp.eval.answers.refusals import refuses
+from medvlp.eval.answers.statements import Contradiction, stated
+
+LEAD, LONE, ECHO = "leading word", "lone word", "question restated"
+_WORD = re.compile(r"(?<![\w'-])(yes|no|true|false|affirmative|negative|yep|yeah|nope)(?![\w'’-])", re.IGNORECASE)
+_YES = ("yes", "true", "affirmative", "yep", "yeah")
+_WORDS_OF_BOTH = re.compile(r"\byes\s*(?:/|,|\.|;|or|and|&|\|)?\s*no\b|\bno\s*(?:/|or|and|&|\|)\s*yes\b", re.IGNORECASE)
+_PRONOUN = r"(?:it|there|the|this|that|these|they|he|she|i|we|because|since|as|not|evidence\s+of\s+that)\b"
+_QUESTION = re.compile(r"\W*(?:is|are|was|were|do|does|did|has|have|had|can|could|should|will|would)\b", re.IGNORECASE)
+_STOP_WORDS = frozenset(
+    re.findall(
+        r"\w+",
+        """a an the is are was were be been do does did has have had can could should will would there this that these those it
+        its in on of at to for with by from and or any image picture photo scan patient evidence seen see show shows shown visible
+        present sign signs findings finding abnormality you your we i here which as into within""",
+    )
+)
+_HEDGE = re.compile(
+    r"\b(?:may|might|could|possibly|perhaps|maybe|unclear|uncertain|cannot|can't|if|whether|difficult|suggest(?:s|ive)?|likely|"
+    r"probably|suspected|appears?\s+to|seems?)\b",
+    re.IGNORECASE,
+)
+_DENIAL = re.compile(
+    r"\b(?:no|not|without|absent|absence|none|neither|nor|never|negative|isn't|aren't|wasn't|doesn't|don't|didn't|hasn't|haven't|lacks?|"
+    r"free\s+of|unremarkable|rather\s+than)\b",
+    re.IGNORECASE,
+)
+
+
+@lru_cache(maxsize=2**14)
+def extract_yes_no(reply: str, question: str = "") -> Extraction:
+    """ "yes" or "no".
+
+    In this order: a statement (`stated`: "The answer: yes"); a yes or no that begins the reply; a last line that is one; the only
+    one in the reply. "no" before a noun ("no effusion") is an answer only where the noun is in the question: it denies what was
+    asked. Last, a sentence that restates all of the question, or denies it. "yes and no", and a yes next to a no, are no answer.
+
+    question: as it was asked; empty: nothing is restated, and "no effusion" counts as a no.
+    """
+    return first_answer(reply, lambda cleaned: _extract(cleaned, question))
+
+
+def _extract(cleaned: Reply, question: str) -> Extraction:
+    text = cleaned.text
+    try:
+        if (statement := stated(cleaned, lambda content: _read(content, question), _value)) is not None:
+            return statement
+        if lead := _lead(text, question):
+            answer, end = lead
+            last = next(cleaned.lines())
+            opposite = _alone(text[last.start : last.end])
+            if opposite and opposite != answer and last.start >= end:
+                raise Contradiction
+            start = len(text) - len(text.lstrip())
+            return cleaned.extraction(answer, Span(start, end, ENTIRE if not text[end:].strip(" .!\n") else LEAD))
+        if refuses(text):
+            return Extraction(None, REFUSAL)
+        line = next(cleaned.lines(), None)
+        if line and (word := _alone(text[line.start : line.end])):
+            return cleaned.extraction(word, line)
+        words = [match for match in _WORD.finditer(text) if not _is_determiner(text, match, question)]
+        answers = {_of_word(match[1]) for match in words}
+        if len(answers) > 1:
+            raise Contradiction
+        if words:
+            return cleaned.extraction(answers.pop(), Span(*words[0].span(1), LONE))
+    except Contradiction:
+        return Extraction(None, CONTRADICTION)
+    return _restated(cleaned, question) or Extraction(None, NOTHING)
+
+
+def _of_word(word: str) -> str:
+    return "yes" if word.casefold() in _YES else "no"
+
+
+def _value(value: Any) -> str | None:
+    return ("yes" if value else "no") if isinstance(value, bool) else None
+
+
+def _read(content: str, question: str) -> str | None:
+    """The yes or no of a statement. Raises Contradiction."""
+    if _WORDS_OF_BOTH.search(content):
+        raise Contradiction
+    if re.fullmatch(r"\W*[yn]\W*", content, re.IGNORECASE):
+        return "yes" if "y" in content.casefold() else "no"
+    if lead := _lead(content, question):
+        return lead[0]
+    first = re.split(r"[.!?](?:\s|$)", content)[0]
+    answers = {_of_word(match[1]) for match in _WORD.finditer(first) if not _is_determiner(first, match, question)}
+    if len(answers) > 1:
+        raise Contradiction
+    return next(iter(answers), None)
+
+
+def _lead(text: str, question: str) -> tuple[str, int] | None:
+    """The yes or no at the start, and where it ends. Raises Contradiction: both."""
+    if _WORDS_OF_BOTH.match(text.lstrip(" \n\"'(*-")):
+        raise Contradiction
+    match = re.match(r"\W*", text)
+    word = _WORD.match(text, match.end() if match else 0)
+    if not word or _is_determiner(text, word, question):
+        return None
+    return _of_word(word[1]), word.end()
+
+
+def _is_determiner(text: str, word: re.Match[str], question: str) -> bool:
+    """Whether "no" denies a noun that was not asked about, as in "no acute findings"."""
+    if word[1].casefold() not in ("no", "negative", "true", "false"):
+        return False
+    tail = text[word.end() :]
+    if word[1].casefold() != "no":
+        return bool(re.match(r"\s+(?:for|[a-z]{3,})", tail)) and not re.match(rf"\s+{_PRONOUN}", tail, re.IGNORECASE)
+    if not re.match(r"\s+\w", tail) or re.match(rf"\s+{_PRONOUN}", tail, re.IGNORECASE):
+        return False
+    if not question:
+        return False
+    nouns = _keys(re.split(r"[.,;!?\n]", tail)[0])
+    return not nouns & _keys(question)
+
+
+def _alone(line: str) -> str | None:
+    """The yes or no that a line is, but for words that conclude."""
+    match = re.fullmatch(
+        r"\W*(?:(?:so|thus|therefore|hence|in conclusion|overall|finally|conclusion|my|the|answer|is|it)\b\W*)*"
+        r"(yes|no|true|false)\W*",
+        line,
+        re.IGNORECASE,
+    )
+    return _of_word(match[1]) if match else None
+
+
+def _stem(word: str) -> str:
+    return re.sub(r"(?:ies|es|s|ed|ing)$", "", word) if len(word) > 4 else word
+
+
+def _keys(text: str) -> set[str]:
+    return {_stem(word) for word in normalize(text).split() if word not in _STOP_WORDS}
+
+
+def _restated(cleaned: Reply, question: str) -> Extraction | None:
+    """A sentence that holds every word of a question that asks for yes or no, without doubt: yes, or no where it denies."""
+    keys = _keys(question) if _QUESTION.match(question) and not re.search(r"\bor\b", question) else set()
+    if not keys:
+        return None
+    answers: dict[str, Span] = {}
+    for match in re.finditer(r"[^.!?\n]+", cleaned.text):
+        words = _keys(match.group())
+        opposites = _opposites(keys, words)
+        if (keys <= words or opposites) and not _HEDGE.search(match.group()):
+            denied = bool(_DENIAL.search(match.group())) != bool(opposites)
+            answers.setdefault("no" if denied else "yes", Span(match.start(), match.end(), ECHO))
+    if len(answers) != 1:
+        return None
+    [(answer, span)] = answers.items()
+    return cleaned.extraction(answer, span)
+
+
+def _opposites(keys: set[str], words: set[str]) -> bool:
+    """Whether a sentence says "abnormal" of all that was asked to be "normal", or the reverse."""
+    for word, opposite in (("normal", "abnormal"), ("abnormal", "normal")):
+        if word in keys and word not in words and opposite in words and keys - {word} <= words:
+            return True
+    return False

@@ -1,0 +1,176 @@
+"""Answers read out of replies: a table of replies in the styles of many model families, and what a careful reader reads."""
+
+from collections import Counter
+from datetime import date
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from medvlp.eval.answers import extract_choice, extract_number, extract_set, extract_text, extract_yes_no
+
+TABLE = yaml.safe_load((Path(__file__).parent / "replies.yaml").read_text("utf-8"))
+CHEST = TABLE["options"]["chest"]
+
+
+def extraction_of(kind, context, reply):
+    """The extraction, by the function of the kind."""
+    if kind in ("choice", "several"):
+        return extract_choice(reply, TABLE["options"][context], kind == "several")
+    if kind == "yes_no":
+        return extract_yes_no(reply, context)
+    return {"text": extract_text, "set": extract_set}.get(kind, lambda text: extract_number(text, context))(reply)
+
+
+def plain(kind, answer):
+    """An answer as the table writes it."""
+    if answer is None:
+        return None
+    if kind == "choice":
+        [label] = answer
+        return label
+    if kind in ("several", "set"):
+        return list(answer)
+    return answer.isoformat() if isinstance(answer, date) else answer
+
+
+READ = [
+    (kind, context, reply, right, extraction_of(kind, context, reply))
+    for _, kind, context, reply, right in TABLE["replies"]
+]
+
+
+def test_the_table_is_wide():
+    families = Counter(family for family, *_ in TABLE["replies"])
+    assert len(READ) >= 150
+    assert len(families) >= 8
+    assert len({reply for _, _, reply, _, _ in READ}) > 0.9 * len(READ)
+
+
+def test_what_is_read_is_what_a_careful_reader_reads():
+    answered = [(kind, reply, right, read) for kind, _, reply, right, read in READ if read.answer is not None]
+    wrong = [(reply, right, read) for kind, reply, right, read in answered if plain(kind, read.answer) != right]
+    assert len(wrong) <= 0.01 * len(answered), wrong
+    assert wrong == []
+
+
+def test_what_is_left_unread_is_unclear():
+    assert [(reply, right) for _, _, reply, right, read in READ if read.answer is None and right is not None] == []
+
+
+def test_a_reading_is_of_the_characters_that_it_names():
+    """What these characters say alone is the same answer."""
+    for kind, context, reply, _, read in READ:
+        if read.answer is None:
+            assert (read.start, read.end) == (0, 0)
+            continue
+        assert 0 <= read.start <= read.end <= len(reply)
+        if read.rule != "question restated":
+            piece = reply[read.start : read.end]
+            alone = [extraction_of(kind, context, text).answer for text in (piece, f"Answer: {piece}")]
+            assert read.answer in alone, (reply, read)
+
+
+@pytest.mark.parametrize(
+    ("reply", "rule", "piece"),
+    [
+        ("**B**", "whole reply", "**B**"),
+        ("It has a meniscus.\n\\boxed{\\text{B}}", "box or tag", "B"),
+        ('{"answer": "B"}', "json", '"B"'),
+        ("Final answer: B", "final answer", "B"),
+        ("Answer: (B)\nA is wrong.", "label", "(B)"),
+        ("So the answer is B.", "sentence", "B."),
+        ("B is the best answer.", "said to be right", "B"),
+        ("I think it's B.", "declared", "B."),
+        ("B) It has a meniscus.", "leading label", "B"),
+        ("It has a meniscus.\n\nB", "last line", "B"),
+        ("A or B", "contradiction", ""),
+        ("I'm sorry, I can't help with that.", "refusal", ""),
+        ("A chest film.", "nothing found", ""),
+        ("  ", "blank", ""),
+        ("<think>Maybe B", "unfinished thought", ""),
+    ],
+)
+def test_the_trace_names_the_rule(reply, rule, piece):
+    read = extract_choice(reply, CHEST)
+    assert (read.rule, reply[read.start : read.end]) == (rule, piece)
+    assert read.trace() == {"rule": rule, "span": [read.start, read.end]}
+    assert (read.answer is None) == (piece == "")
+
+
+def test_a_rationale_that_holds_a_no_is_not_the_answer():
+    rationale = "There is no fracture and no effusion, no mass is seen."
+    for reply in (
+        f"{rationale} The answer: yes",
+        f"Yes. {rationale}",
+        f"<think>{rationale}</think> yes",
+        f"{rationale}\n\nYes",
+    ):
+        assert extract_yes_no(reply, "Is the film normal?").answer == "yes"
+
+
+FORMS = [
+    "{}",
+    "({})",
+    "{}. {t}",
+    "{t}",
+    "The answer is {}.",
+    "Answer: {}",
+    "\\boxed{{{}}}",
+    '{{"answer": "{}"}}',
+    "It is so.\n\n{}",
+]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.permutations(list(CHEST.values())), st.sampled_from("ABCD"), st.sampled_from(FORMS))
+def test_readings_follow_the_order_of_the_options(texts, label, form):
+    options = dict(zip("ABCD", texts, strict=True))
+    assert extract_choice(form.format(label, t=options[label]), options).answer == (label,)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.text("ABCD.():\n \\{}<>answer/yesno\"'*|-", max_size=60))
+def test_no_reply_is_too_odd(reply):
+    for read in (
+        extract_choice(reply, CHEST),
+        extract_yes_no(reply, "Is it?"),
+        extract_text(reply),
+        extract_number(reply),
+        extract_set(reply),
+    ):
+        assert 0 <= read.start <= read.end <= len(reply)
+
+
+def test_long_replies_take_no_long_time():
+    """Patterns that backtrack would make a reply of repeated words take minutes."""
+    for piece in (
+        "the answer ",
+        "A ",
+        "answer: ",
+        "<answer>",
+        '{"answer": ',
+        "\\boxed{",
+        "1.",
+        "no ",
+        "the most ",
+        "because ",
+        "A   ",
+        "most  likely  ",
+        "option  A  or  ",
+    ):
+        for function in (
+            lambda text: extract_choice(text, CHEST),
+            extract_yes_no,
+            extract_text,
+            extract_number,
+            extract_set,
+        ):
+            function(piece * 400)
+
+
+def test_options_are_needed():
+    with pytest.raises(ValueError, match="no options"):
+        extract_choice("A", {})
