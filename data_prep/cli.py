@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from data_prep.errors import PrepError
 from data_prep.ledger.summary import empty_splits, summary
 from data_prep.pipeline import run_preparation
-from data_prep.sources import descriptions, source_help
+from data_prep.source import Origin
+from data_prep.sources import descriptions, source_class, source_help
 from medvlp.cli import run_verb
 from medvlp.config import PrepConfig, compose, value_of, verb_help
 from medvlp.errors import UsageError
@@ -63,6 +64,19 @@ def work(settings: tuple[PrepConfig, list[str]]) -> int:
     write_prep_report(result.output)
     print(summary(result.output, result.ledger, result.was_done))
     return tell("prep", PrepError(empty)) if empty else 0
+
+
+def origin_of(args: Sequence[str]) -> Origin:
+    """From where the files come that arguments of `medvlp prep` prepare, for messages about data that are not here.
+
+    Raises:
+        PrepError: arguments that name no source, or options that name nothing.
+    """
+    options = {
+        key: value_of(args, key) for argument in args if (key := argument.partition("=")[0]).startswith("options.")
+    }
+    values = {key.removeprefix("options."): value for key, value in options.items()}
+    return source_class(value_of(args, "source") or "").origin(values)
 
 
 if __name__ == "__main__":

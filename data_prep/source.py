@@ -50,6 +50,19 @@ class Options:
     the text under it is its help."""
 
 
+@dataclass(frozen=True)
+class Origin:
+    """From where a data set comes: what `medvlp list tasks` says where it is not prepared."""
+
+    title: str
+    page: str
+    """The publisher's, where the files are or where access is asked for; empty where there is none."""
+    files: str
+    """Which files, as the publisher names them, in one line; empty: none has to be fetched."""
+    licence: str
+    """Empty where each sample has its own, or nothing is known."""
+
+
 class Source(ABC):
     """One publisher's layout. A subclass states its facts as class attributes, and its choices as a dataclass."""
 
@@ -61,6 +74,10 @@ class Source(ABC):
     licence: str = ""
     """Of the data set as a whole: an id, or `unknown` where its publisher states none. Empty where each sample has its
     own, or where the user gives one."""
+    page: ClassVar[str] = ""
+    """The publisher's page with the files; empty: the publication's address."""
+    files: ClassVar[str] = ""
+    """Which of the publisher's files are read, in one line; empty: none has to be fetched."""
     tools: ClassVar[tuple[str, ...]] = ()
     """Distributions, beyond those that every source uses, whose version can change the bytes of a sample."""
     private: bool = False
@@ -94,6 +111,12 @@ class Source(ABC):
     @abstractmethod
     def read(self, unit: Unit) -> Iterator[Sample | Dropped]:
         """The samples of a unit, one after the other; every row of the source comes out, as one or the other."""
+
+    @classmethod
+    def origin(cls, options: Mapping[str, Any]) -> Origin:
+        """From where the files come that these options read. Raises PrepError for options that name nothing."""
+        page = cls.page or (cls.publication.url if cls.publication else "")
+        return Origin(cls.description, page, cls.files, cls.licence)
 
     @classmethod
     def facts(cls) -> dict[str, Any]:

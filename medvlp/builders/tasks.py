@@ -5,6 +5,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from medvlp.builders.absent_data import advice
 from medvlp.builders.data import open_shards
 from medvlp.config import TASKS, ConfigError, TaskConfig, TrainConfig, load_task
 from medvlp.distributed import rank
@@ -42,10 +43,7 @@ def open_split(task: TaskConfig, split: str) -> ShardDataset:
     try:
         return open_shards(str(Path(task.data) / split))
     except ShardError as error:
-        raise ConfigError(
-            f"task {task.name}: {error}\nPrepare it with\n"
-            f"  medvlp prep source=<name> input=<the publisher's files> output={task.data}"
-        ) from None
+        raise ConfigError(f"task {task.name}: {error}\n{advice(task)}") from None
 
 
 def missing_capabilities(task: TaskConfig, offers: Sequence[str]) -> list[str]:

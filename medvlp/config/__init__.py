@@ -8,7 +8,7 @@ from medvlp.config.composition.grids import compose_stages, expand_grid
 from medvlp.config.composition.help import describe, verb_help
 from medvlp.config.composition.overrides import value_of
 from medvlp.config.composition.search import list_options, search_folders
-from medvlp.config.composition.task_files import load_task
+from medvlp.config.composition.task_files import expand_tasks, load_task, task_files, task_groups
 from medvlp.config.composition.typed import as_dict, from_dict
 from medvlp.config.composition.yaml_files import read_text
 from medvlp.config.evaluation.api import ApiConfig
@@ -89,6 +89,7 @@ __all__ = [
     "compose_stages",
     "describe",
     "expand_grid",
+    "expand_tasks",
     "from_dict",
     "list_options",
     "load_task",
@@ -97,6 +98,8 @@ __all__ = [
     "require_prepared",
     "search_folders",
     "suggestion",
+    "task_files",
+    "task_groups",
     "value_of",
     "verb_help",
 ]

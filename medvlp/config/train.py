@@ -209,7 +209,7 @@ class TrainConfig:
     """Runs one after the other, by name, each with its own overrides; each starts from the former's last checkpoint. The last
     one's folder is run_name, the others' run_name__<stage>. What the command line gives holds for all."""
     tasks: list[str] = field(default_factory=list)
-    """Evaluation tasks run during training, on their `valid_split`."""
+    """Evaluation tasks, or groups of them, run during training on their `valid_split`."""
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = MISSING
     objective: ObjectiveConfig = MISSING

@@ -28,7 +28,7 @@ class EvalConfig:
     checkpoints: list[str] = MISSING
     """Models to compare: checkpoints, run folders and patterns (`runs/*`), open_clip:, hf: and api: names."""
     tasks: list[str] = MISSING
-    """Tasks to run; `medvlp list tasks` shows them."""
+    """Tasks to run, or groups of them, as [vqa]; `medvlp list tasks` shows both."""
     output: str = ""
     """Folder of the results; default runs/eval/<recipe>."""
     split: str = ""

@@ -10,8 +10,9 @@ from typing import Any
 from medvlp.builders.models import ModelKind, identity_of, model_kind_of, origin_of
 from medvlp.builders.tasks import build_task, missing_capabilities, task_class
 from medvlp.builders.trained import training_splits
-from medvlp.config import TASKS, ConfigError, EvalConfig, TaskConfig, as_dict, load_task
+from medvlp.config import TASKS, ConfigError, EvalConfig, TaskConfig, as_dict, expand_tasks, load_task
 from medvlp.config.evaluation.groupings import parse_groupings
+from medvlp.config.evaluation.task import OF_THE_LISTING
 from medvlp.config.model_names import ModelName, expand_model_names
 from medvlp.distributed import gather, rank
 from medvlp.eval.bootstrap import Bootstrap
@@ -121,14 +122,15 @@ def make_plan(config: EvalConfig) -> SweepPlan:
     """The plan of a configuration. Nothing is loaded but what says what a model is; every rank comes to the same.
 
     Raises:
-        ConfigError: a model or task that does not exist, a task that fits no model, a model that fits no task, a field of
-            subgroups that no task's data have, or no cell that can be measured.
+        ConfigError: a model or task that does not exist, a task that was named itself and fits no model, a model that fits no
+            task, a field of subgroups that no task's data have, or no cell that can be measured.
     """
-    configs = [load_task(name) for name in dict.fromkeys(config.tasks)]
+    by_name = {name: load_task(name) for name in expand_tasks(config.tasks)}
+    configs, named = list(by_name.values()), [task for name, task in by_name.items() if name in config.tasks]
     check_names(configs, config.split)
     root = store_root(config.cache)
     models = [look_at(name, root) for name in model_names(config.checkpoints)]
-    check_fit(models, configs)
+    check_fit(models, configs, named)
     tasks = [open_task(task, config) for task in configs]
     groupings = parse_groupings(config.by, "by") + parse_groupings(config.people, "people")
     check_fields([task.task.dataset for task in tasks if task.task is not None], groupings)
@@ -187,7 +189,7 @@ def parts_of(model: SweepModel, task: SweepTask, config: EvalConfig) -> dict[str
         "format": FORMAT,
         "model": model.identity,
         "trained_on": [[[str(split.folder), split.manifest_hash] for split in splits], unknown],
-        "task": as_dict(task.config),
+        "task": {key: value for key, value in as_dict(task.config).items() if key not in OF_THE_LISTING},
         "version": getattr(task_class(task.config.kind), "version", 1),
         "libraries": rules_and_versions(),
         "split": task.split,
@@ -222,8 +224,9 @@ def check_names(tasks: Sequence[TaskConfig], split: str) -> None:
             )
 
 
-def check_fit(models: Sequence[SweepModel], tasks: Sequence[TaskConfig]) -> None:
-    """Every model is measured by one of the tasks at least, and every task measures one of the models.
+def check_fit(models: Sequence[SweepModel], tasks: Sequence[TaskConfig], named: Sequence[TaskConfig]) -> None:
+    """Every model is measured by one of the tasks at least, and every task measures one of the models that was not only of a
+    group: a group may have tasks for other kinds of models.
 
     Raises:
         ConfigError: names the model or the task that would have no cell.
@@ -231,7 +234,7 @@ def check_fit(models: Sequence[SweepModel], tasks: Sequence[TaskConfig]) -> None
     for model in models:
         if not any(map(model.offers, tasks)):
             raise _misfit(tasks[0], model, "")
-    for task in tasks:
+    for task in named:
         if not any(model.offers(task) for model in models):
             raise _misfit(task, models[0], " (nor any other of the models)" if len(models) > 1 else "")
 

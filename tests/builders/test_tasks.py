@@ -3,7 +3,7 @@
 import pytest
 
 from medvlp.builders.schemes.checkpoint import MODELS
-from medvlp.builders.tasks import missing_capabilities, task_class, training_task
+from medvlp.builders.tasks import missing_capabilities, open_split, task_class, training_task
 from medvlp.config import TASKS, ConfigError, RetrievalConfig, TrainConfig, VqaConfig, ZeroShotConfig
 from medvlp.config.objectives import ContrastiveConfig, InstructConfig
 from medvlp.eval.task import CAPABILITIES
@@ -57,3 +57,27 @@ def test_a_run_refuses_tasks_that_need_what_it_does_not_train(task, objective, o
     config = TrainConfig(tasks=["made"], objective=objective())
     with pytest.raises(ConfigError, match=message):
         training_task(task(name="made", data="d"), config, offers)
+
+
+@pytest.mark.parametrize(
+    ("prep", "message"),
+    [
+        (
+            [],
+            r"d/test does not exist.*\nPrepare it with\n  medvlp prep source=<name> input=<the publisher's files> output=d$",
+        ),
+        (
+            ["source=medmnist", "options.set=breastmnist"],
+            r"d/test does not exist.*\nIt needs of .*: <set>.npz, such as breastmnist.npz.\nThey are at https://medmnist.com. "
+            r"Prepare it with\n  medvlp prep source=medmnist options.set=breastmnist input=<the publisher's files> output=d$",
+        ),
+        (
+            ["source=medmnisst"],
+            r"task made: prep=\['source=medmnisst'\]: unknown source 'medmnisst'; did you mean 'medmnist'",
+        ),
+    ],
+)
+def test_absent_data_are_answered_with_files_page_and_command(tmp_path, monkeypatch, prep, message):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=message):
+        open_split(VqaConfig(name="made", data="d", prep=prep), "test")

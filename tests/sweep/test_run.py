@@ -64,7 +64,15 @@ def test_what_fits_nothing_is_refused(sweep_folder, capsys):
     assert (
         "task questions (kind: vqa) cannot measure a.ckpt, which is a CLIP model (nor any other of the models)" in said
     )
+    assert evaluate(words("unfit", CLIPS, ["made", "questions"], "dry_run=true")) == 1
+    assert evaluate(words("unfit", [*CLIPS, ASSISTANT], ["nobody"])) == 1
+    assert "unknown task 'nobody'" in capsys.readouterr().err
     assert not (sweep_folder / "unfit").exists()
+
+
+def test_of_a_group_the_tasks_run_that_fit(sweep_folder, capsys):
+    assert evaluate(words("grouped", ["a.ckpt"], ["made"], "dry_run=true")) == 0
+    assert "questions does not apply to a.ckpt\n" in capsys.readouterr().out
 
 
 def test_an_equal_model_is_measured_once_and_an_overwritten_one_again(sweep_folder, capsys, measured):

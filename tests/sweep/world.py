@@ -11,10 +11,10 @@ from tests.datasets import pairs, write_split
 from tests.runs import run_here
 
 TASKS = {
-    "kind": "kind: zero_shot\ndata: {folder}/pairs\nlabel: kind\ntemplates: ['a finding of {{}}']\n"
+    "kind": "kind: zero_shot\ngroups: [made]\ndata: {folder}/pairs\nlabel: kind\ntemplates: ['a finding of {{}}']\n"
     "classes: {{k0: [kind 0], k1: [kind 1], k2: [kind 2], k3: [kind 3]}}\n",
     "captions": "kind: retrieval\ndata: {folder}/pairs\n",
-    "questions": "kind: vqa\ndata: {folder}/asked\nmax_new_tokens: 4\n",
+    "questions": "kind: vqa\ngroups: [made]\ndata: {folder}/asked\nmax_new_tokens: 4\n",
 }
 CLIPS = ["a.ckpt", "b.ckpt"]
 ASSISTANT = "assistant.ckpt"

@@ -79,6 +79,8 @@ class Biomedica(TarSource):
 
     name = "biomedica"
     description = "BIOMEDICA: figures of PubMed Central in webdataset tars"
+    page = "https://huggingface.co/BIOMEDICA"
+    files = "webdataset tars in commercial/, noncommercial/ and other/"
     publication = Publication(
         title=(
             "BIOMEDICA: An Open Biomedical Image-Caption Archive, Dataset, and Vision-Language Models Derived from "

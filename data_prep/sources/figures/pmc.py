@@ -60,6 +60,7 @@ class Pmc(Source):
 
     name = "pmc"
     description = "PubMed Central open access: articles → figures, captions, references"
+    files = "articles of the Open Access subset, as packages or as single files, with their list"
     publication = Publication(
         title="PMC Open Access Subset",
         authors="National Library of Medicine (US).",

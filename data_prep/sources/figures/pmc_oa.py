@@ -64,6 +64,8 @@ class PmcOa(ImageTableSource):
 
     name = "pmc_oa"
     description = "PMC-OA (PMC-CLIP's release): figures or subfigures with captions"
+    page = "https://huggingface.co/datasets/axiong/pmc_oa"
+    files = "pmc_oa.jsonl (or pmc_oa_beta.jsonl), and the folder of images"
     publication = Publication(
         title="PMC-CLIP: Contrastive Language-Image Pre-training using Biomedical Documents",
         authors="Lin W. et al.",

@@ -62,6 +62,8 @@ class Quilt(ImageTableSource):
 
     name = "quilt"
     description = "Quilt-1M: histopathology with several texts an image"
+    page = "https://quilt1m.github.io"
+    files = "quilt_1M_lookup.csv, and the images in quilt_1m/"
     publication = Publication(
         title="Quilt-1M: One Million Image-Text Pairs for Histopathology",
         authors="Ikezogwo W. O. et al.",

@@ -77,6 +77,8 @@ class Roco(Source):
 
     name = "roco"
     description = "ROCO: figures of articles with captions, keywords and UMLS concepts"
+    page = "https://github.com/razorx89/roco-dataset"
+    files = "data/{train,validation,test}/{radiology,non-radiology}/ with lists and images/, as its fetch script writes them"
     publication = Publication(
         title="Radiology Objects in COntext (ROCO): A Multimodal Image Dataset",
         authors="Pelka O. et al.",

@@ -44,6 +44,7 @@ class Rocov2(Source):
 
     name = "rocov2"
     description = "ROCOv2: radiology figures, captions and UMLS concepts"
+    files = "{train,valid,test}_{captions,concepts,concepts_manual}.csv, and the folders train/, valid/, test/ of JPEGs"
     publication = Publication(
         title="ROCOv2: Radiology Objects in COntext Version 2, an Updated Multimodal Image Dataset",
         authors="Rückert J. et al.",

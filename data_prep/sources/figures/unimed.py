@@ -57,6 +57,8 @@ class UniMed(TarSource):
 
     name = "unimed"
     description = "UniMed: the tars that its scripts write, several captions an image"
+    page = "https://github.com/mbzuai-oryx/UniMed-CLIP"
+    files = "a folder of webdataset tars for each of its parts, as its scripts write them"
     publication = Publication(
         title="UniMed-CLIP: Towards a Unified Image-Text Pretraining Paradigm for Diverse Medical Imaging Modalities",
         authors="Khattak M. U. et al.",

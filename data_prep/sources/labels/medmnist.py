@@ -44,6 +44,8 @@ class MedMnist(Source):
 
     name = "medmnist"
     description = "a 2D MedMNIST npz, captions made from its labels"
+    page = "https://medmnist.com"
+    files = "<set>.npz, such as breastmnist.npz"
     publication = Publication(
         title="MedMNIST v2: A large-scale lightweight benchmark for 2D and 3D biomedical image classification",
         authors="Yang J. et al.",

@@ -43,6 +43,7 @@ class Csv(CaptionedFileSource):
 
     name = "csv"
     description = "a table of images with captions, or with labels for templates"
+    files = "a table whose rows name images, and the images"
     option_type = CsvOptions
     choices: CsvOptions
 

@@ -36,6 +36,7 @@ class Dicom(Source):
 
     name = "dicom"
     description = "DICOM studies with reports, de-identified, as PNG"
+    files = "DICOM files"
     tools = ("pydicom", "pylibjpeg-openjpeg", "dicom-anonymizer")
     private = True
     option_type = DicomOptions

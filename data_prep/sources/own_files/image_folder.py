@@ -33,6 +33,7 @@ class ImageFolder(CaptionedFileSource):
 
     name = "image_folder"
     description = "<label>/<image>, captions made from labels"
+    files = "a folder of images"
     option_type = ImageFolderOptions
     choices: ImageFolderOptions
 

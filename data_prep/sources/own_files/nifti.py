@@ -53,6 +53,7 @@ class Nifti(CaptionedFileSource):
 
     name = "nifti"
     description = "volumes (.nii.gz), with a table of reports or labels"
+    files = "NIfTI volumes"
     tools = ("nibabel",)
     option_type = NiftiOptions
     choices: NiftiOptions

@@ -38,6 +38,8 @@ class KvasirVqa(ParquetQuestionSource):
 
     name = "kvasir_vqa"
     description = "Kvasir-VQA: questions about endoscopy of the gut"
+    page = "https://huggingface.co/datasets/SimulaMet-HOST/Kvasir-VQA"
+    files = "data/*.parquet, or metadata.csv and images/"
     publication = Publication(
         title="Kvasir-VQA: A Text-Image Pair GI Tract Dataset",
         authors="Gautam S. et al.",

@@ -81,6 +81,7 @@ class LlavaJson(QuestionSource):
 
     name = "llava_json"
     description = "conversations in LLaVA's JSON or JSON lines"
+    files = "a .json or .jsonl file of conversations, and its images"
     licence = "unknown"
     """The form has no place for it."""
 

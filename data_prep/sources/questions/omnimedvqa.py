@@ -30,6 +30,8 @@ class OmniMedVqa(QuestionSource):
 
     name = "omnimedvqa"
     description = "OmniMedVQA: multiple choice, open-access part"
+    page = "https://huggingface.co/datasets/foreverbeliever/OmniMedVQA"
+    files = "QA_information/Open-access/*.json, and Images/"
     publication = Publication(
         title="OmniMedVQA: A New Large-Scale Comprehensive Evaluation Benchmark for Medical LVLM",
         authors="Hu Y. et al.",

@@ -30,6 +30,8 @@ class PathVqa(ParquetQuestionSource):
 
     name = "pathvqa"
     description = "PathVQA: questions about pathology, the parquet release"
+    page = "https://huggingface.co/datasets/flaviagiammarino/path-vqa"
+    files = "data/{train,validation,test}-*.parquet"
     publication = Publication(
         title="PathVQA: 30000+ Questions for Medical Visual Question Answering",
         authors="He X. et al.",

@@ -51,6 +51,8 @@ class PmcVqa(QuestionSource):
 
     name = "pmc_vqa"
     description = "PMC-VQA: multiple choice about figures of PubMed Central"
+    page = "https://huggingface.co/datasets/xmcmic/PMC-VQA"
+    files = "train.csv, test.csv (version 2: train_2.csv, test_2.csv), and images/ (images_2/)"
     publication = Publication(
         title="PMC-VQA: Visual Instruction Tuning for Medical Visual Question Answering",
         authors="Zhang X. et al.",

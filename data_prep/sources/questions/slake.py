@@ -41,6 +41,8 @@ class Slake(QuestionSource):
 
     name = "slake"
     description = "SLAKE: questions in English and Chinese about CT, MRI and X-ray"
+    page = "https://www.med-vqa.com/slake/"
+    files = "train.json, validate.json, test.json, and imgs/"
     publication = Publication(
         title="SLAKE: A Semantically-Labeled Knowledge-Enhanced Dataset for Medical Visual Question Answering",
         authors="Liu B. et al.",

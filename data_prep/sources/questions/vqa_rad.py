@@ -31,6 +31,8 @@ class VqaRad(QuestionSource):
 
     name = "vqa_rad"
     description = "VQA-RAD: clinicians' questions about radiology images"
+    page = "https://osf.io/89kps/"
+    files = "VQA_RAD_Dataset_Public.json, or trainset.json and testset.json; and the folder of images"
     publication = Publication(
         title="A dataset of clinically generated visual questions and answers about radiology images",
         authors="Lau J. J. et al.",

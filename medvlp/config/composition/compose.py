@@ -13,9 +13,11 @@ from medvlp.config.composition.messages import missing_option, readable
 from medvlp.config.composition.overrides import value_of
 from medvlp.config.composition.renamed import renamed_argument
 from medvlp.config.composition.search import group_folder, hydra_search, read_recipe, recipe_path
+from medvlp.config.composition.task_files import expand_tasks
 from medvlp.config.composition.typed import to_object
 from medvlp.config.kinds import OPEN_MAPPINGS, VERBS
 from medvlp.config.rules import ConfigError
+from medvlp.config.train import TrainConfig
 
 
 def compose(verb: str, overrides: Sequence[str]) -> Any:
@@ -29,6 +31,8 @@ def compose(verb: str, overrides: Sequence[str]) -> Any:
     """
     node, _ = compose_node(verb, overrides)
     config = to_object(node)
+    if isinstance(config, TrainConfig):  # `medvlp eval` asks which were named themselves
+        config.tasks = expand_tasks(config.tasks)
     config.check()
     return config
 

@@ -1,6 +1,7 @@
 """Evaluation tasks as files: configs/task/<name>.yaml."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
@@ -21,9 +22,13 @@ def load_task(name: str) -> TaskConfig:
         ConfigError: unknown name (with the nearest), or a file that does not fit its kind's options or their rules (with the
             key).
     """
-    paths = {path.stem: path for root in reversed(search_folders()) for path in (root / "configs/task").glob("*.yaml")}
+    paths = task_files()
     if name not in paths:
-        raise ConfigError(f"unknown task {name!r}{suggestion(name, list(paths))} Available: {', '.join(sorted(paths))}")
+        groups = task_groups()
+        raise ConfigError(
+            f"unknown task {name!r}{suggestion(name, [*paths, *groups])} Available: {', '.join(sorted(paths))}; and groups of "
+            f"tasks: {', '.join(groups)}"
+        )
     path = paths[name]
     node = read_mapping(path)
     schema = _schema_of(path, node)
@@ -33,6 +38,40 @@ def load_task(name: str) -> TaskConfig:
         raise ConfigError(f"{path}: {first_line(error)}") from None
     task.check()
     return task
+
+
+def task_files() -> dict[str, Path]:
+    """Name → file, by the alphabet; one of the working folder goes before a shipped one of its name."""
+    paths = {path.stem: path for root in reversed(search_folders()) for path in (root / "configs/task").glob("*.yaml")}
+    return dict(sorted(paths.items()))
+
+
+def task_groups() -> dict[str, list[str]]:
+    """Group → its tasks, both by the alphabet.
+
+    Raises:
+        ConfigError: a file that is not understood; it could be of any group.
+    """
+    groups: dict[str, list[str]] = {}
+    for name, path in task_files().items():
+        values = OmegaConf.to_container(read_mapping(path), resolve=False).get("groups")  # type: ignore[union-attr,call-overload]
+        for group in values if isinstance(values, list) else []:
+            groups.setdefault(str(group), []).append(name)
+    return dict(sorted(groups.items()))
+
+
+def expand_tasks(names: Sequence[str]) -> list[str]:
+    """Tasks and groups as tasks, each once: a group's by the alphabet, in the group's position. A task goes before a group of
+    its name; what is neither stays, and `load_task` refuses it.
+
+    Raises:
+        ConfigError: a name that is no task's, and a file that is not understood.
+    """
+    paths = task_files()
+    groups = task_groups() if any(name not in paths for name in names) else {}
+    return list(
+        dict.fromkeys(task for name in names for task in ([name] if name in paths else groups.get(name, [name])))
+    )
 
 
 def _schema_of(path: Path, node: DictConfig) -> type[TaskConfig]:
