@@ -32,7 +32,8 @@ from data_prep.jobs import CopyJob, Job, Part, SourceSpec, forget_source, read_p
 from data_prep.ledger.classes import vanished
 from data_prep.plan import PreparationPlan, make_plan
 from data_prep.source import Unit
-from data_prep.workspace import agree, claim, parts_folder, read_object
+from data_prep.workspace import agree, claim, parts_folder, read_object, withdraw_plan
+from medvlp.combinations import CombinationError
 from medvlp.config import ConfigError, PrepConfig
 from medvlp.errors import Fault
 from medvlp.jsonl import encode_json
@@ -73,7 +74,7 @@ def run_preparation(config: PrepConfig, overrides: Sequence[str] = ()) -> Result
     """As `prepare`, from a configuration. overrides: the command line that made it, for the scripts of engine=slurm."""
     try:
         config.check()
-    except ConfigError as error:
+    except (ConfigError, CombinationError) as error:
         raise PrepError(str(error)) from None
     if not config.output:
         raise PrepError("output is empty; give the folder that the shards should be written to")
@@ -139,7 +140,11 @@ def _run(
     started = time.time()
     parts, done_before = _run_jobs(config, jobs, [_name(job.unit) for job in jobs], config.source)
     forget_source()
-    decisions = apply_dataset_stages(folder, parts, plan.dataset_stages, config.decontaminate)
+    try:
+        decisions = apply_dataset_stages(folder, parts, plan.dataset_stages, config.decontaminate)
+    except CombinationError as error:  # nothing is decided: another holdout_by may go on with these units
+        withdraw_plan(output)
+        raise PrepError(f"{error}. The units are done, and stay: give another holdout_by") from None
     decisions.counts.update(ignored)
     decisions.vanished = vanished(folder, parts, decisions.is_kept_N)
     layout = lay_out(folder, parts, decisions, config.samples_per_shard)

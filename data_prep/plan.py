@@ -14,6 +14,7 @@ from data_prep.source import Source, Unit
 from data_prep.stages import TOOLS
 from data_prep.stages.language import LANGUAGES
 from data_prep.vocabulary.licences import check_allow
+from medvlp.combinations import parse_combinations
 from medvlp.config import PrepConfig
 from medvlp.jsonl import encode_json
 from medvlp.shards import read_manifest
@@ -139,6 +140,9 @@ def dataset_stages(config: PrepConfig) -> list[Entry]:
     if config.split == "random":
         shares = {name: config.fractions[name] for name in SPLITS if name in config.fractions}
         split |= {"fractions": shares, "seed": config.split_seed}
+    if config.holdout_by:
+        combinations = [combination.to_json() for combination in parse_combinations("holdout_by", config.holdout_by)]
+        split |= {"holdout_by": combinations, "holdout_to": config.holdout_to}
     if config.holdout:
         split |= {"holdout": config.holdout, "seed": config.split_seed}
     entries = [split]

@@ -88,6 +88,8 @@ def agree(output: Path, plan: PreparationPlan, cache: str) -> None:
     new: dict[str, Any] = {"stages": plan.described(), "tools": plan.tools}
     if path.exists():
         old = read_object(path, stages=list, tools=dict)
+        if not old["stages"]:
+            old = new
         finished = (output / LEDGER).exists()
         if finished and old["stages"] != new["stages"] and not read_object(output / LEDGER, out=int)["out"]:
             _unfinish(output)  # nothing came of it: another configuration may have its place
@@ -102,6 +104,11 @@ def agree(output: Path, plan: PreparationPlan, cache: str) -> None:
         if finished:
             return
     write_whole(path, encode_json(new, indent=1) + b"\n")
+
+
+def withdraw_plan(output: Path) -> None:
+    """Let another plan have the folder, and the units that are done in it: this one was refused before it decided anything."""
+    write_whole(output / PLAN, encode_json({"stages": [], "tools": {}}) + b"\n")
 
 
 def _unfinish(output: Path) -> None:

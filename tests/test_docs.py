@@ -45,6 +45,7 @@ NO_KEYS = (
     "text_cfg",
     "factor",
     "defaults",
+    "organ",
 )
 """What stands before = in texts and is no key of ours: Python's, shells', addresses'."""
 OF_YOUR_OWN = ("mine.yaml", "mine.py", "runs.yaml", "two_captions.py", "two_captions.yaml")

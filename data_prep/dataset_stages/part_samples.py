@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from medvlp.shards import read_members
+from medvlp.combinations import Values, item_values
+from medvlp.shards import Conversation, Sample, read_members
+from medvlp.shards.schema import strict_json
 from medvlp.shards.vocabulary import SPLITS
 
 if TYPE_CHECKING:
@@ -54,6 +56,15 @@ class PartSamples:
     def groups(self) -> Iterator[str]:
         """Each sample's group; a sample without one is a group of its own."""
         return (group or f"\0{key}" for group, key in zip(self.column("group"), self.column("key"), strict=True))
+
+    def item_values(self) -> Iterator[list[Values]]:
+        """Of each sample the values of its items, from its JSON alone: images are not read."""
+        for part in self.parts:
+            for members in read_members(part.file(self.folder, ".tar"), range(part.samples), names=("json",)):
+                content = strict_json(members["json"])
+                turns = [Conversation([], metadata=c.get("metadata", {})) for c in content.get("conversations", [])]
+                labels, metadata = content.get("labels", {}), content.get("metadata", {})
+                yield item_values(Sample("", labels=labels, conversations=turns, metadata=metadata))
 
     def keys(self, samples: Sequence[int]) -> list[str]:
         """Keys of some samples, a part's table read once for neighbours."""

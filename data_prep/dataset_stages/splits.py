@@ -14,6 +14,7 @@ import numpy as np
 
 from data_prep.dataset_stages.decisions import Decisions
 from data_prep.dataset_stages.part_samples import PartSamples
+from medvlp.combinations import CombinationError, Occurrences, parse_combinations
 from medvlp.shards.vocabulary import SPLITS
 
 
@@ -26,6 +27,9 @@ def apply_splits(decisions: Decisions, samples: PartSamples, entry: dict[str, An
         steps = [("where the rest of their group is", keep_groups_whole(decisions.split_N, group_N))]
     else:
         steps = []
+    if "holdout_by" in entry:
+        split_N = steps[-1][1] if steps else decisions.split_N
+        steps += hold_out_combinations(decisions, split_N, samples, entry)
     if "holdout" in entry:
         split_N = steps[-1][1] if steps else decisions.split_N
         decisions.counts["split", "moved train→valid, held out of train"] = 0  # is said, too
@@ -34,6 +38,46 @@ def apply_splits(decisions: Decisions, samples: PartSamples, entry: dict[str, An
         for (old, new), count in moves_between(decisions.split_N, split_N).items():
             decisions.counts["split", f"moved {old}→{new}, {reason}"] += count
         decisions.split_N = split_N
+
+
+def hold_out_combinations(
+    decisions: Decisions, split_N: np.ndarray, samples: PartSamples, entry: dict[str, Any]
+) -> list[tuple[str, np.ndarray]]:
+    """Steps as (reason, splits): samples of each combination that is held out leave train, then the rest of their groups.
+
+    A sample is of a combination if one of its conversations is, or itself where it has none. It goes to `holdout_to`; from a
+    split that is more held out than that, nothing moves.
+
+    Raises:
+        CombinationError: a combination that no sample has, or that leaves nothing to train on.
+    """
+    combinations = parse_combinations("holdout_by", entry["holdout_by"])
+    occurrences = Occurrences(combinations)
+    is_of_CN = np.zeros((len(combinations), len(samples)), bool)
+    for number, of_items in enumerate(samples.item_values()):
+        for values in of_items:
+            occurrences.add(values)
+            is_of_CN[:, number] |= [combination.matches(values) for combination in combinations]
+    occurrences.check("holdout_by", "the data")
+    target = SPLITS.index(entry["holdout_to"])
+    group_N = group_hashes(samples.groups())
+    is_grouped_N = np.isin(group_N, group_N[is_of_CN.any(axis=0)])
+    if (split_N == 0).any() and not ((split_N == 0) & ~is_grouped_N).any():
+        names = " or ".join(combination.name for combination in combinations)
+        raise CombinationError(
+            f"holdout_by: all of train is of {names}, or of a group with such a sample; hold out less"
+        )
+    steps = []
+    members = [(f"held out: {c.name}", is_of_N) for c, is_of_N in zip(combinations, is_of_CN, strict=True)]
+    for reason, is_member_N in [*members, ("with a group that is held out", is_grouped_N)]:
+        split_N = np.where(is_member_N, np.maximum(split_N, target), split_N).astype(split_N.dtype)
+        steps.append((reason, split_N))
+    for combination, is_of_N in zip(combinations, is_of_CN, strict=True):
+        groups = len(np.unique(group_N[is_of_N]))
+        decisions.counts["split", f"samples ({groups} groups) of {combination.name}, none of them in train"] = int(
+            is_of_N.sum()
+        )
+    return steps
 
 
 def moves_between(old_N: np.ndarray, new_N: np.ndarray) -> Counter[tuple[str, str]]:

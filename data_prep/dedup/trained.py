@@ -185,15 +185,15 @@ def image_hashes(dataset: ShardDataset) -> Iterator[tuple[str, str]]:
 
 
 def _with_several_images(dataset: ShardDataset) -> set[int]:
-    rows: set[int] = set()
-    begin = 0
-    for tar, samples in dataset.manifest.shards.items():
+    positions: dict[str, set[int]] = {}
+    for tar in dataset.manifest.shards:
         try:
             index = open_index((dataset.folder / tar).with_suffix(".idx"))
         except (OSError, ValueError):  # as above
-            index = None
-        if index is not None:
-            images = index["sample"][~np.isin(index["member"], [b"txt", b"json"])]
-            rows.update((begin + np.flatnonzero(np.bincount(images, minlength=1) > 1)).tolist())
-        begin += samples
-    return rows
+            continue
+        images = index["sample"][~np.isin(index["member"], [b"txt", b"json"])]
+        positions[tar] = set(np.flatnonzero(np.bincount(images, minlength=1) > 1).tolist())
+    if not any(positions.values()):
+        return set()
+    located = enumerate(map(dataset.locate, range(len(dataset))))
+    return {row for row, (tar, position) in located if position in positions.get(tar, ())}

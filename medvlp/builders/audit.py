@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from medvlp.builders.data import as_conversations, open_shards
+from medvlp.builders.data import as_conversations, open_shards, open_source
 from medvlp.builders.llava import encoder_for, encoder_identity
 from medvlp.builders.objectives.classification import class_labels
 from medvlp.builders.towers import library_reference, vision_tower
@@ -53,13 +53,13 @@ def sources_and_rules(config: TrainConfig) -> Iterator[tuple[str, ShardDataset, 
     content = CONTENT.get(kind, "") if config.model.kind or kind == "classify" else ""
     for name, source in config.data.sources.items():
         rules = Rules(content, source.text_fields, bool(source.caption_prompts), config.data.max_pixels)
-        yield name, open_shards(source.path), rules
+        yield name, open_source(config, name), rules
 
 
 def conversation_sources(config: TrainConfig) -> Iterator[tuple[str, float, ConversationDataset]]:
     """Every source's name, weight and conversations, as instruction tuning reads them."""
     for name, source in config.data.sources.items():
-        yield name, source.weight, as_conversations(open_shards(source.path), source)
+        yield name, source.weight, as_conversations(open_source(config, name), source)
 
 
 def token_audit(config: TrainConfig) -> TokenAudit:
@@ -92,8 +92,8 @@ def class_heads(config: TrainConfig) -> dict[str, ClassLabels]:
 
 
 def training_splits(config: TrainConfig) -> list[ShardDataset]:
-    """The shards of every source."""
-    return [open_shards(source.path) for source in config.data.sources.values()]
+    """The shards of every source, without what is held out of them."""
+    return [open_source(config, name) for name in config.data.sources]
 
 
 def held_out_splits(config: TrainConfig) -> Iterator[ShardDataset]:

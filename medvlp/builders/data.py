@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from medvlp.config import SourceConfig, TrainConfig
 from medvlp.data.chat.rewriting import CaptionQuestions, ConversationDataset, RewordedConversations
+from medvlp.data.dataset import open_split
 from medvlp.data.pipeline import BatchPipeline
 from medvlp.shards import ShardDataset
 
@@ -21,6 +22,7 @@ def build_data(config: TrainConfig, pipeline: BatchPipeline) -> TrainingData:
     data, trainer = config.data, config.trainer
     return TrainingData(
         {name: Path(source.path) for name, source in data.sources.items()},
+        {name: source.item_filter(name) for name, source in data.sources.items()},
         {name: source.weight for name, source in data.sources.items()},
         pipeline,
         seed=config.seed,
@@ -42,6 +44,12 @@ def as_conversations(dataset: ShardDataset, source: SourceConfig) -> Conversatio
     if source.question_template or source.answer_template:
         conversations = RewordedConversations(conversations, source.question_template, source.answer_template)
     return conversations
+
+
+def open_source(config: TrainConfig, name: str) -> ShardDataset:
+    """A source's shards, without what is held out of it. Raises ShardError, CombinationError."""
+    source = config.data.sources[name]
+    return open_split(source.path, source.item_filter(name), f"data.sources.{name}")
 
 
 def open_shards(path: str) -> ShardDataset:

@@ -1,23 +1,51 @@
-"""Training data of a checkpoint, over all its stages, as far as it is on this machine."""
+"""Training data of a checkpoint, over all its stages, as far as it is on this machine, and what was held out of them."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from medvlp.builders.data import open_shards
+from medvlp.combinations import CombinationError, ItemFilter, filter_of, item_values
 from medvlp.config import ClassifierConfig, ConfigError, LlavaConfig, TrainConfig, from_dict
 from medvlp.config.model_names import source_name
-from medvlp.shards import ShardDataset, ShardError
+from medvlp.data.dataset import open_split
+from medvlp.shards import BadSample, ShardDataset, ShardError
 from medvlp.training.checkpoints import CheckpointError, load_checkpoint
 
 
-def training_splits(path: str) -> tuple[list[ShardDataset], list[str]]:
-    """The splits that a checkpoint was trained on, and what is not here or not as it was: its own, and those of the checkpoints
-    that it was started from.
+@dataclass(frozen=True)
+class TrainedSource:
+    """A source of a run. dataset: as it was trained on; None where it is not here. held_out: as the checkpoint states it."""
+
+    folder: Path
+    dataset: ShardDataset | None
+    held_out: ItemFilter
+
+
+@dataclass(frozen=True)
+class TrainingSplits:
+    """The splits that a checkpoint was trained on, without what was held out of them, and what is not here or not as it was:
+    its own, and those of the checkpoints that it was started from.
+
+    unseen: of the combinations that one of the checkpoints states as held out those that none of its sources has, as filters
+    that give a reason to what is unseen. notes: sentences about the others.
+    """
+
+    splits: list[ShardDataset]
+    unknown: list[str]
+    unseen: list[ItemFilter] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def training_splits(path: str) -> TrainingSplits:
+    """What a checkpoint was trained on.
 
     Raises:
         CheckpointError: the checkpoint itself cannot be read.
     """
-    datasets: dict[Path, ShardDataset] = {}
+    sources: list[TrainedSource] = []
     unknown: list[str] = []
     visited: set[Path] = set()
     queue = [path]
@@ -39,18 +67,82 @@ def training_splits(path: str) -> tuple[list[ShardDataset], list[str]]:
         queue += checkpoints
         unknown += untold
         hashes = _manifests(content)
-        for name, source in config.data.sources.items():
-            folder = Path(source.path)
-            try:
-                dataset = open_shards(str(folder))
-            except ShardError:
-                unknown.append(f"{folder}, which is not here")
-                continue
-            if hashes.get(name, dataset.manifest_hash) != dataset.manifest_hash:
-                unknown.append(f"{folder}, which has changed since")
-                continue
-            datasets[folder.resolve()] = dataset
-    return list(datasets.values()), list(dict.fromkeys(unknown))
+        for name in config.data.sources:
+            source, problem = trained_source(config, name, content, hashes.get(name))
+            sources.append(source)
+            unknown += [problem] if problem else []
+    datasets = {
+        (source.folder.resolve(), source.dataset.manifest_hash): source.dataset for source in sources if source.dataset
+    }
+    return TrainingSplits(list(datasets.values()), list(dict.fromkeys(unknown)), *unseen_combinations(sources))
+
+
+def trained_source(
+    config: TrainConfig, name: str, content: dict[str, Any], shards_hash: str | None
+) -> tuple[TrainedSource, str]:
+    """A source of a checkpoint, and why its data are not known; "" where they are.
+
+    shards_hash: of the shards that were trained on; None where it is not told.
+    """
+    source = config.data.sources[name]
+    folder, held_out = Path(source.path), ItemFilter()
+    try:
+        held_out = filter_of(content["medvlp"].get("held_out", {}).get(name, {}), f"held out of {name}")
+        dataset = open_shards(str(folder))
+        if shards_hash in (None, dataset.manifest_hash):
+            return TrainedSource(
+                folder, filtered(folder, source.item_filter(name), dataset.manifest_hash), held_out
+            ), ""
+    except ShardError:
+        return TrainedSource(folder, None, held_out), f"{folder}, which is not here"
+    except (CombinationError, AttributeError) as error:
+        return TrainedSource(folder, None, held_out), f"{folder}, of which {error}"
+    return TrainedSource(folder, None, held_out), f"{folder}, which has changed since"
+
+
+@lru_cache(maxsize=64)
+def filtered(folder: Path, item_filter: ItemFilter, shards_hash: str) -> ShardDataset:
+    """A split as it was trained on; read once for the checkpoints of a sweep. shards_hash: of what is there now."""
+    return open_split(folder, item_filter, str(folder))
+
+
+def unseen_combinations(sources: Sequence[TrainedSource]) -> tuple[list[ItemFilter], list[str]]:
+    """Of what is held out of any source that which is in none, and sentences about the rest. Sources that do not state it as
+    held out are looked through."""
+    parts = dict.fromkeys(part for source in sources for part in source.held_out.parts)
+    unseen, notes = [], []
+    for part in parts:
+        silent_sources = [source for source in sources if part not in source.held_out.parts]
+        absent = [str(source.folder) for source in silent_sources if source.dataset is None]
+        counts = {str(source.folder): occurrences(source.dataset, part) for source in silent_sources if source.dataset}
+        present = [f"{count} items of {folder}" for folder, count in counts.items() if count]
+        if present:
+            notes.append(f"{part.name} was held out of some data, but {' and '.join(present)} are of it")
+        elif absent:
+            notes.append(f"{part.name} was held out of some data; whether {' and '.join(absent)} had it is not known")
+        else:
+            unseen.append(part)
+    return unseen, notes
+
+
+_occurrences: dict[tuple[str, str, ItemFilter], int] = {}
+
+
+def occurrences(dataset: ShardDataset, part: ItemFilter) -> int:
+    """Items of a split that a filter would hold out; counted once a process."""
+    key = str(dataset.folder), dataset.manifest_hash, part
+    if key not in _occurrences:
+        _occurrences[key] = sum(
+            bool(part.reason(values)) for row in range(len(dataset)) for values in _values(dataset, row)
+        )
+    return _occurrences[key]
+
+
+def _values(dataset: ShardDataset, row: int) -> list[Any]:
+    try:
+        return item_values(dataset.read_text(row))
+    except BadSample:
+        return []
 
 
 def _manifests(content: dict[str, Any]) -> dict[str, str]:

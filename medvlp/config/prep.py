@@ -6,6 +6,7 @@ from typing import Any
 
 from omegaconf import MISSING
 
+from medvlp.combinations import parse_combinations
 from medvlp.config.rules import ConfigError, one_of, share, some_of
 from medvlp.shards.vocabulary import SPLITS
 
@@ -14,6 +15,7 @@ PANELS = ("keep", "split")
 DEIDENTIFY = ("auto", "none", "text", "pixels", "all")
 DUPLICATES = ("off", "report", "drop")
 SPLIT_RULES = ("publisher", "grouped", "random")
+HELD_OUT_SPLITS = tuple(split for split in SPLITS if split != "train")
 CONTAMINATED = ("drop", "report")
 MATCHES = ("id", "bytes", "picture", "text")
 """By what a sample is known to be one of an evaluation set."""
@@ -85,6 +87,11 @@ class PrepConfig:
     """Which random split, and which groups are held out."""
     holdout: float = 0.0
     """Share of train's groups that become valid: by a hash of the group, so that none is in both and later data move none."""
+    holdout_by: list[dict[str, Any]] = field(default_factory=list)
+    """Combinations of labels and metadata that are held out of train, `[{modality: CT, organ: liver}, {site: [3, 5]}]`, each
+    group that has one of them as a whole."""
+    holdout_to: str = "test"
+    """Split of what holdout_by holds out: test or valid. What was published in a more held-out split stays there."""
     duplicates: str = "report"
     """Copies of images within the data: off (not looked for), report, or drop all but one."""
     duplicates_in: list[str] = field(default_factory=lambda: ["train"])
@@ -107,6 +114,7 @@ class PrepConfig:
             ("duplicates", DUPLICATES),
             ("split", SPLIT_RULES),
             ("contaminated", CONTAMINATED),
+            ("holdout_to", HELD_OUT_SPLITS),
         ):
             one_of(key, getattr(self, key), choices)
         some_of("duplicates_in", self.duplicates_in, SPLITS)
@@ -135,6 +143,7 @@ class PrepConfig:
         shares = self.fractions
         if set(shares) - set(SPLITS) or min(shares.values()) < 0 or abs(sum(shares.values()) - 1) > 1e-6:
             raise ConfigError(f"fractions={shares} must be shares of train, valid and test that add up to 1")
+        parse_combinations("holdout_by", self.holdout_by)
         if not 0 <= self.holdout < 1:
             raise ConfigError(f"holdout={self.holdout} must be a share of train's groups, from 0 to below 1")
         if self.holdout and self.split == "random":

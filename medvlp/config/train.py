@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from omegaconf import MISSING
 
+from medvlp.combinations import ItemFilter, filter_of
 from medvlp.config.base import ModelConfig, ObjectiveConfig
 from medvlp.config.rules import ConfigError, at_least, check_name, not_negative, one_of, share
 
@@ -24,6 +26,12 @@ class SourceConfig:
     text_fields: list[str] = field(default_factory=lambda: ["caption*"])
     """Text fields to train on; `caption*` is all captions of a sample (`caption`, `caption_1`, …), `caption` the first alone.
     Of several that a sample has, one is sampled by seed, epoch and position; instruct asks for each."""
+    only: list[dict[str, Any]] = field(default_factory=list)
+    """Combinations of labels and metadata that are trained on, `[{modality: CT, organ: [liver, spleen]}, {site: 3}]`; empty:
+    all."""
+    exclude: list[dict[str, Any]] = field(default_factory=list)
+    """Combinations that are held out, likewise; the checkpoint's card states them, and `medvlp eval` gives the scores on them
+    (unseen) next to those on the others (seen)."""
     caption_prompts: list[str] = field(default_factory=list)
     """instruct: for samples without conversations, questions that their texts answer; the sample's key chooses one."""
     question_template: str = ""
@@ -39,6 +47,11 @@ class SourceConfig:
             raise ConfigError(f"data.sources.{name}.weight={self.weight} must be above 0; drop the source instead")
         if not self.text_fields:
             raise ConfigError(f"data.sources.{name}.text_fields is empty; name a text field, e.g. [caption]")
+        self.item_filter(name)
+
+    def item_filter(self, name: str) -> ItemFilter:
+        """What is trained on of the source. Raises CombinationError."""
+        return filter_of({"only": self.only, "exclude": self.exclude}, f"data.sources.{name}")
 
 
 @dataclass(kw_only=True)

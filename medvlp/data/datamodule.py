@@ -1,18 +1,19 @@
 """The Lightning data module: rank and world size meet the schedule here, and nowhere else."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
 import lightning.pytorch as pl
 
-from medvlp.data.dataset import RequestedSamples
+from medvlp.combinations import ItemFilter, prepared_without
+from medvlp.data.dataset import RequestedSamples, open_split
 from medvlp.data.loader import TrainingLoader
 from medvlp.data.order import Order, OrderedSource
 from medvlp.data.pipeline import BatchPipeline, Sources
 from medvlp.data.plan import RankSchedule
 from medvlp.distributed import launched_rank
-from medvlp.shards import ShardDataset
 
 
 class TrainingData(pl.LightningDataModule):
@@ -20,6 +21,7 @@ class TrainingData(pl.LightningDataModule):
 
     Args:
         folders: of the shards, by source.
+        filters: what is trained on of each source.
         weights: passes over each source in an epoch.
         pipeline: the objective's way from shards to batches.
         seed: keys order and augmentation.
@@ -33,6 +35,7 @@ class TrainingData(pl.LightningDataModule):
     def __init__(
         self,
         folders: Mapping[str, Path],
+        filters: Mapping[str, ItemFilter],
         weights: Mapping[str, float],
         pipeline: BatchPipeline,
         *,
@@ -46,7 +49,7 @@ class TrainingData(pl.LightningDataModule):
         workers: int,
     ) -> None:
         super().__init__()
-        self.folders, self.weights, self.pipeline, self.seed = folders, weights, pipeline, seed
+        self.folders, self.filters, self.weights, self.pipeline, self.seed = folders, filters, weights, pipeline, seed
         self.shuffle_block, self.shuffle_window = shuffle_block, shuffle_window
         self.global_batch_size, self.accumulate, self.workers = global_batch_size, accumulate, workers
         self.max_steps, self.max_epochs = max_steps, max_epochs
@@ -54,8 +57,20 @@ class TrainingData(pl.LightningDataModule):
 
     @cached_property
     def sources(self) -> Sources:
-        """Shards by name."""
-        return {name: ShardDataset(folder) for name, folder in self.folders.items()}
+        """Shards by name, without what is held out."""
+        return {
+            name: open_split(folder, self.filters[name], f"data.sources.{name}")
+            for name, folder in self.folders.items()
+        }
+
+    @property
+    def held_out(self) -> dict[str, ItemFilter]:
+        """Source → what is held out of it, by its filter or before it was prepared; empty where nothing is of any source."""
+        filters = {
+            name: replace(self.filters[name], exclude=self.filters[name].exclude + prepared_without(dataset.manifest))
+            for name, dataset in self.sources.items()
+        }
+        return filters if any(filters.values()) else {}
 
     def prepare_data(self) -> None:
         """Caches on disk, by rank 0."""

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from medvlp.combinations import Values, values_of
 from medvlp.eval.statistics.fields import Field, fields_of
 from medvlp.shards import BadSample, Sample, ShardDataset
 
@@ -44,6 +45,12 @@ def items_of(dataset: ShardDataset) -> list[Item | BadSample]:
     if key not in _items:
         _items[key] = [_read(dataset, row) for row in range(len(dataset))]
     return _items[key]
+
+
+def sample_values(dataset: ShardDataset) -> dict[str, Values]:
+    """Key → values of a sample's metadata and labels, lists included, which a record's fields are without."""
+    items = [item for item in items_of(dataset) if isinstance(item, Item)]
+    return {item.key: values_of(item.metadata, item.labels) for item in items}
 
 
 def _read(dataset: ShardDataset, row: int) -> Item | BadSample:

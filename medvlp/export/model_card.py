@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from medvlp.config import ClassifierConfig, ConfigError, LlavaConfig, TrainConfig, from_dict
+from medvlp.config import ClassifierConfig, ConfigError, LlavaConfig, SourceConfig, TrainConfig, from_dict
 from medvlp.config.model_names import source_name
 from medvlp.export.equality import NEW_TOKENS, TOLERANCE, ExportCheck
 from medvlp.export.transformers import ADAPTER
@@ -143,10 +143,20 @@ def assistant_card(
 
 def data_table(lineage: Lineage) -> list[str]:
     """Rows of Markdown: every prepared set of every run, and its licences."""
-    rows = [(run.run_name, name, data_licences(s.path)) for run in lineage.runs for name, s in run.data.sources.items()]
+    rows = [
+        (run.run_name, f"{name}{held_out(source, name)}", data_licences(source.path))
+        for run in lineage.runs
+        for name, source in run.data.sources.items()
+    ]
     lost = [(origin(source), "not known", f"not known: {reason_of_loss(source)}") for source in lineage.lost]
     lines = [f"| {' | '.join(map(cell, row))} |" for row in rows + lost]
     return ["| Run | Data | Samples by licence |", "|---|---|---|", *lines]
+
+
+def held_out(source: SourceConfig, name: str) -> str:
+    """`, without modality=CT, organ=liver`: what of a source was not trained on; "" where that is nothing."""
+    item_filter = source.item_filter(name)
+    return f", without {item_filter.name}" if item_filter else ""
 
 
 def reason_of_loss(source: str) -> str:

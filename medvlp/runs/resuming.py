@@ -82,7 +82,10 @@ def run_differences(old: TrainConfig, new: TrainConfig) -> list[str]:
         old_group, new_group = (getattr(config, group) if group else config for config in (old, new))
         prefix = f"{group}." if group else ""
         differences += [prefix + name for name in names if getattr(old_group, name) != getattr(new_group, name)]
-    blends = [{name: (s.weight, s.text_fields) for name, s in config.data.sources.items()} for config in (old, new)]
+    blends = [
+        {name: (s.weight, s.text_fields, s.only, s.exclude) for name, s in config.data.sources.items()}
+        for config in (old, new)
+    ]
     return differences + (["data.sources"] if blends[0] != blends[1] else [])
 
 

@@ -6,7 +6,7 @@ import os
 import warnings
 import zlib
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from itertools import accumulate
@@ -134,8 +134,8 @@ class ShardDataset:
             column = table.read(columns=[name]).column(0)
         except (OSError, pa.ArrowException) as error:
             raise ShardError(f"{path} cannot be read ({error}); restore it, or prepare the split again") from error
-        if len(column) != len(self):
-            raise ShardError(f"{path} has {len(column)} rows, its manifest says {len(self)} samples")
+        if len(column) != self.manifest.samples:
+            raise ShardError(f"{path} has {len(column)} rows, its manifest says {self.manifest.samples} samples")
         if pa.types.is_string(column.type):
             column = column.cast(pa.large_string())  # one array may pass 2 GiB
         return column.combine_chunks()
@@ -265,8 +265,10 @@ def _name(member: bytes) -> str:
     return member.decode("ascii", "replace")
 
 
-def read_members(tar: Path, rows: Sequence[int]) -> Iterator[dict[str, bytes]]:
+def read_members(tar: Path, rows: Sequence[int], names: Container[str] | None = None) -> Iterator[dict[str, bytes]]:
     """Samples of one shard by position, as member name → bytes, checked by CRC; the shard needs no manifest yet.
+
+    names: of the members that are read; None: all.
 
     Raises ShardError where the shard or its index is not what was written.
     """
@@ -277,6 +279,8 @@ def read_members(tar: Path, rows: Sequence[int]) -> Iterator[dict[str, bytes]]:
                 first, end = np.searchsorted(index["sample"], (row, row + 1)).tolist()
                 members = {}
                 for _, name, offset, size, crc in index[first:end].tolist():
+                    if names is not None and name.decode("ascii", "replace") not in names:
+                        continue
                     data = os.pread(file.fileno(), size, offset)
                     if zlib.crc32(data) != crc:
                         raise ValueError(f"{name.decode('ascii', 'replace')} of sample {row} is not what was written")

@@ -16,6 +16,7 @@ from medvlp.distributed import from_first, in_first, in_step, rank, world_size
 from medvlp.environment import choose_device
 from medvlp.errors import UserError
 from medvlp.eval.embeddings import CachedEncoder, encode_together
+from medvlp.eval.items import sample_values
 from medvlp.eval.task import EvaluatedModel, TaskResult, datasets_of
 from medvlp.eval.trained import Trained
 from medvlp.jsonl import Row
@@ -145,13 +146,20 @@ class Measurement:
         if cell.model.trained_on is None:
             result: TaskResult = task.run(model)
             return replace(result, protocol=result.protocol | {"in_train": "unknown"})
-        splits, unknown = cell.model.trained_on
-        hashes = tuple(split.manifest_hash for split in splits), task.dataset.manifest_hash
+        history = cell.model.trained_on
+        hashes = tuple(split.manifest_hash for split in history.splits), task.dataset.manifest_hash
         if hashes not in self._matches:
-            self._matches[hashes] = trained_on(splits, task.dataset)
-        trained = Trained(self._matches[hashes], [str(split.folder) for split in splits], unknown)
+            self._matches[hashes] = trained_on(history.splits, task.dataset)
+        trained = Trained(
+            self._matches[hashes],
+            [str(split.folder) for split in history.splits],
+            history.unknown,
+            history.unseen,
+            history.notes,
+            sample_values(task.dataset) if history.unseen else {},
+        )
         measured: TaskResult = replace(task, trained=trained).run(model)
-        return measured
+        return replace(measured, protocol=measured.protocol | trained.held_out(measured.records))
 
     def fail(self, cells: Sequence[Cell], error: Exception, progress: Progress) -> None:
         """Note why cells failed, and go on. Raises the error where no other cell could fare better."""

@@ -9,9 +9,9 @@ from typing import Any
 
 from medvlp.builders.models import ModelKind, identity_of, model_kind_of, origin_of
 from medvlp.builders.tasks import build_task, missing_capabilities, task_class
-from medvlp.builders.trained import training_splits
+from medvlp.builders.trained import TrainingSplits, training_splits
 from medvlp.config import TASKS, ConfigError, EvalConfig, TaskConfig, as_dict, expand_tasks, load_task
-from medvlp.config.evaluation.groupings import parse_groupings
+from medvlp.config.evaluation.groupings import Grouping, parse_groupings
 from medvlp.config.evaluation.task import OF_THE_LISTING
 from medvlp.config.model_names import ModelName, expand_model_names
 from medvlp.distributed import gather, rank
@@ -20,8 +20,8 @@ from medvlp.eval.statistics.fields import check_fields
 from medvlp.eval.store.embeddings import rules_and_versions
 from medvlp.eval.store.root import store_root
 from medvlp.eval.task import Task, TaskSettings
+from medvlp.eval.trained import HOLDOUT_FIELD, NOVELTY_FIELD
 from medvlp.jsonl import encode_json
-from medvlp.shards import ShardDataset
 
 FORMAT = 1
 """Version of what a cell's file holds."""
@@ -39,14 +39,14 @@ Problem = Exception | None
 class SweepModel:
     """A model of a sweep.
 
-    identity: hash of what decides what it gives. trained_on: its training splits, as far as they
-    are here, and what is not; None where nobody can know. origin: what `origin_of` says. problem: why it cannot be measured.
+    identity: hash of what decides what it gives. trained_on: its training splits; None where nobody can know. origin: what
+    `origin_of` says. problem: why it cannot be measured.
     """
 
     model_name: ModelName
     kind: ModelKind | None = None
     identity: str = ""
-    trained_on: tuple[list[ShardDataset], list[str]] | None = None
+    trained_on: TrainingSplits | None = None
     origin: dict[str, Any] = field(default_factory=dict)
     problem: Problem = None
 
@@ -126,14 +126,17 @@ def make_plan(config: EvalConfig) -> SweepPlan:
             task, a field of subgroups that no task's data have, or no cell that can be measured.
     """
     by_name = {name: load_task(name) for name in expand_tasks(config.tasks)}
-    configs, named = list(by_name.values()), [task for name, task in by_name.items() if name in config.tasks]
+    configs, explicit = list(by_name.values()), [task for name, task in by_name.items() if name in config.tasks]
     check_names(configs, config.split)
     root = store_root(config.cache)
     models = [look_at(name, root) for name in model_names(config.checkpoints)]
-    check_fit(models, configs, named)
+    check_fit(models, configs, explicit)
     tasks = [open_task(task, config) for task in configs]
     groupings = parse_groupings(config.by, "by") + parse_groupings(config.people, "people")
-    check_fields([task.task.dataset for task in tasks if task.task is not None], groupings)
+    of_training = [grouping for grouping in groupings if grouping.field in (NOVELTY_FIELD, HOLDOUT_FIELD)]
+    check_held_out(models, of_training)
+    of_data = [grouping for grouping in groupings if grouping not in of_training]
+    check_fields([task.task.dataset for task in tasks if task.task is not None], of_data)
     cells = [
         Cell(model, task, parts_of(model, task, config))
         for model in models
@@ -164,7 +167,7 @@ def look_at(name: ModelName, root: Path | None) -> SweepModel:
         model = SweepModel(name, model_kind_of(name), identity_of(name, root), origin=origin_of(name))
         if name.scheme == "checkpoint":
             return replace(model, trained_on=training_splits(name.target))
-        return replace(model, trained_on=([], [])) if "untrained" in model.origin else model
+        return replace(model, trained_on=TrainingSplits([], [])) if "untrained" in model.origin else model
     except Exception as error:  # of any kind: it must not cost the other models
         return SweepModel(name, problem=error)
 
@@ -184,11 +187,13 @@ def parts_of(model: SweepModel, task: SweepTask, config: EvalConfig) -> dict[str
     """Everything that decides the values and the protocol of a cell, in clear; nothing where it cannot be measured."""
     if task.task is None or model.problem is not None:
         return {}
-    splits, unknown = model.trained_on or ([], ["unknown"])
+    trained = model.trained_on or TrainingSplits([], ["unknown"])
+    held_out = [[part.to_json() for part in trained.unseen], trained.notes]
     return {
         "format": FORMAT,
         "model": model.identity,
-        "trained_on": [[[str(split.folder), split.manifest_hash] for split in splits], unknown],
+        "trained_on": [[[str(split.folder), split.manifest_hash] for split in trained.splits], trained.unknown],
+        **({"held_out": held_out} if any(held_out) else {}),
         "task": {key: value for key, value in as_dict(task.config).items() if key not in OF_THE_LISTING},
         "version": getattr(task_class(task.config.kind), "version", 1),
         "libraries": rules_and_versions(),
@@ -213,6 +218,21 @@ def options_of(name: ModelName, config: EvalConfig) -> dict[str, Any]:
     return as_dict(load) if name.scheme == "hf" and load is not None else {}
 
 
+def check_held_out(models: Sequence[SweepModel], groupings: Sequence[Grouping]) -> None:
+    """Where groupings ask for it, one of the models' checkpoints states combinations that were held out of its training.
+
+    Raises:
+        ConfigError: none does.
+    """
+    histories = [model.trained_on for model in models if model.trained_on]
+    if groupings and not any(history.unseen for history in histories):
+        notes = "".join(f"; {note}" for history in histories for note in history.notes)
+        raise ConfigError(
+            f"by={groupings[0].text}: of none of the models anything is known to be held out of training{notes}. Prepare with "
+            f"holdout_by, or train with data.sources.<name>.exclude"
+        )
+
+
 def check_names(tasks: Sequence[TaskConfig], split: str) -> None:
     """No two tasks have one name and split, by which results are told apart. Raises ConfigError."""
     keys = [(task.name, split or task.split) for task in tasks]
@@ -224,7 +244,7 @@ def check_names(tasks: Sequence[TaskConfig], split: str) -> None:
             )
 
 
-def check_fit(models: Sequence[SweepModel], tasks: Sequence[TaskConfig], named: Sequence[TaskConfig]) -> None:
+def check_fit(models: Sequence[SweepModel], tasks: Sequence[TaskConfig], explicit: Sequence[TaskConfig]) -> None:
     """Every model is measured by one of the tasks at least, and every task measures one of the models that was not only of a
     group: a group may have tasks for other kinds of models.
 
@@ -234,7 +254,7 @@ def check_fit(models: Sequence[SweepModel], tasks: Sequence[TaskConfig], named: 
     for model in models:
         if not any(map(model.offers, tasks)):
             raise _misfit(tasks[0], model, "")
-    for task in named:
+    for task in explicit:
         if not any(model.offers(task) for model in models):
             raise _misfit(task, models[0], " (nor any other of the models)" if len(models) > 1 else "")
 

@@ -15,6 +15,7 @@ from medvlp import process
 from medvlp.claims import claim
 from medvlp.config import TrainConfig, as_dict
 from medvlp.data.datamodule import TrainingData
+from medvlp.data.dataset import FilteredDataset
 from medvlp.distributed import launched_rank, launched_world_size
 from medvlp.errors import UserError
 from medvlp.jsonl import write_rows
@@ -146,6 +147,9 @@ class Fit:
             f"rank{'s' if WORLD_SIZE > 1 else ''}",
             flush=True,
         )
+        for name, dataset in data.sources.items():
+            if isinstance(dataset, FilteredDataset):
+                print(f"data.sources.{name}: {dataset.summary}", flush=True)
         for note in notes:
             print(note, flush=True)
         modules = self.objective.module.model.named_modules()

@@ -21,9 +21,9 @@ def group_lines() -> list[str]:
     widths = [max(map(len, column)) for column in zip(*rows.values(), strict=True)][:-1]
     lines = []
     for group, names in groups.items():
-        about = f"  {GROUPS[group]}" if group in GROUPS else ""
-        is_hidden = "  (tasks=[...] means the task of this name)" if group in tasks else ""
-        lines += ["", f"{group}{about}{is_hidden}"]
+        subject = f"  {GROUPS[group]}" if group in GROUPS else ""
+        hint = "  (tasks=[...] means the task of this name)" if group in tasks else ""
+        lines += ["", f"{group}{subject}{hint}"]
         for name in names:
             *cells, description = rows[name]
             line = "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True))

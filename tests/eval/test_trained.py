@@ -4,9 +4,10 @@ from dataclasses import replace
 
 import pytest
 
+from medvlp.combinations import ItemFilter, parse_combinations, values_of
 from medvlp.eval.bootstrap import Bootstrap
 from medvlp.eval.statistics.measures import measures
-from medvlp.eval.trained import Trained
+from medvlp.eval.trained import Trained, marked, part_names
 from tests.eval.colour_world import sample
 from tests.eval.test_task import run, zero_shot
 
@@ -90,3 +91,39 @@ def test_intervals_are_of_the_part_alone():
     ]
     assert values[0].ci_high - values[0].ci_low > 0.2
     assert [(m.ci_low, m.ci_high) for m in values[1:]] == [(1.0, 1.0), (0.0, 0.0)]
+
+
+def without(*entries):
+    return [ItemFilter(exclude=(combination,)) for combination in parse_combinations("x", entries)]
+
+
+def test_an_item_is_unseen_by_its_own_fields_and_by_its_samples_lists():
+    trained = Trained(
+        unseen=without({"organ": "liver", "kind": "plane"}, {"findings": "nodule"}),
+        values={"a": values_of({"organ": "liver", "findings": []}), "b": values_of({"findings": ["nodule", "mass"]})},
+    )
+    fields = [{"kind": "plane"}, {"kind": "organ"}, {"kind": "plane", "organ": "lung"}, {}, {"seen": "by a doctor"}]
+    records = [{"id": str(n), "fields": of_item} for n, of_item in enumerate(fields)]
+    rows = marked(records, ["a", "a", "a", "b", "c"], trained)
+    assert [row["seen"] for row in rows] == ["unseen", "seen", "seen", "unseen", "seen"]
+    assert [row.get("held_out") for row in rows] == ["organ=liver, kind=plane", None, None, "findings=nodule", None]
+    assert rows[0]["fields"] == {"kind": "plane", "seen": "unseen", "held_out": "organ=liver, kind=plane"}
+    assert rows[4]["fields"] == {"seen": "by a doctor"}  # the data's own field stays
+    assert trained.held_out(rows)["held_out"] == {
+        "items": 5,
+        "unseen": 2,
+        "combinations": {"organ=liver, kind=plane": 1, "findings=nodule": 1},
+        "notes": [],
+    }
+    assert Trained().held_out(rows) == {}
+    assert marked(records, ["a"] * 5, Trained()) == records
+
+
+def test_seen_and_unseen_follow_every_score_and_are_its_parts():
+    result = run(replace(zero_shot(SIX), trained=Trained({"a": "bytes"}, unseen=without({"hue": "green"}))))
+    metrics = {metric.name: metric for metric in result.metrics}
+    assert list(metrics)[:5] == ["acc1", *(f"acc1{ending}" for ending in part_names())]
+    assert (metrics["acc1_seen"].value, metrics["acc1_seen"].n) == (pytest.approx(2 / 3), 3)
+    assert (metrics["acc1_unseen"].value, metrics["acc1_unseen"].n) == (pytest.approx(2 / 3), 3)
+    nothing = run(replace(zero_shot(SIX), trained=Trained(unseen=without({"hue": "violet"}))))
+    assert [metric.name for metric in nothing.metrics] == ["acc1", "mean_per_class_recall", "auroc"]

@@ -44,5 +44,5 @@ def main_metrics(kind: str, names: Iterable[str]) -> list[str]:
 def direction(metric: str) -> int:
     """1 where higher is better, -1 where lower is: of a metric, of a part of its items, and of what is derived from it
     (`unparsed/blank_image`, `error/worst_group[sex]`)."""
-    names = (re.sub(r"(_not)?_in_train$", "", part) for part in metric.split("/"))
+    names = (re.sub(r"_((not_)?in_train|(un)?seen)$", "", part) for part in metric.split("/"))
     return -1 if any(name in LOWER_IS_BETTER for name in names) else 1

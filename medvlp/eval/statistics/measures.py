@@ -19,7 +19,7 @@ from medvlp.eval.probes.metrics import multi_label_extras, single_label_extras
 from medvlp.eval.statistics.classification import multi_label_metrics, single_label_metrics
 from medvlp.eval.statistics.prompt_sets import rank_spread, score_spread
 from medvlp.eval.statistics.reliance import RETENTION, reliance_columns, retention_of
-from medvlp.eval.trained import is_trained_on, part_names
+from medvlp.eval.trained import PARTS
 from medvlp.eval.vqa.scores import CHOICE_METRICS, PARTIAL_CREDIT, STRICT, UNREAD
 
 Record = Mapping[str, Any]
@@ -50,7 +50,8 @@ class Measures:
 def measures(records: Sequence[Record], protocol: Mapping[str, Any], in_parts: bool = True) -> list[Measures]:
     """Every metric of a result, in the order of results.jsonl: one `Measures`, or for retrieval one a direction.
 
-    in_parts: where some items were trained on and some were not, each metric is followed by itself over either part.
+    in_parts: where some items were trained on, or are of combinations that were held out, and some not, each metric is followed
+        by itself over either part.
 
     Raises:
         RecordsError: records of an older version, which lack what a metric needs, or that do not fit the protocol.
@@ -231,15 +232,15 @@ def part(measured: Measures, member_N: ArrayLike) -> Measures:
 
 
 def with_parts(measured: Measures) -> Measures:
-    """Each metric over all items, then over those that were trained on and over the others; unchanged where nobody looked,
-    or one of the two parts has no item."""
-    trained_N = np.array([is_trained_on(record) for record in measured.records], bool)
-    if not trained_N.any() or trained_N.all():
+    """Each metric over all items, then over those that were trained on and over the others, then over those of no combination
+    that was held out and over the others; unchanged where nobody looked, or one of two parts has no item."""
+    by_part = [("", measured)]
+    for ending, ending_of_others, is_member in PARTS:
+        member_N = np.array([is_member(record) for record in measured.records], bool)
+        if member_N.any() and not member_N.all():
+            by_part += [(ending, part(measured, member_N)), (ending_of_others, part(measured, ~member_N))]
+    if len(by_part) == 1:
         return measured
-    by_part = [("", measured)] + [
-        (ending, part(measured, np.asarray(member_N)))
-        for ending, member_N in zip(part_names(), (trained_N, ~trained_N), strict=True)
-    ]
     names = [(name, ending, member) for name in measured.metrics for ending, member in by_part]
     return replace(
         measured,

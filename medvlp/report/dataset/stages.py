@@ -44,10 +44,20 @@ def how_split(contents: Contents) -> str:
     """How samples came to their splits."""
     entry = contents.stage("split") or {"by": "publisher"}
     method = _SPLITS.get(str(entry.get("by")), str(entry.get("by")))
+    combinations = [
+        ", ".join(f"{field}={'|'.join(map(str, values))}" for field, values in combination.items())
+        for combination in entry.get("holdout_by", [])
+    ]
+    by_combination = (
+        f"; samples of {' and of '.join(combinations)} are held out of train, with all of their groups, into "
+        f"{entry.get('holdout_to')}"
+        if combinations
+        else ""
+    )
     holdout = (
         f"; then {100 * entry['holdout']:g}% of train's groups, by a hash, became valid" if "holdout" in entry else ""
     )
-    return f"Samples are split {method}{holdout}."
+    return f"Samples are split {method}{by_combination}{holdout}."
 
 
 def changes_to_all(contents: Contents) -> list[str]:

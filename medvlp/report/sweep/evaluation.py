@@ -30,6 +30,7 @@ _OVERLAP = {
     **dict.fromkeys(("samples", "same_bytes", "same_picture", "same_id", "same_group"), COUNT),
     **{name: list_of(TEXT) | NULL for name in ("compared", "unknown")},
 }
+_HOLDOUT = {"items": COUNT, "unseen": COUNT, "combinations": mapping_of(COUNT), "notes": list_of(TEXT)}
 PROTOCOL = {
     "split": TEXT | NULL,
     "kind": TEXT | NULL,
@@ -42,6 +43,7 @@ PROTOCOL = {
     "exclusions": list_of(TEXT) | NULL,
     "classes": OBJECT | list_of(TEXT) | NULL,
     "in_train": row_of(_OVERLAP, tuple(_OVERLAP)) | TEXT | NULL,
+    "held_out": row_of(_HOLDOUT) | NULL,
     "omitted": OBJECT | NULL,
     "reliance": list_of(TEXT) | NULL,
 }

@@ -103,10 +103,19 @@ def leakage_notes(rows: Sequence[Row]) -> list[str]:
         if counts.get("compared"):
             names = ("samples", "same_bytes", "same_picture", "same_id", "same_group")
             sentences.insert(0, Leakage(split_of(row), *(counts.get(key, 0) for key in names)).sentence)
-        for sentence in sentences:
+        for sentence in [*sentences, *held_out_sentences(row)]:
             models = models_of.setdefault((tasks[row["task"], split_of(row)], sentence), {})
             models[checkpoints[str(row["checkpoint"])]] = None
     return [f"{task}, {shortened(list(models))}: {sentence}" for (task, sentence), models in models_of.items()]
+
+
+def held_out_sentences(row: Row) -> list[str]:
+    """What of the items is of combinations that were held out of training, as the protocol counts it."""
+    page = (row.get("protocol") or {}).get("held_out") or {}
+    counts = page.get("combinations") or {}
+    names = ", ".join(f"{name} ({count})" for name, count in counts.items())
+    sentence = f"{page.get('unseen')} of {page.get('items')} items are unseen: held out of training was {names}"
+    return [*([sentence] if counts else []), *(page.get("notes") or [])]
 
 
 def shortened(names: Sequence[str]) -> str:
