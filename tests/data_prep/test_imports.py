@@ -41,6 +41,7 @@ OF_MEDVLP = {
     "jsonl": {"plan", "jobs", "finalize", "workspace", "pipeline", "ledger", "dedup"},
     "claims": {"workspace"},
     "process": {"engines"},
+    "combinations": {"plan", "pipeline", "dataset_stages"},
     "config": {"plan", "pipeline", "captions", "sources"},
     "data.images": {"draft", "stages", "readers"},
     "report": {"pipeline", "ledger", "dataset_stages"},
