@@ -63,8 +63,8 @@ NO_DOTTED = ("model.vision_tower", "model.multi_modal_projector", "model.languag
 """Names of tensors, and the end of a bold sentence."""
 FILE_ENDINGS = (".md", ".py", ".safetensors", ".safetensors.index.json", ".json", ".jsonl", ".yaml")
 MODULE = re.compile(r"(?<![\w./])((?:medvlp|data_prep|tests|benchmarks)(?:\.[a-z_]+)+)\b(?!\.)")
-NO_MODULE = ("medvlp.config.model.kind", "medvlp.format")
-"""Keys of a checkpoint."""
+NO_MODULE = ("medvlp.config.model.kind", "medvlp.format", "medvlp.text_metrics")
+"""Keys of a checkpoint, and a group of entry points."""
 FILE_NAME = re.compile(r"(?<![\w<>{}*./-])((?:[\w-]+/)*[\w-]+\.(?:py|md|sh))\b")
 OF_OTHERS = (
     "ATTRIBUTION.md",

@@ -26,6 +26,7 @@ from medvlp.config.tasks import (
     RetrievalConfig,
     TaskConfig,
     VqaConfig,
+    WrittenTextConfig,
     ZeroShotConfig,
 )
 from medvlp.config.train import (
@@ -81,6 +82,7 @@ __all__ = [
     "TrainerConfig",
     "VisionConfig",
     "VqaConfig",
+    "WrittenTextConfig",
     "ZeroShotConfig",
     "as_dict",
     "check_name",

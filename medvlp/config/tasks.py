@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from medvlp.config.evaluation.choice import OPTION_LINE, check_choice
 from medvlp.config.evaluation.labels import MultiLabelConfig, ProbeConfig
 from medvlp.config.evaluation.task import TaskConfig
+from medvlp.config.evaluation.written_text import WrittenTextConfig
 from medvlp.config.rules import ConfigError, at_least, fold, one_of
 from medvlp.shards.vocabulary import ANSWER_TYPES
 
@@ -161,5 +162,6 @@ TASKS: dict[str, tuple[type[TaskConfig], str]] = {
     "probe": (ProbeConfig, "medvlp.eval.probes.task:Probe"),
     "retrieval": (RetrievalConfig, "medvlp.eval.retrieval:Retrieval"),
     "vqa": (VqaConfig, "medvlp.eval.vqa.task:Vqa"),
+    "text": (WrittenTextConfig, "medvlp.eval.text.task:WrittenText"),
 }
 """Kind → its options, and the class that measures a model, imported when a task of the kind is built."""

@@ -1,9 +1,11 @@
 """Items of a dataset: what is said of each sample, read without its images."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from medvlp.combinations import Values, values_of
+from medvlp.distributed import on_all_ranks
 from medvlp.eval.statistics.fields import Field, fields_of
 from medvlp.shards import BadSample, Sample, ShardDataset
 
@@ -33,6 +35,37 @@ def item_of(sample: Sample) -> Item:
     metadata = sample.metadata
     group, kind = str(metadata.get("group") or sample.key), str(metadata.get("group_kind") or "")
     return Item(sample.key, group, dict(sample.texts), dict(sample.labels), kind, dict(metadata))
+
+
+READ_AT_ONCE = 256
+"""Samples that a rank reads in one turn."""
+
+Result = TypeVar("Result")
+
+
+def read_samples(
+    dataset: ShardDataset, rows: Sequence[int], of_sample: Callable[[Sample, int], Result]
+) -> tuple[list[Result], dict[str, str]]:
+    """What is made of each readable sample, in order, and key → reason of the others. Where torch.distributed runs, every
+    rank reads its share and gets all.
+
+    of_sample: (sample, row) → a result.
+    """
+
+    def read(batch: Sequence[int]) -> tuple[list[Result], dict[str, str]]:
+        results, bad = [], {}
+        for row in batch:
+            try:
+                sample = dataset.read(row)
+            except BadSample as problem:
+                bad[dataset.key(row)] = problem.reason
+                continue
+            results.append(of_sample(sample, row))
+        return results, bad
+
+    parts = on_all_ranks([rows[start : start + READ_AT_ONCE] for start in range(0, len(rows), READ_AT_ONCE)], read)
+    results = [result for part in parts for result in part[0]]
+    return results, {key: reason for part in parts for key, reason in part[1].items()}
 
 
 _items: dict[tuple[str, str], list[Item | BadSample]] = {}

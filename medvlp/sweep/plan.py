@@ -202,6 +202,7 @@ def parts_of(model: SweepModel, task: SweepTask, config: EvalConfig) -> dict[str
         "options": options_of(model.model_name, config),
         "valid": valid.manifest_hash if (valid := getattr(task.task, "valid", None)) is not None else None,
         **({"train": train.manifest_hash} if (train := getattr(task.task, "train", None)) is not None else {}),
+        **({"scorers": scorers} if (scorers := getattr(task.task, "scorers", None)) else {}),
         "settings": {key: value for key, value in as_dict(config).items() if key not in NOT_CONTENT},
     }
 

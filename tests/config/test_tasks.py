@@ -2,9 +2,10 @@
 
 import pytest
 
-from medvlp.config import ConfigError, RetrievalConfig, VqaConfig, ZeroShotConfig, load_task
+from medvlp.config import ConfigError, RetrievalConfig, VqaConfig, WrittenTextConfig, ZeroShotConfig, load_task
 
 ZERO_SHOT = "kind: zero_shot\nlabel: hue\nclasses: {red: [red], green: [green]}\ntemplates: ['{}']\n"
+TEXT = "kind: text\ninstruction: Describe it.\n"
 
 
 @pytest.fixture
@@ -21,7 +22,12 @@ def load(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("text", "options"),
-    [(ZERO_SHOT, ZeroShotConfig), ("kind: retrieval\n", RetrievalConfig), ("kind: vqa\n", VqaConfig)],
+    [
+        (ZERO_SHOT, ZeroShotConfig),
+        ("kind: retrieval\n", RetrievalConfig),
+        ("kind: vqa\n", VqaConfig),
+        (TEXT, WrittenTextConfig),
+    ],
 )
 def test_a_task_has_the_options_of_its_kind(load, text, options):
     assert type(load(text)) is options
@@ -36,7 +42,7 @@ def test_a_task_has_the_options_of_its_kind(load, text, options):
         ),
         (
             ZERO_SHOT + "valid_limit: 3\n",
-            r"valid_limit is an option of kind: vqa, .*: zero_shot, whose keys are name, kind",
+            r"valid_limit is an option of kind: vqa or text, .*: zero_shot, whose keys are name, kind",
         ),
         ("kind: vqa\nrecall_at: [1]\n", r"recall_at is an option of kind: retrieval"),
         (
@@ -47,6 +53,15 @@ def test_a_task_has_the_options_of_its_kind(load, text, options):
         ("split: test\n", r"mine.yaml: kind is not set; give one of zero_shot, "),
         ("kind: vqa\nmax_new_tokens: 0\n", r"max_new_tokens=0 must be at least 1"),
         ("kind: vqa\nvalid_limit: -1\n", r"valid_limit=-1 must be at least 0"),
+        ("kind: text\n", r"task mine: instruction is empty; say what the model is to write"),
+        (TEXT + "references: []\n", r"references=\[\], expected text fields"),
+        (TEXT + "source: caption\n", r"source=caption is a reference too: the model would be given the answer"),
+        ("kind: text\ninstruction: Sum up {text}\n", r"instruction has {text}, and source names no text field"),
+        (TEXT + "show_images: false\n", r"show_images=false and no source"),
+        (TEXT + "metrics: [bleu, bleu]\n", r"metrics=\['bleu', 'bleu'\], expected at least one, each once"),
+        (TEXT + "metrics: [bert_score]\n", r"metrics has bert_score and bert_model names its encoder, or neither"),
+        (TEXT + "tokenization: spaces\n", r"task mine: tokenization='spaces'"),
+        (TEXT + "controls: [best_constant]\n", r"task mine: controls='best_constant'"),
         ("kind: retrieval\nrecall_at: [0]\n", r"task mine: recall_at=\[0\], expected ranks of 1 or more"),
         (
             ZERO_SHOT.replace("green: [green]", "Red: [red]"),

@@ -10,6 +10,7 @@ MAIN: dict[str, tuple[str, ...]] = {
     "multi_label": ("auroc", "map", "f1"),
     "retrieval": ("image_to_text_recall", "text_to_image_recall"),
     "vqa": ("exact_match", "closed_accuracy", "open_token_recall", "generated_accuracy", "number_accuracy", "set_f1"),
+    "text": ("bleu_4", "rouge_l", "meteor", "cider_d", "findings_f1_micro"),
 }
 """Kind of task → the metrics that leaderboards show and models are compared on, of recall the one at `MAIN_K`."""
 MAIN_OTHERWISE: dict[str, tuple[str, ...]] = {

@@ -37,6 +37,7 @@ DECIDING: dict[str, tuple[str, ...]] = {
     "multi_label": ("label", "classes", "exclude", "method", "templates", "negative_templates", "logits", "auroc"),
     # A rank depends on the whole gallery.
     "retrieval": ("text", "texts", "n", "unique_n", "pairs", "excluded", "bad"),
+    "text": ("references", "source", "shows_images", "instruction", "decoding", "tokenization", "scorers"),
     "vqa": ("instruction", "languages", "decoding", "scorers"),
 }
 """Kind of task → the lines that decide besides."""

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from medvlp.config.evaluation.written_text import TEXT_CONTROLS
 from medvlp.eval import metrics
 from medvlp.eval.errors import RecordsError
 from medvlp.eval.metrics import Array, MeanOfMeans, Metric
@@ -19,6 +20,7 @@ from medvlp.eval.probes.metrics import multi_label_extras, single_label_extras
 from medvlp.eval.statistics.classification import multi_label_metrics, single_label_metrics
 from medvlp.eval.statistics.prompt_sets import rank_spread, score_spread
 from medvlp.eval.statistics.reliance import RETENTION, reliance_columns, retention_of
+from medvlp.eval.text.from_records import text_metrics
 from medvlp.eval.trained import PARTS
 from medvlp.eval.vqa.scores import CHOICE_METRICS, PARTIAL_CREDIT, STRICT, UNREAD
 
@@ -162,6 +164,12 @@ def vqa(records: Sequence[Record], protocol: Mapping[str, Any]) -> list[Measures
     return [replace(measured, metrics={**measured.metrics, **by_name}, counts={**measured.counts, **counts})]
 
 
+def text(records: Sequence[Record], protocol: Mapping[str, Any]) -> list[Measures]:
+    """Of written text: BLEU, chrF and findings from each record's counts, means of its `scores`, next to their controls."""
+    by_name, counts = text_metrics(records, [name for name in protocol["controls"] if name in TEXT_CONTROLS])
+    return [replace(_measures(by_name, records), counts=counts)]
+
+
 def means(records: Sequence[Record], protocol: Mapping[str, Any]) -> list[Measures]:
     """Means of each record's `scores`, metric → number (null: the item is not of that metric), in their order."""
     names = dict.fromkeys(name for record in records for name in record["scores"])
@@ -175,6 +183,7 @@ MEASURES: dict[str, Callable[[Sequence[Record], Mapping[str, Any]], list[Measure
     "probe": probe,
     "retrieval": retrieval,
     "vqa": vqa,
+    "text": text,
 }
 """Kind of task → its metrics from records; `means` for a kind that is not listed."""
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from medvlp.config.evaluation.groupings import NO_NUMBER, NOT_STATED, Grouping
+from medvlp.config.evaluation.metric_names import MAIN as MAIN_OF
 from medvlp.config.evaluation.metric_names import direction
 from medvlp.eval.bootstrap import Bootstrap, MetricValue, percentiles, resampled_values
 from medvlp.eval.errors import RecordsError
@@ -44,6 +45,7 @@ MAIN_METRICS: dict[str, tuple[str, ...]] = {
     "probe": ("acc1", "mean_per_class_recall", "auroc", "map", "f1"),
     "multi_label": ("auroc", "map", "f1"),
     "vqa": (*MAIN, VRS),
+    "text": MAIN_OF["text"],
 }
 """Kind → the metrics that are given by subgroup. A kind that is not listed has all its metrics, of which retrieval's are the
 recalls of both directions."""

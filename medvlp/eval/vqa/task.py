@@ -9,12 +9,11 @@ import torch
 
 from medvlp.config import VqaConfig
 from medvlp.config.tasks import CONTROLS, DEFAULT_CONTROLS
-from medvlp.distributed import on_all_ranks
 from medvlp.eval.bootstrap import Bootstrap
 from medvlp.eval.embeddings import ImageEmbeddings
 from medvlp.eval.errors import TaskError
 from medvlp.eval.exclusions import exclusion_lines, mistaken, slip
-from medvlp.eval.items import Item
+from medvlp.eval.items import Item, read_samples
 from medvlp.eval.models.answering import WITHHELD, AnsweringModel
 from medvlp.eval.statistics.measures import measures
 from medvlp.eval.statistics.reliance import RELIANCE, reliance_sentences
@@ -36,12 +35,9 @@ from medvlp.eval.vqa.questions import (
     rows_of,
 )
 from medvlp.eval.vqa.records import records_of
-from medvlp.eval.vqa.responses import LIKELIHOOD, Response, batches_of, response_notes, taken
+from medvlp.eval.vqa.responses import LIKELIHOOD, Response, response_notes, taken
 from medvlp.eval.vqa.scores import SCORERS, likelihood_metrics
-from medvlp.shards import BadSample, ShardDataset
-
-READ_AT_ONCE = 256
-"""Samples that a rank reads in one turn."""
+from medvlp.shards import ShardDataset
 
 
 @dataclass(frozen=True)
@@ -177,25 +173,13 @@ class Vqa:
 
     def _groups(self, model: AnsweringModel) -> tuple[list[QuestionGroup], Counter[str], dict[str, str]]:
         """Questions to ask; reason → excluded questions; key → reason of samples that cannot be read."""
-        rows = rows_of(self.dataset, self.limit)
-
-        def read(batch: range) -> tuple[list[QuestionGroup], Counter[str], dict[str, str]]:
-            groups, excluded, bad = [], Counter[str](), {}
-            for row in (rows[index] for index in batch):
-                try:
-                    sample = self.dataset.read(row)
-                except BadSample as problem:
-                    bad[self.dataset.key(row)] = problem.reason
-                    continue
-                group, reasons = read_group(sample, row, self.question_filter, model)
-                groups.append(group)
-                excluded += reasons
-            return groups, excluded, bad
-
-        parts = on_all_ranks(list(batches_of([1] * len(rows), READ_AT_ONCE)), read)
-        excluded = sum((part[1] for part in parts), Counter[str]())
-        bad = {key: reason for part in parts for key, reason in part[2].items()}
-        return cut([group for part in parts for group in part[0]], self.limit), excluded, bad
+        pairs, bad = read_samples(
+            self.dataset,
+            rows_of(self.dataset, self.limit),
+            lambda sample, row: read_group(sample, row, self.question_filter, model),
+        )
+        excluded = sum((reasons for _, reasons in pairs), Counter[str]())
+        return cut([group for group, _ in pairs], self.limit), excluded, bad
 
     def _protocol(
         self,

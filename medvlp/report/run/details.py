@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from medvlp.report.files import NotARun, Row, explained, read_jsonl
-from medvlp.report.run import classification, questions, retrieval
+from medvlp.report.run import classification, questions, retrieval, texts
 from medvlp.report.run.galleries import Examples
 from medvlp.report.shapes import Shape, checked_rows, problem_of
 from medvlp.report.thumbnails import Thumbnails
@@ -18,6 +18,7 @@ EXAMPLES: dict[str, tuple[dict[str, Shape], Callable[[list[Row], Row, Thumbnails
     "multi_label": (classification.TRAINED_RECORD, classification.classification_examples),
     "retrieval": (retrieval.RECORD, retrieval.retrieval_examples),
     "vqa": (questions.RECORD, questions.question_examples),
+    "text": (texts.RECORD, texts.text_examples),
 }
 """Kind of a record → its fields, and what a page shows of such records, with at most so many examples in a gallery; of a kind
 that is not here, the table and the protocol alone."""

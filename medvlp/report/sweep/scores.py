@@ -21,6 +21,7 @@ KINDS = {
     "probe": "Probes",
     "retrieval": "Retrieval",
     "vqa": "Questions",
+    "text": "Written text",
 }
 LABELS = {
     "acc1": "accuracy",
@@ -36,6 +37,11 @@ LABELS = {
     "letter_likelihood_accuracy": "choice by letter",
     "number_accuracy": "number",
     "set_f1": "set F1",
+    "bleu_4": "BLEU-4",
+    "rouge_l": "ROUGE-L",
+    "meteor": "METEOR",
+    "cider_d": "CIDEr-D",
+    "findings_f1_micro": "findings F1",
 }
 """Metric → its heading in a leaderboard; others have their own names."""
 

@@ -1,0 +1,268 @@
+"""Written text: a text about each sample, asked for once, compared with the sample's own by several scorers."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Self
+
+import torch
+
+from medvlp.config import WrittenTextConfig
+from medvlp.config.evaluation.written_text import TEXT_CONTROLS, TEXT_METRICS
+from medvlp.eval.bootstrap import Bootstrap
+from medvlp.eval.embeddings import ImageEmbeddings
+from medvlp.eval.errors import TaskError
+from medvlp.eval.exclusions import exclusion_lines
+from medvlp.eval.items import Item, items_of, read_samples
+from medvlp.eval.models.answering import WITHHELD, AnsweringModel
+from medvlp.eval.statistics.measures import measures
+from medvlp.eval.task import TaskResult, TaskSettings, task_protocol
+from medvlp.eval.text.bert_score import BertScore
+from medvlp.eval.text.findings.rules import LIMITS
+from medvlp.eval.text.plugins import Plugin, load_plugin
+from medvlp.eval.text.prompts import TextPrompt, reason_in_words
+from medvlp.eval.text.records import records_of
+from medvlp.eval.text.scores import TextScorer, scorers_of
+from medvlp.eval.text.tokens import DESCRIPTIONS
+from medvlp.eval.trained import Trained, marked
+from medvlp.eval.vqa.controls import (
+    CONTROL_NOTES,
+    NoDerangement,
+    control_responses,
+    derangement,
+    respond,
+    shown_images,
+)
+from medvlp.eval.vqa.questions import QuestionGroup, rows_of
+from medvlp.eval.vqa.responses import Response, response_notes, taken
+from medvlp.shards import BadSample, ShardDataset
+
+BERT_SCORE = "bert_score"
+EXCHANGED_REFERENCE = TEXT_CONTROLS[0]
+NOTES = CONTROL_NOTES | {
+    EXCHANGED_REFERENCE: "instead of a text the reference of another sample, drawn with `seed`: what a writer gets who knows the "
+    "kind of text and nothing of the sample",
+}
+
+
+@dataclass(frozen=True)
+class WrittenText:
+    """Texts about the samples of a split, written greedily. A blank text scores 0, it is never skipped.
+
+    name: what results.jsonl calls it.
+    dataset: the split.
+    prompt: how a text is asked for.
+    metrics: of `TEXT_METRICS`. plugins: scorers of other packages, and BERTScore.
+    tokenization: how texts are cut into tokens.
+    controls: of `TEXT_CONTROLS`.
+    bootstrap: intervals; its seed also chooses what is exchanged for what.
+    limit: texts, spread over the split; 0 writes all.
+    batch_size: texts in a batch.
+    trained: what of the split the model was trained on, where that was looked for.
+    """
+
+    kind: ClassVar[str] = "text"
+    version: ClassVar[int] = 1
+
+    name: str
+    dataset: ShardDataset
+    prompt: TextPrompt
+    metrics: tuple[str, ...] = TEXT_METRICS
+    plugins: tuple[Plugin, ...] = ()
+    tokenization: str = "words"
+    controls: tuple[str, ...] = TEXT_CONTROLS[:3]
+    bootstrap: Bootstrap = field(default_factory=Bootstrap)
+    limit: int = 0
+    batch_size: int = 64
+    trained: Trained | None = None
+
+    @classmethod
+    def needs(cls, config: WrittenTextConfig) -> tuple[str, ...]:
+        """Texts."""
+        return ("generate",)
+
+    @classmethod
+    def uses(cls, config: WrittenTextConfig) -> dict[str, tuple[str, ...]]:
+        """Nothing else."""
+        return {}
+
+    @classmethod
+    def from_config(cls, config: WrittenTextConfig, dataset: ShardDataset, settings: TaskSettings) -> Self:
+        """The task of a configuration; in training without controls and models that compare, and with its `valid_limit`.
+
+        Raises:
+            TaskError: a plug-in that is not installed, or does not start.
+            WeightsError: an encoder of BERTScore that is not here.
+        """
+        prompt = TextPrompt(
+            tuple(config.references), config.instruction, config.source, config.show_images, config.max_new_tokens
+        )
+        metrics = tuple(name for name in config.metrics if name in TEXT_METRICS)
+        plugins = () if settings.in_training else tuple(cls._plugins(config))
+        controls, limit = ((), config.valid_limit) if settings.in_training else (tuple(config.controls), 0)
+        return cls(
+            config.name,
+            dataset,
+            prompt,
+            metrics,
+            plugins,
+            config.tokenization,
+            controls,
+            settings.bootstrap,
+            limit,
+            settings.batch_size,
+        )
+
+    @classmethod
+    def _plugins(cls, config: WrittenTextConfig) -> Iterator[Plugin]:
+        for name in config.metrics:
+            if name == BERT_SCORE:
+                yield Plugin(name, "medvlp", BertScore(config.bert_model, config.bert_layer))
+            elif name not in TEXT_METRICS:
+                yield load_plugin(name, (*TEXT_METRICS, BERT_SCORE), config.name)
+
+    @property
+    def scorers(self) -> dict[str, Any]:
+        """Metric → what it is, data and packages of this machine included."""
+        of_plugins = {plugin.name: plugin.protocol() for plugin in self.plugins}
+        return scorers_of(self.metrics) | of_plugins
+
+    def run(self, model: AnsweringModel) -> TaskResult:
+        """Measure one model. Where torch.distributed runs, every rank writes its share and gets the whole result.
+
+        Raises:
+            TaskError: no text can be asked for, or a plug-in gives no numbers.
+        """
+        pairs, bad = read_samples(
+            self.dataset, rows_of(self.dataset, self.limit), lambda sample, row: self.prompt.group(sample, row, model)
+        )
+        excluded = sum((reasons for _, reasons in pairs), Counter[str]())
+        groups = [group for group, reasons in pairs if not reasons]
+        rows = respond(model, self.dataset, groups, shown_images(groups), self.batch_size, self.prompt.max_new_tokens)
+        bad |= {groups[i].key: reason for i, reason in enumerate(rows) if isinstance(reason, str)}
+        answered = [(group, row) for group, row in zip(groups, rows, strict=True) if not isinstance(row, str)]
+        answered, not_taken = taken(answered)
+        excluded += Counter(not_taken.values())
+        if not answered:
+            raise TaskError(
+                f"task {self.name}: no text can be asked for about {self.dataset.folder}; excluded: {dict(excluded)}, "
+                f"unreadable: {dict(Counter(bad.values()))}; its samples have the text fields {self._text_fields()}"
+            )
+        groups = [group for group, _ in answered]
+        responses = [response for _, row in answered for response in row]
+        controls, notes = self._controls(model, groups)
+        protocol = self._protocol(model, groups, excluded, bad)
+        protocol["controls"] = {name: NOTES[name] for name in TEXT_CONTROLS if name in controls} | notes
+        protocol |= response_notes(responses, controls, not_taken)
+        records = self._records(groups, responses, controls, protocol)
+        records = marked(records, [group.key for group in groups], self.trained)
+        return TaskResult(self.name, self.kind, self.bootstrap.measure(measures(records, protocol)), records, protocol)
+
+    def _records(
+        self,
+        groups: Sequence[QuestionGroup],
+        responses: Sequence[Response],
+        controls: Mapping[str, Sequence[Response]],
+        protocol: dict[str, Any],
+    ) -> list[dict[str, Any]]:
+        documents = self._documents() if "cider_d" in self.metrics else []
+        scorer = TextScorer(self.metrics, self.tokenization, documents)
+        references = [group.questions[0].answers for group in groups]
+        protocol["scorers"] = self.scorers
+        if documents:
+            protocol["cider_documents"] = len(documents)
+        if "findings" in self.metrics:
+            protocol["findings_limits"] = LIMITS
+        scores_of = {
+            name: [scorer.score(text.text, row) for text, row in zip(texts, references, strict=True)]
+            for name, texts in {"": responses, **controls}.items()
+        }
+        further: list[dict[str, float | None]] = [{} for _ in groups]
+        for plugin in self.plugins:
+            for scores, row in zip(further, plugin.scores([r.text for r in responses], references), strict=True):
+                scores |= row
+        return records_of(
+            groups, responses, scores_of.pop(""), controls, scores_of, further, "findings" in self.metrics
+        )
+
+    def _controls(
+        self, model: AnsweringModel, groups: Sequence[QuestionGroup]
+    ) -> tuple[dict[str, list[Response]], dict[str, Any]]:
+        """Texts by control, in the order of `TEXT_CONTROLS`, and what a protocol says of them."""
+        texts: dict[str, list[Response]] = {}
+        notes: dict[str, Any] = {}
+        if EXCHANGED_REFERENCE in self.controls:
+            try:
+                donors = derangement([1] * len(groups), self.bootstrap.seed)
+                texts[EXCHANGED_REFERENCE] = [Response(groups[row[0][0]].questions[0].target) for row in donors]
+                notes["seed"] = self.bootstrap.seed
+            except NoDerangement:
+                notes["skipped"] = f"{EXCHANGED_REFERENCE}: there is one sample"
+        image_texts, image_notes = self._image_controls(model, groups)
+        skipped = [note["skipped"] for note in (notes, image_notes) if "skipped" in note]
+        notes |= image_notes | ({"skipped": "; ".join(skipped)} if skipped else {})
+        return texts | image_texts, notes
+
+    def _image_controls(
+        self, model: AnsweringModel, groups: Sequence[QuestionGroup]
+    ) -> tuple[dict[str, list[Response]], dict[str, Any]]:
+        if self.prompt.shows_images:
+            return control_responses(
+                self.controls,
+                model,
+                self.dataset,
+                groups,
+                self.bootstrap.seed,
+                self.batch_size,
+                self.prompt.max_new_tokens,
+            )
+        names = [name for name in self.controls if name != EXCHANGED_REFERENCE]
+        return {}, {"skipped": f"{', '.join(names)}: the task shows no images"} if names else {}
+
+    def _documents(self) -> list[list[str]]:
+        """The references of every sample of the split that has any."""
+        documents = []
+        for item in items_of(self.dataset):
+            if isinstance(item, BadSample):
+                continue
+            try:
+                texts = self.prompt.texts_of(item.texts)
+            except BadSample:
+                continue
+            documents += [texts] if texts else []
+        return documents
+
+    def _text_fields(self) -> list[str]:
+        return sorted({name for item in items_of(self.dataset) if isinstance(item, Item) for name in item.texts})
+
+    def _protocol(
+        self,
+        model: AnsweringModel,
+        groups: Sequence[QuestionGroup],
+        excluded: Counter[str],
+        bad: Mapping[str, str],
+    ) -> dict[str, Any]:
+        items = [Item(group.key, group.cluster, {}, {}, group.cluster_kind) for group in groups]
+        images = ImageEmbeddings([], torch.empty(0), dict(bad))
+        counts = Counter(len(group.questions[0].answers) for group in groups)
+        return task_protocol(self, model, images, items, excluded) | {
+            "exclusions": exclusion_lines(
+                {reason_in_words(reason): count for reason, count in excluded.items()},
+                images.bad_counts(),
+                "sample",
+                len(items),
+            ),
+            "limit": self.limit or None,
+            "references": list(self.prompt.references),
+            "references_per_sample": {str(count): counts[count] for count in sorted(counts)},
+            "source": self.prompt.source,
+            "shows_images": self.prompt.shows_images,
+            "instruction": self.prompt.instruction,
+            "first_prompt": model.prompt_text(groups[0].questions[0].turns, groups[0].images),
+            "decoding": f"greedy, at most {self.prompt.max_new_tokens} tokens",
+            "tokenization": f"{self.tokenization}: {DESCRIPTIONS[self.tokenization]}",
+            "penalties": "none",
+            **({"images": WITHHELD} if any(group.withheld for group in groups) else {}),
+            **model.metadata(),
+            "tie_rule": "of several references the best one counts, the first of equals; in CIDEr-D their mean",
+        }

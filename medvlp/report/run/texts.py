@@ -1,0 +1,58 @@
+"""Examples of written text: texts next to their references, some by chance, the most similar and the least."""
+
+import hashlib
+
+from medvlp.report.files import Row
+from medvlp.report.run.galleries import Examples, QuestionExample
+from medvlp.report.shapes import NULL, NUMBER, TEXT, list_of, mapping_of
+from medvlp.report.thumbnails import Thumbnails
+
+TEXTS = 6
+"""Texts in a gallery."""
+CHARACTERS = 2000
+"""Of a text on a page; the rest of a longer one is left out, and dots say so."""
+
+RECORD = {
+    **dict.fromkeys(("id", "prediction", "target"), TEXT),
+    "references": list_of(TEXT),
+    "score": NUMBER | NULL,
+    "scores": mapping_of(NUMBER | NULL),
+    "controls": mapping_of(TEXT),
+}
+"""What a record has."""
+
+
+def text_examples(
+    records: list[Row], protocol: Row, thumbnails: Thumbnails | None, most: int | None = None
+) -> Examples:
+    """Of written text."""
+    if thumbnails is None:
+        return Examples()
+    # In the order of a hash: the first ones of a file are often about one image, or one kind of image.
+    by_hash = sorted(records, key=lambda row: hashlib.sha256(row["id"].encode()).digest())
+    ranked = sorted((row for row in by_hash if row["score"] is not None), key=lambda row: -row["score"])
+    count = most or TEXTS
+    galleries = [
+        ("Texts by chance", by_hash[:count]),
+        ("Most similar to their references", ranked[:count]),
+        ("Least similar to their references", ranked[::-1][:count]),
+    ]
+    question = str(protocol.get("instruction") or "")
+    return Examples(
+        questions=[(title, [_example(row, question, thumbnails) for row in rows]) for title, rows in galleries if rows]
+    )
+
+
+def _example(row: Row, question: str, thumbnails: Thumbnails) -> QuestionExample:
+    return QuestionExample(
+        thumbnails.of(row["id"]),
+        question,
+        _clipped(row["prediction"]),
+        _clipped("\n".join(row["references"])),
+        [],
+        [(name, _clipped(text)) for name, text in row["controls"].items()],
+    )
+
+
+def _clipped(text: str) -> str:
+    return text if len(text) <= CHARACTERS else f"{text[: CHARACTERS - 1]}…"
