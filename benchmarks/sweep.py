@@ -4,7 +4,7 @@ Images: all 800 figures of ROCOv2's and the 315 images of VQA-RAD, and Pneumonia
 the recipe clip_rocov2 (EfficientNet-Lite0 and all-MiniLM-L6-v2 with their weights, from the extra `offline`), each with linear
 heads of its own, as folders that both open. Tasks: zero-shot over labels that the images themselves decide.
 
-The peer's best call: all models and tasks at once, in fp32, without workers, in batches of four, which are its fastest on a
+The peer's best call: all models and tasks at once, in fp32, without workers, in batches of four, its fastest on a
 CPU, and --skip_existing for the second run. Both give the same accuracies (asserted: of an image whose two best classes are
 nearer than float32 tells apart, either may win). CPU time of whole processes, started anew, one thread each. medvlp also
 computes 10,000 bootstrap resamples for each metric, paired comparisons and a report, of which the peer has nothing.

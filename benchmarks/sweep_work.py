@@ -161,7 +161,7 @@ ALLOCATOR = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1), 
 def medvlp(folder: Path, models: Sequence[Path], tasks: Sequence[BenchmarkTask], cache: Path, *args: str) -> None:
     """One `medvlp eval` of all models and tasks, in a process of its own."""
     names = ",".join(f"open_clip:{path}" for path in models)
-    command = [sys.executable, "-m", "medvlp.cli", "eval", f"checkpoints=[{names}]", "workers=0"]
+    command = [sys.executable, "-m", "medvlp.cli", "eval", f"checkpoints=[{names}]", "workers=0", "batch_size=16"]
     command += [f"tasks=[{','.join(task.name for task in tasks)}]", f"cache.models_at_once={len(models)}"]
     run([*command, f"output={folder / 'results'}", f"cache.dir={cache}", *args], folder, {})
 

@@ -31,14 +31,14 @@ class FileFacts:
         Raises:
             OSError: no such file; and what `compute` raises.
         """
-        key = f"{subject} {_fingerprint(path)}"
+        key = f"{subject} {fingerprint(path)}"
         if self.path and key not in self._facts:
             self._facts |= _read(self.path)
             with suppress(OSError):  # absent, or only to be read
                 os.utime(self.path)  # used now, which `medvlp cache` shows
         if key not in self._facts:
             fact = compute(path)
-            if key != f"{subject} {_fingerprint(path)}" or not _is_quiet(path):
+            if key != f"{subject} {fingerprint(path)}" or not is_quiet(path):
                 return fact
             self._facts[key] = fact
             if self.path:
@@ -78,13 +78,15 @@ def _read(path: Path) -> dict[str, str]:
     return facts
 
 
-def _fingerprint(path: Path) -> str:
+def fingerprint(path: Path) -> str:
+    """Device, inode, size and times of a file: they change where its content does, unless within a tick of the clock."""
     status = path.stat()
     times = (status.st_mtime_ns, status.st_ctime_ns)
     return " ".join(map(str, (status.st_dev, status.st_ino, status.st_size, *times)))
 
 
-def _is_quiet(path: Path) -> bool:
+def is_quiet(path: Path) -> bool:
+    """Whether a file has been as it is for longer than any tick, so that its fingerprint can be relied on."""
     status = path.stat()
     return time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns) > QUIET_NS
 

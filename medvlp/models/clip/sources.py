@@ -13,6 +13,7 @@ from typing import Any
 import open_clip
 import timm
 from torch import nn
+from transformers.initialization import no_init_weights
 
 from medvlp.models.clip.model import Clip, tokenizer_identity
 from medvlp.models.clip.text_tower import (
@@ -119,7 +120,9 @@ def named_text(
     config, pooler = tower_config(files, origin), text_cfg.get("hf_pooler_type") or "mean_pooler"
     length = text_cfg.get("context_length") or 77
     check_text(config, clip_tokenizer(text_cfg, files), pooler, length, str(text_cfg["hf_model_name"]))
-    return files, handed(config, text_model(config, pooler, "" if filled else tower))
+    with no_init_weights() if filled else nullcontext():
+        model = text_model(config, pooler, "" if filled else tower)
+    return files, handed(config, model)
 
 
 def named_text_files(name: str, text_cfg: dict[str, Any]) -> tuple[dict[str, str], str]:

@@ -9,6 +9,7 @@ import json
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,6 +21,7 @@ from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
 from transformers import CONFIG_MAPPING, AutoConfig, AutoModel, AutoTokenizer, PreTrainedConfig
 
 from medvlp.models.descriptions import config_description, tokenizer_files
+from medvlp.models.digests import fingerprint, is_quiet
 from medvlp.models.weights import DAMAGE, WeightsError, reason, refuse_adapter, resolve
 
 KINDS = tuple(arch_dict)
@@ -40,6 +42,20 @@ def text_files(reference: str, tower: bool = True) -> dict[str, str]:
     Raises:
         WeightsError: nothing there, a type that open_clip cannot take, or a tokenizer that needs code of its own.
     """
+    path = Path(resolve(reference))
+    files = sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else []
+    if not files or not all(map(is_quiet, files)):
+        return _read_text_files(reference, tower)
+    return dict(_remembered_text_files(reference, tower, tuple(f"{file.name} {fingerprint(file)}" for file in files)))
+
+
+@lru_cache(maxsize=64)
+def _remembered_text_files(reference: str, tower: bool, fingerprints: tuple[str, ...]) -> dict[str, str]:
+    """Those of a folder whose files have these names and fingerprints: a sweep asks for them several times a model."""
+    return _read_text_files(reference, tower)
+
+
+def _read_text_files(reference: str, tower: bool) -> dict[str, str]:
     path = resolve(reference)
     with loading(reference):
         files: dict[str, str] = {}

@@ -9,6 +9,7 @@ import pytest
 import torch
 from transformers import CONFIG_MAPPING
 
+from medvlp.models.clip import text_tower
 from medvlp.models.clip.model import ClipEncoder, preprocess_settings
 from medvlp.models.clip.sources import architecture, composed, from_description
 from medvlp.models.clip.text_tower import KINDS, positions, text_files, tower_config
@@ -87,6 +88,22 @@ def test_the_towers_own_weights_are_taken_and_missing_ones_refused(tmp_path):
         WeightsError, match=r"has no weights of a pooler, .* use cls_last_hidden_state_pooler or mean_pooler"
     ):
         clip(folder, "cls_pooler")
+
+
+def test_files_of_a_folder_are_read_again_once_they_change(tmp_path, monkeypatch):
+    folder = tiny_text_tower(tmp_path)
+    monkeypatch.setattr("medvlp.models.clip.text_tower.is_quiet", lambda path: True)
+    readings = []
+    read = text_tower._read_text_files
+    monkeypatch.setattr(text_tower, "_read_text_files", lambda *args: readings.append(args) or read(*args))
+    files = text_files(str(folder))
+    assert text_files(str(folder)) == files
+    assert len(readings) == 1
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"hidden_dropout_prob": 0.25}))
+    assert json.loads(text_files(str(folder))["config.json"])["hidden_dropout_prob"] == 0.25
+    assert json.loads(text_files(str(folder), tower=False).get("config.json", "null")) is None
+    assert len(readings) == 3
 
 
 def test_files_that_a_checkpoint_states_are_data(tmp_path):

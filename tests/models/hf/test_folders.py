@@ -177,7 +177,7 @@ def test_hashes_of_weights_are_remembered_when_a_model_is_opened(tmp_path, monke
     past = time.time() - 60
     for path in folder.iterdir():
         os.utime(path, (past, past))
-    monkeypatch.setattr("medvlp.models.digests._is_quiet", lambda path: True)
+    monkeypatch.setattr("medvlp.models.digests.is_quiet", lambda path: True)
     config = EvalConfig(checkpoints=["x"], tasks=["y"])
     config.cache.dir = str(tmp_path / "cache")
     name = parse_model_name(f"hf:{folder}")
