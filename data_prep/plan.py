@@ -10,7 +10,7 @@ from typing import Any
 
 from data_prep.dedup.similarity import SIDE
 from data_prep.errors import PrepError
-from data_prep.source import Source, Unit
+from data_prep.source import Source, Unit, facts_of
 from data_prep.stages import TOOLS
 from data_prep.stages.language import LANGUAGES
 from data_prep.vocabulary.licences import check_allow
@@ -77,7 +77,7 @@ def make_plan(config: PrepConfig, reader: Source) -> PreparationPlan:
         stages=stages,
         dataset_stages=dataset_stages(config),
         tools={name: _version(name) for name in sorted(set(names))},
-        facts=reader.facts(),
+        facts=facts_of(reader),
     )
 
 

@@ -66,10 +66,11 @@ class Origin:
 class Source(ABC):
     """One publisher's layout. A subclass states its facts as class attributes, and its choices as a dataclass."""
 
-    name: ClassVar[str]
+    name: str
+    """Of the source; of one that reads many data sets, an instance has the data set's."""
     description: ClassVar[str]
     """One line for listings."""
-    publication: ClassVar[Publication | None] = None
+    publication: Publication | None = None
     """None where anyone may have such files: a folder, a table, DICOM."""
     licence: str = ""
     """Of the data set as a whole: an id, or `unknown` where its publisher states none. Empty where each sample has its
@@ -118,11 +119,12 @@ class Source(ABC):
         page = cls.page or (cls.publication.url if cls.publication else "")
         return Origin(cls.description, page, cls.files, cls.licence)
 
-    @classmethod
-    def facts(cls) -> dict[str, Any]:
-        """What the ledger says of the source, for the reports: name, and licence and publication where there are any."""
-        licence = {"licence": cls.licence} if cls.licence else {}
-        return {"name": cls.name, **licence, **({"publication": asdict(cls.publication)} if cls.publication else {})}
+
+def facts_of(source: Source | type[Source]) -> dict[str, Any]:
+    """What the ledger says of a source, for the reports: name, and licence and publication where there are any."""
+    licence = {"licence": source.licence} if source.licence else {}
+    publication = {"publication": asdict(source.publication)} if source.publication else {}
+    return {"name": source.name, **licence, **publication}
 
 
 def chunks(split: str, rows: int, samples_per_shard: int) -> list[Unit]:

@@ -25,6 +25,7 @@ from data_prep.readers.tables.cells import (
     text_of_cell,
     value_of_cell,
 )
+from data_prep.readers.tables.label_cells import classes_of_cell
 from data_prep.readers.tables.table_files import TableFile
 from data_prep.readers.unlisted_images import printable
 from data_prep.source import Dropped
@@ -178,11 +179,12 @@ class CaptionTable:
         column = self.roles.label
         if not column:
             return ()
-        labels = items_of_cell(entry, column, self.roles.label_separator)
-        labels = [needed_text(entry, column)] if labels is None else [label for label in labels if label]
+        labels = classes_of_cell(entry, column, {}, self.roles.label_separator)
+        if labels is None:
+            needed_text(entry, column)
         if not labels:
             raise BadRow(f"empty_{suffix(column)}", f"{column} holds no label")
-        return tuple(dict.fromkeys(labels))
+        return tuple(labels)
 
     def _optional(self, entry: dict[str, Any], role: str, without: str) -> str:
         """A column's text, or the one value for all rows; an empty cell is counted."""

@@ -3,58 +3,62 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import yaml
 
 from data_prep.captions.templates import GAP, LABEL, Templates, fold, gaps_of, is_negated
 from data_prep.errors import PrepError
+from data_prep.readers.checked_yaml import CheckedFile
 
 KEYS = ("modality", "fields", "templates", "negated", "normal", "labels")
 
 
 def load_templates(name: str) -> Templates:
     """The templates of a name, or of a path that ends in .yaml. Raises PrepError: file, key and how to fix it."""
-    path = _find(name)
+    path = find_yaml(name, "templates", "or a .yaml file")
+    text, content = read_yaml(path)
+    return _Checked(path, content, KEYS).templates(hashlib.sha256(text.encode()).hexdigest())
+
+
+def find_yaml(name: str, group: str, advice: str) -> Path:
+    """The file of a name under configs/<group>, in the working folder or shipped, or of a path that ends in .yaml.
+
+    Raises PrepError for none, with the names that there are.
+    """
+    from medvlp.config import search_folders
+
+    option = f"options.{group.removesuffix('s') if group == 'mappings' else group}"
+    if name.endswith(".yaml"):
+        if not Path(name).is_file():
+            raise PrepError(f"{option}={name}: there is no such file")
+        return Path(name)
+    roots = reversed(search_folders())
+    paths = {path.stem: path for root in roots for path in (root / "configs" / group).glob("*.yaml")}
+    if name not in paths:
+        close = get_close_matches(name, paths, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise PrepError(f"{option}={name!r} is not known{hint} available: {', '.join(sorted(paths))}, {advice}")
+    return paths[name]
+
+
+def read_yaml(path: Path) -> tuple[str, Any]:
+    """(text, what it says) of a file, within bounds. Raises PrepError."""
     from medvlp.config import ConfigError, read_text
 
     try:
         text = read_text(path)
-        content = yaml.safe_load(text)
+        return text, yaml.safe_load(text)
     except ConfigError as error:
         raise PrepError(str(error)) from None
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise PrepError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
-    return _Checked(path, content).templates(hashlib.sha256(text.encode()).hexdigest())
 
 
-def _find(name: str) -> Path:
-    from medvlp.config import search_folders
-
-    if name.endswith(".yaml"):
-        if not Path(name).is_file():
-            raise PrepError(f"options.templates={name}: there is no such file")
-        return Path(name)
-    roots = reversed(search_folders())
-    paths = {path.stem: path for root in roots for path in (root / "configs" / "templates").glob("*.yaml")}
-    if name not in paths:
-        close = get_close_matches(name, paths, n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise PrepError(
-            f"options.templates={name!r} is not known{hint} available: {', '.join(sorted(paths))}, or a .yaml file"
-        )
-    return paths[name]
-
-
-class _Checked:
+class _Checked(CheckedFile):
     """A parsed file, as nobody vouches for its shape."""
-
-    def __init__(self, path: Path, content: Any) -> None:
-        self.path = path
-        self.content = self.mapping(content, "the file", KEYS)
 
     def templates(self, digest: str) -> Templates:
         normal = self.mapping(self.content.get("normal", {}), "normal", ("labels", "templates"))
@@ -119,26 +123,3 @@ class _Checked:
                     key, f"has {sentence!r}", "braces hold a name alone, {label}, or an article and a name, {a label}"
                 )
         return sentences
-
-    def texts(self, value: Any, key: str) -> tuple[str, ...]:
-        if not isinstance(value, list):
-            self.fail(key, f"is a {type(value).__name__}", "expected a list of texts")
-        return tuple(self.text(item, f"{key}[{number}]") for number, item in enumerate(value))
-
-    def text(self, value: Any, key: str) -> str:
-        # YAML reads a bare `no` as false and `0` as a number.
-        if isinstance(value, bool) or not isinstance(value, str | int | float):
-            self.fail(key, f"is {value!r}", "expected a text; put it in quotes")
-        return str(value).strip()
-
-    def mapping(self, value: Any, key: str, allowed: Sequence[str] = ()) -> dict[str, Any]:
-        if not isinstance(value, dict):
-            self.fail(key, f"is a {type(value).__name__}", "expected names with values")
-        items = {self.text(name, f"a name in {key}"): item for name, item in value.items()}
-        strange = [name for name in items if allowed and name not in allowed]
-        if strange:
-            self.fail(strange[0], "is not known", f"expected {', '.join(allowed)}")
-        return items
-
-    def fail(self, key: str, problem: str, expected: str) -> NoReturn:
-        raise PrepError(f"{self.path}: {key} {problem}; {expected}")

@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from data_prep.conversations.questions import QuestionRow, QuestionSource, parse_rows
 from data_prep.errors import BadRow, PrepError
@@ -25,6 +25,15 @@ MAX_DICTIONARY_BYTES = 2**30
 """Of the images in a row group, as they stand in the file, that are read as a dictionary."""
 
 
+class ImageLocation(NamedTuple):
+    """Where an embedded image stands: a row of a file (from 0), a column, and its position where a cell holds several."""
+
+    path: Path
+    row: int
+    column: str
+    position: int = 0
+
+
 class ParquetQuestionSource(QuestionSource):
     """As QuestionSource, with images from the tables: of rows that name one image, the first row's is taken.
 
@@ -34,10 +43,10 @@ class ParquetQuestionSource(QuestionSource):
 
     def __init__(self, input: str, samples_per_shard: int = 1000, **options: Any) -> None:
         super().__init__(input, samples_per_shard, **options)
-        self._first_rows: dict[tuple[str, str], tuple[Path, int]] = {}
-        """(split, image) → file and row of its first occurrence."""
+        self.locations: dict[tuple[str, str], ImageLocation] = {}
+        """(split, image) → its first occurrence."""
         self._starts = lru_cache(maxsize=None)(_group_starts)
-        self._images = lru_cache(maxsize=1)(_group_images)
+        self._columns = lru_cache(maxsize=1)(_no_columns)
 
     def parquet_rows(
         self, split: str, paths: list[Path], columns: list[str], parse: Callable[[str, dict[str, Any]], QuestionRow]
@@ -63,7 +72,7 @@ class ParquetQuestionSource(QuestionSource):
 
         def parse_and_place(name: str, entry: dict[str, Any]) -> QuestionRow:
             row = parse(name, entry)
-            self._first_rows.setdefault((split, row.images[0]), (path, entry["row"]))
+            self.locations.setdefault((split, row.images[0]), ImageLocation(path, entry["row"], "image"))
             return replace(row, ignored=unread) if unread else row
 
         entries = enumerate(_entries(path, columns))
@@ -72,13 +81,23 @@ class ParquetQuestionSource(QuestionSource):
 
     def image(self, split: str, name: str) -> tuple[str, bytes]:
         """The image of the first row that names it."""
-        path, row = self._first_rows[split, name]
-        location, starts = f"{path.name} row {row}", self._starts(path)
-        group = bisect_right(starts, row) - 1
-        data = bytes_of(self._images(path, group)[row - starts[group]].as_py())
+        location = self.locations[split, name]
+        data = self.embedded(location)
+        return check_format(f"{location.path.name} row {location.row}", data), data
+
+    def embedded(self, location: ImageLocation) -> bytes:
+        """The bytes of an image in a parquet file. Raises BadRow: missing_image, image_too_large."""
+        starts = self._starts(location.path)
+        group = bisect_right(starts, location.row) - 1
+        columns = self._columns(location.path, group)
+        if location.column not in columns:
+            columns[location.column] = _group_images(location.path, group, location.column)
+        cell = columns[location.column][location.row - starts[group]].as_py()
+        data = bytes_of(cell[location.position] if isinstance(cell, list) else cell)
         if len(data) > MAX_IMAGE_BYTES:
-            raise BadRow("image_too_large", f"{location} has {len(data)} bytes, at most {MAX_IMAGE_BYTES} are read")
-        return check_format(location, data), data
+            detail = f"row {location.row} has {len(data)} bytes, at most {MAX_IMAGE_BYTES} are read"
+            raise BadRow("image_too_large", f"{location.path.name} {detail}")
+        return data
 
     def fingerprint(self) -> dict[str, str]:
         """The tables by content: images are part of them."""
@@ -99,10 +118,11 @@ def _entries(path: Path, columns: list[str]) -> Iterator[dict[str, Any]]:
     if missing:
         raise PrepError(f"{path} has the columns {', '.join(names)}; it lacks {', '.join(dict.fromkeys(missing))}")
     for entry in parquet_rows(path, columns):
-        yield {name: _digest(value) if name == "image" else value for name, value in entry.items()}
+        yield {name: image_digest(value) if name == "image" else value for name, value in entry.items()}
 
 
-def _digest(image: Any) -> str | None:
+def image_digest(image: Any) -> str | None:
+    """sha256 of the bytes of a cell; None where it holds none."""
     try:
         return hashlib.sha256(bytes_of(image)).hexdigest()
     except BadRow:
@@ -118,7 +138,12 @@ def _group_starts(path: Path) -> list[int]:
     return [0, *accumulate(metadata.row_group(group).num_rows for group in range(metadata.num_row_groups))]
 
 
-def _group_images(path: Path, group: int) -> pa.ChunkedArray:
+def _no_columns(path: Path, group: int) -> dict[str, pa.ChunkedArray]:
+    """Where the columns of a row group are kept, of one at a time."""
+    return {}
+
+
+def _group_images(path: Path, group: int, column: str) -> pa.ChunkedArray:
     import pyarrow.parquet as pq
 
     file = open_parquet(path)
@@ -126,8 +151,8 @@ def _group_images(path: Path, group: int) -> pa.ChunkedArray:
         columns = file.metadata.row_group(group)
         chunks = [columns.column(position) for position in range(columns.num_columns)]
         stored_bytes = sum(
-            chunk.total_uncompressed_size for chunk in chunks if chunk.path_in_schema.startswith("image")
+            chunk.total_uncompressed_size for chunk in chunks if chunk.path_in_schema.split(".")[0] == column
         )
         # A dictionary has at most 2 GiB; a group that says that it has more, as it stands in the file, needs none.
         file = file if stored_bytes < MAX_DICTIONARY_BYTES else pq.ParquetFile(path)
-        return file.read_row_group(group, columns=["image"])["image"]
+        return file.read_row_group(group, columns=[column])[column]

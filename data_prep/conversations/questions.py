@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -26,7 +26,7 @@ from medvlp.shards.vocabulary import IMAGE_TOKEN
 
 @dataclass(frozen=True)
 class QuestionRow:
-    """One row of the publisher's: a question, or a dialogue, about an image, several, or none."""
+    """One row of the publisher's: a question, or a dialogue, about an image, several, or none; or what is said of images."""
 
     name: str
     """File, entry and the publisher's id, for a person who looks for it."""
@@ -34,7 +34,8 @@ class QuestionRow:
     """Names of the images below the image folder, in order; rows with the same ones become one sample."""
     image_id: str
     """The publisher's id of the image (or of the images together): unique in a split."""
-    conversation: Conversation
+    conversation: Conversation | None
+    """None for rows that ask nothing, but have texts or labels."""
     image_metadata: dict[str, Any] = field(default_factory=dict)
     """What the row says of its images (modality, organ, a group other than the image): metadata of the sample.
 
@@ -44,22 +45,27 @@ class QuestionRow:
     """Fields of the publisher's row that the reader did not ask for."""
     file: str = ""
     """The table's name, of sources in which it is part of keys."""
+    texts: Mapping[str, str] = field(default_factory=dict)
+    """Texts of the sample, captions as `numbered_captions` names them."""
+    labels: Mapping[str, Any] = field(default_factory=dict)
 
 
 QuestionRows = list[QuestionRow]
 """All rows about the same images, in the publisher's order."""
 
 
-def ask(question: str, answer: str, id: str | None, metadata: dict[str, Any]) -> Conversation:
-    """A question about one image and its answer; metadata that is None or empty is skipped.
+def ask(question: str, answer: str, id: str | None, metadata: dict[str, Any], images: int | None = 1) -> Conversation:
+    """A question about images and its answer; metadata that is None or empty is skipped.
+
+    images: how many; a placeholder for each stands before the question. None: the question says where they stand.
 
     Raises BadRow placeholder_count if the publisher's text holds the placeholder itself.
     """
-    if IMAGE_TOKEN in question or IMAGE_TOKEN in answer:
+    if (IMAGE_TOKEN in question and images is not None) or IMAGE_TOKEN in answer:
         raise BadRow(
             "placeholder_count", f"the text of the question or answer holds {IMAGE_TOKEN}, which stands for images"
         )
-    turns = [Turn("user", f"{IMAGE_TOKEN}\n{question}"), Turn("assistant", answer)]
+    turns = [Turn("user", f"{IMAGE_TOKEN}\n" * (images or 0) + question), Turn("assistant", answer)]
     return Conversation(turns, id, {name: value for name, value in metadata.items() if value not in (None, "")})
 
 
@@ -116,15 +122,17 @@ def parse_rows(
     id_key: str,
     parse: Callable[[str, dict[str, Any]], QuestionRow | None],
     unit: str = "entry",
+    file: str = "",
 ) -> Iterator[QuestionRow | Dropped]:
     """What `parse(name, entry)` makes of each (number, entry) of a file; None leaves it out: it is of another split.
 
     An entry that is no object, or for which parse raises BadRow, becomes a drop with file, number and id. A BadRow may
-    stand in the place of an entry that could not be read. unit: what the numbers count. Fields that parse does not ask
+    stand in the place of an entry that could not be read. unit: what the numbers count. file: what drops call the file, where
+    its name does not tell it. Fields that parse does not ask
     for are the row's `ignored`.
     """
     for number, entry in entries:
-        name = f"{path.name} {unit} {number}"
+        name = f"{file or path.name} {unit} {number}"
         try:
             if isinstance(entry, BadRow):
                 raise entry
@@ -222,7 +230,9 @@ class QuestionSource(Source):
         return Sample(
             key=make_key(self.name, first.image_id, split),
             images=images,
-            conversations=[row.conversation for row in rows],
+            texts=dict(first.texts),
+            labels=dict(first.labels),
+            conversations=[row.conversation for row in rows if row.conversation],
             metadata={
                 "group": first.image_id,
                 "group_kind": "image",

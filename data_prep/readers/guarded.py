@@ -106,6 +106,21 @@ def digest_listing(folder: Path) -> str:
 
 def read_json_list(path: Path) -> list[tuple[int, Any]]:
     """(number from 1, entry) of a JSON file that holds a list. Raises PrepError with the place of what is wrong."""
+    content = _read_json(path)
+    if not isinstance(content, list):
+        raise PrepError(f"{path} holds a {type(content).__name__}, expected a list of entries")
+    return list(enumerate(content, start=1))
+
+
+def read_json_object(path: Path) -> dict[str, Any]:
+    """A JSON file that holds an object. Raises PrepError with the place of what is wrong."""
+    content = _read_json(path)
+    if not isinstance(content, dict):
+        raise PrepError(f"{path} holds a {type(content).__name__}, expected an object")
+    return content
+
+
+def _read_json(path: Path) -> Any:
     with open(path, "rb", opener=regular_only) as file:
         size = os.fstat(file.fileno()).st_size
         if size > MAX_JSON_BYTES:
@@ -114,7 +129,7 @@ def read_json_list(path: Path) -> list[tuple[int, Any]]:
             )
         data = file.read()
     try:
-        content = json.loads(data.decode(json.detect_encoding(data)))  # UTF-16 and UTF-32 too
+        return json.loads(data.decode(json.detect_encoding(data)))  # UTF-16 and UTF-32 too
     except UnicodeDecodeError as error:
         raise PrepError(
             f"{path} is not UTF-8: byte 0x{data[error.start]:02x} at offset {error.start}; convert the file to UTF-8"
@@ -126,9 +141,6 @@ def read_json_list(path: Path) -> list[tuple[int, Any]]:
         raise PrepError(f"{path} line {error.lineno} column {error.colno} is not JSON: {error.msg}; {hint}") from None
     except (RecursionError, ValueError) as error:  # ValueError: an integer of thousands of digits
         raise PrepError(f"{path} cannot be parsed ({error}); download the publisher's file again") from None
-    if not isinstance(content, list):
-        raise PrepError(f"{path} holds a {type(content).__name__}, expected a list of entries")
-    return list(enumerate(content, start=1))
 
 
 def read_json_lines(path: Path) -> Iterator[tuple[int, Any]]:

@@ -32,6 +32,7 @@ SOURCES: dict[str, str] = {
     "csv": "data_prep.sources.own_files.csv_table:Csv",
     "dicom": "data_prep.sources.own_files.dicom:Dicom",
     "nifti": "data_prep.sources.own_files.nifti:Nifti",
+    "records": "data_prep.sources.questions.records.source:Records",
     "omnimedvqa": "data_prep.sources.questions.omnimedvqa:OmniMedVqa",
 }
 """Name → module:class. A module is imported when its source is chosen, or when all are listed."""

@@ -1,4 +1,4 @@
-"""`medvlp list`: recipes, tasks, sources, models and data, a line each."""
+"""`medvlp list`: recipes, tasks, sources, mappings, models and data, a line each."""
 
 from collections.abc import Sequence
 
@@ -6,12 +6,15 @@ from medvlp.cli import run_verb
 from medvlp.config import list_options
 from medvlp.errors import UsageError
 
-SUBJECTS = ["recipes", "tasks", "sources", "models", "data"]
-KINDS = {"recipes": "recipes", "tasks": "configs/task", "data": "configs/data", "models": "configs/model"}
+SUBJECTS = ["recipes", "tasks", "sources", "mappings", "models", "data"]
+KINDS = {
+    **{"recipes": "recipes", "tasks": "configs/task", "mappings": "configs/mappings"},
+    **{"data": "configs/data", "models": "configs/model"},
+}
 
 
 def entries(kind: str) -> dict[str, str]:
-    """Name → one line, for recipes, tasks, sources, data or models."""
+    """Name → one line, for recipes, tasks, sources, mappings, data or models."""
     if kind == "sources":
         from data_prep.sources import descriptions
 

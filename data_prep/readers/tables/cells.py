@@ -73,16 +73,21 @@ def list_in(text: str) -> list[Any] | None:
 
     Nothing is executed, and a text longer than texts are read is none.
     """
+    content = literal_in(text)
+    if isinstance(content, set):
+        return sorted(map(str, content))
+    return list(content) if isinstance(content, list | tuple) else None
+
+
+def literal_in(text: str) -> Any:
+    """The list, tuple, set or mapping that a text is, as JSON, Python or numpy write it; else None. Nothing is executed."""
     text = text.strip()
     if len(text) > MAX_TEXT or text[:1] + text[-1:] not in ("[]", "()", "{}"):
         return None
     try:
-        content = json.loads(text)
+        return json.loads(text)
     except (ValueError, RecursionError):
-        content = _python_literal(text)
-    if isinstance(content, set):
-        return sorted(map(str, content))
-    return list(content) if isinstance(content, list | tuple) else None
+        return _python_literal(text)
 
 
 def _python_literal(text: str) -> Any:

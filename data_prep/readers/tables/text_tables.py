@@ -72,10 +72,12 @@ class TextTable:
 
     Raises PrepError if the file is no text, or its header lacks one of the required columns.
 
-    dialect: None for sources of which nobody can say it.
+    dialect: None for sources of which nobody can say it. columns: of a table without a header, in order.
     """
 
-    def __init__(self, path: Path, required: Sequence[str] = (), dialect: Dialect | None = None) -> None:
+    def __init__(
+        self, path: Path, required: Sequence[str] = (), dialect: Dialect | None = None, columns: Sequence[str] = ()
+    ) -> None:
         self.path = path
         self.dialect = dialect or Dialect(options=())
         self.columns: list[str] = []
@@ -84,8 +86,8 @@ class TextTable:
             lines = Lines(self.text, file, self.text.start)
             self.separator, offset, line = self._separator(lines)
             lines = Lines(self.text, file, offset, line)
-            self.columns = self._header(lines)
-            self._start = lines.offset, lines.line
+            self.columns = list(columns) or self._header(lines)
+            self._start = (offset, line) if columns else (lines.offset, lines.line)
         if missing := [column for column in required if column not in self.columns]:
             raise PrepError(f"{path} has the columns {', '.join(self.columns)}; it lacks {', '.join(missing)}")
 

@@ -182,7 +182,7 @@ class LlavaJson(QuestionSource):
         if not first.images:
             sample.metadata = {**sample.metadata, "group_kind": "entry", "original_name": first.name}
             del sample.metadata["image_id"]
-        for metadata in (row.conversation.metadata for row in rows):
+        for metadata in (row.conversation.metadata for row in rows if row.conversation):
             key = metadata.get("image_key")
             repairs = [REPAIRS[kind].format(key) for kind in metadata.get("mended", ())]
             self.counts.update(Counter(("read", f"mended: {words}") for words in repairs))

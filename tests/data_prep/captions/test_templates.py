@@ -181,7 +181,10 @@ def test_fields_of_texts():
         ("{}", "templates lists no sentence"),
         ("templates: '{label}'", "templates is a str; expected a list of texts"),
         ("templates: []", "templates lists no sentence"),
-        ("template: ['{label}']", "template is not known; expected modality, fields, templates"),
+        (
+            "template: ['{label}']",
+            "template is not known; did you mean 'templates'? expected modality, fields, templates",
+        ),
         ("templates: ['an image']", "templates has 'an image'; it has no gap {label}"),
         ("templates: ['{label} {label.__class__}']", "has the gap {label.__class__}, which nothing fills"),
         ("templates: ['{label} {']", "templates has '{label} {'; braces hold a name alone"),

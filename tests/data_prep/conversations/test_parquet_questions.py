@@ -120,7 +120,7 @@ def test_an_image_that_rows_share_is_in_memory_once(tmp_path):
     image = {"bytes": b"\xff\xd8\xff".ljust(5_000_000, b"\0"), "path": None}
     path = tmp_path / "t.parquet"
     pq.write_table(pa.table({"image": [image] * 40}), path, compression="zstd")
-    group = parquet_module._group_images(path, 0)
+    group = parquet_module._group_images(path, 0, "image")
     assert group.get_total_buffer_size() < 10_000_000
     assert group[39].as_py() == image
 

@@ -5,7 +5,7 @@ from dataclasses import fields
 import pytest
 
 from data_prep.errors import PrepError
-from data_prep.source import Source
+from data_prep.source import Source, facts_of
 from data_prep.sources import SOURCES, open_source, source_class, source_help
 from data_prep.vocabulary.licences import UNKNOWN, normalise
 
@@ -18,7 +18,7 @@ def test_every_source_states_its_facts(name):
     assert source.description
     assert "\n" not in source.description
     assert source.licence in ("", UNKNOWN) or normalise(source.licence) == source.licence
-    facts = source.facts()
+    facts = facts_of(source)
     assert facts["name"] == name
     if source.publication:
         assert facts["publication"]["url"].startswith("https://")

@@ -7,6 +7,7 @@ import shutil
 import pytest
 import yaml
 
+from data_prep.source import facts_of
 from data_prep.sources.figures.pmc import Pmc
 from data_prep.sources.figures.rocov2 import Rocov2
 from data_prep.stages import STAGES
@@ -65,7 +66,7 @@ def articles(tmp_path):
     ledger = {
         "in": 9, "out": 6, "rows": 7, "panels": 2, "drops": drops,
         "counts": {"deidentify_text": {"date": 12, "name": 3}, "split_panels": {"panels": 2}},
-        "moved": {"train→test": 2}, "source": Pmc.facts(),
+        "moved": {"train→test": 2}, "source": facts_of(Pmc),
         "splits": {"train": {"in": 6, "out": 3, "drops": drops}, "test": {"in": 3, "out": 3, "drops": {}}},
     }  # fmt: skip
     (folder / "ledger.json").write_text(json.dumps(ledger))
@@ -301,5 +302,5 @@ def test_the_publication_of_a_source_reaches_every_description_through_the_ledge
     del ledger["source"]
     (articles / "ledger.json").write_text(json.dumps(ledger))
     assert address not in write_prep_report(articles).read_text()
-    assert {path.name: path.read_bytes() for path in write_provenance(articles, Pmc.facts())} == pages
+    assert {path.name: path.read_bytes() for path in write_provenance(articles, facts_of(Pmc))} == pages
     assert not any(address in path.read_text() for path in write_provenance(articles))
