@@ -15,6 +15,7 @@ OPTIONS = ("options", "choices")
 """Keys of {letter: text}, [text, ...] or one text with a line for each."""
 
 LETTERS = ("answer_letter", "answer_label", "correct_option", "answer_idx", "correct_letter")
+SEVERAL = "answer_letters"
 TEXTS = ("answer", "correct_answer", "gt_answer", "answer_text")
 ITEM_NAMES, ITEM_TEXTS = ("key", "label", "letter", "id"), ("value", "text", "option", "content")
 """Keys of an option that is an object: its name, its text."""
@@ -31,10 +32,12 @@ def choice_of(entry: Entry, last_answer: str) -> tuple[dict[str, Any], list[str]
     """(metadata of a multiple-choice question, fields that were ignored).
 
     last_answer: the conversation's last answer. Which option is right, a field with a letter says, else a field with a text or
-    the last answer, if they name exactly one. Where nothing tells, or the options are in no form that is known, the
-    question is as without options, and the fields count as ignored.
+    the last answer, if they name exactly one; `answer_letters` names several that are right. Where nothing tells, or the
+    options are in no form that is known, the question is as without options, and the fields count as ignored; so does a field
+    for a letter that names no option.
 
-    Raises BadRow: answer_mismatch (letter and answer name different options), not_utf8.
+    Raises BadRow: answer_mismatch (letter and answer name different options), unknown_option (`answer_letters` has others),
+    not_utf8.
     """
     key = next((key for key in OPTIONS if says_something(entry.get(key))), "")
     options = options_of(entry.get(key)) if key else {}
@@ -42,6 +45,10 @@ def choice_of(entry: Entry, last_answer: str) -> tuple[dict[str, Any], list[str]
     letters = {letter for _, text in letter_fields if text and (letter := letter_of(text, options))}
     if len(options) < 2:
         return {}, [name for name in (key, *(name for name, _ in letter_fields)) if name]
+    if SEVERAL in entry and says_something(entry[SEVERAL]):
+        letter_by_name = {name: name for name in options}
+        letters_of_answer = right_letters(entry[SEVERAL], letter_by_name)
+        return {"answer_type": "multiple_choice", "options": options, "answer_letters": letters_of_answer}, []
     answer_letter = letter_of(last_answer.rpartition("</think>")[2], options)
     if not letters:
         texts = [as_text(entry.get(name)) for name in TEXTS if entry.get(name) is not None]
@@ -52,7 +59,8 @@ def choice_of(entry: Entry, last_answer: str) -> tuple[dict[str, Any], list[str]
     letter = next(iter(letters), answer_letter)
     if not letter:
         return {}, [key, *(name for name, _ in letter_fields)]
-    return choose(options, letter, "")[1], []
+    unclear = [name for name, text in letter_fields if not letter_of(text or "", options)]
+    return choose(options, letter, "")[1], unclear
 
 
 def options_of(value: Any) -> dict[str, str]:

@@ -39,6 +39,18 @@ class Entry(dict[str, Any]):
         self._read_names.add(name)
         return super().get(name, default)
 
+    def put_back(self, name: str) -> None:
+        """The field counts as one that nobody asked for: its value could not be used."""
+        self._read_names.discard(name)
+
+    def plain(self, name: str) -> Any:
+        """What a sample can hold of a field, as the function `plain` says; put back where that is nothing."""
+        value = self.get(name)
+        result = plain(value)
+        if says_something(value) and not says_something(result):
+            self.put_back(name)
+        return result
+
     def ignored(self) -> tuple[str, ...]:
         """Names of the fields with something in them that nobody asked for, in the publisher's order."""
         return tuple(name for name, value in self.items() if name not in self._read_names and says_something(value))

@@ -119,11 +119,11 @@ class Biomedica(TarSource):
         picture = shard_image(tar_sample.key, tar_sample.member("image"))
         caption = caption_of(tar_sample.member("txt"))
         entry = Entry(_object(tar_sample.member("json")))
-        article = plain(entry.get("article_accession_id"))
+        article = entry.plain("article_accession_id")
         if not isinstance(article, str) or not _ARTICLE.fullmatch(article):
             article = ""
         references = references_of(entry)
-        labels = {label: value for label, name in LABELS.items() if (value := plain(entry.get(name))) not in (None, "")}
+        labels = {label: value for label, name in LABELS.items() if (value := entry.plain(name)) not in (None, "")}
         sample = Sample(
             key=make_key(self.name, article, tar_sample.key),
             images={picture.extension: picture.data},
@@ -131,7 +131,7 @@ class Biomedica(TarSource):
             labels={label: value for label, value in labels.items() if value not in ([], [""])},
             metadata={
                 "source": self.name,
-                "licence": normalise(str(plain(entry.get("article_license")) or "")),
+                "licence": normalise(str(entry.plain("article_license") or "")),
                 "group": article or tar_sample.key,
                 "group_kind": "article" if article else "image",
                 "original_name": f"{tar_sample.key}.jpg",
@@ -186,13 +186,13 @@ def year_of(date: Any) -> int | None:
         return None
 
 
-def _about(entry: dict[str, Any], article: str) -> dict[str, Any]:
+def _about(entry: Entry, article: str) -> dict[str, Any]:
     texts = {
         "article": article,
-        "article_title": plain(entry.get("article_title")),
-        "journal": plain(entry.get("article_journal")),
-        "citation": plain(entry.get("article_citation")),
-        "figure_id": plain(entry.get("image_cluster_id")),
+        "article_title": entry.plain("article_title"),
+        "journal": entry.plain("article_journal"),
+        "citation": entry.plain("article_citation"),
+        "figure_id": entry.plain("image_cluster_id"),
     }
     metadata: dict[str, Any] = {name: text for name, text in texts.items() if isinstance(text, str) and text}
     year = year_of(entry.get("article_date"))

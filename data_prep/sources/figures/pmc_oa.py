@@ -164,12 +164,12 @@ class PmcOa(ImageTableSource):
         }
         # A panel's number can be 0, so a figure that was not cut is no panel 0.
         parts = (article, name["figure"], name["panel"] or "whole") if name else ("", image)
-        alignment = {field: plain(rows[0].entry.get(field)) for field in ("alignment_type", "alignment_score")}
+        alignment = {field: rows[0].entry.plain(field) for field in ("alignment_type", "alignment_score")}
         return Sample(
             key=make_key(self.name, *parts),
             images={picture.extension: picture.data},
             texts={f"caption_{number}" if number else "caption": text for number, text in enumerate(captions)},
-            labels={field: value for field, value in alignment.items() if isinstance(value, str | float)},
+            labels={field: value for field, value in alignment.items() if value not in (None, "")},
             metadata=metadata,
         )
 

@@ -136,7 +136,12 @@ class Quilt(ImageTableSource):
             "concepts": _unique(text for text in concepts if _CUI.fullmatch(text)),
             "entities": _unique(text for text in concepts if not _CUI.fullmatch(text)),
         }
-        labels |= {name: value for name in NUMBERS if (value := number_of(first.get(name, ""))) is not None}
+        for name in NUMBERS:
+            value = number_of(first.get(name, ""))
+            if value is None:
+                first.put_back(name)
+            else:
+                labels[name] = value
         return Sample(
             key=make_key(self.name, frame["video"], frame["frame"]) if frame else make_key(self.name, image),
             images={picture.extension: picture.data},

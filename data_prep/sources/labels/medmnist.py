@@ -20,6 +20,7 @@ import numpy as np
 from data_prep.errors import PrepError
 from data_prep.png import encode_png
 from data_prep.readers.clutter import glob
+from data_prep.readers.fields import IGNORED
 from data_prep.readers.guarded import digest_file, readable
 from data_prep.source import Dropped, Options, Source, Unit, chunks
 from data_prep.sources.labels.medmnist_tables import FLAVOURS, TEMPLATES
@@ -67,6 +68,8 @@ class MedMnist(Source):
         missing = [k for s in SPLITS.values() for k in (f"{s}_images", f"{s}_labels") if k not in names]
         if missing:
             raise PrepError(f"{self.path} lacks the arrays {', '.join(missing)}; it has {', '.join(names)}")
+        known_arrays = {f"{name}_{part}" for name in SPLITS.values() for part in ("images", "labels")}
+        self.input_counts = {f"{IGNORED}: {name}": 1 for name in names if name not in known_arrays}
         with readable(self.path, ADVICE), np.load(self.path, allow_pickle=False) as arrays:
             self.labels = {split: arrays[f"{array_name}_labels"] for split, array_name in SPLITS.items()}
         self._images = {

@@ -37,7 +37,7 @@ from data_prep.conversations.questions import QuestionRow, QuestionRows, Questio
 from data_prep.conversations.turns import KEYS, PAIRS, place_images, read_turns
 from data_prep.errors import BadRow, PrepError
 from data_prep.readers.clutter import glob
-from data_prep.readers.fields import Entry, check_utf8, text_of
+from data_prep.readers.fields import Entry, as_text, check_utf8, text_of
 from data_prep.readers.guarded import read_json_lines, read_json_list, size_of
 from data_prep.readers.image_fields import image_names, in_image_folder, located
 from data_prep.source import Dropped, Options
@@ -228,9 +228,13 @@ def _row(name: str, entry: dict[str, Any], images: Path, folder: Path) -> Questi
     )
 
 
-def _text_or_none(entry: dict[str, Any], key: str) -> str | None:
-    value = entry.get(key)
-    return check_utf8(value, key).strip() if isinstance(value, str) else None
+def _text_or_none(entry: Entry, key: str) -> str | None:
+    """A text or a number as text; what is neither is put back, so that it is counted."""
+    text = as_text(entry.get(key))
+    if text is None:
+        entry.put_back(key)
+        return None
+    return check_utf8(text, key).strip()
 
 
 def _box(entry: dict[str, Any]) -> list[float]:
@@ -247,9 +251,10 @@ def _box(entry: dict[str, Any]) -> list[float]:
     return [float(side) for side in box]
 
 
-def _modality(entry: dict[str, Any]) -> str | None:
+def _modality(entry: Entry) -> str | None:
     """PubMedVision's modality, or LLaVA-Med's domain: {"ct_scan": true, "mri": false, ...} → ct_scan."""
     domain = entry.get("domain")
     if isinstance(domain, dict):
         return check_utf8("+".join(sorted(name for name, value in domain.items() if value is True)), "domain") or None
+    entry.put_back("domain")
     return _text_or_none(entry, "modality")

@@ -19,7 +19,7 @@ from typing import Any
 
 from data_prep.conversations.questions import QuestionRow, QuestionSource, answer_type_of, ask, parse_rows
 from data_prep.errors import BadRow, PrepError
-from data_prep.readers.fields import text_of
+from data_prep.readers.fields import Entry, text_of
 from data_prep.readers.guarded import read_json_list
 from data_prep.source import Dropped, Options
 from medvlp.shards.publication import Publication
@@ -97,6 +97,8 @@ class Slake(QuestionSource):
 def _row(name: str, entry: dict[str, Any], language: str) -> QuestionRow:
     triple = entry.get("triple")
     is_plain = isinstance(triple, list) and all(isinstance(part, str) for part in triple)
+    if isinstance(entry, Entry) and triple is not None and not is_plain:
+        entry.put_back("triple")
     kinds = {
         "question_type": text_of(entry, "content_type"),
         "answer_type": answer_type_of(entry),

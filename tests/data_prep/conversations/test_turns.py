@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from data_prep.conversations.multiple_choice import choice_of, letter_of, options_of
+from data_prep.conversations.multiple_choice import choice_of, inline_options, letter_of, options_of
 from data_prep.conversations.turns import read_turns
 from data_prep.errors import BadRow, PrepError
 from data_prep.pipeline import prepare
@@ -252,3 +252,33 @@ def test_images_in_the_usual_folder_are_found_and_it_is_said(tmp_path):
     assert inside.conversations[0].metadata["mended"] == ["image_folder", "placeholders"]
     assert (lost.reason, lost.detail) == ("missing_image", f"no.jpg is not in the image folder {tmp_path.name}/")
     assert items_of(file, flag="images")[1].images == {"jpg": jpeg(2)}
+
+
+def test_several_right_options_and_letters_that_name_none():
+    options = {"A": "Effusion", "B": "Nodule", "C": "Mass"}
+    several = {"answer_type": "multiple_choice", "options": options, "answer_letters": ["A", "C"]}
+    for letters in (["C", "A"], "AC", "A, C"):
+        assert choice_of(Entry({"options": options, "answer_letters": letters}), "A, C") == (several, [])
+    with pytest.raises(BadRow, match="unknown_option"):
+        choice_of(Entry({"options": options, "answer_letters": ["Z"]}), "A")
+    choice, ignored = choice_of(Entry({"options": options, "answer_idx": 1}), "Nodule")
+    assert (choice["answer_letter"], ignored) == ("B", ["answer_idx"])
+
+
+@pytest.mark.parametrize(
+    ("text", "stem", "texts"),
+    [
+        ("Which?\nA. x\nB. y", "Which?", ["x", "y"]),
+        ("Is vitamin A. good? (A) one (B) two (C) E. coli", "Is vitamin A. good?", ["one", "two", "E. coli"]),
+        ("A) x B) y C) z", "", ["x", "y", "z"]),
+        ("問。A．甲 B．乙", "問。", None),
+        ("問。 A．甲 B．乙", "問。", ["甲", "乙"]),
+        ("no options: A. alone", "no options: A. alone", None),
+        ("A. x C. z", "A. x C. z", None),
+        ("A. B. y", "A. B. y", None),
+        ("", "", None),
+    ],
+)
+def test_options_inside_a_question(text, stem, texts):
+    expected = (stem, dict(zip("ABCDE", texts, strict=False))) if texts else (text, {})
+    assert inline_options(text) == expected

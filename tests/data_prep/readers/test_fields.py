@@ -3,12 +3,14 @@
 import json
 from collections import Counter
 
+import numpy as np
 import pytest
 
-from data_prep.readers.fields import MAX_NAMES, Entry, count_ignored, says_something
+from data_prep.readers.fields import MAX_NAMES, MAX_TEXT, Entry, count_ignored, says_something
 from data_prep.sources import open_source
 from tests.data_prep.folders import jpeg
 from tests.data_prep.sources.figures.test_pmc_oa import write_pmc_oa
+from tests.data_prep.sources.labels.test_medmnist import write_npz
 
 
 def counts_of(source):
@@ -68,3 +70,27 @@ def test_of_tables_that_are_too_large_to_hold(tmp_path):
     samples = sum(1 for unit in source.units() for item in source.read(unit) if hasattr(item, "images"))
     assert samples
     assert counts_of(source)["fields ignored: reviewed"] >= samples
+
+
+def test_a_field_whose_value_cannot_be_used_counts_as_not_asked_for():
+    entry = Entry({"fine": 3, "nested": {"a": 1}, "long": "x" * (MAX_TEXT + 1), "empty": None, "back": "text"})
+    assert [entry.plain(name) for name in ("fine", "nested", "long", "empty")] == [3, None, None, None]
+    entry.get("back")
+    entry.put_back("back")
+    assert entry.ignored() == ("nested", "long", "back")
+
+
+def test_what_sources_cannot_use_of_a_field_is_counted(tmp_path):
+    folder = write_pmc_oa(tmp_path / "pmc_oa")
+    table = folder / "pmc_oa.jsonl"
+    lines = [json.loads(line) for line in table.read_text().splitlines()]
+    lines[0] |= {"alignment_type": {"method": "tfidf"}, "alignment_score": 1}
+    table.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    source = open_source("pmc_oa", str(folder))
+    samples = [item for unit in source.units() for item in source.read(unit)]
+    assert samples[0].labels == {"alignment_score": 1}
+    assert counts_of(open_source("pmc_oa", str(folder)))["fields ignored: alignment_type"] == 1
+    write_npz(tmp_path / "breastmnist.npz", [[0], [1]])
+    with np.load(tmp_path / "breastmnist.npz") as arrays:
+        np.savez(tmp_path / "breastmnist.npz", **arrays, train_ids=np.arange(2))
+    assert open_source("medmnist", str(tmp_path)).input_counts == {"fields ignored: train_ids": 1}

@@ -195,8 +195,15 @@ class RowReader:
 
     def fields(self, entry: RecordEntry, terms: Mapping[str, str]) -> dict[str, Any]:
         """Metadata: texts, numbers, truth values and lists of these."""
-        values = {name: plain(entry.value(term)) for name, term in terms.items()}
-        return {name: value for name, value in values.items() if says_something(value)}
+        values: dict[str, Any] = {}
+        for name, term in terms.items():
+            cell = entry.value(term)
+            value = plain(cell)
+            if says_something(value):
+                values[name] = value
+            elif says_something(cell) and term in entry.cells:
+                entry.cells.put_back(term)
+        return values
 
     def group(self, entry: RecordEntry) -> dict[str, str]:
         """What stays in one split. Raises BadRow no_group where the pattern is not in the column."""

@@ -393,3 +393,20 @@ def test_a_rationale_and_a_region_stay_with_their_question(tmp_path):
     assert metadata == {"r": {"rationale": "The costophrenic angle is blunted."}, "b": {"box": [0.0, 0.25, 0.5, 1.0]}}
     assert (pixels.reason, short.reason) == ("bad_box", "bad_box")
     assert "(id pixels)" in pixels.name
+
+
+def test_options_stay_and_what_cannot_be_used_is_counted(tmp_path):
+    """A field that is asked for, but holds nothing that a sample can have, is counted like one that nobody asks for."""
+    turns = [{"from": "human", "value": "Which?"}, {"from": "gpt", "value": "Nodule"}]
+    entry = {"id": 1, "conversations": turns, "options": ["Mass", "Nodule"], "answer_letter": "B"}
+    lost = {"rationale": {"steps": []}, "question_type": ["size"], "modality": ["CT"], "domain": "ct", "answer_idx": 1}
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.json").write_text(json.dumps([entry, {**entry, "id": 2, **lost}]))
+    result = prepare("llava_json", str(tmp_path / "in"), tmp_path / "out")
+    dataset = ShardDataset(tmp_path / "out" / "train")
+    for row in range(2):
+        metadata = dataset.read(row).conversations[0].metadata
+        assert metadata["options"] == {"A": "Mass", "B": "Nodule"}
+        assert metadata["answer_letter"] == "B"
+    counts = result.ledger["counts"]["read"]
+    assert {name: counts.get(f"fields ignored: {name}") for name in lost} == dict.fromkeys(lost, 1)
