@@ -19,6 +19,7 @@ from data_prep.readers.fields import count_ignored, kind_of, says_something
 from data_prep.readers.tables.cells import (
     doi_of,
     items_of_cell,
+    list_in,
     needed_text,
     prose_of_cell,
     suffix,
@@ -150,7 +151,7 @@ class CaptionTable:
             labels=labels,
             values=_present({column: prose_of_cell(entry, column).replace("\n", ", ") for column in self.gaps}),
             texts=_present({column: prose_of_cell(entry, column) for column in roles.texts}),
-            columns=_present({column: value_of_cell(entry, column) for column in roles.labels}),
+            columns=_present({column: self._label(entry, column) for column in roles.labels}),
             id=self._optional(entry, "key", "the path is the key"),
             group=self._optional(entry, "group", "each image is a group of its own"),
             licence=self._optional(entry, "licence", "the licence is unknown"),
@@ -185,6 +186,14 @@ class CaptionTable:
         if not labels:
             raise BadRow(f"empty_{suffix(column)}", f"{column} holds no label")
         return tuple(labels)
+
+    def _label(self, entry: dict[str, Any], column: str) -> str | list[Any]:
+        """A label's text or list; items that are neither texts nor numbers are left out, and counted."""
+        label, value = value_of_cell(entry, column), entry.get(column)
+        items = list_in(value) if isinstance(value, str) else value
+        if isinstance(items, list) and (lost := sum(map(says_something, items)) - len(label)) > 0:
+            self.counts["read", f"items of {column} that are neither texts nor numbers"] += lost
+        return label
 
     def _optional(self, entry: dict[str, Any], role: str, without: str) -> str:
         """A column's text, or the one value for all rows; an empty cell is counted."""

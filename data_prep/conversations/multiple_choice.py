@@ -15,7 +15,7 @@ OPTIONS = ("options", "choices")
 """Keys of {letter: text}, [text, ...] or one text with a line for each."""
 
 LETTERS = ("answer_letter", "answer_label", "correct_option", "answer_idx", "correct_letter")
-SEVERAL = "answer_letters"
+RIGHT_LETTERS = "answer_letters"
 TEXTS = ("answer", "correct_answer", "gt_answer", "answer_text")
 ITEM_NAMES, ITEM_TEXTS = ("key", "label", "letter", "id"), ("value", "text", "option", "content")
 """Keys of an option that is an object: its name, its text."""
@@ -45,9 +45,9 @@ def choice_of(entry: Entry, last_answer: str) -> tuple[dict[str, Any], list[str]
     letters = {letter for _, text in letter_fields if text and (letter := letter_of(text, options))}
     if len(options) < 2:
         return {}, [name for name in (key, *(name for name, _ in letter_fields)) if name]
-    if SEVERAL in entry and says_something(entry[SEVERAL]):
+    if RIGHT_LETTERS in entry and says_something(entry[RIGHT_LETTERS]):
         letter_by_name = {name: name for name in options}
-        letters_of_answer = right_letters(entry[SEVERAL], letter_by_name)
+        letters_of_answer = right_letters(entry[RIGHT_LETTERS], letter_by_name)
         return {"answer_type": "multiple_choice", "options": options, "answer_letters": letters_of_answer}, []
     answer_letter = letter_of(last_answer.rpartition("</think>")[2], options)
     if not letters:

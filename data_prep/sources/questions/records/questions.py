@@ -47,10 +47,10 @@ def conversation_of(reader: RowReader, entry: RecordEntry, id: str, images: int)
     answer, kinds = _answer(reader, entry, mapping.answer, options)
     context = [text for term in mapping.context if (text := entry.prose(term))]
     kinds |= {
-        "question_type": entry.text(mapping.question_type),
-        "subject": entry.prose(mapping.subject).replace("\n", "; "),
+        "question_type": entry.note(mapping.question_type).replace("\n", "; "),
+        "subject": entry.note(mapping.subject).replace("\n", "; "),
         "language": entry.constant(mapping.language),
-        "rationale": entry.prose(mapping.explanation),
+        "rationale": entry.note(mapping.explanation),
         **reader.fields(entry, mapping.fields),
     }
     text = "\n".join([*context, question])

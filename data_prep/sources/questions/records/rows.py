@@ -87,9 +87,17 @@ class RecordEntry:
             raise BadRow(f"{kind}_{suffix(term)}", f"{term} is {kind}")
         return text
 
+    def note(self, term: str) -> str:
+        """A text that goes along with a sample: its faults do not cost the sample, but count as ignored."""
+        try:
+            return self.prose(term)
+        except BadRow:
+            self.cells.put_back(term.partition(".")[0])
+            return ""
+
     def constant(self, term: str) -> str:
-        """The text of a column of that name, else the term itself."""
-        return self.text(term) if term in self.columns else term
+        """The note of a column of that name, else the term itself."""
+        return self.note(term) if term in self.columns else term
 
     def ignored(self) -> tuple[str, ...]:
         """Fields of nested objects that nothing asked for."""

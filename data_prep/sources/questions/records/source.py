@@ -260,7 +260,7 @@ class Records(ParquetQuestionSource):
 
     def _licence(self, entry: RecordEntry) -> dict[str, str]:
         term = self.mapping.licence
-        text = entry.text(term) if term in entry.columns and not self.choices.licence else ""
+        text = entry.constant(term) if term in entry.columns and not self.choices.licence else ""
         return {"licence": normalise(text)} if text else {}
 
     # Samples

@@ -384,6 +384,20 @@ def test_cells_that_are_lists(write):
     assert drops(source) == {"images/d.jpg": "empty_finding"}
 
 
+def test_a_list_that_is_broken_is_a_drop_and_never_a_caption(write):
+    path = write(
+        "filepath;finding;box\n"
+        "images/a.jpg;\"['pleural effusion', 'nodule'\";1\n"
+        "images/b.jpg;\"{'edema': 1}\";1\n"
+        "images/c.jpg;(suspected) mass;[1, [2], {'a': 3}]\n"
+    )
+    source = Csv(path, label="finding", labels=["box"])
+    (sample,) = samples(source)
+    assert drops(source) == {"images/a.jpg": "bad_finding", "images/b.jpg": "bad_finding"}
+    assert sample.labels == {"label_name": "(suspected) mass", "box": [1]}
+    assert source.input_counts["items of box that are neither texts nor numbers"] == 2
+
+
 def test_a_list_of_captions_is_several_captions(write):
     path = write("filepath;title\nimages/a.jpg;\"['First, with a comma', 'Second', 'None']\"\n")
     (sample,) = samples(Csv(path))

@@ -221,6 +221,15 @@ def test_unknown_columns_are_counted_also_those_inside_objects(tmp_path):
     )
 
 
+def test_notes_that_cannot_be_used_cost_no_question_and_are_counted(tmp_path):
+    mapping = "question: q\nanswer: a\nexplanation: e\nsubject: s\nlanguage: l\nfields: {f: f}\n"
+    bad = {"e": {"steps": []}, "s": "x" * 10_000_000, "l": [["en"]], "f": {"a": 1}}
+    source = source_of(tmp_path, mapping, [{"q": "q", "a": "yes", **bad}])
+    (sample,) = read_all(source)
+    assert sample.conversations[0].metadata == {"answer_type": "closed"}
+    assert source.counts == {("read", f"fields ignored: {name}"): 1 for name in bad}
+
+
 def test_missing_columns_and_files_are_named_with_those_that_are_there(tmp_path):
     write_csv(tmp_path / "train.csv", {"question": "q", "choices": "x", "key": "A"})
     write_json(tmp_path / "other.json", [])
