@@ -61,7 +61,8 @@ class RecordsOptions(Options):
     split: str = ""
     """Of an input that is one file; empty: as the mapping or the file's name says."""
     templates: str = ""
-    """Sentences for labels, a name under configs/templates or a .yaml file; empty: as the mapping says."""
+    """Sentences for labels, a name under configs/templates or a .yaml file; empty: as the mapping says, else generic where
+    nothing else has words."""
     uncertain: str = "keep"
     """What becomes of a class marked as uncertain (-1): keep, ones (present), zeros (absent), ignore (not stated)."""
     licence: str = ""
@@ -111,7 +112,8 @@ class Records(ParquetQuestionSource):
             )
         else:
             self._files = files_of_folder(mapping, path, self.input_counts)
-        templates = choices.templates or mapping.templates
+        has_words = bool(mapping.captions or mapping.question)
+        templates = choices.templates or mapping.templates or ("" if has_words else "generic")
         self.templates = load_templates(templates) if templates else None
         self.tables_by_path = {p: RecordTable(p, form, self.dialect) for p in dict.fromkeys(p for _, p in self._files)}
         self._joins = [JoinedTable(join, self.folder, form, self.dialect) for join in form.join]

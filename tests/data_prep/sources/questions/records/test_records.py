@@ -333,6 +333,12 @@ def test_a_label_that_says_nothing_leaves_a_caption_of_the_subject(tmp_path):
     assert source.counts["read", "captions that name no finding"] == 1
 
 
+def test_labels_alone_get_generic_captions(tmp_path):
+    write_images(tmp_path, "0.jpg")
+    (sample,) = items_of(tmp_path, "images: i\nlabels: {label_name: l}\n", [{"i": "0.jpg", "l": "mass"}])
+    assert sample.texts["caption"] == "a medical image showing a mass"
+
+
 def test_rows_about_one_image_are_one_sample_and_labels_that_differ_are_counted(tmp_path):
     write_images(tmp_path, "0.jpg")
     mapping = "images: i\ncaptions: c\nlabels: {label_name: l}\n"
