@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 
 from data_prep.conversations.questions import QuestionRow
@@ -32,9 +34,21 @@ class ImageFolders:
         while name.startswith(("./", "/")):
             name = name.removeprefix(".").removeprefix("/")
         prefixes = self.prefixes
+        if len(prefixes) > 1 and "/" not in name:
+            return self._prefix_by_name.get(name, prefixes[0]) + name
         if len(prefixes) > 1:
             prefixes = [p for p in prefixes if size_of(self.root, f"{p}{name}") is not None] or prefixes
         return f"{prefixes[0]}{name}"
+
+    @cached_property
+    def _prefix_by_name(self) -> dict[str, str]:
+        """File → the first folder that has it: asking each folder for each row takes longer than all else."""
+        prefix_by_name: dict[str, str] = {}
+        for prefix in reversed(self.prefixes):
+            folder = self.root / prefix
+            if folder.is_dir():
+                prefix_by_name |= dict.fromkeys(os.listdir(folder), prefix)
+        return prefix_by_name
 
 
 def image_id(images: Sequence[str | EmbeddedImage]) -> str:
