@@ -45,9 +45,11 @@ from data_prep.sources.questions.records.questions import conversation_of
 from data_prep.sources.questions.records.rows import EmbeddedImage, RecordEntry, RowReader, bytes_in
 from data_prep.sources.questions.records.tables import JoinedTable, RecordTable
 from data_prep.vocabulary.licences import UNKNOWN, normalise
-from data_prep.vocabulary.text import numbered_captions
+from data_prep.vocabulary.text import CAPTIONS, numbered_captions
 from medvlp.shards import Sample, make_key
 from medvlp.shards.vocabulary import SPLITS
+
+CONTRADICTIONS = "rows whose labels differ from those of an earlier row about the images"
 
 
 @dataclass(frozen=True)
@@ -123,8 +125,9 @@ class Records(ParquetQuestionSource):
         self.licence = UNKNOWN if is_column else known_licence(licence)
         self.image_folders = ImageFolders(self.folder, choices.images, mapping.image_folders)
         self.images = self.image_folders.root
+        self._counts: Counter[str] = Counter()
         self._shard_metadata: dict[str, dict[str, Any]] = {}
-        """Image → what its file was before, until its sample is templated_names."""
+        """Image → what its file was before, until the sample has it."""
 
     def known_columns(self, table: RecordTable) -> list[str]:
         """Of a table and of those that are joined to it."""
@@ -140,6 +143,7 @@ class Records(ParquetQuestionSource):
         options |= {"uncertain": self.choices.uncertain, "split": self.choices.split, "licence": self.licence}
         images = self.choices.images
         options |= {"images": Path(images).name if Path(images).is_absolute() else images}
+        options |= {key: text for key in ("encoding", "separator", "quotes") if (text := getattr(self.choices, key))}
         if self.templates is not None:
             options |= {"templates": self.templates.name, "templates_sha256": self.templates.digest}
         return options
@@ -167,10 +171,6 @@ class Records(ParquetQuestionSource):
     def rows(self, split: str) -> Iterator[QuestionRow | Dropped]:
         """Drops: bad_row, bad_split, those of `RowReader` and `conversation_of`, nothing_said, and those of reading images."""
         return iter(self._rows_by_split[split])
-
-    @cached_property
-    def _counts(self) -> Counter[str]:
-        return Counter()
 
     @cached_property
     def _rows_by_split(self) -> dict[str, list[QuestionRow | Dropped]]:
@@ -296,12 +296,10 @@ class Records(ParquetQuestionSource):
             if "rescale" in picture:
                 sample.metadata.setdefault("rescale", {})[member] = next(iter(picture["rescale"].values()))
             sample.metadata |= {key: value for key, value in picture.items() if key != "rescale"}
-        captions = [text for row in rows for name, text in row.texts.items() if name.startswith("caption")]
-        texts_beyond = {name: text for name, text in rows[0].texts.items() if not name.startswith("caption")}
+        captions = [text for row in rows for name, text in row.texts.items() if CAPTIONS.fullmatch(name)]
+        texts_beyond = {name: text for name, text in rows[0].texts.items() if not CAPTIONS.fullmatch(name)}
         if contradictions := sum(row.labels != rows[0].labels for row in rows):
-            self.counts["read", "rows whose labels differ from those of an earlier row about the images"] += (
-                contradictions
-            )
+            self.counts["read", CONTRADICTIONS] += contradictions
         label = next(iter(self.mapping.labels), "")
         templated = label_captions(self.templates, sample, label, self.counts) if self.templates else []
         texts = numbered_captions(list(dict.fromkeys([*captions, *templated])))
