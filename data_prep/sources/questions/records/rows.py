@@ -28,6 +28,7 @@ from data_prep.readers.tables.label_cells import (
 from data_prep.sources.questions.records.mapping import GAP, LabelTerm
 from data_prep.sources.questions.records.mapping import Mapping as RecordMapping
 from data_prep.vocabulary.text import says_nothing
+from medvlp.shards.vocabulary import SPLITS
 
 LONGEST_NAME = 255
 """Characters of a file's name; a longer text in a column of images is an image as base64."""
@@ -42,6 +43,15 @@ class EmbeddedImage:
     digest: str
     column: str
     position: int = 0
+
+
+@dataclass
+class RowState:
+    """Of a table that is gone through: the row's split, its position from 0, and its offset in the file."""
+
+    split: str = SPLITS[0]
+    index: int = 0
+    offset: int = 0
 
 
 @dataclass

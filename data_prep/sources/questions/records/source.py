@@ -14,7 +14,7 @@ none), or captions and labels of its images. Rows about the same images become o
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -31,7 +31,7 @@ from data_prep.readers.image_files import read_below, shard_image
 from data_prep.readers.tables.cells import list_in
 from data_prep.readers.tables.label_cells import UNCERTAINTY
 from data_prep.readers.tables.text_tables import dialect_of
-from data_prep.source import Dropped, Options, Unit
+from data_prep.source import Dropped, Options, Origin, Unit
 from data_prep.sources.questions.records.files import (
     files_of_folder,
     require_columns,
@@ -42,7 +42,7 @@ from data_prep.sources.questions.records.label_captions import label_captions
 from data_prep.sources.questions.records.mapping import ANY, columns_of
 from data_prep.sources.questions.records.mapping_files import load_mapping
 from data_prep.sources.questions.records.questions import conversation_of
-from data_prep.sources.questions.records.rows import EmbeddedImage, RecordEntry, RowReader, bytes_in
+from data_prep.sources.questions.records.rows import EmbeddedImage, RecordEntry, RowReader, RowState, bytes_in
 from data_prep.sources.questions.records.tables import JoinedTable, RecordTable
 from data_prep.vocabulary.licences import UNKNOWN, normalise
 from data_prep.vocabulary.text import CAPTIONS, numbered_captions
@@ -129,6 +129,12 @@ class Records(ParquetQuestionSource):
         self._shard_metadata: dict[str, dict[str, Any]] = {}
         """Image → what its file was before, until the sample has it."""
 
+    @classmethod
+    def origin(cls, options: Mapping[str, Any]) -> Origin:
+        """Of the mapping's data set. Raises PrepError if there is no mapping of the name."""
+        mapping = load_mapping(str(options.get("mapping") or ""))
+        return Origin(mapping.title, mapping.page, mapping.files_in_words(), mapping.licence or UNKNOWN)
+
     def known_columns(self, table: RecordTable) -> list[str]:
         """Of a table and of those that are joined to it."""
         return [*table.columns, *(name for join in self._joins for name in join.columns)]
@@ -187,7 +193,7 @@ class Records(ParquetQuestionSource):
         terms = [*mapping.columns(), *mapping.constants()]
         names_asked = {part for term in terms for name in columns_of(term) for part in (name, name.partition(".")[0])}
         unread = tuple(name for name in table.columns if name not in names_asked) if table.kind == "parquet" else ()
-        state = _State()
+        state = RowState()
 
         def entries() -> Iterator[tuple[int, Any]]:
             for state.index, (number, state.offset, entry) in enumerate(table.rows(names_asked)):
@@ -226,7 +232,9 @@ class Records(ParquetQuestionSource):
             entry = {**(partner or {}), **entry}
         return entry
 
-    def _row(self, reader: RowReader, entry: RecordEntry, name: str, table: RecordTable, state: _State) -> QuestionRow:
+    def _row(
+        self, reader: RowReader, entry: RecordEntry, name: str, table: RecordTable, state: RowState
+    ) -> QuestionRow:
         mapping = self.mapping
         images = reader.images(entry)
         row_id = entry.text(mapping.id) if mapping.id else ""
@@ -307,12 +315,3 @@ class Records(ParquetQuestionSource):
         templated_names = [name for name, text in texts.items() if text not in captions]
         sample.metadata |= {"templated": templated_names} if templated_names else {}
         return sample
-
-
-@dataclass
-class _State:
-    """Of a table that is gone through: the row's split, its position from 0, and its location."""
-
-    split: str = SPLITS[0]
-    index: int = 0
-    offset: int = 0

@@ -8,7 +8,7 @@ import pytest
 
 from data_prep.pipeline import prepare
 from data_prep.source import Dropped
-from data_prep.sources import open_source
+from data_prep.sources import open_source, source_class
 from data_prep.sources.questions.records.mapping_files import load_mapping
 from medvlp.config import list_options
 from medvlp.shards import ShardDataset, verify
@@ -94,6 +94,9 @@ def test_every_mapping_has_a_miniature_and_says_where_its_layout_is_known_from()
         assert re.fullmatch(r"20\d\d-\d\d", mapping.read_on), name
         assert MINIATURES[name].__doc__, name
         assert len(mapping.title) < 120
+        origin = source_class("records").origin({"mapping": name})
+        assert (origin.title, origin.page) == (mapping.title, mapping.page)
+        assert origin.files
 
 
 @pytest.mark.parametrize("name", NAMES)
