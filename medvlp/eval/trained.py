@@ -93,11 +93,11 @@ def is_seen(record: Mapping[str, Any]) -> bool:
 
 PARTS = (
     (f"_{IN_TRAIN}", f"_{NOT_IN_TRAIN}", is_trained_on),
-    (*(f"_{novelty}" for novelty in NOVELTIES), is_seen),
+    (f"_{NOVELTIES[0]}", f"_{NOVELTIES[1]}", is_seen),
 )
 """Endings of the names of metrics over the items of which something is true, and over the others; and what."""
 
 
 def part_names() -> tuple[str, ...]:
     """Endings of the names of metrics over parts of the items."""
-    return tuple(ending for *endings, _ in PARTS for ending in endings)
+    return tuple(ending for member, remainder, _ in PARTS for ending in (member, remainder))

@@ -54,7 +54,7 @@ def task_groups() -> dict[str, list[str]]:
     """
     groups: dict[str, list[str]] = {}
     for name, path in task_files().items():
-        values = OmegaConf.to_container(read_mapping(path), resolve=False).get("groups")  # type: ignore[union-attr,call-overload]
+        values = OmegaConf.to_container(read_mapping(path), resolve=False).get("groups")  # type: ignore[union-attr]
         for group in values if isinstance(values, list) else []:
             groups.setdefault(str(group), []).append(name)
     return dict(sorted(groups.items()))
