@@ -44,7 +44,7 @@ class MedMnist(Source):
     """One MedMNIST npz file, given itself or by the folder that it is in."""
 
     name = "medmnist"
-    description = "a 2D MedMNIST npz, captions made from its labels"
+    description = "MedMNIST: a 2D npz, captions made from its labels"
     page = "https://medmnist.com"
     files = "<set>.npz, such as breastmnist.npz"
     publication = Publication(
