@@ -1,6 +1,6 @@
 """Overlap of an evaluation with training data."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -91,7 +91,7 @@ def is_seen(record: Mapping[str, Any]) -> bool:
     return record.get(NOVELTY_FIELD) == NOVELTIES[0]
 
 
-PARTS = (
+PARTS: tuple[tuple[str, str, Callable[[Mapping[str, Any]], bool]], ...] = (
     (f"_{IN_TRAIN}", f"_{NOT_IN_TRAIN}", is_trained_on),
     (f"_{NOVELTIES[0]}", f"_{NOVELTIES[1]}", is_seen),
 )
