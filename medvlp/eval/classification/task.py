@@ -107,7 +107,7 @@ class Classification:
                 f"are {fields}"
             )
         items, classes = [images.items[row] for row in rows], list(labels.classes)
-        state_NC = np.stack([targets[row] for row in rows]).astype(np.float64)
+        state_NC = np.stack([state_C for state_C in targets if state_C is not None])
         logits_NC = rounded(images.embeddings_ND, rows)
         threshold, choice = self._thresholds(model, head, labels) if labels.multi_label else (0.0, "")
         protocol = task_protocol(self, model, images, items, excluded)
@@ -168,9 +168,10 @@ class Classification:
         one_hot_CC = np.eye(len(labels.classes))
         for item in items:
             try:
+                state_C: Array | None
                 if labels.multi_label:
-                    state_C: Array | None = labels.states(item.labels, item.metadata).astype(np.float64)
-                    state_C = None if np.isnan(state_C).all() else state_C
+                    known_C = labels.states(item.labels, item.metadata).astype(np.float64)
+                    state_C = None if np.isnan(known_C).all() else known_C
                 else:
                     index = labels.class_index(item.labels, item.metadata)
                     state_C = None if index == MISSING else one_hot_CC[index]
