@@ -79,14 +79,15 @@ def multi_label_extras(records: Sequence[Record], target_NL: Array, classes: Seq
 
 
 def over_draws(shots: str, draws: Sequence[Mapping[str, Metric]]) -> dict[str, Metric]:
-    """The mean of each metric over draws, then the standard deviation."""
+    """The mean of each metric over draws, and of the first the standard deviation."""
     by_name: dict[str, Metric] = {}
+    main = next(iter(draws[0]))
     for name in DRAW_METRICS:
         by_draw = [draw[name] for draw in draws if name in draw]
         if not by_draw:
             continue
         by_name[f"{shots}shot_{name}"] = _mean(by_draw)
-        if len(by_draw) > 1:
+        if name == main and len(by_draw) > 1:
             by_name[f"{shots}shot_{name}/draws_sd"] = OverDraws(tuple(by_draw), is_spread=True)
     return by_name
 

@@ -106,7 +106,8 @@ def test_all_metrics_are_there(single, several):
     names = list(values(single[1]))
     assert names[:3] == ["acc1", "mean_per_class_recall", "auroc"]
     assert {"1shot_acc1", "4shot_acc1", "4shot_auroc", "4shot_acc1/draws_sd", "knn_acc1", "knn_auroc"} < set(names)
-    assert {"auroc", "map", "f1", "auroc/red", "1shot_map", "knn_map"} < set(values(several[1]))
+    assert {"auroc", "map", "f1", "auroc/red", "1shot_auroc/draws_sd", "1shot_map", "knn_map"} < set(values(several[1]))
+    assert "4shot_auroc/draws_sd" not in names
 
 
 def test_the_linear_probe_is_scikit_learn_s_refitted_on_train_and_valid(single):
