@@ -160,7 +160,7 @@ class AveragePrecision:
         """The mean, or that of each of R resamples."""
         rows_RN = np.ones((1, self._items)) if weights_RN is None else np.asarray(weights_RN, np.float64)
         is_exact = rows_RN.sum(axis=1).max(initial=0.0) < EXACT_IN_FLOAT32
-        weights_NR = rows_RN.T.astype(np.float32 if is_exact else np.float64)
+        weights_NR: NDArray[Any] = rows_RN.T.astype(np.float32 if is_exact else np.float64)
         return mean_of_defined(
             [_precision_at_positives(*rankings, weights_NR) for rankings in self._columns], weights_RN
         )

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from medvlp.eval.errors import TaskError
 from medvlp.eval.metrics import Array
@@ -125,7 +125,8 @@ class Regression:
             step_EMPR = loss.newton_step(point, forcing_EP * norm_EP, ~is_done_EP)
             weight_EMPR, point = _decrease(loss, weight_EMPR, point, step_EMPR, ~is_done_EP)
         raise TaskError(
-            f"a logistic regression with C in {strength_E} did not come to its optimum in {_MOST_STEPS} steps"
+            f"a logistic regression with C in {np.asarray(strength_E).tolist()} did not come to its optimum in {_MOST_STEPS} "
+            f"steps"
         )
 
 
@@ -166,7 +167,7 @@ class _Loss:
         gradient_EMPR = self._to_weights(self.scale_EXPN * (probability_EMPN - target_EMPN))
         return _Point(value_EP, gradient_EMPR + self.penalty_R * weight_EMPR, probability_EMPN)
 
-    def newton_step(self, point: _Point, residual_EP: Array, is_open_EP: Array) -> Array:
+    def newton_step(self, point: _Point, residual_EP: Array, is_open_EP: NDArray[np.bool_]) -> Array:
         """An approximate solution of H·step = −gradient by preconditioned conjugate gradients: until the residual is as small
         as asked for, and no step for problems that are not open."""
         probability_EMPN = point.probability_EMPN
@@ -215,7 +216,7 @@ def logits_of(weight_EMPR: Array, item_ERK: Array) -> Array:
 
 
 def _decrease(
-    loss: _Loss, weight_EMPR: Array, point: _Point, step_EMPR: Array, is_open_EP: Array
+    loss: _Loss, weight_EMPR: Array, point: _Point, step_EMPR: Array, is_open_EP: NDArray[np.bool_]
 ) -> tuple[Array, _Point]:
     """Weights after a step, of a problem in which it does not decrease the loss after a part of it. Where the loss is flat to
     the last digits, a smaller gradient says as much (Hager & Zhang 2005)."""
