@@ -98,8 +98,8 @@ def _options_in(text: str) -> Any:
     lines = [line for line in text.splitlines() if line.strip()]
     if len(lines) < 2 or not all(LETTERED_LINE.match(line) for line in lines):
         return inline_options(text)[1] or lines
-    pairs = [match.groups() for line in lines if (match := LETTERED_LINE.match(line))]
-    return dict(pairs) if len(dict(pairs)) == len(pairs) else lines
+    options = {match[1]: match[2] for line in lines if (match := LETTERED_LINE.match(line))}
+    return options if len(options) == len(lines) else lines
 
 
 def _keyed(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
