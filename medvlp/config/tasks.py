@@ -9,7 +9,7 @@ from medvlp.config.evaluation.written_text import WrittenTextConfig
 from medvlp.config.rules import ConfigError, at_least, fold, one_of
 from medvlp.shards.vocabulary import ANSWER_TYPES
 
-CONTROLS = ("best_constant", "blank_image", "shuffled_images", "no_image")
+CONTROLS = ("best_constant", "blank_image", "shuffled_images", "no_image", "rotated_options", "none_of_the_above")
 DEFAULT_CONTROLS = CONTROLS[:3]
 
 
@@ -131,7 +131,8 @@ class VqaConfig(TaskConfig):
     """Tokens of an answer at most."""
     controls: list[str] = field(default_factory=lambda: list(DEFAULT_CONTROLS))
     """What every main score is compared with in `medvlp eval`: best_constant, blank_image, shuffled_images, no_image (left out of
-    the prompt). All but the first ask all questions again."""
+    the prompt); of multiple choice rotated_options (every order) and none_of_the_above (in place of the right option). All but
+    the first ask the questions again."""
 
     def check(self) -> None:
         """Choices and limits. Raises ConfigError."""

@@ -23,6 +23,7 @@ MAIN_K = 10
 LOWER_IS_BETTER = (
     *("unparsed", "refused", "draws_sd", "ece", "brier", "aurc", "error", "loss", "blank_image_retention"),
     *("visual_claim_rate", "hallucinated_visual_reasoning_rate", "hallucinated_share_of_claims"),
+    "pair_confusion",
 )
 """Metrics that are errors; `error` and `loss` for kinds of task of one's own."""
 

@@ -17,6 +17,7 @@ from medvlp.eval import metrics
 from medvlp.eval.errors import RecordsError
 from medvlp.eval.metrics import Array, MeanOfMeans, Metric
 from medvlp.eval.probes.metrics import multi_label_extras, single_label_extras
+from medvlp.eval.reliability.pairs import pair_columns
 from medvlp.eval.statistics.classification import multi_label_metrics, single_label_metrics
 from medvlp.eval.statistics.prompt_sets import rank_spread, score_spread
 from medvlp.eval.statistics.reliance import RETENTION, reliance_columns, retention_of
@@ -157,6 +158,7 @@ def vqa(records: Sequence[Record], protocol: Mapping[str, Any]) -> list[Measures
                     None if a is None or b is None else a - b for a, b in zip(column, blind, strict=True)
                 ]
     columns |= reliance_columns(records)
+    columns |= pair_columns(records)
     measured = _means(columns, records)
     by_name, counts = score_spread(records)
     if retention := retention_of(records):

@@ -19,7 +19,7 @@ from medvlp.eval.bootstrap import MetricValue
 from medvlp.eval.metrics import Array, Value
 from medvlp.eval.vqa.metrics import MULTIPLE_CHOICE, NUMBER, asks_yes_no
 
-_, BLANK_IMAGE, SHUFFLED_IMAGES, _ = CONTROLS
+BLANK_IMAGE, SHUFFLED_IMAGES = CONTROLS[1:3]
 VRS, SENSITIVITY, CLAIMS = "visual_reliance_score", "image_sensitivity", "visual_claim_rate"
 HVRR, CLAIMS_HALLUCINATED = "hallucinated_visual_reasoning_rate", "hallucinated_share_of_claims"
 RETENTION = "blank_image_retention"

@@ -13,7 +13,7 @@ from medvlp.eval.vqa.questions import QuestionGroup
 from medvlp.eval.vqa.responses import Response, batches_of, responses_to
 from medvlp.shards import BadSample, ShardDataset, ShardError
 
-BEST_CONSTANT, BLANK_IMAGE, SHUFFLED_IMAGES, NO_IMAGE = CONTROLS
+BEST_CONSTANT, BLANK_IMAGE, SHUFFLED_IMAGES, NO_IMAGE, ROTATED, NONE_OF_THE_ABOVE = CONTROLS
 IMAGE_CONTROLS = (BLANK_IMAGE, SHUFFLED_IMAGES, NO_IMAGE)
 
 CONTROL_NOTES = {
@@ -21,6 +21,8 @@ CONTROL_NOTES = {
     BLANK_IMAGE: "every image replaced by one of the processor's mean colour (0 after normalisation), or `blank_image`",
     SHUFFLED_IMAGES: "every image replaced by another sample's: a derangement over the images, drawn with `seed`",
     NO_IMAGE: "every image left out of the prompt, its placeholder too",
+    ROTATED: "the options in all rotations, the given order included: means over them; multiple choice only",
+    NONE_OF_THE_ABOVE: "the right option's text replaced by 'None of the above', which is right then; multiple choice only",
 }
 
 ImageIndex = tuple[int, int]

@@ -37,7 +37,7 @@ class Question:
     id: the sample's key, `#`, and the conversation's id, or its number.
     text: the question as the data have it.
     turns: what is asked: the conversation before its last answer, the task's instruction and any options added.
-    prompts: multiple choice: scorer → what it asks; `turns` are of the one that reads a text.
+    prompts: multiple choice: scorer → what it asks; `turns` are of the one that reads a text. stem: what the data ask.
     target, answers: the right answer, and all that count as right.
     options, letters: multiple choice: letter → text, and the right ones.
     number, items: of a number and of a set, what is right.
@@ -55,6 +55,7 @@ class Question:
     options: dict[str, str] = field(default_factory=dict)
     letters: tuple[str, ...] = ()
     prompts: dict[str, tuple[Turn, ...]] = field(default_factory=dict)
+    stem: tuple[Turn, ...] = ()
     number: NumberTarget | None = None
     items: tuple[str, ...] = ()
     fields: dict[str, Field] = field(default_factory=dict)
@@ -72,7 +73,7 @@ class Question:
     def without_images(self) -> "Question":
         """The same question, its images left out."""
         prompts = {scorer: without_images(turns) for scorer, turns in self.prompts.items()}
-        return replace(self, turns=without_images(self.turns), prompts=prompts)
+        return replace(self, turns=without_images(self.turns), prompts=prompts, stem=without_images(self.stem))
 
 
 @dataclass(frozen=True)
@@ -214,10 +215,16 @@ def _with_options(
         or not all(map(str.strip, options.values()))
     ):
         raise BadSample("no_options")
-    texts = question_filter.choice.texts(turns[-2].text, options, question_filter.instruction)
-    prompts = {scorer: (*turns[:-2], Turn("user", text)) for scorer, text in texts.items()}
+    stem = tuple(turns[:-1])
+    return with_prompts(replace(question, stem=stem, options=options, letters=letters), question_filter)
+
+
+def with_prompts(question: Question, question_filter: QuestionFilter) -> Question:
+    """A question of multiple choice, put in the words of every scorer."""
+    texts = question_filter.choice.texts(question.stem[-1].text, question.options, question_filter.instruction)
+    prompts = {scorer: (*question.stem[:-1], Turn("user", text)) for scorer, text in texts.items()}
     first = next(scorer for scorer in (GENERATED, SIMILAR, LETTER, TEXT) if scorer in prompts)
-    return replace(question, turns=prompts[first], prompts=prompts, options=options, letters=letters)
+    return replace(question, turns=prompts[first], prompts=prompts)
 
 
 def _check_prompt(

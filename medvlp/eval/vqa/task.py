@@ -15,6 +15,7 @@ from medvlp.eval.errors import TaskError
 from medvlp.eval.exclusions import exclusion_lines, mistaken, slip
 from medvlp.eval.items import Item, read_samples
 from medvlp.eval.models.answering import WITHHELD, AnsweringModel
+from medvlp.eval.reliability.variants import variant_scores
 from medvlp.eval.statistics.measures import measures
 from medvlp.eval.statistics.reliance import RELIANCE, reliance_sentences
 from medvlp.eval.task import TaskResult, TaskSettings, task_protocol, validation_split
@@ -154,6 +155,12 @@ class Vqa:
             name: [score(question, response) for question, response in zip(questions, of_control, strict=True)]
             for name, of_control in controls.items()
         }
+        variants, further = variant_scores(
+            self.controls, model, self.dataset, groups, responses, self.question_filter, self.batch_size
+        )
+        blind |= variants
+        for row, further_scores in zip(scores, further, strict=True):
+            row |= further_scores
         if BEST_CONSTANT in self.controls:
             blind[BEST_CONSTANT], notes["constants"] = constant_scores(questions)
         blind = {name: blind[name] for name in CONTROLS if name in blind}

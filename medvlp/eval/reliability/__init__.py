@@ -1,0 +1,1 @@
+"""Reliability: the same questions asked in another way, and items that belong together."""

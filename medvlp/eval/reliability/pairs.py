@@ -1,0 +1,41 @@
+"""Items that belong together, such as a question and its denial (ProbMed), or one question about two images (MediConfusion)."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+PAIR_ID = "pair_id"
+"""Field of a question's metadata: items with the same one are a pair (or more than two)."""
+PAIR_ACCURACY, PAIR_CONFUSION = "pair_accuracy", "pair_confusion"
+
+
+def pair_columns(records: Sequence[Mapping[str, Any]]) -> dict[str, list[float | None]]:
+    """Metric → its value of each record of a vqa task; the first record of a pair has the pair's, all others None.
+
+    pair_accuracy: 1 where every item of the pair is right (its score is 1): ProbMed's accuracy, MediConfusion's set accuracy.
+    pair_confusion: 1 where all items of the pair pick the same option, over pairs of multiple choice with equal options. An item
+    whose answer cannot be read picks none. Items whose partners are not among the records are no pair.
+    """
+    members: dict[str, list[int]] = defaultdict(list)
+    for row, record in enumerate(records):
+        if (pair := record.get("fields", {}).get(PAIR_ID)) is not None:
+            members[str(pair)].append(row)
+    pairs = {rows[0]: rows for rows in members.values() if len(rows) > 1}
+    columns: dict[str, list[float | None]] = {}
+    if not pairs:
+        return columns
+    accuracy, confusion = columns[PAIR_ACCURACY], columns[PAIR_CONFUSION] = [None] * len(records), [None] * len(records)
+    for first, rows in pairs.items():
+        accuracy[first] = float(all(records[row]["score"] == 1 for row in rows))
+        options = [records[row].get("options") for row in rows]
+        if options[0] and all(of_item == options[0] for of_item in options):
+            picks = {_pick(records[row]) for row in rows}
+            confusion[first] = float(len(picks) == 1 and picks != {None})
+    return {name: column for name, column in columns.items() if any(value is not None for value in column)}
+
+
+def _pick(record: Mapping[str, Any]) -> str | None:
+    """The option that decides an item's score: the one that the response names, or the first of the likelihoods'."""
+    picks = record["picks"]
+    pick = picks["generated"] if "generated" in picks else next(iter(picks.values()), None)
+    return None if pick is None else str(pick)

@@ -1,0 +1,115 @@
+"""Other orders of the options, none of the above, and pairs: by what fake models say, worked out by hand."""
+
+import re
+
+import pytest
+
+from medvlp.eval.reliability.pairs import pair_columns
+from medvlp.eval.reliability.variants import none_of_the_above, rotated
+from medvlp.eval.vqa.questions import QuestionFilter, question_of
+from medvlp.shards import Conversation, Turn
+from tests.eval.vqa.test_exams import LUNGS, exam, run
+from tests.eval.vqa.test_task import encoder, sample, values  # noqa: F401
+
+CONTROLS = ("rotated_options", "none_of_the_above")
+
+
+def choice(letters, options=LUNGS):
+    """The question as a task has it."""
+    text, target, kind, metadata = exam(letters, options)
+    turns = [Turn("user", f"<image>\n{text}"), Turn("assistant", target)]
+    return question_of("x", Conversation(turns, "1", {"answer_type": kind, **metadata}), QuestionFilter())
+
+
+def letter_of(prompt, text):
+    """The letter that a prompt gives a text."""
+    match = re.search(rf"^(\w)\. {re.escape(text)}$", prompt, re.MULTILINE)
+    return match[1] if match else "A"
+
+
+@pytest.mark.parametrize("shift", range(4))
+def test_texts_move_and_the_right_one_with_them(shift):
+    question = choice("B")
+    turned = rotated(question, shift, QuestionFilter())
+    assert list(turned.options) == ["A", "B", "C"]
+    assert sorted(turned.options.values()) == sorted(LUNGS.values())
+    assert [turned.options[letter] for letter in turned.letters] == ["Fracture"]
+    assert turned.options["ABC"[shift % 3]] == "Normal"
+    listed = "\n".join(f"{letter}. {text}" for letter, text in turned.options.items())
+    assert turned.turns[-1].text == f"<image>\nWhat is seen?\n{listed}"
+    several = rotated(choice(["A", "C"]), shift, QuestionFilter())
+    assert {several.options[letter] for letter in several.letters} == {"Normal", "Bronchiectasis"}
+    assert list(several.letters) == sorted(several.letters)
+
+
+def test_none_of_the_above_is_right_then():
+    question = none_of_the_above(choice("B"), QuestionFilter())
+    assert question.options == {"A": "Normal", "B": "None of the above", "C": "Bronchiectasis"}
+    assert (question.letters, question.target) == (("B",), "None of the above")
+    assert "B. None of the above" in question.turns[-1].text
+    assert none_of_the_above(choice(["A", "B"]), QuestionFilter()) is None
+    assert none_of_the_above(choice("A", {"A": "x", "B": "All of the above"}), QuestionFilter()) is None
+
+
+def test_a_model_that_likes_a_letter_is_found_out(tmp_path, encoder):  # noqa: F811
+    samples = [sample(number, [exam("A")]) for number in range(3)]
+    result, model = run(
+        tmp_path, encoder, samples, lambda *_: "A", lambda _, text, __: -float(text != "A"), controls=CONTROLS
+    )
+    scores = values(result)
+    assert scores["generated_accuracy"] == scores["letter_likelihood_accuracy"] == 1
+    assert scores["generated_accuracy/rotated_options"] == pytest.approx(1 / 3)
+    assert scores["generated_accuracy/minus_rotated_options"] == pytest.approx(2 / 3)
+    assert scores["letter_likelihood_accuracy/rotated_options"] == pytest.approx(1 / 3)
+    assert (scores["generated_consistency"], scores["letter_likelihood_consistency"]) == (0, 0)
+    assert scores["generated_accuracy/none_of_the_above"] == 1  # the letter is still the right one
+    assert len(model.generator.asked) == 3 * (1 + 2 + 1)
+    assert {number for _, number in model.generator.asked} == {1, 2, 3}  # each with its own image
+    assert set(result.protocol["controls"]) >= set(CONTROLS)
+
+
+def test_a_model_that_reads_the_options_is_consistent(tmp_path, encoder):  # noqa: F811
+    two = {"A": "yes", "B": "no"}
+    samples = [sample(0, [exam("C")]), sample(1, [exam("B", two)]), sample(2, [("Is it?", "yes", "closed", {})])]
+
+    def says(question, number):
+        return "yes" if number == 3 else letter_of(question, "Bronchiectasis" if number == 1 else "no")
+
+    result, _ = run(tmp_path, encoder, samples, says, lambda *_: -1.0, controls=CONTROLS)
+    scores, counts = values(result), {metric.name: metric.n for metric in result.metrics}
+    assert (scores["generated_accuracy/rotated_options"], scores["generated_consistency"]) == (1, 1)
+    assert scores["generated_accuracy/none_of_the_above"] == 0  # it says A where its text is not listed
+    assert counts["generated_accuracy/none_of_the_above"] == counts["generated_consistency"] == 2
+    assert scores["letter_likelihood_consistency"] == 0  # ties pick nothing
+    assert "closed_accuracy/rotated_options" not in scores
+
+
+def item(pair, score, pick=None, options=None):
+    """A record of one item of a pair."""
+    fields = {} if pair is None else {"pair_id": pair}
+    choice_fields = {"options": options, "picks": {"letter_likelihood": "X", "generated": pick}} if options else {}
+    return {"fields": fields, "score": score, **choice_fields}
+
+
+def test_pairs_by_hand():
+    records = [
+        item("p", 1), item("q", 1), item("p", 1), item("q", 0), item(None, 1), item("alone", 1),
+        item(3, 1, "A", LUNGS), item(3, 0, "A", LUNGS), item("4", 0, None, LUNGS), item("4", 0, None, LUNGS),
+        item("5", 1, "A", LUNGS), item("5", 1, "B", LUNGS), item("6", 1, "A", LUNGS), item("6", 1, "A", {"A": "x", "B": "y"}),
+    ]  # fmt: skip
+    columns = pair_columns(records)
+    nothing = None
+    assert columns["pair_accuracy"] == [1, 0, *[nothing] * 4, 0, nothing, 0, nothing, 1, nothing, 1, nothing]
+    assert columns["pair_confusion"] == [*[nothing] * 6, 1, nothing, 0, nothing, 0, nothing, nothing, nothing]
+    assert pair_columns([item(None, 1), item("a", 1)]) == {}
+
+
+def test_pairs_of_a_task(tmp_path, encoder):  # noqa: F811
+    pairs = [("Is it large?", "yes", {"pair_id": "1"}), ("Is it small?", "no", {"pair_id": "1"})]
+    samples = [sample(n, [(text, answer, "closed", more) for text, answer, more in pairs]) for n in range(2)]
+    for number, of_sample in enumerate(samples):
+        for conversation in of_sample.conversations:
+            conversation.metadata["pair_id"] = f"pair {number}"
+    result, _ = run(tmp_path, encoder, samples, lambda question, n: "no" if n == 2 or "small" in question else "yes")
+    assert values(result)["pair_accuracy"] == 1 / 2
+    assert {metric.name: metric.n for metric in result.metrics}["pair_accuracy"] == 2
