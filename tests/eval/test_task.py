@@ -275,8 +275,8 @@ def test_a_kind_names_itself_and_known_capabilities(kind):
 def test_shipped_tasks_build(name, tmp_path, monkeypatch):
     monkeypatch.setenv("MEDVLP_DATA", str(tmp_path))
     config = load_task(name)
-    only_train = name == "kvasir_vqa"  # its publisher has one split
-    assert (config.name, config.split) == (name, "train" if only_train else "test")
+    other_splits = {"kvasir_vqa": "train", "medmcqa": "valid"}  # one split; a test without answers
+    assert (config.name, config.split) == (name, other_splits.get(name, "test"))
     if config.kind == "probe":  # it opens what it fits
         with pytest.raises(
             TaskError, match=f"task {name}: a probe is fitted on labelled samples, and .*train is not there"
