@@ -170,8 +170,8 @@ class Classification:
             try:
                 state_C: Array | None
                 if labels.multi_label:
-                    known_C = labels.states(item.labels, item.metadata).astype(np.float64)
-                    state_C = None if np.isnan(known_C).all() else known_C
+                    label_C = labels.states(item.labels, item.metadata).astype(np.float64)
+                    state_C = None if np.isnan(label_C).all() else label_C
                 else:
                     index = labels.class_index(item.labels, item.metadata)
                     state_C = None if index == MISSING else one_hot_CC[index]
