@@ -21,16 +21,17 @@ def pair_columns(records: Sequence[Mapping[str, Any]]) -> dict[str, list[float |
         if (pair := record.get("fields", {}).get(PAIR_ID)) is not None:
             members[str(pair)].append(row)
     pairs = {rows[0]: rows for rows in members.values() if len(rows) > 1}
-    columns: dict[str, list[float | None]] = {}
     if not pairs:
-        return columns
-    accuracy, confusion = columns[PAIR_ACCURACY], columns[PAIR_CONFUSION] = [None] * len(records), [None] * len(records)
+        return {}
+    accuracy: list[float | None] = [None] * len(records)
+    confusion: list[float | None] = [None] * len(records)
     for first, rows in pairs.items():
         accuracy[first] = float(all(records[row]["score"] == 1 for row in rows))
         options = [records[row].get("options") for row in rows]
         if options[0] and all(of_item == options[0] for of_item in options):
             picks = {_pick(records[row]) for row in rows}
             confusion[first] = float(len(picks) == 1 and picks != {None})
+    columns = {PAIR_ACCURACY: accuracy, PAIR_CONFUSION: confusion}
     return {name: column for name, column in columns.items() if any(value is not None for value in column)}
 
 
