@@ -61,7 +61,7 @@ class BertScore:
             TaskError: a layer that the encoder does not have.
         """
         unique = list(dict.fromkeys([*predictions, *(reference for row in references for reference in row)]))
-        vectors = {}
+        vectors: dict[str, tuple[Tensor, Tensor]] = {}
         for start in range(0, len(unique), BATCH_SIZE):
             texts = unique[start : start + BATCH_SIZE]
             vectors |= dict(zip(texts, self._vectors(texts), strict=True))

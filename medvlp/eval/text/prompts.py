@@ -44,7 +44,8 @@ class TextPrompt:
         all_images = [sample.images[name] for name in sorted(sample.images)] if self.shows_images else []
         images = all_images if model.takes_images else []
         withheld = len(all_images) - len(images)
-        reason, questions = "", ()
+        reason = ""
+        questions: tuple[Question, ...] = ()
         try:
             questions = (self._question(sample, len(all_images), images, model),)
         except BadSample as problem:
@@ -71,7 +72,7 @@ class TextPrompt:
             raise BadSample("no_image")
         if len(source) > LONGEST:
             raise BadSample("text_too_long")
-        turns = (Turn("user", f"{IMAGE_TOKEN}\n" * count + self._words(source)),)
+        turns: tuple[Turn, ...] = (Turn("user", f"{IMAGE_TOKEN}\n" * count + self._words(source)),)
         if not images:
             turns = without_images(turns)
         if not model.fits(turns, turns, images, (), self.max_new_tokens):
