@@ -275,7 +275,8 @@ def test_a_kind_names_itself_and_known_capabilities(kind):
 def test_shipped_tasks_build(name, tmp_path, monkeypatch):
     monkeypatch.setenv("MEDVLP_DATA", str(tmp_path))
     config = load_task(name)
-    other_splits = {"kvasir_vqa": "train", "medmcqa": "valid"}  # one split; a test without answers
+    one_split = dict.fromkeys(("kvasir_vqa", "iu_xray_findings", "iu_xray_impression"), "train")
+    other_splits = one_split | {"medmcqa": "valid"}  # whose test has no answers
     assert (config.name, config.split) == (name, other_splits.get(name, "test"))
     if config.kind == "probe":  # it opens what it fits
         with pytest.raises(
