@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from medvlp.eval.metrics import Array, MeanOfMeans, Metric, Value
 
@@ -29,9 +30,9 @@ class OverPromptSets:
         return float(reduced) if weights_RN is None else np.asarray(reduced, np.float64)
 
     @property
-    def member_N(self) -> Array:
+    def member_N(self) -> NDArray[np.bool_]:
         """Whether each item counts: the same ones for every set."""
-        return self.by_set[0].member_NC.any(axis=1)
+        return np.asarray(self.by_set[0].member_NC.any(axis=1), bool)
 
 
 def spread(name: str, by_set: Sequence[MeanOfMeans]) -> dict[str, Metric]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from medvlp.config.tasks import CONTROLS
 from medvlp.eval.answers import extract_choice, extract_number, extract_text, extract_yes_no
@@ -124,7 +125,7 @@ class Retention:
 
     blank_N: Array
     image_N: Array
-    member_N: Array
+    member_N: NDArray[np.bool_]
 
     def __call__(self, weights_RN: Array | None) -> Value:
         rows_RN = np.ones((1, len(self.image_N))) if weights_RN is None else np.asarray(weights_RN, np.float64)
