@@ -43,7 +43,7 @@ def test_no_verb_is_a_usage_error(capsys):
 def test_list_shows_a_line_each(capsys):
     assert main(["list", "tasks"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert any(line.startswith("rocov2_retrieval ") for line in lines)
+    assert any(line.split()[:2] == ["rocov2_retrieval", "retrieval"] for line in lines), lines
     assert main(["list", "sources"]) == 0
     assert {line.split()[0] for line in capsys.readouterr().out.splitlines()} >= {"rocov2", "medmnist", "mni152"}
     assert main(["list", "nonsense"]) == 2

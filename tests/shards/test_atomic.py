@@ -12,6 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 WRITERS = {"write_text", "write_bytes"}
 IN_FOLDERS_OF_THEIR_OWN = {
     "medvlp/export/assistant.py",  # into a new folder, renamed when all is in it: export/folder.py
+    "medvlp/export/classifier.py",
     "medvlp/export/transformers.py",
     "medvlp/export/equality.py",
     "medvlp/export/open_clip.py",
@@ -19,6 +20,7 @@ IN_FOLDERS_OF_THEIR_OWN = {
     "medvlp/models/clip/sources.py",  # temporary folders
     "medvlp/models/clip/text_tower.py",
     "medvlp/models/llava/metadata.py",
+    "medvlp/models/towers/processors.py",
 }
 
 

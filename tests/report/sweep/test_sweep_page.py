@@ -78,7 +78,7 @@ def test_the_page_has_every_part(page):
         "On all 7 tasks (vqa_rad, slake, pathvqa, kvasir_vqa, quilt_vqa, pmc_vqa, omnimedvqa) there is no sign that the image",
         "better with the right images than with others. SmolLM2-135M-Instruct.",
         "rocov2_modality by modality: accuracy", "(not stated)", "equity-scaled", "Reliability", "AURC",
-        "qwen2.5-vl-72b-instruct on pmc_vqa, omnimedvqa: no letter_likelihood_accuracy (an API gives no likelihoods)",
+        "qwen2.5-vl-72b-instruct on pmc_vqa, omnimedvqa: no choice by letter (an API gives no likelihoods)",
         "SmolLM2-135M-Instruct on vqa_rad, slake, pathvqa, kvasir_vqa, quilt_vqa, pmc_vqa, omnimedvqa: images withheld",
         "ViT-B-32@laion2b_s34b_b79k on rocov2_modality, breastmnist, ", "what all 13 models share",
         "of 147 pairs of a model and a task", "Most confident mistakes",
