@@ -2,12 +2,14 @@
 
 import importlib
 import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from medvlp.config import EvalConfig, as_dict
 from medvlp.config.model_names import ModelName
+from medvlp.distributed import rank
 from medvlp.eval.store.root import store_root
 from medvlp.eval.task import EvaluatedModel
 from medvlp.models.digests import FileFacts
@@ -108,7 +110,15 @@ def open_model(name: ModelName, device: str, config: EvalConfig) -> EvaluatedMod
     if "generate" not in model.offers:
         return model
     if name.scheme == "api":  # whatever cache.max_gb is: they may have cost money
-        return model.kept_in(store_root(config.cache))
+        model = model.kept_in(store_root(config.cache))
+        if len(model.log) and rank() == 0:
+            print(
+                f"note: {name.text}: {len(model.log):,} answers are kept (the first of {model.log.first_day or 'an unknown day'}) and "
+                "are not asked for again, whatever model the server has now; `medvlp cache clear kind=responses` forgets them",
+                file=sys.stderr,
+                flush=True,
+            )
+        return model
     return keep_responses(model, name, device, config) if config.cache.max_gb > 0 else model
 
 

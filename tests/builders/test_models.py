@@ -386,3 +386,15 @@ def test_hf_before_a_part_says_no_more_than_its_name(llava_words):
     ):
         with pytest.raises(ConfigError, match=message):
             library_reference(text, "model.language.source")
+
+
+def test_a_servers_kept_answers_are_told_with_their_day(tmp_path, capsys):
+    config = replace(CONFIG, cache=CacheConfig(dir=str(tmp_path / "cache")))
+    name = parse_model_name("api:http://127.0.0.1:9/v1#m")
+    model = open_model(name, "cpu", config)
+    assert capsys.readouterr().err == ""
+    model.log.add({"k": {"text": "yes"}})
+    again = open_model(name, "cpu", config)
+    day = again.log.first_day
+    assert len(day) == len("2026-11-29")
+    assert f"note: {name.text}: 1 answers are kept (the first of {day}) and are not asked for again" in capsys.readouterr().err

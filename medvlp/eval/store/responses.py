@@ -14,6 +14,7 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,15 @@ class ResponseLog:
         """The response to a question, None where none is kept."""
         return self._rows.get(key)
 
+    @property
+    def first_day(self) -> str:
+        """The day of the first response (UTC, 2026-11-29); empty where none is on the disk, or the file does not say it."""
+        with suppress(OSError, ValueError, RecursionError, AttributeError):
+            if self.path is not None:
+                with open(self.path, "rb") as file:
+                    return str(json.loads(file.readline()).get("first_day", ""))
+        return ""
+
     def touch(self) -> None:
         """Count as used now, where `evict` looks for what was used longest ago."""
         with suppress(OSError):
@@ -127,7 +137,7 @@ class ResponseLog:
         rows = [{"key": key, "response": response, "sum": _sum(key, response)} for key, response in new.items()]
         with refusing(path, "its earlier lines are whole"), _locked(path) as file:
             if not os.fstat(file).st_size:
-                rows.insert(0, {"parts": self.parts})
+                rows.insert(0, {"parts": self.parts, "first_day": datetime.now(UTC).date().isoformat()})
             Appender(path).append(*rows)
             os.fsync(file)
 

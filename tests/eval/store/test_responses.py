@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
@@ -32,7 +33,8 @@ def test_what_was_added_is_there_for_the_next_one(tmp_path):
     assert again.get("k2") == {"likelihoods": [[-0.1 + 0.3, 2]]}
     assert again.get("k3") is None
     assert len(log.path.read_bytes().splitlines()) == 3
-    assert json.loads(log.path.read_bytes().splitlines()[0]) == {"parts": PARTS}
+    assert json.loads(log.path.read_bytes().splitlines()[0]) == {"parts": PARTS, "first_day": again.first_day}
+    assert date.today() - date.fromisoformat(again.first_day) <= timedelta(days=1)
 
 
 def test_another_model_has_another_file(tmp_path):
