@@ -3,14 +3,12 @@
 from dataclasses import dataclass, field
 
 from medvlp.config.evaluation.choice import OPTION_LINE, check_choice
+from medvlp.config.evaluation.controls import CONTROLS, DEFAULT_CONTROLS
 from medvlp.config.evaluation.labels import MultiLabelConfig, ProbeConfig
 from medvlp.config.evaluation.task import TaskConfig
 from medvlp.config.evaluation.written_text import WrittenTextConfig
 from medvlp.config.rules import ConfigError, at_least, fold, one_of
 from medvlp.shards.vocabulary import ANSWER_TYPES
-
-CONTROLS = ("best_constant", "blank_image", "shuffled_images", "no_image", "rotated_options", "none_of_the_above")
-DEFAULT_CONTROLS = CONTROLS[:3]
 
 
 @dataclass(kw_only=True)
@@ -130,9 +128,9 @@ class VqaConfig(TaskConfig):
     max_new_tokens: int = 64
     """Tokens of an answer at most."""
     controls: list[str] = field(default_factory=lambda: list(DEFAULT_CONTROLS))
-    """What every main score is compared with in `medvlp eval`: best_constant, blank_image, shuffled_images, no_image (left out of
-    the prompt); of multiple choice rotated_options (every order) and none_of_the_above (in place of the right option). All but
-    the first ask the questions again."""
+    """What every main score is compared with in `medvlp eval`: best_constant; blank_image, shuffled_images, no_image (left out of
+    the prompt), noise_image; of multiple choice rotated_options and none_of_the_above; brand_names and generic_names (of drugs);
+    framings that suggest a wrong answer, such as recency_bias. All but the first ask the questions again."""
 
     def check(self) -> None:
         """Choices and limits. Raises ConfigError."""

@@ -3,6 +3,8 @@
 import re
 from collections.abc import Iterable
 
+from medvlp.config.evaluation.controls import IMAGE_CONTROLS, VARIANT_CONTROLS
+
 MAIN: dict[str, tuple[str, ...]] = {
     "zero_shot": ("acc1", "auroc"),
     "classification": ("acc1", "auroc", "map"),
@@ -45,6 +47,13 @@ def main_metrics(kind: str, names: Iterable[str]) -> list[str]:
 
 def direction(metric: str) -> int:
     """1 where higher is better, -1 where lower is: of a metric, of a part of its items, and of what is derived from it
-    (`unparsed/blank_image`, `error/worst_group[sex]`)."""
-    names = (re.sub(r"_((not_)?in_train|(un)?seen)$", "", part) for part in metric.split("/"))
-    return -1 if any(name in LOWER_IS_BETTER for name in names) else 1
+    (`unparsed/blank_image`, `error/worst_group[sex]`).
+
+    A refusal is right where the image is broken, another one, or absent. Of a score minus the same score in another wording, less
+    is better.
+    """
+    names = [re.sub(r"_((not_)?in_train|(un)?seen)$", "", part) for part in metric.split("/")]
+    if names[0] == "refused" and names[-1] in IMAGE_CONTROLS:
+        return 1
+    sign = -1 if any(name in LOWER_IS_BETTER or name.endswith("_suggested") for name in names) else 1
+    return -sign if any(name == f"minus_{control}" for control in VARIANT_CONTROLS for name in names) else sign

@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass, field
 
+from medvlp.config.evaluation.controls import IMAGE_CONTROLS
 from medvlp.config.evaluation.task import TaskConfig
 from medvlp.config.rules import ConfigError, at_least, one_of
 
-TEXT_CONTROLS = ("other_reference", "blank_image", "shuffled_images", "no_image")
+TEXT_CONTROLS = ("other_reference", *IMAGE_CONTROLS)
 TEXT_METRICS = ("bleu", "chrf", "rouge", "meteor", "cider_d", "findings")
 """Without bert_score, and without plug-ins, whose names the machine knows."""
 TOKENIZATIONS = ("words", "13a", "whitespace", "characters")
@@ -37,7 +38,7 @@ class WrittenTextConfig(TaskConfig):
     valid_limit: int = 0
     """Texts written during training, spread over the split; 0 writes all."""
     controls: list[str] = field(default_factory=lambda: list(TEXT_CONTROLS[:3]))
-    """What the main scores are compared with in `medvlp eval`; the two with images ask for all texts again."""
+    """What the main scores are compared with in `medvlp eval`; those with images ask for all texts again."""
 
     def check(self) -> None:
         """Fields, choices and limits. Raises ConfigError."""

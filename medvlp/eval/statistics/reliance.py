@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medvlp.config.tasks import CONTROLS
+from medvlp.config.evaluation.controls import IMAGE_CONTROLS
 from medvlp.eval.answers import extract_choice, extract_number, extract_text, extract_yes_no
 from medvlp.eval.answers.normalization import normalize
 from medvlp.eval.bootstrap import MetricValue
 from medvlp.eval.metrics import Array, Value
 from medvlp.eval.vqa.metrics import MULTIPLE_CHOICE, NUMBER, asks_yes_no
 
-BLANK_IMAGE, SHUFFLED_IMAGES = CONTROLS[1:3]
+BLANK_IMAGE, SHUFFLED_IMAGES = IMAGE_CONTROLS[:2]
 VRS, SENSITIVITY, CLAIMS = "visual_reliance_score", "image_sensitivity", "visual_claim_rate"
 HVRR, CLAIMS_HALLUCINATED = "hallucinated_visual_reasoning_rate", "hallucinated_share_of_claims"
 RETENTION = "blank_image_retention"

@@ -1,29 +1,33 @@
-"""Image-blind controls: images that show nothing, another sample's, or none; and how questions are asked with any of them."""
+"""Controls of the image: one that shows nothing, noise, another sample's, or none; and asking questions with any of them."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import Any
+import hashlib
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import numpy as np
+from PIL import Image
 
-from medvlp.config.tasks import CONTROLS
+from medvlp.config.evaluation.controls import IMAGE_CONTROLS
+from medvlp.data.images.decode import size_of
 from medvlp.distributed import on_all_ranks
 from medvlp.eval.models.answering import WITHHELD, AnsweringModel
 from medvlp.eval.vqa.questions import QuestionGroup
 from medvlp.eval.vqa.responses import Response, batches_of, responses_to
-from medvlp.shards import BadSample, ShardDataset, ShardError
+from medvlp.shards import BadSample, Sample, ShardDataset, ShardError
 
-BEST_CONSTANT, BLANK_IMAGE, SHUFFLED_IMAGES, NO_IMAGE, ROTATED, NONE_OF_THE_ABOVE = CONTROLS
-IMAGE_CONTROLS = (BLANK_IMAGE, SHUFFLED_IMAGES, NO_IMAGE)
+BLANK_IMAGE, SHUFFLED_IMAGES, NO_IMAGE, NOISE_IMAGE = IMAGE_CONTROLS
 
 CONTROL_NOTES = {
-    BEST_CONSTANT: "the constant answer (or letter) that scores best, chosen on the very items that it is scored on",
     BLANK_IMAGE: "every image replaced by one of the processor's mean colour (0 after normalisation), or `blank_image`",
     SHUFFLED_IMAGES: "every image replaced by another sample's: a derangement over the images, drawn with `seed`",
     NO_IMAGE: "every image left out of the prompt, its placeholder too",
-    ROTATED: "the options in all rotations, the given order included: means over them; multiple choice only",
-    NONE_OF_THE_ABOVE: "the right option's text replaced by 'None of the above', which is right then; multiple choice only",
+    NOISE_IMAGE: "every image replaced by one of its size with cells of random colours, drawn with `seed` and the sample's key",
 }
+
+CELLS = 64
+"""Cells of noise along the longer side of an image."""
 
 ImageIndex = tuple[int, int]
 """An image: (index of its sample, its position there)."""
@@ -81,8 +85,8 @@ def control_responses(
     notes: dict[str, Any] = {}
     skipped: list[str] = []
 
-    def ask(asked_groups: Sequence[QuestionGroup], images: ShownImages) -> list[Response]:
-        rows = respond(model, dataset, asked_groups, images, batch_size, max_new_tokens)
+    def ask(asked_groups: Sequence[QuestionGroup], images: ShownImages, source: Samples = dataset) -> list[Response]:
+        rows = respond(model, source, asked_groups, images, batch_size, max_new_tokens)
         return [response for group, row in zip(groups, rows, strict=True) for response in _readable(group, row)]
 
     if BLANK_IMAGE in names:
@@ -107,6 +111,9 @@ def control_responses(
             skipped.append(f"{NO_IMAGE}: the model takes no prompt without an image ({reason})")
         else:
             responses[NO_IMAGE] = ask(blind, [[] for _ in blind])
+    if NOISE_IMAGE in names:
+        responses[NOISE_IMAGE] = ask(groups, shown_images(groups), Noise(dataset, seed))
+        notes["seed"] = seed
     return responses, notes | ({"skipped": "; ".join(skipped)} if skipped else {})
 
 
@@ -131,9 +138,43 @@ def _readable(group: QuestionGroup, row: list[Response] | str) -> list[Response]
     return row
 
 
+class Samples(Protocol):
+    """Where the images of questions come from."""
+
+    def read(self, row: int) -> Sample:
+        """The sample of a row. Raises BadSample."""
+
+
+@dataclass(frozen=True)
+class Noise:
+    """A dataset whose images are noise of the same sizes. The cells are so large that they outlast a tower's resizing."""
+
+    dataset: ShardDataset
+    seed: int
+
+    def read(self, row: int) -> Sample:
+        """A sample with noise for its images. Raises BadSample."""
+        sample = self.dataset.read(row)
+        images = {
+            f"{position:03d}.png": noise(size_of(sample.images[name]), f"{self.seed} {sample.key} {position}")
+            for position, name in enumerate(sorted(sample.images))
+        }
+        return replace(sample, images=images)
+
+
+def noise(size: tuple[int, int], name: str) -> bytes:
+    """A PNG of (height, width), the longer side cut into `CELLS` cells of one random colour each; equal for equal names."""
+    seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8])
+    cells = np.random.default_rng(seed).integers(0, 256, (CELLS, CELLS, 3), np.uint8)
+    rows, columns = (np.arange(side) * CELLS // max(size) for side in size)
+    buffer = io.BytesIO()
+    Image.fromarray(cells[rows[:, None], columns[None]]).save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()
+
+
 def respond(
     model: AnsweringModel,
-    dataset: ShardDataset,
+    dataset: Samples,
     groups: Sequence[QuestionGroup],
     images: ShownImages,
     batch_size: int,
@@ -174,8 +215,3 @@ def respond(
     at_once = max(batch_size, getattr(model, "prompts_at_once", 0))
     batches = list(batches_of([len(group.questions) for group in groups], at_once))
     return [row for part in on_all_ranks(batches, respond_to) for row in part]
-
-
-def control_notes(names: Mapping[str, Any]) -> dict[str, str]:
-    """What the controls are, in words."""
-    return {name: CONTROL_NOTES[name] for name in names}

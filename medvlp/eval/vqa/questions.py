@@ -37,7 +37,8 @@ class Question:
     id: the sample's key, `#`, and the conversation's id, or its number.
     text: the question as the data have it.
     turns: what is asked: the conversation before its last answer, the task's instruction and any options added.
-    prompts: multiple choice: scorer → what it asks; `turns` are of the one that reads a text. stem: what the data ask.
+    stem: what the data ask, without the task's words; of multiple choice without the options.
+    prompts: multiple choice: scorer → what it asks; `turns` are of the one that reads a text.
     target, answers: the right answer, and all that count as right.
     options, letters: multiple choice: letter → text, and the right ones.
     number, items: of a number and of a set, what is right.
@@ -150,7 +151,7 @@ def read_group(
             question = question_of(name, conversation, question_filter)
             if not model.takes_images:
                 question = question.without_images()
-            _check_prompt(question, images, question_filter, model)
+            check_prompt(question, images, question_filter, model)
         except BadSample as problem:
             excluded[problem.reason] += 1
             continue
@@ -186,7 +187,8 @@ def question_of(name: str, conversation: Conversation, question_filter: Question
     question = Question(
         id=name,
         text=turns[-2].text.replace(f"{IMAGE_TOKEN}\n", "").replace(IMAGE_TOKEN, "").strip(),
-        turns=(*turns[:-2], Turn("user", "\n".join(filter(None, [turns[-2].text, question_filter.instruction])))),
+        turns=(),
+        stem=tuple(turns[:-1]),
         target=target,
         answers=tuple(dict.fromkeys([target, *(str(text) for text in metadata.get("answers") or [])])),
         answer_type=answer_type,
@@ -195,15 +197,14 @@ def question_of(name: str, conversation: Conversation, question_filter: Question
         fields=fields_of(metadata, {"answer_type": answer_type}),
     )
     if answer_type == MULTIPLE_CHOICE:
-        return _with_options(question, turns, metadata, question_filter)
+        return _with_options(question, metadata, question_filter)
+    question = with_prompts(question, question_filter)
     if answer_type == NUMBER:
         return replace(question, number=number_target(target, metadata))
     return replace(question, items=item_set(metadata.get("answer_set"))) if answer_type == SET else question
 
 
-def _with_options(
-    question: Question, turns: Sequence[Turn], metadata: Mapping[str, Any], question_filter: QuestionFilter
-) -> Question:
+def _with_options(question: Question, metadata: Mapping[str, Any], question_filter: QuestionFilter) -> Question:
     """A question of multiple choice. Raises BadSample `no_options`."""
     options = {str(name): str(text) for name, text in dict(metadata.get("options") or {}).items()}
     stated_letters = metadata.get("answer_letters") or [metadata.get("answer_letter") or ""]
@@ -215,22 +216,24 @@ def _with_options(
         or not all(map(str.strip, options.values()))
     ):
         raise BadSample("no_options")
-    stem = tuple(turns[:-1])
-    return with_prompts(replace(question, stem=stem, options=options, letters=letters), question_filter)
+    return with_prompts(replace(question, options=options, letters=letters), question_filter)
 
 
 def with_prompts(question: Question, question_filter: QuestionFilter) -> Question:
-    """A question of multiple choice, put in the words of every scorer."""
+    """A question put in the task's words: of multiple choice those of every scorer, else with the instruction behind it."""
+    if not question.options:
+        text = "\n".join(filter(None, [question.stem[-1].text, question_filter.instruction]))
+        return replace(question, turns=(*question.stem[:-1], Turn("user", text)))
     texts = question_filter.choice.texts(question.stem[-1].text, question.options, question_filter.instruction)
     prompts = {scorer: (*question.stem[:-1], Turn("user", text)) for scorer, text in texts.items()}
     first = next(scorer for scorer in (GENERATED, SIMILAR, LETTER, TEXT) if scorer in prompts)
     return replace(question, turns=prompts[first], prompts=prompts)
 
 
-def _check_prompt(
+def check_prompt(
     question: Question, images: Sequence[bytes], question_filter: QuestionFilter, model: AnsweringModel
 ) -> None:
-    """Raises BadSample: `too_long`, and as the model's `fits`."""
+    """That a model can be asked a question about these images. Raises BadSample: `too_long`, and as the model's `fits`."""
     option_turns = question.prompts.get(TEXT, question.turns)
     options = question.options.values() if TEXT in question.prompts else ()
     turns_of_lists = [question.prompts[scorer] for scorer in question.prompts if scorer != TEXT]

@@ -5,9 +5,9 @@ from typing import Any
 
 from medvlp.eval.vqa.aggregate import extraction_of, picks, reply_of
 from medvlp.eval.vqa.metrics import SET
-from medvlp.eval.vqa.questions import QuestionGroup
+from medvlp.eval.vqa.questions import Question, QuestionGroup
 from medvlp.eval.vqa.responses import Response
-from medvlp.eval.vqa.scores import DECIDING, MAIN, Scores
+from medvlp.eval.vqa.scores import COMPARED, DECIDING, Scores
 from medvlp.models.api.completion import NOT_ASKED
 
 
@@ -15,15 +15,20 @@ def records_of(
     groups: Sequence[QuestionGroup],
     responses: Sequence[Response],
     scores: Sequence[Scores],
-    controls: Mapping[str, Sequence[Response]],
+    controls: Mapping[str, Sequence[tuple[Question, Response] | None]],
     control_scores: Mapping[str, Sequence[Scores]],
+    suggested: Sequence[str | None],
 ) -> list[dict[str, Any]]:
     """The records of all questions of the groups, in order; responses, scores and each control have one entry a question.
-    Of a control's scores they have the main ones; of one whose question the server did not take, nothing."""
+    Of a control's scores they have those that are compared; of one whose question was not asked or not taken, nothing.
+
+    controls: the question as it was asked, and its response. suggested: the wrong answer that framings suggest.
+    """
     questions = [(group, question) for group in groups for question in group.questions]
     records = []
     for i, (group, question) in enumerate(questions):
-        gaps = {name for name, of_control in controls.items() if of_control[i].finish in NOT_ASKED}
+        pairs = {name: of_control[i] for name, of_control in controls.items()}
+        gaps = {name for name, pair in pairs.items() if pair is None or pair[1].finish in NOT_ASKED}
         record: dict[str, Any] = {
             "id": question.id,
             "group": group.cluster,
@@ -37,16 +42,16 @@ def records_of(
             "question_type": question.question_type,
             "language": question.language,
             "scores": scores[i],
-            "controls": {
-                name: reply_of(question, of_control[i]) for name, of_control in controls.items() if name not in gaps
-            },
+            "controls": {name: reply_of(*pair) for name, pair in pairs.items() if pair and name not in gaps},
             "fields": {**group.fields, **question.fields},
             "control_scores": {
-                name: {metric: of_control[i][metric] for metric in MAIN if metric in of_control[i]}
+                name: {metric: of_control[i][metric] for metric in COMPARED if metric in of_control[i]}
                 for name, of_control in control_scores.items()
                 if name not in gaps
             },
         }
+        if suggested[i]:
+            record["suggested"] = suggested[i]
         if responses[i].finish:
             record["finish"] = responses[i].finish
         if question.is_answered:

@@ -37,6 +37,10 @@ UNREAD = ("unparsed", "refused")
 ANSWER_TYPES_OF = {"closed_accuracy": {CLOSED}, "open_token_recall": {OPEN}, "exact_match": {CLOSED, OPEN}}
 """Main metrics of answers in free text, and the answer types that have them."""
 MAIN = (*ANSWER_TYPES_OF, "number_accuracy", "set_f1", *CHOICE_METRICS, PARTIAL_CREDIT)
+"""Metrics of which several instructions of a task are compared."""
+SUGGESTED = tuple(f"{name}_suggested" for name in ("closed", *PICKS))
+"""Shares of answers that are the wrong one which framings suggest."""
+COMPARED = (*MAIN, UNREAD[1], *SUGGESTED)
 """Metrics that are compared with their controls."""
 DECIDING = ("closed_accuracy", "open_token_recall", "number_accuracy", "set_f1", "generated_accuracy", *CHOICE_METRICS)
 """Of these the first that an item has is its score."""
@@ -55,6 +59,7 @@ SCORERS = {
     "set_*": "the items that are read out of the reply against the right ones, by their normalised tokens",
     "unparsed": "no answer could be read out of the reply (medvlp.eval.answers); such answers count as wrong",
     "refused": "of these, the reply says that it will not or cannot answer",
+    "*_suggested": "the answer is the wrong one that the framings suggest, which the plain question does not name",
     "letter_likelihood_accuracy": "likeliest option letter behind its prompt, which lists the options",
     "mean_likelihood_accuracy": "highest mean log-probability a token of the option's text",
     "normalised_likelihood_accuracy": "highest log-probability a character of the option's text (lm-eval's acc_norm)",

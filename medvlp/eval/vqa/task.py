@@ -8,20 +8,20 @@ from typing import Any, ClassVar
 import torch
 
 from medvlp.config import VqaConfig
-from medvlp.config.tasks import CONTROLS, DEFAULT_CONTROLS
+from medvlp.config.evaluation.controls import CONTROLS, DEFAULT_CONTROLS
 from medvlp.eval.bootstrap import Bootstrap
 from medvlp.eval.embeddings import ImageEmbeddings
 from medvlp.eval.errors import TaskError
 from medvlp.eval.exclusions import exclusion_lines, mistaken, slip
 from medvlp.eval.items import Item, read_samples
 from medvlp.eval.models.answering import WITHHELD, AnsweringModel
-from medvlp.eval.reliability.variants import variant_scores
+from medvlp.eval.reliability.variants import VARIANT_NOTES, ask_variants
 from medvlp.eval.statistics.measures import measures
 from medvlp.eval.statistics.reliance import RELIANCE, reliance_sentences
 from medvlp.eval.task import TaskResult, TaskSettings, task_protocol, validation_split
 from medvlp.eval.trained import Trained, marked
 from medvlp.eval.vqa.aggregate import constant_scores, rules_of, score
-from medvlp.eval.vqa.controls import BEST_CONSTANT, control_notes, control_responses, respond, shown_images
+from medvlp.eval.vqa.controls import CONTROL_NOTES, control_responses, respond, shown_images
 from medvlp.eval.vqa.instructions import measure_instructions
 from medvlp.eval.vqa.metrics import MULTIPLE_CHOICE
 from medvlp.eval.vqa.prompts import ChoicePrompts, choice_protocol
@@ -39,6 +39,14 @@ from medvlp.eval.vqa.records import records_of
 from medvlp.eval.vqa.responses import LIKELIHOOD, Response, response_notes, taken
 from medvlp.eval.vqa.scores import SCORERS, likelihood_metrics
 from medvlp.shards import ShardDataset
+
+BEST_CONSTANT = CONTROLS[0]
+NOTES = {
+    BEST_CONSTANT: "the constant answer (or letter) that scores best, chosen on the very items that it is scored on",
+    **CONTROL_NOTES,
+    **VARIANT_NOTES,
+}
+"""Control → what it is, in words."""
 
 
 @dataclass(frozen=True)
@@ -155,24 +163,26 @@ class Vqa:
             name: [score(question, response) for question, response in zip(questions, of_control, strict=True)]
             for name, of_control in controls.items()
         }
-        variants, further = variant_scores(
+        variants = ask_variants(
             self.controls, model, self.dataset, groups, responses, self.question_filter, self.batch_size
         )
-        blind |= variants
-        for row, further_scores in zip(scores, further, strict=True):
+        blind |= variants.scores
+        for row, further_scores in zip(scores, variants.further, strict=True):
             row |= further_scores
         if BEST_CONSTANT in self.controls:
             blind[BEST_CONSTANT], notes["constants"] = constant_scores(questions)
         blind = {name: blind[name] for name in CONTROLS if name in blind}
         protocol = self._protocol(model, groups, excluded, bad)
-        protocol["controls"] = control_notes(blind) | notes
-        protocol |= response_notes(responses, controls, not_taken)
+        protocol["controls"] = {name: NOTES[name] for name in blind} | notes | variants.notes
+        protocol |= response_notes(responses, controls | variants.responses, not_taken)
         lost = likelihood_metrics(self.question_filter.choice.scorers)
         if LIKELIHOOD not in model.offers and lost and any(question.options for question in questions):
             protocol["omitted"] = dict.fromkeys(lost, f"the model offers no {LIKELIHOOD}")
         protocol["extraction"] = dict(sorted(Counter(rules_of(questions, responses)).items()))
         keys = [group.key for group in groups for _ in group.questions]
-        records = marked(records_of(groups, responses, scores, controls, blind), keys, self.trained)
+        exchanges = {name: list(zip(questions, of_control, strict=True)) for name, of_control in controls.items()}
+        records = records_of(groups, responses, scores, exchanges | variants.exchanges, blind, variants.suggested)
+        records = marked(records, keys, self.trained)
         metric_values = self.bootstrap.measure(measures(records, protocol))
         if reliance := reliance_sentences(metric_values):
             protocol |= {"reliance": reliance, "reliance_metrics": RELIANCE}

@@ -4,9 +4,10 @@ import re
 
 import pytest
 
+from medvlp.eval.reliability.errors import NotVaried
+from medvlp.eval.reliability.options import none_of_the_above, rotated
 from medvlp.eval.reliability.pairs import pair_columns
-from medvlp.eval.reliability.variants import none_of_the_above, rotated
-from medvlp.eval.vqa.questions import QuestionFilter, question_of
+from medvlp.eval.vqa.questions import QuestionFilter, question_of, with_prompts
 from medvlp.shards import Conversation, Turn
 from tests.eval.vqa.test_exams import LUNGS, exam, run
 from tests.eval.vqa.test_task import encoder, sample, values  # noqa: F401
@@ -30,25 +31,27 @@ def letter_of(prompt, text):
 @pytest.mark.parametrize("shift", range(4))
 def test_texts_move_and_the_right_one_with_them(shift):
     question = choice("B")
-    turned = rotated(question, shift, QuestionFilter())
+    turned = with_prompts(rotated(question, shift), QuestionFilter())
     assert list(turned.options) == ["A", "B", "C"]
     assert sorted(turned.options.values()) == sorted(LUNGS.values())
     assert [turned.options[letter] for letter in turned.letters] == ["Fracture"]
     assert turned.options["ABC"[shift % 3]] == "Normal"
     listed = "\n".join(f"{letter}. {text}" for letter, text in turned.options.items())
     assert turned.turns[-1].text == f"<image>\nWhat is seen?\n{listed}"
-    several = rotated(choice(["A", "C"]), shift, QuestionFilter())
+    several = rotated(choice(["A", "C"]), shift)
     assert {several.options[letter] for letter in several.letters} == {"Normal", "Bronchiectasis"}
     assert list(several.letters) == sorted(several.letters)
 
 
 def test_none_of_the_above_is_right_then():
-    question = none_of_the_above(choice("B"), QuestionFilter())
+    question = with_prompts(none_of_the_above(choice("B")), QuestionFilter())
     assert question.options == {"A": "Normal", "B": "None of the above", "C": "Bronchiectasis"}
     assert (question.letters, question.target) == (("B",), "None of the above")
     assert "B. None of the above" in question.turns[-1].text
-    assert none_of_the_above(choice(["A", "B"]), QuestionFilter()) is None
-    assert none_of_the_above(choice("A", {"A": "x", "B": "All of the above"}), QuestionFilter()) is None
+    with pytest.raises(NotVaried, match="several options are right"):
+        none_of_the_above(choice(["A", "B"]))
+    with pytest.raises(NotVaried, match="speaks of the others"):
+        none_of_the_above(choice("A", {"A": "x", "B": "All of the above"}))
 
 
 def test_a_model_that_likes_a_letter_is_found_out(tmp_path, encoder):  # noqa: F811

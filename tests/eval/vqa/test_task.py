@@ -181,7 +181,7 @@ def test_controls_and_paired_differences_by_hand(tmp_path, encoder):
     assert controls["exchanged_for_an_equal_image"] == 0
     assert controls["constants"]["closed_accuracy"] in ("yes", "no", "Yes", "No")
     with_controls = {name.split("/")[0] for name in scores if "/minus_" in name}
-    assert with_controls == {"closed_accuracy", "open_token_recall", "exact_match"}
+    assert with_controls == {"closed_accuracy", "open_token_recall", "exact_match", "refused"}
     for metric in result.metrics:
         assert metric.ci_low <= metric.value <= metric.ci_high, metric
 
