@@ -68,7 +68,7 @@ class Vqa:
     """
 
     kind: ClassVar[str] = "vqa"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     name: str
     dataset: ShardDataset
