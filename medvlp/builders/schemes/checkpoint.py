@@ -34,7 +34,7 @@ def load_cached_encoder(path: str, device: str, config: EvalConfig) -> CachedEnc
         clip = load_clip(path).clip
         refuse_overwritten(path, identity, identity_of_file(path, facts))
         clip.model.to(device)
-        return ClipEncoder(clip, device, identity)
+        return ClipEncoder(clip, device, identity).folded()
 
     encoder = DeferredEncoder(identity, execution_on(device), load)
     return CachedEncoder(encoder, config.batch_size, config.workers, config.max_pixels, store)
@@ -65,7 +65,7 @@ def load_classifier_model(path: str, device: str, config: EvalConfig) -> Classif
         classifier = load_classifier(path).classifier
         refuse_overwritten(path, identity, identity_of_file(path, facts))
         classifier.model.to(device)
-        return ClassifierEncoder(classifier, device, identity)
+        return ClassifierEncoder(classifier, device, identity).folded()
 
     encoder = DeferredEncoder(identity, execution_on(device), load)
     return ClassifierModel(encoder, heads, config.batch_size, config.workers, config.max_pixels, store)

@@ -81,7 +81,7 @@ class OpenClipModel:
             if self._weights() is not None:  # random ones are nobody's to overwrite
                 refuse_overwritten(self.text, identity, self.identity(facts))
             clip.model.to(device)
-            return ClipEncoder(clip, device, identity)
+            return ClipEncoder(clip, device, identity).folded()
 
         encoder = DeferredEncoder(identity, execution_on(device), load)
         return CachedEncoder(encoder, config.batch_size, config.workers, config.max_pixels, store)

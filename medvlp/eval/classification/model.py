@@ -15,6 +15,7 @@ from torch.nn.functional import normalize
 from medvlp.data.labels import ClassLabels
 from medvlp.eval.embeddings import CachedEncoder, Encoder, ImageEmbeddings
 from medvlp.eval.store.embeddings import EmbeddingStore
+from medvlp.models.batch_norm import fold_batch_norms
 from medvlp.models.classifier.model import Classifier
 from medvlp.models.clip.model import execution_on
 from medvlp.models.towers.processors import ImageTransform
@@ -35,6 +36,11 @@ class ClassifierEncoder:
         self.transform = ImageTransform(classifier.processor)
         self.transform_identity = json.dumps(json.loads(classifier.processor.to_json_string()), sort_keys=True)
         self.execution = execution_on(self.device, next(classifier.model.parameters()).dtype)
+
+    def folded(self) -> "ClassifierEncoder":
+        """This encoder, its batch norms folded into convolutions; the model is for nothing else from now on."""
+        fold_batch_norms(self.classifier.model, self.encode_image, self.classifier.size)
+        return self
 
     @torch.no_grad()
     def encode_image(self, pixels_BCHW: Tensor) -> Tensor:

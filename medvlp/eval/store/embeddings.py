@@ -35,9 +35,9 @@ LIBRARIES = (
 """Whose versions are part of an entry's key: they decode, resize, tokenize and encode."""
 ANSWERING = (*LIBRARIES, "jinja2", "gguf", "peft", "accelerate", "bitsandbytes")
 """Whose versions are part of an answer's key."""
-EMBEDDINGS_FORMAT = 1
+EMBEDDINGS_FORMAT = 2
 """Of embeddings that are kept: raised where our own code encodes the same image or text in another way (padding, truncation,
-the tokenizer's wrapper, pooling)."""
+the tokenizer's wrapper, pooling, folded batch norms)."""
 OF_THE_CONTENT = frozenset(
     {"no_image", "undecodable_image", "too_many_pixels", "extreme_aspect", "several_frames", "deep_colour"}
 )

@@ -16,6 +16,7 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from medvlp.models.batch_norm import fold_batch_norms
 from medvlp.models.clip.text_tower import CONFIG, TOKENIZER_FILES
 from medvlp.models.weights import files_hash, relocatable, weights_hash
 
@@ -80,6 +81,11 @@ class ClipEncoder:
         self.identity = ":".join([weights, *descriptions, clip.tokenizer_identity["sha256"]])
         self.transform_identity = json.dumps(clip.preprocess, sort_keys=True)
         self.execution = execution_on(self.device, next(clip.model.parameters()).dtype)
+
+    def folded(self) -> "ClipEncoder":
+        """This encoder, its batch norms folded into convolutions; the model is for nothing else from now on."""
+        fold_batch_norms(self.clip.model, self.encode_image, self.clip.size)
+        return self
 
     @property
     def logit_scale(self) -> float:
