@@ -112,9 +112,10 @@ def open_model(name: ModelName, device: str, config: EvalConfig) -> EvaluatedMod
     if name.scheme == "api":  # whatever cache.max_gb is: they may have cost money
         model = model.kept_in(store_root(config.cache))
         if len(model.log) and rank() == 0:
+            day = model.log.first_day or "an unknown day"
             print(
-                f"note: {name.text}: {len(model.log):,} answers are kept (the first of {model.log.first_day or 'an unknown day'}) and "
-                "are not asked for again, whatever model the server has now; `medvlp cache clear kind=responses` forgets them",
+                f"note: {name.text}: {len(model.log):,} answers are kept (the first of {day}) and are not asked for again, "
+                "whatever model the server has now; `medvlp cache clear kind=responses` forgets them",
                 file=sys.stderr,
                 flush=True,
             )

@@ -397,4 +397,7 @@ def test_a_servers_kept_answers_are_told_with_their_day(tmp_path, capsys):
     again = open_model(name, "cpu", config)
     day = again.log.first_day
     assert len(day) == len("2026-11-29")
-    assert f"note: {name.text}: 1 answers are kept (the first of {day}) and are not asked for again" in capsys.readouterr().err
+    assert (
+        f"note: {name.text}: 1 answers are kept (the first of {day}) and are not asked for again"
+        in capsys.readouterr().err
+    )
