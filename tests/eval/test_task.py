@@ -275,8 +275,11 @@ def test_a_kind_names_itself_and_known_capabilities(kind):
 def test_shipped_tasks_build(name, tmp_path, monkeypatch):
     monkeypatch.setenv("MEDVLP_DATA", str(tmp_path))
     config = load_task(name)
-    one_split = dict.fromkeys(("kvasir_vqa", "iu_xray_findings", "iu_xray_impression"), "train")
-    other_splits = one_split | {"medmcqa": "valid"}  # whose test has no answers
+    other_splits = {  # sets without a test, or whose test has no answers
+        **dict.fromkeys(("kvasir_vqa", "iu_xray_findings", "iu_xray_impression", "ham10000", "padchest"), "train"),
+        **dict.fromkeys(("lc25000_colon", "lc25000_lung", "rsna_pneumonia", "scin"), "train"),
+        **dict.fromkeys(("chexpert", "cmb_exam", "medmcqa", "mmmu_health"), "valid"),
+    }
     assert (config.name, config.split) == (name, other_splits.get(name, "test"))
     if config.kind == "probe":  # it opens what it fits
         with pytest.raises(

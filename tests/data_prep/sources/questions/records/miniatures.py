@@ -366,10 +366,11 @@ def _iu_xray(folder):
 def _mimic_sections(folder):
     """MIT-LCP/mimic-cxr, txt: mimic_cxr_sectioned.csv; MIMIC-CXR-JPG: mimic-cxr-2.0.0-split.csv, files/pXX/…"""
     row = {"dicom_id": "02aa", "study_id": 50414267, "subject_id": 10000032, "split": "validate"}
-    write_csv(folder / "mimic-cxr-2.0.0-split.csv", row)
+    test = {**row, "dicom_id": "02ab", "study_id": 50414268, "split": "test"}
+    write_csv(folder / "mimic-cxr-2.0.0-split.csv", row, test)
     sections = {"study": "s50414267", "impression": "No edema.", "findings": "", "last_paragraph": "", "comparison": ""}
-    write_csv(folder / "mimic_cxr_sectioned.csv", sections)
-    write_images(folder / "files" / "p10" / "p10000032" / "s50414267", "02aa.jpg")
+    write_csv(folder / "mimic_cxr_sectioned.csv", sections, {**sections, "study": "s50414268", "findings": "Edema."})
+    write_images(folder / "files" / "p10" / "p10000032", "s50414267/02aa.jpg", "s50414268/02ab.jpg")
     return folder
 
 
@@ -386,7 +387,10 @@ def _chexpert(folder):
     """mlmed/torchxrayvision: the first rows of the train.csv that it carries."""
     (folder / "CheXpert-v1.0-small").mkdir(parents=True)
     (folder / "CheXpert-v1.0-small" / "train.csv").write_text(CHEXPERT)
-    write_images(folder, *(line.split(",")[0] for line in CHEXPERT.splitlines()[1:]))
+    valid = CHEXPERT.replace("small/train/", "small/valid/").replace(",,,-1.0,1.0,,-1.0", ",,,1.0,1.0,,1.0")
+    valid = valid.replace("AP,1.0,,,,", "AP,1.0,0.0,0.0,,")  # valid states every finding
+    (folder / "CheXpert-v1.0-small" / "valid.csv").write_text(valid)
+    write_images(folder, *(line.split(",")[0] for text in (CHEXPERT, valid) for line in text.splitlines()[1:]))
     return folder
 
 
@@ -408,10 +412,11 @@ def _chestxray14(folder):
     row = {"Image Index": "00000001_000.png", "Finding Labels": "Cardiomegaly|Emphysema", "Follow-up #": 0}
     row |= {"Patient ID": 1, "Patient Age": 57, "Patient Gender": "M", "View Position": "PA"}
     normal = {**row, "Image Index": "00000002_000.png", "Finding Labels": "No Finding", "Patient ID": 2}
-    write_csv(folder / "Data_Entry_2017_v2020.csv", row, normal)
+    third = {**row, "Image Index": "00000003_000.png", "Finding Labels": "Hernia", "Patient ID": 3}
+    write_csv(folder / "Data_Entry_2017_v2020.csv", row, normal, third)
     (folder / "train_val_list.txt").write_text("00000001_000.png\n")
-    (folder / "test_list.txt").write_text("00000002_000.png\n")
-    write_images(folder, "images_001/images/00000001_000.png", "images_002/images/00000002_000.png")
+    (folder / "test_list.txt").write_text("00000002_000.png\n00000003_000.png\n")
+    write_images(folder, *(f"images_00{number}/images/0000000{number}_000.png" for number in (1, 2, 3)))
     return folder
 
 
@@ -431,9 +436,16 @@ def _isic2019(folder):
     classes = ["MEL", "NV", "BCC", "AK", "BKL", "DF", "VASC", "SCC", "UNK"]
     row = {"image": "ISIC_0000000", **dict.fromkeys(classes, "0.0"), "NV": "1.0"}
     write_csv(folder / "ISIC_2019_Training_GroundTruth.csv", row)
+    other = {**dict.fromkeys(classes, "0.0"), "UNK": "1.0"}
+    tests = [{**row, "image": "ISIC_0034321"}, {"image": "ISIC_0034322", **other}]
+    write_csv(folder / "ISIC_2019_Test_GroundTruth.csv", *tests)
     metadata = {"image": "ISIC_0000000", "age_approx": "55", "anatom_site_general": "anterior torso"}
     write_csv(folder / "ISIC_2019_Training_Metadata.csv", {**metadata, "lesion_id": "BCN_1", "sex": "female"})
+    write_csv(
+        folder / "ISIC_2019_Test_Metadata.csv", *({**metadata, "image": row["image"], "sex": ""} for row in tests)
+    )
     write_images(folder / "ISIC_2019_Training_Input", "ISIC_0000000.jpg")
+    write_images(folder / "ISIC_2019_Test_Input", *(f"{row['image']}.jpg" for row in tests))
     return folder
 
 
@@ -443,11 +455,16 @@ def _scin(folder):
     case = {"case_id": "-1", "source": "SCIN", "release": "1.0.0", "year": 2023, "age_group": "AGE_30_TO_39"}
     case |= {"sex_at_birth": "FEMALE", "fitzpatrick_skin_type": "FST3", "image_1_path": "dataset/images/1.png"}
     case |= {"image_2_path": "dataset/images/2.png", "image_3_path": ""}
-    write_csv(folder / "dataset" / "scin_cases.csv", case)
+    second = {**case, "case_id": "-2", "image_1_path": "dataset/images/3.png", "image_2_path": ""}
+    write_csv(folder / "dataset" / "scin_cases.csv", case, second)
     label = {"case_id": "-1", "weighted_skin_condition_label": "{'Psoriasis': 0.31, 'Eczema': 0.69}"}
     label |= {"dermatologist_skin_condition_on_label_name": "['Eczema', 'Psoriasis']"}
-    write_csv(folder / "dataset" / "scin_labels.csv", label)
-    write_images(folder / "dataset" / "images", "1.png", "2.png")
+    write_csv(
+        folder / "dataset" / "scin_labels.csv",
+        label,
+        {**label, "case_id": "-2", "weighted_skin_condition_label": "{'Urticaria': 1.0}"},
+    )
+    write_images(folder / "dataset" / "images", "1.png", "2.png", "3.png")
     return folder
 
 
@@ -457,4 +474,52 @@ def _image_classes(folder):
     features = {"image": {"_type": "Image"}, "label": {"names": ["adipose", "mucus"], "_type": "ClassLabel"}}
     rows = [{"image": embedded(number), "label": number} for number in (0, 1)]
     write_parquet(folder / "data" / "train-00000-of-00001.parquet", *rows, features=features)
+    return folder
+
+
+def class_labels(*names: str) -> dict:
+    return {"names": list(names), "_type": "ClassLabel"}
+
+
+@miniature("pcam")
+def _pcam(folder):
+    """1aurent/PatchCamelyon, card: image, and label, a truth value."""
+    rows = [{"image": embedded(number), "label": bool(number)} for number in (0, 1)]
+    for split in ("train", "valid", "test"):
+        write_parquet(folder / "data" / f"{split}-00000-of-00001.parquet", *rows)
+    return folder
+
+
+@miniature("nct_crc")
+def _nct_crc(folder):
+    """1aurent/NCT-CRC-HE, card: splits NCT_CRC_HE_100K, NCT_CRC_HE_100K_NONORM and CRC_VAL_HE_7K."""
+    names = ("ADI", "BACK", "DEB", "LYM", "MUC", "MUS", "NORM", "STR", "TUM")
+    features = {"image": {"_type": "Image"}, "label": class_labels(*names)}
+    for first, split in enumerate(("NCT_CRC_HE_100K", "NCT_CRC_HE_100K_NONORM", "CRC_VAL_HE_7K")):
+        rows = [{"image": embedded(10 * first + number), "label": number} for number in (0, 8)]
+        write_parquet(folder / "data" / f"{split}-00000-of-00001.parquet", *rows, features=features)
+    return folder
+
+
+@miniature("lc25000")
+def _lc25000(folder):
+    """1aurent/LC25000, card: organ (lung, colon) and label (benign, adenocarcinomas, squamous carcinomas)."""
+    labels = class_labels("benign", "adenocarcinomas", "squamous carcinomas")
+    features = {"image": {"_type": "Image"}, "organ": class_labels("lung", "colon"), "label": labels}
+    pairs = [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1)]
+    rows = [{"image": embedded(n), "organ": organ, "label": label} for n, (organ, label) in enumerate(pairs)]
+    write_parquet(folder / "data" / "train-00000-of-00001.parquet", *rows, features=features)
+    return folder
+
+
+@miniature("rsna_pneumonia")
+def _rsna(folder):
+    """Kaggle's rsna-pneumonia-detection-challenge: a row a box in both tables; mlmed/torchxrayvision: images as JPEG."""
+    ill, fine = "0004cfab", "003d8fa0"
+    classes = [{"patientId": ill, "class": "Lung Opacity"}] * 2 + [{"patientId": fine, "class": "Normal"}]
+    write_csv(folder / "stage_2_detailed_class_info.csv", *classes)
+    box = {"patientId": ill, "x": 264.0, "y": 152.0, "width": 213.0, "height": 379.0, "Target": 1}
+    none = {**dict.fromkeys(box, ""), "patientId": fine, "Target": 0}
+    write_csv(folder / "stage_2_train_labels.csv", box, {**box, "x": 562.0}, none)
+    write_images(folder / "stage_2_train_images_jpg", f"{ill}.jpg", f"{fine}.jpg")
     return folder

@@ -30,7 +30,9 @@ QUESTIONS = {
     "medxpertqa_text": {"valid": 1, "test": ("What is shown?", "Choice 2", {"answer_letter": "C"})},
     "medxpertqa_mm": {"test": ("<image>\n<image>\nWhat is shown?", "Choice 2", {"answer_letter": "C"})},
     "worldmedqa_v": {"test": ("<image>\nO que é?", "Insulin", {**B, "options": HORMONE})},
-    "exams_v": {"test": (re.compile("<image>\nAnswer the question"), "C", {"language": "Polish"})},
+    "exams_v": {
+        "test": (re.compile("<image>\nAnswer the question"), "C", {"answer_letter": "C", "language": "Polish"})
+    },
     "mmmu_health": {"valid": ("Compare <image> with <image>.", "The second", {**B, "subject": "Pharmacology"})},
     "cmexam": {"train": 1, "test": ("下列哪些是激素", "A, B", {"answer_letters": ["A", "B"], "subject": "生理学"})},
     "cmb_exam": {"valid": ("可能患", "A, C", {"answer_letters": ["A", "C"], "rationale": "略"})},
@@ -65,6 +67,10 @@ IMAGES = {
     "isic2019": {"label_name": "melanocytic nevus"},
     "scin": {"label_name": ["Eczema", "Psoriasis"], "label_name_weights": {"Eczema": 0.69, "Psoriasis": 0.31}},
     "image_classes": {"label_name": "adipose"},
+    "pcam": {"label_name": "normal tissue"},
+    "nct_crc": {"label_name": "ADI"},
+    "lc25000": {"label_name": "lung n"},
+    "rsna_pneumonia": {"pneumonia": "pneumonia", "label_name": "Lung Opacity"},
 }
 """Mapping → the labels of its first sample."""
 
@@ -155,7 +161,7 @@ def test_what_goes_beyond_the_first_question(read):
     (valid,) = read("mimic_cxr_sections")[1]["valid"]
     assert (valid.metadata["group"], valid.texts) == ("10000032", {"caption": "No edema.", "impression": "No edema."})
     assert read("afrimedqa")[0].input_counts == {"rows of another kind (question_type)": 1}
-    assert [item.labels["label_name"] for item in read("chestxray14")[1]["test"]] == [["No Finding"]]
+    assert [item.labels["label_name"] for item in read("chestxray14")[1]["test"]] == [["No Finding"], ["Hernia"]]
     ill = read("padchest")[1]["train"][1]
     assert ill.texts["caption_2"] == "this chest X-ray shows kyphosis and a pulmonary nodule"
     assert (ill.metadata["group"], ill.metadata["group_kind"]) == ("3135", "patient")
@@ -167,8 +173,8 @@ def test_what_goes_beyond_the_first_question(read):
 def test_policies_of_uncertain_findings(tmp_path, policy, value):
     folder = MINIATURES["chexpert"](tmp_path)
     source = open_source("records", str(folder), options={"mapping": "chexpert", "uncertain": policy})
-    (unit,) = source.units()
-    _, sample = source.read(unit)
+    train, _ = source.units()
+    _, sample = source.read(train)
     edema = {name for name, state in sample.labels["findings"].items() if state == value}
     assert {"Cardiomegaly", "Edema", "Consolidation", "Atelectasis", "Pleural Effusion"} <= edema
     assert ("cardiomegaly" in sample.texts["caption"] or "enlarged heart" in sample.texts["caption"]) == (value == 1)
