@@ -1,4 +1,4 @@
-"""docs/benchmarks.md: every mapping and every task is in its tables, and what has no task says why."""
+"""docs/tasks.md: every mapping and every task is in its tables, and what has no task says why."""
 
 import re
 from pathlib import Path
@@ -25,7 +25,7 @@ class Row(NamedTuple):
 
 
 def rows() -> list[Row]:
-    text = (Path(__file__).parents[1] / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[1] / "docs" / "tasks.md").read_text(encoding="utf-8")
     cells = [
         [cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")
     ]
