@@ -24,6 +24,7 @@ from medvlp.shards import Conversation
 from medvlp.shards.vocabulary import IMAGE_TOKEN
 
 NUMBER_TYPES = ("decimal", "integer", "date", "weeks")
+WEEKS_AND_DAYS = re.compile(r"\d\s*weeks?\b.*\d\s*days?\b", re.IGNORECASE)
 EQUAL = "questions with equal options"
 
 
@@ -146,6 +147,8 @@ def _number(entry: RecordEntry, term: AnswerTerm) -> tuple[str, dict[str, Any]]:
     number_type = next((name for name in NUMBER_TYPES if name.rstrip("s") in words), "" if words else "decimal")
     if not number_type:
         raise BadRow("bad_number", f"{term.number_type} is {words[:40]!r}, expected one of {', '.join(NUMBER_TYPES)}")
+    if WEEKS_AND_DAYS.search(text):  # MedCalc-Bench's calculator of dates has one answer that is an age
+        number_type = "weeks"
     kinds: dict[str, Any] = {"answer_type": "number", "number_type": number_type}
     if number_type in ("decimal", "integer"):
         if number_of(text) is None:
