@@ -9,10 +9,53 @@ import pytest
 from data_prep.sources import SOURCES
 from medvlp.config import list_options, load_task, value_of
 
-NAMED = """MedQA MedMCQA PubMedQA MMLU MedXpertQA WorldMedQA-V EXAMS-V MMMU CMExam CMB-Exam KorMedMCQA IgakuQA AfriMed-QA EMPEC
-MedExQA JAMA Medbullets Glianorex COGNET-MD Med-HALT BiasMedQA RABBITS MedCalc-Bench MEDEC ProbMed MediConfusion MIMIC-CXR-VQA
-ImageCLEF ROCOv2 R-RAD R-SLAKE MedThink IU MIMIC-CXR CheXpert PadChest ChestX-ray14 ChestMNIST HAM10000 ISIC PatchCamelyon
-NCT-CRC-HE LC25000 RSNA SCIN""".split()
+NAMED = [
+    "MedQA",
+    "MedMCQA",
+    "PubMedQA",
+    "MMLU",
+    "MedXpertQA",
+    "WorldMedQA-V",
+    "EXAMS-V",
+    "MMMU",
+    "CMExam",
+    "CMB-Exam",
+    "KorMedMCQA",
+    "IgakuQA",
+    "AfriMed-QA",
+    "EMPEC",
+    "MedExQA",
+    "JAMA",
+    "Medbullets",
+    "Glianorex",
+    "COGNET-MD",
+    "Med-HALT",
+    "BiasMedQA",
+    "RABBITS",
+    "MedCalc-Bench",
+    "MEDEC",
+    "ProbMed",
+    "MediConfusion",
+    "MIMIC-CXR-VQA",
+    "ImageCLEF",
+    "ROCOv2",
+    "R-RAD",
+    "R-SLAKE",
+    "MedThink",
+    "IU",
+    "MIMIC-CXR",
+    "CheXpert",
+    "PadChest",
+    "ChestX-ray14",
+    "ChestMNIST",
+    "HAM10000",
+    "ISIC",
+    "PatchCamelyon",
+    "NCT-CRC-HE",
+    "LC25000",
+    "RSNA",
+    "SCIN",
+]
 """Benchmarks that the page has to speak of."""
 
 
