@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from medvlp import process
-from medvlp.eval.retrieval import Retrieval
+from medvlp.eval.retrieval.image_text import Retrieval
 from medvlp.train import main
 
 

@@ -33,6 +33,7 @@ SOURCES: dict[str, str] = {
     "dicom": "data_prep.sources.own_files.dicom:Dicom",
     "nifti": "data_prep.sources.own_files.nifti:Nifti",
     "records": "data_prep.sources.questions.records.source:Records",
+    "retrieval_sets": "data_prep.sources.questions.retrieval_sets:RetrievalSets",
     "omnimedvqa": "data_prep.sources.questions.omnimedvqa:OmniMedVqa",
 }
 """Name → module:class. A module is imported when its source is chosen, or when all are listed."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from data_prep.draft import Draft, Drop
 from data_prep.vocabulary.text import CAPTIONS, numbered_captions, says_nothing, tidy
+from medvlp.shards.vocabulary import RETRIEVAL_ROLES
 
 
 def clean_text(draft: Draft) -> Draft:
@@ -19,8 +20,11 @@ def clean_text(draft: Draft) -> Draft:
 def need_text(draft: Draft) -> Draft:
     """Drop samples without words: no conversation, and no caption or none with words in it (None, -, .).
 
-    Of several captions, and next to a conversation, those without words are taken away and counted.
+    Of several captions, and next to a conversation, those without words are taken away and counted. What is looked for in
+    retrieval, and its queries, have other texts, or an image alone.
     """
+    if draft.sample.metadata.get("role") in RETRIEVAL_ROLES:
+        return draft
     texts = draft.sample.texts
     captions = {name: text for name, text in texts.items() if CAPTIONS.fullmatch(name)}
     worded = [text for text in captions.values() if not says_nothing(text)]

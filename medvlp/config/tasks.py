@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from medvlp.config.evaluation.choice import OPTION_LINE, check_choice
 from medvlp.config.evaluation.controls import CONTROLS, DEFAULT_CONTROLS
 from medvlp.config.evaluation.labels import MultiLabelConfig, ProbeConfig
+from medvlp.config.evaluation.retrieval import ComposedRetrievalConfig, RetrievalConfig, TextRetrievalConfig
 from medvlp.config.evaluation.task import TaskConfig
 from medvlp.config.evaluation.written_text import WrittenTextConfig
 from medvlp.config.rules import ConfigError, at_least, fold, one_of
@@ -86,23 +87,6 @@ class ClassificationConfig(TaskConfig):
 
 
 @dataclass(kw_only=True)
-class RetrievalConfig(TaskConfig):
-    """Retrieval between images and their texts, both ways."""
-
-    kind: str = "retrieval"
-    text: str = "caption"
-    """The text field."""
-    recall_at: list[int] = field(default_factory=lambda: [1, 5, 10])
-    """Ranks k of recall@k."""
-
-    def check(self) -> None:
-        """Ranks begin at 1. Raises ConfigError."""
-        super().check()
-        if not self.recall_at or min(self.recall_at) < 1:
-            raise ConfigError(f"task {self.name}: recall_at={self.recall_at}, expected ranks of 1 or more")
-
-
-@dataclass(kw_only=True)
 class VqaConfig(TaskConfig):
     """Visual question answering: questions of conversations, answered in free text."""
 
@@ -159,7 +143,9 @@ TASKS: dict[str, tuple[type[TaskConfig], str]] = {
     "classification": (ClassificationConfig, "medvlp.eval.classification.task:Classification"),
     "multi_label": (MultiLabelConfig, "medvlp.eval.multi_label.task:MultiLabel"),
     "probe": (ProbeConfig, "medvlp.eval.probes.task:Probe"),
-    "retrieval": (RetrievalConfig, "medvlp.eval.retrieval:Retrieval"),
+    "retrieval": (RetrievalConfig, "medvlp.eval.retrieval.image_text:Retrieval"),
+    "text_retrieval": (TextRetrievalConfig, "medvlp.eval.retrieval.texts:TextRetrieval"),
+    "composed_retrieval": (ComposedRetrievalConfig, "medvlp.eval.retrieval.composed:ComposedRetrieval"),
     "vqa": (VqaConfig, "medvlp.eval.vqa.task:Vqa"),
     "text": (WrittenTextConfig, "medvlp.eval.text.task:WrittenText"),
 }

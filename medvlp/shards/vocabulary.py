@@ -13,3 +13,5 @@ NUMBER_TYPES = ("decimal", "integer", "date", "weeks")
 
 SPLITS = ("train", "valid", "test")
 """From what is trained on to what is held out."""
+QUERY, DOCUMENT = RETRIEVAL_ROLES = ("query", "document")
+"""In metadata under `role`, of samples that are made for retrieval: what is asked, and what is looked for."""

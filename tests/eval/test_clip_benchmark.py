@@ -12,7 +12,7 @@ from medvlp.builders.models import open_model
 from medvlp.config import EvalConfig
 from medvlp.config.model_names import parse_model_name
 from medvlp.eval.bootstrap import Bootstrap
-from medvlp.eval.retrieval import Retrieval
+from medvlp.eval.retrieval.image_text import Retrieval
 from medvlp.eval.zero_shot import ZeroShot
 from medvlp.export.open_clip import write_folder
 from medvlp.models.clip.sources import named

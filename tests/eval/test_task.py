@@ -12,7 +12,7 @@ from medvlp.eval.bootstrap import Bootstrap, MetricValue
 from medvlp.eval.embeddings import CachedEncoder
 from medvlp.eval.errors import TaskError
 from medvlp.eval.results import metric_rows
-from medvlp.eval.retrieval import Retrieval
+from medvlp.eval.retrieval.image_text import Retrieval
 from medvlp.eval.task import CAPABILITIES, TaskResult, TaskSettings
 from medvlp.eval.zero_shot import ZeroShot, class_embeddings
 from medvlp.shards import BadSample

@@ -11,7 +11,7 @@ import pytest
 
 from medvlp.distributed import gather, in_first, in_step, on_all_ranks, rank
 from medvlp.errors import UserError
-from medvlp.eval.retrieval import Retrieval
+from medvlp.eval.retrieval.image_text import Retrieval
 from medvlp.evaluate import main as evaluate
 from tests.distributed.ranks import on_ranks
 from tests.runs import rows
@@ -50,10 +50,10 @@ def failing_on_one_rank(args: list[str]) -> int:
 
 
 def test_two_ranks_give_the_bytes_of_one(sweep_folder):
-    models, tasks = [*CLIPS, ASSISTANT], ["captions", "kind", "questions"]
+    models, tasks = [*CLIPS, ASSISTANT], ["captions", "kind", "questions", "texts", "composed"]
     code, said = finish_eval(start_eval(words("two", models, tasks), sweep_folder, ranks=2))
     assert code == 0, said
-    assert said.count("[5/5 cells]") == 1
+    assert said.count("[9/9 cells]") == 1
     assert evaluate(words("one", models, tasks)) == 0
     assert contents(sweep_folder / "two") == contents(sweep_folder / "one")
 

@@ -7,7 +7,7 @@ from itertools import permutations
 
 import pytest
 
-from medvlp.eval.retrieval import Retrieval
+from medvlp.eval.retrieval.image_text import Retrieval
 from medvlp.evaluate import main as evaluate
 from medvlp.sweep import run
 from medvlp.sweep.cells import CellFolder

@@ -14,6 +14,8 @@ TASKS = {
     "kind": "kind: zero_shot\ngroups: [made]\ndata: {folder}/pairs\nlabel: kind\ntemplates: ['a finding of {{}}']\n"
     "classes: {{k0: [kind 0], k1: [kind 1], k2: [kind 2], k3: [kind 3]}}\n",
     "captions": "kind: retrieval\ndata: {folder}/pairs\n",
+    "texts": "kind: text_retrieval\ndata: {folder}/pairs\nquery: caption\nlabel: kind\n",
+    "composed": "kind: composed_retrieval\ndata: {folder}/pairs\nlabel: source\nchange: kind\n",
     "questions": "kind: vqa\ngroups: [made]\ndata: {folder}/asked\nmax_new_tokens: 4\n",
 }
 CLIPS = ["a.ckpt", "b.ckpt"]

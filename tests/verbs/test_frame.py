@@ -37,7 +37,7 @@ PLANTS = {
     "verify": ["medvlp.shards.verify:audit_shard"],
     "check": ["medvlp.data.audit.rules:audit_sample"],
     "train": ["medvlp.data.order:Order.__init__", "medvlp.training.objectives.contrastive:Contrastive.loss"],
-    "eval": ["medvlp.eval.retrieval:Retrieval.run"],
+    "eval": ["medvlp.eval.retrieval.image_text:Retrieval.run"],
     "compare": ["medvlp.eval.statistics.comparisons:paired_differences"],
     "report": ["medvlp.report.run.page:write_page"],
     "export": ["medvlp.export.open_clip:probe"],

@@ -11,6 +11,8 @@ MAIN: dict[str, tuple[str, ...]] = {
     "probe": ("acc1", "auroc", "map", "16shot_acc1", "knn_acc1"),
     "multi_label": ("auroc", "map", "f1"),
     "retrieval": ("image_to_text_recall", "text_to_image_recall"),
+    "text_retrieval": ("ndcg", "recall"),
+    "composed_retrieval": ("recall", "ndcg"),
     "vqa": ("exact_match", "closed_accuracy", "open_token_recall", "generated_accuracy", "number_accuracy", "set_f1"),
     "text": ("bleu_4", "rouge_l", "meteor", "cider_d", "findings_f1_micro"),
 }

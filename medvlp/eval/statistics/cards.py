@@ -37,6 +37,13 @@ DECIDING: dict[str, tuple[str, ...]] = {
     "multi_label": ("label", "classes", "exclude", "method", "templates", "negative_templates", "logits", "auroc"),
     # A rank depends on the whole gallery.
     "retrieval": ("text", "texts", "n", "unique_n", "pairs", "excluded", "bad"),
+    **dict.fromkeys(
+        ("text_retrieval", "composed_retrieval"),
+        (
+            *("query", "text", "n", "candidates", "relevance", "relevant_from", "gain", "skipped", "composition", "change"),
+            *("excluded", "bad"),
+        ),
+    ),
     "text": ("references", "source", "shows_images", "instruction", "decoding", "tokenization", "scorers"),
     "vqa": ("instruction", "languages", "decoding", "scorers"),
 }

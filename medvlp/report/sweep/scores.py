@@ -20,6 +20,8 @@ KINDS = {
     "multi_label": "Several labels, zero-shot",
     "probe": "Probes",
     "retrieval": "Retrieval",
+    "text_retrieval": "Text retrieval",
+    "composed_retrieval": "Composed retrieval",
     "vqa": "Questions",
     "text": "Written text",
 }
@@ -44,6 +46,7 @@ LABELS = {
     "findings_f1_micro": "findings F1",
 }
 """Metric → its heading in a leaderboard; others have their own names."""
+GRADED = {"ndcg": "nDCG", "recall": "R", "hit": "hit"}
 
 
 @dataclass(frozen=True)
@@ -120,6 +123,8 @@ def label(metric: str) -> str:
     """A metric's heading in a leaderboard."""
     if match := re.fullmatch(r"(image|text)_to_(image|text)_recall@(\d+)", metric):
         return f"{match[1]} → {match[2]} R@{match[3]}"
+    if match := re.fullmatch(r"(ndcg|recall|hit)@(\d+)", metric):
+        return f"{GRADED[match[1]]}@{match[2]}"
     return LABELS.get(metric, metric)
 
 

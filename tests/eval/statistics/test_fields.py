@@ -8,7 +8,7 @@ from medvlp.config import ConfigError
 from medvlp.config.evaluation.groupings import parse_groupings
 from medvlp.eval.bootstrap import Bootstrap
 from medvlp.eval.embeddings import CachedEncoder
-from medvlp.eval.retrieval import Retrieval
+from medvlp.eval.retrieval.image_text import Retrieval
 from medvlp.eval.statistics.fields import check_fields, fields_of
 from medvlp.eval.vqa.questions import QuestionFilter, question_of
 from medvlp.eval.zero_shot import ZeroShot

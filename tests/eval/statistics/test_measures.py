@@ -8,7 +8,7 @@ import pytest
 from medvlp.eval.bootstrap import Bootstrap, resampled_values
 from medvlp.eval.errors import RecordsError
 from medvlp.eval.metrics import MeanOfMeans, auroc, mean_per_class_recall
-from medvlp.eval.retrieval import Retrieval
+from medvlp.eval.retrieval.image_text import Retrieval
 from medvlp.eval.statistics.measures import measures, part
 from medvlp.eval.trained import Trained
 from medvlp.jsonl import read_rows

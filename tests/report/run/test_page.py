@@ -7,7 +7,7 @@ import pytest
 
 from medvlp.config import TASKS
 from medvlp.eval.embeddings import CachedEncoder
-from medvlp.eval.retrieval import Retrieval
+from medvlp.eval.retrieval.image_text import Retrieval
 from medvlp.eval.zero_shot import ZeroShot
 from medvlp.jsonl import BrokenLine
 from medvlp.report import results_table, write_run_report
