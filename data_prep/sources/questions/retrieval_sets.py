@@ -51,6 +51,7 @@ class RetrievalSets(Source):
 
     name = "retrieval_sets"
     description = "queries, documents and their graded relevance in BEIR's layout, images included"
+    page = "https://github.com/beir-cellar/beir"
     files = "corpus.jsonl, queries.jsonl and qrels/<split>.tsv"
     licence = "unknown"
     option_type = RetrievalSetsOptions
@@ -83,9 +84,9 @@ class RetrievalSets(Source):
 
     def units(self) -> list[Unit]:
         """Documents, then queries, in the order of the files."""
-        asked = sum(isinstance(entry, BadRow) or id in self._grades for _, id, entry in self._rows(QUERIES))
+        of_split = sum(isinstance(entry, BadRow) or id in self._grades for _, id, entry in self._rows(QUERIES))
         count = sum(1 for _ in self._rows(QUERIES))
-        self.input_counts = {"queries without a grade in this split": count - asked} if count > asked else {}
+        self.input_counts = {"queries without a grade in this split": count - of_split} if count > of_split else {}
         return chunks(self.choices.split, len(self._entries), self.samples_per_shard)
 
     def read(self, unit: Unit) -> Iterator[Sample | Dropped]:

@@ -120,10 +120,10 @@ class ComposedRetrieval:
 
     def _stated(self, items: Sequence[Item], candidates: Sequence[Item], row_of: dict[str, int]) -> Queries:
         queries = stated_queries(items, candidates, self.options, needs_text=False)
-        asked = [query for query in queries.queries if query.references or query.item.key in row_of]
-        if len(asked) < len(queries.queries):
-            queries.excluded["no image that it starts from"] += len(queries.queries) - len(asked)
-        queries.queries = asked
+        startable = [query for query in queries.queries if query.references or query.item.key in row_of]
+        if len(startable) < len(queries.queries):
+            queries.excluded["no image that it starts from"] += len(queries.queries) - len(startable)
+        queries.queries = startable
         return queries
 
     def _image(self, query: Query, candidate_CD: Tensor, embeddings_ND: Tensor, row_of: dict[str, int]) -> Tensor:
@@ -140,7 +140,9 @@ class ComposedRetrieval:
         overlap, groups = LabelOverlap(candidates, options.label), rows_of_groups(candidates)
         class_C = [next(iter(names_in(value_of(item, options.change))), "") for item in candidates]
         classes = sorted({name for name in class_C if name})
-        is_of_class = {name: torch.tensor([other == name for other in class_C]).numpy() for name in classes}
+        is_of_class = {
+            name: torch.tensor([of_candidate == name for of_candidate in class_C]).numpy() for name in classes
+        }
         result = Queries()
         for row, item in enumerate(candidates):
             if not overlap.names[row] or not class_C[row]:
@@ -148,16 +150,18 @@ class ComposedRetrieval:
                 continue
             skipped = groups[item.group]
             grade_C = without(overlap.grades(row), skipped)
-            own = classes.index(class_C[row])
-            others = [*classes[own + 1 :], *classes[:own]]
-            asked = next((name for name in others if (grade_C[is_of_class[name]] >= options.relevant_from).any()), "")
-            if not asked:
+            position = classes.index(class_C[row])
+            other_classes = [*classes[position + 1 :], *classes[:position]]
+            target_class = next(
+                (name for name in other_classes if (grade_C[is_of_class[name]] >= options.relevant_from).any()), ""
+            )
+            if not target_class:
                 result.excluded["no candidate of another class is relevant"] += 1
                 continue
 
-            def grades(row: int = row, member_C: Array = is_of_class[asked]) -> Array:
+            def grades(row: int = row, member_C: Array = is_of_class[target_class]) -> Array:
                 return overlap.grades(row) * member_C
 
-            text = options.change_template.replace("{}", asked)
+            text = options.change_template.replace("{}", target_class)
             result.queries.append(Query(item, text, grades, skipped, [row]))
         return result

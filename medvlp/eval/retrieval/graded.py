@@ -18,8 +18,8 @@ TIE_RULE = (
 def relevant_ranks(score_C: Array, is_relevant_C: Array) -> Indices:
     """Ranks, from 1, of the relevant candidates, best first: those that tie with one and are not relevant come before it."""
     relevant_R = -np.sort(-score_C[is_relevant_C])
-    others_C = np.sort(score_C[~is_relevant_C])
-    others_before_R = len(others_C) - np.searchsorted(others_C, relevant_R, "left")
+    irrelevant_C = np.sort(score_C[~is_relevant_C])
+    others_before_R = len(irrelevant_C) - np.searchsorted(irrelevant_C, relevant_R, "left")
     return np.asarray(others_before_R + np.arange(1, len(relevant_R) + 1), np.int64)
 
 

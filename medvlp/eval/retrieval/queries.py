@@ -124,8 +124,8 @@ class LabelOverlap:
     def grades(self, row: int) -> Array:
         """grade_C, 0 to 1, of all candidates with one of them, which has names itself."""
         members = np.concatenate([self._rows[name] for name in self.names[row]])
-        shared_C = np.bincount(members, minlength=len(self.names)).astype(np.float64)
-        return np.asarray(shared_C / (len(self.names[row]) + self._size_C - shared_C), np.float64)
+        common_C = np.bincount(members, minlength=len(self.names)).astype(np.float64)
+        return np.asarray(common_C / (len(self.names[row]) + self._size_C - common_C), np.float64)
 
 
 def rows_of_groups(items: Sequence[Item]) -> dict[str, list[int]]:

@@ -128,10 +128,10 @@ def check_queries(task: Any, queries: Queries, items: Sequence[Item]) -> None:
     if queries.queries:
         return
     fields = sorted({name for item in items for name in item.texts})
-    wanted = f"with names in the label {task.options.label!r}" if task.options.label else "with metadata role: query"
+    condition = f"with names in the label {task.options.label!r}" if task.options.label else "with metadata role: query"
     raise TaskError(
         f"task {task.name}: no query of {task.dataset.folder} can be asked; excluded: {dict(queries.excluded)}; expected samples "
-        f"{wanted} and a text {task.options.query!r}; text fields there: {fields}"
+        f"{condition} and a text {task.options.query!r}; text fields there: {fields}"
     )
 
 
@@ -139,12 +139,12 @@ def graded_protocol(
     options: Any, queries: Queries, candidates: int, no_text: int, images: ImageEmbeddings
 ) -> dict[str, Any]:
     """What the protocols of graded retrieval share."""
-    asked = len(queries.queries)
-    lines = exclusion_lines(queries.excluded, {}, "query", asked)
+    count = len(queries.queries)
+    lines = exclusion_lines(queries.excluded, {}, "query", count)
     lines = [line.replace("querys:", "queries:") for line in lines]
     if no_text:
         lines.append(f"{no_text} samples: no text {options.query}")
-    lines += [line for line in exclusion_lines({}, images.bad_counts(), "sample", asked + candidates) if line]
+    lines += [line for line in exclusion_lines({}, images.bad_counts(), "sample", count + candidates) if line]
     if queries.absent:
         lines.append(f"{queries.absent} grades: of documents that are not among the candidates")
     return {

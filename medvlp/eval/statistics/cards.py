@@ -40,7 +40,18 @@ DECIDING: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(
         ("text_retrieval", "composed_retrieval"),
         (
-            *("query", "text", "n", "candidates", "relevance", "relevant_from", "gain", "skipped", "composition", "change"),
+            *(
+                "query",
+                "text",
+                "n",
+                "candidates",
+                "relevance",
+                "relevant_from",
+                "gain",
+                "skipped",
+                "composition",
+                "change",
+            ),
             *("excluded", "bad"),
         ),
     ),
