@@ -15,6 +15,7 @@ from medvlp.training.optim import LearningRate
 from medvlp.training.trainer import nameless
 from tests.conftest import REPOSITORY
 from tests.datasets import pairs, write_split
+from tests.distributed.ranks import start_train, train_on_ranks
 from tests.models.tiny import tiny_architecture
 from tests.runs import equal, finish, losses, rows, run_here, start, tiny_words, wait_for_step, weights
 
@@ -98,11 +99,10 @@ def test_killed_at_random_steps(folder, words, attempt):
 
 def kill_and_resume(folder, words, name, step, resumed):
     run, whole = folder / "runs" / name, folder / "runs/whole"
-    process = start([*words, f"run_name={name}"])
-    wait_for_step(process, run, step)
-    process.kill()
-    finish(process)
-    assert process.returncode == -signal.SIGKILL
+    fork = start_train([*words, f"run_name={name}"])
+    wait_for_step(fork, run, step)
+    fork.kill()
+    assert finish(fork)[0] == -signal.SIGKILL
     assert rows(run / "status.json")[0]["state"] == "running"
     assert not (run / "checkpoints/step-000012.ckpt").exists()
     assert run_here([*words, f"run_name={name}", "resume=auto", *resumed]) == 0
@@ -113,10 +113,10 @@ def kill_and_resume(folder, words, name, step, resumed):
 
 def test_on_sigterm_it_saves_exits_3_and_goes_on(folder, words):
     run = folder / "runs/stopped"
-    process = start([*words, "run_name=stopped", "trainer.checkpoint_every=100"])
-    wait_for_step(process, run, 2)
-    process.send_signal(signal.SIGTERM)
-    code, output = finish(process)
+    fork = start_train([*words, "run_name=stopped", "trainer.checkpoint_every=100"])
+    wait_for_step(fork, run, 2)
+    os.kill(fork.process.pid, signal.SIGTERM)
+    code, output = finish(fork)
     assert code == 3, output
     status = rows(run / "status.json")[0]
     assert (status["state"], status["reason"]) == ("stopped", "SIGTERM")
@@ -139,26 +139,37 @@ def test_torchrun_forwards_sigterm_to_ranks_and_their_workers_and_still_saves(fo
     assert len(rows(run / "samples.jsonl")) == status["step"]
 
 
-def test_two_ranks_are_one_rank_in_double_precision(folder, words):
-    double = [*words, "trainer.precision=64-true", "trainer.max_steps=20", "optim.clip_norm=1"]
-    assert run_here([*double, "run_name=one64"]) == 0
-    code, output = finish(start([*double, "run_name=two64"], ranks=2))
+@pytest.fixture(scope="module")
+def two_ranks(folder):
+    """Runs on two ranks: in double precision, and from a checkpoint of one rank. Both on the same ranks, to start once."""
+    words = tiny_words(folder)
+    code, output = train_on_ranks([[*words, *DOUBLE, "run_name=two64"], [*words, *elastic(folder), "run_name=elastic2"]])
     assert code == 0, output
-    one_rank, two_ranks = folder / "runs/one64", folder / "runs/two64"
-    assert losses(two_ranks) == pytest.approx(losses(one_rank), rel=1e-9)
-    assert rows(two_ranks / "samples.jsonl") == rows(one_rank / "samples.jsonl")
+    return folder / "runs"
+
+
+DOUBLE = ["trainer.precision=64-true", "trainer.max_steps=20", "optim.clip_norm=1"]
+
+
+def elastic(folder):
+    return [f"resume={folder}/runs/whole/checkpoints/step-000006.ckpt"]
+
+
+def test_two_ranks_are_one_rank_in_double_precision(folder, words, two_ranks):
+    assert run_here([*words, *DOUBLE, "run_name=one64"]) == 0
+    one_rank, both = folder / "runs/one64", two_ranks / "two64"
+    assert losses(both) == pytest.approx(losses(one_rank), rel=1e-9)
+    assert rows(both / "samples.jsonl") == rows(one_rank / "samples.jsonl")
     for name, value in weights(one_rank).items():
-        assert torch.allclose(value, weights(two_ranks)[name], rtol=1e-9, atol=1e-12), name
+        assert torch.allclose(value, weights(both)[name], rtol=1e-9, atol=1e-12), name
 
 
-def test_a_run_goes_on_with_another_number_of_ranks(folder, words):
+def test_a_run_goes_on_with_another_number_of_ranks(folder, words, two_ranks):
     run, whole = folder / "runs/elastic", folder / "runs/whole"
-    assert run_here([*words, "run_name=elastic", f"resume={whole}/checkpoints/step-000006.ckpt"]) == 0
+    assert run_here([*words, *elastic(folder), "run_name=elastic"]) == 0
     assert losses(run) == losses(whole)[6:]
-    code, output = finish(start([*words, "run_name=elastic2", f"resume={whole}/checkpoints/step-000006.ckpt"], ranks=2))
-    assert code == 0, output
-    assert rows(folder / "runs/elastic2/samples.jsonl") == rows(whole / "samples.jsonl")[6:]
-    assert losses(folder / "runs/elastic2") == pytest.approx(losses(whole)[6:], rel=1e-4)
+    assert rows(two_ranks / "elastic2/samples.jsonl") == rows(whole / "samples.jsonl")[6:]
+    assert losses(two_ranks / "elastic2") == pytest.approx(losses(whole)[6:], rel=1e-4)
 
 
 def test_a_longer_horizon_continues_a_finished_run(folder, words):
