@@ -9,8 +9,9 @@ import pytest
 
 from tests.conftest import REPOSITORY
 from tests.datasets import write_split
-from tests.runs import equal, finish, losses, rows, run_here, start, wait_for_step, weights
-from tests.toy_language_model import conversations, register_toy
+from tests.distributed.ranks import Fork
+from tests.runs import equal, finish, losses, rows, run_here, wait_for_step, weights
+from tests.toy_language_model import conversations, register_toy, train_toy
 
 
 @pytest.fixture(scope="module")
@@ -50,11 +51,10 @@ def test_it_learns(words):
 
 def test_it_dies_and_goes_on_bit_for_bit(words):
     run, whole = runs(words) / "killed", runs(words) / "whole"
-    process = start([*words, "run_name=killed"], module="tests.toy_language_model")
-    wait_for_step(process, run, 6)
-    process.kill()
-    finish(process)
-    assert process.returncode == -signal.SIGKILL
+    fork = Fork(train_toy, ([*words, "run_name=killed"],), {}, REPOSITORY)
+    wait_for_step(fork, run, 6)
+    fork.kill()
+    assert finish(fork)[0] == -signal.SIGKILL
     assert not (run / "checkpoints/step-000014.ckpt").exists()
     assert run_here([*words, "run_name=killed", "resume=auto"]) == 0
     assert rows(run / "samples.jsonl") == rows(whole / "samples.jsonl")

@@ -3,7 +3,6 @@
 `python -m tests.toy_language_model key=value ...` is `medvlp train` with this objective registered.
 """
 
-import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -120,6 +119,7 @@ def register_toy() -> None:
     builders.OBJECTIVES["toy_causal"] = toy
 
 
-if __name__ == "__main__":
+def train_toy(words: list[str]) -> int:
+    """`medvlp train`, where the toy is known."""
     register_toy()
-    sys.exit(main())
+    return main(words)
