@@ -5,8 +5,11 @@ from __future__ import annotations
 IMAGE_TOKEN = "<image>"
 """Stands in a user's turn for one image of the sample."""
 
-ANSWER_TYPES = ("closed", "open", "multiple_choice", "number", "set")
-"""A conversation's metadata "answer_type": yes or no, free text, one or several of the options, a number, a set of items."""
+BOX_TOKEN = "<box>"
+"""Stands in a turn for the next box of the conversation's metadata "boxes"."""
+
+ANSWER_TYPES = ("closed", "open", "multiple_choice", "number", "set", "boxes")
+"""A conversation's metadata "answer_type": yes or no, free text, some of the options, a number, a set of items, boxes."""
 
 NUMBER_TYPES = ("decimal", "integer", "date", "weeks")
 """A conversation's metadata "number_type", of answers that are numbers; weeks: a gestational age, "36 weeks, 4 days"."""

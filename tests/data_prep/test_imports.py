@@ -41,6 +41,7 @@ OF_MEDVLP = {
     "jsonl": {"plan", "jobs", "finalize", "workspace", "pipeline", "ledger", "dedup"},
     "claims": {"workspace"},
     "process": {"engines"},
+    "boxes": {"conversations", "sources"},
     "combinations": {"plan", "pipeline", "dataset_stages"},
     "config": {"plan", "pipeline", "captions", "sources"},
     "data.images": {"draft", "stages", "readers"},

@@ -12,7 +12,9 @@ _PREPARE_AGAIN = "fix what the sample was made from, and prepare it again"
 _DAMAGED = "`medvlp verify` says what is damaged; restore the file, or prepare the data again"
 
 ERRORS = {
+    "bad_boxes": "write boxes as [left, top, right, bottom], shares of the image's sides, 0 <= left < right <= 1, top likewise",
     "bad_roles": "user and assistant take turns, after at most one system turn; the assistant has the last word",
+    "box_count": "write <box> once for each of the conversation's boxes, in their order",
     "broken_index": _DAMAGED,
     "broken_json": _PREPARE_AGAIN,
     "broken_text": _PREPARE_AGAIN,

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
+from medvlp.boxes.placeholders import box_faults
 from medvlp.data.audit.problems import WARNINGS, Problem
 from medvlp.data.chat.templates import split_thought
 from medvlp.data.images.decode import open_image
@@ -60,7 +61,8 @@ def audit_sample(sample: Sample, rules: Rules) -> SampleAudit:
     ids = []
     for number, conversation in enumerate([] if rules.content in ("pairs", "labels") else sample.conversations):
         name = conversation.id or str(number)
-        problems += [Problem(kind, name, detail) for kind, detail in _conversation(conversation, len(sample.images))]
+        faults = [*_conversation(conversation, len(sample.images)), *box_faults(conversation, len(sample.images))]
+        problems += [Problem(kind, name, detail) for kind, detail in faults]
         ids += [conversation.id] if conversation.id else []
     hashes = [hashlib.sha256(data).hexdigest() for _, data in sorted(sample.images.items())]
     return SampleAudit(sample.key, problems, hashes, ids, [text_id(text) for text in captions])

@@ -14,7 +14,7 @@ from medvlp.eval.answers.normalization import normalize, tokens, yes_no
 from medvlp.eval.errors import TaskError
 from medvlp.shards.vocabulary import ANSWER_TYPES
 
-CLOSED, OPEN, MULTIPLE_CHOICE, NUMBER, SET = ANSWER_TYPES
+CLOSED, OPEN, MULTIPLE_CHOICE, NUMBER, SET, BOXES = ANSWER_TYPES
 
 # One prediction against one reference
 

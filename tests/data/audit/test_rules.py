@@ -133,7 +133,7 @@ WRONG = {
             (
                 "unknown_answer_type",
                 "q1",
-                "answer_type is 'CLOSED'; known are closed, open, multiple_choice, number, set",
+                "answer_type is 'CLOSED'; known are closed, open, multiple_choice, number, set, boxes",
             )
         ],
     ),
@@ -144,7 +144,7 @@ WRONG = {
             (
                 "unknown_answer_type",
                 "q1",
-                "answer_type is ['open']; known are closed, open, multiple_choice, number, set",
+                "answer_type is ['open']; known are closed, open, multiple_choice, number, set, boxes",
             )
         ],
     ),
@@ -331,3 +331,22 @@ def test_counts_keep_the_first_of_each_kind():
         "detail": "why",
     }
     assert len(written) == 4
+
+
+@pytest.mark.parametrize(
+    ("answer", "metadata", "problems"),
+    [
+        ("<box> and <box>", {"boxes": [[0, 0, 0.5, 1], [0.5, 0, 1, 1]]}, []),
+        ("none", {"boxes": []}, []),
+        ("<box>", {"boxes": [[0, 0, 0.5, 1], [0.5, 0, 1, 1]]}, ["box_count"]),
+        ("<box>", {"boxes": [[0, 0, 50, 100]]}, ["bad_boxes"]),
+        ("<box>", {"boxes": [[0.5, 0, 0.1, 1]]}, ["bad_boxes"]),
+        ("<box>", {"boxes": [[0, 0, 1, 1]], "box_image": 1}, ["bad_boxes"]),
+        ("<box>", {}, ["bad_boxes"]),
+    ],
+)
+def test_boxes_are_checked(answer, metadata, problems):
+    turns = [Turn("user", "<image>\nWhere is it?"), Turn("assistant", answer)]
+    conversation = Conversation(turns, "1", {"answer_type": "boxes", **metadata})
+    sample = Sample("k", {"jpg": jpeg(0)}, conversations=[conversation], metadata={"licence": "CC0-1.0"})
+    assert [problem.name for problem in audit_sample(sample, INSTRUCT).problems] == problems

@@ -1,0 +1,1 @@
+"""Boxes in images: the one form that shards hold, what a model sees of an image, and how models write boxes."""
