@@ -143,7 +143,9 @@ def test_torchrun_forwards_sigterm_to_ranks_and_their_workers_and_still_saves(fo
 def two_ranks(folder):
     """Runs on two ranks: in double precision, and from a checkpoint of one rank. Both on the same ranks, to start once."""
     words = tiny_words(folder)
-    code, output = train_on_ranks([[*words, *DOUBLE, "run_name=two64"], [*words, *elastic(folder), "run_name=elastic2"]])
+    code, output = train_on_ranks(
+        [[*words, *DOUBLE, "run_name=two64"], [*words, *elastic(folder), "run_name=elastic2"]]
+    )
     assert code == 0, output
     return folder / "runs"
 

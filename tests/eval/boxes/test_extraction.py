@@ -6,11 +6,11 @@ from medvlp.boxes.forms import FORMS, written_boxes
 from medvlp.boxes.views import Geometry, View
 from medvlp.eval.boxes.extraction import (
     EMPTY,
+    FORM_MISMATCH,
     NEGATIVE,
     NO_BOX,
     NO_PIXELS,
     NOT_FOUR,
-    FORM_MISMATCH,
     SCALE_MISMATCH,
     extract_boxes,
 )
