@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from medvlp.config.evaluation.choice import OPTION_LINE, check_choice
 from medvlp.config.evaluation.controls import CONTROLS, DEFAULT_CONTROLS
+from medvlp.config.evaluation.error_check import ErrorCheckConfig
 from medvlp.config.evaluation.labels import MultiLabelConfig, ProbeConfig
 from medvlp.config.evaluation.retrieval import ComposedRetrievalConfig, RetrievalConfig, TextRetrievalConfig
 from medvlp.config.evaluation.task import TaskConfig
@@ -148,5 +149,6 @@ TASKS: dict[str, tuple[type[TaskConfig], str]] = {
     "composed_retrieval": (ComposedRetrievalConfig, "medvlp.eval.retrieval.composed:ComposedRetrieval"),
     "vqa": (VqaConfig, "medvlp.eval.vqa.task:Vqa"),
     "text": (WrittenTextConfig, "medvlp.eval.text.task:WrittenText"),
+    "error_check": (ErrorCheckConfig, "medvlp.eval.error_check.task:ErrorCheck"),
 }
 """Kind → its options, and the class that measures a model, imported when a task of the kind is built."""

@@ -15,6 +15,9 @@ MAIN: dict[str, tuple[str, ...]] = {
     "composed_retrieval": ("recall", "ndcg"),
     "vqa": ("exact_match", "closed_accuracy", "open_token_recall", "generated_accuracy", "number_accuracy", "set_f1"),
     "text": ("bleu_4", "rouge_l", "meteor", "cider_d", "findings_f1_micro"),
+    "error_check": (
+        *("flag_accuracy", "sentence_accuracy", "correction_rouge_1_composite", "correction_aggregate_composite"),
+    ),
 }
 """Kind of task → the metrics that leaderboards show and models are compared on, of recall the one at `MAIN_K`."""
 MAIN_OTHERWISE: dict[str, tuple[str, ...]] = {

@@ -57,6 +57,7 @@ DECIDING: dict[str, tuple[str, ...]] = {
     ),
     "text": ("references", "source", "shows_images", "instruction", "decoding", "tokenization", "scorers"),
     "vqa": ("instruction", "languages", "decoding", "scorers"),
+    "error_check": ("instruction", "languages", "decoding", "bert_baseline", "scorers"),
 }
 """Kind of task → the lines that decide besides."""
 

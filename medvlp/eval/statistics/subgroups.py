@@ -46,6 +46,7 @@ MAIN_METRICS: dict[str, tuple[str, ...]] = {
     "multi_label": ("auroc", "map", "f1"),
     "vqa": (*MAIN, VRS),
     "text": MAIN_OF["text"],
+    "error_check": MAIN_OF["error_check"],
 }
 """Kind → the metrics that are given by subgroup. A kind that is not listed has all its metrics, of which retrieval's are the
 recalls of both directions."""

@@ -24,6 +24,7 @@ KINDS = {
     "composed_retrieval": "Composed retrieval",
     "vqa": "Questions",
     "text": "Written text",
+    "error_check": "Errors in texts",
 }
 LABELS = {
     "acc1": "accuracy",
@@ -44,6 +45,10 @@ LABELS = {
     "meteor": "METEOR",
     "cider_d": "CIDEr-D",
     "findings_f1_micro": "findings F1",
+    "flag_accuracy": "error flag",
+    "sentence_accuracy": "error sentence",
+    "correction_rouge_1_composite": "correction ROUGE-1",
+    "correction_aggregate_composite": "correction aggregate",
 }
 """Metric → its heading in a leaderboard; others have their own names."""
 GRADED = {"ndcg": "nDCG", "recall": "R", "hit": "hit"}

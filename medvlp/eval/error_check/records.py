@@ -1,0 +1,158 @@
+"""Records of checked texts: what was said, what is right, and the scores, next to those of the controls."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from medvlp.config.evaluation.error_check import ALL_CORRECT
+from medvlp.config.evaluation.metric_names import MAIN
+from medvlp.eval.answers import Extraction
+from medvlp.eval.answers.extraction import REFUSAL
+from medvlp.eval.error_check.corrections import aggregate, clipped, composite, rouge_1
+from medvlp.eval.error_check.replies import CORRECT, Verdict, read_verdict
+from medvlp.eval.text.plugins import Plugin
+from medvlp.eval.vqa.questions import QuestionGroup
+from medvlp.eval.vqa.responses import Response
+from medvlp.models.api.completion import NOT_ASKED
+
+Scores = dict[str, float | None]
+
+
+@dataclass(frozen=True)
+class Correcting:
+    """How corrections are compared. plugins: besides rouge_1. bert_baseline: what BERTScore is rescaled by."""
+
+    plugins: tuple[Plugin, ...] = ()
+    bert_baseline: float = 0.0
+
+    def scores(self, corrections: Sequence[str], references: Sequence[str]) -> list[dict[str, float]]:
+        """Metric → score within 0 and 1 of each pair, neither of which is blank; aggregate where all its parts are there."""
+        rows = [{"rouge_1": rouge_1(text, own)} for text, own in zip(corrections, references, strict=True)]
+        for plugin in self.plugins if rows else ():
+            for row, values in zip(rows, plugin.scores(corrections, [[own] for own in references]), strict=True):
+                row |= {name: clipped(value) for name, value in self._values(values).items() if value is not None}
+        return [row | {"aggregate": mean} if (mean := aggregate(row)) is not None else row for row in rows]
+
+    def _values(self, values: Mapping[str, float | None]) -> Mapping[str, float | None]:
+        """BERTScore by its F1 alone, rescaled; other plug-ins as they are."""
+        f1 = values.get("bert_score/f1")
+        return values if f1 is None else {"bert_score": (f1 - self.bert_baseline) / (1 - self.bert_baseline)}
+
+
+def scores_of(
+    truth: Verdict, verdict: Verdict | None, of_correction: Mapping[str, float], names: Sequence[str]
+) -> Scores:
+    """Scores of one text but `unparsed`. A reply that cannot be read is wrong, and corrects nothing.
+
+    of_correction: metric → score of its correction; empty where one side has none. names: the metrics of corrections.
+    """
+    flag = float(verdict is not None and verdict.has_error == truth.has_error)
+    sentence = float(bool(flag) and verdict is not None and verdict.sentence == truth.sentence)
+    scores: Scores = {
+        "flag_accuracy": flag,
+        "sentence_accuracy": sentence,
+        "flag_sensitivity": flag if truth.has_error else None,
+        "flag_specificity": None if truth.has_error else flag,
+        "sentence_sensitivity": sentence if truth.has_error else None,
+    }
+    for name in names:
+        scores[f"correction_{name}"] = of_correction.get(name)
+        scores[f"correction_{name}_composite"] = (
+            0.0 if verdict is None else composite(of_correction.get(name), truth.correction, verdict.correction)
+        )
+    return scores
+
+
+def records_of(
+    answered: Sequence[tuple[QuestionGroup, Sequence[Response]]],
+    controls: Mapping[str, Sequence[Response]],
+    sentences: Mapping[str, Mapping[int, str]],
+    truths: Mapping[str, Verdict],
+    correcting: Correcting,
+    with_all_correct: bool,
+) -> tuple[list[dict[str, Any]], Counter[str]]:
+    """The records of all texts in order, and how often each rule read a reply.
+
+    controls: name → a response a text. sentences, truths: of each question's id.
+    """
+    texts = [(group, question) for group, _ in answered for question in group.questions]
+    right = [truths[question.id] for _, question in texts]
+    own = [response for _, row in answered for response in row]
+    extractions = {
+        name: [
+            read_verdict(response.text, sentences[question.id])
+            for response, (_, question) in zip(responses, texts, strict=True)
+        ]
+        for name, responses in {"": own, **controls}.items()
+    }
+    corrections = {name: _correction_scores(row, right, correcting) for name, row in extractions.items()}
+    rules = Counter(extraction.rule for extraction in extractions[""])
+    if with_all_correct:
+        extractions[ALL_CORRECT], corrections[ALL_CORRECT] = [Extraction(CORRECT, "")] * len(texts), {}
+    metrics = list(dict.fromkeys(name for of_text in corrections.values() for row in of_text.values() for name in row))
+    scores = {
+        name: [
+            scores_of(truth, extraction.answer, corrections[name].get(i, {}), metrics or ["rouge_1"])
+            | {"unparsed": float(extraction.answer is None), "refused": float(extraction.rule == REFUSAL)}
+            for i, (extraction, truth) in enumerate(zip(row, right, strict=True))
+        ]
+        for name, row in extractions.items()
+    }
+    records = []
+    for i, (group, question) in enumerate(texts):
+        asked = [name for name, responses in controls.items() if responses[i].finish not in NOT_ASKED]
+        compared = ([ALL_CORRECT] if with_all_correct else []) + asked
+        verdict = extractions[""][i].answer
+        record: dict[str, Any] = {
+            "id": question.id,
+            "group": group.cluster,
+            "question": question.text,
+            "prediction": own[i].text,
+            **({"reasoning": own[i].reasoning} if own[i].reasoning else {}),
+            "target": _words(right[i]),
+            "score": scores[""][i]["sentence_accuracy"],
+            "images": group.images,
+            "question_type": question.question_type,
+            "language": question.language,
+            "verdict": None if verdict is None else verdict._asdict(),
+            "truth": right[i]._asdict(),
+            "extraction": extractions[""][i].trace(),
+            "scores": _compared(scores[""][i], {name: scores[name][i] for name in compared}),
+            "controls": {name: controls[name][i].text for name in asked},
+            "fields": {**group.fields, **question.fields},
+        }
+        if own[i].finish:
+            record["finish"] = own[i].finish
+        records.append(record)
+    return records, rules
+
+
+def _correction_scores(
+    extractions: Sequence[Extraction], truths: Sequence[Verdict], correcting: Correcting
+) -> dict[int, dict[str, float]]:
+    """Index → scores of the correction, of texts that both the reply and the data correct."""
+    pairs = {
+        i: (extraction.answer.correction, truth.correction)
+        for i, (extraction, truth) in enumerate(zip(extractions, truths, strict=True))
+        if extraction.answer is not None and extraction.answer.correction and truth.correction
+    }
+    rows = correcting.scores([text for text, _ in pairs.values()], [own for _, own in pairs.values()])
+    return dict(zip(pairs, rows, strict=True))
+
+
+def _compared(scores: Scores, of_controls: Mapping[str, Scores]) -> Scores:
+    """A text's scores, the main ones next to those of the controls and the differences from them."""
+    row: Scores = {}
+    for name, value in scores.items():
+        row[name] = value
+        for control, of_control in of_controls.items():
+            other = of_control.get(name)
+            if name in MAIN["error_check"] and value is not None and other is not None:
+                row |= {f"{name}/{control}": other, f"{name}/minus_{control}": value - other}
+    return row
+
+
+def _words(verdict: Verdict) -> str:
+    """A verdict in the form that MEDEC's prompt asks for."""
+    return f"{verdict.sentence} {verdict.correction}".strip() if verdict.has_error else "CORRECT"
