@@ -13,8 +13,8 @@ def pair_columns(records: Sequence[Mapping[str, Any]]) -> dict[str, list[float |
     """Metric → its value of each record of a vqa task; the first record of a pair has the pair's, all others None.
 
     pair_accuracy: 1 where every item of the pair is right (its score is 1): ProbMed's accuracy, MediConfusion's set accuracy.
-    pair_confusion: 1 where all items of the pair pick the same option, over pairs of multiple choice with equal options. An item
-    whose answer cannot be read picks none. Items whose partners are not among the records are no pair.
+    pair_confusion: 1 where all items of the pair pick the same option, over pairs of multiple choice with equal options of which
+    every answer can be read, as MediConfusion counts it. Items whose partners are not among the records are no pair.
     """
     members: dict[str, list[int]] = defaultdict(list)
     for row, record in enumerate(records):
@@ -30,7 +30,7 @@ def pair_columns(records: Sequence[Mapping[str, Any]]) -> dict[str, list[float |
         options = [records[row].get("options") for row in rows]
         if options[0] and all(of_item == options[0] for of_item in options):
             picks = {_pick(records[row]) for row in rows}
-            confusion[first] = float(len(picks) == 1 and picks != {None})
+            confusion[first] = None if None in picks else float(len(picks) == 1)
     columns = {PAIR_ACCURACY: accuracy, PAIR_CONFUSION: confusion}
     return {name: column for name, column in columns.items() if any(value is not None for value in column)}
 

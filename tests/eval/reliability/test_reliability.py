@@ -103,7 +103,7 @@ def test_pairs_by_hand():
     columns = pair_columns(records)
     nothing = None
     assert columns["pair_accuracy"] == [1, 0, *[nothing] * 4, 0, nothing, 0, nothing, 1, nothing, 1, nothing]
-    assert columns["pair_confusion"] == [*[nothing] * 6, 1, nothing, 0, nothing, 0, nothing, nothing, nothing]
+    assert columns["pair_confusion"] == [*[nothing] * 6, 1, nothing, nothing, nothing, 0, nothing, nothing, nothing]
     assert pair_columns([item(None, 1), item("a", 1)]) == {}
 
 

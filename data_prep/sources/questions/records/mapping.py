@@ -31,8 +31,9 @@ GAP = re.compile(r"\{([^{}:]+)(?::(\d+))?\}")
 ANY = "any"
 """Of `files`: those whose split a column tells."""
 
-ANSWERS = ("letter", "index", "text", "number", "set")
-"""Kinds of answers: the name of an option, its position, its text or free text; a number; several texts, all of them right."""
+ANSWERS = ("letter", "index", "text", "number", "set", "option")
+"""Kinds of answers: the name of an option, its position, its text or free text; a number; several texts, all of them right; the
+same option in all rows, by its text."""
 
 LABELS = ("column", "classes", "one_of", "weights")
 """Where a label is: a class or a list in a column; one column a class; the same where one alone is 1; classes with weights."""
@@ -75,6 +76,9 @@ class TableForm:
     filters: Map[str, tuple[str, ...]] = field(default_factory=dict)
     """Column → values; rows with others are of another kind: left out, and counted."""
     join: tuple[Join, ...] = ()
+    unfold: Map[str, tuple[str, ...]] = field(default_factory=dict)
+    """New column → columns, as many for each: every row becomes so many rows, one with each column's cell. What is asked of two
+    images in one row becomes two questions."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +101,7 @@ class OptionsTerm:
     fixed: tuple[str, ...] = ()
     inline: bool = False
     skip: tuple[str, ...] = ()
-    """Texts that stand for no option."""
+    """Texts that stand for no option, and names of what is none."""
 
 
 @dataclass(frozen=True)
@@ -183,6 +187,8 @@ class Mapping:
     organ: str = ""
     fields: Map[str, str] = field(default_factory=dict)
     """Further metadata of a question → column."""
+    patterns: Map[str, str] = field(default_factory=dict)
+    """Of these fields, the part that a regular expression's group finds; where it finds none, the row has no such field."""
     metadata: Map[str, str] = field(default_factory=dict)
     """Further metadata of a sample → column."""
 
@@ -209,12 +215,13 @@ class Mapping:
         terms = [
             *(question.column if question else "", *self.context),
             *([options.column, *options.columns.values()] if options else []),
-            *([answer.column, answer.lower, answer.upper] if answer else []),
+            *([answer.column, answer.lower, answer.upper] if answer and answer.kind != "option" else []),
             *(*self.images, self.id, self.explanation, self.question_type, self.subject, self.split),
             *([self.group.column] if self.group else []),
             *(*self.captions, *self.texts.values(), *self.fields.values(), *self.metadata.values()),
             *(term for label in self.labels.values() for term in (label.column, *label.columns)),
             *(*self.table.filters, *(join.key or join.id for join in self.table.join)),
+            *(column for columns in self.table.unfold.values() for column in columns),
         ]
         return list(dict.fromkeys(term for term in terms if term))
 

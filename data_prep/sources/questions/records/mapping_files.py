@@ -41,7 +41,7 @@ TEXTS = (
 )
 KEYS = (
     *("known_from", "read_on", "publication", "files", "table", "question", "context", "options", "answer", "images"),
-    *("image_folders", "group", "captions", "texts", "labels", "fields", "metadata", "optional", *TEXTS),
+    *("image_folders", "group", "captions", "texts", "labels", "fields", "patterns", "metadata", "optional", *TEXTS),
 )
 RESERVED = ("answer_type", "options", "answer_letter", "answer_letters", "number_type", "lower", "upper", "answer_set")
 """Of a question's metadata: what `options` and `answer` decide."""
@@ -80,6 +80,7 @@ class _Checked(CheckedFile):
             texts=self.named("texts"),
             labels=self.labels(),
             fields=self.named("fields"),
+            patterns=self.patterns(),
             metadata=self.named("metadata"),
             optional=frozenset(self.several("optional", page.get("optional", []))),
             **{key: self.text(page.get(key, ""), key) for key in TEXTS},
@@ -97,7 +98,7 @@ class _Checked(CheckedFile):
             self.fail("images", "is missing", "captions and labels are of images: name their column")
         if mapping.options and mapping.options.inline and not (mapping.question and mapping.question.column):
             self.fail("options.inline", "is true, but the question is no column", "name the column of the question")
-        if mapping.answer and mapping.answer.kind in ("letter", "index") and not mapping.options:
+        if mapping.answer and mapping.answer.kind in ("letter", "index", "option") and not mapping.options:
             self.fail(f"answer.{mapping.answer.kind}", "names an option, but there are no options", "give options")
         if mapping.answer and mapping.answer.kind in ("number", "set") and mapping.options:
             self.fail(f"answer.{mapping.answer.kind}", "stands next to options", "leave the options out")
@@ -147,7 +148,31 @@ class _Checked(CheckedFile):
             keys=self.text(page.get("keys", ""), "table.keys"),
             filters={column: self.several(f"table.filters.{column}", values) for column, values in filters.items()},
             join=tuple(self.join(f"table.join[{number}]", item) for number, item in enumerate(joins)),
+            unfold=self.unfold(page.get("unfold", {})),
         )
+
+    def unfold(self, value: Any) -> dict[str, tuple[str, ...]]:
+        page = self.mapping(value, "table.unfold")
+        columns = {name: self.several(f"table.unfold.{name}", names) for name, names in page.items()}
+        if len({len(names) for names in columns.values()}) > 1:
+            self.fail("table.unfold", "has lists of different lengths", "give as many columns for each new one")
+        return columns
+
+    def patterns(self) -> dict[str, str]:
+        patterns = self.named("patterns")
+        for name, pattern in patterns.items():
+            if name not in self.content.get("fields", {}):
+                self.fail(f"patterns.{name}", "is of no field", "give fields the column that it looks in")
+            self.group_pattern(f"patterns.{name}", pattern)
+        return patterns
+
+    def group_pattern(self, key: str, pattern: str) -> None:
+        """That a regular expression has one group."""
+        try:
+            if re.compile(pattern).groups != 1:
+                self.fail(key, f"is {pattern!r}", "expected one group in brackets: (patient[0-9]+)")
+        except re.error as error:
+            self.fail(key, f"is no regular expression: {error}", "fix it")
 
     def join(self, key: str, item: Any) -> Join:
         page = self.mapping(item, key, ("file", "id", "key", "columns", "many", "inner"))
@@ -220,13 +245,8 @@ class _Checked(CheckedFile):
             return GroupTerm(value)
         page = self.mapping(value, "group", _names(GroupTerm))
         words = {name: self.text(text, f"group.{name}") for name, text in page.items()}
-        try:
-            if words.get("pattern") and re.compile(words["pattern"]).groups != 1:
-                self.fail(
-                    "group.pattern", f"is {words['pattern']!r}", "expected one group in brackets: (patient[0-9]+)"
-                )
-        except re.error as error:
-            self.fail("group.pattern", f"is no regular expression: {error}", "fix it")
+        if words.get("pattern"):
+            self.group_pattern("group.pattern", words["pattern"])
         if not words.get("column"):
             self.fail("group.column", "is missing", "name the column of the patient")
         return GroupTerm(**words)

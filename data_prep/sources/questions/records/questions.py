@@ -69,7 +69,7 @@ def _options(entry: RecordEntry, term: OptionsTerm) -> dict[str, str]:
     value = entry.value(term.column)
     if not says_something(value) or (isinstance(value, str) and literal_in(value) in ([], {})):
         return {}
-    options = {name: text for name, text in options_of(value).items() if text not in term.skip}
+    options = {name: text for name, text in options_of(value).items() if not {name, text} & {*term.skip}}
     if not options:
         raise BadRow("no_options", f"{term.column} is {str(value)[:80]!r}, in no form of options that is known")
     return options
@@ -80,7 +80,7 @@ def _answer(
 ) -> tuple[str, dict[str, Any]]:
     """(the last turn, metadata of the question)."""
     column = term.column
-    value = entry.value(term.column)
+    value = term.column if term.kind == "option" else entry.value(term.column)
     if term.kind == "number":
         return _number(entry, term)
     texts = answer_texts(value, column)

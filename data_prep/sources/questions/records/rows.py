@@ -17,7 +17,15 @@ from data_prep.errors import BadRow
 from data_prep.readers.fields import Entry, as_text, kind_of, plain, says_something
 from data_prep.readers.image_fields import MAX_IMAGES, image_name
 from data_prep.readers.image_files import MAX_IMAGE_BYTES
-from data_prep.readers.tables.cells import is_empty, items_of_cell, list_in, prose_of_cell, suffix, text_of_cell
+from data_prep.readers.tables.cells import (
+    is_empty,
+    items_of_cell,
+    list_in,
+    literal_in,
+    prose_of_cell,
+    suffix,
+    text_of_cell,
+)
 from data_prep.readers.tables.label_cells import (
     class_of_cell,
     classes_of_cell,
@@ -75,6 +83,10 @@ class RecordEntry:
         if term in self.cells or not dot:
             return self.cells.get(term)
         cell = self.cells.get(first)
+        if isinstance(cell, str) and first not in self.nested:
+            cell = literal_in(cell)
+        if first in self.nested:
+            return self.nested[first].get(inner)
         if not isinstance(cell, dict):
             return None
         return self.nested.setdefault(first, Entry(cell)).get(inner)
@@ -212,12 +224,16 @@ class RowReader:
         return words if isinstance(value, list) else words[0] if words else None
 
     def fields(self, entry: RecordEntry, terms: Mapping[str, str]) -> dict[str, Any]:
-        """Metadata: texts, numbers, truth values and lists of these."""
+        """Metadata: texts, numbers, truth values and lists of these; of fields with a pattern the part that it finds."""
         values: dict[str, Any] = {}
+        patterns = self.mapping.patterns if terms is self.mapping.fields else {}
         for name, term in terms.items():
             cell = entry.value(term)
             value = plain(cell)
-            if says_something(value):
+            if name in patterns:
+                if match := re.search(patterns[name], str(value or "")):
+                    values[name] = match[1]
+            elif says_something(value):
                 values[name] = value
             elif says_something(cell) and term in entry.cells:
                 entry.cells.put_back(term)

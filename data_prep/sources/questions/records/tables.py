@@ -49,13 +49,16 @@ class RecordTable:
             self.unit = "line" if self.kind == "lines" else "entry"
             if self.kind != "lines":
                 self._entries = self._read_json()
-            rows = self._entries or ((number, entry) for number, _, entry in self.rows(()))
+            rows = self._entries or ((number, entry) for number, _, entry in self._file_rows(()))
             entries = (entry for _, entry in islice(rows, SAMPLE_ROWS))
             self.columns = list(dict.fromkeys(n for entry in entries if isinstance(entry, dict) for n in entry))
         else:
             self.kind, self.unit = "text", "line"
             self.text = TextTable(path, dialect=dialect, columns=form.columns)
             self.columns = self.text.columns
+        if form.unfold and self.kind == "parquet":
+            raise PrepError(f"{path}: table.unfold is for tables of text and JSON, whose images are files")
+        self.columns = [*self.columns, *form.unfold]
 
     @property
     def is_complete(self) -> bool:
@@ -63,7 +66,21 @@ class RecordTable:
         return self.kind in ("parquet", "text")
 
     def rows(self, columns: Collection[str]) -> Iterator[Row]:
-        """Every row, of parquet with these columns alone."""
+        """Every row, of parquet with these columns alone; unfolded where the mapping says so."""
+        for number, position, entry in self._file_rows(columns):
+            for part in self._unfolded(entry):
+                yield number, position, part
+
+    def _unfolded(self, entry: Any) -> list[Any]:
+        unfold = self.form.unfold
+        if not unfold or not isinstance(entry, dict):
+            return [entry]
+        sources = {column for names in unfold.values() for column in names}
+        common = {name: cell for name, cell in entry.items() if name not in sources}
+        count = len(next(iter(unfold.values())))
+        return [{**common, **{new: entry.get(names[i]) for new, names in unfold.items()}} for i in range(count)]
+
+    def _file_rows(self, columns: Collection[str]) -> Iterator[Row]:
         if self.kind == "parquet":
             names = [name for name in self.columns if name in columns]
             yield from ((number, number, entry) for number, entry in enumerate(parquet_rows(self.path, names)))

@@ -327,8 +327,66 @@ def _probmed(folder):
     row = {"id": "i1", "image": "chest/1.jpg", "image_type": "chest_x-ray", "qa_type": "modality_gt"}
     row |= {"question": "Is this a chest X-ray?", "answer": "yes"}
     negative = {**row, "qa_type": "modality_hallu", "question": "Is this a brain MRI?", "answer": "no"}
-    write_json(folder / "test" / "test.json", [row, negative])
+    entities = [
+        {**row, "qa_type": f"entity_{kind}_{n}", "question": f"Is finding {n} seen?", "answer": answer}
+        for n in range(2)
+        for kind, answer in (("gt", "yes"), ("hallu", "no"))
+    ]
+    abnormality = {**row, "qa_type": "abnormality", "question": "Is there an abnormality?"}
+    write_json(folder / "test" / "test.json", [row, negative, abnormality, *entities])
     write_images(folder / "test", "chest/1.jpg")
+    return folder
+
+
+@miniature("mediconfusion")
+def _mediconfusion(folder):
+    """MShahabSepehri/MediConfusion, data/dataset.json and utils/answering.py."""
+    entry = {"im_1": "train/radiology/images/ROCO_1.jpg", "im_2": "test/radiology/images/ROCO_2.jpg"}
+    entry |= {"im_1_local": 20192, "im_2_local": 20053, "cap_1": "An aneurysm.", "cap_2": "No aneurysm."}
+    entry |= {"category_1": ["Cerebral", "Vascular"], "category_2": ["Cerebral"], "DINO_sim": 0.67}
+    entry |= {"question": "What is seen?", "option_A": "An aneurysm", "option_B": "No aneurysm"}
+    entry |= {"im_1_correct": "A", "im_2_correct": "B", "AI_question": "What?"}
+    other = {**entry, "im_2_local": 20001, "question": "Is it ruptured?", "im_1_correct": "B", "im_2_correct": "A"}
+    write_json(folder / "data" / "dataset.json", {"10001": entry, "10002": other})
+    write_images(folder / "data" / "images", "20192.jpg", "20053.jpg", "20001.jpg")
+    return folder
+
+
+HALT_OPTIONS = {"0": "Glucagon", "1": "Insulin", "2": "Cortisol"}
+HALT = {"id": "h1", "subject_name": "Physiology", "topic_name": "", "split_type": "val", "dataset": "medmcqa"}
+
+
+@miniature("med_halt_fct")
+def _med_halt_fct(folder):
+    """medhalt/medhalt, prompts/reasoning_FCT/shots.json; openlifescienceai/Med-HALT as med-lm-envs reads it."""
+    row = {**HALT, "question": "Which lowers glucose?", "options": str({**HALT_OPTIONS, "correct answer": "Cortisol"})}
+    write_csv(folder / "reasoning_FCT" / "reasoning_FCT.csv", row | {"correct_index": 1, "correct_answer": "Insulin"})
+    return folder
+
+
+@miniature("med_halt_nota")
+def _med_halt_nota(folder):
+    """The same."""
+    row = {**HALT, "question": "Which lowers glucose?", "options": str({**HALT_OPTIONS, "1": "None of the above"})}
+    write_csv(folder / "reasoning_nota.csv", row | {"correct_index": 1, "correct_answer": "None of the above"})
+    return folder
+
+
+@miniature("med_halt_fake")
+def _med_halt_fake(folder):
+    """medhalt/medhalt, datasets/reasoning_fake.csv."""
+    row = {**HALT, "len": 9, "year": "", "exam_name": "", "question": "Which Zorblax muscle is false?"}
+    write_csv(folder / "reasoning_fake.csv", row | {"options": str({**HALT_OPTIONS, "3": "I do not know."})})
+    return folder
+
+
+@miniature("medqa_hf")
+def _medqa_hf(folder):
+    """GBaker/MedQA-USMLE-4-options-hf; BittermanLab/RABBITS, src/run_replacement.py."""
+    row = {"id": "test-00000", "sent1": "Which lowers glucose?", "sent2": "", "label": 1}
+    row |= {f"ending{n}": text for n, text in enumerate(HORMONE.values())}
+    for name in ("train", "dev", "test"):
+        write_lines(folder / f"{name}.json", row)
     return folder
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from data_prep.errors import PrepError
 from data_prep.pipeline import prepare
 from data_prep.source import Dropped
 from data_prep.sources import open_source, source_class
@@ -13,11 +14,12 @@ from data_prep.sources.questions.records.mapping_files import load_mapping
 from medvlp.config import list_options
 from medvlp.shards import ShardDataset, verify
 from medvlp.shards.schema import from_members, to_members
-from tests.data_prep.sources.questions.records.miniatures import CHEXPERT, HORMONE, MINIATURES
+from tests.data_prep.sources.questions.records.miniatures import CHEXPERT, HALT_OPTIONS, HORMONE, MINIATURES
 
 NAMES = sorted(list_options("configs/mappings"))
 FINDINGS = dict.fromkeys(CHEXPERT.splitlines()[0].split(",")[5:])
 B = {"answer_type": "multiple_choice", "answer_letter": "B"}
+LETTERED = dict(zip("ABC", HALT_OPTIONS.values(), strict=True))
 
 QUESTIONS = {
     "medqa": {"train": 1, "valid": 1, "test": ("Which lowers glucose?", "Insulin", {**B, "options": HORMONE})},
@@ -52,7 +54,22 @@ QUESTIONS = {
         "test": ("An 87-year-old man.\nWhat is the clearance?", "25.238", {"lower": 23.97, "upper": 26.49})
     },
     "medec": {"test": (re.compile("0 The heart"), "yes", {"answer_type": "closed", "error_sentence_id": "1"})},
-    "probmed": {"test": ("<image>\nIs this a chest X-ray?", "yes", {"question_type": "modality_gt"})},
+    "probmed": {
+        "test": (
+            "<image>\nIs this a chest X-ray?",
+            "yes",
+            {"question_type": "modality_gt", "pair_id": "i1 modality", "category": "modality"},
+        )
+    },
+    "mediconfusion": {
+        "test": ("<image>\nWhat is seen?", "An aneurysm", {"answer_letter": "A", "pair_id": "10001", "language": "en"})
+    },
+    "med_halt_fct": {
+        "test": ("Which lowers glucose?\nA student's answer: Cortisol", "Insulin", {**B, "options": LETTERED})
+    },
+    "med_halt_nota": {"test": ("Which lowers glucose?", "None of the above", {**B, "exam": "medmcqa"})},
+    "med_halt_fake": {"test": ("Which Zorblax muscle is false?", "I do not know.", {"answer_letter": "D"})},
+    "medqa_hf": {"train": 1, "valid": 1, "test": ("Which lowers glucose?", "Insulin", {**B, "options": HORMONE})},
     "mimic_cxr_vqa": {"test": ("<image>\nList all findings.", "edema, nodule", {"answer_set": ["edema", "nodule"]})},
 }
 """Mapping → split → its samples, or the first question, its answer and part of its metadata."""
@@ -200,3 +217,40 @@ def test_every_miniature_is_prepared_alike_by_two_processes(name, tmp_path):
         verify(tmp_path / f"{workers}")
     manifests = [sorted((tmp_path / str(workers)).glob("*/manifest.json")) for workers in (1, 2)]
     assert [path.read_bytes() for path in manifests[0]] == [path.read_bytes() for path in manifests[1]]
+
+
+def test_an_image_of_several_pairs_is_one_sample(read):
+    items = read("mediconfusion")[1]["test"]
+    asked = {
+        (turns.metadata["pair_id"], turns.metadata["answer_letter"], len(item.images))
+        for item in items
+        for turns in item.conversations
+    }
+    assert asked == {("10001", "A", 1), ("10001", "B", 1), ("10002", "B", 1), ("10002", "A", 1)}
+    assert sorted(len(item.conversations) for item in items) == [1, 1, 2]
+    assert items[0].conversations[0].metadata["category"] == ["Cerebral", "Vascular"]
+
+
+def test_all_questions_of_a_kind_about_an_image_belong_together(read):
+    (probmed,) = read("probmed")[1]["test"]
+    pairs = [conversation.metadata.get("pair_id") for conversation in probmed.conversations]
+    assert pairs == ["i1 modality", "i1 modality", None, *["i1 entity"] * 4]
+    assert probmed.conversations[2].metadata["category"] == "abnormality"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("[im_1_correct, im_2_correct]", "[im_1_correct]", "table.unfold has lists of different lengths"),
+        ("fields: {pair_id: set", "patterns: {pair_id: x}\nfields: {pair_id: set", "patterns.pair_id is 'x'"),
+        ("fields: {pair_id: set", "patterns: {other: (x)}\nfields: {pair_id: set", "patterns.other is of no field"),
+        ("[im_1_local, im_2_local]", "[im_1_local, im_3_local]", "needs im_3_local"),
+    ],
+)
+def test_slips_in_a_mapping_of_pairs(tmp_path, old, new, message):
+    text = Path("configs/mappings/mediconfusion.yaml").read_text()
+    assert old in text
+    (tmp_path / "mine.yaml").write_text(text.replace(old, new))
+    folder = MINIATURES["mediconfusion"](tmp_path)
+    with pytest.raises(PrepError, match=message):
+        open_source("records", str(folder), options={"mapping": str(tmp_path / "mine.yaml")})
