@@ -14,7 +14,8 @@ from medvlp.report.sweep.evaluation import Evaluation
 from medvlp.report.sweep.exports import signs_of, write_exports
 from medvlp.report.sweep.leaderboard import SHADES, heat_map, leaderboards, span
 from medvlp.report.sweep.marks import BEST, LEVEL, Comparisons, Pair, standings, wins_ties_losses
-from medvlp.report.sweep.reliance import blind_models, reliances
+from medvlp.report.sweep.reliability.conditions import condition_tables
+from medvlp.report.sweep.reliability.images import blind_models, reliances
 from medvlp.report.sweep.scores import Scores, Task, checkpoint_names, label
 from medvlp.report.sweep.subgroups import subgroup_tables
 from medvlp.report.sweep.tables import exclusion_lines, leakage_notes, result_lines
@@ -88,6 +89,7 @@ def evaluation_values(folder: Path, evaluation: Evaluation) -> dict[str, Any]:
         "uncompared": _uncompared(scores),
         "reliances": pages,
         "blind": blind_models(pages),
+        "conditions": condition_tables(scores),
         "subgroups": subgroup_tables(scores),
         "calibrations": calibrations(scores),
         "details": details,

@@ -32,7 +32,7 @@ from medvlp.report.sweep.marks import (
     wins_ties_losses,
 )
 from medvlp.report.sweep.page import PICTURES
-from medvlp.report.sweep.reliance import blind_models, reliances
+from medvlp.report.sweep.reliability.images import blind_models, reliances
 from medvlp.report.sweep.scores import LONGEST_NAME, Scores, checkpoint_names
 from tests.report.dataset.small_folders import HOSTILE, jsonl
 from tests.report.html_page import assert_safe

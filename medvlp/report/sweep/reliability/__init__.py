@@ -1,0 +1,1 @@
+"""What scores become when the image or the question is another one."""
