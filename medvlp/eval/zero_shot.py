@@ -38,7 +38,7 @@ class ZeroShot:
     """
 
     kind: ClassVar[str] = "zero_shot"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     name: str
     dataset: ShardDataset

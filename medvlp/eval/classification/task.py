@@ -42,7 +42,7 @@ class Classification:
     """
 
     kind: ClassVar[str] = "classification"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     name: str
     dataset: ShardDataset

@@ -18,7 +18,7 @@ from medvlp.eval.errors import TaskError
 from medvlp.eval.exclusions import exclusion_lines
 from medvlp.eval.metrics import Array
 from medvlp.eval.multi_label.targets import Targets, read_targets, refuse_slips
-from medvlp.eval.statistics.classification import best_f1_threshold, counted_classes
+from medvlp.eval.statistics.classification import best_f1_threshold, counted_classes, log_odds
 from medvlp.eval.statistics.measures import LOGIT_SCALE, measures
 from medvlp.eval.task import TaskResult, TaskSettings, task_protocol, validation_split
 from medvlp.eval.trained import Trained, marked
@@ -46,7 +46,7 @@ class MultiLabel:
     """
 
     kind: ClassVar[str] = "multi_label"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     name: str
     dataset: ShardDataset
@@ -163,13 +163,3 @@ class MultiLabel:
         split = self.valid.manifest.split
         choice = f"the highest F1 on {split}, a class; none for a class without positives there"
         return {name: limit for name, limit in limits.items() if not np.isnan(limit)}, choice
-
-
-def log_odds(logits_NL: Array) -> Array:
-    """log p − log(1 − p) of p = softmax(logits), of each class."""
-    odds_NL = np.empty_like(logits_NL)
-    for column in range(logits_NL.shape[1]):
-        rival_NL = np.delete(logits_NL, column, axis=1)
-        most_N1 = rival_NL.max(axis=1, keepdims=True)
-        odds_NL[:, column] = logits_NL[:, column] - (most_N1[:, 0] + np.log(np.exp(rival_NL - most_N1).sum(axis=1)))
-    return odds_NL

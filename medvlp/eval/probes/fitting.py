@@ -19,7 +19,10 @@ from medvlp.eval.probes.search import Choice, Score, accuracy_score, auroc_score
 from medvlp.eval.statistics.classification import best_f1_threshold
 
 DIGITS = 7
-"""Digits of logits in records, after the first of the largest: finer than a solution is exact, coarser than rounding errors."""
+"""Digits of logits in records, after the first of the largest difference between samples: finer than a solution is exact,
+coarser than rounding errors."""
+_MOST_DECIMALS, _ROUNDING = 15, 1e-13
+"""Beyond which intercepts, and shares of the largest logits below which differences, are rounding errors."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +55,8 @@ class Probing:
             "n": len(self.fit) + len(self.valid),
         }
         if self.config.multi_label:
-            logit_EVL = regression.logits(choice.weight_EMPR, regression.rotate(self.valid.embedding_ND))
-            protocol["threshold"] = self._thresholds(rounded(logit_EVL)[0])
+            logit_EVL = rounded_logits(regression, choice.weight_EMPR, regression.rotate(self.valid.embedding_ND))
+            protocol["threshold"] = self._thresholds(logit_EVL[0])
         union = self._regression([self.fit.joined(self.valid)])
         return Fitted(self._scored_logits(union, union.solve(choice.strength_E)), protocol)
 
@@ -106,7 +109,7 @@ class Probing:
         return choose_strength(regression, item_EKR, self._score, self.config.strengths, self.config.halvings)
 
     def _scored_logits(self, regression: Regression, weight_EMPR: Array) -> Array:
-        return rounded(regression.logits(weight_EMPR, regression.rotate(self.scored.embedding_ND)))
+        return rounded_logits(regression, weight_EMPR, regression.rotate(self.scored.embedding_ND))
 
     def _row(self, choice: Choice, number: int) -> dict[str, Any]:
         return {"C": float(f"{choice.strength_E[number]:.6g}"), "valid": float(choice.value_E[number])}
@@ -122,9 +125,20 @@ class Probing:
         return limits
 
 
-def rounded(logit_EKL: Array) -> Array:
-    """Logits without the digits in which a solution is not exact, so that samples with equal embeddings tie. A draw with a
-    small C has small logits: each is rounded to its own largest."""
-    largest_E = np.abs(logit_EKL).max(axis=(1, 2), initial=0.0)
-    digits_E = DIGITS - np.floor(np.log10(largest_E, out=np.zeros_like(largest_E), where=largest_E > 0)).astype(int)
-    return np.stack([np.round(logit_KL, digits) for logit_KL, digits in zip(logit_EKL, digits_E.tolist(), strict=True)])
+def rounded_logits(regression: Regression, weight_EMPR: Array, item_EKR: Array) -> Array:
+    """logit_EKL without the digits in which a solution is not exact, so that samples with equal embeddings tie.
+
+    Each class of each draw is rounded by how far its samples lie apart: with a small C that is far less than its intercept.
+
+    Args:
+        item_EKR: as `Regression.rotate` gives them.
+    """
+    is_intercept_R = np.arange(item_EKR.shape[2]) == item_EKR.shape[2] - 1
+    intercept_E1L = regression.logits(weight_EMPR * is_intercept_R, item_EKR[:, :1])
+    logit_EKL = regression.logits(weight_EMPR * ~is_intercept_R, item_EKR)
+    spread_E1L = np.abs(logit_EKL - np.median(logit_EKL, axis=1, keepdims=True)).max(axis=1, keepdims=True)
+    least_E1L = 10.0**DIGITS * _ROUNDING * np.abs(logit_EKL).max(axis=1, keepdims=True)
+    size_E1L = np.maximum(spread_E1L, least_E1L)
+    exponent_E1L = np.floor(np.log10(size_E1L, out=np.zeros_like(size_E1L), where=size_E1L > 0))
+    unit_E1L = 10.0 ** np.minimum(DIGITS - exponent_E1L, _MOST_DECIMALS)  # divided by, as decimals are exact
+    return np.asarray((np.rint(logit_EKL * unit_E1L) + np.rint(intercept_E1L * unit_E1L)) / unit_E1L, np.float64)

@@ -46,7 +46,7 @@ def single_label_extras(records: Sequence[Record], target_N: Indices) -> dict[st
         entries = [record[FEW_SHOT][shots] for record in records]
         if "logits" in entries[0]:
             logit_NSC = np.array([entry["logits"] for entry in entries], np.float64)
-            draws = [_of_draw(logit_NC, target_N) for logit_NC in logit_NSC.transpose(1, 0, 2)]
+            draws = [single_label_metrics(logit_NC, target_N) for logit_NC in logit_NSC.transpose(1, 0, 2)]
         else:
             rank_NS = np.array([entry["ranks"] for entry in entries], np.int64)
             draws = [ranking_metrics(rank_N, target_N) for rank_N in rank_NS.T]
@@ -56,12 +56,6 @@ def single_label_extras(records: Sequence[Record], target_N: Indices) -> dict[st
         of_neighbours = single_label_metrics(share_NC, target_N) | {"auroc": metrics.Auroc(share_NC, target_N)}
         by_name |= {f"knn_{name}": metric for name, metric in of_neighbours.items() if name in DRAW_METRICS}
     return by_name
-
-
-def _of_draw(logit_NC: Array, target_N: Indices) -> dict[str, Metric]:
-    """Of two classes one column says it all, before a softmax rounds it."""
-    by_name = single_label_metrics(logit_NC, target_N)
-    return by_name | ({"auroc": metrics.Auroc(logit_NC[:, 1], target_N)} if logit_NC.shape[1] == 2 else {})
 
 
 def multi_label_extras(records: Sequence[Record], target_NL: Array, classes: Sequence[str]) -> dict[str, Metric]:

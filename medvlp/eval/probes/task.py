@@ -38,7 +38,7 @@ class Probe:
     """
 
     kind: ClassVar[str] = "probe"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     config: ProbeConfig
     dataset: ShardDataset

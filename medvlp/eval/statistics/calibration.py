@@ -16,14 +16,16 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from medvlp.eval.cumulated import cumulate
-from medvlp.eval.metrics import Array, Indices, MeanOfMeans, Metric, Value
-from medvlp.eval.statistics.measures import Measures
+from medvlp.eval.metrics import Array, Indices, MeanOfMeans, Metric, Value, softmax
+from medvlp.eval.statistics.classification import log_odds
+from medvlp.eval.statistics.measures import Measures, logits_and_target
 
 BINS = 15
 CURVE_POINTS = 101
 """Points of a risk–coverage curve in calibration.jsonl, at most."""
 _IN_CACHE = 2**17
 """Weights worked on at a time where many arrays of them are needed: 1 MB in float64."""
+_LARGEST = float(np.finfo(np.float64).max)
 SLACK = 1e-9
 """Shares of weights are compared with so much tolerance: 1 − 0.95 is not 0.05 in floating point."""
 
@@ -33,13 +35,15 @@ class Forecasts:
     """Probabilities of some items next to what was right.
 
     rows: which records they are of. probability_NC: rows sum to 1; options that a question does not have are 0.
-    target_N: the right class. confidence_N: the highest probability. right_N: whether the class that has it alone is right.
+    log_odds_NC: of the probabilities, in whose order nothing rounds to the same 1. target_N: the right class. confidence_N:
+    the highest probability. right_N: whether the class that has it alone is right.
     classes: names, where all items have the same classes; empty for multiple choice, whose letters stand for other things in
     each question.
     """
 
     rows: Indices
     probability_NC: Array
+    log_odds_NC: Array
     target_N: Indices
     right_N: Array
     classes: tuple[str, ...] = ()
@@ -48,28 +52,33 @@ class Forecasts:
     def confidence_N(self) -> Array:
         return np.asarray(self.probability_NC.max(axis=1), np.float64)
 
+    @property
+    def surety_N(self) -> Array:
+        """(N,) in the order of confidences."""
+        return np.asarray(self.log_odds_NC.max(axis=1), np.float64)
+
 
 def forecasts_of(records: Sequence[Mapping[str, Any]], protocol: Mapping[str, Any]) -> Forecasts | None:
     """The forecasts in a task's records; None where its kind gives no probabilities, or no record has any."""
     if protocol["kind"] in ("zero_shot", "classification", "probe") and records and not protocol.get("multi_label"):
         classes = tuple(protocol["classes"])
         probability_NC = np.array([[record["scores"][name] for name in classes] for record in records])
-        target_N = np.array([classes.index(record["target"]) for record in records])
+        logits_NC, target_N = logits_and_target(records, protocol)
         right_N = np.array([float(record["prediction"] == record["target"]) for record in records])
-        return Forecasts(np.arange(len(records)), probability_NC, target_N, right_N, classes)
+        return Forecasts(np.arange(len(records)), probability_NC, log_odds(logits_NC), target_N, right_N, classes)
     rows = [row for row, record in enumerate(records) if record.get("letter_logprob")]
     if not rows:
         return None
     choice_records = [records[row] for row in rows]
-    probability_NC = np.zeros((len(rows), max(len(record["letter_logprob"]) for record in choice_records)))
+    logprob_NC = np.full((len(rows), max(len(record["letter_logprob"]) for record in choice_records)), -np.inf)
     for row, record in enumerate(choice_records):
         # null is what JSON makes of a letter that is impossible, −infinity
         logprobs = np.array([-np.inf if v is None else v for v in record["letter_logprob"].values()], np.float64)
-        powers = np.exp(logprobs - logprobs.max()) if np.isfinite(logprobs).any() else np.ones_like(logprobs)
-        probability_NC[row, : len(powers)] = powers / powers.sum()
+        logprob_NC[row, : len(logprobs)] = logprobs if np.isfinite(logprobs).any() else 0.0
     target_N = np.array([list(record["letter_logprob"]).index(record["letter"]) for record in choice_records])
     right_N = np.array([float(record["picks"]["letter_likelihood"] == record["letter"]) for record in choice_records])
-    return Forecasts(np.array(rows), probability_NC, target_N, right_N)
+    log_odds_NC = np.clip(log_odds(logprob_NC), -_LARGEST, _LARGEST)
+    return Forecasts(np.array(rows), softmax(logprob_NC), log_odds_NC, target_N, right_N)
 
 
 def calibration_measures(
@@ -87,19 +96,17 @@ def calibration_measures(
     by_name: dict[str, Metric] = {
         "ece": partial(expected_calibration_error, forecasts.confidence_N, forecasts.right_N),
         "brier": brier_score(forecasts.probability_NC, forecasts.target_N),
-        "aurc": partial(area_under_risk_coverage, forecasts.confidence_N, forecasts.right_N),
+        "aurc": partial(area_under_risk_coverage, forecasts.surety_N, forecasts.right_N),
     }
     name = f"sensitivity@{100 * specificity:g}specificity"
     if positive := protocol.get("positive"):
         number = forecasts.classes.index(positive)
         is_positive_N = forecasts.target_N == number
-        by_name[name] = partial(
-            sensitivity_at_specificity, forecasts.probability_NC[:, number], is_positive_N, specificity
-        )
+        log_odds_N = forecasts.log_odds_NC[:, number]
+        by_name[name] = partial(sensitivity_at_specificity, log_odds_N, is_positive_N, specificity)
     elif forecasts.classes:
-        by_name[name] = partial(
-            mean_sensitivity_at_specificity, forecasts.probability_NC, forecasts.target_N, specificity
-        )
+        log_odds_NC, target_N = forecasts.log_odds_NC, forecasts.target_N
+        by_name[name] = partial(mean_sensitivity_at_specificity, log_odds_NC, target_N, specificity)
     counts = dict.fromkeys(by_name, len(forecast_records))
     keys = [str(record["id"]) for record in forecast_records]
     return Measures(by_name, counts, keys, [str(record["group"]) for record in forecast_records], forecast_records)
@@ -117,7 +124,7 @@ def calibration_row(records: Sequence[Mapping[str, Any]], protocol: Mapping[str,
         "metric": "acc1" if forecasts.classes else "letter_likelihood_accuracy",
         "n": len(forecasts.rows),
         "bins": reliability_bins(forecasts.confidence_N, forecasts.right_N),
-        "risk_coverage": coverage_curve(forecasts.confidence_N, forecasts.right_N),
+        "risk_coverage": coverage_curve(forecasts.surety_N, forecasts.right_N),
     }
 
 
@@ -174,23 +181,23 @@ def sensitivity_at_specificity(
 
 
 def mean_sensitivity_at_specificity(
-    probability_NC: ArrayLike, target_N: ArrayLike, specificity: float = 0.95, weights_RN: Array | None = None
+    scores_NC: ArrayLike, target_N: ArrayLike, specificity: float = 0.95, weights_RN: Array | None = None
 ) -> Value:
     """`sensitivity_at_specificity` of each class against the rest, averaged over the classes where it is defined."""
-    probability_NC, target_N = np.asarray(probability_NC, np.float64), np.asarray(target_N, np.int64)
+    scores_NC, target_N = np.asarray(scores_NC, np.float64), np.asarray(target_N, np.int64)
     rows_RN = _rows(len(target_N), weights_RN)
-    is_class_NC = target_N[:, None] == np.arange(probability_NC.shape[1])
+    is_class_NC = target_N[:, None] == np.arange(scores_NC.shape[1])
     total_RC = rows_RN @ is_class_NC.astype(np.float64)
     by_class_CR = np.stack(
         [
             _sensitivity(
-                probability_NC[:, c],
+                scores_NC[:, c],
                 is_class_NC[:, c],
                 specificity,
                 rows_RN,
                 np.stack([total_RC.sum(axis=1) - total_RC[:, c], total_RC[:, c]], axis=1),
             )
-            for c in range(probability_NC.shape[1])
+            for c in range(scores_NC.shape[1])
         ]
     )
     is_defined_CR = ~np.isnan(by_class_CR)

@@ -18,14 +18,34 @@ def single_label_metrics(scores_NC: ArrayLike, target_N: ArrayLike) -> dict[str,
     """acc1, acc5 beyond five classes, mean_per_class_recall (balanced accuracy) and auroc, one-vs-rest.
 
     Args:
-        scores_NC: log-probabilities, or others of which the softmax gives probabilities.
+        scores_NC: log-probabilities, or others of which the softmax gives probabilities. AUROC ranks their log-odds, which do
+            not become equal where probabilities come to 1.
         target_N: the right class of each item.
     """
     scores_NC, target_N = np.asarray(scores_NC, np.float64), np.asarray(target_N, np.int64)
     by_name = ranking_metrics(metrics.target_ranks(scores_NC, target_N), target_N)
     if scores_NC.shape[1] <= 5:
         del by_name["acc5"]
-    return by_name | {"auroc": metrics.Auroc(metrics.softmax(scores_NC), target_N)}
+    return by_name | {"auroc": metrics.Auroc(log_odds(scores_NC), target_N)}
+
+
+def log_odds(logits_NC: ArrayLike) -> Array:
+    """log p − log(1 − p) of p = softmax(logits), of each class: in the order of p, also where p rounds to 0 or 1.
+
+    Impossible classes may have −∞; what only one class can be is ∞.
+    """
+    logits_NC = np.asarray(logits_NC, np.float64)
+    rows_N = np.arange(len(logits_NC))
+    best_N = logits_NC.argmax(axis=1)
+    most_N1 = logits_NC[rows_N, best_N][:, None]
+    power_NC = np.exp(logits_NC - most_N1)
+    # the best class is among the rivals of every other one, so that nothing cancels
+    rival_sum_NC = np.maximum(power_NC.sum(axis=1, keepdims=True) - power_NC, 1.0)
+    odds_NC = np.asarray(logits_NC - most_N1 - np.log(rival_sum_NC), np.float64)
+    rival_NC = logits_NC.copy()
+    rival_NC[rows_N, best_N] = -np.inf
+    odds_NC[rows_N, best_N] = most_N1[:, 0] - np.logaddexp.reduce(rival_NC, axis=1)
+    return odds_NC
 
 
 def ranking_metrics(rank_N: ArrayLike, target_N: ArrayLike) -> dict[str, Metric]:

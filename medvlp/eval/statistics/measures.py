@@ -79,12 +79,7 @@ def naming_damage(protocol: Mapping[str, Any]) -> Iterator[None]:
 def zero_shot(records: Sequence[Record], protocol: Mapping[str, Any]) -> list[Measures]:
     """acc1, acc5 beyond five classes, mean-per-class recall and AUROC, from each record's `similarities`; then the spread of
     acc1 over prompt sets."""
-    order = {value: position for position, value in enumerate(protocol["classes"])}
-    scores_NC = LOGIT_SCALE * np.array([record["similarities"] for record in records], np.float64)
-    target_N = np.array([order[record["target"]] for record in records], np.int64)
-    if scores_NC.shape != (len(records), len(order)):
-        raise ValueError(f"similarities have shape {scores_NC.shape}, expected {len(records)} × {len(order)} classes")
-    return [_measures(single_label_metrics(scores_NC, target_N) | rank_spread(records), records)]
+    return [_measures(single_label_metrics(*logits_and_target(records, protocol)) | rank_spread(records), records)]
 
 
 def single_label(records: Sequence[Record], protocol: Mapping[str, Any]) -> list[Measures]:
@@ -122,11 +117,12 @@ def probe(records: Sequence[Record], protocol: Mapping[str, Any]) -> list[Measur
 
 
 def logits_and_target(records: Sequence[Record], protocol: Mapping[str, Any]) -> tuple[Array, NDArray[np.int64]]:
-    """logits_NC and target_N of records of one class each."""
+    """logits_NC and target_N of records of one class each; zero-shot logits are scaled `similarities`."""
     order = {value: position for position, value in enumerate(protocol["classes"])}
-    logits_NC = np.array([record["logits"] for record in records], np.float64)
+    column, scale = ("similarities", LOGIT_SCALE) if protocol.get("kind") == "zero_shot" else ("logits", 1.0)
+    logits_NC = scale * np.array([record[column] for record in records], np.float64)
     if logits_NC.shape != (len(records), len(order)):
-        raise ValueError(f"logits have shape {logits_NC.shape}, expected {len(records)} × {len(order)} classes")
+        raise ValueError(f"{column} have shape {logits_NC.shape}, expected {len(records)} × {len(order)} classes")
     return logits_NC, np.array([order[record["target"]] for record in records], np.int64)
 
 

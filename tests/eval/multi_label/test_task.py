@@ -12,7 +12,8 @@ from medvlp.eval.embeddings import CachedEncoder
 from medvlp.eval.errors import TaskError
 from medvlp.eval.items import Item
 from medvlp.eval.multi_label.targets import class_names, read_targets
-from medvlp.eval.multi_label.task import MultiLabel, log_odds
+from medvlp.eval.multi_label.task import MultiLabel
+from medvlp.eval.statistics.classification import log_odds
 from medvlp.eval.task import TaskSettings
 from tests.eval.colour_world import ColourEncoder, FakeDataset, sample
 

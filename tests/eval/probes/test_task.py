@@ -16,7 +16,6 @@ from medvlp.eval.bootstrap import Bootstrap
 from medvlp.eval.embeddings import CachedEncoder
 from medvlp.eval.errors import TaskError
 from medvlp.eval.probes.draws import shots
-from medvlp.eval.probes.fitting import rounded
 from medvlp.eval.probes.task import Probe
 from medvlp.eval.statistics.cell import record_statistics
 from medvlp.eval.statistics.measures import measures
@@ -139,11 +138,6 @@ def test_few_shot_probes_are_scikit_learn_s_on_the_same_draws(single):
     assert values(result)["4shot_acc1"] == pytest.approx(np.mean(by_draw))
     assert values(result)["4shot_acc1/draws_sd"] == pytest.approx(np.std(by_draw, ddof=1))
     assert values(result)["4shot_auroc"] == pytest.approx(np.mean(areas), abs=1e-3)
-
-
-def test_logits_of_a_draw_keep_their_order_next_to_large_ones():
-    logits = np.array([[[1.23e-7, 1.24e-7]], [[40.0, 40.0 + 1e-9]], [[0.0, 0.0]]])
-    assert np.sign(np.diff(rounded(logits))).ravel().tolist() == [1, 0, 0]
 
 
 def test_several_labels_are_scored_on_what_is_stated(several):

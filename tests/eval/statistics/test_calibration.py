@@ -7,6 +7,7 @@ from medvlp.eval.statistics.calibration import (
     area_under_risk_coverage,
     bin_of,
     brier_score,
+    calibration_measures,
     coverage_curve,
     expected_calibration_error,
     forecasts_of,
@@ -136,3 +137,20 @@ def test_records_of_multiple_choice_give_probabilities_of_letters():
     assert given.probability_NC[1].tolist() == [0.5, 0.5, 0.0]
     assert (given.target_N.tolist(), given.right_N.tolist()) == ([1, 0], [1.0, 0.0])  # a tie is wrong
     assert forecasts_of([{"prediction": "yes"}], {"kind": "vqa"}) is None
+
+
+@pytest.mark.parametrize("kind", ["classification", "zero_shot"])
+def test_probabilities_that_round_to_one_keep_their_order(kind):
+    rng = np.random.default_rng(3)
+    target_N = np.arange(200) % 2
+    logit_N = rng.normal(60 + 10 * target_N, 5)  # of the second class, which is predicted always
+    column, scale = {"classification": ("logits", 1.0), "zero_shot": ("similarities", 100.0)}[kind]
+    records = [
+        {"id": str(row), "group": str(row), "target": "ab"[target], "prediction": "b"}
+        | {"scores": {"a": float(np.exp(-logit)), "b": 1.0}, column: [-logit / 2 / scale, logit / 2 / scale]}
+        for row, (logit, target) in enumerate(zip(logit_N.tolist(), target_N.tolist(), strict=True))
+    ]
+    measured = calibration_measures(records, {"kind": kind, "classes": ["a", "b"], "positive": "b"})
+    values = {name: metric(None) for name, metric in measured.metrics.items()}
+    assert values["sensitivity@95specificity"] == slow_sensitivity(logit_N, target_N == 1, 0.95) > 0.2
+    assert values["aurc"] == pytest.approx(slow_aurc(logit_N, target_N.astype(float)))

@@ -7,6 +7,7 @@ from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 from medvlp.eval.statistics.classification import (
     best_f1_threshold,
     counted_classes,
+    log_odds,
     multi_label_metrics,
     single_label_metrics,
 )
@@ -112,3 +113,27 @@ def test_one_label():
     assert {name: metric(None) for name, metric in metrics.items()} == pytest.approx(
         {"acc1": 0.5, "mean_per_class_recall": 0.5, "auroc": roc_auc_score([0, 1, 1, 0], [-1, 1, -1, 0])}
     )
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_auroc_ranks_what_softmax_rounds_to_one(classes):
+    rng = np.random.default_rng(classes)
+    target_N = np.arange(300) % classes
+    logits_NC = rng.normal(0, 5, (300, classes)) + 10 * np.eye(classes)[target_N]
+    logits_NC[:, 0] += 60
+    rivals_NC = [np.delete(logits_NC, c, axis=1) for c in range(classes)]
+    odds_NC = [logits_NC[:, c] - np.log(np.exp(rivals_NC[c]).sum(axis=1)) for c in range(classes)]
+    expected = np.mean([roc_auc_score(target_N == c, odds_NC[c]) for c in range(classes)])
+    assert single_label_metrics(logits_NC, target_N)["auroc"](None) == pytest.approx(expected, abs=1e-12)
+    assert expected > 0.9
+    if classes == 2:
+        assert roc_auc_score(target_N, logits_NC[:, 1] - logits_NC[:, 0]) == pytest.approx(expected)
+
+
+def test_log_odds_of_impossible_and_of_huge_logits():
+    odds_NC = log_odds([[0.0, -np.inf, -np.inf], [2.0, 2.0, -np.inf], [1000.0, 0.0, 0.0]])
+    assert odds_NC.tolist() == [
+        [np.inf, -np.inf, -np.inf],
+        [0.0, 0.0, -np.inf],
+        pytest.approx([1000 - np.log(2), -1000, -1000]),
+    ]
