@@ -211,8 +211,19 @@ class LabelPipeline(BatchPipeline):
         return OpenedSources(datasets, skipped)
 
     def _refuse_unknown(self, source: str, tables: Sequence[LabelTable]) -> None:
-        """Raises UserError where a label is neither a class nor excluded."""
+        """Raises UserError where a label is neither a class nor excluded, or is none at all."""
         for name, table in zip(self.heads, tables, strict=True):
+            if table.unreadable:
+                reasons = ", ".join(f"{why} ({count})" for why, count in table.unreadable.most_common(MOST_UNKNOWN))
+                raise UserError(
+                    f"data.sources.{source}: {table.unreadable.total()} values of objective.heads.{name} cannot be read "
+                    f"(label {table.labels.field!r}): {reasons}. Expected "
+                    + (
+                        "a list of names, or class: 1, 0, -1 or null"
+                        if table.labels.multi_label
+                        else "one name; kind: multi_label reads lists and mappings"
+                    )
+                )
             if table.unknown:
                 first = ", ".join(f"{label!r} ({count})" for label, count in table.unknown.most_common(MOST_UNKNOWN))
                 raise UserError(

@@ -16,11 +16,15 @@ WILDCARD = "*"
 """Under `exclude`: every name that is no class."""
 UNCERTAIN = {"missing": float("nan"), "negative": 0.0, "positive": 1.0}
 """Policy → the state of a class that is said to be uncertain (CheXpert, Irvin 2019: ignore, zeros, ones)."""
-STATES = {"1": 1.0, "1.0": 1.0, "true": 1.0, "0": 0.0, "0.0": 0.0, "false": 0.0, "": float("nan")}
+STATES = {"1": 1.0, "1.0": 1.0, "true": 1.0, "0": 0.0, "0.0": 0.0, "false": 0.0}
 
 
 class UnknownLabel(Exception):
-    """A label that is neither a class nor excluded; its only argument says which, for messages."""
+    """A label that is neither a class nor excluded; its only argument is the name, for messages."""
+
+
+class UnreadableLabel(UnknownLabel):
+    """A value that is no label at all; its only argument says why."""
 
 
 @dataclass(frozen=True)
@@ -45,37 +49,40 @@ class ClassLabels:
         """The index of a sample's class; MISSING where it has none, or an excluded one.
 
         Raises:
-            UnknownLabel: something else.
+            UnknownLabel: another name.
+            UnreadableLabel: several names, or a mapping.
         """
         value = self._value(labels, metadata)
-        if isinstance(value, list) and len(value) == 1:
-            value = value[0]
-        if isinstance(value, list | Mapping):
-            raise UnknownLabel(f"{len(value)} values where one class is expected")
-        name = name_of(value)
-        if name in self.classes:
-            return self.classes.index(name)
-        if not name or self._is_excluded(name):
+        names = names_in(value)
+        if isinstance(value, Mapping) or len(names) > 1:
+            kind = "a mapping" if isinstance(value, Mapping) else f"{len(names)} names"
+            raise UnreadableLabel(f"{kind} where one class is expected")
+        if not names:
             return MISSING
-        raise UnknownLabel(name)
+        if names[0] in self.classes:
+            return self.classes.index(names[0])
+        self._check(names[0])
+        return MISSING
 
     def states(self, labels: Mapping[str, Any], metadata: Mapping[str, Any]) -> NDArray[np.float32]:
         """(C,) 1 where a sample shows a class, 0 where it does not, NaN where that is not known.
 
-        A list names all classes that are shown, so that the others are 0. A mapping gives a state for each class: 1, 0, -1
-        (uncertain) or null; what it leaves out is not known.
+        A list names all classes that are shown, so that the others are 0; blank names say nothing, and where there are only
+        such, no class is known. A mapping gives a state for each class: 1, 0, -1 (uncertain), or null, blank or NaN; what it
+        leaves out is not known.
 
         Raises:
-            UnknownLabel: a name that is neither a class nor excluded, or something else for a state.
+            UnknownLabel: a name that is neither a class nor excluded.
+            UnreadableLabel: something else for a state.
         """
         if not self.field:
             return self._stated({name: labels.get(name) for name in self.classes})
         value = self._value(labels, metadata)
         if isinstance(value, Mapping):
             return self._stated(value)
-        if value is None or value == "":
+        names = names_in(value)
+        if not names and value != []:
             return np.full(len(self.classes), np.nan, np.float32)
-        names = [name_of(name) for name in value] if isinstance(value, list) else [name_of(value)]
         for name in names:
             self._check(name)
         return np.array([name in names for name in self.classes], np.float32)
@@ -92,8 +99,10 @@ class ClassLabels:
         text = name_of(value).lower()
         if text in ("-1", "-1.0"):
             return UNCERTAIN[self.uncertain]
+        if text in ("", "nan"):
+            return float("nan")
         if isinstance(value, list | Mapping) or text not in STATES:
-            raise UnknownLabel(f"{name}={value!r}"[:80])
+            raise UnreadableLabel(f"{name}={value!r}"[:80])
         return STATES[text]
 
     def _check(self, name: str) -> None:
@@ -115,12 +124,18 @@ class ClassLabels:
 
 
 def name_of(value: Any) -> str:
-    """A label as text, without blanks at its ends; empty for null. Whole numbers have no decimals."""
-    if value is None:
+    """A label as text, without blanks at its ends; empty for null and NaN. Whole numbers have no decimals."""
+    if value is None or value != value:
         return ""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return str(value).strip()
+
+
+def names_in(value: Any) -> list[str]:
+    """The names in a label: of a list its elements, of a mapping its keys, else the one name; blank ones are none."""
+    values = list(value) if isinstance(value, list | Mapping) else [value]
+    return list(filter(None, map(name_of, values)))
 
 
 class TextRows(Protocol):
@@ -138,12 +153,14 @@ class LabelTable:
     """The labels of all rows of a dataset, as one `ClassLabels` reads them.
 
     target_N: int64, the class of each row or MISSING; of several, states_NC as float32 with NaN where they are not known.
-    unknown: label that is neither a class nor excluded → rows; these count as missing.
+    unknown: label that is neither a class nor excluded → rows. unreadable: why a value is no label → rows. Both count as
+    missing.
     """
 
     labels: ClassLabels
     target: NDArray[Any]
     unknown: Counter[str] = field(default_factory=Counter)
+    unreadable: Counter[str] = field(default_factory=Counter)
 
     @property
     def is_labelled_N(self) -> NDArray[np.bool_]:
@@ -163,7 +180,7 @@ class LabelTable:
 
     def take(self, rows: NDArray[np.int64]) -> "LabelTable":
         """Of some rows."""
-        return LabelTable(self.labels, self.target[rows], self.unknown)
+        return LabelTable(self.labels, self.target[rows], self.unknown, self.unreadable)
 
 
 def read_labels(dataset: TextRows, heads: Sequence[ClassLabels]) -> list[LabelTable]:
@@ -182,6 +199,8 @@ def read_labels(dataset: TextRows, heads: Sequence[ClassLabels]) -> list[LabelTa
             read = table.labels.states if table.labels.multi_label else table.labels.class_index
             try:
                 table.target[row] = read(sample.labels, sample.metadata)
+            except UnreadableLabel as error:
+                table.unreadable[str(error)] += 1
             except UnknownLabel as error:
                 table.unknown[str(error)] += 1
     return tables

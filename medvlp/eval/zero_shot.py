@@ -14,11 +14,12 @@ from medvlp.config import ZeroShotConfig
 from medvlp.config.rules import fold
 from medvlp.eval import metrics
 from medvlp.eval.bootstrap import Bootstrap
+from medvlp.eval.classification.records import single_records
 from medvlp.eval.embeddings import CachedEncoder
 from medvlp.eval.errors import TaskError
 from medvlp.eval.exclusions import exclusion_lines, mistaken, slip
 from medvlp.eval.items import Item, items_of
-from medvlp.eval.metrics import Array, Indices
+from medvlp.eval.metrics import Array
 from medvlp.eval.statistics.measures import LOGIT_SCALE, measures
 from medvlp.eval.statistics.prompt_sets import BY_RANK, choice_protocol, choose
 from medvlp.eval.task import TaskResult, TaskSettings, task_protocol, validation_split
@@ -144,7 +145,8 @@ class ZeroShot:
             )
             + [f"0 samples: class {value!r} has none here" for value in order if value not in values],
         }
-        records = marked(self._records(items, target_N, similarity_NC), [item.key for item in items], self.trained)
+        records = single_records(list(order), items, target_N, similarity_NC, "similarities", LOGIT_SCALE)
+        records = marked(records, [item.key for item in items], self.trained)
         for name, set_templates in self.prompt_sets.items():
             scores_NC = metrics.similarity(image_ND, class_embeddings(model, self.classes, set_templates))
             for record, rank in zip(records, metrics.target_ranks(scores_NC, target_N).tolist(), strict=True):
@@ -195,29 +197,6 @@ class ZeroShot:
                 f"task {self.name}: {' '.join(slips)} Samples whose {self.label} is no class are not scored. Write classes as "
                 f"the labels of {self.dataset.folder} are written; name labels that are ignored on purpose under exclude"
             )
-
-    def _records(self, items: list[Item], target_N: Indices, similarity_NC: Array) -> list[dict[str, Any]]:
-        names = list(self.classes)
-        probability_NC = metrics.softmax(LOGIT_SCALE * similarity_NC)
-        records = []
-        for item, target, similarity_C, probability_C in zip(
-            items, target_N, similarity_NC, probability_NC, strict=True
-        ):
-            best = np.flatnonzero(similarity_C == similarity_C.max())
-            records.append(
-                {
-                    "id": item.key,
-                    "group": item.group,
-                    # No class is predicted where several share the top, so the records give acc1 as it is reported.
-                    "prediction": names[best[0]] if len(best) == 1 else None,
-                    "target": names[target],
-                    "score": float(probability_C[best[0]]),
-                    "scores": dict(zip(names, probability_C.tolist(), strict=True)),
-                    "fields": item.fields,
-                    "similarities": similarity_C.tolist(),
-                }
-            )
-        return records
 
 
 def class_embeddings(model: CachedEncoder, classes: Mapping[str, Sequence[str]], templates: Sequence[str]) -> Array:

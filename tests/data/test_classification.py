@@ -65,6 +65,10 @@ def test_a_step_knows_what_its_losses_are_divided_by(dataset):
     [
         (HeadLabels(ClassLabels("kind", (*KINDS, "k4")), balanced=True), "heads.h.balanced: no sample shows .* 'k4'"),
         (HeadLabels(ClassLabels("kind", KINDS[1:])), "labels are no class of objective.heads.h: 'k0'"),
+        (
+            HeadLabels(ClassLabels("findings", FINDINGS)),
+            "values of objective.heads.h cannot be read .*: a mapping where one",
+        ),
         (HeadLabels(ClassLabels("sort", KINDS)), "no sample has a label that objective.heads reads"),
         (HeadLabels(ClassLabels("kind", ("k0",), True, ("*",)), balanced=True), None),
         (HeadLabels(ClassLabels("licence", ("CC0-1.0",), True), balanced=True), "shown by every sample"),

@@ -24,6 +24,8 @@ SEVERAL = ClassLabels("findings", ("mass", "cyst"), multi_label=True, exclude=("
         ({"finding": "unclear"}, MISSING),
         ({"finding": ""}, MISSING),
         ({"finding": None}, MISSING),
+        ({"finding": NAN}, MISSING),
+        ({"finding": ["", "mass", None]}, 0),
         ({}, 1),  # of the metadata
     ],
 )
@@ -45,12 +47,15 @@ def test_what_is_no_class_is_said(value):
         ([], [0, 0]),
         ("cyst", [0, 1]),
         (None, [NAN, NAN]),
-        ("", [NAN, NAN]),
+        *((blank, [NAN, NAN]) for blank in ("", " ", [""], [None, " "], NAN, [NAN])),
+        (["", "mass"], [1, 0]),
         ({"mass": 1, "cyst": 0}, [1, 0]),
         ({"mass": True, "cyst": False, "scar": 1}, [1, 0]),
         ({"mass": "1.0", "cyst": "0"}, [1, 0]),
         ({"mass": 1.0}, [1, NAN]),
         ({"mass": None, "cyst": ""}, [NAN, NAN]),
+        ({"mass": NAN, "cyst": 1}, [NAN, 1]),
+        ({"mass": "nan", "cyst": "NaN"}, [NAN, NAN]),
         ({"mass": -1, "cyst": "-1.0"}, [NAN, NAN]),
         ({}, [NAN, NAN]),
     ],
@@ -65,6 +70,23 @@ def test_states_of_several_classes(value, states):
 def test_states_that_are_not_known_are_said(value):
     with pytest.raises(UnknownLabel):
         SEVERAL.states({"findings": value}, {})
+
+
+@pytest.mark.parametrize(
+    ("value", "several", "unknown", "unreadable"),
+    [
+        ("tumour", False, ["tumour"], []),
+        ("tumour", True, ["tumour"], []),
+        ({"mass": 7}, False, [], ["a mapping where one class is expected"]),
+        ({"mass": 7}, True, [], ["mass=7"]),
+        (["mass", "cyst"], False, [], ["2 names where one class is expected"]),
+        ([""], True, [], []),
+    ],
+)
+def test_a_name_is_told_from_what_is_no_label(value, several, unknown, unreadable):
+    labels = ClassLabels("finding", ("mass", "cyst"), several)
+    (table,) = read_labels(Rows([Sample("s", labels={"finding": value})]), [labels])
+    assert (list(table.unknown), list(table.unreadable)) == (unknown, unreadable)
 
 
 @pytest.mark.parametrize(("policy", "state"), [("missing", NAN), ("negative", 0), ("positive", 1)])

@@ -5,7 +5,16 @@ from collections.abc import Iterator, Mapping
 
 from medvlp.data.audit.problems import Problem
 from medvlp.data.classification import summary
-from medvlp.data.labels import ClassLabels, TextRows, UnknownLabel, name_of, read_labels, samples_of
+from medvlp.data.labels import (
+    ClassLabels,
+    TextRows,
+    UnknownLabel,
+    UnreadableLabel,
+    name_of,
+    names_in,
+    read_labels,
+    samples_of,
+)
 from medvlp.shards import ShardDataset
 
 MOST_FIELDS, MOST_VALUES = 20, 10
@@ -26,6 +35,8 @@ def label_problems(name: str, dataset: ShardDataset, heads: Mapping[str, ClassLa
                 states = head.states(sample.labels, sample.metadata) if head.multi_label else None
                 index = 0 if head.multi_label else head.class_index(sample.labels, sample.metadata)
                 is_labelled |= bool((states == states).any()) if states is not None else index >= 0
+            except UnreadableLabel as error:
+                problems.append(Problem("unreadable_label", "", f"head {head_name}: {error}"))
             except UnknownLabel as error:
                 problems.append(Problem("unknown_class", "", f"head {head_name}: {str(error)!r}"))
         if not problems and not is_labelled:
@@ -57,13 +68,13 @@ def label_values(dataset: TextRows) -> list[str]:
     for _, sample in samples_of(dataset):
         for field, value in sample.labels.items():
             names = counts.setdefault(field, Counter())
-            if value is None or value == "":
+            if not names_in(value) and value != []:
                 continue
             totals[field] += 1
             if isinstance(value, Mapping):
                 names.update(f"{name}={name_of(state) or 'null'}" for name, state in value.items())
             else:
-                names.update(name_of(name) for name in (value if isinstance(value, list) else [value]))
+                names.update(names_in(value))
     lines = []
     for field, names in list(counts.items())[:MOST_FIELDS]:
         texts = [f"{shortened(name)!r} {count}" for name, count in names.most_common(MOST_VALUES)]

@@ -42,6 +42,7 @@ ERRORS = {
     "unknown_class": "correct the label, or add it to the classes of the head, or to its exclude (`*`: all others)",
     "undecodable_image": "get the publisher's file again; JPEG, PNG and WebP are read",
     "unreadable_input": "fix the file where the message says",
+    "unreadable_label": "one name, or with kind: multi_label a list of names, or a mapping class: 1, 0, -1 or null",
     "volume": "prepare its slices as images; training takes no volumes",
     "wrong_supervision": "choose another model.language.template",
 }

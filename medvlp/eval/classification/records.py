@@ -16,13 +16,22 @@ from medvlp.eval.statistics.classification import counted_classes
 
 
 def single_records(
-    classes: Sequence[str], items: Sequence[Item], target_N: ArrayLike, logits_NC: Array
+    classes: Sequence[str],
+    items: Sequence[Item],
+    target_N: ArrayLike,
+    scores_NC: Array,
+    column: str = "logits",
+    scale: float = 1.0,
 ) -> list[dict[str, Any]]:
-    """A record an item of one class: probabilities of the classes, and the one that has the highest alone."""
+    """A record an item of one class: probabilities of the classes, and the one that has the highest alone.
+
+    Args:
+        scores_NC: of which, times `scale`, the softmax gives probabilities; in records under `column`.
+    """
     records = []
-    targets = np.asarray(target_N, np.int64).tolist()
-    for item, target, logits_C, score_C in zip(items, targets, logits_NC, metrics.softmax(logits_NC), strict=True):
-        best = np.flatnonzero(logits_C == logits_C.max())
+    targets, probability_NC = np.asarray(target_N, np.int64).tolist(), metrics.softmax(scale * scores_NC)
+    for item, target, scores_C, probability_C in zip(items, targets, scores_NC, probability_NC, strict=True):
+        best = np.flatnonzero(scores_C == scores_C.max())
         records.append(
             {
                 "id": item.key,
@@ -30,10 +39,10 @@ def single_records(
                 # no class is predicted where several share the top, so that the records give acc1 as it is reported
                 "prediction": classes[best[0]] if len(best) == 1 else None,
                 "target": classes[target],
-                "score": float(score_C[best[0]]),
-                "scores": dict(zip(classes, score_C.tolist(), strict=True)),
+                "score": float(probability_C[best[0]]),
+                "scores": dict(zip(classes, probability_C.tolist(), strict=True)),
                 "fields": item.fields,
-                "logits": logits_C.tolist(),
+                column: scores_C.tolist(),
             }
         )
     return records

@@ -4,31 +4,28 @@ Legend: N items, C classes.
 """
 
 import math
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import numpy as np
-from torch import Tensor
 
 from medvlp.config import ClassificationConfig
-from medvlp.data.labels import MISSING, ClassLabels, UnknownLabel
+from medvlp.data.labels import ClassLabels
 from medvlp.eval import metrics
 from medvlp.eval.bootstrap import Bootstrap
 from medvlp.eval.classification.model import ClassifierModel
 from medvlp.eval.classification.records import class_counts, several_records, single_records, uncounted_lines
+from medvlp.eval.embeddings import ImageEmbeddings
 from medvlp.eval.errors import TaskError
 from medvlp.eval.exclusions import exclusion_lines
-from medvlp.eval.items import Item
 from medvlp.eval.metrics import Array
-from medvlp.eval.statistics.classification import best_f1_threshold
+from medvlp.eval.multi_label.targets import Targets, no_target_message, read_targets, refuse_slips
+from medvlp.eval.statistics.classification import best_f1_thresholds
 from medvlp.eval.statistics.measures import measures
 from medvlp.eval.task import TaskResult, TaskSettings, task_protocol, validation_split
 from medvlp.eval.trained import Trained, marked
 from medvlp.shards import ShardDataset
-
-NO_LABEL = "(no label)"
 
 
 @dataclass(frozen=True)
@@ -97,20 +94,15 @@ class Classification:
         """
         head, labels = self.labels_of(model)
         images = model.logits(self.dataset, head)
-        targets, excluded = self._targets(labels, images.items)
-        rows = [row for row, state_C in enumerate(targets) if state_C is not None]
-        if not rows:
-            fields = sorted({name for item in images.items for name in item.labels})
-            raise TaskError(
-                f"task {self.name}: no sample of {self.dataset.folder} has a label of the head {head!r} "
-                f"(label {labels.field!r}, classes {list(labels.classes)}); found {dict(excluded.most_common(5))}; its labels "
-                f"are {fields}"
-            )
-        items, classes = [images.items[row] for row in rows], list(labels.classes)
-        state_NC = np.stack([state_C for state_C in targets if state_C is not None])
-        logits_NC = rounded(images.embeddings_ND, rows)
+        targets = self._targets(labels, images, self.dataset)
+        if not len(targets.rows):
+            where, names = f"no sample of {self.dataset.folder}", list(labels.classes)
+            lack = f"{where} has a label of the head {head!r} (label {labels.field!r}, classes {names})"
+            raise TaskError(no_target_message(self.name, lack, targets.excluded, targets.strangers, images.items))
+        items, classes = [images.items[row] for row in targets.rows], list(labels.classes)
+        logits_NC = self._rounded(images, targets)
         threshold, choice = self._thresholds(model, head, labels) if labels.multi_label else (0.0, "")
-        protocol = task_protocol(self, model, images, items, excluded)
+        protocol = task_protocol(self, model, images, items, targets.excluded)
         protocol |= {
             "head": head,
             "label": labels.field,
@@ -123,21 +115,16 @@ class Classification:
                 if labels.multi_label
                 else {}
             ),
-            "class_counts": class_counts(classes, state_NC, labels.multi_label),
+            "class_counts": class_counts(classes, targets.target_NL, labels.multi_label),
             "probabilities": "sigmoid of each logit" if labels.multi_label else "softmax of the logits",
             "auroc": "mean over the classes that have both sides; ties count one half",
-            "exclusions": exclusion_lines(
-                {reason(labels.field, value): count for value, count in excluded.items()},
-                images.bad_counts(),
-                "sample",
-                len(items),
-            )
-            + (uncounted_lines(classes, state_NC) if labels.multi_label else []),
+            "exclusions": exclusion_lines(targets.excluded, images.bad_counts(), "sample", len(items))
+            + (uncounted_lines(classes, targets.target_NL) if labels.multi_label else []),
         }
         if labels.multi_label:
-            records = several_records(classes, items, state_NC, logits_NC, threshold)
+            records = several_records(classes, items, targets.target_NL, logits_NC, threshold)
         else:
-            records = single_records(classes, items, state_NC.argmax(axis=1), logits_NC)
+            records = single_records(classes, items, targets.class_N, logits_NC)
         records = marked(records, [item.key for item in items], self.trained)
         return TaskResult(self.name, self.kind, self.bootstrap.measure(measures(records, protocol)), records, protocol)
 
@@ -161,27 +148,21 @@ class Classification:
         labels = replace(labels, exclude=tuple(dict.fromkeys((*labels.exclude, *self.exclude))))
         return head, replace(labels, field=self.label) if self.label else labels
 
-    def _targets(self, labels: ClassLabels, items: Sequence[Item]) -> tuple[list[Array | None], Counter[str]]:
-        """Of each item the states of the classes, None where it has no label; and why → items."""
-        targets: list[Array | None] = []
-        excluded: Counter[str] = Counter()
-        one_hot_CC = np.eye(len(labels.classes))
-        for item in items:
-            try:
-                state_C: Array | None
-                if labels.multi_label:
-                    label_C = labels.states(item.labels, item.metadata).astype(np.float64)
-                    state_C = None if np.isnan(label_C).all() else label_C
-                else:
-                    index = labels.class_index(item.labels, item.metadata)
-                    state_C = None if index == MISSING else one_hot_CC[index]
-                if state_C is None:
-                    excluded[NO_LABEL] += 1
-                targets.append(state_C)
-            except UnknownLabel as error:
-                excluded[str(error)] += 1
-                targets.append(None)
-        return targets, excluded
+    def _targets(self, labels: ClassLabels, images: ImageEmbeddings, dataset: ShardDataset) -> Targets:
+        targets = read_targets(images.items, labels, labels.exclude)
+        classes = list(labels.classes)
+        refuse_slips(self.name, dataset.folder, classes, targets.target_NL, targets.strangers, labels.exclude)
+        return targets
+
+    def _rounded(self, images: ImageEmbeddings, targets: Targets) -> Array:
+        """(N, C) logits in float64, rounded as similarities are: far finer than float32, so that equal images tie whatever
+        batch they were in. Raises TaskError: some are not finite."""
+        logits_NC = images.embeddings_ND.double().numpy()[targets.rows]
+        if not np.isfinite(logits_NC).all():
+            raise TaskError(
+                f"task {self.name}: logits are not finite: the classifier gave NaN or infinity; check the checkpoint"
+            )
+        return np.round(logits_NC, metrics.SCORE_DECIMALS)
 
     def _thresholds(
         self, model: ClassifierModel, head: str, labels: ClassLabels
@@ -192,29 +173,8 @@ class Classification:
         if self.valid is None:
             return {}, "none: the task has no other split to choose on"
         images = model.logits(self.valid, head)
-        targets, _ = self._targets(labels, images.items)
-        rows = [row for row, state_C in enumerate(targets) if state_C is not None]
-        if not rows:
+        targets = self._targets(labels, images, self.valid)
+        if not len(targets.rows):
             return {}, f"none: no sample of {self.valid.folder.name} has a label"
-        state_NC = np.stack([state_C for state_C in targets if state_C is not None])
-        limits = {}
-        for column, name in enumerate(labels.classes):
-            is_known_N = ~np.isnan(state_NC[:, column])
-            logit_N = rounded(images.embeddings_ND, rows)[is_known_N, column]
-            limit, _ = best_f1_threshold(logit_N, state_NC[is_known_N, column] == 1)
-            if not math.isnan(limit):
-                limits[name] = limit
+        limits = best_f1_thresholds(labels.classes, self._rounded(images, targets), targets.target_NL)
         return limits, f"highest F1 on {self.valid.manifest.split}, a class"
-
-
-def rounded(logits_ND: Tensor, rows: Sequence[int]) -> Array:
-    """Some rows in float64, rounded as similarities are: far finer than float32, so that equal images tie whatever batch they
-    were in."""
-    return np.round(logits_ND.double().numpy()[list(rows)], metrics.SCORE_DECIMALS)
-
-
-def reason(label: str, value: str) -> str:
-    """Why samples with a value are not scored."""
-    return (
-        f"no label {label!r}, or an excluded one" if value == NO_LABEL else f"{label} {value!r} is no class of the head"
-    )

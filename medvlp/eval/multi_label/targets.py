@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from medvlp.config.rules import fold
-from medvlp.data.labels import WILDCARD, ClassLabels, UnknownLabel, name_of
+from medvlp.data.labels import MISSING, ClassLabels, UnknownLabel, UnreadableLabel, names_in
 from medvlp.eval.errors import TaskError
 from medvlp.eval.exclusions import mistaken, slip
 from medvlp.eval.items import Item
@@ -37,49 +37,61 @@ class Targets:
         return np.asarray(self.target_NL.argmax(axis=1), np.int64)
 
 
-def read_targets(
-    items: Sequence[Item], label: str, classes: Sequence[str], exclude: Sequence[str] = (), multi_label: bool = False
-) -> Targets:
+def read_targets(items: Sequence[Item], labels: ClassLabels, exclude: Sequence[str] = ()) -> Targets:
     """The targets of items. A label is looked for among an item's labels, then in its metadata.
 
     One class: an item with another one, or with none, is excluded. Several: a list names all that an item has, a mapping gives
     1, 0, -1 (uncertain) or null for each; an item is excluded where nothing is stated of any class, or what is stated is no
     state.
+
+    Args:
+        labels: how they are read; `*` under its exclude where names that are no class are counted only.
+        exclude: names that are no class on purpose.
     """
-    labels = ClassLabels(label, tuple(classes), multi_label, (WILDCARD,))
     rows, targets = [], []
     excluded: Counter[str] = Counter()
     strangers: Counter[str] = Counter()
+    one_hot_CC = np.eye(len(labels.classes))
     for row, item in enumerate(items):
-        value = value_of(item, label)
-        names = [name for name in names_in(value) if name not in labels.classes]
-        strangers.update(filter(None, names))
+        names = [name for name in names_in(value_of(item, labels.field)) if name not in labels.classes]
+        strangers.update(names)
+        reason = ""
         try:
-            if multi_label:
+            if labels.multi_label:
                 state_L = labels.states(item.labels, item.metadata).astype(np.float64)
-                reason = f"nothing stated of {label!r}" if np.isnan(state_L).all() else ""
+                if np.isnan(state_L).all():
+                    reason = f"nothing stated of {labels.field!r}" if labels.field else "nothing stated of any class"
+            elif (index := labels.class_index(item.labels, item.metadata)) == MISSING:
+                reason = _no_class(labels.field, names[0], exclude) if names else f"no label {labels.field!r}"
             else:
-                index = labels.class_index(item.labels, item.metadata)
-                state_L = (np.arange(len(classes)) == index).astype(np.float64)
-                reason = _reason(label, names, exclude)
+                state_L = one_hot_CC[index]
+        except UnreadableLabel as error:
+            reason = f"{labels.field} cannot be read: {error}".lstrip()
         except UnknownLabel as error:
-            reason = f"{label} cannot be read: {error}"
+            reason = _no_class(labels.field, str(error), exclude)
         if reason:
             excluded[reason] += 1
         else:
             rows.append(row)
             targets.append(state_L)
-    target_NL = np.array(targets, np.float64).reshape(len(rows), len(classes))
+    target_NL = np.array(targets, np.float64).reshape(len(rows), len(labels.classes))
     return Targets(np.array(rows, np.int64), target_NL, excluded, strangers)
 
 
-def _reason(label: str, names: Sequence[str], exclude: Sequence[str]) -> str:
-    if not names:
-        return ""
-    if not names[0]:
-        return f"no label {label!r}"
-    note = " (the task's exclude names it)" if names[0] in exclude else ""
-    return f"{label} {names[0]!r} is no class of the task{note}"
+def _no_class(label: str, name: str, exclude: Sequence[str]) -> str:
+    note = " (the task's exclude names it)" if name in exclude else ""
+    return f"{label} {name!r} is no class of the task{note}"
+
+
+def no_target_message(
+    task: str, lack: str, excluded: Counter[str], strangers: Counter[str], items: Sequence[Item]
+) -> str:
+    """What to say where items have no target: what lacks, and what is there. excluded, strangers: as of `Targets`."""
+    names = sorted({name for item in items for name in (*item.labels, *item.metadata)})
+    return (
+        f"task {task}: {lack}; not read: {dict(excluded.most_common(5))}; other names there: "
+        f"{dict(strangers.most_common(5))}; labels and metadata there: {names}"
+    )
 
 
 def value_of(item: Item, label: str) -> Any:
@@ -87,16 +99,10 @@ def value_of(item: Item, label: str) -> Any:
     return item.labels[label] if label in item.labels else item.metadata.get(label)
 
 
-def names_in(value: Any) -> list[str]:
-    """The names in a label: of a list its elements, of a mapping its keys, else the one name, empty where there is none."""
-    values = value if isinstance(value, list) else list(value) if isinstance(value, Mapping) else [value]
-    return [name_of(name) for name in values]
-
-
 def class_names(items: Sequence[Item], label: str, exclude: Sequence[str] = ()) -> list[str]:
     """All names that items have, in the order of the alphabet, but those to exclude."""
     names = {name for item in items for name in names_in(value_of(item, label))}
-    return sorted(names - {"", *exclude})
+    return sorted(names - {*exclude})
 
 
 def refuse_slips(

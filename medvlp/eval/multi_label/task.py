@@ -3,13 +3,14 @@
 Legend: N items, L labels, P prompts, D embedding width.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Self
 
 import numpy as np
 
 from medvlp.config import MultiLabelConfig
+from medvlp.data.labels import WILDCARD, ClassLabels
 from medvlp.eval import metrics
 from medvlp.eval.bootstrap import Bootstrap
 from medvlp.eval.classification.records import class_counts, several_records, uncounted_lines
@@ -17,8 +18,8 @@ from medvlp.eval.embeddings import CachedEncoder, ImageEmbeddings
 from medvlp.eval.errors import TaskError
 from medvlp.eval.exclusions import exclusion_lines
 from medvlp.eval.metrics import Array
-from medvlp.eval.multi_label.targets import Targets, read_targets, refuse_slips
-from medvlp.eval.statistics.classification import best_f1_threshold, counted_classes, log_odds
+from medvlp.eval.multi_label.targets import Targets, no_target_message, read_targets, refuse_slips
+from medvlp.eval.statistics.classification import best_f1_thresholds, counted_classes, log_odds
 from medvlp.eval.statistics.measures import LOGIT_SCALE, measures
 from medvlp.eval.task import TaskResult, TaskSettings, task_protocol, validation_split
 from medvlp.eval.trained import Trained, marked
@@ -104,12 +105,8 @@ class MultiLabel:
         classes = list(self.classes)
         targets = self._targets(images, self.dataset)
         if not counted_classes(targets.target_NL).any():
-            names = sorted({name for item in images.items for name in (*item.labels, *item.metadata)})
-            raise TaskError(
-                f"task {self.name}: no class of {classes} has positives and negatives in {self.label!r} of "
-                f"{self.dataset.folder}; other names there: {dict(targets.strangers.most_common(5))}; not read: "
-                f"{dict(targets.excluded.most_common(3))}; labels and metadata: {names}"
-            )
+            lack = f"no class of {classes} has positives and negatives in {self.label!r} of {self.dataset.folder}"
+            raise TaskError(no_target_message(self.name, lack, targets.excluded, targets.strangers, images.items))
         items = [images.items[row] for row in targets.rows]
         logits_NL = self._logits(model, images)[targets.rows]
         threshold, choice = self._thresholds(model)
@@ -136,7 +133,8 @@ class MultiLabel:
         return TaskResult(self.name, self.kind, self.bootstrap.measure(measures(records, protocol)), records, protocol)
 
     def _targets(self, images: ImageEmbeddings, dataset: ShardDataset) -> Targets:
-        targets = read_targets(images.items, self.label, list(self.classes), self.exclude, multi_label=True)
+        labels = ClassLabels(self.label, tuple(self.classes), True, (WILDCARD,))
+        targets = read_targets(images.items, labels, self.exclude)
         refuse_slips(self.name, dataset.folder, list(self.classes), targets.target_NL, targets.strangers, self.exclude)
         return targets
 
@@ -156,10 +154,6 @@ class MultiLabel:
         images = model.images(self.valid)
         targets = self._targets(images, self.valid)
         logits_NL = self._logits(model, images)[targets.rows]
-        limits: Mapping[str, float] = {
-            name: best_f1_threshold(logit_N[~np.isnan(target_N)], target_N[~np.isnan(target_N)] == 1)[0]
-            for name, logit_N, target_N in zip(self.classes, logits_NL.T, targets.target_NL.T, strict=True)
-        }
         split = self.valid.manifest.split
         choice = f"the highest F1 on {split}, a class; none for a class without positives there"
-        return {name: limit for name, limit in limits.items() if not np.isnan(limit)}, choice
+        return best_f1_thresholds(list(self.classes), logits_NL, targets.target_NL), choice

@@ -16,7 +16,7 @@ from medvlp.eval.probes.logistic import Regression
 from medvlp.eval.probes.neighbours import vote_shares
 from medvlp.eval.probes.samples import LabelledSamples
 from medvlp.eval.probes.search import Choice, Score, accuracy_score, auroc_score, choose_strength
-from medvlp.eval.statistics.classification import best_f1_threshold
+from medvlp.eval.statistics.classification import best_f1_thresholds
 
 DIGITS = 7
 """Digits of logits in records, after the first of the largest difference between samples: finer than a solution is exact,
@@ -56,7 +56,7 @@ class Probing:
         }
         if self.config.multi_label:
             logit_EVL = rounded_logits(regression, choice.weight_EMPR, regression.rotate(self.valid.embedding_ND))
-            protocol["threshold"] = self._thresholds(logit_EVL[0])
+            protocol["threshold"] = best_f1_thresholds(self.classes, logit_EVL[0], self.valid.target_NL)
         union = self._regression([self.fit.joined(self.valid)])
         return Fitted(self._scored_logits(union, union.solve(choice.strength_E)), protocol)
 
@@ -113,16 +113,6 @@ class Probing:
 
     def _row(self, choice: Choice, number: int) -> dict[str, Any]:
         return {"C": float(f"{choice.strength_E[number]:.6g}"), "valid": float(choice.value_E[number])}
-
-    def _thresholds(self, logit_VL: Array) -> dict[str, float]:
-        """Class → the logit with the highest F1, of those that have positives among valid's stated labels."""
-        limits = {}
-        for name, logit_V, target_V in zip(self.classes, logit_VL.T, self.valid.target_NL.T, strict=True):
-            is_stated_V = ~np.isnan(target_V)
-            limit, _ = best_f1_threshold(logit_V[is_stated_V], target_V[is_stated_V] == 1)
-            if not np.isnan(limit):
-                limits[name] = limit
-        return limits
 
 
 def rounded_logits(regression: Regression, weight_EMPR: Array, item_EKR: Array) -> Array:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import ArrayLike
 
+from medvlp.data.labels import ClassLabels
 from medvlp.eval.embeddings import ImageEmbeddings
 from medvlp.eval.errors import TaskError
 from medvlp.eval.items import Item
@@ -75,15 +76,10 @@ class LabelledSamples:
 
 
 def labelled_samples(
-    images: ImageEmbeddings,
-    dataset: ShardDataset,
-    label: str,
-    classes: Sequence[str],
-    exclude: Sequence[str],
-    multi_label: bool,
+    images: ImageEmbeddings, dataset: ShardDataset, labels: ClassLabels, exclude: Sequence[str]
 ) -> LabelledSamples:
     """The samples of a split with their targets; arguments as of `read_targets`. Raises TaskError: embeddings hold NaN."""
-    targets = read_targets(images.items, label, classes, exclude, multi_label)
+    targets = read_targets(images.items, labels, exclude)
     hash_of = dict(zip(dataset.column("key"), dataset.column("sha256"), strict=True))
     items = [images.items[row] for row in targets.rows]
     embedding_ND = images.embeddings_ND.double().numpy()[targets.rows]

@@ -11,13 +11,14 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from medvlp.config import ProbeConfig
+from medvlp.data.labels import WILDCARD, ClassLabels
 from medvlp.distributed import on_all_ranks
 from medvlp.eval.bootstrap import Bootstrap
 from medvlp.eval.classification.records import class_counts
 from medvlp.eval.embeddings import CachedEncoder, ImageEmbeddings
 from medvlp.eval.errors import TaskError
 from medvlp.eval.exclusions import exclusion_lines
-from medvlp.eval.multi_label.targets import class_names, refuse_slips
+from medvlp.eval.multi_label.targets import class_names, no_target_message, refuse_slips
 from medvlp.eval.probes.draws import hold_out
 from medvlp.eval.probes.fitting import Fitted, Probing
 from medvlp.eval.probes.records import FULL, NEIGHBOURS, fitting_lines, probe_protocol, probe_records
@@ -118,13 +119,11 @@ class Probe:
 
     def _samples(self, images: ImageEmbeddings, dataset: ShardDataset, classes: Sequence[str]) -> LabelledSamples:
         config = self.config
-        samples = labelled_samples(images, dataset, config.label, classes, config.exclude, config.multi_label)
+        labels = ClassLabels(config.label, tuple(classes), config.multi_label, (WILDCARD,))
+        samples = labelled_samples(images, dataset, labels, config.exclude)
         if not len(samples):
-            fields = sorted({name for item in images.items for name in (*item.labels, *item.metadata)})
-            raise TaskError(
-                f"task {self.name}: no sample of {dataset.folder} has {config.label!r} among {list(classes)}; "
-                f"{dict(samples.excluded.most_common(5))}; labels and metadata there: {fields}"
-            )
+            lack = f"no sample of {dataset.folder} has {config.label!r} among {list(classes)}"
+            raise TaskError(no_target_message(self.name, lack, samples.excluded, samples.strangers, images.items))
         refuse_slips(self.name, dataset.folder, classes, samples.target_NL, samples.strangers, config.exclude)
         return samples
 

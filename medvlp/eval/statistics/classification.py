@@ -179,3 +179,14 @@ def best_f1_threshold(score_N: ArrayLike, positive_N: ArrayLike) -> tuple[float,
     f1_U = 2 * hits_U / (end_U + 1 + is_positive_N.sum())
     best = int(np.argmax(f1_U))
     return float(sorted_N[end_U[best]]), float(f1_U[best])
+
+
+def best_f1_thresholds(classes: Sequence[str], score_NL: Array, target_NL: Array) -> dict[str, float]:
+    """Class → `best_f1_threshold` among its stated labels, of those that have positives."""
+    limits = {}
+    for name, score_N, target_N in zip(classes, score_NL.T, target_NL.T, strict=True):
+        is_stated_N = ~np.isnan(target_N)
+        limit, _ = best_f1_threshold(score_N[is_stated_N], target_N[is_stated_N] == 1)
+        if not np.isnan(limit):
+            limits[name] = limit
+    return limits

@@ -65,7 +65,7 @@ def test_one_label_an_item(dataset, model):
     assert values["mean_per_class_recall"].value == pytest.approx(balanced_accuracy_score(target, logits.argmax(1)))
     assert values["auroc"].value == pytest.approx(roc_auc_score(target, logits.softmax(1), multi_class="ovr"))
     assert values["acc1"].n == len(rows)
-    assert result.protocol["exclusions"] == [f"{44 - len(rows)} of 44 samples: no label 'kind', or an excluded one"]
+    assert result.protocol["exclusions"] == [f"{44 - len(rows)} of 44 samples: no label 'kind'"]
     assert sum(result.protocol["class_counts"].values()) == len(rows)
     calibration = calibration_measures(result.records, result.protocol)
     assert {"ece", "brier", "aurc"} < set(calibration.metrics)
@@ -132,8 +132,22 @@ def test_a_label_that_is_no_class_is_excluded_and_counted(dataset, model):
     logits = {**model.logits_of, "kind": model.logits_of["kind"][:, :3]}
     result, _ = run(dataset, KnownLogits(logits, heads), head="kind")
     count = sum(sample.labels.get("kind") == "k3" for sample in labelled_samples(44))
-    assert f"{count} of 44 samples: kind 'k3' is no class of the head" in result.protocol["exclusions"]
+    assert f"{count} of 44 samples: kind 'k3' is no class of the task" in result.protocol["exclusions"]
     assert {record["target"] for record in result.records} == set(KINDS[:3])
+
+
+def test_a_class_that_differs_in_case_only_is_refused(dataset, model):
+    heads = {**HEADS, "kind": replace(HEADS["kind"], classes=("K0", *KINDS[1:]))}
+    with pytest.raises(TaskError, match=r"class 'K0' has no samples; did you mean 'k0'"):
+        run(dataset, KnownLogits(model.logits_of, heads), head="kind")
+
+
+@pytest.mark.parametrize("head", ["kind", "findings"])
+def test_logits_that_are_not_finite_are_named(dataset, model, head):
+    logits = {name: values.clone() for name, values in model.logits_of.items()}
+    logits[head][1] = float("nan")
+    with pytest.raises(TaskError, match="the classifier gave NaN or infinity"):
+        run(dataset, KnownLogits(logits, HEADS), head=head)
 
 
 @pytest.mark.parametrize(

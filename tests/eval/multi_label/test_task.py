@@ -7,6 +7,7 @@ import pytest
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
 from medvlp.config import ConfigError, MultiLabelConfig
+from medvlp.data.labels import ClassLabels
 from medvlp.eval.bootstrap import Bootstrap
 from medvlp.eval.embeddings import CachedEncoder
 from medvlp.eval.errors import TaskError
@@ -118,7 +119,7 @@ def test_softmax_lets_classes_compete():
     [
         ({"classes": {"Warm": ["red"], "cold": ["blue"]}}, r"did you mean 'warm' \(6 samples, no class\)"),
         ({"classes": {"dark": ["grey"]}}, r"no class of \['dark'\] has positives and negatives in 'look'"),
-        ({"label": "hue"}, r"no class of .* in 'hue' .*labels and metadata: \['look'\]"),
+        ({"label": "hue"}, r"no class of .* in 'hue' .*labels and metadata there: \['look'\]"),
     ],
 )
 def test_labels_that_do_not_fit_are_named(changes, said):
@@ -156,8 +157,11 @@ def test_it_is_built_of_its_options():
         ("b", False, [0, 1], ""),
         (2, False, None, "x '2' is no class of the task"),
         (["a"], False, [1, 0], ""),
-        (["a", "b"], False, None, "x cannot be read: 2 values where one class is expected"),
+        (["a", "b"], False, None, "x cannot be read: 2 names where one class is expected"),
         (None, False, None, "no label 'x'"),
+        ([" ", None], False, None, "no label 'x'"),
+        ([" ", None], True, None, "nothing stated of 'x'"),
+        ({"a": math.nan, "b": 1}, True, [None, 1], ""),
         (["b", "z"], True, [0, 1], ""),
         ("a", True, [1, 0], ""),
         ({"a": 1.0}, True, [1, None], ""),
@@ -167,7 +171,7 @@ def test_it_is_built_of_its_options():
     ],
 )
 def test_labels_become_targets(label, several, expected, said):
-    targets = read_targets([Item("k", "g", {}, {"x": label})], "x", ["a", "b"], (), several)
+    targets = read_targets([Item("k", "g", {}, {"x": label})], ClassLabels("x", ("a", "b"), several, ("*",)))
     states = [[None if math.isnan(state) else state for state in row] for row in targets.target_NL.tolist()]
     assert states == ([] if expected is None else [expected])
     assert list(targets.excluded) == ([said] if said else [])
