@@ -3,13 +3,15 @@
 import importlib
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
-from medvlp.config import EvalConfig, as_dict
-from medvlp.config.model_names import ModelName
+from medvlp.config import ConfigError, EvalConfig, as_dict
+from medvlp.config.model_names import ModelName, parse_model_name
 from medvlp.distributed import rank
+from medvlp.eval.prompting.selection import Embedder, Encoder
 from medvlp.eval.store.root import store_root
 from medvlp.eval.task import EvaluatedModel
 from medvlp.models.digests import FileFacts
@@ -121,6 +123,25 @@ def open_model(name: ModelName, device: str, config: EvalConfig) -> EvaluatedMod
             )
         return model
     return keep_responses(model, name, device, config) if config.cache.max_gb > 0 else model
+
+
+def embedder_of(name: str, config: EvalConfig, device: Callable[[], str]) -> Embedder:
+    """The model that says which examples are near a question; its embeddings are kept in the cache.
+
+    device: where it is opened, asked then.
+
+    Raises:
+        ConfigError: a name that is not understood, or a model that gives no embeddings.
+        UserError: nothing there, or damaged.
+    """
+    model_name = parse_model_name(name)
+    kind = model_kind_of(model_name)
+    if "encode_text" not in kind.offers:
+        raise ConfigError(
+            f"prompting.embedder={name} is {kind.title}, which gives no embeddings of texts and images; name a CLIP model"
+        )
+    identity = identity_of(model_name, store_root(config.cache))
+    return Embedder(name, identity, lambda: cast(Encoder, open_model(model_name, device(), config)))
 
 
 def keep_responses(model: Any, name: ModelName, device: str, config: EvalConfig) -> EvaluatedModel:

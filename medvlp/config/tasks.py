@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from medvlp.config.evaluation.answering.prompting import PromptingConfig
 from medvlp.config.evaluation.choice import OPTION_LINE, check_choice
 from medvlp.config.evaluation.controls import CONTROLS, DEFAULT_CONTROLS
 from medvlp.config.evaluation.error_check import ErrorCheckConfig
@@ -112,6 +113,7 @@ class VqaConfig(TaskConfig):
     """One of the {options}, with {letter} and {text}."""
     max_new_tokens: int = 64
     """Tokens of an answer at most."""
+    prompting: PromptingConfig = field(default_factory=PromptingConfig)
     controls: list[str] = field(default_factory=lambda: list(DEFAULT_CONTROLS))
     """What every main score is compared with in `medvlp eval`: best_constant; blank_image, shuffled_images, no_image (left out of
     the prompt), noise_image; of multiple choice rotated_options and none_of_the_above; brand_names and generic_names (of drugs);
@@ -137,6 +139,7 @@ class VqaConfig(TaskConfig):
             )
         at_least(f"{task}: max_new_tokens", self.max_new_tokens, 1)
         at_least(f"{task}: valid_limit", self.valid_limit, 0)
+        self.prompting.check(task, self.max_new_tokens, self.split)
 
 
 TASKS: dict[str, tuple[type[TaskConfig], str]] = {

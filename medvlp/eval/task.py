@@ -1,6 +1,6 @@
 """Evaluation tasks and their results: metrics with intervals, a record an item, and the protocol."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self
@@ -110,12 +110,14 @@ class Task(Protocol):
 class TaskSettings:
     """Settings that every kind of task is run with.
 
-    in_training: without controls, and on the questions that the task allows a training run.
+    in_training: without controls, and on the questions that the task allows a training run. embedder_of: a model's name → the
+    `Embedder` of nearest examples; None where no other model may be opened.
     """
 
     bootstrap: Bootstrap = field(default_factory=Bootstrap)
     batch_size: int = 64
     in_training: bool = False
+    embedder_of: Callable[[str], Any] | None = None
 
 
 def validation_split(config: TaskConfig, dataset: ShardDataset) -> ShardDataset | None:

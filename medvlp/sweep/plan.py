@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from medvlp.builders.models import ModelKind, identity_of, model_kind_of, origin_of
+from medvlp.builders.models import ModelKind, embedder_of, identity_of, model_kind_of, origin_of
 from medvlp.builders.tasks import build_task, missing_capabilities, task_class
 from medvlp.builders.trained import TrainingSplits, training_splits
 from medvlp.config import TASKS, ConfigError, EvalConfig, TaskConfig, as_dict, expand_tasks, load_task
@@ -15,6 +15,7 @@ from medvlp.config.evaluation.groupings import Grouping, parse_groupings
 from medvlp.config.evaluation.task import OF_THE_LISTING
 from medvlp.config.model_names import ModelName, expand_model_names
 from medvlp.distributed import gather, rank
+from medvlp.environment import choose_device
 from medvlp.eval.bootstrap import Bootstrap
 from medvlp.eval.statistics.fields import check_fields
 from medvlp.eval.store.embeddings import rules_and_versions
@@ -175,7 +176,11 @@ def look_at(name: ModelName, root: Path | None) -> SweepModel:
 def open_task(task: TaskConfig, config: EvalConfig) -> SweepTask:
     """A task over its split, opened. What is wrong with its data is in `problem`."""
     split = config.split or task.split
-    settings = TaskSettings(Bootstrap(config.resamples, config.seed), config.batch_size)
+    settings = TaskSettings(
+        Bootstrap(config.resamples, config.seed),
+        config.batch_size,
+        embedder_of=lambda name: embedder_of(name, config, lambda: choose_device(config.accelerator)),
+    )
     try:
         built = build_task(task, settings, split)
         return SweepTask(task, built.dataset.manifest.split, built)
@@ -202,6 +207,7 @@ def parts_of(model: SweepModel, task: SweepTask, config: EvalConfig) -> dict[str
         "options": options_of(model.model_name, config),
         "valid": valid.manifest_hash if (valid := getattr(task.task, "valid", None)) is not None else None,
         **({"train": train.manifest_hash} if (train := getattr(task.task, "train", None)) is not None else {}),
+        **({"prompting": parts} if (parts := getattr(getattr(task.task, "prompting", None), "identity", None)) else {}),
         **({"scorers": scorers} if (scorers := getattr(task.task, "scorers", None)) else {}),
         "settings": {key: value for key, value in as_dict(config).items() if key not in NOT_CONTENT},
     }

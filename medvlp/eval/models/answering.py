@@ -1,5 +1,6 @@
 """Models that answer conversations about images, as tasks ask them: texts, and likelihoods of continuations."""
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, Self, TextIO
 
@@ -15,11 +16,32 @@ class Prompt(NamedTuple):
 
     images: how many. pixels: what the model's `pictures`, `gathered` or `blank` gave for them, which only the model can
     read. Prompts in a row that hold the very same object are about the same images, which may then be looked at once.
+    question: what is asked, as the task knows it, and in the words of which scorer; nothing to a model.
     """
 
     turns: Sequence[Turn]
     images: int
     pixels: Any
+    question: Any = None
+    scorer: str = ""
+
+
+class Sampling(NamedTuple):
+    """How responses are sampled: at a temperature above 0, from the likeliest tokens that together have the probability top_p."""
+
+    temperature: float
+    top_p: float = 1.0
+    seed: int = 0
+
+    def seed_of(self, turns: Sequence[Turn], number: int) -> int:
+        """The seed of one response: the same in every batch, and another one for each prompt and each number."""
+        words = "\0".join(f"{turn.role}\0{turn.text}" for turn in turns)
+        digest = hashlib.sha256(f"{self.seed}\0{number}\0{words}".encode("utf-8", "surrogatepass")).digest()
+        return int.from_bytes(digest[:8], "big")
+
+    def request(self, number: int) -> dict[str, Any]:
+        """What decides a sampled response next to its prompt, for `question_key`."""
+        return {**self._asdict(), "sample": number}
 
 
 class Answer(str):
@@ -55,6 +77,10 @@ class AnsweringModel(Protocol):
     def takes_images(self) -> bool:
         """Whether it sees. Another one is asked the same questions with their images withheld."""
 
+    @property
+    def takes_several_images(self) -> bool:
+        """Whether images can stand in several turns of a prompt."""
+
     def pictures(self, sample: Sample) -> Any:
         """A sample's images, in the order of their names. Raises BadSample: one that cannot be read."""
 
@@ -84,6 +110,11 @@ class AnsweringModel(Protocol):
 
     def generate(self, prompts: Sequence[Prompt], max_new_tokens: int) -> list[str]:
         """The greedy answer to each prompt; an `Answer` where more is known than its text."""
+
+    def sample(
+        self, prompts: Sequence[Prompt], numbers: Sequence[int], sampling: Sampling, max_new_tokens: int
+    ) -> list[str]:
+        """A sampled answer to each prompt. numbers: which of its prompt's samples each is; the same number gives the same one."""
 
     def stream(self, prompt: Prompt, max_new_tokens: int, output: TextIO) -> str:
         """The greedy answer to one prompt, its words written as they come, without what could steer a terminal."""

@@ -15,7 +15,8 @@ from PIL import Image
 from medvlp.config import ApiConfig
 from medvlp.data.chat.templates import split_thought
 from medvlp.data.images.decode import VERSION, decode_with_changes
-from medvlp.eval.models.answering import Answer, Prompt
+from medvlp.eval.errors import TaskError
+from medvlp.eval.models.answering import Answer, Prompt, Sampling
 from medvlp.eval.store.responses import BLANK, KeyLocks, ResponseLog, question_key
 from medvlp.jsonl import Row
 from medvlp.models.api.client import ApiClient
@@ -77,6 +78,11 @@ class ApiModel:
         """Whether images are sent."""
         return self.config.images
 
+    @property
+    def takes_several_images(self) -> bool:
+        """Messages do; what the server makes of them, only it knows."""
+        return self.config.images
+
     def pictures(self, sample: Sample) -> Images:
         """A sample's images: the publisher's bytes, or PNG where they have to be shown in another way. Raises BadSample."""
         return tuple(encoded_image(sample.images[name], self.max_pixels) for name in sorted(sample.images))
@@ -115,12 +121,33 @@ class ApiModel:
         Raises:
             ApiError: the server cannot be asked, or does not answer.
         """
-        keys = [self._key(prompt, max_new_tokens) for prompt in prompts]
+        return self._answers([(prompt, {"max_new_tokens": max_new_tokens}) for prompt in prompts])
+
+    def sample(
+        self, prompts: Sequence[Prompt], numbers: Sequence[int], sampling: Sampling, max_new_tokens: int
+    ) -> list[str]:
+        """A sampled answer to each prompt, kept under its number and seed. A server need not heed the seed.
+
+        Raises:
+            ApiError: as `generate`.
+            TaskError: api.parameters set the temperature too.
+        """
+        if fixed := [name for name in ("temperature", "top_p") if name in self.config.parameters]:
+            raise TaskError(
+                f"{self.client.name}: api.parameters.{fixed[0]} is set, and the task samples at a temperature of its own; leave "
+                f"one of the two out"
+            )
+        requests = [{"max_new_tokens": max_new_tokens, **sampling.request(number)} for number in numbers]
+        return self._answers(list(zip(prompts, requests, strict=True)))
+
+    def _answers(self, questions: Sequence[tuple[Prompt, Row]]) -> list[str]:
+        """questions: prompts, and what decides an answer next to each."""
+        keys = [_key(prompt, request) for prompt, request in questions]
         if any(self.log.get(key) is None for key in keys):
             self.log.refresh()
-        missing = {key: prompt for key, prompt in zip(keys, prompts, strict=True) if self.log.get(key) is None}
+        missing = {key: question for key, question in zip(keys, questions, strict=True) if self.log.get(key) is None}
         not_asked: dict[str, Row] = {}
-        jobs = [partial(self._answer, key, prompt, max_new_tokens, not_asked) for key, prompt in missing.items()]
+        jobs = [partial(self._answer, key, *question, not_asked) for key, question in missing.items()]
         self.client.complete_all(jobs, self.config.concurrency)
         return [answer_of(self.log.get(key) or not_asked[key], key) for key in keys]
 
@@ -132,7 +159,7 @@ class ApiModel:
             output.flush()
 
         self._tell()
-        completion = self.client.stream(self._body(prompt, max_new_tokens), write)
+        completion = self.client.stream(self._body(prompt, {"max_new_tokens": max_new_tokens}), write)
         return Answer(harmless(completion.text), completion.finish)
 
     def metadata(self) -> dict[str, Any]:
@@ -147,7 +174,7 @@ class ApiModel:
             "image_files": "the publisher's bytes; PNG where they are turned, scaled to 8 bits or have transparent pixels",
         }
 
-    def _answer(self, key: str, prompt: Prompt, max_new_tokens: int, not_asked: dict[str, Row], stop: Any) -> None:
+    def _answer(self, key: str, prompt: Prompt, request: Row, not_asked: dict[str, Row], stop: Any) -> None:
         """Have the log hold an answer. One of several processes asks, the others wait for it."""
         while not self._locks.take(key):
             if stop.wait(POLL_S):
@@ -160,7 +187,7 @@ class ApiModel:
             if self.log.get(key):
                 return
             self._tell()
-            completion = self.client.complete(self._body(prompt, max_new_tokens), stop)
+            completion = self.client.complete(self._body(prompt, request), stop)
             row = response_row(completion, prompt.pixels)
             if completion.finish in NOT_ASKED:
                 not_asked[key] = row
@@ -169,21 +196,26 @@ class ApiModel:
         finally:
             self._locks.release(key)
 
-    def _key(self, prompt: Prompt, max_new_tokens: int) -> str:
-        return question_key(prompt.turns, [image.sha256 for image in prompt.pixels], {"max_new_tokens": max_new_tokens})
-
-    def _body(self, prompt: Prompt, max_new_tokens: int) -> Row:
+    def _body(self, prompt: Prompt, request: Row) -> Row:
         urls = [data_url(image.data) for image in prompt.pixels]
-        return {"messages": messages_of(prompt.turns, urls), **self._parameters(max_new_tokens)}
-
-    def _parameters(self, max_new_tokens: int) -> Row:
-        return request_parameters(self.config, max_new_tokens)
+        parameters = request_parameters(self.config, request["max_new_tokens"])
+        if "sample" in request:
+            sampling = Sampling(request["temperature"], request["top_p"], request["seed"])
+            seed = sampling.seed_of(prompt.turns, request["sample"]) % 2**31  # what servers take as one
+            parameters |= {"temperature": sampling.temperature}
+            parameters |= {"top_p": sampling.top_p} if sampling.top_p < 1 else {}
+            parameters |= {"seed": seed} if "seed" in parameters else {}
+        return {"messages": messages_of(prompt.turns, urls), **parameters}
 
     def _tell(self) -> None:
         with self._telling:
             if not self._is_told:
                 self._is_told = True
                 print(f"{self.client.name}: images and questions are sent to {self.client.host}", flush=True)
+
+
+def _key(prompt: Prompt, request: Row) -> str:
+    return question_key(prompt.turns, [image.sha256 for image in prompt.pixels], request)
 
 
 def request_parameters(config: ApiConfig, max_new_tokens: int) -> Row:

@@ -11,8 +11,10 @@ from transformers import GenerationConfig
 
 from medvlp.data.chat.encoder import ChatEncoder
 from medvlp.data.chat.images import Pictures
-from medvlp.eval.models.answering import Prompt
+from medvlp.eval.errors import PromptTooLong
+from medvlp.eval.models.answering import Prompt, Sampling
 from medvlp.models.llava.generate import BatchedGenerator, Ids, Job
+from medvlp.models.sampling import Noise
 from medvlp.shards import Turn
 from medvlp.terminal import text_streamer
 
@@ -30,6 +32,7 @@ class AssistantModel:
 
     offers: ClassVar[tuple[str, ...]] = ("generate", "loglikelihood")
     takes_images: ClassVar[bool] = True
+    takes_several_images: ClassVar[bool] = True
 
     generator: BatchedGenerator
     encoder: ChatEncoder
@@ -40,6 +43,23 @@ class AssistantModel:
     def generate(self, prompts: Sequence[Prompt], max_new_tokens: int) -> list[str]:
         """The greedy answer to each prompt."""
         return self.generator.generate([self._job(prompt) for prompt in prompts], max_new_tokens)
+
+    def sample(
+        self, prompts: Sequence[Prompt], numbers: Sequence[int], sampling: Sampling, max_new_tokens: int
+    ) -> list[str]:
+        """A sampled answer to each prompt; numbers: which of its prompt's samples each is.
+
+        Raises:
+            PromptTooLong: a prompt that is.
+        """
+        seeds = [sampling.seed_of(prompt.turns, number) for prompt, number in zip(prompts, numbers, strict=True)]
+        jobs = [self._job(prompt) for prompt in prompts]
+        longest = max((len(ids) for ids, _ in jobs), default=0) + max_new_tokens
+        if longest > self.generator.longest:
+            raise PromptTooLong(
+                f"a prompt with its answer takes {longest} tokens; this language model was made for {self.generator.longest}"
+            )
+        return self.generator.generate(jobs, max_new_tokens, Noise(seeds, sampling.temperature, sampling.top_p))
 
     def stream(self, prompt: Prompt, max_new_tokens: int, output: TextIO) -> str:
         """The greedy answer to a prompt, written as it is generated, as far as there are positions for it."""

@@ -8,10 +8,11 @@ from typing import Any, ClassVar, TextIO
 from PIL import Image
 
 from medvlp.data.images.decode import decode_image, size_of
-from medvlp.eval.errors import TaskError
-from medvlp.eval.models.answering import Prompt
-from medvlp.eval.models.templates import ChatTemplate, PromptTemplate
+from medvlp.eval.errors import PromptTooLong, TaskError
+from medvlp.eval.models.answering import Prompt, Sampling
+from medvlp.eval.models.templates import ChatTemplate, PlainImageText, PromptTemplate
 from medvlp.models.hf.answering import Generator, Row, TooLong
+from medvlp.models.sampling import Noise
 from medvlp.shards import BadSample, Sample, Turn
 from medvlp.terminal import harmless
 
@@ -46,6 +47,11 @@ class HfModel:
     identity: str
     facts: dict[str, Any]
     execution: str
+
+    @property
+    def takes_several_images(self) -> bool:
+        """Whether images can stand in several turns: not without a chat template, which puts them all in front."""
+        return self.takes_images and not isinstance(self.template, PlainImageText)
 
     def pictures(self, sample: Sample) -> Pictures:
         """The sample's images as RGB. Raises BadSample."""
@@ -97,11 +103,14 @@ class HfModel:
         Raises:
             TaskError: a prompt that is too long.
         """
-        try:
-            answers = self.generator.generate([self._row(prompt) for prompt in prompts], max_new_tokens)
-        except TooLong as error:
-            raise self._too_long(error, prompts) from None
-        return [self.template.answer(answer) for answer in answers]
+        return self._answers(prompts, max_new_tokens)
+
+    def sample(
+        self, prompts: Sequence[Prompt], numbers: Sequence[int], sampling: Sampling, max_new_tokens: int
+    ) -> list[str]:
+        """A sampled answer to each prompt; numbers: which of its prompt's samples each is. Raises TaskError: as `generate`."""
+        seeds = [sampling.seed_of(prompt.turns, number) for prompt, number in zip(prompts, numbers, strict=True)]
+        return self._answers(prompts, max_new_tokens, Noise(seeds, sampling.temperature, sampling.top_p))
 
     def stream(self, prompt: Prompt, max_new_tokens: int, output: TextIO) -> str:
         """The greedy answer to a prompt, written as it is generated; of a model without a chat template, when it is whole.
@@ -150,6 +159,13 @@ class HfModel:
         notes = {"generation_settings_not_used": settings} if settings else {}
         return {**self.template.metadata(), **self.facts, **notes}
 
+    def _answers(self, prompts: Sequence[Prompt], max_new_tokens: int, noise: Noise | None = None) -> list[str]:
+        try:
+            answers = self.generator.generate([self._row(prompt) for prompt in prompts], max_new_tokens, noise)
+        except TooLong as error:
+            raise self._too_long(error, prompts) from None
+        return [self.template.answer(answer) for answer in answers]
+
     def _row(self, prompt: Prompt) -> Row:
         images: tuple[Image.Image, ...] = prompt.pixels.images if prompt.images else ()
         return Row(self.template.prompt(prompt.turns, len(images)), images, bool(images) and prompt.pixels.is_blank)
@@ -161,10 +177,10 @@ class HfModel:
                 raise BadSample("too_many_pixels", detail=f"{width} × {height} pixels, the cap is {self.max_pixels}")
         return sizes
 
-    def _too_long(self, error: TooLong, prompts: Sequence[Prompt]) -> TaskError:
+    def _too_long(self, error: TooLong, prompts: Sequence[Prompt]) -> PromptTooLong:
         if not any(prompt.images for prompt in prompts):
-            return TaskError(str(error))
-        return TaskError(
+            return PromptTooLong(str(error))
+        return PromptTooLong(
             f"{error}. Images of another sample, as a control shows them, take more tokens than its own; leave out the control "
             f"(controls=[...]), or make the images smaller"
         )

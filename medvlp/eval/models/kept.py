@@ -6,7 +6,7 @@ from functools import cached_property
 from hashlib import sha256
 from typing import Any, TextIO
 
-from medvlp.eval.models.answering import AnsweringModel, Prompt
+from medvlp.eval.models.answering import AnsweringModel, Prompt, Sampling
 from medvlp.eval.store.responses import BLANK, ResponseLog, question_key
 from medvlp.jsonl import Row
 from medvlp.shards import Sample, Turn
@@ -57,6 +57,11 @@ class KeptModel:
         """As the model."""
         return self.model.takes_images
 
+    @property
+    def takes_several_images(self) -> bool:
+        """As the model."""
+        return self.model.takes_several_images
+
     def pictures(self, sample: Sample) -> KeptImages:
         """A sample's images. Raises BadSample: one that cannot be read."""
         digests = [sha256(sample.images[name]).hexdigest() for name in sorted(sample.images)]
@@ -105,6 +110,20 @@ class KeptModel:
 
         def ask(numbers: list[int]) -> list[Row]:
             texts = self.model.generate([self._shown(prompts[number]) for number in numbers], max_new_tokens)
+            return [{"text": text} for text in texts]
+
+        return [str(row["text"]) for row in self._responses(prompts, requests, ask)]
+
+    def sample(
+        self, prompts: Sequence[Prompt], numbers: Sequence[int], sampling: Sampling, max_new_tokens: int
+    ) -> list[str]:
+        """A sampled answer to each prompt, kept under its number and seed."""
+        requests = [{"max_new_tokens": max_new_tokens, **sampling.request(number)} for number in numbers]
+
+        def ask(indices: list[int]) -> list[Row]:
+            texts = self.model.sample(
+                [self._shown(prompts[i]) for i in indices], [numbers[i] for i in indices], sampling, max_new_tokens
+            )
             return [{"text": text} for text in texts]
 
         return [str(row["text"]) for row in self._responses(prompts, requests, ask)]

@@ -55,8 +55,8 @@ DECIDING: dict[str, tuple[str, ...]] = {
             *("excluded", "bad"),
         ),
     ),
-    "text": ("references", "source", "shows_images", "instruction", "decoding", "tokenization", "scorers"),
-    "vqa": ("instruction", "languages", "decoding", "scorers"),
+    "text": ("references", "source", "shows_images", "instruction", "decoding", "prompting", "tokenization", "scorers"),
+    "vqa": ("instruction", "languages", "decoding", "prompting", "scorers"),
     "error_check": ("instruction", "languages", "decoding", "bert_baseline", "scorers"),
 }
 """Kind of task → the lines that decide besides."""

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from medvlp.eval.answers import Extraction, extract_choice, extract_number, extract_set, extract_text, extract_yes_no
 from medvlp.eval.answers.extraction import REFUSAL
@@ -11,7 +12,7 @@ from medvlp.eval.vqa.llava_med import llava_med_scores
 from medvlp.eval.vqa.metrics import CLOSED, MULTIPLE_CHOICE, NUMBER, SET, asks_yes_no, best_constant, strict_scores
 from medvlp.eval.vqa.prompts import GENERATED, SIMILAR
 from medvlp.eval.vqa.questions import Question
-from medvlp.eval.vqa.responses import Response
+from medvlp.eval.vqa.responses import Response, response_of
 from medvlp.eval.vqa.scores import ANSWER_TYPES_OF, CHOICE_METRICS, PARTIAL_CREDIT, Scores
 
 
@@ -26,6 +27,14 @@ def extraction_of(question: Question, text: str) -> Extraction:
     if question.answer_type == CLOSED and any(map(asks_yes_no, question.answers)):
         return extract_yes_no(text, question.text)
     return extract_text(text)
+
+
+def read_answer(question: Question, scorer: str, response: str) -> Any:
+    """The answer of a response as a scorer reads it, for a vote; None where there is none."""
+    text = response_of(response).text
+    if scorer == SIMILAR:
+        return multiple_choice.most_similar_pick(text, question.options)
+    return extraction_of(question, text).answer
 
 
 def score(question: Question, response: Response) -> Scores:
@@ -57,6 +66,15 @@ def picks(question: Question, response: Response) -> dict[str, str | None]:
         name: ", ".join(picked) if isinstance(picked, tuple) else picked
         for name, picked in _picked(question, response).items()
     }
+
+
+def sample_scores(question: Question, response: Response) -> Scores:
+    """The mean scores of the sampled responses that a vote is of; nothing where there was none. Scores by likelihood, and of
+    what `most_similar` asks for in other words, are not of samples."""
+    samples = () if response.voted is None else response.voted.samples
+    rows = [score(question, response_of(sample)) for sample in samples]
+    names = [name for name in rows[0] if name != "most_similar_accuracy"] if rows else []
+    return {name: sum(row[name] or 0.0 for row in rows) / len(rows) for name in names if rows[0][name] is not None}
 
 
 def _picked(question: Question, response: Response) -> dict[str, str | tuple[str, ...] | None]:

@@ -43,6 +43,7 @@ class Question:
     options, letters: multiple choice: letter → text, and the right ones.
     number, items: of a number and of a set, what is right.
     fields: what the data say of the question, by which subgroups can be formed.
+    examples: what stands in front of it (`medvlp.eval.prompting.examples`).
     """
 
     id: str
@@ -60,6 +61,7 @@ class Question:
     number: NumberTarget | None = None
     items: tuple[str, ...] = ()
     fields: dict[str, Field] = field(default_factory=dict)
+    examples: tuple[Any, ...] = ()
 
     @property
     def has_likelihoods(self) -> bool:

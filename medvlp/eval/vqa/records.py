@@ -52,6 +52,12 @@ def records_of(
         }
         if suggested[i]:
             record["suggested"] = suggested[i]
+        if question.examples:
+            record["examples"] = [example.id for example in question.examples]
+        if (voted := responses[i].voted) is not None:
+            record |= {"samples": list(voted.samples), "votes": voted.votes}
+            if voted.reasonings:
+                record |= {"reasonings": list(voted.reasonings), "reasonings_used": voted.reasonings_used}
         if responses[i].finish:
             record["finish"] = responses[i].finish
         if question.is_answered:

@@ -7,7 +7,8 @@ from typing import Any
 
 from medvlp.data.chat.templates import split_thought
 from medvlp.eval.models.answering import Answer, AnsweringModel, Prompt
-from medvlp.eval.vqa.prompts import LETTER, SIMILAR, TEXT
+from medvlp.eval.prompting.votes import Voted
+from medvlp.eval.vqa.prompts import GENERATED, LETTER, SIMILAR, TEXT
 from medvlp.eval.vqa.questions import Question, QuestionGroup
 from medvlp.models.api.completion import NOT_ASKED
 
@@ -24,6 +25,7 @@ class Response:
     text: the answer; empty where likelihoods alone pick an option. reasoning: what a model that thinks wrote before it.
     similar: the answer to the prompt of the scorer `most_similar`, where the task has it.
     letters: letter → nats. options: letter → (nats, tokens) of the option's text. finish, usage, request: as of `Answer`.
+    voted: the vote that it stands for, where several responses were sampled.
     """
 
     text: str
@@ -34,6 +36,7 @@ class Response:
     finish: str = ""
     usage: Mapping[str, int] = field(default_factory=dict)
     request: str = ""
+    voted: Voted | None = None
 
 
 def response_of(answer: str) -> Response:
@@ -42,7 +45,8 @@ def response_of(answer: str) -> Response:
     response = Response(text.strip(), reasoning=reasoning)
     if not isinstance(answer, Answer):
         return response
-    return replace(response, finish=answer.finish, usage=answer.usage, request=answer.request)
+    voted = answer if isinstance(answer, Voted) else None
+    return replace(response, finish=answer.finish, usage=answer.usage, request=answer.request, voted=voted)
 
 
 def taken(
@@ -66,7 +70,8 @@ def response_notes(
     responses: Sequence[Response], controls: Mapping[str, Sequence[Response]], not_taken: Mapping[str, str]
 ) -> dict[str, Any]:
     """What a protocol says of the responses themselves, as far as the model tells it: what they took together (`usage`: each
-    request counts once), why they ended (`endings`), and the first questions that were `not_taken`."""
+    request counts once), why they ended (`endings`), the first questions that were `not_taken`, and of refined ones for how many
+    questions how many first samples were shown (`reasonings_used`)."""
     by_name = {"responses": responses, **controls}
     by_request = {response.request: response.usage for row in by_name.values() for response in row if response.usage}
     usage = Counter[str]()
@@ -80,8 +85,14 @@ def response_notes(
         "usage": dict(usage),
         "endings": {name: counts for name, counts in endings.items() if counts},
         "not_taken": dict(sorted(not_taken.items())[:EXAMPLES]),
+        "reasonings_used": _reasonings_used(responses),
     }
     return {name: content for name, content in notes.items() if content}
+
+
+def _reasonings_used(responses: Sequence[Response]) -> dict[str, int]:
+    counts = Counter(r.voted.reasonings_used for r in responses if r.voted is not None and r.voted.reasonings)
+    return {str(count): counts[count] for count in sorted(counts)}
 
 
 def responses_to(
@@ -92,17 +103,18 @@ def responses_to(
     groups: each with its images, as the model's `pictures` gives them.
     """
     prompts = [
-        (question, Prompt(question.turns, group.images, pixels))
+        (question, Prompt(question.turns, group.images, pixels, question, scorer_of(question)))
         for group, pixels in groups
         for question in group.questions
     ]
     responses = [Response("")] * len(prompts)
-    replying = [(i, question.turns) for i, (question, _) in enumerate(prompts) if question.is_answered]
+    replying = [i for i, (question, _) in enumerate(prompts) if question.is_answered]
     similar = [(i, question.prompts[SIMILAR]) for i, (question, _) in enumerate(prompts) if SIMILAR in question.prompts]
     similar_jobs = [(i, turns) for i, turns in similar if turns != prompts[i][0].turns]
-    jobs = [prompts[i][1]._replace(turns=turns) for i, turns in [*replying, *similar_jobs]]
+    jobs = [prompts[i][1] for i in replying]
+    jobs += [prompts[i][1]._replace(turns=turns, scorer=SIMILAR) for i, turns in similar_jobs]
     answers = model.generate(jobs, max_new_tokens) if jobs else []
-    for (i, _), answer in zip(replying, answers[: len(replying)], strict=True):
+    for i, answer in zip(replying, answers[: len(replying)], strict=True):
         responses[i] = response_of(answer)
     for i, _ in similar:
         responses[i] = replace(responses[i], similar=responses[i].text)
@@ -124,7 +136,7 @@ def _add_likelihoods(
             continue
         options = [prompts[i][0].options for i in indices]
         likelihoods = model.loglikelihood(
-            [prompts[i][1]._replace(turns=prompts[i][0].prompts[scorer]) for i in indices],
+            [prompts[i][1]._replace(turns=prompts[i][0].prompts[scorer], scorer=scorer) for i in indices],
             [list(of_question if scorer == LETTER else of_question.values()) for of_question in options],
         )
         for i, of_question, row in zip(indices, options, likelihoods, strict=True):
@@ -133,6 +145,22 @@ def _add_likelihoods(
                 responses[i] = replace(responses[i], letters=sums)
             else:
                 responses[i] = replace(responses[i], options=dict(zip(of_question, row, strict=True)))
+
+
+def first_prompt(model: AnsweringModel, group: QuestionGroup) -> str:
+    """The prompt of a group's first question as the model reads it, the tokens of each image as one."""
+    question = group.questions[0]
+    text_of = getattr(model, "question_text", None)
+    return (
+        text_of(question, scorer_of(question), group.images)
+        if text_of
+        else model.prompt_text(question.turns, group.images)
+    )
+
+
+def scorer_of(question: Question) -> str:
+    """The scorer in whose words `turns` ask; "" for a question without options."""
+    return next((scorer for scorer in (GENERATED, SIMILAR, LETTER, TEXT) if scorer in question.prompts), "")
 
 
 def batches_of(sizes: Sequence[int], limit: int) -> Iterator[range]:

@@ -15,12 +15,15 @@ from medvlp.eval.errors import TaskError
 from medvlp.eval.exclusions import exclusion_lines, mistaken, slip
 from medvlp.eval.items import Item, read_samples
 from medvlp.eval.models.answering import WITHHELD, AnsweringModel
+from medvlp.eval.prompting.examples import questions_of
+from medvlp.eval.prompting.protocol import Prompting, open_prompting
+from medvlp.eval.prompting.votes import SINGLE, SINGLE_NOTE
 from medvlp.eval.reliability.variants import VARIANT_NOTES, ask_variants
 from medvlp.eval.statistics.measures import measures
 from medvlp.eval.statistics.reliance import RELIANCE, reliance_sentences
 from medvlp.eval.task import TaskResult, TaskSettings, task_protocol, validation_split
 from medvlp.eval.trained import Trained, marked
-from medvlp.eval.vqa.aggregate import constant_scores, rules_of, score
+from medvlp.eval.vqa.aggregate import constant_scores, read_answer, rules_of, sample_scores, score
 from medvlp.eval.vqa.controls import CONTROL_NOTES, control_responses, respond, shown_images
 from medvlp.eval.vqa.instructions import measure_instructions
 from medvlp.eval.vqa.metrics import MULTIPLE_CHOICE
@@ -36,7 +39,7 @@ from medvlp.eval.vqa.questions import (
     rows_of,
 )
 from medvlp.eval.vqa.records import records_of
-from medvlp.eval.vqa.responses import LIKELIHOOD, Response, response_notes, taken
+from medvlp.eval.vqa.responses import LIKELIHOOD, Response, first_prompt, response_notes, taken
 from medvlp.eval.vqa.scores import SCORERS, likelihood_metrics
 from medvlp.shards import ShardDataset
 
@@ -51,7 +54,7 @@ NOTES = {
 
 @dataclass(frozen=True)
 class Vqa:
-    """Questions of a split, answered greedily in free text.
+    """Questions of a split, answered in free text.
 
     Scores of all questions of a type are averaged; an answer that cannot be read is wrong, never skipped.
 
@@ -63,6 +66,7 @@ class Vqa:
     limit: questions, spread over the split; 0 asks all.
     batch_size: questions in a batch.
     trained: what of the split the model was trained on, where that was looked for.
+    prompting: examples, reasons, samples.
     instructions: several by name, instead of the filter's own; valid: the split on which one is chosen (None takes the
     first), by `valid_limit` questions of it (0 asks all).
     """
@@ -79,6 +83,7 @@ class Vqa:
     batch_size: int = 64
     trained: Trained | None = None
     instructions: Mapping[str, str] = field(default_factory=dict)
+    prompting: Prompting = field(default_factory=Prompting)
     valid: ShardDataset | None = None
     valid_limit: int = 0
 
@@ -108,7 +113,9 @@ class Vqa:
             ChoicePrompts(tuple(config.scorers), dict(config.choice_prompts), config.option_line),
         )
         controls, limit = ((), config.valid_limit) if settings.in_training else (tuple(config.controls), 0)
+        prompting = open_prompting(config, dataset, settings)
         task = cls(config.name, dataset, question_filter, controls, settings.bootstrap, limit, settings.batch_size)
+        task = replace(task, prompting=prompting)
         if settings.in_training or not config.instructions:
             return task
         valid = validation_split(config, dataset)
@@ -122,7 +129,11 @@ class Vqa:
         """
         if self.instructions:
             return measure_instructions(self, model)
+        model = self.prompting.prompted(model, read_answer, questions_of(self.question_filter), self.batch_size)
         groups, excluded, bad = self._groups(model)
+        groups = self.prompting.with_examples(
+            self.name, model, self.dataset, groups, self.question_filter.max_new_tokens, lambda question: question.text
+        )
         responses = respond(
             model, self.dataset, groups, shown_images(groups), self.batch_size, self.question_filter.max_new_tokens
         )
@@ -172,8 +183,10 @@ class Vqa:
         if BEST_CONSTANT in self.controls:
             blind[BEST_CONSTANT], notes["constants"] = constant_scores(questions)
         blind = {name: blind[name] for name in CONTROLS if name in blind}
+        if any(response.voted is not None for response in responses):
+            blind[SINGLE] = [sample_scores(*pair) for pair in zip(questions, responses, strict=True)]
         protocol = self._protocol(model, groups, excluded, bad)
-        protocol["controls"] = {name: NOTES[name] for name in blind} | notes | variants.notes
+        protocol["controls"] = {name: NOTES.get(name, SINGLE_NOTE) for name in blind} | notes | variants.notes
         protocol |= response_notes(responses, controls | variants.responses, not_taken)
         lost = likelihood_metrics(self.question_filter.choice.scorers)
         if LIKELIHOOD not in model.offers and lost and any(question.options for question in questions):
@@ -224,8 +237,9 @@ class Vqa:
             "limit": self.limit or None,
             "languages": list(self.question_filter.languages),
             "instruction": self.question_filter.instruction,
-            "first_prompt": model.prompt_text(questions[0].turns, groups[0].images),
-            "decoding": f"greedy, at most {self.question_filter.max_new_tokens} tokens",
+            "first_prompt": first_prompt(model, groups[0]),
+            "decoding": f"{self.prompting.decoding}, at most {self.question_filter.max_new_tokens} tokens",
+            **self.prompting.protocol(questions),
             "penalties": "none",
             **choice_protocol(self.question_filter.choice, questions),
             **({"images": WITHHELD} if any(group.withheld for group in groups) else {}),

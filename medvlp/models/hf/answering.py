@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from medvlp.models.hf.decoding import NOT_FOR_GENERATE, Ids, end_ids, forced_logprobs, forget_settings, greedy, pad_id
+from medvlp.models.sampling import Noise
 from medvlp.terminal import text_streamer
 
 
@@ -62,8 +63,8 @@ class Generator:
         limit = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
         return int(limit) if limit else None
 
-    def generate(self, rows: Sequence[Row], max_new_tokens: int) -> list[str]:
-        """The greedy answer to each prompt, without special tokens.
+    def generate(self, rows: Sequence[Row], max_new_tokens: int, noise: Noise | None = None) -> list[str]:
+        """The greedy answer to each prompt, or a sampled one, without special tokens.
 
         Raises:
             TooLong: a prompt that is.
@@ -71,7 +72,8 @@ class Generator:
         texts = [""] * len(rows)
         for indices in self._batches(rows):
             inputs = self._inputs([rows[i] for i in indices], max_new_tokens)
-            answers = greedy(self.model, inputs, self.ends, self.pad, max_new_tokens)
+            sampler = noise.sampler(indices) if noise else None
+            answers = greedy(self.model, inputs, self.ends, self.pad, max_new_tokens, sampler=sampler)
             for i, ids in zip(indices, answers, strict=True):
                 texts[i] = self.reader.tokenizer.decode(
                     ids, skip_special_tokens=True, clean_up_tokenization_spaces=False

@@ -1,4 +1,4 @@
-"""Greedy answers and likelihoods of continuations, both by transformers' own `generate`, many prompts at once.
+"""Greedy and sampled answers, and likelihoods of continuations, by transformers' own `generate`, many prompts at once.
 
 B: prompts of a batch; L: tokens of a prompt, filled up on the left; T: new tokens; V: vocabulary.
 """
@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
+
+from medvlp.models.sampling import TokenSampler
 
 Ids = tuple[int, ...]
 NONE_BY_DEFAULT = (
@@ -61,10 +63,17 @@ def forget_settings(model: Any) -> list[str]:
 
 
 def greedy(
-    model: Any, inputs: Any, ends: Sequence[int], pad: int, max_new_tokens: int, streamer: Any = None
+    model: Any,
+    inputs: Any,
+    ends: Sequence[int],
+    pad: int,
+    max_new_tokens: int,
+    streamer: Any = None,
+    sampler: TokenSampler | None = None,
 ) -> list[list[int]]:
     """The likeliest token each time, until one of `ends` or `max_new_tokens`: the new tokens of each prompt, without the
-    one that ends it. streamer: transformers' own, is handed the tokens of a single prompt as they come."""
+    one that ends it. streamer: transformers' own, is handed the tokens of a single prompt as they come. sampler: chooses the
+    tokens instead."""
     config = GenerationConfig(
         do_sample=False,
         num_beams=1,
@@ -72,13 +81,31 @@ def greedy(
         eos_token_id=list(ends) or None,
         pad_token_id=pad,
     )
-    ids_BT = model.generate(**inputs, generation_config=config, streamer=streamer)[:, inputs["input_ids"].shape[1] :]
+    processors = {"logits_processor": LogitsProcessorList([_Sampled(sampler)])} if sampler else {}
+    ids_BT = model.generate(**inputs, generation_config=config, streamer=streamer, **processors)
+    ids_BT = ids_BT[:, inputs["input_ids"].shape[1] :]
     return [_until_end(row, ends) for row in ids_BT.tolist()]
 
 
 def _until_end(ids: list[int], ends: Sequence[int]) -> list[int]:
     stop = next((position for position, token in enumerate(ids) if token in ends), len(ids))
     return ids[:stop]
+
+
+class _Sampled(LogitsProcessor):
+    """Has `generate` take the tokens of a sampler."""
+
+    def __init__(self, sampler: TokenSampler) -> None:
+        self.sampler = sampler
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        return _only(self.sampler(scores, range(len(scores))), scores)
+
+
+def _only(token_B: Tensor, scores_BV: Tensor) -> Tensor:
+    """Scores by which these tokens are the likeliest."""
+    only_BV = torch.full_like(scores_BV, float("-inf"))
+    return only_BV.scatter(-1, token_B[:, None], 0.0)
 
 
 class _Forced(LogitsProcessor):
@@ -103,9 +130,7 @@ class _Forced(LogitsProcessor):
                 values = logprob_BV[row, torch.tensor(last, device=scores.device)].tolist()
                 self.totals[row] = {token: self.sums[row] + value for token, value in zip(last, values, strict=True)}
         self.step += 1
-        forced_BV = torch.full_like(scores, float("-inf"))
-        forced_BV[torch.arange(len(tokens)), torch.tensor(tokens, device=scores.device)] = 0.0
-        return forced_BV
+        return _only(torch.tensor(tokens, device=scores.device), scores)
 
 
 def forced_logprobs(

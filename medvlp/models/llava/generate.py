@@ -4,7 +4,7 @@ J: jobs of a batch; G: groups, the jobs of a batch that share an image; N: image
 row; B: tokens of a shared prefix; T: tokens of a suffix; S: tokens in the cache; D: width of the language model.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from medvlp.models.llava.language import sliding_window
 from medvlp.models.llava.model import Assistant, projected_features
+from medvlp.models.sampling import Noise, likeliest
 
 Ids = NDArray[np.int64]
 Job = tuple[Ids, Tensor]
@@ -68,9 +69,9 @@ class BatchedGenerator:
         config = self.assistant.model.config.text_config
         return min(int(config.max_position_embeddings), sliding_window(self.assistant.model) or 2**31)
 
-    def generate(self, jobs: Sequence[Job], max_new_tokens: int) -> list[str]:
+    def generate(self, jobs: Sequence[Job], max_new_tokens: int, noise: Noise | None = None) -> list[str]:
         """What the model says to each prompt: the likeliest token each time, until one of `stop_ids` or `max_new_tokens`.
-        The text has no special tokens.
+        The text has no special tokens. noise: sample tokens instead.
 
         Raises:
             ValueError: a prompt and its answer would not fit into what the model was made for.
@@ -79,7 +80,8 @@ class BatchedGenerator:
         self._check_lengths([len(ids) + max_new_tokens for ids, _ in jobs])
         with answering(self.assistant.model):
             for batch in self._batches(jobs):
-                for ids in self._decode(batch, max_new_tokens):
+                indices = range(len(texts), len(texts) + len(batch))
+                for ids in self._decode(batch, max_new_tokens, noise.sampler(indices) if noise else likeliest):
                     texts.append(
                         self.assistant.tokenizer.decode(
                             ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
@@ -121,8 +123,10 @@ class BatchedGenerator:
         for start in range(0, len(jobs), self.batch_size):
             yield jobs[start : start + self.batch_size]
 
-    def _decode(self, jobs: Sequence[Job], max_new_tokens: int) -> list[list[int]]:
-        """Tokens of each answer, without the one that ends it."""
+    def _decode(
+        self, jobs: Sequence[Job], max_new_tokens: int, choose: Callable[[Tensor, Sequence[int]], Tensor]
+    ) -> list[list[int]]:
+        """Tokens of each answer, without the one that ends it. choose: (logits_BV, numbers of the jobs) → token_B."""
         suffixes = self._read(jobs, [0] * len(jobs))
         model = self.assistant.model
         device = suffixes.hidden_JTD.device
@@ -133,7 +137,7 @@ class BatchedGenerator:
         hidden_JD = suffixes.hidden_JTD[rows, suffixes.lengths_J - 1]
         alive_J = torch.ones(len(jobs), dtype=torch.bool, device=device)
         for step in range(1, max_new_tokens + 1):
-            token_J = model.lm_head(hidden_JD).argmax(-1)
+            token_J = choose(model.lm_head(hidden_JD), rows.tolist())
             alive_J &= ~torch.isin(token_J, stops)
             for row, token, is_alive in zip(rows.tolist(), token_J.tolist(), alive_J.tolist(), strict=True):
                 if is_alive:

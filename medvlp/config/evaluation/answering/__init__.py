@@ -1,0 +1,1 @@
+"""Options of tasks that models answer in words."""

@@ -1,0 +1,1 @@
+"""Prompting protocols: examples in front of questions, chains of thought, votes over samples, ensemble refinement."""
