@@ -106,6 +106,18 @@ def origin_of(name: ModelName) -> dict[str, Any]:
     return named_model(name).origin()
 
 
+API_OPTIONS = ("seed", "images", "parameters")
+"""Options of requests that change what is answered."""
+
+
+def options_of(name: ModelName, config: EvalConfig) -> dict[str, Any]:
+    """The options of a configuration that decide what a model of a scheme gives."""
+    if name.scheme == "api":
+        return {key: value for key, value in as_dict(config.api).items() if key in API_OPTIONS}
+    load = getattr(config, "load", None)
+    return as_dict(load) if name.scheme == "hf" and load is not None else {}
+
+
 def open_model(name: ModelName, device: str, config: EvalConfig) -> EvaluatedModel:
     """A model on a device, as tasks measure it; its answers are kept in the cache. Raises UserError."""
     model: Any = named_model(name).open(device, config)

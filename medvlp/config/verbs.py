@@ -6,6 +6,7 @@ from typing import Any
 from omegaconf import MISSING
 
 from medvlp.config.base import ModelConfig
+from medvlp.config.evaluation.answering.judge import JudgeConfig
 from medvlp.config.evaluation.api import ApiConfig
 from medvlp.config.evaluation.cache import CacheConfig
 from medvlp.config.evaluation.groupings import parse_groupings
@@ -53,6 +54,7 @@ class EvalConfig:
     """Images with more pixels than this are bad samples."""
     api: ApiConfig = field(default_factory=ApiConfig)
     load: LoadConfig = field(default_factory=LoadConfig)
+    judge: JudgeConfig = field(default_factory=JudgeConfig)
     engine: str = "local"
     """Where models are measured: local (this process and its ranks), ray, or slurm, which writes the scripts of an array."""
     jobs: int = 1
@@ -73,6 +75,7 @@ class EvalConfig:
         parse_groupings(self.people, "people")
         share("specificity", self.specificity)
         self.load.check()
+        self.judge.check()
         one_of("accelerator", self.accelerator, ACCELERATORS)
         one_of("engine", self.engine, EVAL_ENGINES)
         at_least("batch_size", self.batch_size, 1)

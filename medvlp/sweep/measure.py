@@ -22,6 +22,8 @@ from medvlp.eval.trained import Trained
 from medvlp.jsonl import Row
 from medvlp.shards import ShardDataset
 from medvlp.sweep.cells import CellFolder, CellStatistics
+from medvlp.sweep.judging.cells import judged_result
+from medvlp.sweep.judging.models import open_judges
 from medvlp.sweep.plan import Cell, SweepModel, SweepPlan
 from medvlp.sweep.progress import Progress
 from medvlp.sweep.statistics import statistics_of
@@ -58,7 +60,8 @@ class Measurement:
                 print(f"{name} is the same model as {content['checkpoint']}: its finished cells are used", flush=True)
 
     def _read(self) -> dict[str, Row]:
-        contents = {cell.id: self.folder.read(cell.id) for cell in self.plan.cells if cell.id}
+        cells = [*self.plan.cells, *(cell.answering for cell in self.plan.cells if cell.answering)]
+        contents = {cell.id: self.folder.read(cell.id) for cell in cells if cell.id}
         return {id: content for id, content in contents.items() if content is not None}
 
     def run(self, cells: Sequence[Cell]) -> None:
@@ -68,13 +71,18 @@ class Measurement:
             UserError: results cannot be written. What a cell itself raises is in `failures`.
         """
         remaining = self.remaining(cells)
-        progress = Progress(len(cells), len(cells) - len(remaining) - len(self.failures), len(self.failures))
+        answering = {cell.answering.id: cell.answering for cell in remaining if cell.answering}
+        answering = {id: cell for id, cell in answering.items() if id not in self.contents}
+        total = len(cells) + len(answering)
+        progress = Progress(total, len(cells) - len(remaining) - len(self.failures), len(self.failures))
         device = in_step(partial(choose_device, self.config.accelerator)) if remaining else ""
         firsts: dict[str, Cell] = {}
         for cell in remaining:
             firsts.setdefault(cell.id, cell)
-        for group in groups_of(list(firsts.values()), self.config.cache.models_at_once):
+        by_models = [cell for cell in firsts.values() if cell.answering is None or cell.answering.id in answering]
+        for group in groups_of([cell.answering or cell for cell in by_models], self.config.cache.models_at_once):
             self._run_group(group, device, progress)
+        self._judge([cell for cell in firsts.values() if cell.answering], device, progress)
         errors = {cell.id: error for cell, error in self.failures}
         for cell in remaining:
             if cell is not firsts[cell.id] and cell.id in self.contents:
@@ -101,9 +109,31 @@ class Measurement:
         for model in list(models):
             for cell in group:
                 if cell.model is model:
-                    self._run_cell(cell, models[model], progress)
+                    self._run_cell(cell, progress, partial(self._result, cell, cell.task.task, models[model]))
             del models[model]
         free_memory()  # once: it walks every object of the process
+
+    def _judge(self, cells: Sequence[Cell], device: str, progress: Progress) -> None:
+        """Judge the answers of cells, after the models that gave them are gone; those without answers fail as they did."""
+        errors = {cell.id: error for cell, error in self.failures}
+        self.failures = [pair for pair in self.failures if pair[0].id not in {cell.answering_id for cell in cells}]
+        for cell in cells:
+            if error := errors.get(cell.answering_id):
+                self.failures.append((cell, error))
+                progress.fail([cell])
+        remaining = [cell for cell in cells if cell.answering_id not in errors]
+        if not remaining:
+            return
+        try:
+            judges = in_step(partial(open_judges, self.config, device))
+        except Exception as error:
+            self.fail(remaining, error, progress)
+            return
+        for cell in remaining:
+            content = self.contents[cell.answering_id]
+            self._run_cell(cell, progress, partial(judged_result, cell, content, self.folder, self.config, judges))
+        del judges
+        free_memory()
 
     def _open(self, model: SweepModel, device: str) -> EvaluatedModel:
         """The model that the plan looked at, maybe hours ago."""
@@ -126,10 +156,10 @@ class Measurement:
                 with suppress(Exception):
                     in_step(partial(encode_together, list(encoders_of_data.values()), datasets[data]))
 
-    def _run_cell(self, cell: Cell, model: EvaluatedModel, progress: Progress) -> None:
+    def _run_cell(self, cell: Cell, progress: Progress, measure: Callable[[], TaskResult]) -> None:
         progress.begin(cell)
         try:
-            result, statistics = in_step(partial(self._measure, cell, model))
+            result, statistics = in_step(partial(self._measure, measure))
         except Exception as error:
             self.fail([cell], error, progress)
             return
@@ -138,8 +168,8 @@ class Measurement:
         progress.finish(cell, content)
         in_first(self.after_cell)
 
-    def _measure(self, cell: Cell, model: EvaluatedModel) -> tuple[TaskResult, CellStatistics]:
-        result = self._result(cell, cell.task.task, model)
+    def _measure(self, measure: Callable[[], TaskResult]) -> tuple[TaskResult, CellStatistics]:
+        result = measure()
         return result, statistics_of(result, self.config) if rank() == 0 else CellStatistics()
 
     def _result(self, cell: Cell, task: Any, model: EvaluatedModel) -> TaskResult:

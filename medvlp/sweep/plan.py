@@ -1,13 +1,13 @@
 """The plan of a sweep: its models, its tasks, and which of them make a cell."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from medvlp.builders.models import ModelKind, embedder_of, identity_of, model_kind_of, origin_of
+from medvlp.builders.models import ModelKind, embedder_of, identity_of, model_kind_of, options_of, origin_of
 from medvlp.builders.tasks import build_task, missing_capabilities, task_class
 from medvlp.builders.trained import TrainingSplits, training_splits
 from medvlp.config import TASKS, ConfigError, EvalConfig, TaskConfig, as_dict, expand_tasks, load_task
@@ -23,12 +23,15 @@ from medvlp.eval.store.root import store_root
 from medvlp.eval.task import Task, TaskSettings
 from medvlp.eval.trained import HOLDOUT_FIELD, NOVELTY_FIELD
 from medvlp.jsonl import encode_json
+from medvlp.sweep.judging.models import is_judged_task, judge_parts
 
 FORMAT = 1
 """Version of what a cell's file holds."""
+JUDGE = "judge"
 NOT_CONTENT = {
     *("verb", "checkpoints", "tasks", "output", "split", "batch_size", "workers", "accelerator", "cache"),
     *("api", "load"),  # of each model what concerns it is in `options_of`
+    "judge",  # of the tasks that are judged it is in `judge_parts`
     *("engine", "jobs", "ray_address", "lm_eval", "dry_run"),
 }
 """Keys of `medvlp eval` that do not say what is measured. All others are part of a cell's identity, those to come too."""
@@ -90,6 +93,18 @@ class Cell:
         whatever their names are."""
         return hashlib.sha256(encode_json(self.parts)).hexdigest() if self.parts else ""
 
+    @cached_property
+    def answering(self) -> "Cell | None":
+        """The same cell without its judge, whose records are what the judge reads; None where it has none."""
+        if JUDGE not in self.parts:
+            return None
+        return replace(self, parts={name: part for name, part in self.parts.items() if name != JUDGE})
+
+    @property
+    def answering_id(self) -> str:
+        """The id of `answering`; empty where there is no judge."""
+        return self.answering.id if self.answering else ""
+
     @property
     def key(self) -> tuple[str, str, str]:
         """(model, task, split) as results.jsonl names them."""
@@ -138,8 +153,9 @@ def make_plan(config: EvalConfig) -> SweepPlan:
     check_held_out(models, of_training)
     of_data = [grouping for grouping in groupings if grouping not in of_training]
     check_fields([task.task.dataset for task in tasks if task.task is not None], of_data)
+    judge = judge_parts(config, root)
     cells = [
-        Cell(model, task, parts_of(model, task, config))
+        Cell(model, task, parts_of(model, task, config, judge))
         for model in models
         for task in tasks
         if model.offers(task.config)
@@ -188,8 +204,13 @@ def open_task(task: TaskConfig, config: EvalConfig) -> SweepTask:
         return SweepTask(task, split, problem=error)
 
 
-def parts_of(model: SweepModel, task: SweepTask, config: EvalConfig) -> dict[str, Any]:
-    """Everything that decides the values and the protocol of a cell, in clear; nothing where it cannot be measured."""
+def parts_of(
+    model: SweepModel, task: SweepTask, config: EvalConfig, judge: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Everything that decides the values and the protocol of a cell, in clear; nothing where it cannot be measured.
+
+    judge: what `judge_parts` says.
+    """
     if task.task is None or model.problem is not None:
         return {}
     trained = model.trained_on or TrainingSplits([], ["unknown"])
@@ -208,21 +229,10 @@ def parts_of(model: SweepModel, task: SweepTask, config: EvalConfig) -> dict[str
         "valid": valid.manifest_hash if (valid := getattr(task.task, "valid", None)) is not None else None,
         **({"train": train.manifest_hash} if (train := getattr(task.task, "train", None)) is not None else {}),
         **({"prompting": parts} if (parts := getattr(getattr(task.task, "prompting", None), "identity", None)) else {}),
+        **({JUDGE: dict(judge)} if judge and is_judged_task(task.config) else {}),
         **({"scorers": scorers} if (scorers := getattr(task.task, "scorers", None)) else {}),
         "settings": {key: value for key, value in as_dict(config).items() if key not in NOT_CONTENT},
     }
-
-
-API_OPTIONS = ("seed", "images", "parameters")
-"""Options of requests that change what is answered."""
-
-
-def options_of(name: ModelName, config: EvalConfig) -> dict[str, Any]:
-    """The options of a configuration that decide what a model of a scheme gives."""
-    if name.scheme == "api":
-        return {key: value for key, value in as_dict(config.api).items() if key in API_OPTIONS}
-    load = getattr(config, "load", None)
-    return as_dict(load) if name.scheme == "hf" and load is not None else {}
 
 
 def check_held_out(models: Sequence[SweepModel], groupings: Sequence[Grouping]) -> None:

@@ -26,7 +26,7 @@ class Progress:
 
     def begin(self, cell: Cell) -> None:
         """A cell is being measured."""
-        self._say(f"{cell.model.name}: {cell.task.name}")
+        self._say(f"{cell.model.name}: {cell.task.name}" + (" (judged)" if cell.answering else ""))
 
     def finish(self, cell: Cell, content: Row | None) -> None:
         """A cell has ended well."""

@@ -5,6 +5,9 @@ from collections.abc import Iterable
 
 from medvlp.config.evaluation.controls import IMAGE_CONTROLS, VARIANT_CONTROLS
 
+JUDGED = ("judge_accuracy", "judge_relative")
+"""Of verdicts of a judge, where there is one."""
+
 MAIN: dict[str, tuple[str, ...]] = {
     "zero_shot": ("acc1", "auroc"),
     "classification": ("acc1", "auroc", "map"),
@@ -13,8 +16,11 @@ MAIN: dict[str, tuple[str, ...]] = {
     "retrieval": ("image_to_text_recall", "text_to_image_recall"),
     "text_retrieval": ("ndcg", "recall"),
     "composed_retrieval": ("recall", "ndcg"),
-    "vqa": ("exact_match", "closed_accuracy", "open_token_recall", "generated_accuracy", "number_accuracy", "set_f1"),
-    "text": ("bleu_4", "rouge_l", "meteor", "cider_d", "findings_f1_micro"),
+    "vqa": (
+        *("exact_match", "closed_accuracy", "open_token_recall", "generated_accuracy", "number_accuracy", "set_f1"),
+        *JUDGED,
+    ),
+    "text": ("bleu_4", "rouge_l", "meteor", "cider_d", "findings_f1_micro", *JUDGED),
     "error_check": (
         *("flag_accuracy", "sentence_accuracy", "correction_rouge_1_composite", "correction_aggregate_composite"),
     ),
@@ -30,7 +36,7 @@ MAIN_K = 10
 LOWER_IS_BETTER = (
     *("unparsed", "refused", "draws_sd", "ece", "brier", "aurc", "error", "loss", "blank_image_retention"),
     *("visual_claim_rate", "hallucinated_visual_reasoning_rate", "hallucinated_share_of_claims"),
-    "pair_confusion",
+    *("pair_confusion", "judge_unread", "second_judge_unread"),
 )
 """Metrics that are errors; `error` and `loss` for kinds of task of one's own."""
 

@@ -61,6 +61,9 @@ DECIDING: dict[str, tuple[str, ...]] = {
 }
 """Kind of task → the lines that decide besides."""
 
+JUDGE = tuple(f"judge.{name}" for name in ("model", "identity", "rubric", "prompt", "context", "decoding", "flag"))
+"""Lines of a judge, which decide where both results have one; its metrics are missing in the other where one has none."""
+
 PROMPTS = ("templates", "instruction")
 """Lines that do not decide where both results chose them from the same prompt sets by the same rule."""
 
@@ -107,7 +110,8 @@ class Difference:
 def card(protocol: Protocol) -> dict[str, Any]:
     """Line → value, of those that decide and those that are noted; null where the protocol does not state it."""
     kind = str(protocol.get("kind"))
-    lines = dict.fromkeys((*COMMON, *DECIDING.get(kind, ()), *NOTED))
+    of_judge = JUDGE if protocol.get("judge") else ()
+    lines = dict.fromkeys((*COMMON, *DECIDING.get(kind, ()), *of_judge, *NOTED))
     return {line: _value(protocol, line) for line in lines}
 
 
@@ -117,6 +121,7 @@ def differences(a: Protocol, b: Protocol) -> list[Difference]:
     deciding = [
         line for line in (*COMMON, *DECIDING.get(str(a.get("kind")), ())) if not (line in PROMPTS and are_chosen_alike)
     ]
+    deciding += JUDGE[:-1] if a.get("judge") and b.get("judge") else ()
     cards = card(a), card(b)
     lines = [line for line in {**cards[0], **cards[1]} if cards[0].get(line) != cards[1].get(line)]
     unequal = [Difference(line, cards[0].get(line), cards[1].get(line), line in deciding) for line in lines]

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from medvlp.config.evaluation.written_text import TEXT_CONTROLS
 from medvlp.eval import metrics
 from medvlp.eval.errors import RecordsError
+from medvlp.eval.judge.metrics import judge_metrics
 from medvlp.eval.metrics import Array, MeanOfMeans, Metric
 from medvlp.eval.probes.metrics import multi_label_extras, single_label_extras
 from medvlp.eval.reliability.pairs import pair_columns
@@ -157,6 +158,8 @@ def vqa(records: Sequence[Record], protocol: Mapping[str, Any]) -> list[Measures
     columns |= pair_columns(records)
     measured = _means(columns, records)
     by_name, counts = score_spread(records)
+    of_judges, counts_of_judges = judge_metrics(records)
+    by_name, counts = {**by_name, **of_judges}, {**counts, **counts_of_judges}
     if retention := retention_of(records):
         by_name, counts = {**by_name, RETENTION: retention}, {**counts, RETENTION: int(retention.member_N.sum())}
     return [replace(measured, metrics={**measured.metrics, **by_name}, counts={**measured.counts, **counts})]
@@ -165,7 +168,8 @@ def vqa(records: Sequence[Record], protocol: Mapping[str, Any]) -> list[Measures
 def text(records: Sequence[Record], protocol: Mapping[str, Any]) -> list[Measures]:
     """Of written text: BLEU, chrF and findings from each record's counts, means of its `scores`, next to their controls."""
     by_name, counts = text_metrics(records, [name for name in protocol["controls"] if name in TEXT_CONTROLS])
-    return [replace(_measures(by_name, records), counts=counts)]
+    of_judges, counts_of_judges = judge_metrics(records)
+    return [replace(_measures({**by_name, **of_judges}, records), counts={**counts, **counts_of_judges})]
 
 
 def means(records: Sequence[Record], protocol: Mapping[str, Any]) -> list[Measures]:

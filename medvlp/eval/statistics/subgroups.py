@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from medvlp.config.evaluation.groupings import NO_NUMBER, NOT_STATED, Grouping
+from medvlp.config.evaluation.metric_names import JUDGED, direction
 from medvlp.config.evaluation.metric_names import MAIN as MAIN_OF
-from medvlp.config.evaluation.metric_names import direction
 from medvlp.eval.bootstrap import Bootstrap, MetricValue, percentiles, resampled_values
 from medvlp.eval.errors import RecordsError
 from medvlp.eval.metrics import Array, MeanOfMeans, Metric
@@ -44,7 +44,7 @@ MAIN_METRICS: dict[str, tuple[str, ...]] = {
     "classification": ("acc1", "mean_per_class_recall", "auroc", "map"),
     "probe": ("acc1", "mean_per_class_recall", "auroc", "map", "f1"),
     "multi_label": ("auroc", "map", "f1"),
-    "vqa": (*MAIN, VRS),
+    "vqa": (*MAIN, VRS, *JUDGED),
     "text": MAIN_OF["text"],
     "error_check": MAIN_OF["error_check"],
 }

@@ -49,6 +49,8 @@ LABELS = {
     "sentence_accuracy": "error sentence",
     "correction_rouge_1_composite": "correction ROUGE-1",
     "correction_aggregate_composite": "correction aggregate",
+    "judge_accuracy": "judged right",
+    "judge_relative": "judged, relative",
 }
 """Metric → its heading in a leaderboard; others have their own names."""
 GRADED = {"ndcg": "nDCG", "recall": "R", "hit": "hit"}

@@ -1,1 +1,1 @@
-"""Options of tasks that models answer in words."""
+"""Options of how models are asked, and of how their answers are judged."""

@@ -1,0 +1,1 @@
+"""Judging in a sweep: who judges, and the cells whose answers are judged when they are there."""
