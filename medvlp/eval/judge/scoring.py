@@ -7,7 +7,7 @@ from typing import Any
 
 from medvlp.config.evaluation.answering.judge import GRADES, Rubric
 from medvlp.eval.bootstrap import Bootstrap
-from medvlp.eval.judge.asking import Reply, problems_of, replies_to, usage_of
+from medvlp.eval.judge.asking import Reply, problems_of, responses_to, usage_of
 from medvlp.eval.judge.verdicts import (
     CORRECT,
     FIELDS,
@@ -101,12 +101,12 @@ def _verdicts(judge: Judge, judging: Judging, items: Sequence[Judged]) -> tuple[
         for item in items
         for prompt in ((grade_prompt(rubric, item),) if rubric.scale == GRADES else pair_prompts(rubric, item))
     ]
-    replies = replies_to(judge.model, prompts, judging.batch_size, judging.max_new_tokens)
+    responses = responses_to(judge.model, prompts, judging.batch_size, judging.max_new_tokens)
     if rubric.scale == GRADES:
-        verdicts = [grade_verdict(reply) for reply in replies]
+        verdicts = [grade_verdict(reply) for reply in responses]
         is_read = [verdict["grade"] is not None for verdict in verdicts]
     else:
-        verdicts = [pair_verdict(*replies[i : i + 2]) for i in range(0, len(replies), 2)]
+        verdicts = [pair_verdict(*responses[i : i + 2]) for i in range(0, len(responses), 2)]
         is_read = [scores is not None for verdict in verdicts for scores in verdict["scores"]]
     notes: Record = {
         "model": judge.name,
@@ -120,9 +120,9 @@ def _verdicts(judge: Judge, judging: Judging, items: Sequence[Judged]) -> tuple[
         "settings": judge.model.metadata(),
         "images": "none: a judge reads texts alone",
         "answers": len(items),
-        "unread": problems_of(replies, is_read),
+        "unread": problems_of(responses, is_read),
     }
-    usage = usage_of(replies)
+    usage = usage_of(responses)
     return verdicts, notes | ({"usage": usage} if usage else {}) | ({"flag": judge.flag} if judge.flag else {})
 
 
@@ -132,10 +132,10 @@ def grade_verdict(reply: Reply) -> Record:
 
 
 def pair_verdict(right_first: Reply, answer_first: Reply) -> Record:
-    """The verdict of two replies: in either order the scores of (the right answer, the model's)."""
+    """The verdict of two responses: in either order the scores of (the right answer, the model's)."""
     first, second = (None if reply.problem else scores_in(reply.text) for reply in (right_first, answer_first))
     scores = [list(first) if first else None, [second[1], second[0]] if second else None]
-    return {"scores": scores, "replies": [right_first.text, answer_first.text]}
+    return {"scores": scores, "responses": [right_first.text, answer_first.text]}
 
 
 def scores_of(field: str, verdict: Mapping[str, Any]) -> dict[str, float | None]:

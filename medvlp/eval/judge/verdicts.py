@@ -1,4 +1,4 @@
-"""What judges are asked about an answer, and what their replies come to. A reply that gives no verdict gives none: no guess."""
+"""What judges are asked about an answer, and what their responses come to. A reply that gives no verdict gives none: no guess."""
 
 import re
 from collections.abc import Mapping

@@ -148,9 +148,9 @@ def test_written_text_has_its_references():
 
 def test_agreement_of_two_judges():
     grades = np.random.default_rng(0).integers(0, 4, (40, 2))
-    replies = [*(f"Grade: {name}" for name in GRADE_NAMES), "none"]
+    responses = [*(f"Grade: {name}" for name in GRADE_NAMES), "none"]
     records = [record(i, f"{a} {b}", target="x") for i, (a, b) in enumerate(grades)]
-    answers = [lambda prompt, side=side: replies[int(part_of(prompt, "answer").split()[side])] for side in (0, 1)]
+    answers = [lambda prompt, side=side: responses[int(part_of(prompt, "answer").split()[side])] for side in (0, 1)]
     judged_result, _ = run(records, answers)
     read = grades[(grades < 3).all(axis=1)]
     metrics = values(judged_result)

@@ -1,4 +1,4 @@
-"""What replies of judges come to, and what judges are asked."""
+"""What responses of judges come to, and what judges are asked."""
 
 import pytest
 
