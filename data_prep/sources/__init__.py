@@ -35,6 +35,7 @@ SOURCES: dict[str, str] = {
     "records": "data_prep.sources.questions.records.source:Records",
     "retrieval_sets": "data_prep.sources.questions.retrieval_sets:RetrievalSets",
     "omnimedvqa": "data_prep.sources.questions.omnimedvqa:OmniMedVqa",
+    "probe_questions": "data_prep.sources.prepared.probe_questions:ProbeQuestions",
 }
 """Name → module:class. A module is imported when its source is chosen, or when all are listed."""
 
