@@ -36,6 +36,7 @@ SOURCES: dict[str, str] = {
     "retrieval_sets": "data_prep.sources.questions.retrieval_sets:RetrievalSets",
     "omnimedvqa": "data_prep.sources.questions.omnimedvqa:OmniMedVqa",
     "probe_questions": "data_prep.sources.prepared.probe_questions:ProbeQuestions",
+    "report_errors": "data_prep.sources.prepared.report_errors.source:ReportErrors",
 }
 """Name → module:class. A module is imported when its source is chosen, or when all are listed."""
 

@@ -56,6 +56,7 @@ class ProbeQuestions(PreparedSource):
 
     name = "probe_questions"
     description = "pairs of questions about present and absent findings, from the labels of a prepared folder"
+    page = "docs/data.md#questions-from-labels"
     files = "a folder that medvlp prep wrote, whose samples have labels"
     option_type = ProbeOptions
     choices: ProbeOptions
