@@ -28,7 +28,7 @@ from data_prep.sources.prepared.folders import PreparedSource, name_of
 from medvlp.shards import Conversation, Sample, Turn
 from medvlp.shards.vocabulary import IMAGE_TOKEN
 
-PLACE = "{finding}"
+PLACEHOLDER = "{finding}"
 ABSENT_RULES = ("random", "frequent")
 
 
@@ -66,8 +66,8 @@ class ProbeQuestions(PreparedSource):
         choices = self.choices
         if not choices.labels:
             raise PrepError("options.labels is empty; name the labels to ask about, e.g. options.labels=[modality]")
-        if choices.question.count(PLACE) != 1:
-            raise PrepError(f"options.question={choices.question!r}, expected one {PLACE} in it")
+        if choices.question.count(PLACEHOLDER) != 1:
+            raise PrepError(f"options.question={choices.question!r}, expected one {PLACEHOLDER} in it")
         if choices.absent not in ABSENT_RULES:
             raise PrepError(f"options.absent={choices.absent}, expected one of {', '.join(ABSENT_RULES)}")
         if choices.most < 0:
@@ -109,23 +109,23 @@ class ProbeQuestions(PreparedSource):
         present, absent = present_and_absent(
             sample.labels.get(label, sample.metadata.get(label)), list(self._classes[label, split])
         )
-        named = [finding for finding in present if self._name(finding)]
-        if len(named) < len(present):
-            self.counts["read", f"findings of {label} without a name"] += len(present) - len(named)
+        findings = [finding for finding in present if self._name(finding)]
+        if len(findings) < len(present):
+            self.counts["read", f"findings of {label} without a name"] += len(present) - len(findings)
         pairs: list[Conversation] = []
         used: set[str] = {self._name(finding).casefold() for finding in present}
-        for finding in named[: self.choices.most or None]:
+        for finding in findings[: self.choices.most or None]:
             candidates = [name for name in absent if self._name(name) and self._name(name).casefold() not in used]
             if not candidates:
                 self.counts["read", f"findings of {label} without one that is absent"] += 1
                 continue
-            other = self._chosen(sample.key, label, finding, candidates, split)
-            used.add(self._name(other).casefold())
+            adversary = self._chosen(sample.key, label, finding, candidates, split)
+            used.add(self._name(adversary).casefold())
             number = f"{label}-{len(pairs) // 2}"
             pair = f"{sample.key}#{number}"
             pairs += [
                 self._conversation(sample, f"{number}-present", finding, "yes", label, pair),
-                self._conversation(sample, f"{number}-absent", other, "no", label, pair),
+                self._conversation(sample, f"{number}-absent", adversary, "no", label, pair),
             ]
         return pairs
 
@@ -140,7 +140,7 @@ class ProbeQuestions(PreparedSource):
         return min(candidates, key=lambda name: order[name])
 
     def _conversation(self, sample: Sample, id: str, finding: str, answer: str, label: str, pair: str) -> Conversation:
-        question = self.choices.question.replace(PLACE, self._name(finding))
+        question = self.choices.question.replace(PLACEHOLDER, self._name(finding))
         metadata = {
             "answer_type": "closed",
             "language": "en",

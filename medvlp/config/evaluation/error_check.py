@@ -6,8 +6,8 @@ from medvlp.config.evaluation.controls import IMAGE_CONTROLS
 from medvlp.config.evaluation.task import TaskConfig
 from medvlp.config.rules import ConfigError, at_least, one_of
 
-ALL_CORRECT = "all_correct"
-ERROR_CONTROLS = (ALL_CORRECT, *IMAGE_CONTROLS)
+ALL_CORRECT_CONTROL = "all_correct"
+ERROR_CONTROLS = (ALL_CORRECT_CONTROL, *IMAGE_CONTROLS)
 CORRECTION_METRICS = ("rouge_1", "bert_score")
 """Without plug-ins, whose names the machine knows."""
 
@@ -33,7 +33,7 @@ class ErrorCheckConfig(TaskConfig):
     """Tokens of a reply at most."""
     valid_limit: int = 0
     """Texts asked about during training, spread over the split; 0 asks all."""
-    controls: list[str] = field(default_factory=lambda: [ALL_CORRECT])
+    controls: list[str] = field(default_factory=lambda: [ALL_CORRECT_CONTROL])
     """What the main scores are compared with in `medvlp eval`: all_correct (every text is said to be right), and of texts about
     images blank_image, shuffled_images, no_image, noise_image."""
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from medvlp.config.evaluation.error_check import ALL_CORRECT
+from medvlp.config.evaluation.error_check import ALL_CORRECT_CONTROL
 from medvlp.config.evaluation.metric_names import MAIN
 from medvlp.eval.answers import Extraction
 from medvlp.eval.answers.extraction import REFUSAL
@@ -28,9 +28,11 @@ class Correcting:
 
     def scores(self, corrections: Sequence[str], references: Sequence[str]) -> list[dict[str, float]]:
         """Metric → score within 0 and 1 of each pair, neither of which is blank; aggregate where all its parts are there."""
-        rows = [{"rouge_1": rouge_1(text, own)} for text, own in zip(corrections, references, strict=True)]
+        rows = [{"rouge_1": rouge_1(text, reference)} for text, reference in zip(corrections, references, strict=True)]
         for plugin in self.plugins if rows else ():
-            for row, values in zip(rows, plugin.scores(corrections, [[own] for own in references]), strict=True):
+            for row, values in zip(
+                rows, plugin.scores(corrections, [[reference] for reference in references]), strict=True
+            ):
                 row |= {name: clipped(value) for name, value in self._values(values).items() if value is not None}
         return [row | {"aggregate": mean} if (mean := aggregate(row)) is not None else row for row in rows]
 
@@ -78,18 +80,18 @@ def records_of(
     """
     texts = [(group, question) for group, _ in answered for question in group.questions]
     right = [truths[question.id] for _, question in texts]
-    own = [response for _, row in answered for response in row]
+    replies = [response for _, row in answered for response in row]
     extractions = {
         name: [
             read_verdict(response.text, sentences[question.id])
             for response, (_, question) in zip(responses, texts, strict=True)
         ]
-        for name, responses in {"": own, **controls}.items()
+        for name, responses in {"": replies, **controls}.items()
     }
     corrections = {name: _correction_scores(row, right, correcting) for name, row in extractions.items()}
     rules = Counter(extraction.rule for extraction in extractions[""])
     if with_all_correct:
-        extractions[ALL_CORRECT], corrections[ALL_CORRECT] = [Extraction(CORRECT, "")] * len(texts), {}
+        extractions[ALL_CORRECT_CONTROL], corrections[ALL_CORRECT_CONTROL] = [Extraction(CORRECT, "")] * len(texts), {}
     metrics = list(dict.fromkeys(name for of_text in corrections.values() for row in of_text.values() for name in row))
     scores = {
         name: [
@@ -101,15 +103,15 @@ def records_of(
     }
     records = []
     for i, (group, question) in enumerate(texts):
-        asked = [name for name, responses in controls.items() if responses[i].finish not in NOT_ASKED]
-        compared = ([ALL_CORRECT] if with_all_correct else []) + asked
+        answered_controls = [name for name, responses in controls.items() if responses[i].finish not in NOT_ASKED]
+        compared = ([ALL_CORRECT_CONTROL] if with_all_correct else []) + answered_controls
         verdict = extractions[""][i].answer
         record: dict[str, Any] = {
             "id": question.id,
             "group": group.cluster,
             "question": question.text,
-            "prediction": own[i].text,
-            **({"reasoning": own[i].reasoning} if own[i].reasoning else {}),
+            "prediction": replies[i].text,
+            **({"reasoning": replies[i].reasoning} if replies[i].reasoning else {}),
             "target": _words(right[i]),
             "score": scores[""][i]["sentence_accuracy"],
             "images": group.images,
@@ -119,11 +121,11 @@ def records_of(
             "truth": right[i]._asdict(),
             "extraction": extractions[""][i].trace(),
             "scores": _compared(scores[""][i], {name: scores[name][i] for name in compared}),
-            "controls": {name: controls[name][i].text for name in asked},
+            "controls": {name: controls[name][i].text for name in answered_controls},
             "fields": {**group.fields, **question.fields},
         }
-        if own[i].finish:
-            record["finish"] = own[i].finish
+        if replies[i].finish:
+            record["finish"] = replies[i].finish
         records.append(record)
     return records, rules
 
@@ -137,7 +139,7 @@ def _correction_scores(
         for i, (extraction, truth) in enumerate(zip(extractions, truths, strict=True))
         if extraction.answer is not None and extraction.answer.correction and truth.correction
     }
-    rows = correcting.scores([text for text, _ in pairs.values()], [own for _, own in pairs.values()])
+    rows = correcting.scores([text for text, _ in pairs.values()], [reference for _, reference in pairs.values()])
     return dict(zip(pairs, rows, strict=True))
 
 
@@ -147,9 +149,9 @@ def _compared(scores: Scores, of_controls: Mapping[str, Scores]) -> Scores:
     for name, value in scores.items():
         row[name] = value
         for control, of_control in of_controls.items():
-            other = of_control.get(name)
-            if name in MAIN["error_check"] and value is not None and other is not None:
-                row |= {f"{name}/{control}": other, f"{name}/minus_{control}": value - other}
+            baseline = of_control.get(name)
+            if name in MAIN["error_check"] and value is not None and baseline is not None:
+                row |= {f"{name}/{control}": baseline, f"{name}/minus_{control}": value - baseline}
     return row
 
 

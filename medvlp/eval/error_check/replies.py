@@ -252,7 +252,7 @@ def _number_of(text: str, sentences: Sentences) -> int | None:
     matches = [
         number
         for number, sentence in sentences.items()
-        if words and (own := re.findall(r"\w+", sentence.casefold())) and words in (own, [str(number), *own])
+        if words and (tokens := re.findall(r"\w+", sentence.casefold())) and words in (tokens, [str(number), *tokens])
     ]
     return matches[0] if len(matches) == 1 else None
 

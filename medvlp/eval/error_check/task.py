@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self
 import torch
 
 from medvlp.config.evaluation.controls import IMAGE_CONTROLS
-from medvlp.config.evaluation.error_check import ALL_CORRECT, CORRECTION_METRICS, ErrorCheckConfig
+from medvlp.config.evaluation.error_check import ALL_CORRECT_CONTROL, CORRECTION_METRICS, ErrorCheckConfig
 from medvlp.eval.bootstrap import Bootstrap
 from medvlp.eval.embeddings import ImageEmbeddings
 from medvlp.eval.error_check.records import Correcting, records_of
@@ -28,7 +28,7 @@ from medvlp.eval.vqa.responses import Response, response_notes, taken
 from medvlp.shards import ShardDataset
 
 BERT_SCORE = "bert_score"
-NOTES = CONTROL_NOTES | {ALL_CORRECT: "every text is said to be right: what a reader gets who finds no error"}
+NOTES = CONTROL_NOTES | {ALL_CORRECT_CONTROL: "every text is said to be right: what a reader gets who finds no error"}
 SCORERS = {
     "flag_accuracy": "whether the reply says that there is an error as the data do (MEDIQA-CORR: error flags accuracy)",
     "sentence_accuracy": "the number of the sentence with the error, -1 where the text is right (its sentence detection)",
@@ -66,7 +66,7 @@ class ErrorCheck:
     question_filter: QuestionFilter = field(default_factory=QuestionFilter)
     plugins: tuple[Plugin, ...] = ()
     bert_baseline: float = 0.0
-    controls: tuple[str, ...] = (ALL_CORRECT,)
+    controls: tuple[str, ...] = (ALL_CORRECT_CONTROL,)
     bootstrap: Bootstrap = field(default_factory=Bootstrap)
     limit: int = 0
     batch_size: int = 64
@@ -148,7 +148,9 @@ class ErrorCheck:
             else ({}, {})
         )
         protocol = self._protocol(model, answered, excluded, bad)
-        protocol["controls"] = {name: NOTES[name] for name in self.controls if name in (ALL_CORRECT, *controls)} | notes
+        protocol["controls"] = {
+            name: NOTES[name] for name in self.controls if name in (ALL_CORRECT_CONTROL, *controls)
+        } | notes
         protocol |= response_notes(responses, controls, not_taken)
         records = self._records(checked, answered, controls, protocol)
         keys = [group.key for group in groups for _ in group.questions]
@@ -166,7 +168,9 @@ class ErrorCheck:
         truths = {name: truth for texts in checked for name, truth in texts.truths.items()}
         protocol["scorers"] = SCORERS | {plugin.name: plugin.protocol() for plugin in self.plugins}
         correcting = Correcting(self.plugins, self.bert_baseline)
-        records, rules = records_of(answered, controls, sentences, truths, correcting, ALL_CORRECT in self.controls)
+        records, rules = records_of(
+            answered, controls, sentences, truths, correcting, ALL_CORRECT_CONTROL in self.controls
+        )
         protocol["extraction"] = dict(sorted(rules.items()))
         return records
 

@@ -75,5 +75,7 @@ def test_verdicts(reply, expected):
 def test_what_has_two_readings_says_so():
     assert read_verdict("1 8 mg of glucose were given.", SENTENCES).rule == "contradiction"
     assert read_verdict("I cannot help with medical advice.", SENTENCES).rule == "refusal"
-    one = {1: "8 mg of insulin were given."}  # no sentence 8: the flag reading is none
-    assert read_verdict("1 8 mg of glucose were given.", one).answer == Verdict(True, 1, "8 mg of glucose were given.")
+    alone = {1: "8 mg of insulin were given."}  # no sentence 8: the flag reading is none
+    assert read_verdict("1 8 mg of glucose were given.", alone).answer == Verdict(
+        True, 1, "8 mg of glucose were given."
+    )

@@ -126,7 +126,7 @@ def negation_removed(sentence: str, text: str) -> Iterator[str]:
         yield sentence[: match.start()] + match["verb"] + " " + sentence[match.end() :]
 
 
-_THERE_IS = re.compile(
+_EXISTENCE = re.compile(
     r"\b(?P<there>there\s+(?:is|are|was|were))\s+(?:(?:a|an|some|also(?:\s+an?)?)\s+)?(?=\w)", re.IGNORECASE
 )
 _IS_SEEN = re.compile(
@@ -142,7 +142,7 @@ def negation_added(sentence: str, text: str) -> Iterator[str]:
     """What is there is denied."""
     if not _is_plain_finding(sentence):
         return
-    if match := _THERE_IS.search(sentence):
+    if match := _EXISTENCE.search(sentence):
         yield f"{sentence[: match.start()]}{match['there']} no {sentence[match.end() :]}"
     elif match := _IS_SEEN.search(sentence):
         yield f"{sentence[: match.start()]}{match['verb']} not {sentence[match.end() :]}"
@@ -175,7 +175,7 @@ def dropped(sentence: str, text: str) -> Iterator[str]:
     if match is None or not _is_plain_finding(sentence) or " and " in match["last"] or " between " in match["body"]:
         return
     last = re.findall(r"\w{4,}", match["last"].casefold())
-    others = text.replace(sentence, " ", 1).casefold()
+    remaining_text = text.replace(sentence, " ", 1).casefold()
     # "left and right lungs", "size and shape of the mass": what follows "and" belongs to both.
     if (
         len(last) < 1
@@ -183,7 +183,7 @@ def dropped(sentence: str, text: str) -> Iterator[str]:
         or re.search(r"\b(?:left|right|upper|lower|of|in|at|with|is|are)\b", match["last"])
     ):
         return
-    if any(word in others for word in last) or re.search(r"\b(?:in|of|at|on)\s+(?:the\s+)?\w+$", match["body"]):
+    if any(word in remaining_text for word in last) or re.search(r"\b(?:in|of|at|on)\s+(?:the\s+)?\w+$", match["body"]):
         return
     yield match["body"] + match["stop"]
 
@@ -191,9 +191,12 @@ def dropped(sentence: str, text: str) -> Iterator[str]:
 def _replaced(sentence: str, match: re.Match[str], partners: dict[str, str]) -> str:
     """The word's partner in its place, in the word's case."""
     word = match["word"]
-    other = partners[word.casefold()]
-    other = other.upper() if word.isupper() and len(word) > 1 else other.capitalize() if word[0].isupper() else other
-    return sentence[: match.start("word")] + other + sentence[match.end("word") :]
+    partner = partners[word.casefold()]
+    if word.isupper() and len(word) > 1:
+        partner = partner.upper()
+    elif word[0].isupper():
+        partner = partner.capitalize()
+    return sentence[: match.start("word")] + partner + sentence[match.end("word") :]
 
 
 def _with_article(sentence: str) -> str:
