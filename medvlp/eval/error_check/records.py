@@ -10,7 +10,7 @@ from medvlp.config.evaluation.metric_names import MAIN
 from medvlp.eval.answers import Extraction
 from medvlp.eval.answers.extraction import REFUSAL
 from medvlp.eval.error_check.corrections import aggregate, clipped, composite, rouge_1
-from medvlp.eval.error_check.replies import CORRECT, Verdict, read_verdict
+from medvlp.eval.error_check.verdicts import CORRECT, Verdict, read_verdict
 from medvlp.eval.text.plugins import Plugin
 from medvlp.eval.vqa.questions import QuestionGroup
 from medvlp.eval.vqa.responses import Response
@@ -80,13 +80,13 @@ def records_of(
     """
     texts = [(group, question) for group, _ in answered for question in group.questions]
     right = [truths[question.id] for _, question in texts]
-    replies = [response for _, row in answered for response in row]
+    plain_responses = [response for _, row in answered for response in row]
     extractions = {
         name: [
             read_verdict(response.text, sentences[question.id])
             for response, (_, question) in zip(responses, texts, strict=True)
         ]
-        for name, responses in {"": replies, **controls}.items()
+        for name, responses in {"": plain_responses, **controls}.items()
     }
     corrections = {name: _correction_scores(row, right, correcting) for name, row in extractions.items()}
     rules = Counter(extraction.rule for extraction in extractions[""])
@@ -110,8 +110,8 @@ def records_of(
             "id": question.id,
             "group": group.cluster,
             "question": question.text,
-            "prediction": replies[i].text,
-            **({"reasoning": replies[i].reasoning} if replies[i].reasoning else {}),
+            "prediction": plain_responses[i].text,
+            **({"reasoning": plain_responses[i].reasoning} if plain_responses[i].reasoning else {}),
             "target": _words(right[i]),
             "score": scores[""][i]["sentence_accuracy"],
             "images": group.images,
@@ -124,8 +124,8 @@ def records_of(
             "controls": {name: controls[name][i].text for name in answered_controls},
             "fields": {**group.fields, **question.fields},
         }
-        if replies[i].finish:
-            record["finish"] = replies[i].finish
+        if plain_responses[i].finish:
+            record["finish"] = plain_responses[i].finish
         records.append(record)
     return records, rules
 

@@ -38,7 +38,7 @@ SCORERS = {
     "correction_<metric>_composite": "over all texts: 1 where neither side corrects anything, 0 where one of them does",
     "rouge_1": "F1 of the different words, as the package `rouge` 1.0.1 of MEDIQA-CORR's script; case is kept",
     "aggregate": "mean of rouge_1, bert_score and bleurt, each within 0 and 1",
-    "unparsed": "the reply says neither or both (medvlp.eval.error_check.replies); they count as wrong",
+    "unparsed": "the reply says neither or both (medvlp.eval.error_check.verdicts); they count as wrong",
     "refused": "of these, the reply says that it will not or cannot answer",
 }
 
@@ -74,7 +74,7 @@ class ErrorCheck:
 
     @classmethod
     def needs(cls, config: ErrorCheckConfig) -> tuple[str, ...]:
-        """Replies."""
+        """Texts."""
         return ("generate",)
 
     @classmethod

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from medvlp.eval.error_check.replies import CORRECT, Verdict
+from medvlp.eval.error_check.verdicts import CORRECT, Verdict
 from medvlp.eval.models.answering import AnsweringModel
 from medvlp.eval.statistics.fields import fields_of
 from medvlp.eval.vqa.questions import QuestionFilter, QuestionGroup, check_prompt, question_of

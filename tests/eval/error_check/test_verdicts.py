@@ -2,7 +2,7 @@
 
 import pytest
 
-from medvlp.eval.error_check.replies import CORRECT, Verdict, read_verdict
+from medvlp.eval.error_check.verdicts import CORRECT, Verdict, read_verdict
 
 SENTENCES = {
     0: "The heart is large.",
