@@ -48,6 +48,8 @@ def box_faults(conversation: Conversation, images: int) -> list[tuple[str, str]]
 
 def answer_boxes(conversation: Conversation) -> tuple[Box, ...]:
     """The boxes of the last turn, in shares of the image. Raises BadSample `bad_boxes`, `box_count`."""
+    if BOXES not in conversation.metadata:
+        raise BadSample("bad_boxes", detail="the metadata have no boxes")
     boxes = _checked(conversation)
     count = conversation.turns[-1].text.count(BOX_TOKEN)
     return tuple(boxes[len(boxes) - count :])

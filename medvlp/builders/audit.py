@@ -6,6 +6,8 @@ from pathlib import Path
 
 import torch
 
+from medvlp.boxes.forms import BoxStyle
+from medvlp.boxes.views import geometry_of
 from medvlp.builders.data import as_conversations, open_shards, open_source
 from medvlp.builders.llava import encoder_for, encoder_identity
 from medvlp.builders.objectives.classification import class_labels
@@ -13,6 +15,7 @@ from medvlp.builders.towers import library_reference, vision_tower
 from medvlp.config import ClassifyConfig, InstructConfig, LlavaConfig, TrainConfig, load_task
 from medvlp.data.audit.rules import Rules
 from medvlp.data.audit.token_costs import TokenAudit
+from medvlp.data.chat.boxes import WrittenBoxes, tokens_identity
 from medvlp.data.chat.encoder import ChatEncoder
 from medvlp.data.chat.rewriting import ConversationDataset
 from medvlp.data.labels import ClassLabels
@@ -56,10 +59,10 @@ def sources_and_rules(config: TrainConfig) -> Iterator[tuple[str, ShardDataset, 
         yield name, open_source(config, name), rules
 
 
-def conversation_sources(config: TrainConfig) -> Iterator[tuple[str, float, ConversationDataset]]:
+def conversation_sources(config: TrainConfig, style: BoxStyle) -> Iterator[tuple[str, float, ConversationDataset]]:
     """Every source's name, weight and conversations, as instruction tuning reads them."""
     for name, source in config.data.sources.items():
-        yield name, source.weight, as_conversations(open_source(config, name), source)
+        yield name, source.weight, WrittenBoxes(as_conversations(open_source(config, name), source), style)
 
 
 def token_audit(config: TrainConfig) -> TokenAudit:
@@ -71,10 +74,13 @@ def token_audit(config: TrainConfig) -> TokenAudit:
     assert isinstance(config.model, LlavaConfig)
     assert isinstance(config.objective, InstructConfig)
     encoder = encoder_without_weights(config.model)
+    vision = config.model.vision
+    processor = vision_tower(vision, vision.feature_layer, weights=False).processor
+    style = BoxStyle(config.objective.box_form, geometry_of(processor))
     return TokenAudit(
-        conversations=list(conversation_sources(config)),
+        conversations=list(conversation_sources(config, style)),
         encoder=encoder,
-        identity=encoder_identity(encoder),
+        identity=tokens_identity(encoder_identity(encoder), style),
         max_length=config.objective.max_length,
         too_long=config.objective.too_long,
         packing=config.objective.packing,

@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from medvlp.boxes.forms import BoxStyle
+from medvlp.boxes.views import geometry_of
 from medvlp.builders.clip import description_of, fill
 from medvlp.builders.towers import library_reference, vision_tower
 from medvlp.config import ConfigError, LanguageConfig, LlavaConfig, TrainConfig, from_dict
@@ -73,16 +75,31 @@ def encoder_identity(encoder: ChatEncoder) -> str:
 
 
 def assistant_model(
-    assistant: Assistant, encoder: ChatEncoder, max_pixels: int, batch_size: int, identity: str
+    assistant: Assistant,
+    encoder: ChatEncoder,
+    max_pixels: int,
+    batch_size: int,
+    identity: str,
+    box_form: str = "shares",
 ) -> AssistantModel:
     """The assistant as tasks of visual question answering use it.
 
-    identity: hash of its weights.
+    identity: hash of its weights. box_form: how it was taught to write boxes.
     """
     generator = BatchedGenerator(assistant, encoder.ends(), batch_size)
     return AssistantModel(
-        generator, encoder, Processed(assistant.processor, max_pixels), blank_shape(assistant), identity
+        generator,
+        encoder,
+        Processed(assistant.processor, max_pixels),
+        blank_shape(assistant),
+        identity,
+        box_style(assistant, box_form),
     )
+
+
+def box_style(assistant: Assistant, form: str) -> BoxStyle:
+    """How an assistant is given boxes: of what its processor shows of an image."""
+    return BoxStyle(form, geometry_of(assistant.processor))
 
 
 def blank_shape(assistant: Assistant) -> tuple[int, ...]:

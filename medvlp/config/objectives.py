@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from medvlp.boxes.forms import FORMS
 from medvlp.config.base import ObjectiveConfig
 from medvlp.config.classifier import ClassifierConfig
 from medvlp.config.llava import LlavaConfig
@@ -83,6 +84,9 @@ class InstructConfig(ObjectiveConfig):
     """A conversation longer than that is split at its turns, or dropped (split, drop). What is dropped is counted."""
     weighting: str = "token"
     """token: every supervised token of a step counts the same; sample: every conversation does."""
+    box_form: str = "shares"
+    """How boxes of conversations are written, of what the tower sees: shares (0 to 1), thousandths, pixels, or as a family does,
+    such as qwen2_vl (docs/boxes.md)."""
     feature_cache: str = ""
     """Folder for the frozen tower's features, computed once; empty runs the tower at every step."""
 
@@ -91,6 +95,7 @@ class InstructConfig(ObjectiveConfig):
         one_of("objective.packing", self.packing, ("tree", "sequence", "none"))
         one_of("objective.too_long", self.too_long, ("split", "drop"))
         one_of("objective.weighting", self.weighting, ("token", "sample"))
+        one_of("objective.box_form", self.box_form, tuple(FORMS))
         if self.max_length < 8:
             raise ConfigError(f"objective.max_length={self.max_length} must be at least 8 tokens")
         attention = _assistant(self, training).language.attention

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from medvlp.boxes.forms import FORMS
 from medvlp.config.evaluation.answering.prompting import PromptingConfig
 from medvlp.config.evaluation.choice import OPTION_LINE, check_choice
 from medvlp.config.evaluation.controls import CONTROLS, DEFAULT_CONTROLS
@@ -103,7 +104,7 @@ class VqaConfig(TaskConfig):
     languages: list[str] = field(default_factory=list)
     """Languages of the questions that are asked, e.g. [en]; empty asks all."""
     answer_types: list[str] = field(default_factory=list)
-    """Of closed, open, multiple_choice, number, set; empty asks all."""
+    """Of closed, open, multiple_choice, number, set, boxes; empty asks all."""
     scorers: list[str] = field(default_factory=lambda: ["letter_likelihood", "text_likelihood", "generated"])
     """How multiple choice is scored: letter_likelihood (of the options' letters), text_likelihood (of their texts), generated
     (the option that the reply names), most_similar (the option whose text it resembles most)."""
@@ -111,6 +112,11 @@ class VqaConfig(TaskConfig):
     """Scorer → the prompt that it asks with: {question}, {options}, {candidates} (texts without letters), {instruction}."""
     option_line: str = OPTION_LINE
     """One of the {options}, with {letter} and {text}."""
+    box_form: str = ""
+    """How boxes are written in questions and answers, such as shares or qwen2_vl (docs/boxes.md); empty: as the model was trained
+    with, or as its publisher wrote them."""
+    box_words: bool = True
+    """Whether a question that asks for boxes says in which form."""
     max_new_tokens: int = 64
     """Tokens of an answer at most."""
     prompting: PromptingConfig = field(default_factory=PromptingConfig)
@@ -137,6 +143,8 @@ class VqaConfig(TaskConfig):
             raise ConfigError(
                 f"{task}: instructions are given, and choice_prompts.generated has no {{instruction}} for them"
             )
+        if self.box_form:
+            one_of(f"{task}: box_form", self.box_form, tuple(FORMS))
         at_least(f"{task}: max_new_tokens", self.max_new_tokens, 1)
         at_least(f"{task}: valid_limit", self.valid_limit, 0)
         self.prompting.check(task, self.max_new_tokens, self.split)

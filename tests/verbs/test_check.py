@@ -491,12 +491,13 @@ def test_data_cannot_steer_the_terminal(tmp_path, parts, capsys):
 
 
 def test_supervised_tokens_are_green_on_a_terminal(tmp_path, parts):
+    from medvlp.boxes.forms import BoxStyle
     from medvlp.builders.audit import conversation_sources, encoder_without_weights
 
     write_split(tmp_path / "made/train", vqa_samples(1))
     config = compose("check", words_of(parts, tmp_path))
     encoder = encoder_without_weights(config.model)
-    ((name, weight, dataset),) = conversation_sources(config)
+    ((name, weight, dataset),) = conversation_sources(config, BoxStyle())
     source = MeasuredSource(name, weight, dataset, measure_lengths(dataset, encoder, 500, "split"))
     console = Console(record=True, width=120, force_terminal=True, color_system="standard")
     with console.capture() as captured:

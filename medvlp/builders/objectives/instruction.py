@@ -5,9 +5,17 @@ from pathlib import Path
 from torch import Tensor
 
 from medvlp.builders.data import as_conversations
-from medvlp.builders.llava import assistant_model, blank_shape, build_assistant, chat_encoder, encoder_identity
+from medvlp.builders.llava import (
+    assistant_model,
+    blank_shape,
+    box_style,
+    build_assistant,
+    chat_encoder,
+    encoder_identity,
+)
 from medvlp.builders.objectives import optimizer_settings
 from medvlp.config import ConfigError, InstructConfig, LlavaConfig, TrainConfig
+from medvlp.data.chat.boxes import WrittenBoxes, tokens_identity
 from medvlp.data.chat.feature_cache import FeatureCache
 from medvlp.data.chat.images import Pictures, Processed
 from medvlp.data.chat.packing import CollateConversations
@@ -30,6 +38,7 @@ def instruct(config: TrainConfig) -> Objective:
     assistant = build_assistant(config.model)
     check_window(assistant, objective.max_length)
     encoder = chat_encoder(assistant, config.model.language)
+    style = box_style(assistant, objective.box_form)
     is_packed = objective.packing != "none"
     collate = CollateConversations(
         assistant.pad_id,
@@ -41,8 +50,8 @@ def instruct(config: TrainConfig) -> Objective:
     )
     pipeline = ConversationPipeline(
         encoder,
-        encoder_identity(encoder),
-        lambda name, shards: as_conversations(shards, data.sources[name]),
+        tokens_identity(encoder_identity(encoder), style),
+        lambda name, shards: WrittenBoxes(as_conversations(shards, data.sources[name]), style),
         image_inputs(assistant, objective.feature_cache, data.max_pixels),
         collate,
         max_length=objective.max_length,
@@ -67,7 +76,9 @@ def instruct(config: TrainConfig) -> Objective:
         module,
         pipeline,
         metadata,
-        lambda identity: assistant_model(assistant, encoder, data.max_pixels, EVALUATED_AT_ONCE, identity),
+        lambda identity: assistant_model(
+            assistant, encoder, data.max_pixels, EVALUATED_AT_ONCE, identity, objective.box_form
+        ),
     )
 
 

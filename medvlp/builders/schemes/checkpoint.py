@@ -44,8 +44,9 @@ def load_assistant_model(path: str, device: str, config: EvalConfig) -> Assistan
     """An assistant's checkpoint, ready to be asked."""
     checkpoint = load_assistant(path)
     checkpoint.assistant.model.to(device)
+    form = getattr(checkpoint.config.objective, "box_form", "shares")
     return assistant_model(
-        checkpoint.assistant, checkpoint.encoder, config.max_pixels, config.batch_size, checkpoint.weights_sha256
+        checkpoint.assistant, checkpoint.encoder, config.max_pixels, config.batch_size, checkpoint.weights_sha256, form
     )
 
 

@@ -5,6 +5,8 @@ from typing import Any
 
 import torch
 
+from medvlp.boxes.forms import FORM_OF_FAMILY, BoxStyle
+from medvlp.boxes.views import geometry_of
 from medvlp.builders.models import ModelKind
 from medvlp.config import EvalConfig
 from medvlp.config.model_names import ModelName
@@ -79,6 +81,7 @@ class HfNamedModel:
             metadata["blank_image"] = "{} × {} px of the mean colour".format(*reader.blank().size)
         if not kind.tested:
             metadata["family"] += " (not among those whose answers tests compare with transformers' own)"
+        geometry = geometry_of(getattr(getattr(reader, "processor", None), "image_processor", None))
         return HfModel(
             Generator(model, reader, config.batch_size),
             template,
@@ -87,6 +90,7 @@ class HfNamedModel:
             identity,
             metadata,
             execution_of(model, loading.options),
+            BoxStyle(FORM_OF_FAMILY.get(kind.family, "shares"), geometry),
         )
 
     def _parts(

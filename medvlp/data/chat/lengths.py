@@ -23,6 +23,8 @@ VERSION = 1
 """Of the table; another one is measured again."""
 DAMAGE = ("broken_index", "checksum_mismatch", "missing_shard", "truncated_shard")
 """Reasons that speak of the disk and not of what was written: such samples count as bad, and do not stop a run."""
+SKIPPED = (*DAMAGE, "box_not_seen")
+"""Reasons for which a sample is skipped and named: those, and a box that the processor's crop cuts away."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ def measure_lengths(
         try:
             sample = dataset.read(row)
         except BadSample as bad:
-            notes = skipped if bad.reason in DAMAGE else faults
+            notes = skipped if bad.reason in SKIPPED else faults
             notes.append(Untrainable(dataset.key(row), "", bad.reason, bad.detail))
             continue
         if not sample.conversations:

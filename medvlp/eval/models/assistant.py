@@ -2,13 +2,14 @@
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, TextIO
 
 import torch
 from torch import Tensor
 from transformers import GenerationConfig
 
+from medvlp.boxes.forms import BoxStyle
 from medvlp.data.chat.encoder import ChatEncoder
 from medvlp.data.chat.images import Pictures
 from medvlp.eval.errors import PromptTooLong
@@ -28,6 +29,7 @@ class AssistantModel:
     pictures: a sample → pixels of its images as the assistant's tower wants them: (n, 3, S, S), or (0,) without images.
     blank_shape: (1, 3, S, S), pixels of one image.
     identity: hash of the weights.
+    box_style: how it writes boxes.
     """
 
     offers: ClassVar[tuple[str, ...]] = ("generate", "loglikelihood")
@@ -39,6 +41,7 @@ class AssistantModel:
     pictures: Pictures
     blank_shape: tuple[int, ...]
     identity: str
+    box_style: BoxStyle = field(default_factory=BoxStyle)
 
     def generate(self, prompts: Sequence[Prompt], max_new_tokens: int) -> list[str]:
         """The greedy answer to each prompt."""

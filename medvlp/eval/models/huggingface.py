@@ -2,11 +2,12 @@
 
 import io
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, TextIO
 
 from PIL import Image
 
+from medvlp.boxes.forms import BoxStyle
 from medvlp.data.images.decode import decode_image, size_of
 from medvlp.eval.errors import PromptTooLong, TaskError
 from medvlp.eval.models.answering import Prompt, Sampling
@@ -36,6 +37,7 @@ class HfModel:
     identity: hash of the weights, the processor and the tokenizer.
     facts: what else the protocol says of it.
     execution: device and types, which decide the last bits.
+    box_style: how it writes boxes.
     """
 
     offers: ClassVar[tuple[str, ...]] = ("generate", "loglikelihood")
@@ -47,6 +49,7 @@ class HfModel:
     identity: str
     facts: dict[str, Any]
     execution: str
+    box_style: BoxStyle = field(default_factory=BoxStyle)
 
     @property
     def takes_several_images(self) -> bool:

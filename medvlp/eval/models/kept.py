@@ -6,6 +6,8 @@ from functools import cached_property
 from hashlib import sha256
 from typing import Any, TextIO
 
+from medvlp.boxes.forms import BoxStyle
+from medvlp.eval.boxes.questions import style_of
 from medvlp.eval.models.answering import AnsweringModel, Prompt, Sampling
 from medvlp.eval.store.responses import BLANK, ResponseLog, question_key
 from medvlp.jsonl import Row
@@ -61,6 +63,10 @@ class KeptModel:
     def takes_several_images(self) -> bool:
         """As the model."""
         return self.model.takes_several_images
+
+    def box_style(self) -> BoxStyle:
+        """As the model."""
+        return style_of(self.model)
 
     def pictures(self, sample: Sample) -> KeptImages:
         """A sample's images. Raises BadSample: one that cannot be read."""

@@ -7,9 +7,21 @@ from typing import Any
 from medvlp.eval.answers import Extraction, extract_choice, extract_number, extract_set, extract_text, extract_yes_no
 from medvlp.eval.answers.extraction import REFUSAL
 from medvlp.eval.answers.targets import best_number, best_set, partial_credit, set_scores
+from medvlp.eval.boxes.extraction import extract_boxes
+from medvlp.eval.boxes.scores import MAIN as BOX_METRICS
+from medvlp.eval.boxes.scores import box_scores, median_box
 from medvlp.eval.vqa import multiple_choice
 from medvlp.eval.vqa.llava_med import llava_med_scores
-from medvlp.eval.vqa.metrics import CLOSED, MULTIPLE_CHOICE, NUMBER, SET, asks_yes_no, best_constant, strict_scores
+from medvlp.eval.vqa.metrics import (
+    BOXES,
+    CLOSED,
+    MULTIPLE_CHOICE,
+    NUMBER,
+    SET,
+    asks_yes_no,
+    best_constant,
+    strict_scores,
+)
 from medvlp.eval.vqa.prompts import GENERATED, SIMILAR
 from medvlp.eval.vqa.questions import Question
 from medvlp.eval.vqa.responses import Response, response_of
@@ -24,6 +36,8 @@ def extraction_of(question: Question, text: str) -> Extraction:
         return extract_number(text, question.number.number_type)
     if question.answer_type == SET:
         return extract_set(text, question.items)
+    if question.boxes:
+        return extract_boxes(text, question.boxes.form, question.boxes.view)
     if question.answer_type == CLOSED and any(map(asks_yes_no, question.answers)):
         return extract_yes_no(text, question.text)
     return extract_text(text)
@@ -55,6 +69,8 @@ def score(question: Question, response: Response) -> Scores:
         return {"number_accuracy": question.number.accuracy(extraction.answer, is_percent), **unread}
     if question.answer_type == SET:
         return {**set_scores(extraction.answer, question.items), **unread}
+    if question.boxes:
+        return {**box_scores(extraction.answer, question.boxes.boxes), **unread}
     strict = strict_scores(extraction.answer or "", question.target, question.answer_type, question.answers)
     return {**strict, **unread, **llava_med_scores(response.text, question.target, question.answer_type)}
 
@@ -117,7 +133,9 @@ def constant_scores(questions: Sequence[Question]) -> tuple[list[Scores], dict[s
     the commonest right letter (or letters), the first in the alphabet of equals."""
     scores: list[Scores] = [{} for _ in questions]
     constants: dict[str, str] = {}
-    free = [i for i, question in enumerate(questions) if question.answer_type not in (MULTIPLE_CHOICE, NUMBER, SET)]
+    free = [
+        i for i, question in enumerate(questions) if question.answer_type not in (MULTIPLE_CHOICE, NUMBER, SET, BOXES)
+    ]
     types = {questions[i].answer_type for i in free}
     for metric, answer_types in ANSWER_TYPES_OF.items():
         if not answer_types & types:
@@ -147,6 +165,14 @@ def constant_scores(questions: Sequence[Question]) -> tuple[list[Scores], dict[s
         constants["set_f1"] = ", ".join(items) or "(nothing)"
         for i, right in sets.items():
             scores[i]["set_f1"] = set_scores(items, right)["set_f1"]
+    targets = {i: question.boxes.boxes for i, question in enumerate(questions) if question.boxes}
+    right_boxes = [box for boxes in targets.values() for box in boxes]
+    if right_boxes:
+        median = median_box(right_boxes)
+        constants["box_iou"] = f"the median box {[round(side, 3) for side in median]}"
+        for i, boxes in targets.items():
+            of_median = box_scores([median], boxes)
+            scores[i] |= {metric: of_median[metric] for metric in BOX_METRICS}
     return scores, constants
 
 

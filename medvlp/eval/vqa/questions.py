@@ -9,6 +9,7 @@ from typing import Any
 from medvlp.data.chat.templates import split_thought
 from medvlp.eval.answers.normalization import normalize, yes_no
 from medvlp.eval.answers.targets import NumberTarget, item_set, number_target
+from medvlp.eval.boxes.questions import BoxTarget, in_form, style_of
 from medvlp.eval.models.answering import AnsweringModel, without_images
 from medvlp.eval.statistics.fields import Field, fields_of
 from medvlp.eval.vqa.metrics import CLOSED, MULTIPLE_CHOICE, NUMBER, OPEN, SET
@@ -24,6 +25,10 @@ REASONS = {
     "empty_option": "an option without tokens: it has no likelihood",
     "bad_number": "a number, bounds or a number_type that cannot be read",
     "bad_set": "no list of the right items",
+    "bad_boxes": "boxes that are none",
+    "box_count": "more or fewer boxes than placeholders",
+    "box_not_seen": "a box outside of what the model sees of the image",
+    "no_pixels": "boxes in pixels, for a model whose processor nobody knows",
     "too_long": "too long for the model, with room for an answer",
     "too_large": "larger than what the server takes",
 }
@@ -41,7 +46,7 @@ class Question:
     prompts: multiple choice: scorer → what it asks; `turns` are of the one that reads a text.
     target, answers: the right answer, and all that count as right.
     options, letters: multiple choice: letter → text, and the right ones.
-    number, items: of a number and of a set, what is right.
+    number, items, boxes: of a number, of a set and of boxes, what is right.
     fields: what the data say of the question, by which subgroups can be formed.
     examples: what stands in front of it (`medvlp.eval.prompting.examples`).
     """
@@ -60,6 +65,7 @@ class Question:
     stem: tuple[Turn, ...] = ()
     number: NumberTarget | None = None
     items: tuple[str, ...] = ()
+    boxes: BoxTarget | None = None
     fields: dict[str, Field] = field(default_factory=dict)
     examples: tuple[Any, ...] = ()
 
@@ -104,6 +110,7 @@ class QuestionFilter:
     languages, answer_types: those that are asked; empty asks all.
     max_new_tokens: of an answer.
     choice: how questions of multiple choice are put.
+    box_form: how boxes are written, instead of the model's own form. box_words: a question for boxes says in which form.
     """
 
     instruction: str = ""
@@ -111,6 +118,8 @@ class QuestionFilter:
     answer_types: tuple[str, ...] = ()
     max_new_tokens: int = 64
     choice: ChoicePrompts = field(default_factory=ChoicePrompts)
+    box_form: str = ""
+    box_words: bool = True
 
 
 def reason_in_words(reason: str) -> str:
@@ -150,7 +159,9 @@ def read_group(
     for number, conversation in enumerate(sample.conversations):
         name = f"{sample.key}#{conversation.id or number}"
         try:
-            question = question_of(name, conversation, question_filter)
+            style = style_of(model, question_filter.box_form)
+            written, boxes = in_form(conversation, sample, style, question_filter.box_words)
+            question = replace(question_of(name, written, question_filter), boxes=boxes)
             if not model.takes_images:
                 question = question.without_images()
             check_prompt(question, images, question_filter, model)

@@ -67,6 +67,10 @@ def records_of(
             record["bounds"] = [question.number.low, question.number.high]
         if question.answer_type == SET:
             record["items"] = list(question.items)
+        if question.boxes:
+            answer = extraction_of(question, responses[i].text).answer
+            record["boxes"] = [list(box) for box in question.boxes.boxes]
+            record["predicted_boxes"] = None if answer is None else [list(box) for box in answer]
         if question.options:
             record |= {
                 "options": question.options,

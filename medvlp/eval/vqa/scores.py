@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 
+from medvlp.eval.boxes import scores as boxes
 from medvlp.eval.vqa.metrics import CLOSED, OPEN
 
 Scores = dict[str, float | None]
@@ -28,6 +29,7 @@ STRICT = (
     "set_exact_match",
     "set_precision",
     "set_recall",
+    *boxes.METRICS,
 )
 LIKELIHOOD_METRICS = tuple(f"{name}_accuracy" for name in LIKELIHOOD_PICKS)
 CHOICE_METRICS = tuple(f"{name}_accuracy" for name in PICKS)
@@ -36,13 +38,21 @@ UNREAD = ("unparsed", "refused")
 """Shares of responses without an answer."""
 ANSWER_TYPES_OF = {"closed_accuracy": {CLOSED}, "open_token_recall": {OPEN}, "exact_match": {CLOSED, OPEN}}
 """Main metrics of answers in free text, and the answer types that have them."""
-MAIN = (*ANSWER_TYPES_OF, "number_accuracy", "set_f1", *CHOICE_METRICS, PARTIAL_CREDIT)
+MAIN = (*ANSWER_TYPES_OF, "number_accuracy", "set_f1", *boxes.MAIN, *CHOICE_METRICS, PARTIAL_CREDIT)
 """Metrics of which several instructions of a task are compared."""
 SUGGESTED = tuple(f"{name}_suggested" for name in ("closed", *PICKS))
 """Shares of answers that are the wrong one which framings suggest."""
 COMPARED = (*MAIN, UNREAD[1], *SUGGESTED)
 """Metrics that are compared with their controls."""
-DECIDING = ("closed_accuracy", "open_token_recall", "number_accuracy", "set_f1", "generated_accuracy", *CHOICE_METRICS)
+DECIDING = (
+    "closed_accuracy",
+    "open_token_recall",
+    "number_accuracy",
+    "set_f1",
+    boxes.MAIN[1],
+    "generated_accuracy",
+    *CHOICE_METRICS,
+)
 """Of these the first that an item has is its score."""
 
 
@@ -57,6 +67,7 @@ SCORERS = {
     "open_*, exact_match": "strict: tokens after SQuAD's normalisation extended for medicine (medvlp.eval.vqa.metrics)",
     "number_accuracy": "the number that is read out of the reply lies within the question's bounds (medvlp.eval.answers.targets)",
     "set_*": "the items that are read out of the reply against the right ones, by their normalised tokens",
+    **boxes.DESCRIPTIONS,
     "unparsed": "no answer could be read out of the reply (medvlp.eval.answers); such answers count as wrong",
     "refused": "of these, the reply says that it will not or cannot answer",
     "*_suggested": "the answer is the wrong one that the framings suggest, which the plain question does not name",

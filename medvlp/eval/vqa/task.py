@@ -10,6 +10,7 @@ import torch
 from medvlp.config import VqaConfig
 from medvlp.config.evaluation.controls import CONTROLS, DEFAULT_CONTROLS
 from medvlp.eval.bootstrap import Bootstrap
+from medvlp.eval.boxes.questions import box_protocol
 from medvlp.eval.embeddings import ImageEmbeddings
 from medvlp.eval.errors import TaskError
 from medvlp.eval.exclusions import exclusion_lines, mistaken, slip
@@ -111,6 +112,8 @@ class Vqa:
             tuple(config.answer_types),
             config.max_new_tokens,
             ChoicePrompts(tuple(config.scorers), dict(config.choice_prompts), config.option_line),
+            config.box_form,
+            config.box_words,
         )
         controls, limit = ((), config.valid_limit) if settings.in_training else (tuple(config.controls), 0)
         prompting = open_prompting(config, dataset, settings)
@@ -242,6 +245,7 @@ class Vqa:
             **self.prompting.protocol(questions),
             "penalties": "none",
             **choice_protocol(self.question_filter.choice, questions),
+            **box_protocol(questions),
             **({"images": WITHHELD} if any(group.withheld for group in groups) else {}),
             **model.metadata(),
             "scorers": SCORERS,
