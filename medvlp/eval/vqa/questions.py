@@ -160,8 +160,8 @@ def read_group(
         name = f"{sample.key}#{conversation.id or number}"
         try:
             style = style_of(model, question_filter.box_form)
-            written, boxes = in_form(conversation, sample, style, question_filter.box_words)
-            question = replace(question_of(name, written, question_filter), boxes=boxes)
+            boxed_conversation, boxes = in_form(conversation, sample, style, question_filter.box_words)
+            question = replace(question_of(name, boxed_conversation, question_filter), boxes=boxes)
             if not model.takes_images:
                 question = question.without_images()
             check_prompt(question, images, question_filter, model)
