@@ -64,6 +64,7 @@ class KeptModel:
         """As the model."""
         return self.model.takes_several_images
 
+    @property
     def box_style(self) -> BoxStyle:
         """As the model."""
         return style_of(self.model)
