@@ -1,6 +1,6 @@
 """Items that belong together, such as a question and its denial (ProbMed), or one question about two images (MediConfusion)."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -33,6 +33,16 @@ def pair_columns(records: Sequence[Mapping[str, Any]]) -> dict[str, list[float |
             confusion[first] = None if None in picks else float(len(picks) == 1)
     columns = {PAIR_ACCURACY: accuracy, PAIR_CONFUSION: confusion}
     return {name: column for name, column in columns.items() if any(value is not None for value in column)}
+
+
+def pair_notes(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What a protocol says of pairs: how many there are, and the items whose partners were not asked (excluded, cut off by a
+    limit, not taken), which count in no metric of pairs."""
+    sizes = Counter(str(pair) for record in records if (pair := record["fields"].get(PAIR_ID)) is not None)
+    if not sizes:
+        return {}
+    complete = sum(size > 1 for size in sizes.values())
+    return {"pairs": {"pairs": complete, "items_without_partner": len(sizes) - complete}}
 
 
 def _pick(record: Mapping[str, Any]) -> str | None:

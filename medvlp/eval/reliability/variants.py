@@ -194,15 +194,34 @@ def _ask_rotations(
     asking: Asking, questions: Sequence[Question], responses: Sequence[Response], variants: Variants
 ) -> None:
     with_options = {i: question for i, question in enumerate(questions) if question.options}
+    reasons = Counter[str]()
+    for i, question in list(with_options.items()):
+        try:
+            rotated(question, 0)
+        except NotVaried as problem:
+            reasons[str(problem)] += 1
+            del with_options[i]
     if not with_options:
+        if reasons:
+            variants.notes.setdefault("questions", {})[ROTATED] = {"asked": 0, "not_asked": dict(reasons)}
         return
     of_orders = {i: [(question, responses[i])] for i, question in with_options.items()}
     of_control = variants.responses.setdefault(ROTATED, [])
+    incomplete: set[int] = set()
     for shift in range(1, max(len(question.options) for question in with_options.values())):
         turned = {i: rotated(question, shift) for i, question in with_options.items() if shift < len(question.options)}
-        for i, pair in asking.responses(turned)[0].items():
-            of_orders[i].append(pair)
-            of_control.append(pair[1])
+        exchanges, _ = asking.responses(turned)
+        for i in turned:
+            if i not in exchanges:
+                incomplete.add(i)
+                continue
+            of_orders[i].append(exchanges[i])
+            of_control.append(exchanges[i][1])
+    for i in incomplete:
+        del of_orders[i]
+    if incomplete:
+        reasons["an order could not be asked"] = len(incomplete)
+    variants.notes.setdefault("questions", {})[ROTATED] = {"asked": len(of_orders), "not_asked": dict(reasons)}
     variants.scores[ROTATED] = [_mean([score(*pair) for pair in of_orders.get(i, ())]) for i in range(len(questions))]
     for i, orders in of_orders.items():
         variants.further[i] |= _consistency(orders)

@@ -19,6 +19,7 @@ from medvlp.eval.models.answering import WITHHELD, AnsweringModel
 from medvlp.eval.prompting.examples import questions_of
 from medvlp.eval.prompting.protocol import Prompting, open_prompting
 from medvlp.eval.prompting.votes import SINGLE, SINGLE_NOTE
+from medvlp.eval.reliability.pairs import pair_notes
 from medvlp.eval.reliability.variants import VARIANT_NOTES, ask_variants
 from medvlp.eval.statistics.measures import measures
 from medvlp.eval.statistics.reliance import RELIANCE, reliance_sentences
@@ -199,6 +200,7 @@ class Vqa:
         exchanges = {name: list(zip(questions, of_control, strict=True)) for name, of_control in controls.items()}
         records = records_of(groups, responses, scores, exchanges | variants.exchanges, blind, variants.suggested)
         records = marked(records, keys, self.trained)
+        protocol |= pair_notes(records)
         metric_values = self.bootstrap.measure(measures(records, protocol))
         if reliance := reliance_sentences(metric_values):
             protocol |= {"reliance": reliance, "reliance_metrics": RELIANCE}

@@ -1,14 +1,15 @@
 """Other orders of the options, none of the above, and pairs: by what fake models say, worked out by hand."""
 
 import re
+from dataclasses import replace
 
 import pytest
 
 from medvlp.eval.reliability.errors import NotVaried
 from medvlp.eval.reliability.options import none_of_the_above, rotated
-from medvlp.eval.reliability.pairs import pair_columns
+from medvlp.eval.reliability.pairs import pair_columns, pair_notes
 from medvlp.eval.vqa.questions import QuestionFilter, question_of, with_prompts
-from medvlp.shards import Conversation, Turn
+from medvlp.shards import BadSample, Conversation, Turn
 from tests.eval.vqa.test_exams import LUNGS, exam, run
 from tests.eval.vqa.test_task import encoder, sample, values  # noqa: F401
 
@@ -50,8 +51,64 @@ def test_none_of_the_above_is_right_then():
     assert "B. None of the above" in question.turns[-1].text
     with pytest.raises(NotVaried, match="several options are right"):
         none_of_the_above(choice(["A", "B"]))
-    with pytest.raises(NotVaried, match="speaks of the others"):
-        none_of_the_above(choice("A", {"A": "x", "B": "All of the above"}))
+
+
+@pytest.mark.parametrize(
+    ("text", "speaks", "names"),
+    [
+        ("All of the above", True, False),
+        ("none of these.", True, False),
+        ("None", True, False),
+        ("Both A and B", True, True),
+        ("(A), (C)", True, True),
+        ("A and C only", True, True),
+        ("only B", True, True),
+        ("以上都不是", True, False),
+        ("모두 정답", True, False),
+        ("Ninguna de las anteriores", True, False),
+        ("Hepatitis A and hepatitis B", False, False),
+        ("Both lungs", False, False),
+        ("B", False, False),
+        ("Type A", False, False),
+        ("Bullous disease", False, False),
+    ],
+)
+def test_options_that_speak_of_the_others(text, speaks, names):
+    question = choice("A", {"A": "x", "B": "y", "C": text})
+    if speaks:
+        with pytest.raises(NotVaried, match="speaks of the others"):
+            none_of_the_above(question)
+    else:
+        assert none_of_the_above(question).options["C"] == text
+    if names:
+        with pytest.raises(NotVaried, match="by their labels"):
+            rotated(question, 1)
+    else:
+        assert rotated(question, 1).options["A"] == text
+
+
+def test_none_of_the_above_is_english():
+    question = replace(choice("B"), language="zh")
+    with pytest.raises(NotVaried, match="not in English"):
+        none_of_the_above(question)
+
+
+def test_what_is_not_asked_in_every_order_is_counted(tmp_path, encoder, monkeypatch):  # noqa: F811
+    naming = {"A": "Normal", "B": "Fracture", "C": "Both A and B"}
+    samples = [sample(0, [exam("A")]), sample(1, [exam("A", naming)]), sample(2, [exam("B", {"A": "x", "B": "lost"})])]
+
+    def refuse(question, images, question_filter, model):
+        if question.options.get("A") == "lost":
+            raise BadSample("too_long")
+
+    monkeypatch.setattr("medvlp.eval.reliability.variants.check_prompt", refuse)
+    result, _ = run(tmp_path, encoder, samples, lambda *_: "A", lambda *_: -1.0, controls=("rotated_options",))
+    notes = result.protocol["controls"]["questions"]["rotated_options"]
+    not_asked = {"an option names others by their labels": 1, "an order could not be asked": 1}
+    assert notes == {"asked": 1, "not_asked": not_asked}
+    counts = {metric.name: metric.n for metric in result.metrics}
+    assert (counts["generated_accuracy"], counts["generated_accuracy/rotated_options"]) == (3, 1)
+    assert counts["generated_consistency"] == 1
 
 
 def test_a_model_that_likes_a_letter_is_found_out(tmp_path, encoder):  # noqa: F811
@@ -116,3 +173,7 @@ def test_pairs_of_a_task(tmp_path, encoder):  # noqa: F811
     result, _ = run(tmp_path, encoder, samples, lambda question, n: "no" if n == 2 or "small" in question else "yes")
     assert values(result)["pair_accuracy"] == 1 / 2
     assert {metric.name: metric.n for metric in result.metrics}["pair_accuracy"] == 2
+    assert result.protocol["pairs"] == {"pairs": 2, "items_without_partner": 0}
+    assert pair_notes([item("p", 1), item("p", 1), item("q", 1), item(None, 1)]) == {
+        "pairs": {"pairs": 1, "items_without_partner": 1}
+    }
