@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from data_prep.pipeline import prepare
 from medvlp.builders.tasks import build_task, missing_capabilities
@@ -116,9 +117,8 @@ def prepared(tmp_path_factory):
 
     @cache
     def prepare_miniature(prep):
-        options = {
-            key.removeprefix("options."): text for key, _, text in (argument.partition("=") for argument in prep)
-        }
+        pairs = [argument.removeprefix("options.").split("=", 1) for argument in prep]
+        options = {key: yaml.safe_load(text) for key, text in pairs}
         source = options.pop("source")
         folder = tmp_path_factory.mktemp(source)
         (folder / "files").mkdir()

@@ -177,7 +177,7 @@ class QuestionSource(Source):
         super().__init__(input, samples_per_shard, **options)
         self.folder = Path(input)
         # A process reads many units: the tables are parsed once for all of them.
-        self._image_rows = lru_cache(maxsize=None)(lambda split: gather(self.rows(split)))
+        self._image_rows = lru_cache(maxsize=None)(lambda split: gather(self.asked_rows(split)))
 
     def tables(self) -> list[Path]:
         """The files that hold the questions."""
@@ -186,6 +186,10 @@ class QuestionSource(Source):
     def rows(self, split: str) -> Iterator[QuestionRow | Dropped]:
         """The rows of a split in the publisher's order."""
         raise NotImplementedError
+
+    def asked_rows(self, split: str) -> Iterator[QuestionRow | Dropped]:
+        """The rows as they become samples."""
+        return self.rows(split)
 
     def units(self) -> list[Unit]:
         """Images (and rows that cannot become part of one) in the order of their first question."""

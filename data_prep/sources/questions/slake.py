@@ -17,11 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data_prep.conversations.questions import QuestionRow, QuestionSource, answer_type_of, ask, parse_rows
+from data_prep.conversations.drawn_options import DrawnOptions, DrawnOptionSource
+from data_prep.conversations.questions import QuestionRow, answer_type_of, ask, parse_rows
 from data_prep.errors import BadRow, PrepError
 from data_prep.readers.fields import Entry, text_of
 from data_prep.readers.guarded import read_json_list
-from data_prep.source import Dropped, Options
+from data_prep.source import Dropped
 from medvlp.shards.publication import Publication
 
 LANGUAGES = ("en", "zh")
@@ -29,14 +30,14 @@ SETS = {"train": "train.json", "valid": "validate.json", "test": "test.json"}
 
 
 @dataclass(frozen=True)
-class SlakeOptions(Options):
+class SlakeOptions(DrawnOptions):
     """Options of the source slake."""
 
     language: str = ""
     """en or zh; empty: both."""
 
 
-class Slake(QuestionSource):
+class Slake(DrawnOptionSource):
     """Reader of a SLAKE folder. Raises PrepError if it lacks a set of questions; images are missed one by one."""
 
     name = "slake"

@@ -15,7 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from data_prep.conversations.questions import QuestionRow, QuestionSource, answer_type_of, ask, parse_rows
+from data_prep.conversations.drawn_options import DrawnOptionSource
+from data_prep.conversations.questions import QuestionRow, answer_type_of, ask, parse_rows
 from data_prep.errors import PrepError
 from data_prep.readers.fields import text_of
 from data_prep.readers.guarded import read_json_list
@@ -26,7 +27,7 @@ SETS = {"train": "trainset.json", "test": "testset.json"}
 RELEASE = "VQA_RAD_Dataset_Public.json"
 
 
-class VqaRad(QuestionSource):
+class VqaRad(DrawnOptionSource):
     """Reader of a VQA-RAD folder. Raises PrepError if it lacks the images or has neither form of the questions."""
 
     name = "vqa_rad"
@@ -43,8 +44,8 @@ class VqaRad(QuestionSource):
     licence = "CC0-1.0"
     splits = ("train", "test")
 
-    def __init__(self, input: str, samples_per_shard: int = 1000) -> None:
-        super().__init__(input, samples_per_shard)
+    def __init__(self, input: str, samples_per_shard: int = 1000, **options: Any) -> None:
+        super().__init__(input, samples_per_shard, **options)
         self.images = self.folder / "images"
         files = [name for name in (*SETS.values(), RELEASE) if (self.folder / name).is_file()]
         self.is_release = files == [RELEASE]
