@@ -93,23 +93,23 @@ def with_options(conversation: Conversation, pools: Pools, count: int) -> Conver
     pools: kind of question → the answers to such questions.
     """
     *history, turn = conversation.turns
-    right, id = turn.text, conversation.id or ""
-    if folded(right) in YES_NO:
+    answer, id = turn.text, conversation.id or ""
+    if folded(answer) in YES_NO:
         texts = list(YES_NO)
-        right = folded(right)
+        answer = folded(answer)
     else:
-        words = set(folded(right).split())
-        others = [text for key, text in pools[kind_of(conversation)].items() if words.isdisjoint(key.split())]
-        others = [text for text in others if folded(text) and folded(text) not in YES_NO]
-        texts = sorted(others, key=lambda text: _digest("draw", id, text))[:count]
+        words = set(folded(answer).split())
+        candidates = [text for key, text in pools[kind_of(conversation)].items() if words.isdisjoint(key.split())]
+        candidates = [text for text in candidates if folded(text) and folded(text) not in YES_NO]
+        texts = sorted(candidates, key=lambda text: _digest("draw", id, text))[:count]
         if len(texts) < count:
             return None
-        texts.append(right)
+        texts.append(answer)
     texts.sort(key=lambda text: _digest("order", id, text))
     options = {chr(ord("A") + position): text for position, text in enumerate(texts)}
-    _, choice = choose(options, "", right)
+    _, choice = choose(options, "", answer)
     metadata = {**conversation.metadata, **choice, "drawn_from": conversation.metadata.get("answer_type", "")}
-    return replace(conversation, turns=[*history, replace(turn, text=right)], metadata=metadata)
+    return replace(conversation, turns=[*history, replace(turn, text=answer)], metadata=metadata)
 
 
 def _digest(*parts: str) -> bytes:

@@ -5,11 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from medvlp.config import SourceConfig, TrainConfig
-from medvlp.data.chat.rewriting import CaptionQuestions, ConversationDataset, RewordedConversations
+from medvlp.config import ConfigError, SourceConfig, TrainConfig, VqaConfig, load_task
+from medvlp.data.chat.rewriting import (
+    CaptionQuestions,
+    ConversationDataset,
+    RewordedConversations,
+    TaskQuestions,
+)
 from medvlp.data.dataset import open_split
 from medvlp.data.pipeline import BatchPipeline
 from medvlp.shards import ShardDataset
+from medvlp.wording.questions import QuestionWording
 
 if TYPE_CHECKING:
     from medvlp.data.datamodule import TrainingData
@@ -41,9 +47,21 @@ def as_conversations(dataset: ShardDataset, source: SourceConfig) -> Conversatio
     conversations: ConversationDataset = dataset
     if source.caption_prompts:
         conversations = CaptionQuestions(dataset, source.text_fields, source.caption_prompts)
+    if source.questions_as:
+        conversations = TaskQuestions(conversations, task_wording(source.questions_as))
     if source.question_template or source.answer_template:
         conversations = RewordedConversations(conversations, source.question_template, source.answer_template)
     return conversations
+
+
+def task_wording(name: str) -> QuestionWording:
+    """The words of a task's questions. Raises ConfigError: no such task, or none that asks questions."""
+    task = load_task(name)
+    if not isinstance(task, VqaConfig):
+        raise ConfigError(
+            f"questions_as={name} is a task of kind: {task.kind}, expected one that asks questions: kind: vqa"
+        )
+    return task.wording()
 
 
 def open_source(config: TrainConfig, name: str) -> ShardDataset:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from medvlp.boxes.forms import FORMS
 from medvlp.config.evaluation.answering.prompting import PromptingConfig
-from medvlp.config.evaluation.choice import OPTION_LINE, check_choice
+from medvlp.config.evaluation.choice import check_choice
 from medvlp.config.evaluation.controls import CONTROLS, DEFAULT_CONTROLS
 from medvlp.config.evaluation.error_check import ErrorCheckConfig
 from medvlp.config.evaluation.labels import MultiLabelConfig, ProbeConfig
@@ -13,6 +13,7 @@ from medvlp.config.evaluation.task import TaskConfig
 from medvlp.config.evaluation.written_text import WrittenTextConfig
 from medvlp.config.rules import ConfigError, at_least, fold, one_of
 from medvlp.shards.vocabulary import ANSWER_TYPES
+from medvlp.wording.questions import OPTION_LINE, ChoicePrompts, QuestionWording
 
 
 @dataclass(kw_only=True)
@@ -148,6 +149,11 @@ class VqaConfig(TaskConfig):
         at_least(f"{task}: max_new_tokens", self.max_new_tokens, 1)
         at_least(f"{task}: valid_limit", self.valid_limit, 0)
         self.prompting.check(task, self.max_new_tokens, self.split)
+
+    def wording(self) -> QuestionWording:
+        """The words around its questions; of several instructions the first."""
+        choice = ChoicePrompts(tuple(self.scorers), dict(self.choice_prompts), self.option_line)
+        return QuestionWording(next(iter(self.instructions.values()), self.instruction), choice)
 
 
 TASKS: dict[str, tuple[type[TaskConfig], str]] = {

@@ -34,6 +34,9 @@ class SourceConfig:
     (unseen) next to those on the others (seen)."""
     caption_prompts: list[str] = field(default_factory=list)
     """instruct: for samples without conversations, questions that their texts answer; the sample's key chooses one."""
+    questions_as: str = ""
+    """instruct: a task of kind vqa in whose words questions are trained: multiple choice with its options and the letter as the
+    answer, the others with its instruction, e.g. medqa."""
     question_template: str = ""
     """instruct: what each last question becomes, e.g. `{question} Look at the region {box}.`; `{name}` is a field of the
     conversation's metadata."""

@@ -8,7 +8,8 @@ IMAGE_TOKEN = "<image>"
 BOX_TOKEN = "<box>"
 """Stands in a turn for the next box of the conversation's metadata "boxes"."""
 
-ANSWER_TYPES = ("closed", "open", "multiple_choice", "number", "set", "boxes")
+CLOSED, OPEN, MULTIPLE_CHOICE, NUMBER, SET, BOXES = ("closed", "open", "multiple_choice", "number", "set", "boxes")
+ANSWER_TYPES = (CLOSED, OPEN, MULTIPLE_CHOICE, NUMBER, SET, BOXES)
 """A conversation's metadata "answer_type": yes or no, free text, some of the options, a number, a set of items, boxes."""
 
 NUMBER_TYPES = ("decimal", "integer", "date", "weeks")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from medvlp.builders.data import as_conversations
+from medvlp.builders.data import as_conversations, task_wording
 from medvlp.builders.llava import (
     assistant_model,
     blank_shape,
@@ -35,6 +35,9 @@ def instruct(config: TrainConfig) -> Objective:
     assert isinstance(config.objective, InstructConfig)
     assert isinstance(config.model, LlavaConfig)
     objective, data = config.objective, config.data
+    for source in data.sources.values():
+        if source.questions_as:
+            task_wording(source.questions_as)  # refused before weights are read
     assistant = build_assistant(config.model)
     check_window(assistant, objective.max_length)
     encoder = chat_encoder(assistant, config.model.language)

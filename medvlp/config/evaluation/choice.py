@@ -4,15 +4,8 @@ import re
 from collections.abc import Mapping, Sequence
 
 from medvlp.config.rules import ConfigError, one_of
+from medvlp.wording.questions import CHOICE_PROMPTS, SCORERS
 
-SCORERS = ("letter_likelihood", "text_likelihood", "generated", "most_similar")
-CHOICE_PROMPTS = {
-    "letter_likelihood": "{question}\n{options}\n{instruction}",
-    "text_likelihood": "{question}",
-    "generated": "{question}\n{options}\n{instruction}",
-}
-"""Scorer → its prompt where a task file gives none. `most_similar` has none: its protocol asks for the text of an option."""
-OPTION_LINE = "{letter}. {text}"
 _PLACEHOLDER = re.compile(r"\{(\w*)\}")
 _PLACEHOLDERS = ("question", "options", "candidates", "instruction")
 _ASKS_FOR_LETTER = re.compile(r"\b(?:letters?|lettre|letra|buchstaben?)\b|字母", re.IGNORECASE)

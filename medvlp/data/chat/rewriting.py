@@ -8,9 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Union
 
+from medvlp.data.chat.templates import split_thought
 from medvlp.data.texts import texts_of
 from medvlp.shards import BadSample, Conversation, Sample, ShardDataset, Turn
-from medvlp.shards.vocabulary import IMAGE_TOKEN
+from medvlp.shards.vocabulary import IMAGE_TOKEN, MULTIPLE_CHOICE
+from medvlp.wording.questions import QuestionWording, stated_options
 
 ConversationDataset = Union[ShardDataset, "RewrittenDataset"]
 """Samples with conversations, by row."""
@@ -113,6 +115,44 @@ class RewordedConversations(RewrittenDataset):
             Turn(assistant_turn.role, answer),
         ]
         return replace(conversation, turns=turns)
+
+
+class TaskQuestions(RewrittenDataset):
+    """Questions in the words in which a task asks them, and answers as it wants them.
+
+    Questions of multiple choice get their options, and a letter as their answer (or several), or the option's text where the
+    task asks for a text; all others get the task's instruction. Thoughts before an answer stay.
+    """
+
+    def __init__(self, dataset: "ConversationDataset", wording: QuestionWording) -> None:
+        choice = wording.choice
+        words = [wording.instruction, choice.answered, dict(choice.prompts), choice.option_line]
+        super().__init__(dataset, ["as in a task", *words])
+        self.wording = wording
+
+    def change(self, sample: Sample) -> Sample:
+        """With the last pair of every conversation in the task's words.
+
+        Raises:
+            BadSample: `incomplete_options`, where a question of multiple choice lacks options or the right one.
+        """
+        conversations = [self._worded(sample.key, conversation) for conversation in sample.conversations]
+        return replace(sample, conversations=conversations)
+
+    def _worded(self, key: str, conversation: Conversation) -> Conversation:
+        *history, user_turn, assistant_turn = conversation.turns
+        options, letters, answer = {}, [], assistant_turn.text
+        if conversation.metadata.get("answer_type") == MULTIPLE_CHOICE:
+            options, letters = stated_options(conversation.metadata)
+            if not letters:
+                detail = f"conversation {conversation.id}: no options, or no right one among them"
+                raise BadSample("incomplete_options", key=key, detail=detail)
+            thought = answer[: len(answer) - len(split_thought(answer)[1])]
+            answer = thought + self.wording.answer(options, letters)
+        question = self.wording.question(user_turn.text, options)
+        return replace(
+            conversation, turns=[*history, Turn(user_turn.role, question), Turn(assistant_turn.role, answer)]
+        )
 
 
 FIELD = re.compile(r"\{(\w+)\}")

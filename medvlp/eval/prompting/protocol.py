@@ -16,7 +16,7 @@ from medvlp.eval.prompting.model import PromptedModel, Read
 from medvlp.eval.prompting.selection import Embedder, Order, order_of
 from medvlp.eval.prompting.turns import is_generated, with_examples
 from medvlp.eval.task import TaskSettings
-from medvlp.eval.vqa.prompts import TEXT
+from medvlp.wording.questions import TEXT
 from medvlp.eval.vqa.questions import Question, QuestionGroup
 from medvlp.shards import BadSample, Sample, ShardDataset, ShardError
 

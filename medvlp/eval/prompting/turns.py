@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from medvlp.config.evaluation.answering.prompting import PromptingConfig
 from medvlp.eval.prompting.examples import Example
-from medvlp.eval.vqa.prompts import LETTER, TEXT
+from medvlp.wording.questions import LETTER, TEXT
 from medvlp.shards import Turn
 from medvlp.shards.vocabulary import IMAGE_TOKEN
 

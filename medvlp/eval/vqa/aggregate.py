@@ -22,10 +22,10 @@ from medvlp.eval.vqa.metrics import (
     best_constant,
     strict_scores,
 )
-from medvlp.eval.vqa.prompts import GENERATED, SIMILAR
 from medvlp.eval.vqa.questions import Question
 from medvlp.eval.vqa.responses import Response, response_of
 from medvlp.eval.vqa.scores import ANSWER_TYPES_OF, CHOICE_METRICS, PARTIAL_CREDIT, Scores
+from medvlp.wording.questions import GENERATED, SIMILAR
 
 
 def extraction_of(question: Question, text: str) -> Extraction:

@@ -1,55 +1,9 @@
-"""Prompts of multiple choice: each scorer asks in the words that its protocol uses."""
+"""What a protocol says of the prompts of multiple choice."""
 
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from typing import Any
 
-from medvlp.config.evaluation.choice import CHOICE_PROMPTS, OPTION_LINE, SCORERS
-from medvlp.shards.vocabulary import IMAGE_TOKEN
-
-LETTER, TEXT, GENERATED, SIMILAR = SCORERS
-DEFAULT_SCORERS = (LETTER, TEXT, GENERATED)
-_LEADING_IMAGES = re.compile(rf"(?:{re.escape(IMAGE_TOKEN)}\s*)*")
-
-
-@dataclass(frozen=True)
-class ChoicePrompts:
-    """How questions of multiple choice are put.
-
-    scorers: of `SCORERS`. prompts: scorer → its words, with {question}, {options} (a line each, as in `option_line`),
-    {candidates} (the options' texts alone) and {instruction}. Scorers that have none of their own take `CHOICE_PROMPTS`.
-    """
-
-    scorers: tuple[str, ...] = DEFAULT_SCORERS
-    prompts: Mapping[str, str] = field(default_factory=dict)
-    option_line: str = OPTION_LINE
-
-    @property
-    def generating(self) -> bool:
-        """Whether a scorer reads a text that the model writes."""
-        return GENERATED in self.scorers or SIMILAR in self.scorers
-
-    def texts(self, question: str, options: Mapping[str, str], instruction: str) -> dict[str, str]:
-        """Scorer → the user's turn. Images that the question begins with stay in front; an empty instruction takes its line.
-
-        question: with its placeholders of images."""
-        images = _LEADING_IMAGES.match(question)
-        start = images.end() if images else 0
-        lines = [self.option_line.replace("{letter}", name).replace("{text}", text) for name, text in options.items()]
-        values = {
-            "question": question[start:],
-            "options": "\n".join(lines),
-            "candidates": "; ".join(options.values()),
-            "instruction": instruction,
-        }
-        return {scorer: question[:start] + self._filled(scorer, values) for scorer in self.scorers}
-
-    def _filled(self, scorer: str, values: Mapping[str, str]) -> str:
-        prompt = self.prompts.get(scorer) or CHOICE_PROMPTS[scorer]
-        if not values["instruction"]:
-            prompt = re.sub(r"\n?\{instruction\}", "", prompt)
-        return re.sub(r"\{(question|options|candidates|instruction)\}", lambda match: values[match[1]], prompt)
+from medvlp.wording.questions import ChoicePrompts
 
 
 def choice_protocol(choice: ChoicePrompts, questions: Sequence[Any]) -> dict[str, Any]:

@@ -13,9 +13,9 @@ from medvlp.eval.boxes.questions import BoxTarget, in_form, style_of
 from medvlp.eval.models.answering import AnsweringModel, without_images
 from medvlp.eval.statistics.fields import Field, fields_of
 from medvlp.eval.vqa.metrics import CLOSED, MULTIPLE_CHOICE, NUMBER, OPEN, SET
-from medvlp.eval.vqa.prompts import GENERATED, LETTER, SIMILAR, TEXT, ChoicePrompts
 from medvlp.shards import BadSample, Conversation, Sample, ShardDataset, Turn
 from medvlp.shards.vocabulary import ANSWER_TYPES, IMAGE_TOKEN
+from medvlp.wording.questions import GENERATED, LETTER, SIMILAR, TEXT, ChoicePrompts, stated_options, with_instruction
 
 NO_MARK = "answer type not stated"
 LANGUAGE = "language "
@@ -219,15 +219,8 @@ def question_of(name: str, conversation: Conversation, question_filter: Question
 
 def _with_options(question: Question, metadata: Mapping[str, Any], question_filter: QuestionFilter) -> Question:
     """A question of multiple choice. Raises BadSample `no_options`."""
-    options = {str(name): str(text) for name, text in dict(metadata.get("options") or {}).items()}
-    stated_letters = metadata.get("answer_letters") or [metadata.get("answer_letter") or ""]
-    letters = tuple(name for name in options if name in [str(letter) for letter in stated_letters])
-    if (
-        not letters
-        or len(letters) != len(set(stated_letters))
-        or len(options) < 2
-        or not all(map(str.strip, options.values()))
-    ):
+    options, letters = stated_options(metadata)
+    if not letters:
         raise BadSample("no_options")
     return with_prompts(replace(question, options=options, letters=letters), question_filter)
 
@@ -235,12 +228,11 @@ def _with_options(question: Question, metadata: Mapping[str, Any], question_filt
 def with_prompts(question: Question, question_filter: QuestionFilter) -> Question:
     """A question put in the task's words: of multiple choice those of every scorer, else with the instruction behind it."""
     if not question.options:
-        text = "\n".join(filter(None, [question.stem[-1].text, question_filter.instruction]))
+        text = with_instruction(question.stem[-1].text, question_filter.instruction)
         return replace(question, turns=(*question.stem[:-1], Turn("user", text)))
     texts = question_filter.choice.texts(question.stem[-1].text, question.options, question_filter.instruction)
     prompts = {scorer: (*question.stem[:-1], Turn("user", text)) for scorer, text in texts.items()}
-    first = next(scorer for scorer in (GENERATED, SIMILAR, LETTER, TEXT) if scorer in prompts)
-    return replace(question, turns=prompts[first], prompts=prompts)
+    return replace(question, turns=prompts[question_filter.choice.answered], prompts=prompts)
 
 
 def check_prompt(

@@ -8,9 +8,9 @@ from typing import Any
 from medvlp.data.chat.templates import split_thought
 from medvlp.eval.models.answering import Answer, AnsweringModel, Prompt
 from medvlp.eval.prompting.votes import Voted
-from medvlp.eval.vqa.prompts import GENERATED, LETTER, SIMILAR, TEXT
 from medvlp.eval.vqa.questions import Question, QuestionGroup
 from medvlp.models.api.completion import NOT_ASKED
+from medvlp.wording.questions import GENERATED, LETTER, SIMILAR, TEXT
 
 LIKELIHOOD = "loglikelihood"
 EXAMPLES = 20

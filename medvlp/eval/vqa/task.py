@@ -29,7 +29,7 @@ from medvlp.eval.vqa.aggregate import constant_scores, read_answer, rules_of, sa
 from medvlp.eval.vqa.controls import CONTROL_NOTES, control_responses, respond, shown_images
 from medvlp.eval.vqa.instructions import measure_instructions
 from medvlp.eval.vqa.metrics import MULTIPLE_CHOICE
-from medvlp.eval.vqa.prompts import ChoicePrompts, choice_protocol
+from medvlp.eval.vqa.prompts import choice_protocol
 from medvlp.eval.vqa.questions import (
     LANGUAGE,
     NO_MARK,
@@ -93,7 +93,7 @@ class Vqa:
     def needs(cls, config: VqaConfig) -> tuple[str, ...]:
         """Answers in free text; likelihoods where nothing but options is asked and none of the scorers reads a text."""
         choice_alone = config.answer_types == [MULTIPLE_CHOICE]
-        is_answered = not choice_alone or ChoicePrompts(tuple(config.scorers)).generating
+        is_answered = not choice_alone or config.wording().choice.generating
         return ("generate",) if is_answered else (LIKELIHOOD,)
 
     @classmethod
@@ -106,13 +106,13 @@ class Vqa:
     @classmethod
     def from_config(cls, config: VqaConfig, dataset: ShardDataset, settings: TaskSettings) -> "Vqa":
         """The task of a configuration; in training without controls, and with its `valid_limit`."""
-        first = next(iter(config.instructions.values()), config.instruction)
+        wording = config.wording()
         question_filter = QuestionFilter(
-            first,
+            wording.instruction,
             tuple(config.languages),
             tuple(config.answer_types),
             config.max_new_tokens,
-            ChoicePrompts(tuple(config.scorers), dict(config.choice_prompts), config.option_line),
+            wording.choice,
             config.box_form,
             config.box_words,
         )

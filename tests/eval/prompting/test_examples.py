@@ -17,7 +17,7 @@ from medvlp.eval.prompting.protocol import open_prompting
 from medvlp.eval.prompting.selection import Embedder
 from medvlp.eval.prompting.similarity import WordVectors
 from medvlp.eval.task import TaskSettings
-from medvlp.eval.vqa.prompts import ChoicePrompts
+from medvlp.wording.questions import ChoicePrompts
 from medvlp.eval.vqa.questions import QuestionFilter
 from medvlp.shards import Turn
 from tests.eval.prompting.worlds import Told, choice, config, dataset, sample, task

@@ -10,10 +10,10 @@ from medvlp.eval.bootstrap import Bootstrap
 from medvlp.eval.errors import TaskError
 from medvlp.eval.statistics.cell import record_statistics
 from medvlp.eval.statistics.measures import measures
-from medvlp.eval.vqa.prompts import ChoicePrompts
 from medvlp.eval.vqa.questions import QuestionFilter, question_of
 from medvlp.eval.vqa.task import Vqa
 from medvlp.shards import BadSample, Conversation, Turn
+from medvlp.wording.questions import ChoicePrompts
 from tests.eval.vqa.test_task import NO_INTERVALS, assistant_model, dataset, encoder, sample, values  # noqa: F401
 
 LUNGS = {"A": "Normal", "B": "Fracture", "C": "Bronchiectasis"}

@@ -1,0 +1,1 @@
+"""Words in which models are asked, for tasks and training alike."""
