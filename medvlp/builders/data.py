@@ -59,7 +59,7 @@ def task_wording(name: str) -> QuestionWording:
     task = load_task(name)
     if not isinstance(task, VqaConfig):
         raise ConfigError(
-            f"questions_as={name} is a task of kind: {task.kind}, expected one that asks questions: kind: vqa"
+            f"data.sources.*.questions_as={name} is a task of kind: {task.kind}, expected one that asks questions: kind: vqa"
         )
     return task.wording()
 

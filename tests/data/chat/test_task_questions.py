@@ -94,6 +94,7 @@ def test_a_question_without_its_right_option_is_a_bad_sample(tmp_path, metadata)
 
 def test_a_task_that_asks_nothing_is_refused():
     with pytest.raises(
-        ConfigError, match=r"questions_as=breastmnist is a task of kind: zero_shot, expected .* kind: vqa"
+        ConfigError,
+        match=r"data\.sources\.\*\.questions_as=breastmnist is a task of kind: zero_shot, expected .* kind: vqa",
     ):
         task_wording("breastmnist")
