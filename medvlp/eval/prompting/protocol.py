@@ -16,9 +16,9 @@ from medvlp.eval.prompting.model import PromptedModel, Read
 from medvlp.eval.prompting.selection import Embedder, Order, order_of
 from medvlp.eval.prompting.turns import is_generated, with_examples
 from medvlp.eval.task import TaskSettings
-from medvlp.wording.questions import TEXT
 from medvlp.eval.vqa.questions import Question, QuestionGroup
 from medvlp.shards import BadSample, Sample, ShardDataset, ShardError
+from medvlp.wording.questions import TEXT
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 from medvlp.config.evaluation.answering.prompting import PromptingConfig
 from medvlp.eval.prompting.examples import Example
-from medvlp.wording.questions import LETTER, TEXT
 from medvlp.shards import Turn
 from medvlp.shards.vocabulary import IMAGE_TOKEN
+from medvlp.wording.questions import LETTER, TEXT
 
 LEAD = "The answer is"
 """Behind an example's reasons, as `CHAIN_OF_THOUGHT` asks for it."""

@@ -17,9 +17,9 @@ from medvlp.eval.prompting.protocol import open_prompting
 from medvlp.eval.prompting.selection import Embedder
 from medvlp.eval.prompting.similarity import WordVectors
 from medvlp.eval.task import TaskSettings
-from medvlp.wording.questions import ChoicePrompts
 from medvlp.eval.vqa.questions import QuestionFilter
 from medvlp.shards import Turn
+from medvlp.wording.questions import ChoicePrompts
 from tests.eval.prompting.worlds import Told, choice, config, dataset, sample, task
 
 
