@@ -98,8 +98,10 @@ class CellFolder:
 
     def join(self, cells: Sequence[Cell], contents: dict[str, Row]) -> list[Row]:
         """Write results.jsonl and the files next to it: rows of other commands in their order, then those of the cells that
-        are finished, in the order of the sweep. Returns the rows of results.jsonl that are this sweep's."""
-        finished = [(cell, contents[cell.id]) for cell in cells if cell.id in contents]
+        are finished, in the order of the sweep; of one that is not judged yet, those of its answers. Returns the rows of
+        results.jsonl that are this sweep's."""
+        measured = [cell if cell.id in contents or cell.answering is None else cell.answering for cell in cells]
+        finished = [(cell, contents[cell.id]) for cell in measured if cell.id in contents]
         keys = {cell.key for cell in cells}
         rows = [row for cell, content in finished for row in results_rows(cell, content)]
         replace_rows(self.folder / RESULTS, keys, rows)

@@ -42,6 +42,7 @@ def test_verdicts_come_from_kept_records_and_none_is_asked_for_twice(sweep_folde
     with serving(verdict, broken) as server:
         assert evaluate(words("judged", models, tasks, *judge(server, "api.concurrency=1"))) == 1
         assert "questions · test: " in capsys.readouterr().err
+        assert (sweep_folder / "judged/results.jsonl").read_bytes() == plain
         paid = sum(server.answered.values())
         limit["answers"] = 10**9
         assert evaluate(words("judged", models, tasks, *judge(server))) == 0
@@ -84,6 +85,19 @@ def test_a_judge_that_judges_itself_is_flagged():
     assert flag_of(other, "2", qwen, "1") == "the judge is of the judged model's family (qwen)"
     assert flag_of(ModelName("", "api", "http://x/v1#openai/gpt-4o"), "3", qwen, "1") == ""
     assert family_of(ModelName("", "checkpoint", "runs/qwen/last.ckpt")) == ""
+
+
+def test_a_model_of_ours_judges_itself_and_what_it_writes_is_no_verdict(sweep_folder):
+    (sweep_folder / "short.yaml").write_text("scale: grades\nprompt: '{question} {reference} {answer}'\n")
+    options = [f"judge.model={ASSISTANT}", "judge.rubric=short.yaml", "judge.max_new_tokens=4"]
+    assert evaluate(words("itself", [ASSISTANT], ["questions"], *options)) == 0
+    by_metric = judged_rows(sweep_folder / "itself")
+    assert by_metric["judge_unread"]["value"] == 1
+    assert "judge_accuracy" not in by_metric
+    notes = by_metric["judge_unread"]["protocol"]["judge"]
+    assert notes["flag"] == "the judge is the judged model"
+    assert sum(notes["unread"].values()) == notes["answers"]
+    assert "no verdict in the reply" in notes["unread"]
 
 
 def test_a_judge_that_writes_nothing_is_refused(sweep_folder, capsys):

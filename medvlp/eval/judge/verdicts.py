@@ -93,7 +93,7 @@ def scores_in(reply: str) -> tuple[float, float] | None:
 def grade_of(verdict: Mapping[str, Any]) -> str | None:
     """A verdict as one of three classes, in which judges agree or not."""
     if "grade" in verdict:
-        return verdict["grade"]  # type: ignore[no-any-return]
+        return verdict["grade"]
     if None in verdict["scores"]:
         return None
     return {1: WIN, 0: TIE, -1: LOSS}[sign(sum(answer - right for right, answer in verdict["scores"]))]

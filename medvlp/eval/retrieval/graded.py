@@ -6,6 +6,7 @@ Legend: C candidates, R relevant ones.
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from medvlp.eval.metrics import Array, Indices
 
@@ -15,7 +16,7 @@ TIE_RULE = (
 )
 
 
-def relevant_ranks(score_C: Array, is_relevant_C: Array) -> Indices:
+def relevant_ranks(score_C: Array, is_relevant_C: NDArray[np.bool_]) -> Indices:
     """Ranks, from 1, of the relevant candidates, best first: those that tie with one and are not relevant come before it."""
     relevant_R = -np.sort(-score_C[is_relevant_C])
     irrelevant_C = np.sort(score_C[~is_relevant_C])
