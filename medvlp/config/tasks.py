@@ -1,8 +1,10 @@
 """Options of evaluation tasks, a dataclass a kind: the files of configs/task/."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from medvlp.boxes.forms import FORMS
+from medvlp.config.evaluation.answering.prompt_sets import check_prompt_sets
 from medvlp.config.evaluation.answering.prompting import PromptingConfig
 from medvlp.config.evaluation.choice import check_choice
 from medvlp.config.evaluation.controls import CONTROLS, DEFAULT_CONTROLS
@@ -121,6 +123,9 @@ class VqaConfig(TaskConfig):
     max_new_tokens: int = 64
     """Tokens of an answer at most."""
     prompting: PromptingConfig = field(default_factory=PromptingConfig)
+    prompt_sets: dict[str, Any] = field(default_factory=dict)
+    """Several by name, each with keys that replace the task's: instruction, choice_prompts, option_line, max_new_tokens,
+    prompting. Each asks all questions; the scores are of the one that is best on valid_split."""
     controls: list[str] = field(default_factory=lambda: list(DEFAULT_CONTROLS))
     """What every main score is compared with in `medvlp eval`: best_constant; blank_image, shuffled_images, no_image (left out of
     the prompt), noise_image; of multiple choice rotated_options and none_of_the_above; brand_names and generic_names (of drugs);
@@ -149,6 +154,7 @@ class VqaConfig(TaskConfig):
         at_least(f"{task}: max_new_tokens", self.max_new_tokens, 1)
         at_least(f"{task}: valid_limit", self.valid_limit, 0)
         self.prompting.check(task, self.max_new_tokens, self.split)
+        check_prompt_sets(self)
 
     def wording(self) -> QuestionWording:
         """The words around its questions; of several instructions the first."""

@@ -228,7 +228,7 @@ def parts_of(
         "options": options_of(model.model_name, config),
         "valid": valid.manifest_hash if (valid := getattr(task.task, "valid", None)) is not None else None,
         **({"train": train.manifest_hash} if (train := getattr(task.task, "train", None)) is not None else {}),
-        **({"prompting": parts} if (parts := getattr(getattr(task.task, "prompting", None), "identity", None)) else {}),
+        **({"prompting": parts} if (parts := getattr(task.task, "prompting_identity", None)) else {}),
         **({JUDGE: dict(judge)} if judge and is_judged_task(task.config) else {}),
         **({"scorers": scorers} if (scorers := getattr(task.task, "scorers", None)) else {}),
         "settings": {key: value for key, value in as_dict(config).items() if key not in NOT_CONTENT},

@@ -64,7 +64,7 @@ DECIDING: dict[str, tuple[str, ...]] = {
 JUDGE = tuple(f"judge.{name}" for name in ("model", "identity", "rubric", "prompt", "context", "decoding", "flag"))
 """Lines of a judge, which decide where both results have one; its metrics are missing in the other where one has none."""
 
-PROMPTS = ("templates", "instruction")
+PROMPTS = ("templates", "instruction", "decoding", "prompting")
 """Lines that do not decide where both results chose them from the same prompt sets by the same rule."""
 
 NOTED = (

@@ -1,4 +1,4 @@
-"""Several instructions of one task: all are measured, the one that does best on validation data gives the scores."""
+"""Several instructions or prompt sets: all are measured, the one that does best on validation data gives the scores."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -22,7 +22,7 @@ def measure_instructions(task: "Vqa", model: Any) -> TaskResult:
     Raises:
         TaskError: as `Vqa.run`.
     """
-    by_name = {
+    by_name = {name: replace(of_set, trained=task.trained) for name, of_set in task.prompt_sets.items()} or {
         name: replace(task, instructions={}, question_filter=replace(task.question_filter, instruction=text))
         for name, text in task.instructions.items()
     }
@@ -42,7 +42,7 @@ def measure_instructions(task: "Vqa", model: Any) -> TaskResult:
             for name in by_name
         }
     choice = choice_protocol(choice_name, value_of, "mean score", "the task has no other split to choose on")
-    protocol = result.protocol | {"prompt_sets": dict(task.instructions)} | choice
+    protocol = result.protocol | {"prompt_sets": dict(task.prompt_set_keys or task.instructions)} | choice
     return replace(result, protocol=protocol, metrics=task.bootstrap.measure(measures(result.records, protocol)))
 
 

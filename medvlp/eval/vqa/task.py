@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import torch
 
 from medvlp.config import VqaConfig
+from medvlp.config.evaluation.answering.prompt_sets import with_prompt_set
 from medvlp.config.evaluation.controls import CONTROLS, DEFAULT_CONTROLS
 from medvlp.eval.bootstrap import Bootstrap
 from medvlp.eval.boxes.questions import box_protocol
@@ -69,6 +70,7 @@ class Vqa:
     batch_size: questions in a batch.
     trained: what of the split the model was trained on, where that was looked for.
     prompting: examples, reasons, samples.
+    prompt_sets: several tasks by name, of which one gives the scores; prompt_set_keys: what they differ in.
     instructions: several by name, instead of the filter's own; valid: the split on which one is chosen (None takes the
     first), by `valid_limit` questions of it (0 asks all).
     """
@@ -86,6 +88,8 @@ class Vqa:
     trained: Trained | None = None
     instructions: Mapping[str, str] = field(default_factory=dict)
     prompting: Prompting = field(default_factory=Prompting)
+    prompt_sets: Mapping[str, "Vqa"] = field(default_factory=dict)
+    prompt_set_keys: Mapping[str, Any] = field(default_factory=dict)
     valid: ShardDataset | None = None
     valid_limit: int = 0
 
@@ -120,10 +124,20 @@ class Vqa:
         prompting = open_prompting(config, dataset, settings)
         task = cls(config.name, dataset, question_filter, controls, settings.bootstrap, limit, settings.batch_size)
         task = replace(task, prompting=prompting)
-        if settings.in_training or not config.instructions:
-            return task
+        if config.prompt_sets:
+            sets = {name: with_prompt_set(config, name, keys) for name, keys in config.prompt_sets.items()}
+            by_name = {name: cls.from_config(of_set, dataset, settings) for name, of_set in sets.items()}
+            task = replace(next(iter(by_name.values())), prompt_sets=by_name, prompt_set_keys=config.prompt_sets)
+        if settings.in_training or not (config.instructions or config.prompt_sets):
+            return replace(task, prompt_sets={})
         valid = validation_split(config, dataset)
         return replace(task, instructions=config.instructions, valid=valid, valid_limit=config.valid_limit)
+
+    @property
+    def prompting_identity(self) -> dict[str, Any]:
+        """What decides examples next to the task's keys, by prompt set where there are some."""
+        by_name = {name: of_set.prompting.identity for name, of_set in self.prompt_sets.items()}
+        return by_name if any(by_name.values()) else self.prompting.identity
 
     def run(self, model: AnsweringModel) -> TaskResult:
         """Measure one model. Where torch.distributed runs, every rank answers its share and gets the whole result.
@@ -131,7 +145,7 @@ class Vqa:
         Raises:
             TaskError: no question can be asked, or a language that none is in next to one that is not named.
         """
-        if self.instructions:
+        if self.instructions or self.prompt_sets:
             return measure_instructions(self, model)
         model = self.prompting.prompted(model, read_answer, questions_of(self.question_filter), self.batch_size)
         groups, excluded, bad = self._groups(model)
