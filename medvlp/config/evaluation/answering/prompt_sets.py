@@ -19,10 +19,10 @@ def with_prompt_set(config: Config, name: str, values: Any) -> Config:
     Raises:
         ConfigError: no mapping, a key that a set cannot replace, or a value of another type.
     """
-    place = f"task {config.name}: prompt_sets.{name}"
+    location = f"task {config.name}: prompt_sets.{name}"
     possible = [key for key in PROMPT_SET_KEYS if key in {field.name for field in fields(config)}]
     if not isinstance(values, Mapping) or set(values) - set(possible):
-        raise ConfigError(f"{place}: {values!r}, expected a mapping with some of the keys {', '.join(possible)}")
+        raise ConfigError(f"{location}: {values!r}, expected a mapping with some of the keys {', '.join(possible)}")
     changes = dict(values)
     try:
         if "prompting" in changes:
@@ -32,7 +32,7 @@ def with_prompt_set(config: Config, name: str, values: Any) -> Config:
         plain = {key: value for key, value in changes.items() if key != "prompting"}
         typed = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(replace(config, prompt_sets={})), plain))
     except (OmegaConfBaseException, ValueError, TypeError) as error:
-        raise ConfigError(f"{place}: {str(error).splitlines()[0]}") from None
+        raise ConfigError(f"{location}: {str(error).splitlines()[0]}") from None
     of_set: Config = typed
     return replace(of_set, **{key: value for key, value in changes.items() if key == "prompting"})
 
