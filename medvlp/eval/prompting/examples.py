@@ -6,6 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache, cached_property, lru_cache
 
+from medvlp.boxes.placeholders import BOXES
 from medvlp.eval.answers.normalization import normalize
 from medvlp.eval.vqa.metrics import MULTIPLE_CHOICE, NUMBER, SET
 from medvlp.eval.vqa.questions import Question, QuestionFilter, QuestionGroup, question_of
@@ -110,11 +111,13 @@ def image_digests(files: Iterable[bytes]) -> frozenset[str]:
 
 def questions_of(question_filter: QuestionFilter) -> ReadSample:
     """Reads the questions of a sample that a task over conversations could ask, and the reasons for their answers
-    (`rationale`)."""
+    (`rationale`). Those with boxes are no examples."""
 
     def read(sample: Sample, row: int) -> list[tuple[Question, str]]:
         pairs = []
         for number, conversation in enumerate(sample.conversations):
+            if BOXES in conversation.metadata:
+                continue  # each model writes boxes in its own form
             name = f"{sample.key}#{conversation.id or number}"
             with suppress(BadSample):
                 question = question_of(name, conversation, question_filter)

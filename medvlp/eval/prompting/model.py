@@ -59,6 +59,11 @@ class PromptedModel:
         """As the model."""
         return self.model.takes_several_images
 
+    @property
+    def box_style(self) -> Any:
+        """As the model."""
+        return getattr(self.model, "box_style", None)
+
     def pictures(self, sample: Sample) -> Any:
         """As the model."""
         return self.model.pictures(sample)
