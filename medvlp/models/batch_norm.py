@@ -57,17 +57,18 @@ def _is_known(layer: nn.Module) -> bool:
 
 def _pairs(model: nn.Module, run: Callable[[], Tensor]) -> tuple[Tensor, list[tuple[nn.Conv2d, Any]]]:
     """What a run gives, and each convolution with the batch norm that read its output; both were used once."""
-    uses, sources, pairs = Counter[nn.Module](), {}, []
+    uses = Counter[nn.Module]()
+    sources: dict[int, tuple[nn.Conv2d, Tensor]] = {}
+    pairs: list[tuple[nn.Conv2d, Any]] = []
 
-    def wrote(layer: nn.Module, _inputs: Any, output: Tensor) -> None:
+    def wrote(layer: Any, _inputs: Any, output: Tensor) -> None:
         uses[layer] += 1
         sources[id(output)] = (layer, output)  # the output is held, so that nothing else gets its id
 
     def reads(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         uses[layer] += 1
-        convolution, _ = sources.get(id(inputs[0]), (None, None))
-        if convolution is not None:
-            pairs.append((convolution, layer))
+        if (source := sources.get(id(inputs[0]))) is not None:
+            pairs.append((source[0], layer))
 
     with ExitStack() as hooks:
         for layer in model.modules():
