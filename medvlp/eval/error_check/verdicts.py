@@ -206,7 +206,7 @@ def _correction(text: str) -> str:
 def _objects(text: str) -> Iterator[tuple[tuple[int, int], dict[str, Any]]]:
     """JSON objects of a text, the last one first."""
     decoder = json.JSONDecoder(parse_constant=str)
-    objects = []
+    objects: list[tuple[tuple[int, int], dict[str, Any]]] = []
     position = text.find("{")
     while position >= 0 and len(objects) < 64:
         try:
