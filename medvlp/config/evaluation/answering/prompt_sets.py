@@ -30,7 +30,7 @@ def with_prompt_set(config: Config, name: str, values: Any) -> Config:
             prompting: PromptingConfig = OmegaConf.to_object(OmegaConf.merge(node, changes["prompting"] or {}))  # type: ignore[assignment]
             changes["prompting"] = prompting
         plain = {key: value for key, value in changes.items() if key != "prompting"}
-        typed = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(replace(config, prompt_sets={})), plain))
+        typed: Any = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(replace(config, prompt_sets={})), plain))
     except (OmegaConfBaseException, ValueError, TypeError) as error:
         raise ConfigError(f"{location}: {str(error).splitlines()[0]}") from None
     of_set: Config = typed
