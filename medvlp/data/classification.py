@@ -1,7 +1,7 @@
 """Images with class labels. B: this rank's samples; N: samples; S: side of the image; C: classes of a head."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,7 @@ from medvlp.shards import BadSample, Sample, ShardDataset
 
 MOST_UNKNOWN = 5
 """Unknown labels in a message."""
+NOT_ONE = "{} images, one is classified"
 
 
 @dataclass(kw_only=True)
@@ -96,7 +97,7 @@ class PrepareLabelled:
             BadSample: not one image, one that cannot be read, or an unknown label.
         """
         if len(sample.images) != 1:
-            raise BadSample("not_one_image", key=sample.key, detail=f"{len(sample.images)} images, one is classified")
+            raise BadSample("not_one_image", key=sample.key, detail=NOT_ONE.format(len(sample.images)))
         try:
             targets = {
                 name: (head.states if head.multi_label else head.class_index)(sample.labels, sample.metadata)
@@ -174,7 +175,8 @@ class SomeRows:
 class LabelPipeline(BatchPipeline):
     """Shards → batches of images with class labels.
 
-    Samples without a label for any head are skipped, and named in the run's ledger.
+    Samples without a label for any head, or with another number of images than one, are skipped, and named in the run's
+    ledger.
 
     Args:
         heads: what each head learns from.
@@ -195,16 +197,20 @@ class LabelPipeline(BatchPipeline):
             source_tables = read_labels(shards, list(self.labels.values()))
             self._refuse_unknown(name, source_tables)
             is_labelled_N = np.stack([table.is_labelled_N for table in source_tables]).any(axis=0)
+            if not is_labelled_N.any():
+                raise UserError(f"data.sources.{name}: no sample has a label that objective.heads reads")
+            reasons = {int(row): ("no_label", "of no head") for row in np.flatnonzero(~is_labelled_N)}
+            reasons |= {row: ("not_one_image", detail) for row, detail in several_images(shards)}
             datasets[name] = shards
-            if not is_labelled_N.all():
-                rows = np.flatnonzero(is_labelled_N)
+            if reasons:
+                rows = np.array([row for row in range(len(shards)) if row not in reasons], np.int64)
                 if not len(rows):
-                    raise UserError(f"data.sources.{name}: no sample has a label that objective.heads reads")
+                    raise UserError(f"data.sources.{name}: no sample with a label has one image")
                 datasets[name] = SomeRows(shards, rows)
                 source_tables = [table.take(rows) for table in source_tables]
                 skipped += [
-                    {"source": name, "key": shards.key(int(row)), "reason": "no_label", "detail": "of no head"}
-                    for row in np.flatnonzero(~is_labelled_N)
+                    {"source": name, "key": shards.key(row), "reason": reason, "detail": detail}
+                    for row, (reason, detail) in sorted(reasons.items())
                 ]
             tables.append(source_tables)
         self._count(tables)
@@ -256,6 +262,17 @@ class LabelPipeline(BatchPipeline):
     def plan(self, order: Order, datasets: Sequence[Dataset]) -> LabelPlan:
         """Sample by sample."""
         return LabelPlan(order, self.counts_NH)
+
+
+def several_images(shards: ShardDataset) -> Iterator[tuple[int, str]]:
+    """Rows with another number of images than one, and how many these are."""
+    for row in range(len(shards)):
+        try:
+            count = len(shards.image_names(row))
+        except BadSample:
+            continue  # named when it is read
+        if count != 1:
+            yield row, NOT_ONE.format(count)
 
 
 def divisors(table: LabelTable, weights_C: Tensor | None) -> NDArray[np.float64]:

@@ -95,7 +95,11 @@ class TrainingData(pl.LightningDataModule):
         ]
         order = Order(ordered, self.seed, self.shuffle_block, self.shuffle_window)
         self.samples = RequestedSamples(
-            list(datasets.items()), self.pipeline.prepare, self.seed, self.pipeline.replaces_bad
+            list(datasets.items()),
+            self.pipeline.prepare,
+            self.seed,
+            self.pipeline.replaces_bad,
+            self.pipeline.counts_NH,
         )
         self.plan = self.pipeline.plan(order, list(datasets.values()))
         schedule = RankSchedule(self.plan, self.global_batch_size)

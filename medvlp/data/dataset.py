@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 from torch.utils import data as torch_data
 
 from medvlp.combinations import CombinationError, ItemFilter, Occurrences, item_values
@@ -153,6 +154,10 @@ class FilteredDataset(ShardDataset):
         row = self._row(i)
         return self._reduced(row, super().read_text(row))
 
+    def image_names(self, i: int) -> list[str]:
+        """Names of sample i's images. Raises BadSample as a `ShardDataset`."""
+        return super().image_names(self._row(i))
+
     def _reduced(self, row: int, sample: Sample) -> Sample:
         return self.item_filter.reduced(sample) if row in self.reduced_rows else sample
 
@@ -174,12 +179,19 @@ class RequestedSamples(torch_data.Dataset[dict[str, Any]]):
         seed: the run's seed.
         replace: put another sample in a bad one's place; otherwise it stays empty, as in a pack whose length was
             planned.
+        counts_NH: what each sample counts in the divisors of the losses; a replacement counts as much, where there is one
+            that does.
     """
 
     def __init__(
-        self, sources: Sequence[tuple[str, Dataset]], prepare: Prepare, seed: int, replace: bool = True
+        self,
+        sources: Sequence[tuple[str, Dataset]],
+        prepare: Prepare,
+        seed: int,
+        replace: bool = True,
+        counts_NH: NDArray[np.float64] | None = None,
     ) -> None:
-        self.sources, self.prepare, self.seed = list(sources), prepare, seed
+        self.sources, self.prepare, self.seed, self.counts_NH = list(sources), prepare, seed, counts_NH
         self.attempts = ATTEMPTS if replace else 1
         self.starts = np.cumsum([0, *(len(dataset) for _, dataset in sources)])
 
@@ -199,6 +211,7 @@ class RequestedSamples(torch_data.Dataset[dict[str, Any]]):
         key = (self.seed, epoch, position)
         spare = np.random.Generator(philox("replacement", *key))
         bad: list[dict[str, Any]] = []
+        rows_tried = []
         for _ in range(self.attempts):
             try:
                 sample = dataset.read(row)
@@ -217,10 +230,22 @@ class RequestedSamples(torch_data.Dataset[dict[str, Any]]):
                         "position": position,
                     }
                 )
-                row = int(spare.integers(len(dataset)))
+                rows_tried.append(row)
+                row = self._replacement(spare, index, rows_tried)
         if self.attempts == 1:
             return None, bad
         raise Unreadable(
             f"source {name!r}: {ATTEMPTS} samples in a row could not be read, the last is {bad[-1]['key']} in shard "
             f"{bad[-1]['shard']}: {bad[-1]['reason']} ({bad[-1]['detail']}). Check the folder with `medvlp verify`"
         )
+
+    def _replacement(self, spare: np.random.Generator, index: int, rows_tried: Sequence[int]) -> int:
+        """A row of the source; rows_tried: the bad one, and its bad replacements."""
+        start, stop = self.starts[index], self.starts[index + 1]
+        if self.counts_NH is not None:
+            counts_MH = self.counts_NH[start:stop]
+            is_equal_M = (counts_MH == counts_MH[rows_tried[0]]).all(axis=1)
+            is_equal_M[list(rows_tried)] = False
+            if is_equal_M.any():
+                return int(spare.choice(np.flatnonzero(is_equal_M)))
+        return int(spare.integers(stop - start))

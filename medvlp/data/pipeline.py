@@ -4,6 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from medvlp.data.dataset import Dataset, Prepare
 from medvlp.data.loader import Collate
 from medvlp.data.order import Order
@@ -34,6 +37,8 @@ class BatchPipeline:
 
     replaces_bad = True
     """Another sample takes a bad one's place; otherwise it stays empty, as in a pack whose length was planned."""
+    counts_NH: NDArray[np.float64] | None = None
+    """What each sample that `open` gave counts in the divisors of the losses; None: all count alike."""
     prepare: Prepare
     """(sample, number of its source, random state) → the fields that `collate` batches. Raises BadSample."""
     collate: Collate

@@ -174,13 +174,22 @@ class ShardDataset:
         """
         return self._read(i, with_images=False)
 
-    def _read(self, i: int, with_images: bool) -> Sample:
+    def image_names(self, i: int) -> list[str]:
+        """Names of sample i's images, from the shard's index. Raises IndexError if there is none, BadSample."""
+        return [_name(row[1]) for row in self._index_rows(i)[2] if row[1] not in (b"txt", b"json")]
+
+    def _index_rows(self, i: int) -> tuple[int, _OpenShard, list[tuple[int, bytes, int, int, int]]]:
         shard, row = self._locate(i)
         key = self._keys[i].as_py()
         open_shard = self._open.get(shard) or self._open_shard(shard, key)
         rows = open_shard.index[open_shard.starts[row] : open_shard.starts[row + 1]].tolist()
         if not rows:
             raise BadSample("broken_index", self._shards[shard], key, f"the index has no rows for sample {row}")
+        return shard, open_shard, rows
+
+    def _read(self, i: int, with_images: bool) -> Sample:
+        shard, open_shard, rows = self._index_rows(i)
+        key = self._keys[i].as_py()
         image_names = []
         if not with_images:  # images stand first
             image_names = [_name(row[1]) for row in rows if row[1] not in (b"txt", b"json")]

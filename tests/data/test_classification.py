@@ -6,8 +6,10 @@ import torch
 from sklearn.utils.class_weight import compute_class_weight
 
 from medvlp.data.classification import HeadLabels, LabelPipeline, PrepareLabelled, divisors
+from medvlp.data.dataset import RequestedSamples
 from medvlp.data.labels import ClassLabels, LabelTable, read_labels
 from medvlp.data.order import Order, OrderedSource
+from medvlp.data.plan import Request
 from medvlp.errors import UserError
 from medvlp.shards import ShardDataset
 from tests.classifiers import FINDINGS, KINDS, labelled_samples
@@ -80,3 +82,30 @@ def test_what_cannot_be_learned_is_refused(dataset, head, said):
         return
     with pytest.raises(UserError, match=said):
         pipeline({"h": head}).open({"made": dataset})
+
+
+def test_what_replaces_a_bad_sample_counts_as_much_in_the_divisor(tmp_path):
+    samples = labelled_samples(12, missing=False)
+    for number, sample in enumerate(samples):
+        sample.labels["findings"] = dict.fromkeys(FINDINGS[: 1 + number % 3], 0)
+        if number < 6:
+            del sample.labels["kind"]
+    for number in (0, 6):  # as many labels have number 3 alone, and 9 alone
+        samples[number].images["jpg"] = b"damaged"
+    samples[5].images["other.jpg"] = samples[5].images["jpg"]
+    shards = ShardDataset(write_split(tmp_path / "train", samples))
+    made = pipeline({"kind": HeadLabels(KIND), "findings": HeadLabels(SEVERAL)})
+    sources = made.open({"made": shards})
+    assert [(row["key"], row["reason"]) for row in sources.skipped] == [(samples[5].key, "not_one_image")]
+    assert made.counts_NH[:, 1].tolist() == [1, 2, 3, 1, 2, 1, 2, 3, 1, 2, 3]
+    view = sources.datasets["made"]
+    plan = made.plan(Order([OrderedSource("made", len(view), 1.0, view.manifest_hash)], 0), [view])
+    units = RequestedSamples([("made", view)], made.prepare, 0, counts_NH=made.counts_NH)
+    for bad, replacement in ((0, 3), (5, 8)):
+        for epoch in range(4):
+            unit = units[Request(epoch, (0, 1, 2), (bad, 1, 2), plan.total(np.array([bad, 1, 2])))]
+            assert unit["items"][0]["key"] == view.key(replacement)
+            targets = [item["targets"] for item in unit["items"]]
+            kinds = sum(target["kind"] >= 0 for target in targets)
+            findings = sum((~np.isnan(target["findings"])).sum() for target in targets)
+            assert unit["total"] == (max(kinds, 1), findings)
