@@ -40,6 +40,11 @@ class Combination:
         return ", ".join(f"{field}={'|'.join(texts)}" for field, texts in self.values)
 
     @property
+    def content(self) -> frozenset[tuple[str, frozenset[str]]]:
+        """What it says in whatever order it is written."""
+        return frozenset((field, frozenset(texts)) for field, texts in self.values)
+
+    @property
     def fields(self) -> tuple[str, ...]:
         """The fields."""
         return tuple(field for field, _ in self.values)
@@ -135,7 +140,7 @@ def parse_combinations(key: str, entries: Any) -> tuple[Combination, ...]:
                 raise CombinationError(f"{key}: {field}={value!r} is no value and no list of values, as in {example}")
             values.append((str(field), tuple(dict.fromkeys(text for text in texts if text is not None))))
         combination = Combination(tuple(values))
-        if not values or combination in combinations:
+        if not values or combination.content in [earlier.content for earlier in combinations]:
             fault = f"{combination.name} stands there twice" if values else "an empty combination is of everything"
             raise CombinationError(f"{key}: {fault}; give fields and values, as in {example}")
         combinations.append(combination)

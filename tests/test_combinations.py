@@ -55,6 +55,7 @@ def test_every_field_has_one_of_its_values(entry, fields, is_matched):
     [
         ([{}], "key: an empty combination is of everything"),
         ([{"a": 1}, {"a": "1"}], "key: a=1 stands there twice"),
+        ([{"a": [1, 3], "b": 2}, {"b": 2, "a": [3, 1]}], "b=2, a=3|1 stands there twice"),
         ([{"a": None}], "key: a=None is no value and no list of values"),
         ([{"a": []}], r"key: a=\[\] is no value"),
         ([{"a": [1, {"b": 2}]}], "is no value and no list"),

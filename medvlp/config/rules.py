@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -85,3 +85,10 @@ def fault_of(name: str) -> str:
     if size > MAX_NAME_BYTES:
         return f"it has {size} bytes, at most {MAX_NAME_BYTES} are taken"
     return "" if Path(name).name == name else "it is not the name of a file"
+
+
+def not_in_both(task: str, classes: Iterable[str], exclude: Iterable[str]) -> None:
+    """Raises ConfigError where a class is excluded as well."""
+    both = sorted({*classes} & {*exclude})
+    if both:
+        raise ConfigError(f"{task}: {both} stand under classes and under exclude; name each under one of the two")

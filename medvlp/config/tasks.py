@@ -13,7 +13,7 @@ from medvlp.config.evaluation.labels import MultiLabelConfig, ProbeConfig
 from medvlp.config.evaluation.retrieval import ComposedRetrievalConfig, RetrievalConfig, TextRetrievalConfig
 from medvlp.config.evaluation.task import TaskConfig
 from medvlp.config.evaluation.written_text import WrittenTextConfig
-from medvlp.config.rules import ConfigError, at_least, fold, one_of
+from medvlp.config.rules import ConfigError, at_least, fold, not_in_both, one_of
 from medvlp.shards.vocabulary import ANSWER_TYPES
 from medvlp.wording.questions import OPTION_LINE, ChoicePrompts, QuestionWording
 
@@ -46,6 +46,7 @@ class ZeroShotConfig(TaskConfig):
             raise ConfigError(f"{task}: label is empty; name the label that holds the class")
         if len({fold(value) for value in self.classes}) < max(len(self.classes), 2):
             raise ConfigError(f"{task}: classes={list(self.classes)}, expected two or more that differ in words")
+        not_in_both(task, self.classes, self.exclude)
         nameless = [value for value, names in self.classes.items() if not names]
         if nameless:
             raise ConfigError(f"{task}: classes {nameless} have no names; list at least one each")

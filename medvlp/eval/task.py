@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Protocol, Self
 from medvlp.config import TaskConfig
 from medvlp.eval.bootstrap import Bootstrap, MetricValue
 from medvlp.eval.embeddings import ImageEmbeddings
+from medvlp.eval.errors import TaskError
 from medvlp.eval.items import Item
 from medvlp.eval.metrics import TIE_RULE
 from medvlp.eval.trained import Trained
@@ -121,12 +122,19 @@ class TaskSettings:
 
 
 def validation_split(config: TaskConfig, dataset: ShardDataset) -> ShardDataset | None:
-    """The task's `valid_split`, to choose prompts on; None where the data have none, or where it is the split that is scored.
+    """The task's `valid_split`, to choose on; None where the data have none, or where it is the split that is scored.
 
     Raises:
+        TaskError: the task names another one than usual, and it is not there.
         ShardError: it is damaged or unfinished.
     """
     folder = Path(config.data) / config.valid_split
+    if not folder.exists() and config.valid_split != TaskConfig.valid_split:
+        splits = sorted(path.parent.name for path in Path(config.data).glob("*/manifest.json"))
+        raise TaskError(
+            f"task {config.name}: valid_split={config.valid_split} is not there; {config.data} has the splits {splits}. Leave "
+            f"the key out where there is none to choose on"
+        )
     if not folder.exists() or dataset.manifest.split == config.valid_split:
         return None
     return ShardDataset(folder)

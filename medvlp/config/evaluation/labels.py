@@ -1,9 +1,10 @@
 """Options of tasks over labels: several labels by prompts, and probes."""
 
+import math
 from dataclasses import dataclass, field
 
 from medvlp.config.evaluation.task import TaskConfig
-from medvlp.config.rules import ConfigError, at_least, fold, one_of
+from medvlp.config.rules import ConfigError, at_least, fold, not_in_both, one_of
 
 
 @dataclass(kw_only=True)
@@ -33,6 +34,7 @@ class MultiLabelConfig(TaskConfig):
             raise ConfigError(f"{task}: label is empty; name the label that holds the findings")
         if len({fold(value) for value in self.classes}) < max(len(self.classes), 2 if self.method == "softmax" else 1):
             raise ConfigError(f"{task}: classes={list(self.classes)}, expected some that differ in words")
+        not_in_both(task, self.classes, self.exclude)
         nameless = [value for value, names in self.classes.items() if not names]
         if nameless:
             raise ConfigError(f"{task}: classes {nameless} have no names; list at least one each")
@@ -88,8 +90,14 @@ class ProbeConfig(TaskConfig):
             raise ConfigError(f"{task}: classes={self.classes}, expected two or more that differ, or none for all")
         if self.positive and (self.multi_label or (self.classes and self.positive not in self.classes)):
             raise ConfigError(f"{task}: positive={self.positive!r}, expected one of two classes; found {self.classes}")
-        if not self.strengths or min(self.strengths) <= 0 or sorted(set(self.strengths)) != list(self.strengths):
-            raise ConfigError(f"{task}: strengths={self.strengths}, expected positive numbers, rising")
+        not_in_both(task, self.classes, self.exclude)
+        if self.train_split == self.valid_split:
+            raise ConfigError(
+                f"{task}: train_split and valid_split are both {self.train_split!r}; what is fitted cannot be chosen on"
+            )
+        is_positive = all(0 < strength < math.inf for strength in self.strengths)  # false of NaN
+        if not self.strengths or not is_positive or sorted(set(self.strengths)) != list(self.strengths):
+            raise ConfigError(f"{task}: strengths={self.strengths}, expected positive finite numbers, rising")
         for key, numbers in (("shots", self.shots), ("neighbours", self.neighbours)):
             if len(set(numbers)) < len(numbers) or min(numbers, default=1) < 1:
                 raise ConfigError(f"{task}: {key}={numbers}, expected different numbers of 1 or more")

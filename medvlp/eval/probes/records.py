@@ -76,6 +76,7 @@ def probe_protocol(probing: Probing, fits: Mapping[str, Fitted]) -> dict[str, An
             "shots": few_shot,
             "draws": config.draws,
             "seed": config.seed,
+            "shot": "a sample with each class and one without it" if multi_label else "a sample of each class",
             "fit": "on the shots alone; C of each draw chosen on all of chosen_on",
         }
     if NEIGHBOURS in fits:
@@ -87,12 +88,18 @@ def probe_protocol(probing: Probing, fits: Mapping[str, Fitted]) -> dict[str, An
 
 
 def fitting_lines(probing: Probing, split: str) -> list[str]:
-    """Samples that are not fitted, classes that are not scored, and classes with fewer samples than shots. split: that is
-    fitted."""
+    """Samples that are not fitted, classes that are not scored or not fitted, and classes with fewer samples than shots. split:
+    that is fitted."""
     lines = [f"not fitted: {count} samples of {split}: {reason}" for reason, count in probing.fit.excluded.items()]
     target_NL = probing.scored.target_NL
     if probing.config.multi_label:
         lines += uncounted_lines(probing.classes, target_NL)
+        has_negatives_L = (probing.fit.target_NL == 0).any(axis=0)
+        lines += [
+            f"class {name!r} has no negatives to fit: its logits are 0 and its AUROC 0.5"
+            for name, has_negatives in zip(probing.classes, has_negatives_L, strict=True)
+            if not has_negatives
+        ]
     else:
         count_of = dict(zip(probing.classes, (target_NL == 1).sum(axis=0), strict=True))
         lines += [f"0 samples: class {name!r} has none here" for name, count in count_of.items() if not count]

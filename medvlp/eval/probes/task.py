@@ -137,13 +137,11 @@ class Probe:
             fit = fit.apart_from(valid)
         else:
             is_valid_N = hold_out(fit.items, fit.target_NL, self.config.holdout, self.config.seed)
-            fit, valid = fit.take(~is_valid_N), fit.take(is_valid_N)
-        missing = [name for name, count in zip(classes, (fit.target_NL == 1).sum(axis=0), strict=True) if not count]
-        if missing or len(classes) < 2:
-            raise TaskError(
-                f"task {self.name}: classes {missing or list(classes)} of {self.train.folder}: "
-                f"{'no sample to fit; leave them out of classes' if missing else 'expected two or more'}"
-            )
+            valid = fit.take(is_valid_N)
+            fit = fit.take(~is_valid_N).apart_from(valid)
+        if len(classes) < 2:
+            raise TaskError(f"task {self.name}: classes {list(classes)} of {self.train.folder}: expected two or more")
+        self._refuse_missing(train, fit, classes)
         positive = self.config.positive
         if positive and (positive not in classes or len(classes) != 2):
             raise TaskError(
@@ -156,6 +154,22 @@ class Probe:
                 f"task {self.name}: {source} has no labels to choose C on; give another valid_split or holdout"
             )
         return Probing(self.config, classes, fit, valid, scored)
+
+    def _refuse_missing(self, train: LabelledSamples, fit: LabelledSamples, classes: Sequence[str]) -> None:
+        """Raises TaskError where a class has no sample to fit, or none any more."""
+        count_2L = [(samples.target_NL == 1).sum(axis=0).tolist() for samples in (train, fit)]
+        missing = {name: before for name, before, after in zip(classes, *count_2L, strict=True) if not after}
+        if not missing:
+            return
+        message = f"task {self.name}: classes {list(missing)} of {self.train.folder}: no sample to fit"
+        taken = {name: count for name, count in missing.items() if count}
+        if not taken:
+            raise TaskError(f"{message}; leave them out of classes")
+        other = self.valid.folder if self.valid else f"the share {self.config.holdout:g} of train to choose on"
+        raise TaskError(
+            f"{message}: all of {taken} share a group (patient, article) or an image with {self.dataset.folder} or {other}; "
+            f"give splits that share none, or leave them out of classes"
+        )
 
     def _fit(self, probing: Probing) -> dict[str, Fitted]:
         """All fits, shared between the ranks: number of shots, or `full` and `neighbours`, → what it gave."""

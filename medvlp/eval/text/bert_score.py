@@ -44,6 +44,8 @@ class BertScore:
         refuse_code(self.folder, self.name)
         facts = FileFacts(None)
         self.identity = content_identity([[path.name, sha256_of(path, facts)] for path in files])
+        self.texts_cut: set[str] = set()
+        """Texts with more tokens than the encoder reads, so far."""
 
     def protocol(self) -> Mapping[str, Any]:
         """The encoder, by name and content, and its layer."""
@@ -53,6 +55,10 @@ class BertScore:
             "weights": self.identity,
             "layer": self.layer,
         }
+
+    def notes(self) -> Mapping[str, Any]:
+        """What is known after scoring: the tokens of a text that the encoder reads, and how many texts had more."""
+        return {"most_tokens": self._parts[2], "texts_cut": len(self.texts_cut)}
 
     def score(self, predictions: Sequence[str], references: Sequence[Sequence[str]]) -> Mapping[str, Sequence[float]]:
         """precision, recall and f1 of each text.
@@ -90,6 +96,8 @@ class BertScore:
     def _vectors(self, texts: Sequence[str]) -> list[tuple[Tensor, Tensor]]:
         """For each text (T, D) unit vectors of its tokens, and (T,) whether each has a weight."""
         model, tokenizer, longest = self._parts
+        lengths = [len(ids) for ids in tokenizer(list(texts), verbose=False)["input_ids"]]
+        self.texts_cut.update(text for text, length in zip(texts, lengths, strict=True) if length > longest)
         inputs = tokenizer(list(texts), padding=True, truncation=True, max_length=longest, return_tensors="pt")
         outputs = model(**{name: value.to(model.device) for name, value in inputs.items()}, output_hidden_states=True)
         vectors_BTD = normalize(outputs.hidden_states[self.layer].float(), dim=-1).cpu()

@@ -16,6 +16,10 @@ _FOLDED = str.maketrans("\u2010\u2011\u2212\u2019\u2012\u2013", "---'--")
 _JOINERS = dict.fromkeys("-'", _HYPHEN) | dict.fromkeys(".,:/", _POINT)
 
 
+_SOUTH_EAST = ((0x0E00, 0x0EFF), (0x1000, 0x109F), (0x1780, 0x17FF), (0xA9E0, 0xA9FF), (0xAA60, 0xAA7F))
+"""Thai and Lao, Burmese, Khmer, Burmese again: words stand without spaces, phrases with."""
+
+
 def _words(text: str) -> list[str]:
     text = unicodedata.normalize("NFKC", text).lower().translate(_FOLDED)
     return [text[match.start() : match.end()] for match in _WORD.finditer("".join(map(_kind, text)))]
@@ -23,12 +27,14 @@ def _words(text: str) -> list[str]:
 
 @lru_cache(maxsize=2**16)
 def _kind(character: str) -> str:
-    """Of Chinese and Japanese a token of its own, else letter, digit, symbol, what joins words, what joins digits, or none."""
+    """Of a script without spaces a token of its own, else letter, digit, symbol, what joins words, what joins digits, or none."""
     if character in _JOINERS:
         return _JOINERS[character]
     if _is_unspaced(ord(character)):
         return _CHARACTER
     category = unicodedata.category(character)[0]
+    if category in "LM" and any(first <= ord(character) <= last for first, last in _SOUTH_EAST):
+        return _CHARACTER
     if character == "%" or category == "S":
         return _SYMBOL
     return {"L": _LETTER, "M": _LETTER, "N": _DIGIT}.get(category, " ")
@@ -66,8 +72,8 @@ assert tuple(_TOKENIZERS) == TOKENIZATIONS
 
 DESCRIPTIONS = {
     "words": "words in lower case after NFKC, without punctuation (as evaluations of COCO captions cut texts, by rules of our "
-    "own): hyphen and apostrophe join letters, marks between digits stay (1.5, 3/4), symbols and % are tokens; Chinese and "
-    "Japanese by character",
+    "own): hyphen and apostrophe join letters, marks between digits stay (1.5, 3/4), symbols and % are tokens; Chinese, "
+    "Japanese, Thai, Lao, Khmer and Burmese by character",
     "13a": "sacrebleu's 13a, case and punctuation kept",
     "whitespace": "as the texts stand, cut at whitespace",
     "characters": "every character but whitespace, in lower case after NFKC",

@@ -48,12 +48,30 @@ def test_a_class_with_fewer_samples_gives_them_all():
     assert len(shots(ITEMS[:7], TARGET_NL[:7], 5, 0, 0)) == 7
 
 
-def test_of_several_labels_a_sample_counts_for_each():
-    target_NL = np.array([[1, 1], [1, 0], [1, 0], [np.nan, 0], [1, np.nan]])
-    rows = shots(items_of("abcde"), target_NL, 2, 0, 0)
-    assert 0 in rows  # the one sample of the rare class, which is a shot of the other too
-    assert len(rows) == 2
-    assert (target_NL[rows, 0] == 1).all()
+def test_of_several_labels_a_sample_counts_for_each_that_it_has_or_lacks():
+    target_NL = np.array([[1, 1], [1, 0], [1, 0], [np.nan, 0], [1, np.nan], [0, 0], [0, 0]])
+    for draw in range(9):
+        rows = shots(items_of("abcdefg"), target_NL, 2, 0, draw)
+        assert 0 in rows  # the one sample of the rare class, which is a shot of the other too
+        assert {5, 6} <= set(rows)  # without any, of both
+        assert len(rows) == 4
+        assert (target_NL[rows, 0] == 1).sum() == 2
+
+
+def test_labels_that_go_together_get_samples_without_them():
+    target_NL = np.repeat([[1.0, 1.0], [0.0, 0.0]], [3, 30], axis=0)
+    for count in (1, 2, 4):
+        rows = shots(items_of(map(str, range(33))), target_NL, count, 0, 0)
+        assert (target_NL[rows] == 1).sum(axis=0).tolist() == [min(count, 3)] * 2
+        assert (target_NL[rows] == 0).sum(axis=0).tolist() == [count] * 2
+
+
+def test_the_last_group_of_a_class_is_not_held_out():
+    target_NL = np.eye(2)[[1] * 5 + [0] * 35]
+    groups = ["p0"] * 5 + [f"g{row}" for row in range(35)]
+    is_out_N = hold_out(items_of(groups), target_NL, 0.2, 0)
+    assert not is_out_N[:5].any()
+    assert is_out_N[5:].sum() == 7
 
 
 def test_whole_groups_are_held_out_a_share_of_each_class():

@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from medvlp.eval.probes.draws import shots
 from medvlp.eval.probes.task import Probe
 from medvlp.eval.statistics.cell import record_statistics
 from medvlp.eval.statistics.measures import measures
-from medvlp.eval.task import TaskSettings
+from medvlp.eval.task import TaskSettings, validation_split
 from medvlp.jsonl import encode_json
 from tests.distributed.ranks import on_ranks
 from tests.eval.colour_world import ColourEncoder, FakeDataset, FakeSample
@@ -51,6 +52,11 @@ def split(name, count, prefix="", several=False):
         metadata = {"group": f"{prefix or name}{row // 6}", "group_kind": "patient", "site": f"h{row % 2}"}
         samples.append(FakeSample(f"{name}{row:03}", patch(colour_3), {}, labels, metadata))
     return FakeDataset(samples, f"data/{name}", split=name)
+
+
+def afresh(dataset):
+    """The dataset after its samples were changed, with the hash that they have now."""
+    return FakeDataset(dataset.samples, dataset.folder, split=dataset.manifest.split)
 
 
 def probe(several=False, valid=True, train=None, scored=None, **options):
@@ -214,10 +220,14 @@ def test_what_cannot_be_probed_is_named(options, said):
     ("options", "said"),
     [
         ({"label": ""}, "label is empty"),
-        ({"strengths": [1.0, 0.1]}, "expected positive numbers, rising"),
+        ({"strengths": [1.0, 0.1]}, "expected positive finite numbers, rising"),
         ({"shots": [0]}, "expected different numbers of 1 or more"),
         ({"classes": ["a"]}, "two or more"),
         ({"holdout": 1.0}, "a share between 0 and 1"),
+        ({"strengths": [1.0, float("inf")]}, "expected positive finite numbers"),
+        ({"strengths": [float("nan")]}, "expected positive finite numbers"),
+        ({"train_split": "valid"}, "train_split and valid_split are both 'valid'"),
+        ({"classes": ["a", "b"], "exclude": ["a"]}, r"\['a'\] stand under classes and under exclude"),
     ],
 )
 def test_options_that_cannot_be_are_refused(options, said):
@@ -231,6 +241,40 @@ def test_splits_that_cannot_be_fitted_are_named(tmp_path):
         Probe.from_config(config, split("train", 6), TaskSettings())
     with pytest.raises(TaskError, match=r"a probe is fitted on labelled samples, and .*train is not there"):
         Probe.from_config(config, split("test", 6), TaskSettings())
+    with pytest.raises(TaskError, match=r"valid_split=valdi is not there; .* has the splits \[\]"):
+        validation_split(replace(config, valid_split="valdi"), split("test", 6))
+    assert validation_split(config, split("test", 6)) is None
+
+
+def test_what_is_held_out_shares_no_image_with_what_is_fitted():
+    train = split("train", 90)
+    images = [sample.images for sample in train.samples]
+    for row, sample in enumerate(train.samples):  # of other patients, the same bytes
+        sample.images = images[row % 45]
+    probing = probe(train=afresh(train), valid=False, classes=list(CENTERS)).probing(model())
+    assert len(probing.valid)
+    assert not set(probing.fit.hashes) & set(probing.valid.hashes)
+    assert not {item.group for item in probing.fit.items} & {item.group for item in probing.valid.items}
+
+
+def test_a_class_whose_samples_are_all_in_other_splits_is_named():
+    train = split("train", 90)
+    for row, sample in enumerate(train.samples):
+        if sample.labels["hue"] == "red":
+            sample.metadata["group"] = f"test{row % 5}"
+    with pytest.raises(
+        TaskError, match=r"no sample to fit: all of {'red': 30} share a group .* with data/test or data/valid"
+    ):
+        probe(train=afresh(train), classes=list(CENTERS)).run(model())
+
+
+def test_a_label_without_negatives_is_named():
+    train, valid = split("train", 90, several=True), split("valid", 36, several=True)
+    for sample in (*train.samples, *valid.samples):
+        sample.labels["high"]["white"] = 1
+    task = probe(several=True, classes=["red", "white"], train=afresh(train), shots=[2], neighbours=[])
+    lines = replace(task, valid=afresh(valid)).run(model()).protocol["exclusions"]
+    assert "class 'white' has no negatives to fit: its logits are 0 and its AUROC 0.5" in lines
 
 
 def _one_of_two(folder):

@@ -77,6 +77,13 @@ def test_scores_are_those_of_the_authors_package():
     assert columns["f1"] == pytest.approx(expected, abs=2e-6)
 
 
+def test_texts_that_are_cut_are_counted(folder):
+    metric = BertScore(folder, -1)
+    metric.score(["the lung " * 20, "lung"], [["heart"], ["the " * 11]])
+    metric.score(["the lung " * 20], [["heart"]])
+    assert metric.notes() == {"most_tokens": 12, "texts_cut": 2}
+
+
 def test_a_layer_or_a_model_that_is_not_there(folder):
     with pytest.raises(TaskError, match=r"bert_layer=7: .* has layers 0 to 2"):
         BertScore(folder, 7).score(["lung"], [["lung"]])

@@ -86,6 +86,21 @@ def test_rouge_is_rouge_scores_where_that_cuts_texts_alike():
         assert list(scores.values()) == pytest.approx(expected, abs=1e-15)
 
 
+def test_rouge_l_is_rouge_scores_on_random_tokens():
+    generator = np.random.default_rng(0)
+    peer = RougeScorer(["rougeL"], tokenizer=SimpleNamespace(tokenize=list))
+    for words in (2, 5, 40) * 15:
+        text, *references = [[f"w{n}" for n in generator.integers(0, words, generator.integers(0, 70))] for _ in "abc"]
+        expected = peer.score_multi(references, text)["rougeL"].fmeasure
+        assert overlap.rouge(text, references)["rouge_l"] == expected
+
+
+def test_rouge_of_long_texts_needs_no_table():
+    text = [f"w{n % 977}" for n in range(20_000)]
+    assert overlap.common_length(text, text[::2]) == 10_000
+    assert overlap.common_length([], text) == 0
+
+
 def test_rouge_counts_chinese():
     scores = overlap.rouge(tokens("左侧胸腔积液", "words"), [tokens("右侧胸腔积液", "words")])
     assert scores == pytest.approx({"rouge_1": 5 / 6, "rouge_2": 4 / 5, "rouge_l": 5 / 6})
@@ -140,6 +155,7 @@ def test_cider_knows_how_rare_an_ngram_is_in_other_samples():
         ("SpO2 95% at 37\u00b0 > 36", ["spo2", "95", "%", "at", "37", "\u00b0", ">", "36"]),
         ("\uff11\uff12 \ufb01brosis", ["12", "fibrosis"]),
         ("肺の影CT画像", ["肺", "の", "影", "ct", "画", "像"]),
+        ("ปอดปกติ ๓ cm", ["ป", "อ", "ด", "ป", "ก", "ต", "\u0e34", "๓", "cm"]),
         ("흉부 방사선", ["흉부", "방사선"]),
         ("छाती का एक्स-रे", ["छाती", "का", "एक्स-रे"]),
         ("... !?", []),

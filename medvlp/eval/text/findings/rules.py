@@ -17,12 +17,15 @@ _STRENGTH: dict[State, int] = {"present": 2, "uncertain": 1, "absent": 0}
 LIMITS = (
     "English only; thoracic findings and devices of a list of our own; terms as written, so misspellings and abbreviations "
     "beyond the list are missed; no side, place, size or change is compared; what is said of earlier examinations counts like "
-    "what is said of this one; not validated against radiologists: figures compare texts under these rules alone"
+    "what is said of this one; behind a comma a negation may reach too far (no mass, effusion is present); unlikely counts as "
+    "uncertain; not validated against radiologists: figures compare texts under these rules alone"
 )
 
 LONGEST = 1000
 """Characters of a sentence; a longer one is cut, so that the work stays linear in a text."""
 _SENTENCE = re.compile(r"(?<!\d)[.](?!\w)|[.](?=\s)|[!?;\n]+")
+_NO_BLANK = re.compile(r"(?<=[a-z])[.](?=[A-Z][a-z])")
+"""A full stop without a blank behind it."""
 _TERM = re.compile(
     r"\b(?:"
     + "|".join(
@@ -88,7 +91,7 @@ _REQUEST = re.compile(
 def states_of(text: str) -> dict[str, State]:
     """Finding → its state in a text, for every finding that the text mentions; by the alphabet."""
     states: dict[str, State] = {}
-    for sentence in _SENTENCE.split(text.lower().replace("\u2019", "'")):
+    for sentence in _SENTENCE.split(_NO_BLANK.sub(". ", text).lower().replace("\u2019", "'")):
         for part in _parts(sentence):
             for finding, state in _mentions(part):
                 if finding not in states or _STRENGTH[state] > _STRENGTH[states[finding]]:

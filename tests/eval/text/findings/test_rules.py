@@ -14,6 +14,7 @@ P, U, A = "present", "uncertain", "absent"
 READ = [
     # plain mentions
     ("Large left pleural effusion.", {"pleural effusion": P}),
+    ("No effusion.Pneumothorax present.", {"pleural effusion": A, "pneumothorax": P}),
     ("Bibasilar atelectasis and cardiomegaly are seen.", {"atelectasis": P, "cardiomegaly": P}),
     ("The heart is mildly enlarged.", {"cardiomegaly": P}),
     ("Cardiac silhouette size remains enlarged.", {"cardiomegaly": P}),
