@@ -89,6 +89,6 @@ def fault_of(name: str) -> str:
 
 def not_in_both(task: str, classes: Iterable[str], exclude: Iterable[str]) -> None:
     """Raises ConfigError where a class is excluded as well."""
-    both = sorted({*classes} & {*exclude})
-    if both:
-        raise ConfigError(f"{task}: {both} stand under classes and under exclude; name each under one of the two")
+    overlap = sorted({*classes} & {*exclude})
+    if overlap:
+        raise ConfigError(f"{task}: {overlap} stand under classes and under exclude; name each under one of the two")

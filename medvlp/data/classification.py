@@ -220,7 +220,9 @@ class LabelPipeline(BatchPipeline):
         """Raises UserError where a label is neither a class nor excluded, or is none at all."""
         for name, table in zip(self.heads, tables, strict=True):
             if table.unreadable:
-                reasons = ", ".join(f"{why} ({count})" for why, count in table.unreadable.most_common(MOST_UNKNOWN))
+                reasons = ", ".join(
+                    f"{reason} ({count})" for reason, count in table.unreadable.most_common(MOST_UNKNOWN)
+                )
                 raise UserError(
                     f"data.sources.{source}: {table.unreadable.total()} values of objective.heads.{name} cannot be read "
                     f"(label {table.labels.field!r}): {reasons}. Expected "
@@ -261,6 +263,7 @@ class LabelPipeline(BatchPipeline):
 
     def plan(self, order: Order, datasets: Sequence[Dataset]) -> LabelPlan:
         """Sample by sample."""
+        assert self.counts_NH is not None  # `open` comes first
         return LabelPlan(order, self.counts_NH)
 
 

@@ -96,8 +96,8 @@ class Classification:
         images = model.logits(self.dataset, head)
         targets = self._targets(labels, images, self.dataset)
         if not len(targets.rows):
-            where, names = f"no sample of {self.dataset.folder}", list(labels.classes)
-            lack = f"{where} has a label of the head {head!r} (label {labels.field!r}, classes {names})"
+            folder_lack, names = f"no sample of {self.dataset.folder}", list(labels.classes)
+            lack = f"{folder_lack} has a label of the head {head!r} (label {labels.field!r}, classes {names})"
             raise TaskError(no_target_message(self.name, lack, targets.excluded, targets.strangers, images.items))
         items, classes = [images.items[row] for row in targets.rows], list(labels.classes)
         logits_NC = self._rounded(images, targets)

@@ -158,16 +158,16 @@ class Probe:
     def _refuse_missing(self, train: LabelledSamples, fit: LabelledSamples, classes: Sequence[str]) -> None:
         """Raises TaskError where a class has no sample to fit, or none any more."""
         count_2L = [(samples.target_NL == 1).sum(axis=0).tolist() for samples in (train, fit)]
-        missing = {name: before for name, before, after in zip(classes, *count_2L, strict=True) if not after}
+        missing = {name: count for name, count, fitted in zip(classes, *count_2L, strict=True) if not fitted}
         if not missing:
             return
         message = f"task {self.name}: classes {list(missing)} of {self.train.folder}: no sample to fit"
-        taken = {name: count for name, count in missing.items() if count}
-        if not taken:
+        count_of = {name: count for name, count in missing.items() if count}
+        if not count_of:
             raise TaskError(f"{message}; leave them out of classes")
-        other = self.valid.folder if self.valid else f"the share {self.config.holdout:g} of train to choose on"
+        choice = self.valid.folder if self.valid else f"the share {self.config.holdout:g} of train to choose on"
         raise TaskError(
-            f"{message}: all of {taken} share a group (patient, article) or an image with {self.dataset.folder} or {other}; "
+            f"{message}: all of {count_of} share a group (patient, article) or an image with {self.dataset.folder} or {choice}; "
             f"give splits that share none, or leave them out of classes"
         )
 
