@@ -13,6 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from data_prep.conversations.boxes import QUESTION, PublishedBox, box_questions
 from data_prep.errors import BadRow
 from data_prep.readers.fields import Entry, count_ignored, short_texts, text_of
 from data_prep.readers.guarded import digest_file, size_of
@@ -48,6 +49,8 @@ class QuestionRow:
     texts: Mapping[str, str] = field(default_factory=dict)
     """Texts of the sample, captions as `numbered_captions` names them."""
     labels: Mapping[str, Any] = field(default_factory=dict)
+    boxes: tuple[PublishedBox, ...] = ()
+    """Boxes in its image; each label of an image is asked for once."""
 
 
 QuestionRows = list[QuestionRow]
@@ -172,6 +175,9 @@ class QuestionSource(Source):
     splits: tuple[str, ...]
     images: Path
     """Folder of the images."""
+    box_question: str = QUESTION
+    """What asks for the boxes of a {label}."""
+    box_language: str = ""
 
     def __init__(self, input: str, samples_per_shard: int = 1000, **options: Any) -> None:
         super().__init__(input, samples_per_shard, **options)
@@ -222,7 +228,30 @@ class QuestionSource(Source):
                 yield from (Dropped(row.name, bad.reason, bad.detail) for row in item)
                 continue
             names = member_names([extension for extension, _ in images])
-            yield self.sample(unit.split, item, dict(zip(names, (data for _, data in images), strict=True)))
+            sample = self.sample(unit.split, item, dict(zip(names, (data for _, data in images), strict=True)))
+            yield from self.with_boxes(sample, item)
+
+    def with_boxes(self, sample: Sample, rows: QuestionRows) -> Iterator[Sample | Dropped]:
+        """The sample with a question for each label that has boxes, and a drop for each that cannot be asked for; no sample
+        where nothing is said of it then."""
+        try:
+            boxes = self.boxes(rows)
+        except BadRow as bad:
+            yield Dropped(rows[0].name, bad.reason, bad.detail)
+            boxes = []
+        if boxes:
+            images = [sample.images[name] for name in sorted(sample.images)]
+            asked, faults, cuts = box_questions(boxes, images, self.box_question, self.box_language)
+            sample.conversations += asked
+            self.counts["read", "boxes cut at the edge of their picture"] += cuts
+            yield from (Dropped(f"{rows[0].name} boxes", bad.reason, bad.detail) for bad in faults)
+            if faults and not (sample.conversations or sample.texts or sample.labels):
+                return
+        yield sample
+
+    def boxes(self, rows: QuestionRows) -> list[PublishedBox]:
+        """What was drawn into the image of the rows. Raises BadRow."""
+        return [box for row in rows for box in row.boxes]
 
     def image(self, split: str, name: str) -> tuple[str, bytes]:
         """(extension, bytes) of an image that a row of the split names. Raises BadRow."""

@@ -44,7 +44,7 @@ OF_MEDVLP = {
     "boxes": {"conversations", "sources"},
     "combinations": {"plan", "pipeline", "dataset_stages"},
     "config": {"plan", "pipeline", "captions", "sources"},
-    "data.images": {"draft", "stages", "readers"},
+    "data.images": {"conversations", "draft", "stages", "readers"},
     "report": {"pipeline", "ledger", "dataset_stages"},
 }
 """What of medvlp is imported → the rooms that may: the samples' contract by all, how training shows an image by what

@@ -1,6 +1,7 @@
 """SLAKE (Liu et al., ISBI 2021): questions in English and Chinese about CT, MRI and X-ray images.
 
     imgs/xmlab102/source.jpg
+    imgs/xmlab102/detection.json               [{"Atelectasis": [x, y, width, height]}, ...] in pixels; with options.boxes=true
     train.json, validate.json, test.json       img_id, img_name, question, answer, q_lang, location, modality,
                                                answer_type, base_type, content_type, triple, qid
 
@@ -12,20 +13,25 @@ kvqa and a triple other than ["vhead", "_", "_"].
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from data_prep.conversations.boxes import PublishedBox
 from data_prep.conversations.drawn_options import DrawnOptions, DrawnOptionSource
-from data_prep.conversations.questions import QuestionRow, answer_type_of, ask, parse_rows
+from data_prep.conversations.questions import QuestionRow, QuestionRows, answer_type_of, ask, parse_rows
 from data_prep.errors import BadRow, PrepError
 from data_prep.readers.fields import Entry, text_of
-from data_prep.readers.guarded import read_json_list
+from data_prep.readers.guarded import digest_file, read_json_list
+from data_prep.readers.image_files import read_below
 from data_prep.source import Dropped
 from medvlp.shards.publication import Publication
+from medvlp.shards.schema import strict_json
 
 LANGUAGES = ("en", "zh")
+DETECTIONS = "detection.json"
 SETS = {"train": "train.json", "valid": "validate.json", "test": "test.json"}
 
 
@@ -35,6 +41,8 @@ class SlakeOptions(DrawnOptions):
 
     language: str = ""
     """en or zh; empty: both."""
+    boxes: bool = False
+    """Whether to ask where each organ and finding is that detection.json has a box of, in English."""
 
 
 class Slake(DrawnOptionSource):
@@ -56,6 +64,7 @@ class Slake(DrawnOptionSource):
     option_type = SlakeOptions
     flag_option = "language"
     choices: SlakeOptions
+    box_language = "en"
 
     def __init__(self, input: str, samples_per_shard: int = 1000, **options: Any) -> None:
         super().__init__(input, samples_per_shard, **options)
@@ -66,6 +75,8 @@ class Slake(DrawnOptionSource):
                 f"options.language={language} is not a language of SLAKE; give {languages}, or none for both"
             )
         self.languages = (language,) if language else LANGUAGES
+        if self.choices.boxes and "en" not in self.languages:
+            raise PrepError("options.boxes=true asks in English; give options.language=en, or none")
         self.images = self.folder / "imgs"
         missing = [path.name for path in self.tables() if not path.is_file()]
         if not input or missing:
@@ -90,9 +101,39 @@ class Slake(DrawnOptionSource):
 
         return parse_rows(path, read_json_list(path), "qid", parse)
 
+    def boxes(self, rows: QuestionRows) -> list[PublishedBox]:
+        """Of the image's detection.json. Raises BadRow bad_detection, not_utf8."""
+        path = (self.images / rows[0].images[0]).parent / DETECTIONS
+        if not self.choices.boxes:
+            return []
+        if not path.is_file():
+            self.counts["read", f"images without {DETECTIONS}"] += 1
+            return []
+        try:
+            objects = strict_json(read_below(self.images, path.relative_to(self.images).as_posix()))
+        except (ValueError, RecursionError) as error:
+            raise BadRow("bad_detection", f"{path.parent.name}/{DETECTIONS}: {error}") from None
+        objects = objects if isinstance(objects, list) else [None]
+        boxes = [(label, numbers) for item in objects if isinstance(item, dict) for label, numbers in item.items()]
+        if not all(isinstance(item, dict) for item in objects) or not all(isinstance(n, list) for _, n in boxes):
+            raise BadRow(
+                "bad_detection", f"{path.parent.name}/{DETECTIONS} is no list of {{label: [x, y, width, height]}}"
+            )
+        return [PublishedBox(label.strip(), tuple(numbers), "xywh") for label, numbers in boxes]
+
+    def fingerprint(self) -> dict[str, str]:
+        """With the boxes by content, where they are wanted."""
+        digests = super().fingerprint()
+        if self.choices.boxes:
+            paths = sorted(self.images.glob(f"*/{DETECTIONS}"))
+            listing = "\n".join(f"{path.parent.name}\t{digest_file(path)}" for path in paths)
+            digests[DETECTIONS] = hashlib.sha256(listing.encode("utf-8", "surrogateescape")).hexdigest()
+        return digests
+
     def options(self) -> dict[str, Any]:
-        """The languages."""
-        return {**super().options(), "languages": list(self.languages)}
+        """The languages, and whether boxes are asked for."""
+        boxes = {"boxes": True} if self.choices.boxes else {}
+        return {**super().options(), "languages": list(self.languages), **boxes}
 
 
 def _row(name: str, entry: dict[str, Any], language: str) -> QuestionRow:

@@ -82,6 +82,15 @@ def size_of(data: bytes) -> tuple[int, int]:
     return (width, height) if is_turned else (height, width)
 
 
+def orientation_of_file(data: bytes) -> int:
+    """EXIF's orientation of an image file, as `orientation_of`. Raises BadSample `undecodable_image`."""
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            return orientation_of(image)
+    except Exception as error:  # of PIL's plugins, of many kinds
+        raise BadSample("undecodable_image", detail=f"{type(error).__name__}: {error}") from None
+
+
 def check_shape(image: Image.Image, max_pixels: int) -> None:
     """Size, shape and frames of an image whose header was read. Raises BadSample."""
     width, height = image.size

@@ -25,6 +25,7 @@ import re
 from collections.abc import Mapping as Map
 from dataclasses import dataclass, field
 
+from data_prep.sources.questions.records.boxes import BoxesTerm
 from medvlp.shards.publication import Publication
 
 GAP = re.compile(r"\{([^{}:]+)(?::(\d+))?\}")
@@ -182,6 +183,8 @@ class Mapping:
     texts: Map[str, str] = field(default_factory=dict)
     labels: Map[str, LabelTerm] = field(default_factory=dict)
     """Label → where it is; templates make captions of the first."""
+    boxes: BoxesTerm | None = None
+    """Boxes in the image, for each label of which a question is made."""
     templates: str = ""
     modality: str = ""
     organ: str = ""
@@ -216,6 +219,7 @@ class Mapping:
             *(question.column if question else "", *self.context),
             *([options.column, *options.columns.values()] if options else []),
             *([answer.column, answer.lower, answer.upper] if answer and answer.kind != "option" else []),
+            *(self.boxes.terms() if self.boxes else []),
             *(*self.images, self.id, self.explanation, self.question_type, self.subject, self.split),
             *([self.group.column] if self.group else []),
             *(*self.captions, *self.texts.values(), *self.fields.values(), *self.metadata.values()),
@@ -228,7 +232,8 @@ class Mapping:
     def constants(self) -> list[str]:
         """Terms that are a column where the table has one of the name, else a value for all rows."""
         number_type = self.answer.number_type if self.answer else ""
-        return [term for term in (self.licence, self.language, self.modality, self.organ, number_type) if term]
+        of_boxes = (self.boxes.label, *self.boxes.size) if self.boxes else ()
+        return [t for t in (self.licence, self.language, self.modality, self.organ, number_type, *of_boxes) if t]
 
 
 def digest_of(text: str) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 from data_prep.captions.template_files import find_yaml, read_yaml
 from data_prep.readers.checked_yaml import CheckedFile
 from data_prep.readers.tables.text_tables import QUOTES
+from data_prep.sources.questions.records.boxes import boxes_term
 from data_prep.sources.questions.records.mapping import (
     ANSWERS,
     ANY,
@@ -41,7 +42,19 @@ TEXTS = (
 )
 KEYS = (
     *("known_from", "read_on", "publication", "files", "table", "question", "context", "options", "answer", "images"),
-    *("image_folders", "group", "captions", "texts", "labels", "fields", "patterns", "metadata", "optional", *TEXTS),
+    *(
+        "image_folders",
+        "group",
+        "captions",
+        "texts",
+        "labels",
+        "boxes",
+        "fields",
+        "patterns",
+        "metadata",
+        "optional",
+        *TEXTS,
+    ),
 )
 RESERVED = ("answer_type", "options", "answer_letter", "answer_letters", "number_type", "lower", "upper", "answer_set")
 """Of a question's metadata: what `options` and `answer` decide."""
@@ -79,6 +92,7 @@ class _Checked(CheckedFile):
             captions=self.several("captions", page.get("captions", [])),
             texts=self.named("texts"),
             labels=self.labels(),
+            boxes=boxes_term(self, page.get("boxes")),
             fields=self.named("fields"),
             patterns=self.patterns(),
             metadata=self.named("metadata"),
@@ -92,8 +106,10 @@ class _Checked(CheckedFile):
         """What holds between the parts of a file."""
         if (mapping.question is None) != (mapping.answer is None):
             self.fail("question", "needs an answer, and an answer a question", "give both, or none")
-        if mapping.question is None and not (mapping.captions or mapping.labels):
-            self.fail("the file", "says neither what is asked nor captions nor labels", "give question and answer")
+        if mapping.question is None and not (mapping.captions or mapping.labels or mapping.boxes):
+            self.fail(
+                "the file", "says neither what is asked nor captions, labels or boxes", "give question and answer"
+            )
         if mapping.question is None and not mapping.images:
             self.fail("images", "is missing", "captions and labels are of images: name their column")
         if mapping.options and mapping.options.inline and not (mapping.question and mapping.question.column):

@@ -32,6 +32,7 @@ from data_prep.readers.tables.cells import list_in
 from data_prep.readers.tables.label_cells import UNCERTAINTY
 from data_prep.readers.tables.text_tables import dialect_of
 from data_prep.source import Dropped, Options, Origin, Unit
+from data_prep.sources.questions.records.boxes import boxes_of_entry
 from data_prep.sources.questions.records.files import (
     files_of_folder,
     require_columns,
@@ -105,6 +106,7 @@ class Records(ParquetQuestionSource):
             choices.encoding or form.encoding, choices.separator or form.separator, choices.quotes or form.quotes
         )
         self.name, self.publication = mapping.name, mapping.publication
+        self.box_question = mapping.boxes.question if mapping.boxes else self.box_question
         licence = choices.licence or mapping.licence
         if path.is_file():
             self._files = [(split_of_file(mapping, path, choices.split), path)]
@@ -243,7 +245,7 @@ class Records(ParquetQuestionSource):
         conversation = None
         if mapping.question:
             conversation = conversation_of(reader, entry, row_id or numbered, len(images))
-        elif not captions and not labels:
+        elif not captions and not labels and not mapping.boxes:
             raise BadRow("nothing_said", "the row has neither a caption nor a label")
         located = self.image_folders.located
         names = [image.digest if isinstance(image, EmbeddedImage) else located(image) for image in images]
@@ -266,6 +268,7 @@ class Records(ParquetQuestionSource):
             {key: value for key, value in metadata.items() if value not in ("", None)},
             texts={**numbered_captions(captions), **reader.texts(entry)},
             labels=labels,
+            boxes=tuple(boxes_of_entry(mapping.boxes, entry)) if mapping.boxes else (),
         )
 
     def _licence(self, entry: RecordEntry) -> dict[str, str]:
