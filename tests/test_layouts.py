@@ -83,6 +83,14 @@ def _medmnist(folder: Path, options: dict[str, str]) -> Path:
     return folder / "set.npz"
 
 
+def _slake(folder: Path, options: dict[str, str]) -> Path:
+    """With a box for the task that asks for boxes."""
+    test_slake.write(folder, [], test=[test_slake.ROW])
+    if "boxes" in options:
+        (folder / "imgs/xmlab102/detection.json").write_text('[{"Liver": [2.0, 4.0, 10.0, 12.0]}]')
+    return folder
+
+
 def _pathvqa(folder: Path, options: dict[str, str]) -> Path:
     image = {"bytes": test_vqa_rad.jpeg(3), "path": None}
     for split in ("train", "validation", "test"):
@@ -95,7 +103,7 @@ LAYOUTS = {
     "medmnist": _medmnist,
     "pathvqa": _pathvqa,
     "rocov2": lambda folder, options: write_rocov2(folder),
-    "slake": lambda folder, options: test_slake.write(folder, [], test=[test_slake.ROW]),
+    "slake": _slake,
     "vqa_rad": lambda folder, options: test_vqa_rad.write(folder, [], [test_vqa_rad.ROW]),
     "omnimedvqa": lambda folder, options: test_multiple_choice.write_omni(folder, A=[test_multiple_choice.ACRIMA]),
     "records": lambda folder, options: MINIATURES[options["mapping"]](folder),

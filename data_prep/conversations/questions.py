@@ -241,13 +241,14 @@ class QuestionSource(Source):
             boxes = []
         if boxes:
             images = [sample.images[name] for name in sorted(sample.images)]
-            asked, faults, cuts = box_questions(boxes, images, self.box_question, self.box_language)
-            sample.conversations += asked
+            questions, faults, cuts = box_questions(boxes, images, self.box_question, self.box_language)
+            sample.conversations += questions
             self.counts["read", "boxes cut at the edge of their picture"] += cuts
             yield from (Dropped(f"{rows[0].name} boxes", bad.reason, bad.detail) for bad in faults)
-            if faults and not (sample.conversations or sample.texts or sample.labels):
-                return
-        yield sample
+        if sample.conversations or sample.texts or sample.labels:
+            yield sample
+        elif not boxes:
+            yield Dropped(rows[0].name, "no_box", "nothing is said of the image, and no box drawn")
 
     def boxes(self, rows: QuestionRows) -> list[PublishedBox]:
         """What was drawn into the image of the rows. Raises BadRow."""

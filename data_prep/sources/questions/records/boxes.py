@@ -65,9 +65,9 @@ def boxes_term(file: CheckedFile, value: Any) -> BoxesTerm | None:
     if len(term.size) not in (0, 2):
         file.fail("boxes.size", f"is {list(term.size)}", "expected width and height, as numbers or columns")
     choices = {"layout": LAYOUTS, "scale": tuple(SCALES), "frame": FRAMES}
-    for name, known in choices.items():
-        if getattr(term, name) not in known:
-            file.fail(f"boxes.{name}", f"is {getattr(term, name)!r}", f"expected one of {', '.join(known)}")
+    for name, names in choices.items():
+        if getattr(term, name) not in names:
+            file.fail(f"boxes.{name}", f"is {getattr(term, name)!r}", f"expected one of {', '.join(names)}")
     if "{label}" not in term.question:
         file.fail("boxes.question", f"is {term.question!r}", "it has to say {label}")
     return term
@@ -94,8 +94,8 @@ def boxes_of_entry(term: BoxesTerm, entry: Any) -> Iterator[PublishedBox]:
     label = entry.constant(term.label)
     if not label:
         raise BadRow("empty_label", f"{term.label} is empty, and there are boxes")
-    whole = SCALES[term.scale]
-    width, height = (_number(entry.constant(side)) for side in term.size) if term.size else (whole, whole)
+    extent = SCALES[term.scale]
+    width, height = (_number(entry.constant(side)) for side in term.size) if term.size else (extent, extent)
     if term.size and not (width > 0 and height > 0):
         raise BadRow("bad_size", f"the picture of the boxes is {width:g} × {height:g}")
     for value in values:

@@ -570,6 +570,12 @@ def _lc25000(folder):
     return folder
 
 
+@miniature("rsna_boxes")
+def _rsna_boxes(folder):
+    """Kaggle's rsna-pneumonia-detection-challenge: a row a box in stage_2_train_labels.csv, of 1024 x 1024 px."""
+    return _rsna(folder)
+
+
 @miniature("rsna_pneumonia")
 def _rsna(folder):
     """Kaggle's rsna-pneumonia-detection-challenge: a row a box in both tables; mlmed/torchxrayvision: images as JPEG."""

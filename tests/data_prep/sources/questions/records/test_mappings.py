@@ -21,6 +21,7 @@ FINDINGS = dict.fromkeys(CHEXPERT.splitlines()[0].split(",")[5:])
 B = {"answer_type": "multiple_choice", "answer_letter": "B"}
 LETTERED = dict(zip("ABC", HALT_OPTIONS.values(), strict=True))
 
+RSNA_BOX = [264 / 1024, 152 / 1024, 477 / 1024, 531 / 1024]
 QUESTIONS = {
     "medqa": {"train": 1, "valid": 1, "test": ("Which lowers glucose?", "Insulin", {**B, "options": HORMONE})},
     "medqa_zh": {"test": ("哪一种激素降低血糖？", "胰岛素", {**B, "language": "zh"})},
@@ -70,6 +71,13 @@ QUESTIONS = {
     "med_halt_nota": {"test": ("Which lowers glucose?", "None of the above", {**B, "exam": "medmcqa"})},
     "med_halt_fake": {"test": ("Which Zorblax muscle is false?", "I do not know.", {"answer_letter": "D"})},
     "medqa_hf": {"train": 1, "valid": 1, "test": ("Which lowers glucose?", "Insulin", {**B, "options": HORMONE})},
+    "rsna_boxes": {
+        "train": (
+            "<image>\nWhere are the areas of lung opacity in this chest X-ray?",
+            "<box> <box>",
+            {"boxes": [RSNA_BOX, [562 / 1024, *RSNA_BOX[1:2], 775 / 1024, RSNA_BOX[3]]]},
+        )
+    },
     "mimic_cxr_vqa": {"test": ("<image>\nList all findings.", "edema, nodule", {"answer_set": ["edema", "nodule"]})},
 }
 """Mapping → split → its samples, or the first question, its answer and part of its metadata."""
