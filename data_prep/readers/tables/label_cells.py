@@ -6,8 +6,8 @@ mapping from class to 1 (present), 0 (absent), -1 (uncertain) or null (not state
 
 from __future__ import annotations
 
-import math
 import re
+import sys
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -91,8 +91,9 @@ def weights_of_cell(entry: dict[str, Any], column: str, names: Mapping[str, str]
     weights: dict[str, float] = {}
     for word, weight in content.items():
         is_number = isinstance(weight, int | float) and not isinstance(weight, bool)
-        if not isinstance(word, str) or not is_number or not math.isfinite(weight) or weight < 0:
-            raise BadRow(f"bad_{suffix(column)}", f"{column}: the weight of {str(word)[:40]!r} is {str(weight)[:40]}")
+        if not isinstance(word, str) or not is_number or not 0 <= weight <= sys.float_info.max:
+            shown = "out of range" if isinstance(weight, int) else str(weight)[:40]  # an int may be too long to print
+            raise BadRow(f"bad_{suffix(column)}", f"{column}: the weight of {str(word)[:40]!r} is {shown}")
         weights[_named(word.strip(), column, names)] = float(weight)
     return dict(sorted(weights.items(), key=lambda pair: -pair[1]))
 

@@ -12,6 +12,10 @@ UNFINISHED, LAST_LINE = "unfinished thought", "last line"
 
 LONGEST = 20_000
 """Characters of a reply that are read, the last ones."""
+LONGEST_RUN = 16
+"""Characters of one run of blanks and marks that are read at its start, and as many at its end: a model that has lost its way
+repeats them, and every rule would look at all of them from each."""
+_RUN = re.compile(rf"\W{{{2 * LONGEST_RUN + 1},}}")
 
 
 class Extraction(NamedTuple):
@@ -80,9 +84,8 @@ class Reply:
     def of(cls, reply: str) -> "Reply":
         """A reply as a model gave it."""
         end = match.start() if (match := _TURN_ENDS.search(reply)) and reply[: match.start()].strip() else len(reply)
-        start = max(
-            (m.end() for m in _REASONING_END.finditer(reply, 0, end) if reply[m.end() : end].strip()), default=0
-        )
+        last = trimmed(reply, 0, end)[1]
+        start = max((m.end() for m in _REASONING_END.finditer(reply, 0, end) if m.end() < last), default=0)
         start = max(start, end - LONGEST)
         characters: list[str] = []
         offsets: list[int] = []
@@ -108,7 +111,27 @@ class Reply:
                 add(*markup.span("inner"))
             position = markup.end()
         add(position, end)
-        return cls("".join(characters), (*offsets, end))
+        return cls("".join(characters), (*offsets, end)).with_short_runs()
+
+    def with_short_runs(self) -> "Reply":
+        """The reply with `LONGEST_RUN` characters of each end of a run of blanks and marks, and two of the line ends between."""
+        pieces: list[tuple[int, int]] = []
+        position = 0
+        for run in _RUN.finditer(self.text):
+            start, end = run.start() + LONGEST_RUN, run.end() - LONGEST_RUN
+            pieces.append((position, start))
+            for _ in range(2):
+                line_end = self.text.find("\n", start, end)
+                if line_end < 0:
+                    break
+                pieces.append((line_end, line_end + 1))
+                start = line_end + 1
+            position = end
+        if not pieces:
+            return self
+        pieces.append((position, len(self.text)))
+        offsets = [offset for first, last in pieces for offset in self.offsets[first:last]]
+        return Reply("".join(self.text[first:last] for first, last in pieces), (*offsets, self.offsets[-1]))
 
     def before_next_turn(self) -> "Reply":
         """The reply up to where the model goes on with a question of its own; all of it where it does not."""

@@ -1,5 +1,6 @@
 """Numbers, dates and gestational ages in responses."""
 
+import math
 import re
 from collections.abc import Callable
 from datetime import date
@@ -166,8 +167,8 @@ def _numbers(text: str) -> list[tuple[Any, int, int]]:
             if re.fullmatch(r"\d{1,3}(?:,\d{3})+(?:\.\d+)?", digits)
             else digits.replace(",", ".")
         )
-        value = float(digits) * 10.0 ** int(match["exponent"] or 0)
-        if value == float("inf"):
+        value = float(f"{digits}e{match['exponent'] or 0}")
+        if math.isinf(value):
             continue
         if match["denominator"] and float(match["denominator"]):
             value = _ratio(value, match["denominator"], text, match.end())

@@ -14,6 +14,8 @@ BOX, JSON, FINAL, LABEL, PROSE = "box or tag", "json", "final answer", "label", 
 VERDICT, DECLARED, LIKELIEST = "said to be right", "declared", "said to be likeliest"
 MOST_BOXES = 16
 """Boxes of a reply that are read, the last ones."""
+MOST_STATEMENTS = 32
+"""Statements of one kind that are read, the last ones."""
 SENTENCES = (PROSE, DECLARED, LIKELIEST)
 """Kinds of statement that end with their sentence."""
 
@@ -277,7 +279,7 @@ def _parsed(value: str) -> Any:
 
 def _after(pattern: re.Pattern[str], rule: str, text: str) -> Iterator[Span]:
     """What follows each match: the rest of its line, or the next line that is not empty; of a sentence, up to its end."""
-    matches = list(pattern.finditer(text))
+    matches = list(pattern.finditer(text))[-MOST_STATEMENTS:]
     starts = [match.start() for match in matches[1:]] + [len(text)]
     for match, next_start in zip(matches, starts[: len(matches)], strict=True):
         start = match.end()
@@ -303,7 +305,7 @@ def _skipped(text: str, start: int) -> int:
 
 def _said_right(text: str) -> Iterator[Span]:
     """What stands before "is correct" in its sentence."""
-    for match in _VERDICT.finditer(text):
+    for match in list(_VERDICT.finditer(text))[-MOST_STATEMENTS:]:
         start = max(text.rfind(mark, 0, match.start()) for mark in ("\n", ". ", "! ", "? ", "; ", ", ")) + 1
         lead = re.compile(r"\s*\(?[A-Za-z0-9]{1,2}[.)]\s").match(text, text.rfind("\n", 0, match.start()) + 1)
         if lead and lead.end() >= start:

@@ -20,6 +20,8 @@ from medvlp.eval.answers.statements import Contradiction, stated
 
 LEAD, LONE, ECHO = "leading word", "lone word", "question restated"
 _WORD = re.compile(r"(?<![\w'-])(yes|no|true|false|affirmative|negative|yep|yeah|nope)(?![\w'’-])", re.IGNORECASE)
+_REACH = 200
+"""Characters behind a "no" that are looked at for the noun that it denies."""
 _YES = ("yes", "true", "affirmative", "yep", "yeah")
 _WORDS_OF_BOTH = re.compile(r"\byes\s*(?:/|,|\.|;|or|and|&|\|)?\s*no\b|\bno\s*(?:/|or|and|&|\|)\s*yes\b", re.IGNORECASE)
 _PRONOUN = r"(?:it|there|the|this|that|these|they|he|she|i|we|because|since|as|not|evidence\s+of\s+that)\b"
@@ -124,7 +126,7 @@ def _is_determiner(text: str, word: re.Match[str], question: str) -> bool:
     """Whether "no" denies a noun that was not asked about, as in "no acute findings"."""
     if word[1].casefold() not in ("no", "negative", "true", "false"):
         return False
-    tail = text[word.end() :]
+    tail = text[word.end() : word.end() + _REACH]
     if word[1].casefold() != "no":
         return bool(re.match(r"\s+(?:for|[a-z]{3,})", tail)) and not re.match(rf"\s+{_PRONOUN}", tail, re.IGNORECASE)
     if not re.match(r"\s+\w", tail) or re.match(rf"\s+{_PRONOUN}", tail, re.IGNORECASE):

@@ -203,7 +203,7 @@ def question_of(name: str, conversation: Conversation, question_filter: Question
         turns=(),
         stem=tuple(turns[:-1]),
         target=target,
-        answers=tuple(dict.fromkeys([target, *(str(text) for text in metadata.get("answers") or [])])),
+        answers=tuple(dict.fromkeys([target, *_texts(metadata, "answers")])),
         answer_type=answer_type,
         question_type=str(metadata.get("question_type", "")),
         language=language,
@@ -218,11 +218,23 @@ def question_of(name: str, conversation: Conversation, question_filter: Question
 
 
 def _with_options(question: Question, metadata: Mapping[str, Any], question_filter: QuestionFilter) -> Question:
-    """A question of multiple choice. Raises BadSample `no_options`."""
+    """A question of multiple choice. Raises BadSample `no_options`, `bad_options`, `bad_answer_letters`."""
+    _texts(metadata, "answer_letters")
+    if not isinstance(metadata.get("options") or {}, Mapping):
+        detail = f"options is {metadata['options']!r:.80}, expected a text for each letter"
+        raise BadSample("bad_options", detail=detail)
     options, letters = stated_options(metadata)
     if not letters:
         raise BadSample("no_options")
     return with_prompts(replace(question, options=options, letters=letters), question_filter)
+
+
+def _texts(metadata: Mapping[str, Any], name: str) -> list[str]:
+    """A list of the metadata, its entries as texts. Raises BadSample bad_<name>: it is none; one text is no list of letters."""
+    value = metadata.get(name) or []
+    if not isinstance(value, list):
+        raise BadSample(f"bad_{name}", detail=f"{name} is {value!r:.80}, expected a list of texts")
+    return [str(text) for text in value]
 
 
 def with_prompts(question: Question, question_filter: QuestionFilter) -> Question:

@@ -173,6 +173,26 @@ def test_replies_of_repeated_words_are_read_to_their_end():
             assert extraction.answer is not None or (extraction.start, extraction.end) == (0, 0)
 
 
+@pytest.mark.parametrize("piece", [" ", "\n", ".", "- ", "(", '"', "is correct ", "</think>", "no "])
+def test_a_reply_of_one_piece_is_read_in_one_pass(piece):
+    """Of as many characters as are read at most; where each is looked at from each other, one such reply takes minutes."""
+    reply = piece * (20_000 // len(piece)) + "B"
+    extract_choice(reply, CHEST, True)
+    extract_yes_no(reply, "Is there an effusion?")
+    extract_number(reply)
+
+
+def test_a_reply_that_ends_a_run_of_blanks_is_read():
+    assert extract_choice(" " * 30_000 + "B", CHEST).answer == ("B",)
+    read = extract_choice("It is seen.\n" + "-" * 500 + "\n\nAnswer:" + "\n" * 300 + "B", CHEST)
+    assert (read.answer, read.start) == (("B",), len("It is seen.\n") + 500 + len("\n\nAnswer:") + 300)
+
+
+@pytest.mark.parametrize("reply", ["The value is 1e400", "Loop 10 x 10^999", '{"answer": 1e999}'])
+def test_a_number_that_no_float_holds_is_none(reply):
+    assert extract_number(reply).answer is None
+
+
 def test_options_are_needed():
     with pytest.raises(ValueError, match="no options"):
         extract_choice("A", {})

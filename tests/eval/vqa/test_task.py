@@ -341,6 +341,12 @@ def test_what_is_not_asked_is_counted_by_reason(tmp_path, encoder):
          "answer_letter": "A"}, QuestionFilter(), "no_options"),
         ([Turn("user", "a"), Turn("assistant", "b")], {"answer_type": "multiple_choice", "options": {"A": "b", "B": "c"},
          "answer_letter": "C"}, QuestionFilter(), "no_options"),
+        ([Turn("user", "a"), Turn("assistant", "b")], {"answers": "effusion"}, QuestionFilter(), "bad_answers"),
+        ([Turn("user", "a"), Turn("assistant", "b")], {"answers": 5}, QuestionFilter(), "bad_answers"),
+        ([Turn("user", "a"), Turn("assistant", "b")], {"answer_type": "multiple_choice", "options": ["x", "y"],
+         "answer_letter": "A"}, QuestionFilter(), "bad_options"),
+        ([Turn("user", "a"), Turn("assistant", "b")], {"answer_type": "multiple_choice", "options": {"A": "b", "B": "c"},
+         "answer_letters": 5}, QuestionFilter(), "bad_answer_letters"),
     ],
 )  # fmt: skip
 def test_conversations_that_are_no_item(turns, metadata, question_filter, reason):
