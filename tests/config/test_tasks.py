@@ -42,7 +42,7 @@ def test_a_task_has_the_options_of_its_kind(load, text, options):
         ),
         (
             ZERO_SHOT + "valid_limit: 3\n",
-            r"valid_limit is an option of kind: vqa or text, .*: zero_shot, whose keys are name, kind",
+            r"valid_limit is an option of kind: vqa or text or error_check, .*: zero_shot, whose keys are name, kind",
         ),
         ("kind: vqa\nrecall_at: [1]\n", r"recall_at is an option of kind: retrieval"),
         (

@@ -92,8 +92,10 @@ def weights_of_cell(entry: dict[str, Any], column: str, names: Mapping[str, str]
     for word, weight in content.items():
         is_number = isinstance(weight, int | float) and not isinstance(weight, bool)
         if not isinstance(word, str) or not is_number or not 0 <= weight <= sys.float_info.max:
-            shown = "out of range" if isinstance(weight, int) else str(weight)[:40]  # an int may be too long to print
-            raise BadRow(f"bad_{suffix(column)}", f"{column}: the weight of {str(word)[:40]!r} is {shown}")
+            description = (
+                "out of range" if isinstance(weight, int) else str(weight)[:40]
+            )  # an int may be too long to print
+            raise BadRow(f"bad_{suffix(column)}", f"{column}: the weight of {str(word)[:40]!r} is {description}")
         weights[_named(word.strip(), column, names)] = float(weight)
     return dict(sorted(weights.items(), key=lambda pair: -pair[1]))
 

@@ -141,7 +141,8 @@ class TaskQuestions(RewrittenDataset):
 
     def _worded(self, key: str, conversation: Conversation) -> Conversation:
         *history, user_turn, assistant_turn = conversation.turns
-        options, letters, answer = {}, [], assistant_turn.text
+        answer = assistant_turn.text
+        options: dict[str, str] = {}
         if conversation.metadata.get("answer_type") == MULTIPLE_CHOICE:
             options, letters = stated_options(conversation.metadata)
             if not letters:

@@ -36,7 +36,8 @@ def _covered(box_N4: Array, x: Array, y: Array) -> NDArray[np.bool_]:
     """Which cells of the grid that all edges make lie in a box."""
     in_x = (box_N4[:, None, 0] <= x[None, :-1]) & (x[None, 1:] <= box_N4[:, None, 2])
     in_y = (box_N4[:, None, 1] <= y[None, :-1]) & (y[None, 1:] <= box_N4[:, None, 3])
-    return (in_y[:, :, None] & in_x[:, None, :]).any(axis=0)
+    in_box: NDArray[np.bool_] = in_y[:, :, None] & in_x[:, None, :]
+    return np.logical_or.reduce(in_box, axis=0)
 
 
 def best_pairs(value_KM: Array) -> list[tuple[int, int]]:

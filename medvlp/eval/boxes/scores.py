@@ -33,8 +33,8 @@ def box_scores(boxes: Sequence[Box] | None, right: Sequence[Box]) -> dict[str, f
     precision none where the reply has no box either."""
     if boxes is None:
         precision: float | None = 0.0 if right else None
-        scores = dict.fromkeys(METRICS, 0.0) | {f"box_precision@{t}": precision for t in THRESHOLDS}
-        return scores if right else scores | dict.fromkeys(_of_right_boxes(), None)
+        unread = dict.fromkeys(METRICS, 0.0) | {f"box_precision@{t}": precision for t in THRESHOLDS}
+        return unread if right else unread | dict.fromkeys(_of_right_boxes(), None)
     iou_KM = iou(boxes, right)
     most = max(len(boxes), len(right))
     total = sum(iou_KM[pair] for pair in best_pairs(iou_KM)) if boxes and right else 0.0

@@ -61,8 +61,8 @@ def order_of(
         TaskError: a named example that is not in the split.
     """
     if config.examples:
-        listed = _listed(config, task, pool)
-        return lambda number, group, question: (e for e in listed if kind_of(e.question)[0] == kind_of(question)[0])
+        examples = _listed(config, task, pool)
+        return lambda number, group, question: (e for e in examples if kind_of(e.question)[0] == kind_of(question)[0])
     by_kind: dict[tuple[str, str], list[int]] = {}
     for index, example in enumerate(pool.examples):
         by_kind.setdefault(kind_of(example.question), []).append(index)

@@ -19,8 +19,8 @@ def with_examples(
 ) -> tuple[Turn, ...]:
     """Turns of a prompt behind those of its examples; what the system says stays in front."""
     system = [turn for turn in turns[:1] if turn.role == "system"]
-    before = [turn for example in examples for turn in example_turns(example, scorer, config)]
-    return (*system, *before, *turns[len(system) :])
+    example_words = [turn for example in examples for turn in example_turns(example, scorer, config)]
+    return (*system, *example_words, *turns[len(system) :])
 
 
 def example_turns(example: Example, scorer: str, config: PromptingConfig) -> tuple[Turn, ...]:

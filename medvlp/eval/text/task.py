@@ -181,7 +181,7 @@ class WrittenText:
         for plugin in self.plugins:
             for scores, row in zip(further, plugin.scores([r.text for r in responses], references), strict=True):
                 scores |= row
-            notes = getattr(plugin.metric, "notes", dict)()
+            notes: dict[str, Any] = getattr(plugin.metric, "notes", dict)()
             protocol["scorers"] = protocol["scorers"] | {plugin.name: protocol["scorers"][plugin.name] | notes}
         return records_of(
             groups, responses, scores_of.pop(""), controls, scores_of, further, "findings" in self.metrics

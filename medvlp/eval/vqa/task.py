@@ -34,6 +34,7 @@ from medvlp.eval.vqa.prompts import choice_protocol
 from medvlp.eval.vqa.questions import (
     LANGUAGE,
     NO_MARK,
+    Question,
     QuestionFilter,
     QuestionGroup,
     cut,
@@ -211,8 +212,11 @@ class Vqa:
             protocol["omitted"] = dict.fromkeys(lost, f"the model offers no {LIKELIHOOD}")
         protocol["extraction"] = dict(sorted(Counter(rules_of(questions, responses)).items()))
         keys = [group.key for group in groups for _ in group.questions]
-        exchanges = {name: list(zip(questions, of_control, strict=True)) for name, of_control in controls.items()}
-        records = records_of(groups, responses, scores, exchanges | variants.exchanges, blind, variants.suggested)
+        exchanges: dict[str, Sequence[tuple[Question, Response] | None]] = {
+            name: list(zip(questions, of_control, strict=True)) for name, of_control in controls.items()
+        }
+        exchanges |= variants.exchanges
+        records = records_of(groups, responses, scores, exchanges, blind, variants.suggested)
         records = marked(records, keys, self.trained)
         protocol |= pair_notes(records)
         metric_values = self.bootstrap.measure(measures(records, protocol))

@@ -49,13 +49,11 @@ def boxes_term(file: CheckedFile, value: Any) -> BoxesTerm | None:
         return None
     keys = ("label", "columns", "column", "layout", "scale", "size", "question", "frame")
     page = file.mapping(value, "boxes", keys)
-    words = {
-        name: file.text(page[name], f"boxes.{name}")
-        for name in keys
-        if name in page and name not in ("columns", "size")
-    }
-    lists = {name: file.texts(page[name], f"boxes.{name}") for name in ("columns", "size") if name in page}
-    term = BoxesTerm(**{"label": "", **words, **lists})
+    keywords: dict[str, Any] = {"label": ""}
+    for name in (name for name in keys if name in page):
+        read = file.texts if name in ("columns", "size") else file.text
+        keywords[name] = read(page[name], f"boxes.{name}")
+    term = BoxesTerm(**keywords)
     if not term.label:
         file.fail("boxes.label", "is missing", "name the column of what is in a box, or one word for all")
     if bool(term.column) == bool(term.columns) or (term.columns and len(term.columns) != 4):
