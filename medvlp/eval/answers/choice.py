@@ -25,8 +25,15 @@ from medvlp.eval.answers.options import (
     read_whole,
     single,
 )
-from medvlp.eval.answers.refusals import refuses
-from medvlp.eval.answers.statements import Contradiction, ReadSpan, sentences_of_choice, stated
+from medvlp.eval.answers.refusals import is_denied, refuses
+from medvlp.eval.answers.statements import (
+    Contradiction,
+    ReadSpan,
+    first_sentence,
+    sentences_of_choice,
+    stated,
+)
+from medvlp.eval.answers.verdicts import judged
 
 LEAD, ENDING, LABEL_NAMED, MENTION = "leading label", "closing label", "named label", "mention"
 Picked = Callable[[set[str]], tuple[str, ...] | None]
@@ -81,7 +88,12 @@ def _by_rules(cleaned: Reply, options: Options, multiple: bool, read: ReadSpan, 
         return cleaned.extraction(answer, full_span)
     if multiple and is_plain and (answer := picked(read_several(text, options, is_whole=True))):
         return cleaned.extraction(answer, full_span)
-    if (statement := stated(cleaned, read, weaker=sentences_of_choice)) is not None:
+    if (statement := stated(cleaned, read)) is not None:
+        return statement
+    verdicts = judged(text, options)
+    if verdicts is not None and (answer := picked(verdicts[0])):
+        return cleaned.extraction(answer, verdicts[1])
+    if (statement := first_sentence(cleaned, read, sentences_of_choice)) is not None:
         return statement
     if is_plain and not multiple and (answer := picked(label_list(text, options))):
         return cleaned.extraction(answer, full_span)
@@ -90,7 +102,7 @@ def _by_rules(cleaned: Reply, options: Options, multiple: bool, read: ReadSpan, 
     if (ending := _ending(text, options)) is not None:
         return cleaned.extraction((ending[0],), ending[1])
     remainder, has_list = without_list(cleaned, options)
-    lead = None if has_list else _lead(remainder, options) or _text_first(remainder, options)
+    lead = None if has_list or verdicts else _lead(remainder, options) or _text_first(remainder, options)
     last = next(remainder.lines(), None)
     last_answer = _of_last_line(remainder, last, options, picked) if last else None
     if lead is not None:
@@ -119,6 +131,8 @@ def read_several(text: str, options: Options, is_whole: bool = False) -> set[str
     bare = re.sub(r"[^\w]+$|^[^\w]+", "", text)
     if re.fullmatch(rf"(?:{any_label(options)}){{2,}}", bare) and all(len(label) == 1 for label in options):
         return set(bare)
+    if is_whole and bare.islower() and list(bare) == sorted(set(bare)) and set(bare.upper()) <= set(options):
+        return set(bare.upper())
     if labels := label_list(text, options):
         return labels
     parts = [part for part in re.split(r"[\n;]+|,\s*(?=\W*\w)|\s+and\s+", text) if re.search(r"\w", part)]
@@ -168,7 +182,9 @@ def _ending(text: str, options: Options) -> tuple[str, Span] | None:
         rf"(?:it\s+is\s+|it's\s+)?(?:(?:option|choice|answer|letter)\s+)?[(\"']*({any_label(labels)})[)\"']*[.!\s]*$"
     )
     match = re.search(pattern, text) if labels else None
-    return (match[1], Span(match.start(1), match.end(1), ENDING)) if match else None
+    if match is None or is_denied(text, match.start()) or is_denied(text, match.start(1)):
+        return None
+    return match[1], Span(match.start(1), match.end(1), ENDING)
 
 
 def _lead(reply: Reply, options: Options) -> tuple[str, Span] | None:

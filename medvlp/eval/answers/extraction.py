@@ -1,5 +1,6 @@
 """What was read out of a reply, and the reply as rules read it: without markup, with the place of each character."""
 
+import json
 import re
 import unicodedata
 from collections.abc import Callable, Iterator
@@ -49,7 +50,7 @@ _TURN_ENDS = re.compile(r"<\|(?:im_end|eot_id|endoftext|end|eom_id)\|>|</s>|<end
 _MARKUP = re.compile(
     r"\*\*(?P<label>[A-Za-z0-9])\*\*|\\[dt]?frac\s*\{(?P<numerator>\d+)\}\s*\{(?P<denominator>\d+)\}|"
     r"\\(?:text|textbf|textit|mathbf|mathrm|boldsymbol|bm)\s*\{(?P<inner>[^{}]*)\}"
-    r"|\\[()\[\]]|\\[,;!]|\$|\*{2,}|(?<!\s)\*|\*(?!\s)|`+|(?m:^[ \t]*\#{1,6}(?=\s))|__|~~"
+    r"|\{(?P<comma>,)\}|\\[()\[\]]|\\[,;!]|\$|\*{2,}|(?!(?<=\d)\*\d)(?:(?<!\s)\*|\*(?!\s))|`+|(?m:^[ \t]*\#{1,6}(?=\s))|__|~~"
     r"|</?(?:b|i|u|p|em|strong|span|br|sub|sup|div|center|mark)\b[^<>]{0,60}>"
     r"|<\|[a-z_]{1,30}\|>|[\u200b-\u200f\u2060\ufeff\ufe0f]",
     re.IGNORECASE,
@@ -61,7 +62,7 @@ _REASONING_END = re.compile(
 _REASONING = re.compile(
     r"\s*(?:<(?:think|thinking|thought|reasoning|analysis|scratchpad)>|<unused94>|◁think▷)", re.IGNORECASE
 )
-_REPLACED = {"‘": "'", "’": "'", "“": '"', "”": '"', "\u00a0": " ", "→": ":", "⇒": ":"}
+_REPLACED = {"‘": "'", "’": "'", "“": '"', "”": '"', "\u00a0": " ", "→": ":", "⇒": ":", "\u2044": "/"}
 _DASHES = frozenset("\u2010\u2011\u2012\u2013\u2014\u2015\u2212")
 _NEXT_TURN = re.compile(
     r"\n\s{0,8}(?:\#{1,6}\s{0,4})?(?:Question|Human|User|Q|Instruction|Input|Patient|Image)\s*\d{0,4}\s*:",
@@ -92,7 +93,10 @@ class Reply:
 
         def add(first: int, last: int) -> None:
             for index in range(first, last):
-                for character in unicodedata.normalize("NFKC", reply[index]):
+                plain_forms = unicodedata.normalize("NFKC", reply[index])
+                if "\u2044" in plain_forms and characters and characters[-1].isdigit():  # "1½" is 1 1/2
+                    plain_forms = f" {plain_forms}"
+                for character in plain_forms:
                     plain = "-" if character in _DASHES else _REPLACED.get(character, character)
                     characters.append(plain)
                     offsets.append(index)
@@ -107,6 +111,8 @@ class Reply:
                 fraction = f"{markup['numerator']}/{markup['denominator']}"
                 characters += fraction
                 offsets += [markup.start()] * (len(fraction) - 1) + [markup.end() - 1]
+            elif markup["comma"]:
+                add(*markup.span("comma"))
             elif markup["inner"] is not None:
                 add(*markup.span("inner"))
             position = markup.end()
@@ -175,3 +181,13 @@ def first_answer(reply: str, read: Callable[[Reply], Extraction]) -> Extraction:
     if extraction.answer is None and head is not full_reply and extraction.rule == NOTHING:
         return read(full_reply)
     return extraction
+
+
+def parsed_json(value: str) -> Any:
+    """The value that a text writes as JSON, or with the quotes of Python; the text where it writes none."""
+    for text in (value, value.replace("'", '"')):
+        try:
+            return json.loads(text, parse_constant=str)
+        except (ValueError, RecursionError):
+            continue
+    return value

@@ -35,11 +35,21 @@ _IS = re.compile(
 )
 _DIGITS = r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:[.,]\d+)?|\.\d+"
 _NUMBER = re.compile(
-    rf"(?<![\w.,/])(?P<sign>-\s?)?(?P<digits>{_DIGITS})(?:\s?/\s?(?P<denominator>\d+(?:\.\d+)?)(?![\d/]|\s*[A-Za-z]+/))?"
-    r"(?:\s*(?:e|E|[x×]\s*10\s*\^?)\s*\{?(?P<exponent>[+-]?\d{1,3})\}?)?(?P<percent>\s?%)?(?![\d]|[.,]\d|/\d)"
+    rf"(?<![\w.,/])(?P<sign>-\s?|(?:minus|negative)\s)?(?P<digits>{_DIGITS})(?:\s(?P<mixed>\d/\d{{1,2}})(?![\d/]))?(?:\s?/\s?(?P<denominator>\d+(?:\.\d+)?)(?![\d/]|\s*[A-Za-z]+/))?"
+    r"(?:\s*(?:e|E|(?:[x×*·⋅]|\\times)\s*10\s*\^?|(?<=\b10)\^)\s*\{?(?P<exponent>[+-]?\d{1,3})\}?)?(?P<percent>\s?%)?(?![\d]|[.,]\d|/\d)",
+    re.IGNORECASE,
 )
+_NO_VALUE = re.compile(
+    r"(?:\bout\s+of|\bnot|[<>≤≥]=?|\b(?:less|more|greater|fewer|lower|higher)\s+than|\bat\s+(?:least|most)|\^\s*[{(]?)\s*$",
+    re.IGNORECASE,
+)
+"""Before a number that is no value: "3 out of 5" is 3, ">5" is a bound, and the 2 of m^2 a power."""
 _WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
-_WORD = re.compile(rf"\b({'|'.join(_WORDS)})\b", re.IGNORECASE)
+_WORDS += ["thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen"]
+_TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
+_VALUES = {word: number for number, word in enumerate(_WORDS)} | {word: 10 * n for n, word in enumerate(_TENS, 2)}
+_NAME = "|".join(sorted(_VALUES, key=len, reverse=True))
+_WORD = re.compile(rf"\b(?:{_NAME})(?:(?:[\s-]|\sand\s)(?:{_NAME}|hundred|thousand)\b){{0,8}}(?![\w-])", re.IGNORECASE)
 _MONTHS = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]
 _MONTH = r"(?P<month_name>jan|feb|mar|apr|may|jun|jul|aug|sept?|oct|nov|dec)[a-z]*\.?"
 _DATES = (
@@ -49,7 +59,7 @@ _DATES = (
     re.compile(rf"(?<!\d)(?P<day>\d{{1,2}})(?:st|nd|rd|th)?\s+(?:of\s+)?{_MONTH},?\s+(?P<year>\d{{4}})", re.IGNORECASE),
 )
 _AGE = re.compile(
-    r"(?<!\d)(?P<weeks>\d{1,2})['\"]?\s*(?:weeks?|wks?|w)['\"]?\s*(?:,|and|&|\+|plus)?\s*['\"]?(?:(?P<days>\d)['\"]?\s*(?:days?|d)\b)?"
+    r"(?<![\d.,])(?:(?P<from>\d{1,2})\s*(?:to|-|or)\s*)?(?P<weeks>\d{1,2}(?:\.\d+)?)['\"]?\s*(?:weeks?|wks?|w)['\"]?\s*(?:,|and|&|\+|plus)?\s*['\"]?(?:(?P<days>\d+)['\"]?\s*(?:days?|d)\b)?"
     r"|(?<!\d)(?P<weeks_plus>\d{1,2})\s*\+\s*(?P<days_plus>[0-6])(?!\d)"
     r"|(?<!\d)(?P<weeks_of>\d{1,2})\s+(?P<days_of>[0-6])/7\b"
     r"|[(\[]\s*['\"]?(?P<weeks_pair>\d{1,2})['\"]?\s*,\s*['\"]?(?P<days_pair>[0-6])['\"]?\s*[)\]]",
@@ -159,7 +169,7 @@ def _read(content: str, values: Values) -> Any:
 def _numbers(text: str) -> list[tuple[Any, int, int]]:
     spans = []
     for match in _NUMBER.finditer(text):
-        if re.search(r"\bout\s+of\s*$", text[max(0, match.start() - 12) : match.start()]):  # "3 out of 5" is 3
+        if _NO_VALUE.search(text[max(0, match.start() - 16) : match.start()]):
             continue
         digits = match["digits"]
         digits = (
@@ -167,15 +177,37 @@ def _numbers(text: str) -> list[tuple[Any, int, int]]:
             if re.fullmatch(r"\d{1,3}(?:,\d{3})+(?:\.\d+)?", digits)
             else digits.replace(",", ".")
         )
-        value = float(f"{digits}e{match['exponent'] or 0}")
+        # 10^3 is 1 and three zeros
+        is_power = match["exponent"] and match.group().replace(" ", "").startswith("10^")
+        value = float(f"{'1' if is_power else digits}e{match['exponent'] or 0}")
         if math.isinf(value):
             continue
+        if match["mixed"] and not match["mixed"].endswith("/0"):
+            numerator, _, denominator = match["mixed"].partition("/")
+            value += int(numerator) / int(denominator)
         if match["denominator"] and float(match["denominator"]):
             value = _ratio(value, match["denominator"], text, match.end())
         spans.append((-value if match["sign"] and _is_sign(text, match.start()) else value, match.start(), match.end()))
     if not spans:
-        spans = [(float(_WORDS.index(m[1].casefold())), m.start(), m.end()) for m in _WORD.finditer(text)]
+        spans = [
+            (_spelt(m.group()), m.start(), m.end())
+            for m in _WORD.finditer(text)
+            if not _NO_VALUE.search(text[max(0, m.start() - 16) : m.start()])
+        ]
     return spans
+
+
+def _spelt(words: str) -> float:
+    """ "two hundred and five" → 205."""
+    total = part = 0
+    for word in re.split(r"[\s-]+", words.casefold()):
+        if word == "hundred":
+            part = max(part, 1) * 100
+        elif word == "thousand":
+            total, part = total + max(part, 1) * 1000, 0
+        else:
+            part += _VALUES.get(word, 0)
+    return float(total + part)
 
 
 def _ratio(value: float, denominator: str, text: str, end: int) -> float:
@@ -214,5 +246,16 @@ def _ages(text: str) -> list[tuple[Any, int, int]]:
     for match in _AGE.finditer(text):
         weeks = next(match[name] for name in ("weeks", "weeks_plus", "weeks_of", "weeks_pair") if match[name])
         days = next((match[name] for name in ("days", "days_plus", "days_of", "days_pair") if match[name]), "0")
-        ages.append((7 * int(weeks) + int(days), match.start(), match.end()))
+        if len(days) > 1 or int(days) > 6:
+            continue
+        if match["from"]:  # "2 to 36 weeks" says two
+            ages.append((7 * int(match["from"]), match.start(), match.end("from")))
+        age = 7 * float(weeks) + int(days)
+        ages.append(
+            (
+                int(age) if age.is_integer() else age,
+                match.start("weeks") if match["from"] else match.start(),
+                match.end(),
+            )
+        )
     return ages

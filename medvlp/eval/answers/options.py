@@ -13,7 +13,7 @@ Options = Mapping[str, str]
 _NOUN = r"(?:option|choice|answer|letter|alternative|statement|number|item|figure|opción|alternativa|lettre|选项|選項|문항)s?"
 _SET_OFF = r"\s*(?:[.,:;)\]}]+(?=\W|$|[^\W\d_]{2})|\s-\s|\s*\|)"
 """Behind a label: "B.", "B)", "B:no fracture", "B - no fracture", but not "a.m."."""
-_AND = r"\s*(?:[,/&+、，]|\band\b|\bor\b|\by\b|\be\b|\bet\b|\bund\b|和|与|及|\s)\s*(?:\band\b|\bor\b)?\s*"
+_AND = r"\s*(?:[,/&+、，]|\band\b|\bor\b|\by\b|\be\b|\bet\b|\bund\b|和|与|及|或|또는|또|와|과|か|と|\s)\s*(?:\band\b|\bor\b)?\s*"
 _CONNECTIVE = re.compile(
     r"\s*(?:$|[,;.]|\b(?:because|since|as|for|due|which|is|was|with|given|based|would|that|only|alone|and\s+not|not|rather|the\s+(?:correct|"
     r"right|best|answer))\b)",
@@ -82,6 +82,7 @@ def read_labels(text: str, options: Options) -> set[str]:
 
     More than one where it names several. "a fracture" names no A.
     """
+    text = re.sub(r"\s?(?:입니다|이다|이에요|예요|です|である)\W*$", "", text)
     text = re.sub(r"^\W*(?:(?:the\s+)?(?:correct\s+|right\s+)?(?=[A-Za-z]+\W+\w))", "", text) if text.strip() else text
     if labels := read_whole(text, options):
         return labels
@@ -96,7 +97,7 @@ def read_labels(text: str, options: Options) -> set[str]:
     if lead and _is_label(lead, body, prefix is not None and bool(re.search(r"\w", prefix.group()))):
         label, remainder = label_of(lead[1], options), body[lead.end() :]
         partner = re.match(
-            rf"[)\]]?\s*(?:,|/|&|\band\b|\bor\b|和|与)\s*(?:{_NOUN}\s*)?\(?({pattern})(?!\w|[-'])", remainder
+            rf"[)\]]?\s*(?:,|/|&|\band\b|\bor\b|和|与|或|또는)\s*(?:{_NOUN}\s*)?\(?({pattern})(?!\w|[-'])", remainder
         )
         if (
             partner
@@ -134,7 +135,10 @@ def label_list(text: str, options: Options) -> set[str]:
     is_list = re.fullmatch(pattern, text, re.IGNORECASE)
     if not is_list or (re.search(r"\s[a-z]\s", f" {text} ") and not text.islower()):
         return set()
-    return {label_of(m[1], options) for m in re.finditer(rf"(?<!\w)({any_label(options)})(?!\w)", text, re.IGNORECASE)}
+    return {
+        label_of(m[1], options)
+        for m in re.finditer(rf"(?<![A-Za-z0-9])({any_label(options)})(?![A-Za-z0-9])", text, re.I)
+    }
 
 
 def _text_at_start(text: str, options: Options) -> set[str]:

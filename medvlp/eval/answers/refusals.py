@@ -1,4 +1,4 @@
-"""Responses that give no answer because the model will not, or says that it cannot."""
+"""Responses that give no answer because the model will not, or says that it cannot; and statements that are denied."""
 
 import re
 
@@ -25,3 +25,42 @@ _NOT_ENGLISH = re.compile(
 def refuses(text: str) -> bool:
     """Whether a reply says that it will not or cannot answer."""
     return _REFUSES.search(text) is not None or _NOT_ENGLISH.search(text.casefold()) is not None
+
+
+_NEGATED = re.compile(
+    r"\W*(?:not|neither|none\s+of\s+(?:these|those|them)\b|unlikely|incorrect|wrong|unclear|unknown|uncertain|ambiguous|either)\b",
+    re.IGNORECASE,
+)
+_DENIED_BEFORE = re.compile(
+    r"(?:\b(?:not|never|cannot|unlikely|improbable|doubtful|doubt)|n't)(?:\s+(?!but\b|because\b|so\b|only\b)[\w']+){0,4}\s*$"
+    r"|\b(?:incorrect|wrong|false|inappropriate|worst|least(?:\s+\w+)?|less\s+\w+|which|what|whether|if|unlikely)"
+    r"(?:\s+(?:answers?|options?|choices?|diagnosis))?\s*$",
+    re.IGNORECASE,
+)
+_DOUBTED = re.compile(r"\b(?:no|without|not\s+(?:any|a))\s+(?:doubt|question)\b", re.IGNORECASE)
+_CLAUSE_START = re.compile(r"[.;:!?,\n。，；！？]|\b(?:but|so|hence|thus|therefore|because)\b", re.IGNORECASE)
+_DENIAL_REACH = 80
+"""Characters before a statement in which it can be denied."""
+_RATHER = re.compile(
+    r"[^.\n。]{0,40}?(?:\bbut\b(?:\s+rather)?|\bsino\b|\bsondern\b|\bmais\b|而是|아니라|ではなく|じゃなく)\s*",
+    re.IGNORECASE,
+)
+_DENIED = re.compile(
+    r"\W*(?:不是|并非|並非|no\s+es\b|nicht\b|non\s+è\b)|\W*\w{1,12}\s?(?:아닙니다|아니다|아닌|아니에요|ではありません|ではない)",
+    re.IGNORECASE,
+)
+
+
+def is_denied(text: str, start: int) -> bool:
+    """Whether what begins there is denied by the words before it in its clause: "I don't think …", "the wrong …"."""
+    clause = _DOUBTED.sub("", text[max(0, start - _DENIAL_REACH) : start])
+    return _DENIED_BEFORE.search(_CLAUSE_START.split(clause)[-1]) is not None
+
+
+def asserted_offset(content: str) -> int | None:
+    """Where in a statement begins what it says: of "not A but B" the last; None for a denial."""
+    is_negated = _NEGATED.match(content) or _DENIED.match(content)
+    if not is_negated and "아니라" not in content and "ではなく" not in content:
+        return 0
+    rather = _RATHER.match(content)
+    return rather.end() if rather and re.search(r"\w", content[rather.end() :]) else None

@@ -16,6 +16,8 @@ EMPTY_WORDS = frozenset(
         "no findings",
         "no finding",
         "nothing",
+        "there are none",
+        "there is none",
         "no abnormality",
         "no abnormalities",
         "n/a",
@@ -24,6 +26,8 @@ EMPTY_WORDS = frozenset(
 )
 """Texts that stand for the empty set."""
 LIST = "list"
+_NO = re.compile(r"(?:no|without|not)\s", re.IGNORECASE)
+"""Begins an item of several that is said to be absent."""
 
 
 @lru_cache(maxsize=2**14)
@@ -65,15 +69,23 @@ def items_of(text: str, phrases: tuple[str, ...] = ()) -> tuple[str, ...] | None
     """The items of a text; None for a text without words."""
     bare = text.strip().strip("[](){}.").strip()
     if not re.search(r"\w", bare):
-        return None
+        return () if re.fullmatch(r"\s*(?:\[\s*\]|\{\s*\}|\(\s*\))\s*", text) else None
     patterns = [re.escape(phrase.strip()) for phrase in sorted(phrases, key=len, reverse=True) if phrase.strip()]
     parts = re.split(rf"({'|'.join(patterns)})", bare, flags=re.IGNORECASE) if patterns else [bare]
     items: list[str] = []
     for number, part in enumerate(parts):
-        items += [part] if number % 2 else re.split(r"[\n;,|、，；]+|\s*(?<!\w)(?:and|&)(?!\w)\s*", part)
+        items += (
+            [part]
+            if number % 2
+            else re.split(r"(?:[\n;|、，；]|,(?!(?<=\d,)\d{3}))+|\s*(?<!\w)(?:and|&)(?!\w)\s*", part)
+        )
     return _distinct(items)
 
 
 def _distinct(parts: list[str]) -> tuple[str, ...]:
     by_tokens = {normalize(part): part.strip().strip("\"'.").strip() for part in parts if re.search(r"\w", part)}
-    return tuple(part for tokens, part in by_tokens.items() if tokens not in EMPTY_WORDS)
+    return tuple(
+        part
+        for tokens, part in by_tokens.items()
+        if tokens not in EMPTY_WORDS and (len(by_tokens) == 1 or not _NO.match(part))
+    )

@@ -3,12 +3,12 @@
 The patterns are of the styles that models are trained to write, in English and the languages of medical exams.
 """
 
-import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from medvlp.eval.answers.extraction import CONTRADICTION, Extraction, Reply, Span
+from medvlp.eval.answers.extraction import CONTRADICTION, Extraction, Reply, Span, parsed_json
+from medvlp.eval.answers.refusals import asserted_offset, is_denied
 
 BOX, JSON, FINAL, LABEL, PROSE = "box or tag", "json", "final answer", "label", "sentence"
 VERDICT, DECLARED, LIKELIEST = "said to be right", "declared", "said to be likeliest"
@@ -71,7 +71,7 @@ _SENTENCE = re.compile(
 _LOCAL = re.compile(
     r"(?:最终|最後の|正确|正確|正しい)?(?:答案|答え|回答|正解|选项|選項|解答)\s*(?:应该|應該|应|應)?\s*(?:是|为|為|选|選|は|が)?\s*:?\s*"
     r"|(?:故|应|應|因此|所以)?\s*(?:选择|選擇|选|選)(?=\s*:?\s*[A-Za-z(（])\s*:?|(?:최종\s*)?(?:정답|답변|답)(?:은|는|이)?\s*:?\s*"
-    r"|\b(?:la\s+)?(?:mejor\s+)?respuesta(?:\s+(?:correcta|final))?\s*(?:es|:)\s*(?:la\s+)?(?:opción\s+)?"
+    r"|\b(?:la\s+)?(?:mejor\s+)?respuesta(?:\s+(?:correcta|final))?\s*(?:(?=no\s+es\b)|es|:)\s*(?:la\s+)?(?:opción\s+)?"
     r"|\b(?:a\s+)?(?:resposta|alternativa)(?:\s+(?:correta|final))?\s*(?:é|:)\s*(?:a\s+)?(?:alternativa\s+)?"
     r"|\b(?:la\s+)?(?:bonne\s+)?réponse(?:\s+(?:correcte|finale))?\s*(?:est|:)\s*(?:la\s+)?"
     r"|\b(?:die\s+)?(?:richtige\s+|korrekte\s+)?antwort\s*(?:ist|lautet|:)\s*"
@@ -81,7 +81,7 @@ _LOCAL = re.compile(
     re.IGNORECASE,
 )
 _VERDICT = re.compile(
-    r"\s+(?:is|are)\s+(?:therefore\s+|thus\s+|hence\s+|indeed\s+|clearly\s+|also\s+)?(?:the\s+)?(?:most\s+)?"
+    r"\s*(?<!不)(?:是|为|為)(?:最)?(?:正确|正確)(?:的|答案|选项|選項)?|(?:이|가)\s*(?:정답|맞)|\s+(?:is|are)\s+(?:therefore\s+|thus\s+|hence\s+|indeed\s+|clearly\s+|also\s+)?(?:the\s+)?(?:most\s+)?"
     r"(?:correct|right|best|accurate|appropriate|answer|(?:likely|probable)\s+(?:diagnosis|answer|option|choice))\b(?!\s+(?:if|when|only|in)\b)",
     re.IGNORECASE,
 )
@@ -112,10 +112,6 @@ _CORRECTS = re.compile(
     r"i\s+was\s+wrong|no,|hmm|sorry|apologi[sz]e|scratch\s+that|reconsider\w*|re-?evaluat\w*|upon\s+(?:further|closer))",
     re.IGNORECASE,
 )
-_NEGATED = re.compile(
-    r"\W*(?:not|neither|none\s+of\s+(?:these|those|them)\b|unlikely|incorrect|wrong|unclear|unknown|uncertain|ambiguous|either)\b",
-    re.IGNORECASE,
-)
 
 
 class Contradiction(Exception):
@@ -140,8 +136,7 @@ def sentences(text: str) -> Iterator[Iterator[Span]]:
 
 
 def sentences_of_choice(text: str) -> Iterator[Iterator[Span]]:
-    """The same; then "… is correct", "this is …", and "most likely …"."""
-    yield _after(_SENTENCE, PROSE, text)
+    """Behind these: "… is correct", "this is …", and "most likely …"."""
     yield _said_right(text)
     yield _after(_DECLARED, DECLARED, text)
     yield _after(_LIKELIEST, LIKELIEST, text)
@@ -178,7 +173,20 @@ def stated(
             if any(lower.answer != reading.answer for lower in later):
                 return Extraction(None, CONTRADICTION)
             return reply.extraction(reading.answer, reading.span)
-        for spans in weaker(reply.text):
+    except Contradiction:
+        return Extraction(None, CONTRADICTION)
+    return first_sentence(reply, read, weaker, is_counted)
+
+
+def first_sentence(
+    reply: Reply,
+    read: ReadSpan,
+    kinds: Callable[[str], Iterator[Iterator[Span]]],
+    is_counted: IsCounted = any_statement,
+) -> Extraction | None:
+    """What the first kind of sentence says that can be read."""
+    try:
+        for spans in kinds(reply.text):
             if readings := _readings(spans, reply, read, is_counted):
                 reading = _resolve(readings, reply.text)
                 return reply.extraction(reading.answer, reading.span)
@@ -199,10 +207,13 @@ def _readings(
 ) -> list[Reading]:
     readings = []
     for span in spans:
-        content = reply.text[span.start : span.end]
-        content = _BOX_MARKS.sub(" ", content) if span.rule == BOX else content
-        if is_counted(reply.text, span) and not _NEGATED.match(content) and (answer := read(content)) is not None:
-            readings.append(Reading(answer, span))
+        if not is_counted(reply.text, span) or (offset := asserted_offset(reply.text[span.start : span.end])) is None:
+            continue
+        part = Span(span.start + offset, span.end, span.rule)
+        content = reply.text[part.start : part.end]
+        content = _BOX_MARKS.sub(" ", content) if part.rule == BOX else content
+        if (answer := read(content)) is not None:
+            readings.append(Reading(answer, part))
     return sorted(readings, key=lambda reading: reading.span.start)
 
 
@@ -257,24 +268,15 @@ def _json_readings(text: str, read: ReadSpan, read_value: Callable[[Any], Any] |
     matches = [match for key, match in pairs if key in _BEST_KEYS] or [match for _, match in pairs]
     for match in reversed(matches):
         value, content = match["value"], match["value"].strip("\"'")
-        parsed = _parsed(value)
+        parsed = parsed_json(value)
         answer = read_value(parsed) if read_value and not isinstance(parsed, str) else None
         if answer is None and isinstance(parsed, list):
             content = ", ".join(map(str, parsed))
-        if answer is None and not _NEGATED.match(content):
+        if answer is None and asserted_offset(content) == 0:
             answer = read(content)
         if answer is not None:
             return [Reading(answer, Span(*match.span("value"), JSON))]
     return []
-
-
-def _parsed(value: str) -> Any:
-    for text in (value, value.replace("'", '"')):
-        try:
-            return json.loads(text, parse_constant=str)
-        except (ValueError, RecursionError):
-            continue
-    return value
 
 
 def _after(pattern: re.Pattern[str], rule: str, text: str) -> Iterator[Span]:
@@ -282,6 +284,8 @@ def _after(pattern: re.Pattern[str], rule: str, text: str) -> Iterator[Span]:
     matches = list(pattern.finditer(text))[-MOST_STATEMENTS:]
     starts = [match.start() for match in matches[1:]] + [len(text)]
     for match, next_start in zip(matches, starts[: len(matches)], strict=True):
+        if rule in SENTENCES and is_denied(text, match.start()):
+            continue
         start = match.end()
         if (nested := _SENTENCE.match(text, _skipped(text, start))) and rule not in SENTENCES:
             start = nested.end()
@@ -306,7 +310,7 @@ def _skipped(text: str, start: int) -> int:
 def _said_right(text: str) -> Iterator[Span]:
     """What stands before "is correct" in its sentence."""
     for match in list(_VERDICT.finditer(text))[-MOST_STATEMENTS:]:
-        start = max(text.rfind(mark, 0, match.start()) for mark in ("\n", ". ", "! ", "? ", "; ", ", ")) + 1
+        start = max(text.rfind(mark, 0, match.start()) for mark in ("\n", ". ", "! ", "? ", "; ", ", ", "，", "。")) + 1
         lead = re.compile(r"\s*\(?[A-Za-z0-9]{1,2}[.)]\s").match(text, text.rfind("\n", 0, match.start()) + 1)
         if lead and lead.end() >= start:
             start = lead.start()

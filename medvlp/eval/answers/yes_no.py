@@ -19,10 +19,20 @@ from medvlp.eval.answers.refusals import refuses
 from medvlp.eval.answers.statements import Contradiction, stated
 
 LEAD, LONE, ECHO = "leading word", "lone word", "question restated"
-_WORD = re.compile(r"(?<![\w'-])(yes|no|true|false|affirmative|negative|yep|yeah|nope)(?![\w'’-])", re.IGNORECASE)
+_WORD = re.compile(
+    r"(?<![\w'-])(?<!\bnot )(yes|no|true|false|affirmative|negative|yep|yeah|nope)(?![\w'’-])", re.IGNORECASE
+)
 _REACH = 200
 """Characters behind a "no" that are looked at for the noun that it denies."""
 _YES = ("yes", "true", "affirmative", "yep", "yeah")
+_NO_DOUBT = re.compile(r"\b(?:there\s+is\s+)?(?:no|without(?:\s+a)?)\s+(?:doubt|question)\b(?:\s+that)?", re.IGNORECASE)
+_PART = re.compile(r"[,;:]|\b(?:but|and|while|whereas|however|although)\b", re.IGNORECASE)
+_NOT_THERE = re.compile(
+    r"\b(?:no|absent|absence|none|negative|unremarkable|(?:not|never|n't)\s+(?:\w+\s+){0,2}?(?:seen|present|visible|visuali[sz]ed|"
+    r"evident|identified|found|noted|observed|detected|shown|appreciated|demonstrated|there|apparent|recogni[sz]ed|in\s+this))\b",
+    re.IGNORECASE,
+)
+"""Behind what was asked about: that it is not there. "The effusion is not small" is no such denial."""
 _WORDS_OF_BOTH = re.compile(r"\byes\s*(?:/|,|\.|;|or|and|&|\|)?\s*no\b|\bno\s*(?:/|or|and|&|\|)\s*yes\b", re.IGNORECASE)
 _PRONOUN = r"(?:it|there|the|this|that|these|they|he|she|i|we|because|since|as|not|evidence\s+of\s+that)\b"
 _QUESTION = re.compile(r"\W*(?:is|are|was|were|do|does|did|has|have|had|can|could|should|will|would)\b", re.IGNORECASE)
@@ -62,6 +72,8 @@ def extract_yes_no(reply: str, question: str = "") -> Extraction:
 def _extract(cleaned: Reply, question: str) -> Extraction:
     text = cleaned.text
     try:
+        if re.fullmatch(r"\W*[yn]\W*", text, re.IGNORECASE):
+            return cleaned.extraction("yes" if "y" in text.casefold() else "no", Span(0, len(text), ENTIRE))
         if (statement := stated(cleaned, lambda content: _read(content, question), _value)) is not None:
             return statement
         if lead := _lead(text, question):
@@ -70,6 +82,8 @@ def _extract(cleaned: Reply, question: str) -> Extraction:
             opposite = _alone(text[last.start : last.end])
             if opposite and opposite != answer and last.start >= end:
                 raise Contradiction
+            if answer == "yes" and _says(re.split(r"[.!?\n]", text[end:])[0], question) == "no":
+                raise Contradiction  # "Yes, there is no effusion."
             start = len(text) - len(text.lstrip())
             return cleaned.extraction(answer, Span(start, end, ENTIRE if not text[end:].strip(" .!\n") else LEAD))
         if refuses(text):
@@ -126,6 +140,8 @@ def _is_determiner(text: str, word: re.Match[str], question: str) -> bool:
     """Whether "no" denies a noun that was not asked about, as in "no acute findings"."""
     if word[1].casefold() not in ("no", "negative", "true", "false"):
         return False
+    if _NO_DOUBT.match(text, word.start()):
+        return True
     tail = text[word.end() : word.end() + _REACH]
     if word[1].casefold() != "no":
         return bool(re.match(r"\s+(?:for|[a-z]{3,})", tail)) and not re.match(rf"\s+{_PRONOUN}", tail, re.IGNORECASE)
@@ -158,20 +174,33 @@ def _keys(text: str) -> set[str]:
 
 def _restated(cleaned: Reply, question: str) -> Extraction | None:
     """A sentence that holds every word of a question that asks for yes or no, without doubt: yes, or no where it denies."""
-    keys = _keys(question) if _QUESTION.match(question) and not re.search(r"\bor\b", question) else set()
-    if not keys:
-        return None
     answers: dict[str, Span] = {}
     for match in re.finditer(r"[^.!?\n]+", cleaned.text):
-        words = _keys(match.group())
-        opposites = _opposites(keys, words)
-        if (keys <= words or opposites) and not _HEDGE.search(match.group()):
-            denied = bool(_DENIAL.search(match.group())) != bool(opposites)
-            answers.setdefault("no" if denied else "yes", Span(match.start(), match.end(), ECHO))
+        if answer := _says(match.group(), question):
+            answers.setdefault(answer, Span(match.start(), match.end(), ECHO))
     if len(answers) != 1:
         return None
     [(answer, span)] = answers.items()
     return cleaned.extraction(answer, span)
+
+
+def _says(sentence: str, question: str) -> str | None:
+    """The yes or no of a sentence that restates all of the question, or denies it; None where it does neither, or doubts.
+
+    Where a part of the sentence holds all of the question, a denial in another one counts for nothing: "no mass, but a cyst".
+    """
+    keys = _keys(question) if _QUESTION.match(question) and not re.search(r"\bor\b", question) else set()
+    sentence = _NO_DOUBT.sub("", sentence)
+    words = _keys(sentence)
+    opposites = _opposites(keys, words)
+    if not keys or not (keys <= words or opposites) or _HEDGE.search(sentence):
+        return None
+    part = next((part for part in _PART.split(sentence) if keys <= _keys(part)), sentence)
+    ends = [word.end() for word in re.finditer(r"[\w'-]+", part) if _keys(word.group()) & keys]
+    end = max(ends, default=len(part))
+    is_denied = bool(_DENIAL.search(part[:end]) or _NOT_THERE.search(part[end:]))
+    is_denied = is_denied != bool(_DENIAL.search(question))
+    return "no" if is_denied != opposites else "yes"
 
 
 def _opposites(keys: set[str], words: set[str]) -> bool:
