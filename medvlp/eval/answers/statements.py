@@ -284,7 +284,7 @@ def _after(pattern: re.Pattern[str], rule: str, text: str) -> Iterator[Span]:
     matches = list(pattern.finditer(text))[-MOST_STATEMENTS:]
     starts = [match.start() for match in matches[1:]] + [len(text)]
     for match, next_start in zip(matches, starts[: len(matches)], strict=True):
-        if rule in SENTENCES and is_denied(text, match.start()):
+        if rule == PROSE and is_denied(text, match.start()):
             continue
         start = match.end()
         if (nested := _SENTENCE.match(text, _skipped(text, start))) and rule not in SENTENCES:
