@@ -59,7 +59,7 @@ _DATES = (
     re.compile(rf"(?<!\d)(?P<day>\d{{1,2}})(?:st|nd|rd|th)?\s+(?:of\s+)?{_MONTH},?\s+(?P<year>\d{{4}})", re.IGNORECASE),
 )
 _AGE = re.compile(
-    r"(?<![\d.,])(?:(?P<from>\d{1,2})\s*(?:to|-|or)\s*)?(?P<weeks>\d{1,2}(?:\.\d+)?)['\"]?\s*(?:weeks?|wks?|w)['\"]?\s*(?:,|and|&|\+|plus)?\s*['\"]?(?:(?P<days>\d+)['\"]?\s*(?:days?|d)\b)?"
+    r"(?<![\d.,])(?:(?P<from>\d{1,2})\s*(?:to|-|or|and)\s*)?(?P<weeks>\d{1,2}(?:\.\d+)?)['\"]?\s*(?:weeks?|wks?|w)['\"]?\s*(?:,|and|&|\+|plus)?\s*['\"]?(?:(?P<days>\d+)['\"]?\s*(?:days?|d)\b)?"
     r"|(?<!\d)(?P<weeks_plus>\d{1,2})\s*\+\s*(?P<days_plus>[0-6])(?!\d)"
     r"|(?<!\d)(?P<weeks_of>\d{1,2})\s+(?P<days_of>[0-6])/7\b"
     r"|[(\[]\s*['\"]?(?P<weeks_pair>\d{1,2})['\"]?\s*,\s*['\"]?(?P<days_pair>[0-6])['\"]?\s*[)\]]",

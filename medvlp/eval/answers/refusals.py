@@ -42,11 +42,11 @@ _CLAUSE_START = re.compile(r"[.;:!?,\n。，；！？]|\b(?:but|so|hence|thus|th
 _DENIAL_REACH = 80
 """Characters before a statement in which it can be denied."""
 _RATHER = re.compile(
-    r"[^.\n。]{0,40}?(?:\bbut\b(?:\s+rather)?|\bsino\b|\bsondern\b|\bmais\b|而是|아니라|ではなく|じゃなく)\s*",
+    r"[^.\n。]{0,40}?(?:\bbut\b(?:\s+rather)?|\bsino\b|\bsondern\b|\bmais\b|而是|아니라|아니고|ではなく|じゃなく)\s*",
     re.IGNORECASE,
 )
 _DENIED = re.compile(
-    r"\W*(?:不是|并非|並非|no\s+es\b|nicht\b|non\s+è\b)|\W*\w{1,12}\s?(?:아닙니다|아니다|아닌|아니에요|ではありません|ではない)",
+    r"\W*(?:不是|并非|並非|no\s+es\b|nicht\b|non\s+è\b)|\W*\w{1,12}\s?(?:아닙니다|아니고|아니다|아닌|아니에요|ではありません|ではない)",
     re.IGNORECASE,
 )
 
@@ -60,7 +60,7 @@ def is_denied(text: str, start: int) -> bool:
 def asserted_offset(content: str) -> int | None:
     """Where in a statement begins what it says: of "not A but B" the last; None for a denial."""
     is_negated = _NEGATED.match(content) or _DENIED.match(content)
-    if not is_negated and "아니라" not in content and "ではなく" not in content:
+    if not is_negated and not re.search("아니라|아니고", content) and "ではなく" not in content:
         return 0
     rather = _RATHER.match(content)
     return rather.end() if rather and re.search(r"\w", content[rather.end() :]) else None

@@ -82,7 +82,7 @@ _LOCAL = re.compile(
 )
 _VERDICT = re.compile(
     r"\s*(?<!不)(?:是|为|為)(?:最)?(?:正确|正確)(?:的|答案|选项|選項)?|(?:이|가)\s*(?:정답|맞)|\s+(?:is|are)\s+(?:therefore\s+|thus\s+|hence\s+|indeed\s+|clearly\s+|also\s+)?(?:the\s+)?(?:most\s+)?"
-    r"(?:correct|right|best|accurate|appropriate|answer|(?:likely|probable)\s+(?:diagnosis|answer|option|choice))\b(?!\s+(?:if|when|only|in)\b)",
+    r"(?:correct|right|best|accurate|appropriate|answer|(?:likely|probable)(?:\s+(?:diagnosis|answer|option|choice)|(?=\s*(?:[,.;]|$))))\b(?!\s+(?:if|when|only|in)\b)",
     re.IGNORECASE,
 )
 _DECLARED = re.compile(
