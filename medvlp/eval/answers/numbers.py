@@ -242,7 +242,7 @@ def _dates(text: str) -> list[tuple[Any, int, int]]:
 
 
 def _ages(text: str) -> list[tuple[Any, int, int]]:
-    ages = []
+    ages: list[tuple[Any, int, int]] = []
     for match in _AGE.finditer(text):
         weeks = next(match[name] for name in ("weeks", "weeks_plus", "weeks_of", "weeks_pair") if match[name])
         days = next((match[name] for name in ("days", "days_plus", "days_of", "days_pair") if match[name]), "0")
