@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from medvlp.config.evaluation.answering.prompting import PromptingConfig
 from medvlp.config.evaluation.controls import IMAGE_CONTROLS
 from medvlp.config.evaluation.task import TaskConfig
 from medvlp.config.rules import ConfigError, at_least, one_of
@@ -35,6 +36,8 @@ class WrittenTextConfig(TaskConfig):
     """Its layer whose vectors are compared; 0 is the embeddings, -1 the last."""
     max_new_tokens: int = 256
     """Tokens of a text at most."""
+    prompting: PromptingConfig = field(default_factory=PromptingConfig)
+    """Examples in front of every prompt, and the temperature of texts that are sampled."""
     valid_limit: int = 0
     """Texts written during training, spread over the split; 0 writes all."""
     controls: list[str] = field(default_factory=lambda: list(TEXT_CONTROLS[:3]))
@@ -63,3 +66,22 @@ class WrittenTextConfig(TaskConfig):
             one_of(f"{task}: controls", value, TEXT_CONTROLS)
         at_least(f"{task}: max_new_tokens", self.max_new_tokens, 1)
         at_least(f"{task}: valid_limit", self.valid_limit, 0)
+        self._check_prompting(task)
+
+    def _check_prompting(self, task: str) -> None:
+        """Texts have no vote, and no answer behind their reasons. Raises ConfigError."""
+        self.prompting.check(task, self.max_new_tokens, self.split)
+        unfit = {
+            "samples": self.prompting.samples > 1,
+            "chain_of_thought": self.prompting.chain_of_thought,
+            "refinements": self.prompting.refinements > 0,
+        }
+        for name in (name for name, is_set in unfit.items() if is_set):
+            raise ConfigError(
+                f"{task}: prompting.{name} is for answers, of which most can agree; kind: text has no votes"
+            )
+        if self.prompting.selection == "nearest" and self.prompting.embedding != "image" and not self.source:
+            raise ConfigError(
+                f"{task}: prompting.selection=nearest compares sources, and the task has no source; set "
+                "prompting.embedding: image and an embedder"
+            )

@@ -39,6 +39,10 @@ class Prompting:
         embedder = {"embedder": self.embedder.identity} if self.embedder else {}
         return {**parts, **embedder} if self.examples else {}
 
+    def image_names(self, row: int) -> list[str]:
+        """Names of the images of a sample of the examples' split. Raises BadSample."""
+        return self.examples.image_names(row) if self.examples else []
+
     @property
     def decoding(self) -> str:
         """How responses are made, in words, without their length."""

@@ -3,7 +3,7 @@
 from collections import Counter
 from dataclasses import dataclass
 
-from medvlp.eval.models.answering import AnsweringModel, without_images
+from medvlp.eval.models.answering import AnsweringModel
 from medvlp.eval.statistics.fields import fields_of
 from medvlp.eval.vqa.metrics import OPEN
 from medvlp.eval.vqa.questions import Question, QuestionGroup
@@ -47,7 +47,12 @@ class TextPrompt:
         reason = ""
         questions: tuple[Question, ...] = ()
         try:
-            questions = (self._question(sample, len(all_images), images, model),)
+            question = self.question(sample, len(all_images))
+            if not images:
+                question = question.without_images()
+            if not model.fits(question.turns, question.turns, images, (), self.max_new_tokens):
+                raise BadSample("too_long")
+            questions = (question,)
         except BadSample as problem:
             reason = problem.reason
         group = QuestionGroup(row, sample.key, cluster, cluster_kind, len(images), questions, fields, withheld)
@@ -60,8 +65,8 @@ class TextPrompt:
             raise BadSample("text_too_long")
         return list(dict.fromkeys(text for text in references if text))
 
-    def _question(self, sample: Sample, count: int, images: list[bytes], model: AnsweringModel) -> Question:
-        """Raises BadSample: one of `REASONS`, or what the model refuses."""
+    def question(self, sample: Sample, count: int) -> Question:
+        """What is asked about a sample with so many images that are shown. Raises BadSample: one of `REASONS`."""
         references = self.texts_of(sample.texts)
         source = sample.texts.get(self.source, "").strip() if self.source else ""
         if not references:
@@ -73,10 +78,6 @@ class TextPrompt:
         if len(source) > LONGEST:
             raise BadSample("text_too_long")
         turns: tuple[Turn, ...] = (Turn("user", f"{IMAGE_TOKEN}\n" * count + self._words(source)),)
-        if not images:
-            turns = without_images(turns)
-        if not model.fits(turns, turns, images, (), self.max_new_tokens):
-            raise BadSample("too_long")
         return Question(
             id=sample.key,
             text=self.instruction,

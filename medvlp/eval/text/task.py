@@ -15,6 +15,7 @@ from medvlp.eval.errors import TaskError
 from medvlp.eval.exclusions import exclusion_lines
 from medvlp.eval.items import Item, items_of, read_samples
 from medvlp.eval.models.answering import WITHHELD, AnsweringModel
+from medvlp.eval.prompting.protocol import Prompting, open_prompting
 from medvlp.eval.statistics.measures import measures
 from medvlp.eval.task import TaskResult, TaskSettings, task_protocol
 from medvlp.eval.text.bert_score import BertScore
@@ -33,9 +34,9 @@ from medvlp.eval.vqa.controls import (
     respond,
     shown_images,
 )
-from medvlp.eval.vqa.questions import QuestionGroup, rows_of
-from medvlp.eval.vqa.responses import Response, response_notes, taken
-from medvlp.shards import BadSample, ShardDataset
+from medvlp.eval.vqa.questions import Question, QuestionGroup, rows_of
+from medvlp.eval.vqa.responses import Response, first_prompt, response_notes, taken
+from medvlp.shards import BadSample, Sample, ShardDataset
 
 BERT_SCORE = "bert_score"
 EXCHANGED_REFERENCE = TEXT_CONTROLS[0]
@@ -59,6 +60,7 @@ class WrittenText:
     limit: texts, spread over the split; 0 writes all.
     batch_size: texts in a batch.
     trained: what of the split the model was trained on, where that was looked for.
+    prompting: examples, temperature.
     """
 
     kind: ClassVar[str] = "text"
@@ -75,6 +77,7 @@ class WrittenText:
     limit: int = 0
     batch_size: int = 64
     trained: Trained | None = None
+    prompting: Prompting = field(default_factory=Prompting)
 
     @classmethod
     def needs(cls, config: WrittenTextConfig) -> tuple[str, ...]:
@@ -111,6 +114,7 @@ class WrittenText:
             settings.bootstrap,
             limit,
             settings.batch_size,
+            prompting=open_prompting(config, dataset, settings),
         )
 
     @classmethod
@@ -120,6 +124,19 @@ class WrittenText:
                 yield Plugin(name, "medvlp", BertScore(config.bert_model, config.bert_layer))
             elif name not in TEXT_METRICS:
                 yield load_plugin(name, (*TEXT_METRICS, BERT_SCORE), config.name)
+
+    def _examples_of(self, sample: Sample, row: int) -> list[tuple[Question, str]]:
+        """A sample of the examples' split as an example; none where it has no text, or nothing to write about."""
+        try:
+            count = len(self.prompting.image_names(row)) if self.prompt.shows_images else 0
+            return [(self.prompt.question(sample, count), "")]
+        except BadSample:
+            return []
+
+    @property
+    def prompting_identity(self) -> dict[str, Any]:
+        """What decides examples next to the task's keys."""
+        return self.prompting.identity
 
     @property
     def scorers(self) -> dict[str, Any]:
@@ -133,11 +150,19 @@ class WrittenText:
         Raises:
             TaskError: no text can be asked for, or a plug-in gives no numbers.
         """
+        model = self.prompting.prompted(model, _no_answer, self._examples_of, self.batch_size)
         pairs, bad = read_samples(
             self.dataset, rows_of(self.dataset, self.limit), lambda sample, row: self.prompt.group(sample, row, model)
         )
         excluded = sum((reasons for _, reasons in pairs), Counter[str]())
-        groups = [group for group, reasons in pairs if not reasons]
+        groups = self.prompting.with_examples(
+            self.name,
+            model,
+            self.dataset,
+            [group for group, reasons in pairs if not reasons],
+            self.prompt.max_new_tokens,
+            lambda question: question.turns[-1].text,
+        )
         rows = respond(model, self.dataset, groups, shown_images(groups), self.batch_size, self.prompt.max_new_tokens)
         bad |= {groups[i].key: reason for i, reason in enumerate(rows) if isinstance(reason, str)}
         answered = [(group, row) for group, row in zip(groups, rows, strict=True) if not isinstance(row, str)]
@@ -260,11 +285,16 @@ class WrittenText:
             "source": self.prompt.source,
             "shows_images": self.prompt.shows_images,
             "instruction": self.prompt.instruction,
-            "first_prompt": model.prompt_text(groups[0].questions[0].turns, groups[0].images),
-            "decoding": f"greedy, at most {self.prompt.max_new_tokens} tokens",
+            "first_prompt": first_prompt(model, groups[0]),
+            **self.prompting.protocol([group.questions[0] for group in groups]),
+            "decoding": f"{self.prompting.decoding}, at most {self.prompt.max_new_tokens} tokens",
             "tokenization": f"{self.tokenization}: {DESCRIPTIONS[self.tokenization]}",
             "penalties": "none",
             **({"images": WITHHELD} if any(group.withheld for group in groups) else {}),
             **model.metadata(),
             "tie_rule": "of several references the best one counts, the first of equals; in CIDEr-D their mean",
         }
+
+
+def _no_answer(question: Question, scorer: str, response: str) -> None:
+    """Texts have no votes."""

@@ -1,0 +1,117 @@
+"""Examples in front of prompts for written text: captions with their images, impressions behind the findings they sum up."""
+
+import numpy as np
+import pytest
+
+from medvlp.config import WrittenTextConfig
+from medvlp.config.evaluation.answering.prompting import PromptingConfig
+from medvlp.config.rules import ConfigError
+from medvlp.eval.bootstrap import Bootstrap
+from medvlp.eval.task import TaskSettings
+from medvlp.eval.text.task import WrittenText
+from medvlp.shards import Sample, ShardDataset
+from tests.datasets import jpeg, write_split
+from tests.eval.prompting.worlds import Told
+
+
+def report(split: str, number: int, group: str, findings: str, impression: str, images: int = 1) -> Sample:
+    return Sample(
+        f"{split}__{number}__0__0",
+        {f"{index}.jpg": jpeg(number * 10 + index + (500 if split == "train" else 0)) for index in range(images)},
+        texts={"findings": findings, "impression": impression},
+        metadata={"group": group, "group_kind": "patient"},
+    )
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("reports")
+    write_split(
+        folder / "train",
+        [
+            report("train", 0, "p0", "blunted costophrenic angle", "effusion", images=2),
+            report("train", 1, "p1", "clear lungs", "normal film"),
+            report("train", 2, "p2", "fracture of a rib", "rib fracture"),
+        ],
+    )
+    write_split(
+        folder / "test",
+        [
+            report("test", 0, "p1", "clear lungs throughout", "normal"),
+            report("test", 1, "p9", "fracture of the clavicle", "clavicle fracture"),
+        ],
+    )
+    return folder
+
+
+def run(data, prompting, **options):
+    config = WrittenTextConfig(
+        name="made", data=str(data), references=["impression"], metrics=["rouge"], controls=[], **options
+    )
+    config.prompting = PromptingConfig(**prompting)
+    config.check()
+    settings = TaskSettings(bootstrap=Bootstrap(resamples=0), batch_size=2)
+    model = Told(says=lambda prompt: "normal", samples=lambda prompt, number: "sampled")
+    task = WrittenText.from_config(config, ShardDataset(data / "test"), settings)
+    return task.run(model), model, task
+
+
+def turns(prompt) -> list[tuple[str, str]]:
+    return [(turn.role, turn.text) for turn in prompt.turns]
+
+
+def test_captions_of_other_patients_stand_in_front_with_their_images(data):
+    result, model, task = run(data, {"shots": 2}, instruction="Describe it.")
+    own, other = model.prompts
+    assert turns(own) == [  # the patient's own film, the second of train, is passed by
+        ("user", "<image>\n<image>\nDescribe it."),
+        ("assistant", "effusion"),
+        ("user", "<image>\nDescribe it."),
+        ("assistant", "rib fracture"),
+        ("user", "<image>\nDescribe it."),
+    ]
+    assert [str(name) for name in own.pixels] == [
+        "train__0__0__0/0.jpg",
+        "train__0__0__0/1.jpg",
+        "train__2__0__0/0.jpg",
+        "test__0__0__0/0.jpg",
+    ]
+    assert [text for role, text in turns(other) if role == "assistant"] == ["effusion", "normal film"]
+    assert result.protocol["prompting"]["examples_per_question"] == {"2": 2}
+    assert result.protocol["decoding"] == "greedy, at most 256 tokens"
+    assert task.prompting_identity == {"examples": ShardDataset(data / "train").manifest_hash}
+    assert result.protocol["first_prompt"].startswith("<image>\n<image>\nDescribe it. | effusion | ")
+    scores = {metric.name: metric.value for metric in result.metrics}
+    assert scores["rouge_1"] == np.mean([1, 0])
+
+
+def test_the_nearest_source_stands_next_to_the_prompt(data):
+    summary = {"instruction": "Sum up: {text}", "source": "findings", "show_images": False}
+    _, model, _ = run(data, {"shots": 2, "selection": "nearest"}, **summary)
+    assert turns(model.prompts[1])[2:] == [
+        ("user", "Sum up: fracture of a rib"),
+        ("assistant", "rib fracture"),
+        ("user", "Sum up: fracture of the clavicle"),
+    ]
+    assert ("assistant", "normal film") not in turns(model.prompts[0])
+
+
+def test_texts_are_sampled_once_and_the_card_says_so(data):
+    result, model, _ = run(data, {"temperature": 0.5, "seed": 3}, instruction="Describe it.")
+    assert (model.prompts, len(model.sampled)) == ([], 2)
+    assert {record["prediction"] for record in result.records} == {"sampled"}
+    assert result.protocol["decoding"] == "1 sample at temperature 0.5, seed 3, at most 256 tokens"
+
+
+@pytest.mark.parametrize(
+    ("prompting", "message"),
+    [
+        ({"samples": 3, "temperature": 0.7}, r"prompting\.samples is for answers, of which most can agree"),
+        ({"chain_of_thought": True}, r"prompting\.chain_of_thought is for answers"),
+        ({"shots": 1, "split": "test"}, r"is the split that is scored"),
+        ({"shots": 1, "selection": "nearest"}, r"compares sources, and the task has no source"),
+    ],
+)
+def test_what_does_not_fit_texts_is_refused(data, prompting, message):
+    with pytest.raises(ConfigError, match=message):
+        run(data, prompting, instruction="Describe it.")
