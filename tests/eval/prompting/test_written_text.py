@@ -62,21 +62,21 @@ def turns(prompt) -> list[tuple[str, str]]:
 
 def test_captions_of_other_patients_stand_in_front_with_their_images(data):
     result, model, task = run(data, {"shots": 2}, instruction="Describe it.")
-    own, other = model.prompts
-    assert turns(own) == [  # the patient's own film, the second of train, is passed by
+    of_patient, of_another = model.prompts
+    assert turns(of_patient) == [  # the patient's own film, the second of train, is passed by
         ("user", "<image>\n<image>\nDescribe it."),
         ("assistant", "effusion"),
         ("user", "<image>\nDescribe it."),
         ("assistant", "rib fracture"),
         ("user", "<image>\nDescribe it."),
     ]
-    assert [str(name) for name in own.pixels] == [
+    assert [str(name) for name in of_patient.pixels] == [
         "train__0__0__0/0.jpg",
         "train__0__0__0/1.jpg",
         "train__2__0__0/0.jpg",
         "test__0__0__0/0.jpg",
     ]
-    assert [text for role, text in turns(other) if role == "assistant"] == ["effusion", "normal film"]
+    assert [text for role, text in turns(of_another) if role == "assistant"] == ["effusion", "normal film"]
     assert result.protocol["prompting"]["examples_per_question"] == {"2": 2}
     assert result.protocol["decoding"] == "greedy, at most 256 tokens"
     assert task.prompting_identity == {"examples": ShardDataset(data / "train").manifest_hash}
