@@ -51,8 +51,9 @@ class NumberTarget:
 def number_target(text: str, metadata: Mapping[str, Any]) -> NumberTarget:
     """The target of a question whose answer is a number.
 
-    metadata: `number_type` (decimal where it is not stated), and how far an answer may be off: `lower` and `upper`, or
-    `tolerance` (in the number's unit; days for dates and ages), or `relative_tolerance` (0.05 is 5% of the value's size).
+    metadata: `number_type` (decimal where it is not stated), and how far an answer may be off: `lower` and `upper` (of dates
+    and ages: as the answer is written), or `tolerance` (in the number's unit; days for dates and ages), or
+    `relative_tolerance` (0.05 is 5% of the value's size).
 
     Raises:
         BadSample: `bad_number` (type, value or bounds that are none).
@@ -62,16 +63,10 @@ def number_target(text: str, metadata: Mapping[str, Any]) -> NumberTarget:
         raise BadSample(
             "bad_number", detail=f"number_type is {number_type!r}, expected one of {', '.join(NUMBER_TYPES)}"
         )
-    answer = extract_number(text, number_type).answer
-    if answer is None:
+    value = _value(text, number_type)
+    if value is None:
         raise BadSample("bad_number", detail=f"the answer {text!r} is no {number_type}")
-    value = float(answer.toordinal()) if isinstance(answer, date) else float(answer)
-    lower = upper = None
-    if number_type not in (
-        DATE,
-        WEEKS,
-    ):  # whose bounds are published as texts of the same form, and are the value itself
-        lower, upper = _bound(metadata, "lower"), _bound(metadata, "upper")
+    lower, upper = _limit(metadata, "lower", number_type), _limit(metadata, "upper", number_type)
     margin = _bound(metadata, "tolerance")
     relative = _bound(metadata, "relative_tolerance")
     margin = relative * abs(value) if margin is None and relative is not None else margin or 0.0
@@ -79,6 +74,25 @@ def number_target(text: str, metadata: Mapping[str, Any]) -> NumberTarget:
     if low > high or margin < 0:
         raise BadSample("bad_number", detail=f"bounds {low} to {high} of {text!r} hold no number")
     return NumberTarget(number_type, value, low, high)
+
+
+def _value(text: str, number_type: str) -> float | None:
+    """The number that a text states; of a date its ordinal, of an age its days."""
+    answer = extract_number(text, number_type).answer
+    return float(answer.toordinal()) if isinstance(answer, date) else None if answer is None else float(answer)
+
+
+def _limit(metadata: Mapping[str, Any], name: str, number_type: str) -> float | None:
+    """A stated bound: a number, or of dates and ages a text of the form of the answer."""
+    if number_type not in (DATE, WEEKS):
+        return _bound(metadata, name)
+    text = metadata.get(name)
+    if text is None or text == "":
+        return None
+    value = _value(str(text), number_type)
+    if value is None:
+        raise BadSample("bad_number", detail=f"{name} is {text!r}, expected the form of the answer, a {number_type}")
+    return value
 
 
 def _bound(metadata: Mapping[str, Any], name: str) -> float | None:

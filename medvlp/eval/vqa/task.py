@@ -77,7 +77,7 @@ class Vqa:
     """
 
     kind: ClassVar[str] = "vqa"
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
 
     name: str
     dataset: ShardDataset

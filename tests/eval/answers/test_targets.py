@@ -32,9 +32,15 @@ from medvlp.shards import BadSample
         ("0.53", {"relative_tolerance": 0.05}, None, 0),
         ("03/14/2021", {"number_type": "date", "lower": "03/14/2021", "upper": "03/14/2021"}, date(2021, 3, 14), 1),
         ("03/14/2021", {"number_type": "date"}, date(2021, 3, 15), 0),
+        ("2021-03-14", {"number_type": "date", "lower": "2021-03-10", "upper": "03/20/2021"}, date(2021, 3, 20), 1),
+        ("2021-03-14", {"number_type": "date", "lower": "2021-03-10", "upper": "03/20/2021"}, date(2021, 3, 21), 0),
+        ("2021-03-14", {"number_type": "date", "lower": date(2021, 3, 10)}, date(2021, 3, 10), 1),
+        ("2021-03-14", {"number_type": "date", "lower": "2021-03-10", "tolerance": 1}, date(2021, 3, 16), 0),
         ("03/14/2021", {"number_type": "date", "tolerance": 1}, date(2021, 3, 15), 1),
         ("('36 weeks', '4 days')", {"number_type": "weeks"}, 256, 1),
         ("36 weeks, 4 days", {"number_type": "weeks"}, 255, 0),
+        ("36 weeks, 4 days", {"number_type": "weeks", "lower": "('36 weeks', '0 days')"}, 252, 1),
+        ("36 weeks, 4 days", {"number_type": "weeks", "lower": "36+0", "upper": "37 weeks"}, 260, 0),
         ("0", {}, 0.0, 1),
     ],
 )
@@ -60,6 +66,9 @@ def test_a_percentage_is_tried_as_a_share():
         ("5 or 6", {}),
         ("tomorrow", {"number_type": "date"}),
         ("02/30/2021", {"number_type": "date"}),
+        ("02/03/2021", {"number_type": "date", "lower": "1"}),
+        ("02/03/2021", {"number_type": "date", "lower": "02/04/2021"}),
+        ("36 weeks", {"number_type": "weeks", "upper": 259}),
     ],
 )
 def test_targets_that_are_none_are_bad_samples(text, metadata):
