@@ -83,6 +83,14 @@ def _medmnist(folder: Path, options: dict[str, str]) -> Path:
     return folder / "set.npz"
 
 
+def _rocov2(folder: Path) -> Path:
+    """With a concept that figures of both modalities have, as composed retrieval needs one."""
+    write_rocov2(folder)
+    for path in folder.glob("*_concepts*.csv"):
+        path.write_text(path.read_text().replace(",C0024485", ",C0024485;C0817096"))
+    return folder
+
+
 def _slake(folder: Path, options: dict[str, str]) -> Path:
     """With a box for the task that asks for boxes."""
     test_slake.write(folder, [], test=[test_slake.ROW])
@@ -102,7 +110,7 @@ def _pathvqa(folder: Path, options: dict[str, str]) -> Path:
 LAYOUTS = {
     "medmnist": _medmnist,
     "pathvqa": _pathvqa,
-    "rocov2": lambda folder, options: write_rocov2(folder),
+    "rocov2": lambda folder, options: _rocov2(folder),
     "slake": _slake,
     "vqa_rad": lambda folder, options: test_vqa_rad.write(folder, [], [test_vqa_rad.ROW]),
     "omnimedvqa": lambda folder, options: test_multiple_choice.write_omni(folder, A=[test_multiple_choice.ACRIMA]),

@@ -8,6 +8,7 @@ import itertools
 import json
 import os
 import stat
+import sys
 import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -139,8 +140,15 @@ def _read_json(path: Path) -> Any:
             "call it .jsonl if each line is an entry" if error.msg == "Extra data" else "fix it, or download it again"
         )
         raise PrepError(f"{path} line {error.lineno} column {error.colno} is not JSON: {error.msg}; {hint}") from None
-    except (RecursionError, ValueError) as error:  # ValueError: an integer of thousands of digits
-        raise PrepError(f"{path} cannot be parsed ({error}); download the publisher's file again") from None
+    except (RecursionError, ValueError) as error:
+        limit = sys.get_int_max_str_digits()
+        cause = "brackets too deep in each other"
+        if not isinstance(error, RecursionError):
+            cause = f"an integer of more than {limit} digits"
+        raise PrepError(
+            f"{path} holds {cause}, which is not read; as JSON lines it would cost that entry alone, so save the list so, or "
+            "repair it"
+        ) from None
 
 
 def read_json_lines(path: Path) -> Iterator[tuple[int, Any]]:

@@ -278,7 +278,7 @@ def test_shipped_tasks_build(name, tmp_path, monkeypatch):
     other_splits = {  # sets without a test, or whose test has no answers
         **dict.fromkeys(("kvasir_vqa", "iu_xray_errors", "iu_xray_findings", "iu_xray_impression"), "train"),
         **dict.fromkeys(("ham10000", "padchest"), "train"),
-        **dict.fromkeys(("lc25000_colon", "lc25000_lung", "rsna_pneumonia", "scin"), "train"),
+        **dict.fromkeys(("lc25000_colon", "lc25000_lung", "rsna_boxes", "rsna_pneumonia", "scin"), "train"),
         **dict.fromkeys(("chexpert", "cmb_exam", "medmcqa", "mmmu_health"), "valid"),
     }
     assert (config.name, config.split) == (name, other_splits.get(name, "test"))

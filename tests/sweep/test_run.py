@@ -21,13 +21,13 @@ from tests.sweep.world import ASSISTANT, CLIPS, another, words
 def measured(monkeypatch):
     """(model, task) of every cell that is measured from now on."""
     cells: list[tuple[str, str]] = []
-    measure = Measurement._measure
+    run_cell = Measurement._run_cell
 
-    def noting(self, cell, model):
+    def noting(self, cell, progress, measure):
         cells.append(cell.key[:2])
-        return measure(self, cell, model)
+        return run_cell(self, cell, progress, measure)
 
-    monkeypatch.setattr(Measurement, "_measure", noting)
+    monkeypatch.setattr(Measurement, "_run_cell", noting)
     return cells
 
 

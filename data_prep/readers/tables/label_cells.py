@@ -39,20 +39,26 @@ def class_of_cell(entry: dict[str, Any], column: str, names: Mapping[str, str]) 
     return _named(text_of_cell(entry, column), column, names)
 
 
+def _is_blank(text: str) -> bool:
+    """Whether a text in a list states nothing: also `nan`, which pandas writes for an empty cell. (Alone it may be a class.)"""
+    return text.strip().lower() in ("", "nan", "<na>")
+
+
 def classes_of_cell(
     entry: dict[str, Any], column: str, names: Mapping[str, str], separator: str = ""
 ) -> list[str] | None:
     """The classes of a cell, without repetitions; [] where it lists none, None where it is empty.
 
     A list is one of JSON lines or parquet, or a text as JSON, Python or numpy write it; other texts are parted at the
-    separator. Raises BadRow as `class_of_cell`.
+    separator, or at `|` where none is named. Raises BadRow as `class_of_cell`.
     """
     if is_empty(entry.get(column)):
         return None
-    items = items_of_cell(entry, column, separator)
+    items = items_of_cell(entry, column, separator or "|")
     items = [text_of_cell(entry, column)] if items is None else items
-    words = [_named(item.strip(), column, names) for item in items]
-    return list(dict.fromkeys(word for word in words if word))
+    labels = [item for item in items if not _is_blank(item)]
+    words = [_named(item.strip(), column, names) for item in labels]
+    return list(dict.fromkeys(word for word in words if word)) if labels or not items else None
 
 
 def states_of_cells(

@@ -122,7 +122,7 @@ def _by_index(texts: Sequence[str], term: AnswerTerm, letters: Sequence[str]) ->
     # Letters stay with their columns where an option between is empty, so the index counts columns, not what is left.
     numbers = [number_of(text) for text in texts]
     positions = [int(number) - term.first for number in numbers if number is not None and number == int(number)]
-    names = {chr(ord("A") + position) for position in positions if 0 <= position < 26}
+    names = {chr(ord("A") + position) if 0 <= position < 26 else "" for position in positions}
     if len(positions) < len(texts) or not names or not names <= set(letters):
         expected = f"{term.first} to {term.first + len(letters) - 1}"
         raise BadRow("unknown_option", f"{term.column} is {', '.join(texts)[:40]}, expected {expected}")

@@ -79,7 +79,7 @@ def test_options_in_every_usual_shape_become_letters_and_texts(tmp_path):
         ("letter", ["C", "(c)", "c.", "AC", "A, C", ["a", "c"], "['C']"], ["C"] * 3 + [["A", "C"]] * 3 + ["C"]),
         ("letter", ["Z", "", None, "AZ", 3, True], ["unknown_option", *["no_answer"] * 2, *["unknown_option"] * 3]),
         ("index", [0, "2", 2.0, [0, 1]], ["A", "C", "C", ["A", "B"]]),
-        ("index", [3, -1, "b", 1.5, 10**30], ["unknown_option"] * 5),
+        ("index", [3, -1, "b", 1.5, 10**30, [1, 99], [-1, 1]], ["unknown_option"] * 7),
         ("text", ["one", "ONE.", ["one", "three"]], ["A", "A", ["A", "C"]]),
         ("text", ["four", math.nan], ["answer_mismatch", "no_answer"]),
     ],
@@ -250,7 +250,7 @@ def test_missing_columns_and_files_are_named_with_those_that_are_there(tmp_path)
     [
         ("question: q\n", "question needs an answer"),
         ("captions: c\n", "images is missing"),
-        ("images: i\n", "says neither what is asked nor captions nor labels"),
+        ("images: i\n", "says neither what is asked nor captions, labels or boxes"),
         ("question: q\nanswer: {letter: a}\n", "names an option, but there are no options"),
         ("question: q\nanswer: {letters: a}\n", "letters is not known; did you mean 'letter'"),
         ("question: q\nanswer: {first: 1}\n", "answer has no kind"),
