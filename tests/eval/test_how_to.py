@@ -63,6 +63,6 @@ def test_it_is_refused_where_it_does_not_fit(kind, tmp_path):
     path.write_text(path.read_text() + "recall_at: [1]\n")
     with pytest.raises(
         ConfigError,
-        match="recall_at is an option of kind: retrieval or .*, and this task is of kind: two_captions",
+        match=r"recall_at is an option of kind: retrieval or .*, and this task is of kind: two_captions",
     ):
         load_task("rocov2_two_captions")

@@ -56,7 +56,8 @@ def classes_of_cell(
         return None
     items = items_of_cell(entry, column, separator or "|")
     items = [text_of_cell(entry, column)] if items is None else items
-    labels = [item for item in items if not _is_blank(item)]
+    is_text = items == [text_of_cell(entry, column)] if not isinstance(entry[column], list) else False
+    labels = items if is_text else [item for item in items if not _is_blank(item)]
     words = [_named(item.strip(), column, names) for item in labels]
     return list(dict.fromkeys(word for word in words if word)) if labels or not items else None
 

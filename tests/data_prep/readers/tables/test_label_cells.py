@@ -19,14 +19,14 @@ def test_a_weight_that_is_none_is_named(weight):
         ("a|b", ["a", "b"]),
         ("a, b", ["a, b"]),
         ("['a', 'nan']", ["a"]),
-        ("nan", None),
+        ("nan", ["nan"]),
         ("['nan']", None),
         ("[]", []),
         ([], []),
         ("", None),
         (None, None),
-        (" NaN ", None),
-        ("<NA>", None),
+        (["nan"], None),
+        ("['<NA>', None]", None),
     ],
 )
 def test_a_blank_states_nothing_and_an_empty_list_states_none(cell, classes):
