@@ -310,7 +310,10 @@ def _skipped(text: str, start: int) -> int:
 def _said_right(text: str) -> Iterator[Span]:
     """What stands before "is correct" in its sentence."""
     for match in list(_VERDICT.finditer(text))[-MOST_STATEMENTS:]:
-        start = max(text.rfind(mark, 0, match.start()) for mark in ("\n", ". ", "! ", "? ", "; ", ", ", "，", "。")) + 1
+        start = (
+            max(text.rfind(mark, 0, match.start()) for mark in ("\n", ". ", "! ", "? ", "; ", ", ", "，", "。", "고 "))
+            + 1
+        )
         lead = re.compile(r"\s*\(?[A-Za-z0-9]{1,2}[.)]\s").match(text, text.rfind("\n", 0, match.start()) + 1)
         if lead and lead.end() >= start:
             start = lead.start()

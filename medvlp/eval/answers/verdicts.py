@@ -26,7 +26,7 @@ def judged(text: str, options: Options) -> tuple[set[str], Span] | None:
     texts = "|".join(re.escape(option.strip()) for option in options.values() if option.strip())
     pattern = (
         rf"(?:^|(?<=[\n,;.，；。]))[ \t>•*-]{{0,8}}(?:option\s|choice\s)?[ \t]{{0,4}}[(\[]?({any_label(options)})(?![A-Za-z0-9])"
-        rf"[.):\]]{{0,3}}[ \t]{{0,4}}(?:{texts})?[ \t]{{0,4}}[-:=(,]?[ \t]{{0,4}}(?:is\s+|es\s+|是)?(?:the\s+)?"
+        rf"(?:选项|選項)?[.):\]]{{0,3}}[ \t]{{0,4}}(?:{texts})?[ \t]{{0,4}}[-:=(,]?[ \t]{{0,4}}(?:is\s+|es\s+|是)?(?:the\s+)?"
         rf"(?:(?P<wrong>{_FALSE_WORDS})|(?P<right>{_TRUE_WORDS}))(?![A-Za-z])"
     )
     verdicts: dict[str, bool] = {}

@@ -77,7 +77,7 @@ class Vqa:
     """
 
     kind: ClassVar[str] = "vqa"
-    version: ClassVar[int] = 5
+    version: ClassVar[int] = 6
 
     name: str
     dataset: ShardDataset
