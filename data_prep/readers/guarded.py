@@ -141,10 +141,9 @@ def _read_json(path: Path) -> Any:
         )
         raise PrepError(f"{path} line {error.lineno} column {error.colno} is not JSON: {error.msg}; {hint}") from None
     except (RecursionError, ValueError) as error:
-        limit = sys.get_int_max_str_digits()
-        cause = "brackets too deep in each other"
-        if not isinstance(error, RecursionError):
-            cause = f"an integer of more than {limit} digits"
+        is_deep = isinstance(error, RecursionError)
+        digits = f"an integer of more than {sys.get_int_max_str_digits()} digits"
+        cause = "brackets too deep in each other" if is_deep else digits
         raise PrepError(
             f"{path} holds {cause}, which is not read; as JSON lines it would cost that entry alone, so save the list so, or "
             "repair it"

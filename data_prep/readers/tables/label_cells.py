@@ -54,12 +54,15 @@ def classes_of_cell(
     """
     if is_empty(entry.get(column)):
         return None
-    items = items_of_cell(entry, column, separator or "|")
-    items = [text_of_cell(entry, column)] if items is None else items
-    is_text = items == [text_of_cell(entry, column)] if not isinstance(entry[column], list) else False
-    labels = items if is_text else [item for item in items if not _is_blank(item)]
-    words = [_named(item.strip(), column, names) for item in labels]
-    return list(dict.fromkeys(word for word in words if word)) if labels or not items else None
+    items = items_of_cell(entry, column)
+    if items is None:  # a text, of which `nan` by itself may be a class
+        labels = items_of_cell(entry, column, separator or "|") or []
+    else:
+        labels = [item for item in items if not _is_blank(item)]
+        if items and not labels:
+            return None
+    words = [_named(label.strip(), column, names) for label in labels]
+    return list(dict.fromkeys(word for word in words if word))
 
 
 def states_of_cells(

@@ -132,6 +132,41 @@ class AnsweringModel(Protocol):
         task's own words."""
 
 
+class FrontModel:
+    """What models in front of another one tell of it: its facts. How they are asked is theirs."""
+
+    model: AnsweringModel
+
+    @property
+    def offers(self) -> tuple[str, ...]:
+        """As the model."""
+        return self.model.offers
+
+    @property
+    def identity(self) -> str:
+        """As the model."""
+        return self.model.identity
+
+    @property
+    def takes_images(self) -> bool:
+        """As the model."""
+        return self.model.takes_images
+
+    @property
+    def takes_several_images(self) -> bool:
+        """As the model."""
+        return self.model.takes_several_images
+
+    @property
+    def box_style(self) -> Any:
+        """As the model; None of one that does not say how it writes boxes."""
+        return getattr(self.model, "box_style", None)
+
+    def prompt_text(self, turns: Sequence[Turn], images: int) -> str:
+        """As the model."""
+        return self.model.prompt_text(turns, images)
+
+
 def without_images(turns: Sequence[Turn]) -> tuple[Turn, ...]:
     """The turns as they are for a model that takes no images."""
     return tuple(

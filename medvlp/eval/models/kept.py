@@ -6,9 +6,7 @@ from functools import cached_property
 from hashlib import sha256
 from typing import Any, TextIO
 
-from medvlp.boxes.forms import BoxStyle
-from medvlp.eval.boxes.questions import style_of
-from medvlp.eval.models.answering import AnsweringModel, Prompt, Sampling
+from medvlp.eval.models.answering import AnsweringModel, FrontModel, Prompt, Sampling
 from medvlp.eval.store.responses import BLANK, ResponseLog, question_key
 from medvlp.jsonl import Row
 from medvlp.shards import Sample, Turn
@@ -31,7 +29,7 @@ class KeptImages:
         return self._decode()
 
 
-class KeptModel:
+class KeptModel(FrontModel):
     """An `AnsweringModel` in front of another: what the log holds comes from there, the rest is asked and added.
 
     Args:
@@ -43,31 +41,6 @@ class KeptModel:
         self.model, self.log = model, log
         self._readable = {digest for row in log.rows() for digest in row.get("images", ())}
         self._blanks: dict[int, KeptImages] = {}
-
-    @property
-    def offers(self) -> tuple[str, ...]:
-        """As the model."""
-        return self.model.offers
-
-    @property
-    def identity(self) -> str:
-        """As the model."""
-        return self.model.identity
-
-    @property
-    def takes_images(self) -> bool:
-        """As the model."""
-        return self.model.takes_images
-
-    @property
-    def takes_several_images(self) -> bool:
-        """As the model."""
-        return self.model.takes_several_images
-
-    @property
-    def box_style(self) -> BoxStyle:
-        """As the model."""
-        return style_of(self.model)
 
     def pictures(self, sample: Sample) -> KeptImages:
         """A sample's images. Raises BadSample: one that cannot be read."""
@@ -102,10 +75,6 @@ class KeptModel:
         if all(self.log.get(key) for key in keys):
             return True
         return self.model.fits(turns, option_turns, images, option_texts, max_new_tokens)
-
-    def prompt_text(self, turns: Sequence[Turn], images: int) -> str:
-        """As the model."""
-        return self.model.prompt_text(turns, images)
 
     def metadata(self) -> dict[str, Any]:
         """As the model."""

@@ -6,7 +6,7 @@ from typing import Any, TextIO
 
 from medvlp.config.evaluation.answering.prompting import PromptingConfig
 from medvlp.eval.errors import PromptTooLong
-from medvlp.eval.models.answering import Answer, AnsweringModel, Prompt, Sampling
+from medvlp.eval.models.answering import Answer, AnsweringModel, FrontModel, Prompt, Sampling
 from medvlp.eval.prompting.examples import Example, ExamplePool
 from medvlp.eval.prompting.turns import is_generated, refining, with_examples, with_words
 from medvlp.eval.prompting.votes import Voted
@@ -19,7 +19,7 @@ Read = Callable[[Any, str, str], Any]
 """(question, scorer, response) → its answer, None where there is none."""
 
 
-class PromptedModel:
+class PromptedModel(FrontModel):
     """An `AnsweringModel` in front of another. What a task asks it becomes the protocol's prompts; what it answers is what the
     protocol makes of the model's responses.
 
@@ -38,31 +38,6 @@ class PromptedModel:
         self.sampling = Sampling(config.temperature, config.top_p, config.seed)
         self.at_once = max(batch_size, getattr(model, "prompts_at_once", 0))
         self._pictures: OrderedDict[int, Any] = OrderedDict()
-
-    @property
-    def offers(self) -> tuple[str, ...]:
-        """As the model."""
-        return self.model.offers
-
-    @property
-    def identity(self) -> str:
-        """As the model."""
-        return self.model.identity
-
-    @property
-    def takes_images(self) -> bool:
-        """As the model."""
-        return self.model.takes_images
-
-    @property
-    def takes_several_images(self) -> bool:
-        """As the model."""
-        return self.model.takes_several_images
-
-    @property
-    def box_style(self) -> Any:
-        """As the model."""
-        return getattr(self.model, "box_style", None)
 
     def pictures(self, sample: Sample) -> Any:
         """As the model."""
@@ -86,10 +61,6 @@ class PromptedModel:
     ) -> bool:
         """As the model, of a prompt that asks for reasons where the protocol does; without examples. Raises BadSample."""
         return self.model.fits(self._reasoned(turns), option_turns, images, options, max_new_tokens)
-
-    def prompt_text(self, turns: Sequence[Turn], images: int) -> str:
-        """As the model."""
-        return self.model.prompt_text(turns, images)
 
     def question_text(self, question: Any, scorer: str, images: int) -> str:
         """The prompt of a question as the model reads it, the examples included. scorer: in whose words its `turns` ask."""

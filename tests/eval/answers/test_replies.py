@@ -177,9 +177,13 @@ def test_replies_of_repeated_words_are_read_to_their_end():
 def test_a_reply_of_one_piece_is_read_in_one_pass(piece):
     """Of as many characters as are read at most; where each is looked at from each other, one such reply takes minutes."""
     reply = piece * (20_000 // len(piece)) + "B"
-    extract_choice(reply, CHEST, True)
-    extract_yes_no(reply, "Is there an effusion?")
-    extract_number(reply)
+    extractions = [
+        extract_choice(reply, CHEST, True),
+        extract_yes_no(reply, "Is there an effusion?"),
+        extract_number(reply),
+    ]
+    assert all(0 <= extraction.start <= extraction.end <= len(reply) for extraction in extractions)
+    assert extractions[2].answer is None
 
 
 def test_a_reply_that_ends_a_run_of_blanks_is_read():
