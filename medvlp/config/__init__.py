@@ -15,7 +15,9 @@ from medvlp.config.evaluation.api import ApiConfig
 from medvlp.config.evaluation.cache import CacheConfig, CacheVerbConfig
 from medvlp.config.kinds import register
 from medvlp.config.llava import ImageTowerConfig, LanguageConfig, LlavaConfig, TowerConfig
-from medvlp.config.objectives import BagOfWordsConfig, ClassifyConfig, ContrastiveConfig, HeadConfig, InstructConfig
+from medvlp.config.objectives.assistant import BagOfWordsConfig, InstructConfig
+from medvlp.config.objectives.classification import ClassifyConfig, HeadConfig
+from medvlp.config.objectives.contrastive import ContrastiveConfig
 from medvlp.config.prep import PrepConfig
 from medvlp.config.rules import ConfigError, check_name, suggestion
 from medvlp.config.tasks import (

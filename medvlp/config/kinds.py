@@ -11,7 +11,9 @@ from medvlp.config.clip import ClipConfig
 from medvlp.config.composition.renamed import RENAMED_OPTIONS
 from medvlp.config.evaluation.cache import CacheVerbConfig
 from medvlp.config.llava import LlavaConfig
-from medvlp.config.objectives import BagOfWordsConfig, ClassifyConfig, ContrastiveConfig, HeadConfig, InstructConfig
+from medvlp.config.objectives.assistant import BagOfWordsConfig, InstructConfig
+from medvlp.config.objectives.classification import ClassifyConfig, HeadConfig
+from medvlp.config.objectives.contrastive import ContrastiveConfig
 from medvlp.config.prep import PrepConfig
 from medvlp.config.train import PartConfig, SourceConfig, TrainConfig
 from medvlp.config.verbs import AskConfig, CheckConfig, EvalConfig, ExportConfig

@@ -12,7 +12,7 @@ from medvlp.config.evaluation.cache import CacheConfig
 from medvlp.config.evaluation.groupings import parse_groupings
 from medvlp.config.evaluation.load import LoadConfig
 from medvlp.config.llava import LlavaConfig
-from medvlp.config.objectives import ContrastiveConfig
+from medvlp.config.objectives.contrastive import ContrastiveConfig
 from medvlp.config.rules import ConfigError, at_least, one_of, share
 from medvlp.config.train import TrainConfig
 

@@ -5,7 +5,8 @@ import pytest
 from medvlp.builders.schemes.checkpoint import MODELS
 from medvlp.builders.tasks import missing_capabilities, open_split, task_class, training_task
 from medvlp.config import TASKS, ConfigError, RetrievalConfig, TrainConfig, VqaConfig, ZeroShotConfig
-from medvlp.config.objectives import ContrastiveConfig, InstructConfig
+from medvlp.config.objectives.assistant import InstructConfig
+from medvlp.config.objectives.contrastive import ContrastiveConfig
 from medvlp.eval.task import CAPABILITIES
 
 

@@ -1,0 +1,1 @@
+"""Options of training objectives, one file a kind."""
