@@ -28,28 +28,32 @@ VERBS = {
     verb.name: verb
     for verb in (
         Verb("prep", "data_prep.cli", "publisher's files → shards: source=<name> input=<dir> output=<dir>"),
-        Verb("verify", "medvlp.verbs.verify", "check a shard folder byte by byte: <shard dir>"),
+        Verb("verify", "medvlp.verbs.shards.verify", "check a shard folder byte by byte: <shard dir>"),
         Verb(
             "check",
-            "medvlp.verbs.check",
+            "medvlp.verbs.shards.check",
             "look at data before training: data=<option> [model=...], or source=<name> input=<dir>",
         ),
         Verb("train", "medvlp.train", "shards → checkpoint: recipes=<name> [key=value ...]"),
         Verb("eval", "medvlp.evaluate", "checkpoints → results: recipes=<name> checkpoints=[...] tasks=[...]"),
         Verb(
             "compare",
-            "medvlp.verbs.compare",
+            "medvlp.verbs.results.compare",
             "results → paired differences between models: <results folder ...> [task=<name>]",
         ),
-        Verb("report", "medvlp.verbs.report", "runs → report.html: <run folder ...>"),
+        Verb("report", "medvlp.verbs.results.report", "runs → report.html: <run folder ...>"),
         Verb(
             "export",
-            "medvlp.verbs.export",
+            "medvlp.verbs.models.export",
             "checkpoint → folder for open_clip or transformers: checkpoint=<ckpt> format=<format> output=<dir>",
         ),
-        Verb("ask", "medvlp.verbs.ask", 'ask an assistant about images: checkpoint=<ckpt> image=<file> "question"'),
         Verb(
-            "cache", "medvlp.verbs.cache", "what evaluations keep for later ones: [clear] [kind=images] [older_than=30]"
+            "ask", "medvlp.verbs.models.ask", 'ask an assistant about images: checkpoint=<ckpt> image=<file> "question"'
+        ),
+        Verb(
+            "cache",
+            "medvlp.verbs.results.cache",
+            "what evaluations keep for later ones: [clear] [kind=images] [older_than=30]",
         ),
         Verb("list", "medvlp.verbs.list", "what there is: [recipes|tasks|sources|models|data]"),
         Verb("demo", "medvlp.verbs.demo", "all of it, small, on data that a wheel carries"),

@@ -13,9 +13,9 @@ from medvlp.export.model_card import lineage
 from medvlp.models.towers.clip_checkpoint import tower_from_clip
 from medvlp.models.weights import weights_hash
 from medvlp.terminal import harmless
-from medvlp.verbs.ask import NOTICE
-from medvlp.verbs.ask import main as ask
-from medvlp.verbs.export import main as export
+from medvlp.verbs.models.ask import NOTICE
+from medvlp.verbs.models.ask import main as ask
+from medvlp.verbs.models.export import main as export
 from tests.assistants import assistant_words, tiny_clip_checkpoint
 from tests.datasets import pairs, write_split
 from tests.runs import losses, run_here, weights

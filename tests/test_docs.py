@@ -19,7 +19,7 @@ from medvlp.config.composition.keys import field_types
 from medvlp.config.composition.renamed import RENAMED_KEYS, RENAMED_OPTIONS
 from medvlp.config.kinds import OPEN_MAPPINGS
 from medvlp.errors import UserError
-from medvlp.verbs.compare import KEYS as COMPARE_KEYS
+from medvlp.verbs.results.compare import KEYS as COMPARE_KEYS
 
 ROOT = Path(__file__).parents[1]
 DOCS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]

@@ -9,7 +9,7 @@ import torch
 import medvlp
 from medvlp import cli
 from medvlp.evaluate import main as evaluate
-from medvlp.verbs.export import main as export
+from medvlp.verbs.models.export import main as export
 from tests.datasets import pairs, write_split
 from tests.distributed.ranks import train_on_ranks
 from tests.models.tiny import tiny_architecture

@@ -14,7 +14,7 @@ FREE_OF_TORCH = [
     "medvlp.config",
     "medvlp.report",
     "medvlp.cli",
-    "medvlp.verbs.compare",
+    "medvlp.verbs.results.compare",
     "data_prep",
     "data_prep.cli",
 ]

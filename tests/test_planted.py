@@ -14,9 +14,9 @@ from medvlp.models.llava.metadata import metadata_of
 from medvlp.models.towers import load_tower
 from medvlp.models.weights import WeightsError
 from medvlp.training.checkpoints import CheckpointError
-from medvlp.verbs.ask import main as ask
-from medvlp.verbs.check import main as check
-from medvlp.verbs.export import main as export
+from medvlp.verbs.models.ask import main as ask
+from medvlp.verbs.models.export import main as export
+from medvlp.verbs.shards.check import main as check
 from tests.assistants import tiny_assistant
 from tests.datasets import pairs, write_split
 from tests.models.tiny import TINY, tiny_architecture

@@ -325,7 +325,7 @@ def test_the_command(rocov2, tmp_path, capsys):
 
 def test_no_torch(rocov2, tmp_path):
     code = (
-        "import sys; from data_prep.pipeline import prepare; import medvlp.verbs.verify, data_prep.cli;"
+        "import sys; from data_prep.pipeline import prepare; import medvlp.verbs.shards.verify, data_prep.cli;"
         f"prepare('rocov2', {str(rocov2)!r}, {str(tmp_path / 'out')!r}); print('torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

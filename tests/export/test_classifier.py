@@ -8,7 +8,7 @@ import torch
 from medvlp.config import from_dict
 from medvlp.export import classifier as exports
 from medvlp.export.equality import ExportMismatch
-from medvlp.verbs.export import main as export
+from medvlp.verbs.models.export import main as export
 from tests.classifiers import FINDINGS, KINDS, classifier_words
 from tests.models.classifier.test_model import timm_classifier
 from tests.runs import run_here

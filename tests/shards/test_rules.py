@@ -14,7 +14,7 @@ import pytest
 from medvlp.shards import BadSample, ShardDataset, ShardError, read_manifest, verify
 from medvlp.shards.index import open_index
 from medvlp.shards.sums import SUMS, write_sums
-from medvlp.verbs.verify import main
+from medvlp.verbs.shards.verify import main
 from tests.shards.folders import make_sample, plant, rebuild_index, rebuild_tar, sign_again, write_folder
 
 KEY = "made__a008__f0__0"

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from medvlp.shards import BadSample, ShardDataset, ShardError, verify
-from medvlp.verbs.verify import main
+from medvlp.verbs.shards.verify import main
 from tests.shards.folders import make_sample, rebuild_index, rebuild_tar, sign_again, write_folder
 
 

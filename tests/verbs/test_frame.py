@@ -42,7 +42,7 @@ PLANTS = {
     "report": ["medvlp.report.run.page:write_page"],
     "export": ["medvlp.export.open_clip:probe"],
     "ask": ["medvlp.builders.schemes.checkpoint:model_kind"],
-    "cache": ["medvlp.verbs.cache:is_store"],
+    "cache": ["medvlp.verbs.results.cache:is_store"],
     "list": ["medvlp.verbs.list:list_options"],
     "demo": ["data_prep.pipeline:make_plan"],
 }

@@ -6,7 +6,7 @@ from medvlp.config import ConfigError, compose, expand_grid, value_of
 from medvlp.config.composition.keys import field_types, parse_override
 from medvlp.config.composition.overrides import TEXT, TEXTS, elements, family, quoted, unquoted
 from medvlp.config.kinds import VERBS
-from medvlp.verbs.ask import split_args
+from medvlp.verbs.models.ask import split_args
 
 ODD = [
     "Röntgen/ärzte 1/a=b,c.csv",

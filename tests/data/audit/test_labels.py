@@ -5,7 +5,7 @@ import pytest
 from medvlp.data.audit.labels import head_summaries, label_problems, label_values
 from medvlp.data.labels import ClassLabels
 from medvlp.shards import Sample, ShardDataset
-from medvlp.verbs.check import main as check
+from medvlp.verbs.shards.check import main as check
 from tests.classifiers import HEADS as OBJECTIVE
 from tests.classifiers import labelled_samples
 from tests.datasets import jpeg, write_split

@@ -18,7 +18,7 @@ from medvlp.report.run.galleries import Examples
 from medvlp.report.sweep.scores import checkpoint_names
 from medvlp.report.sweep.tables import cell, result_lines
 from medvlp.shards import ShardDataset
-from medvlp.verbs.report import main
+from medvlp.verbs.results.report import main
 from tests.eval.colour_world import ColourEncoder
 from tests.report.dataset.small_folders import HOSTILE, jsonl
 from tests.report.html_page import Page, assert_safe
@@ -264,8 +264,8 @@ def test_command(evaluation, prepared, tmp_path, capsys):
 
 def test_reports_never_import_torch(evaluation, prepared):
     code = (
-        "import sys, medvlp.verbs.report\n"
-        f"assert medvlp.verbs.report.main({[str(evaluation), str(prepared)]!r}) == 0\n"
+        "import sys, medvlp.verbs.results.report\n"
+        f"assert medvlp.verbs.results.report.main({[str(evaluation), str(prepared)]!r}) == 0\n"
         "assert 'torch' not in sys.modules and 'matplotlib.pyplot' not in sys.modules"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

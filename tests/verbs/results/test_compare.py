@@ -9,7 +9,7 @@ from medvlp.cli import main
 from medvlp.eval.bootstrap import MetricValue
 from medvlp.eval.statistics.result_files import read_results
 from medvlp.jsonl import read_rows, write_rows
-from medvlp.verbs.compare import USAGE
+from medvlp.verbs.results.compare import USAGE
 from tests.eval.statistics.test_comparisons import ITEMS, add, result_of
 from tests.results import write_result
 

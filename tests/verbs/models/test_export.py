@@ -21,7 +21,7 @@ from medvlp.export.equality import ExportMismatch, check_folder, probe_image, pr
 from medvlp.export.transformers import end_tokens, llava_processor, write_assistant
 from medvlp.models.llava.generate import BatchedGenerator
 from medvlp.shards import Turn
-from medvlp.verbs.export import main as export
+from medvlp.verbs.models.export import main as export
 from tests.assistants import assistant_words, tiny_clip_checkpoint
 from tests.runs import run_here
 

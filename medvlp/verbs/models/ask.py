@@ -12,7 +12,7 @@ from medvlp.process import STOPPED, Stopped
 from medvlp.terminal import read_line
 
 if TYPE_CHECKING:
-    from medvlp.verbs.conversation import Conversation
+    from medvlp.verbs.models.conversation import Conversation
 
 NOTICE = "Research use only; not for clinical use."
 PROMPT = "? "
@@ -61,7 +61,7 @@ def work(settings: tuple[AskConfig, str]) -> int:
     config, question = settings
     try:
         device = choose_device(config.accelerator)
-        from medvlp.verbs.conversation import Conversation, answering_model, read_image
+        from medvlp.verbs.models.conversation import Conversation, answering_model, read_image
 
         images = [read_image(path, config.max_pixels) for path in config.image]
         conversation = Conversation(answering_model(config, device), images, config.max_new_tokens)
@@ -78,7 +78,7 @@ def work(settings: tuple[AskConfig, str]) -> int:
 
 def talk(conversation: "Conversation") -> None:
     """Ask what is typed, until an empty line; what cannot be asked is said, and the conversation goes on."""
-    from medvlp.verbs.conversation import BadQuestion
+    from medvlp.verbs.models.conversation import BadQuestion
 
     print(f"{NOTICE} An empty line ends.")
     while question := read_line(PROMPT):

@@ -12,7 +12,7 @@ from medvlp.data.audit.terminal import print_samples
 from medvlp.data.audit.token_costs import MeasuredSource
 from medvlp.data.chat.lengths import measure_lengths
 from medvlp.shards import Conversation, Sample, Turn, schema
-from medvlp.verbs.check import main
+from medvlp.verbs.shards.check import main
 from tests.assistants import assistant_words, tiny_clip_checkpoint, vqa_samples
 from tests.data_prep.folders import jpeg as other_jpeg
 from tests.datasets import jpeg, pairs, write_split

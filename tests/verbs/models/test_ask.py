@@ -15,7 +15,7 @@ from medvlp.export.transformers import end_tokens
 from medvlp.models.llava.generate import BatchedGenerator
 from medvlp.shards import Turn
 from medvlp.terminal import harmless, text_streamer
-from medvlp.verbs.ask import NOTICE, main, split_args
+from medvlp.verbs.models.ask import NOTICE, main, split_args
 from tests.api_server import MODEL, serving, stream_of
 from tests.assistants import assistant_words
 from tests.data.chat.tiny_tokenizer import tiny_tokenizer

@@ -58,7 +58,7 @@ def work(settings: tuple[dict[str, CheckConfig], str]) -> int:
     from medvlp.data.audit.problems import FINDINGS, ProblemCounts, findings_file
     from medvlp.data.audit.terminal import open_console, visible
     from medvlp.environment import set_up_libraries
-    from medvlp.verbs.audit import audit_stage
+    from medvlp.verbs.shards.audit import audit_stage
 
     set_up_libraries()
     stages, output = settings
