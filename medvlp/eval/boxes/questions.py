@@ -17,12 +17,13 @@ from medvlp.shards import BadSample, Conversation, Sample
 class BoxTarget:
     """The right boxes, as shares of the image, and how an answer is read.
 
-    form: of `medvlp.boxes.forms.FORMS`. view: what the model sees of the image.
+    form: of `medvlp.boxes.forms.FORMS`. view: what the model sees of the image. image: which of the sample's, from 0.
     """
 
     boxes: tuple[Box, ...]
     form: str
     view: View
+    image: int = 0
 
 
 def style_of(model: Any, form: str = "") -> BoxStyle:
@@ -56,8 +57,9 @@ def in_form(
     target = None
     if conversation.metadata.get("answer_type") == BOXES:
         boxes = answer_boxes(conversation)
-        height, width = size(box_image(conversation.metadata))
-        target = BoxTarget(boxes, style.form, style.geometry.view(width, height))
+        position = box_image(conversation.metadata)
+        height, width = size(position)
+        target = BoxTarget(boxes, style.form, style.geometry.view(width, height), position)
     return with_written_boxes(conversation, size, style, with_words), target
 
 

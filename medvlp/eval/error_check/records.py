@@ -119,6 +119,11 @@ def records_of(
             "language": question.language,
             "verdict": None if verdict is None else verdict._asdict(),
             "truth": right[i]._asdict(),
+            "sentences": {
+                str(number): sentence
+                for number, sentence in sentences[question.id].items()
+                if number in (right[i].sentence, verdict and verdict.sentence)
+            },
             "extraction": extractions[""][i].trace(),
             "scores": _compared(scores[""][i], {name: scores[name][i] for name in compared}),
             "controls": {name: controls[name][i].text for name in answered_controls},

@@ -70,6 +70,7 @@ def records_of(
         if question.boxes:
             answer = extraction_of(question, responses[i].text).answer
             record["boxes"] = [list(box) for box in question.boxes.boxes]
+            record["box_image"] = question.boxes.image
             record["predicted_boxes"] = None if answer is None else [list(box) for box in answer]
         if question.options:
             record |= {

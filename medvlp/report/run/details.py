@@ -1,27 +1,47 @@
 """Details of one checkpoint on one task: its protocol, and examples from its records."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from medvlp.report.files import NotARun, Row, explained, read_jsonl
-from medvlp.report.run import classification, questions, retrieval, texts
+from medvlp.report.run import classification, error_check, questions, retrieval, texts
 from medvlp.report.run.galleries import Examples
 from medvlp.report.shapes import Shape, checked_rows, problem_of
 from medvlp.report.thumbnails import Thumbnails
 
-EXAMPLES: dict[str, tuple[dict[str, Shape], Callable[[list[Row], Row, Thumbnails | None, int | None], Examples]]] = {
-    "zero_shot": (classification.RECORD, classification.classification_examples),
-    "classification": (classification.TRAINED_RECORD, classification.classification_examples),
-    "probe": (classification.TRAINED_RECORD, classification.classification_examples),
-    "multi_label": (classification.TRAINED_RECORD, classification.classification_examples),
-    "retrieval": (retrieval.RECORD, retrieval.retrieval_examples),
-    "vqa": (questions.RECORD, questions.question_examples),
-    "text": (texts.RECORD, texts.text_examples),
+Fields = Mapping[str, Shape]
+
+
+@dataclass(frozen=True)
+class KindOfRecords:
+    """What a page shows of the records of one kind of task.
+
+    fields: what every record has. examples: of records, their protocol, thumbnails, and at most so many in a gallery.
+    optional: what some records have besides.
+    """
+
+    fields: Fields
+    examples: Callable[[list[Row], Row, Thumbnails | None, int | None], Examples]
+    optional: Fields = field(default_factory=dict)
+
+    def problem_of(self, row: Row) -> str:
+        """What of a record is not as it has to be; empty where all is."""
+        return problem_of(row, {**self.fields, **self.optional}, self.optional)
+
+
+EXAMPLES = {
+    "zero_shot": KindOfRecords(classification.RECORD, classification.classification_examples),
+    "classification": KindOfRecords(classification.TRAINED_RECORD, classification.classification_examples),
+    "probe": KindOfRecords(classification.TRAINED_RECORD, classification.classification_examples),
+    "multi_label": KindOfRecords(classification.TRAINED_RECORD, classification.classification_examples),
+    "retrieval": KindOfRecords(retrieval.RECORD, retrieval.retrieval_examples),
+    "vqa": KindOfRecords(questions.RECORD, questions.question_examples, questions.OPTIONAL),
+    "text": KindOfRecords(texts.RECORD, texts.text_examples),
+    "error_check": KindOfRecords(error_check.RECORD, error_check.error_examples, error_check.OPTIONAL),
 }
-"""Kind of a record → its fields, and what a page shows of such records, with at most so many examples in a gallery; of a kind
-that is not here, the table and the protocol alone."""
+"""Kind of a record → what a page shows of such records; of a kind that is not here, the table and the protocol alone."""
 
 
 @dataclass(frozen=True)
@@ -69,10 +89,9 @@ def task_details(
     if kind not in EXAMPLES:
         return TaskDetails(checkpoint, task, protocol, notes=[records.note] if records.note else [])
     thumbnails = Thumbnails(str(protocol.get("data", "")), str(protocol.get("split_hash", "")), protocol.get("text"))
-    fields, examples_of = EXAMPLES[kind]
-    checked_rows(path, lambda row: problem_of(row, fields, ("options",)))
+    checked_rows(path, EXAMPLES[kind].problem_of)
     with explained(path):
-        examples = examples_of(records.rows, protocol, None if thumbnails.problem else thumbnails, most)
+        examples = EXAMPLES[kind].examples(records.rows, protocol, None if thumbnails.problem else thumbnails, most)
     return TaskDetails(checkpoint, task, protocol, examples, thumbnails.problem, [records.note] if records.note else [])
 
 

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+from markupsafe import Markup
+
 from medvlp.report.thumbnails import Thumbnail
 
 
@@ -46,6 +48,14 @@ class TypeTable:
 
 
 @dataclass(frozen=True)
+class BoxPicture:
+    """A thumbnail with boxes. skipped: boxes of which no part lies in the image."""
+
+    svg: Markup
+    skipped: int = 0
+
+
+@dataclass(frozen=True)
 class QuestionExample:
     """A question next to its answers. `controls`: (image-blind control, the answer there)."""
 
@@ -55,6 +65,14 @@ class QuestionExample:
     target: str
     options: list[tuple[str, str]]
     controls: list[tuple[str, str]]
+    boxes: BoxPicture | None = None
+    """In place of the thumbnail."""
+    words: list[tuple[str, str]] = field(default_factory=list)
+    """(heading, text) of what else is said of the answer."""
+    folded: list[tuple[str, list[str]]] = field(default_factory=list)
+    """(heading, texts) behind a heading that opens: the examples of its prompt, the samples of a vote."""
+    heading: str = "Question"
+    """Over the question."""
 
 
 @dataclass(frozen=True)
@@ -66,3 +84,8 @@ class Examples:
     galleries: list[Gallery] = field(default_factory=list)
     questions: list[tuple[str, list[QuestionExample]]] = field(default_factory=list)
     """(heading, questions)."""
+
+
+def clipped_text(text: str, characters: int) -> str:
+    """A text of at most so many characters; of a longer one the beginning, and dots."""
+    return text if len(text) <= characters else f"{text[: characters - 1]}…"

@@ -4,8 +4,11 @@ import hashlib
 from collections.abc import Callable
 
 from medvlp.report.files import Row
+from medvlp.report.run import boxes, prompting
+from medvlp.report.run.boxes import box_picture, box_words
 from medvlp.report.run.galleries import Examples, QuestionExample, TypeTable
-from medvlp.report.shapes import NULL, NUMBER, TEXT, mapping_of
+from medvlp.report.run.prompting import ExampleTexts, folded_prompting, voting_words
+from medvlp.report.shapes import NULL, NUMBER, OBJECT, TEXT, mapping_of
 from medvlp.report.thumbnails import Thumbnails
 
 QUESTIONS = 8
@@ -19,16 +22,17 @@ RECORD = {
     "score": NUMBER | NULL,
     "scores": mapping_of(NUMBER | NULL),
     "controls": mapping_of(TEXT),
-    "options": mapping_of(TEXT) | NULL,
 }
-"""What a record has; options only for multiple choice."""
+"""What a record has."""
+OPTIONAL = {"options": mapping_of(TEXT) | NULL, "extraction": OBJECT, **boxes.RECORD, **prompting.RECORD}
+"""What some records have: those of multiple choice, of questions for boxes, and of prompting protocols."""
 
 
 def question_examples(
     records: list[Row], protocol: Row, thumbnails: Thumbnails | None, most: int | None = None
 ) -> Examples:
     """Of visual question answering."""
-    questions = question_galleries(records, thumbnails, most) if thumbnails else []
+    questions = question_galleries(records, protocol, thumbnails, most) if thumbnails else []
     return Examples(types=type_table(records), questions=questions)
 
 
@@ -57,9 +61,10 @@ def _mean(rows: list[Row], column: str) -> str:
 
 
 def question_galleries(
-    records: list[Row], thumbnails: Thumbnails, most: int | None = None
+    records: list[Row], protocol: Row, thumbnails: Thumbnails, most: int | None = None
 ) -> list[tuple[str, list[QuestionExample]]]:
     """Some questions that were answered right and some that were answered wrong, an image at most once in each."""
+    examples = ExampleTexts(protocol)
 
     def sample(is_member: Callable[[Row], bool]) -> list[QuestionExample]:
         # In the order of a hash: the first ones of a file are often about one image, or one kind of image.
@@ -67,25 +72,29 @@ def question_galleries(
         of_image: dict[str, Row] = {}
         for row in by_hash:
             of_image.setdefault(_key(row), row)
-        return [_example(row, thumbnails) for row in list(of_image.values())[: most or QUESTIONS]]
+        return [_example(row, thumbnails, examples) for row in list(of_image.values())[: most or QUESTIONS]]
 
     galleries = [
         ("Answered right", sample(lambda row: row["score"] == 1)),
         ("Answered wrong", sample(lambda row: row["score"] == 0)),
     ]
-    return [(title, examples) for title, examples in galleries if examples]
+    return [(title, rows) for title, rows in galleries if rows]
 
 
 def _key(row: Row) -> str:
     return str(row["id"]).partition("#")[0]  # keys hold no #
 
 
-def _example(row: Row, thumbnails: Thumbnails) -> QuestionExample:
+def _example(row: Row, thumbnails: Thumbnails, examples: ExampleTexts) -> QuestionExample:
+    thumbnail = thumbnails.of(_key(row), row.get("box_image", 0))
     return QuestionExample(
-        thumbnails.of(_key(row)),
+        thumbnail,
         row["question"],
         row["prediction"],
         row["target"],
         list((row.get("options") or {}).items()),
         list(row["controls"].items()),
+        box_picture(row, thumbnail),
+        [*box_words(row), *voting_words(row)],
+        folded_prompting(row, examples),
     )

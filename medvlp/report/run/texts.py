@@ -3,7 +3,7 @@
 import hashlib
 
 from medvlp.report.files import Row
-from medvlp.report.run.galleries import Examples, QuestionExample
+from medvlp.report.run.galleries import Examples, QuestionExample, clipped_text
 from medvlp.report.shapes import NULL, NUMBER, TEXT, list_of, mapping_of
 from medvlp.report.thumbnails import Thumbnails
 
@@ -47,12 +47,8 @@ def _example(row: Row, question: str, thumbnails: Thumbnails) -> QuestionExample
     return QuestionExample(
         thumbnails.of(row["id"]),
         question,
-        _clipped(row["prediction"]),
-        _clipped("\n".join(row["references"])),
+        clipped_text(row["prediction"], CHARACTERS),
+        clipped_text("\n".join(row["references"]), CHARACTERS),
         [],
-        [(name, _clipped(text)) for name, text in row["controls"].items()],
+        [(name, clipped_text(text, CHARACTERS)) for name, text in row["controls"].items()],
     )
-
-
-def _clipped(text: str) -> str:
-    return text if len(text) <= CHARACTERS else f"{text[: CHARACTERS - 1]}…"

@@ -116,6 +116,9 @@ def test_medec_from_its_table_to_the_published_figures(split, encoder):  # noqa:
     first = next(record for record in result.records if record["prediction"] == f"1 {RIGHT}")
     assert first["target"] == f"1 {RIGHT}"
     assert first["truth"] == first["verdict"] == {"has_error": True, "sentence": 1, "correction": RIGHT}
+    assert first["sentences"] == {"1": "There is a left effusion."}
+    elsewhere = next(record for record in result.records if record["prediction"].startswith("2 "))
+    assert elsewhere["sentences"] == {"1": "There is a left effusion.", "2": "The lungs are clear."}
     rows = subgroups_of(result.records, result.protocol, parse_groupings(["question_type"]), (), NO_INTERVALS).rows
     assert {r["group"]: r["value"] for r in rows if r["metric"] == "flag_accuracy"}["diagnosis"] == 3 / 4
 

@@ -63,6 +63,7 @@ def test_boxes_are_asked_read_and_scored(tmp_path, encoder):
     assert result.protocol["excluded"] == {"bad_boxes": 1}
     assert [record["score"] for record in result.records] == [1, 0, 1, 1]
     assert result.records[0]["boxes"] == [HALF]
+    assert result.records[0]["box_image"] == 0
     assert result.records[0]["predicted_boxes"] == [pytest.approx([0, 0, 0.5, 0.6])]
     assert result.records[0]["target"] == "[0, 0, 500, 1000]"
     assert result.records[2]["predicted_boxes"] == []

@@ -53,7 +53,7 @@ def test_an_image_is_shown_once_for_right_and_once_for_wrong(prepared):
     thumbnails = Thumbnails(str(prepared / "test"), test.manifest_hash, None)
     records = [record("figures__a1", n, 1.0) for n in range(5)] + [record("figures__a2", n, 0.0) for n in range(3)]
     records += [record("figures__a3", 0, 0.5)]
-    (right, hits), (wrong, misses) = question_galleries(records, thumbnails)
+    (right, hits), (wrong, misses) = question_galleries(records, {}, thumbnails)
     assert (right, wrong) == ("Answered right", "Answered wrong")
     assert [example.thumbnail.key for example in hits] == ["figures__a1"]
     assert [example.thumbnail.key for example in misses] == ["figures__a2"]
@@ -84,13 +84,15 @@ def evaluation(tmp_path, prepared):
 
 
 def test_the_page_shows_questions_answers_and_controls(evaluation):
-    text = assert_safe(write_run_report(evaluation)).text
+    page = assert_safe(write_run_report(evaluation))
+    text = page.text
     for expected in (
         "closed_accuracy/minus_blank_image", "-0.250 [-0.500, 0.125]", "Answered right", "Answered wrong", "(nothing)",
         "With blank image", "perhaps", "A. heart", f"B. {HOSTILE}", "question type size 1 1.000",
     ):  # fmt: skip
         assert expected in text
     assert "Rows are true classes" not in text
+    assert "svg" not in page.tags
 
 
 def test_questions_without_their_dataset_keep_the_table(evaluation, prepared):
