@@ -38,7 +38,7 @@ EXAMPLES = {
     "multi_label": KindOfRecords(classification.TRAINED_RECORD, classification.classification_examples),
     "retrieval": KindOfRecords(retrieval.RECORD, retrieval.retrieval_examples),
     "vqa": KindOfRecords(questions.RECORD, questions.question_examples, questions.OPTIONAL),
-    "text": KindOfRecords(texts.RECORD, texts.text_examples),
+    "text": KindOfRecords(texts.RECORD, texts.text_examples, texts.OPTIONAL),
     "error_check": KindOfRecords(error_check.RECORD, error_check.error_examples, error_check.OPTIONAL),
 }
 """Kind of a record → what a page shows of such records; of a kind that is not here, the table and the protocol alone."""

@@ -83,12 +83,10 @@ def _example(row: Row, thumbnails: Thumbnails, examples: ExampleTexts) -> Questi
 
 def _verdicts(row: Row) -> list[tuple[str, str]]:
     """(heading, text): the sentence and the correction of the reply, each next to what is right."""
-    if row["verdict"] is None:
-        rule = (row.get("extraction") or {}).get("rule")
-        said = ("Read as", f"no verdict: {rule}" if isinstance(rule, str) else "no verdict")
-    else:
-        said = ("Read as", _sentence(row, "verdict"))
-    words = [said, ("Right", _sentence(row, "truth"))]
+    rule = (row.get("extraction") or {}).get("rule")
+    unread = f"no verdict: {rule}" if isinstance(rule, str) and rule else "no verdict"
+    verdict = unread if row["verdict"] is None else _sentence(row, "verdict")
+    words = [("Read as", verdict), ("Right", _sentence(row, "truth"))]
     if row["verdict"] and row["verdict"]["correction"]:
         words.append(("Its correction", row["verdict"]["correction"]))
     if row["truth"]["correction"]:

@@ -3,7 +3,9 @@
 import hashlib
 
 from medvlp.report.files import Row
+from medvlp.report.run import prompting
 from medvlp.report.run.galleries import Examples, QuestionExample, clipped_text
+from medvlp.report.run.prompting import ExampleTexts, folded_prompting
 from medvlp.report.shapes import NULL, NUMBER, TEXT, list_of, mapping_of
 from medvlp.report.thumbnails import Thumbnails
 
@@ -20,6 +22,8 @@ RECORD = {
     "controls": mapping_of(TEXT),
 }
 """What a record has."""
+OPTIONAL = prompting.RECORD
+"""What records of prompting protocols have besides."""
 
 
 def text_examples(
@@ -37,13 +41,17 @@ def text_examples(
         ("Most similar to their references", ranked[:count]),
         ("Least similar to their references", ranked[::-1][:count]),
     ]
-    question = str(protocol.get("instruction") or "")
+    question, examples = str(protocol.get("instruction") or ""), ExampleTexts(protocol)
     return Examples(
-        questions=[(title, [_example(row, question, thumbnails) for row in rows]) for title, rows in galleries if rows]
+        questions=[
+            (title, [_example(row, question, thumbnails, examples) for row in rows])
+            for title, rows in galleries
+            if rows
+        ]
     )
 
 
-def _example(row: Row, question: str, thumbnails: Thumbnails) -> QuestionExample:
+def _example(row: Row, question: str, thumbnails: Thumbnails, examples: ExampleTexts) -> QuestionExample:
     return QuestionExample(
         thumbnails.of(row["id"]),
         question,
@@ -51,4 +59,5 @@ def _example(row: Row, question: str, thumbnails: Thumbnails) -> QuestionExample
         clipped_text("\n".join(row["references"]), CHARACTERS),
         [],
         [(name, clipped_text(text, CHARACTERS)) for name, text in row["controls"].items()],
+        folded=folded_prompting(row, examples),
     )

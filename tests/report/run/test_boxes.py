@@ -14,7 +14,7 @@ from tests.report.html_page import assert_safe
 from tests.report.run.test_questions import record
 
 THUMBNAIL = Thumbnail("a1", "data:image/jpeg;base64,AA==", "", width=200, height=100)
-LEFT, RIGHT = [0.0, 0.0, 0.5, 1.0], [0.5, 0.25, 1.0, 0.75]
+WEST, EAST = [0.0, 0.0, 0.5, 1.0], [0.5, 0.25, 1.0, 0.75]
 
 
 def boxed(boxes, predicted, iou=0.25, **more):
@@ -29,7 +29,7 @@ def drawn(picture, side):
 
 
 def test_boxes_lie_where_their_shares_say():
-    picture = box_picture(boxed([LEFT], [LEFT, RIGHT]), THUMBNAIL)
+    picture = box_picture(boxed([WEST], [WEST, EAST]), THUMBNAIL)
     assert 'viewBox="0 0 200 100"' in picture.svg
     assert drawn(picture, "expected") == ["M0.0 0.0H100.0V100.0H0.0Z"]
     assert drawn(picture, "answered") == ["M0.0 0.0H100.0V100.0H0.0Z", "M100.0 25.0H200.0V75.0H100.0Z"]
@@ -39,7 +39,7 @@ def test_boxes_lie_where_their_shares_say():
 
 def test_what_leaves_the_image_is_cut_or_counted():
     picture = box_picture(
-        boxed([LEFT], [[-0.1, 0.5, 0.5, 1e300], [1.0, 0.0, 1.1, 1.0], [0.5, 0.5, 0.2, 0.9]]), THUMBNAIL
+        boxed([WEST], [[-0.1, 0.5, 0.5, 1e300], [1.0, 0.0, 1.1, 1.0], [0.5, 0.5, 0.2, 0.9]]), THUMBNAIL
     )
     assert drawn(picture, "answered") == ["M0.0 50.0H100.0V100.0H0.0Z"]
     assert picture.skipped == 2
@@ -48,10 +48,10 @@ def test_what_leaves_the_image_is_cut_or_counted():
 @pytest.mark.parametrize(
     ("row", "words"),
     [
-        (boxed([LEFT], [RIGHT]), [("IoU", "0.25")]),
+        (boxed([WEST], [EAST]), [("IoU", "0.25")]),
         (boxed([], [], None), []),
-        (boxed([LEFT], None, extraction={"rule": "box of another scale"}), [("Read as", "no answer: box of another scale")]),
-        (boxed([LEFT], None), [("Read as", "no answer")]),
+        (boxed([WEST], None, extraction={"rule": "box of another scale"}), [("Read as", "no answer: box of another scale")]),
+        (boxed([WEST], None), [("Read as", "no answer")]),
         (record("a1", 1, 1.0), []),
     ],
 )  # fmt: skip
@@ -61,7 +61,7 @@ def test_the_words_next_to_a_picture(row, words):
 
 def test_nothing_is_drawn_without_an_image_or_without_boxes():
     assert box_picture(record("a1", 1, 1.0), THUMBNAIL) is None
-    assert box_picture(boxed([LEFT], [LEFT]), Thumbnail("a1", "", "", "no image")) is None
+    assert box_picture(boxed([WEST], [WEST]), Thumbnail("a1", "", "", "no image")) is None
 
 
 def evaluation(folder, data, rows, **protocol):
@@ -80,7 +80,7 @@ def test_the_page_draws_boxes_of_the_image_that_is_meant_and_folds_examples_and_
     write_split(prepared, "two", [Sample("two__1", {"0.jpg": jpeg(9), "1.jpg": jpeg(99)}, {"caption": "x"})])
     voted = {"samples": [HOSTILE, "yes"], "votes": {"yes": 1}, "reasonings": ["a reason"], "reasonings_used": 0}
     rows = [
-        boxed([LEFT], [RIGHT], id="two__1#1", box_image=1, prediction=HOSTILE),
+        boxed([WEST], [EAST], id="two__1#1", box_image=1, prediction=HOSTILE),
         record("two__1", 2, 1.0, examples=["shots__1#q", "gone#1"], **voted),
     ]
     prompting = {"split": "shots", "examples_hash": ShardDataset(prepared / "shots").manifest_hash}
@@ -108,7 +108,7 @@ def test_the_page_draws_boxes_of_the_image_that_is_meant_and_folds_examples_and_
     ],
 )
 def test_a_record_of_another_shape_is_named(field, value, expected):
-    assert EXAMPLES["vqa"].problem_of(boxed([LEFT], None)) == ""
-    problem = EXAMPLES["vqa"].problem_of(boxed([LEFT], [LEFT]) | {field: value})
+    assert EXAMPLES["vqa"].problem_of(boxed([WEST], None)) == ""
+    problem = EXAMPLES["vqa"].problem_of(boxed([WEST], [WEST]) | {field: value})
     assert problem.startswith(f"{field} is ")
     assert problem.endswith(expected)
