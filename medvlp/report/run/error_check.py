@@ -1,4 +1,4 @@
-"""Examples of error checks: replies next to the text, the sentence that they name, and what is right."""
+"""Examples of error checks: responses next to the text, the sentence that they name, and what is right."""
 
 import hashlib
 from collections.abc import Callable
