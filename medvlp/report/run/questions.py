@@ -4,8 +4,8 @@ import hashlib
 from collections.abc import Callable
 
 from medvlp.report.files import Row
-from medvlp.report.run import boxes, prompting
-from medvlp.report.run.boxes import box_picture, box_words
+from medvlp.report.run import boxes_svg, prompting
+from medvlp.report.run.boxes_svg import box_picture, box_words
 from medvlp.report.run.galleries import Examples, QuestionExample, TypeTable
 from medvlp.report.run.prompting import ExampleTexts, folded_prompting, voting_words
 from medvlp.report.shapes import NULL, NUMBER, OBJECT, TEXT, mapping_of
@@ -24,7 +24,7 @@ RECORD = {
     "controls": mapping_of(TEXT),
 }
 """What a record has."""
-OPTIONAL = {"options": mapping_of(TEXT) | NULL, "extraction": OBJECT, **boxes.RECORD, **prompting.RECORD}
+OPTIONAL = {"options": mapping_of(TEXT) | NULL, "extraction": OBJECT, **boxes_svg.RECORD, **prompting.RECORD}
 """What some records have: those of multiple choice, of questions for boxes, and of prompting protocols."""
 
 

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from medvlp.report import write_run_report
-from medvlp.report.run.boxes import box_picture, box_words
+from medvlp.report.run.boxes_svg import box_picture, box_words
 from medvlp.report.run.details import EXAMPLES
 from medvlp.report.thumbnails import Thumbnail
 from medvlp.shards import Conversation, Sample, ShardDataset, Turn
