@@ -2,33 +2,40 @@
 
 import hashlib
 import math
+import re
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 import torch
 import yaml
 
 from data_prep.pipeline import prepare
+from data_prep.sources.labels import mni152
+from medvlp.builders.data import as_conversations
 from medvlp.builders.tasks import build_task, missing_capabilities
 from medvlp.config import list_options, load_task, value_of
+from medvlp.config.train import SourceConfig
 from medvlp.eval.bootstrap import Bootstrap
 from medvlp.eval.embeddings import CachedEncoder
 from medvlp.eval.task import TaskSettings
+from medvlp.shards import ShardDataset
 from tests.data_prep.folders import write_rocov2
 from tests.data_prep.sources.labels.test_medmnist import write_npz
 from tests.data_prep.sources.questions import test_multiple_choice, test_slake, test_vqa_rad
-from tests.data_prep.sources.questions.records.miniatures import MINIATURES, write_parquet
+from tests.data_prep.sources.questions.records.miniatures import MINIATURES, write_csv, write_lines, write_parquet
 
 NO_INTERVALS = Bootstrap(resamples=0)
 OTHER_TESTS = {
-    "mni152_plane": "needs no files",
     "breastmnist_classification": "needs a trained head",
-    "rocov2_retrieval": "as rocov2_captions",
+    **dict.fromkeys(
+        ("pcam_probe", "nct_crc_probe", "isic2019_probe", "chestxray14_probe"), "fits more than the miniature has"
+    ),
 }
-"""Task → why it is not scored here. Those of kind probe are fitted, and are tested with their kind."""
+"""Task → why it is not scored here. The zero-shot tasks of these probes read the same labels."""
 
 
 class Assistant:
@@ -78,9 +85,17 @@ class Encoder:
 
 
 def _medmnist(folder: Path, options: dict[str, str]) -> Path:
-    findings = np.eye(14, dtype=int)[[0, 3, 5]]
-    write_npz(folder / "set.npz", findings if options["set"] == "chestmnist" else [0, 1, 1])
+    findings = np.random.default_rng(0).integers(0, 2, (12, 14))
+    write_npz(folder / "set.npz", findings if options["set"] == "chestmnist" else [0, 1, 1] * 4)
     return folder / "set.npz"
+
+
+def _mni152(folder: Path) -> Path:
+    """All of it brain, in noise, as equal slices would be copies. Test lies behind the 41st and before the 50th."""
+    volume = np.random.default_rng(0).integers(100, 255, (50, 50, 50), np.uint8)
+    for file in mni152.FILES.values():
+        nibabel.Nifti1Image(volume, np.eye(4)).to_filename(folder / file)
+    return folder
 
 
 def _rocov2(folder: Path) -> Path:
@@ -107,8 +122,51 @@ def _pathvqa(folder: Path, options: dict[str, str]) -> Path:
     return folder
 
 
+def _kvasir_vqa(folder: Path) -> Path:
+    image = {"bytes": test_vqa_rad.jpeg(4), "path": None}
+    row = {"image": image, "source": "HyperKvasir", "question": "Are there polyps?", "answer": "Yes", "img_id": "c1"}
+    write_parquet(folder / "data" / "raw-00000-of-00001.parquet", row)
+    return folder
+
+
+def _pmc_vqa(folder: Path) -> Path:
+    tables = {name: [test_multiple_choice.V1, test_multiple_choice.UPTAKE] for name in ("train.csv", "test.csv")}
+    return test_multiple_choice.write_pmc(folder, tables, ["images/PMC1064097_F1.jpg"])
+
+
+def _beir(folder: Path) -> Path:
+    write_lines(folder / "corpus.jsonl", *({"_id": f"d{n}", "title": "", "text": f"Text {n}."} for n in range(3)))
+    write_lines(folder / "queries.jsonl", {"_id": "q1", "text": "which?"})
+    write_csv(folder / "qrels" / "test.tsv", {"query-id": "q1", "corpus-id": "d1", "score": 1}, delimiter="\t")
+    return folder
+
+
+def _prepared_rocov2(folder: Path) -> Path:
+    """With captions into which an error fits."""
+    files = _rocov2(folder / "rocov2")
+    for path in files.glob("*_captions.csv"):
+        path.write_text(path.read_text().replace(", with a comma", ": a mass in the right lung. There is no effusion."))
+    prepare("rocov2", str(files), folder / "prepared")
+    return folder / "prepared"
+
+
+def _reports(folder: Path, options: dict[str, object]) -> Path:
+    if options.get("text") != "findings":
+        return _prepared_rocov2(folder)
+    prepare(
+        "records", str(MINIATURES["iu_xray"](folder / "files")), folder / "prepared", options={"mapping": "iu_xray"}
+    )
+    return folder / "prepared"
+
+
 LAYOUTS = {
+    "kvasir_vqa": lambda folder, options: _kvasir_vqa(folder),
     "medmnist": _medmnist,
+    "mni152": lambda folder, options: _mni152(folder),
+    "pmc_vqa": lambda folder, options: _pmc_vqa(folder),
+    "probe_questions": lambda folder, options: _prepared_rocov2(folder),
+    "report_errors": _reports,
+    "retrieval_sets": lambda folder, options: _beir(folder),
     "pathvqa": _pathvqa,
     "rocov2": lambda folder, options: _rocov2(folder),
     "slake": _slake,
@@ -120,11 +178,7 @@ LAYOUTS = {
 
 
 TASKS = {name: load_task(name) for name in list_options("configs/task")}
-SCORED = [
-    name
-    for name, task in TASKS.items()
-    if value_of(task.prep, "source") in LAYOUTS and task.kind != "probe" and name not in OTHER_TESTS
-]
+SCORED = [name for name, task in TASKS.items() if value_of(task.prep, "source") in LAYOUTS and name not in OTHER_TESTS]
 
 
 @pytest.fixture(scope="module")
@@ -147,8 +201,10 @@ def prepared(tmp_path_factory):
 @pytest.mark.parametrize("name", SCORED)
 def test_from_a_layout_s_files_to_a_score(name, prepared):
     task = replace(TASKS[name], data=str(prepared(tuple(TASKS[name].prep))))
-    if task.kind != "zero_shot" and task.kind != "multi_label":
+    if hasattr(task, "controls") and task.kind not in ("zero_shot", "multi_label"):
         task.controls = []
+    if task.kind == "probe" and value_of(task.prep, "source") == "rocov2":
+        task.classes = [name for name in task.classes if name in ("CT", "MRI", "C0040405", "C0024485")]
     if task.kind == "text":
         task.metrics = ["bleu", "findings"]  # the others load word lists for a second
     measured = build_task(task, TaskSettings(NO_INTERVALS))
@@ -157,3 +213,36 @@ def test_from_a_layout_s_files_to_a_score(name, prepared):
     assert result.records
     assert any(math.isfinite(metric.value) for metric in result.metrics if metric.n)
     assert not [line for line in result.protocol["exclusions"] if "cannot be read" in line]
+
+
+class Reciter(Assistant):
+    """A stand-in that says what training would have it say."""
+
+    def __init__(self, reply_of):
+        self.reply_of = reply_of
+
+    def generate(self, prompts, max_new_tokens):
+        return [self.reply_of[prompt.turns[-1].text] for prompt in prompts]
+
+
+RECIPE = yaml.safe_load((Path(__file__).parents[1] / "recipes/llava_rationale.yaml").read_text())
+RATIONALE_FIRST = RECIPE["data"]["sources"]["llava_json"]["answer_template"]
+
+
+@pytest.mark.parametrize("name", ["r_rad", "r_slake"])
+@pytest.mark.parametrize("answer", [RATIONALE_FIRST, "The answer is ({answer}).\nSolution: {rationale}"])
+def test_medthink_s_rationales_are_read_as_they_are_trained(name, answer, prepared):
+    """The recipe's training text for R-RAD and R-SLAKE, in the task's words, scores right when a model says it."""
+    task = replace(TASKS[name], data=str(prepared(tuple(TASKS[name].prep))), controls=[])
+    source = SourceConfig(path=f"{task.data}/test", questions_as=name, answer_template=answer)
+    sample = as_conversations(ShardDataset(Path(source.path)), source).read(0)
+    reply_of = {turns[0].text: turns[1].text for turns in (item.turns for item in sample.conversations)}
+    assert any("There is no free air" in reply for reply in reply_of.values())
+    measured = build_task(task, TaskSettings(NO_INTERVALS))
+    values = {metric.name: metric.value for metric in measured.run(Reciter(reply_of)).metrics}
+    assert (values["generated_accuracy"], values["open_exact_match"], values["unparsed"]) == (1.0, 1.0, 0.0)
+    other = {
+        question: re.sub(r"\b[AB]\b", lambda m: "BA"["AB".index(m[0])], text) for question, text in reply_of.items()
+    }
+    values = {metric.name: metric.value for metric in measured.run(Reciter(other)).metrics}
+    assert (values["generated_accuracy"], values["open_exact_match"], values["unparsed"]) == (0.0, 1.0, 0.0)

@@ -117,7 +117,7 @@ class AnswerTerm:
     upper: str = ""
     """number: columns of the least and the greatest that is right."""
     open: bool = False
-    """letter: rows without options have the answer itself in the column."""
+    """letter: rows without options have the answer itself in the column. index: a row with one option has it as its answer."""
     names: Map[str, str] = field(default_factory=dict)
     """text: the publisher's word → the answer, for codes."""
     number_type: str = ""

@@ -86,6 +86,8 @@ def _answer(
     texts = answer_texts(value, column)
     if term.kind == "set":
         return _set(texts, value)
+    if term.kind == "index" and term.open and len(options) == 1:
+        texts, options = list(options.values()), {}
     if not texts:
         raise BadRow("no_answer", f"{column} is empty")
     if term.names:

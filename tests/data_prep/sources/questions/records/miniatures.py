@@ -352,6 +352,38 @@ def _mediconfusion(folder):
     return folder
 
 
+SOLUTION = "There is no free air below the diaphragm, which makes the film normal."
+
+
+@miniature("r_rad")
+def _r_rad(folder):
+    """nishatmahi/Medthink-Code, dataset.py and gemini.py; HongWonSeok/HONG_MedThink, train.sh and data_check.ipynb."""
+    closed = {"question": "Is the film normal?", "choices": ["yes", "no"], "answer": 0, "solution": SOLUTION}
+    opened = {
+        "question": "Which organ is seen?",
+        "choices": ["liver"],
+        "answer": 0,
+        "solution": "It lies on the right.",
+    }
+    for split in ("trainset", "testset"):
+        write_json(folder / "closed-end" / f"{split}.json", {"7": {**closed, "image": "synpic24220.jpg"}})
+        write_json(folder / "open-end" / f"{split}.json", {"7": {**opened, "image": "synpic24220.jpg"}})
+    write_images(folder / "images", "synpic24220.jpg")
+    return folder
+
+
+@miniature("r_slake")
+def _r_slake(folder):
+    """nishatmahi/Medthink-Code, dataset.py, gemini.py and experiments_bangla.sh."""
+    closed = {"img_id": 102, "img_name": "xmlab102/source.jpg", "question": "Is the film normal?"}
+    closed |= {"choices": ["no", "yes"], "answer": 1, "solution": SOLUTION}
+    for split in ("train", "test"):
+        write_json(folder / "closed-end" / f"{split}.json", {"11934": closed})
+        write_json(folder / "open-end" / f"{split}.json", {"11935": {**closed, "choices": ["Liver"], "answer": 0}})
+    write_images(folder / "imgs", "xmlab102/source.jpg")
+    return folder
+
+
 HALT_OPTIONS = {"0": "Glucagon", "1": "Insulin", "2": "Cortisol"}
 HALT = {"id": "h1", "subject_name": "Physiology", "topic_name": "", "split_type": "val", "dataset": "medmcqa"}
 

@@ -14,7 +14,7 @@ from data_prep.sources.questions.records.mapping_files import load_mapping
 from medvlp.config import list_options
 from medvlp.shards import ShardDataset, verify
 from medvlp.shards.schema import from_members, to_members
-from tests.data_prep.sources.questions.records.miniatures import CHEXPERT, HALT_OPTIONS, HORMONE, MINIATURES
+from tests.data_prep.sources.questions.records.miniatures import CHEXPERT, HALT_OPTIONS, HORMONE, MINIATURES, SOLUTION
 
 NAMES = sorted(list_options("configs/mappings"))
 FINDINGS = dict.fromkeys(CHEXPERT.splitlines()[0].split(",")[5:])
@@ -65,6 +65,11 @@ QUESTIONS = {
     "mediconfusion": {
         "test": ("<image>\nWhat is seen?", "An aneurysm", {"answer_letter": "A", "pair_id": "10001", "language": "en"})
     },
+    "r_rad": {
+        "train": 1,
+        "test": ("<image>\nIs the film normal?", "yes", {"answer_letter": "A", "rationale": SOLUTION}),
+    },
+    "r_slake": {"train": 1, "test": ("<image>\nIs the film normal?", "yes", {"answer_letter": "B", "language": "en"})},
     "med_halt_fct": {
         "test": ("Which lowers glucose?\nA student's answer: Cortisol", "Insulin", {**B, "options": LETTERED})
     },
