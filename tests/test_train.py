@@ -1,5 +1,6 @@
 """Runs as a user starts them: interrupted, resumed, on several ranks, on damaged data."""
 
+import json
 import os
 import random
 import shutil
@@ -16,7 +17,7 @@ from medvlp.training.trainer import nameless
 from tests.conftest import REPOSITORY
 from tests.datasets import pairs, write_split
 from tests.distributed.ranks import start_train, train_on_ranks
-from tests.models.tiny import tiny_architecture
+from tests.models.tiny import TINY, tiny_architecture
 from tests.runs import equal, finish, losses, rows, run_here, start, tiny_words, wait_for_step, weights
 
 PARTS = ("vision", "vision_head", "text", "text_head", "logit_scale")
@@ -141,10 +142,15 @@ def test_torchrun_forwards_sigterm_to_ranks_and_their_workers_and_still_saves(fo
 
 @pytest.fixture(scope="module")
 def two_ranks(folder):
-    """Runs on two ranks: in double precision, and from a checkpoint of one rank. Both on the same ranks, to start once."""
+    """Runs on two ranks: in double precision, the same in parts, and from a checkpoint of one rank. All on the same ranks, to
+    start once."""
     words = tiny_words(folder)
     code, output = train_on_ranks(
-        [[*words, *DOUBLE, "run_name=two64"], [*words, *elastic(folder), "run_name=elastic2"]]
+        [
+            [*words, *DOUBLE, "run_name=two64"],
+            [*words, *DOUBLE, "run_name=parts64", "trainer.accumulate=2"],
+            [*words, *elastic(folder), "run_name=elastic2"],
+        ]
     )
     assert code == 0, output
     return folder / "runs"
@@ -159,11 +165,25 @@ def elastic(folder):
 
 def test_two_ranks_are_one_rank_in_double_precision(folder, words, two_ranks):
     assert run_here([*words, *DOUBLE, "run_name=one64"]) == 0
-    one_rank, both = folder / "runs/one64", two_ranks / "two64"
-    assert losses(both) == pytest.approx(losses(one_rank), rel=1e-9)
-    assert rows(both / "samples.jsonl") == rows(one_rank / "samples.jsonl")
-    for name, value in weights(one_rank).items():
-        assert torch.allclose(value, weights(both)[name], rtol=1e-9, atol=1e-12), name
+    one_rank = folder / "runs/one64"
+    for both in (two_ranks / "two64", two_ranks / "parts64"):
+        assert losses(both) == pytest.approx(losses(one_rank), rel=1e-9)
+        assert rows(both / "samples.jsonl") == rows(one_rank / "samples.jsonl")
+        for name, value in weights(one_rank).items():
+            assert torch.allclose(value, weights(both)[name], rtol=1e-9, atol=1e-12), name
+
+
+def test_steps_in_parts_go_on_bit_for_bit(folder, words):
+    """With patches that are dropped at random, and a checkpoint in mid-epoch."""
+    architecture = {**TINY, "vision_cfg": {**TINY["vision_cfg"], "patch_dropout": 0.5}}
+    (folder / "dropping.json").write_text(json.dumps(architecture))
+    parts = [*words, f"model.name={folder}/dropping.json", "trainer.accumulate=4", "trainer.max_steps=8"]
+    assert run_here([*parts, "run_name=parts"]) == 0
+    checkpoint = folder / "runs/parts/checkpoints/step-000003.ckpt"
+    assert run_here([*parts, "run_name=parts-resumed", f"resume={checkpoint}"]) == 0
+    assert losses(folder / "runs/parts-resumed") == losses(folder / "runs/parts")[3:]
+    assert equal(weights(folder / "runs/parts-resumed"), weights(folder / "runs/parts"))
+    assert losses(folder / "runs/parts")[0] == pytest.approx(losses(folder / "runs/whole")[0], rel=0.1)  # all negatives
 
 
 def test_a_run_goes_on_with_another_number_of_ranks(folder, words, two_ranks):

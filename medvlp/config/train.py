@@ -173,7 +173,8 @@ class TrainerConfig:
     strategy: str = "auto"
     """auto (DDP where there are several ranks) or ddp."""
     accumulate: int = 1
-    """Batches whose gradients make one step; refused by contrastive objectives."""
+    """Parts of a rank's share of the batch that go through the model one after the other, so that it fits into memory. The step
+    is that of the whole batch: a contrastive one has all its negatives (GradCache)."""
     compile: bool = False
     """torch.compile the towers."""
     log_every: int = 10

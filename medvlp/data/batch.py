@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
+import torch
 from torch import Tensor
 
 
@@ -20,10 +21,53 @@ class Batch:
     """Of the samples, in the epoch's global order."""
     bad: list[dict[str, Any]]
     """Samples that could not be read, as `RequestedSamples` names them."""
+    inputs: ClassVar[tuple[str, ...]] = ()
+    """Fields that only a model's encoders read: large, and of a shape that differs from batch to batch."""
+
+    @classmethod
+    def joined(cls, batches: "Sequence[Batch]") -> "Batch":
+        """The samples of several batches in one, without their inputs (no rows)."""
+        first = batches[0]
+        values = {
+            field.name: getattr(first, field.name)[:0]
+            if field.name in first.inputs
+            else joined_values([getattr(batch, field.name) for batch in batches])
+            for field in fields(first)
+        }
+        return replace(first, **values)
 
     def pin_memory(self) -> Self:
         """The batch with its tensors in pinned memory; torch's loader looks for this method, and into no dataclass."""
         return replace(self, **{field.name: pinned(getattr(self, field.name)) for field in fields(self)})
+
+
+@dataclass(kw_only=True)
+class StepBatch(Batch):
+    """A rank's samples of a whole optimizer step, in parts that go through the model one after the other."""
+
+    parts: list[Batch]
+
+    @classmethod
+    def of(cls, parts: Sequence[Batch]) -> "StepBatch":
+        """The parts in their order."""
+        return cls(
+            keys=[key for part in parts for key in part.keys],
+            positions=[position for part in parts for position in part.positions],
+            bad=[problem for part in parts for problem in part.bad],
+            parts=list(parts),
+        )
+
+
+def joined_values(values: Sequence[Any]) -> Any:
+    """Rows of tensors and of lists, one after the other, in mappings too; anything else is the first's."""
+    first = values[0]
+    if isinstance(first, Tensor):
+        return torch.cat(list(values)) if first.ndim else first
+    if isinstance(first, list):
+        return [item for value in values for item in value]
+    if isinstance(first, dict):
+        return {name: joined_values([value[name] for value in values]) for name in first}
+    return first
 
 
 def pinned(value: Any) -> Any:

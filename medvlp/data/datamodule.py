@@ -116,4 +116,12 @@ class TrainingData(pl.LightningDataModule):
             self.plan, self.global_batch_size, self.accumulate, trainer.global_rank, trainer.world_size
         )
         pin = trainer.strategy.root_device.type == "cuda"
-        return TrainingLoader(self.samples, schedule, self.pipeline.collate, self.total_steps, self.workers, pin)
+        return TrainingLoader(
+            self.samples,
+            schedule,
+            self.pipeline.collate,
+            self.total_steps,
+            self.workers,
+            pin,
+            self.pipeline.whole_steps,
+        )

@@ -10,7 +10,7 @@ from typing import Any
 from torch.utils.data import DataLoader
 
 from medvlp import process
-from medvlp.data.batch import Batch
+from medvlp.data.batch import Batch, StepBatch
 from medvlp.data.dataset import RequestedSamples
 from medvlp.data.plan import RankSchedule
 from medvlp.errors import UserError
@@ -34,6 +34,7 @@ class TrainingLoader:
         collate: samples as they were read → batch.
         total_steps: optimizer steps in the run.
         workers: loader processes; 0 reads in this one.
+        whole_steps: hand out the accumulated batches of a step as one `StepBatch`.
     """
 
     def __init__(
@@ -44,19 +45,22 @@ class TrainingLoader:
         total_steps: int,
         workers: int,
         pin: bool,
+        whole_steps: bool = False,
     ) -> None:
         self.samples, self.schedule, self.collate = samples, schedule, collate
         self.total_steps, self.workers, self.pin = total_steps, workers, pin
         self.manifests = {name: dataset.manifest_hash for name, dataset in samples.sources}
         self.shards = {name: dataset.shards_hash for name, dataset in samples.sources}
         self.handed_out = 0
+        self.parts = schedule.accumulate if whole_steps else 1
+        self.batches_per_step = schedule.accumulate // self.parts
 
     def __len__(self) -> int:
         """Batches in the whole run, also after a resume."""
-        return self.total_steps * self.schedule.accumulate
+        return self.total_steps * self.batches_per_step
 
     def __iter__(self) -> Iterator[Batch]:
-        first = self.handed_out // self.schedule.accumulate
+        first = self.handed_out // self.batches_per_step
         loader: DataLoader[Any] = DataLoader(
             self.samples,
             batch_sampler=_Requests(self.schedule, first, self.total_steps),
@@ -64,9 +68,13 @@ class TrainingLoader:
             collate_fn=self.collate,
             pin_memory=self.pin,
         )
+        parts: list[Batch] = []
         for batch in batches(loader):
-            self.handed_out += 1
-            yield batch
+            parts.append(batch)
+            if len(parts) == self.parts:
+                self.handed_out += 1
+                yield parts[0] if self.parts == 1 else StepBatch.of(parts)
+                parts = []
 
     def state_dict(self) -> dict[str, Any]:
         """{manifests, epoch, step_in_epoch, step}: what is needed to go on, on any number of ranks and workers.
@@ -74,7 +82,7 @@ class TrainingLoader:
         And shards: the hashes of the shards' own manifests, which say later what was trained on; in manifests stands the
         hash of what the run made of them.
         """
-        step = self.handed_out // self.schedule.accumulate
+        step = self.handed_out // self.batches_per_step
         epoch, within = divmod(step, self.schedule.steps_per_epoch)
         hashes = {"manifests": dict(self.manifests), "shards": dict(self.shards)}
         return {**hashes, "epoch": epoch, "step_in_epoch": within, "step": step}
@@ -91,7 +99,7 @@ class TrainingLoader:
                 f"the data changed since the checkpoint: {', '.join(sorted({name for name, _ in changed}))} has another "
                 f"manifest.json. An exact resume needs the same shards; start a new run with init_from=<checkpoint> instead"
             )
-        self.handed_out = state["step"] * self.schedule.accumulate
+        self.handed_out = state["step"] * self.batches_per_step
 
 
 class _Requests:

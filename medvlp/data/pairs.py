@@ -26,6 +26,7 @@ from medvlp.shards import BadSample, Sample
 class PairBatch(Batch):
     """Images with their texts; row i of each is a pair."""
 
+    inputs = ("images_BCHW", "tokens_BL")
     images_BCHW: Tensor
     """uint8 (B, 3, S, S)."""
     tokens_BL: Tensor
@@ -123,6 +124,7 @@ class PairPipeline(BatchPipeline):
         keeps_apart: keep equal texts out of each other's batches, as far as an epoch has batches.
     """
 
+    whole_steps = True
     prepare: PreparePairs
     collate: CollatePairs
 

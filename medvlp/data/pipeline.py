@@ -37,6 +37,8 @@ class BatchPipeline:
 
     replaces_bad = True
     """Another sample takes a bad one's place; otherwise it stays empty, as in a pack whose length was planned."""
+    whole_steps = False
+    """The accumulated batches of a step are handed out together: the objective's loss is not a sum over them."""
     counts_NH: NDArray[np.float64] | None = None
     """What each sample that `open` gave counts in the divisors of the losses; None: all count alike."""
     prepare: Prepare

@@ -30,6 +30,7 @@ from medvlp.training.callbacks.progress import Progress
 from medvlp.training.callbacks.signals import Signals
 from medvlp.training.module import Objective
 from medvlp.training.run_folder import LOGS, Status, clear_blank
+from medvlp.training.steps.grad_cache import refuse_batch_norm
 from medvlp.training.trainer import build_trainer, taking_up
 from medvlp.training.trial import longest_batch, try_longest
 
@@ -93,10 +94,15 @@ class Fit:
                     components.evaluate, options.eval_every, options.monitor, logs, checkpoints, components.task_names
                 )
             )
-        self.trainer = build_trainer(config, folder, checkpoint, [*callbacks, self.signals, Progress(logs)])
+        pipeline = self.data.pipeline
+        callbacks += [self.signals, Progress(logs)]
+        self.trainer = build_trainer(config, folder, checkpoint, callbacks, pipeline.whole_steps)
+        if pipeline.whole_steps and options.accumulate > 1:
+            refuse_batch_norm(module.model, options.accumulate)
         batch = longest_batch(self.data, options.accumulate, RANK, WORLD_SIZE)
         if batch is not None:
-            try_longest(module, self.trainer, self.data.pipeline.stretch(batch), model_names(config))
+            parts = options.accumulate if pipeline.whole_steps else 1
+            try_longest(module, self.trainer, pipeline.stretch(batch), parts, model_names(config))
 
     def facts(self) -> dict[str, tuple[str, str]]:
         """What must be the same on every rank."""

@@ -2,17 +2,19 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import lightning.pytorch as pl
 import torch
 from torch import Tensor, nn
 
+from medvlp.data.batch import StepBatch
 from medvlp.data.pipeline import BatchPipeline
 from medvlp.models.parts import Parts, freeze, set_mode
 from medvlp.models.weights import weights_hash
 from medvlp.training.checkpoints import FORMAT
 from medvlp.training.optim import LearningRate, adamw
+from medvlp.training.steps.grad_cache import PartedLoss, cached_loss
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,8 @@ class TrainingModule(pl.LightningModule):
         super().__init__()
         self.model, self.parts, self.settings, self.seed = model, parts, settings, seed
         self.total_steps = 1
+        self.has_gradients = False
+        """Of the parts of the present step, before its backward."""
         self.metadata: dict[str, Any] = {}
         freeze(model, parts, settings.frozen)
         self.train()
@@ -55,13 +59,37 @@ class TrainingModule(pl.LightningModule):
         """(scalar, values to log). The scalar's mean over ranks and over a step's batches is the step's loss."""
         raise TypeError(f"{type(self).__name__} is a training objective without a loss")
 
+    def trial_loss(self, batch: Any, parts: int) -> Tensor:
+        """The loss of a trial step. parts: batches of this size whose features one loss takes."""
+        return self.loss(batch)[0]
+
     def sample_count(self, batch: Any) -> int:
         """This rank's samples in a batch, for the speed."""
         return len(batch.keys)
 
     def training_step(self, batch: Any, batch_idx: int) -> dict[str, Any]:
-        loss, values = self.loss(batch)
+        loss, values = self.step_loss(batch) if isinstance(batch, StepBatch) else self.loss(batch)
         return {"loss": loss, "values": values}
+
+    def step_loss(self, batch: StepBatch) -> tuple[Tensor, dict[str, Tensor | float]]:
+        """(scalar, values to log) of a whole step in parts, for objectives whose pipeline hands out whole steps."""
+        self.zero_grad(set_to_none=True)
+        self.has_gradients = True
+        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
+        factor = 1.0 if scaler is None else scaler.scale(torch.ones((), device=self.device))
+        return cached_loss(cast(PartedLoss, self), batch, factor)
+
+    def optimizer_zero_grad(self, *args: Any, **kwargs: Any) -> None:
+        # Lightning calls it between training_step and backward: a step in parts has gradients by then.
+        if not self.has_gradients:
+            super().optimizer_zero_grad(*args, **kwargs)
+        self.has_gradients = False
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        # Parts of a step go to the device one by one, as they are needed.
+        return (
+            batch if isinstance(batch, StepBatch) else super().transfer_batch_to_device(batch, device, dataloader_idx)
+        )
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         # Lightning saves no random states; a state that is a function of (seed, batch, rank) needs no saving.

@@ -58,8 +58,12 @@ RESTORING = "checkpoint_connector.py"
 """Lightning's file that restores."""
 
 
-def build_trainer(config: TrainConfig, folder: Path, checkpoint: Path | None, callbacks: list[Any]) -> Any:
+def build_trainer(
+    config: TrainConfig, folder: Path, checkpoint: Path | None, callbacks: list[Any], whole_steps: bool = False
+) -> Any:
     """Lightning's trainer on the ranks that torchrun started.
+
+    whole_steps: a batch is a whole step, so Lightning has none to accumulate.
 
     Raises:
         ConfigError: an accelerator, a precision or a number of devices that this machine does not have.
@@ -73,7 +77,7 @@ def build_trainer(config: TrainConfig, folder: Path, checkpoint: Path | None, ca
             strategy=options.strategy,
             precision=options.precision,  # type: ignore[arg-type]
             max_epochs=1,  # Lightning sees the whole run as one epoch; see TrainingLoader
-            accumulate_grad_batches=options.accumulate,
+            accumulate_grad_batches=1 if whole_steps else options.accumulate,
             gradient_clip_val=config.optim.clip_norm or None,
             logger=build_loggers(config, folder, checkpoint),
             callbacks=callbacks,

@@ -28,10 +28,11 @@ def longest_batch(data: TrainingData, accumulate: int, rank: int, world_size: in
     return data.pipeline.collate(units) if any(unit["items"] for unit in units) else None
 
 
-def try_longest(module: TrainingModule, trainer: pl.Trainer, batch: Batch, model_names: str) -> None:
+def try_longest(module: TrainingModule, trainer: pl.Trainer, batch: Batch, parts: int, model_names: str) -> None:
     """One pass and its gradients, without a trace: buffers, gradients and random states are as before.
 
     Args:
+        parts: batches of this size whose features one loss takes.
         model_names: what was chosen, for the message.
     Raises:
         Unfit: it does not fit into memory, or a library refuses it. A fault in our own code is raised as it is.
@@ -44,7 +45,7 @@ def try_longest(module: TrainingModule, trainer: pl.Trainer, batch: Batch, model
     size = f"{len(batch.keys)} samples"
     try:
         with torch.random.fork_rng([device] if device.type == "cuda" else []), precision.train_step_context():
-            loss, _ = module.loss(precision.convert_input(move_data_to_device(batch, device)))
+            loss = module.trial_loss(precision.convert_input(move_data_to_device(batch, device)), parts)
         if loss.requires_grad:
             loss.backward()
     except torch.OutOfMemoryError:

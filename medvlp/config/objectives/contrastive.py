@@ -32,7 +32,7 @@ class ContrastiveConfig(ObjectiveConfig):
     study), or label.<name>. Unknown values join nothing."""
 
     def check(self, training: "TrainConfig") -> None:
-        """The loss and its options; a contrastive loss needs its whole batch at once."""
+        """The loss and its options."""
         contrastive_loss(self.loss, self.options)
         if self.same_text == "positive":
             raise ConfigError(
@@ -48,12 +48,6 @@ class ContrastiveConfig(ObjectiveConfig):
             raise ConfigError(
                 f"objective.same_text=apart deals out a whole epoch, which data.shuffle_block={training.data.shuffle_block} "
                 f"keeps in blocks; leave one of them out"
-            )
-        if training.trainer.accumulate > 1:
-            raise ConfigError(
-                f"trainer.accumulate={training.trainer.accumulate} does not enlarge a contrastive batch: each of the "
-                f"accumulated batches would be contrasted with itself only, so pairs lose their negatives. "
-                f"Set trainer.accumulate=1 and use more ranks or a smaller data.global_batch_size"
             )
         if training.trainer.precision == "bf16-true":
             raise ConfigError(

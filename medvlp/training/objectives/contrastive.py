@@ -1,7 +1,7 @@
 """Contrastive training of a CLIP model. B: this rank's pairs; S: image side; L: tokens."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -9,13 +9,20 @@ from torch.nn.functional import normalize
 
 from medvlp.data.pairs import PairBatch
 from medvlp.losses import ContrastiveLoss
-from medvlp.models.parts import CLIP_PARTS
+from medvlp.models.parts import CLIP_PARTS, part_of
 from medvlp.training.module import OptimizerSettings, TrainingModule
+from medvlp.training.steps.grad_cache import Features
 
 
 def at_least_single(values: Tensor) -> Tensor:
     """float16 and bfloat16 as float32; others as they are."""
     return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
+
+
+def unit_vectors(features_BD: Tensor) -> Tensor:
+    """The features, in single precision at least, with length 1."""
+    with torch.autocast(features_BD.device.type, enabled=False):
+        return normalize(at_least_single(features_BD), dim=-1)
 
 
 class Contrastive(TrainingModule):
@@ -51,22 +58,63 @@ class Contrastive(TrainingModule):
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
 
-    def loss(self, batch: PairBatch) -> tuple[Tensor, dict[str, Tensor | float]]:
+    def encode(self, batch: PairBatch, encoded: Mapping[str, Tensor] | None = None) -> Features:
+        """image_BD, text_BD: unit vectors. encoded: the first pass's, of which a tower that does not learn is not run again."""
+        return {
+            "image_BD": self.image_features(batch) if encoded is None or self.learns("vision") else encoded["image_BD"],
+            "text_BD": self.text_features(batch) if encoded is None or self.learns("text") else encoded["text_BD"],
+        }
+
+    def learns(self, tower: str) -> bool:
+        """Whether any weight of a tower or of its head does."""
+        names = (tower, f"{tower}_head")
+        return any(
+            parameter.requires_grad
+            for name, parameter in self.model.named_parameters()
+            if part_of(name, self.parts) in names
+        )
+
+    def image_features(self, batch: PairBatch) -> Tensor:
+        """(B, D), unit vectors."""
         images_BCHW = (batch.images_BCHW.to(self.mean.dtype) / 255 - self.mean) / self.std
         # convolutions run channels-last about 1.5 times as fast; the rest does not mind
         images_BCHW = images_BCHW.contiguous(memory_format=torch.channels_last)
-        image_BD = self.model.encode_image(images_BCHW)  # type: ignore[operator]
-        text_BD = self.model.encode_text(batch.tokens_BL)  # type: ignore[operator]
-        with torch.autocast(images_BCHW.device.type, enabled=False):  # the towers may run in half precision, logits not
-            image_BD, text_BD = (normalize(at_least_single(features_BD), dim=-1) for features_BD in (image_BD, text_BD))
+        return unit_vectors(self.model.encode_image(images_BCHW))  # type: ignore[operator]
+
+    def text_features(self, batch: PairBatch) -> Tensor:
+        """(B, D), unit vectors."""
+        return unit_vectors(self.model.encode_text(batch.tokens_BL))  # type: ignore[operator]
+
+    def direct_parameters(self) -> list[nn.Parameter]:
+        """Those that the loss reads other than through features."""
+        return [
+            parameter for name, parameter in self.model.named_parameters() if part_of(name, self.parts) == "logit_scale"
+        ]
+
+    def loss_of(self, features: Features, batch: PairBatch) -> tuple[Tensor, dict[str, Tensor | float]]:
+        """(scalar, values to log) of this rank's features. batch: the same samples; its images and tokens are not read."""
+        with torch.autocast(
+            features["image_BD"].device.type, enabled=False
+        ):  # towers may run in half precision, logits not
             logit_scale = at_least_single(self.model.logit_scale).exp()  # type: ignore[arg-type]
             same_text = "masked" if self.same_text == "apart" else self.same_text
             class_ids_B = batch.class_ids_B
-            loss = self.loss_function(image_BD, text_BD, logit_scale, batch.text_ids_B, same_text, class_ids_B)
+            loss = self.loss_function(
+                features["image_BD"], features["text_BD"], logit_scale, batch.text_ids_B, same_text, class_ids_B
+            )
         values: dict[str, Tensor | float] = {"logit_scale": logit_scale.detach()}
         if class_ids_B is not None:  # this rank's, so that a key that joins nothing is seen
             values["positives"] = float((class_ids_B[:, None] == class_ids_B).sum()) / len(class_ids_B) - 1
         return loss, values
+
+    def loss(self, batch: PairBatch) -> tuple[Tensor, dict[str, Tensor | float]]:
+        return self.loss_of(self.encode(batch), batch)
+
+    def trial_loss(self, batch: PairBatch, parts: int) -> Tensor:
+        if parts == 1:
+            return self.loss(batch)[0]
+        features = {name: value.repeat(parts, *[1] * (value.ndim - 1)) for name, value in self.encode(batch).items()}
+        return self.loss_of(features, PairBatch.joined([batch] * parts))[0]
 
     @torch.no_grad()
     def constrain(self) -> None:

@@ -21,7 +21,6 @@ ROCO = "recipes=clip_rocov2"
         ([ROCO, "optim.parts.text.lr=x"], r"optim.parts.text.lr=x: .*Float"),
         ([ROCO, "data=rocov3"], r"data=rocov3: no such option; did you mean 'rocov2'\?"),
         ([ROCO, "trainer.precision=bf16"], r"did you mean 'bf16-true'\?|did you mean 'bf16-mixed'\?"),
-        ([ROCO, "trainer.accumulate=2"], r"trainer.accumulate=2 does not enlarge a contrastive batch"),
         ([ROCO, "trainer.max_epochs=null"], r"give trainer.max_steps or trainer.max_epochs"),
         ([ROCO, "run_name=a/b"], r"run_name='a/b' must be a plain folder name"),
         ([ROCO, "data.sources.rocov2.weight=0"], r"weight=0.0 must be above 0"),

@@ -1,0 +1,1 @@
+"""How a step computes its gradients: in parts, and from which random states."""
