@@ -16,7 +16,7 @@ from medvlp.data.images.decode import open_image
 from medvlp.data.order import Order
 from medvlp.data.pipeline import BatchPipeline
 from medvlp.data.plan import ApartPlan, BatchPlan, SamplePlan
-from medvlp.data.texts import choose_text, class_id, class_value, components, text_id
+from medvlp.data.texts import choose_text, class_ids, class_values, components, text_id
 from medvlp.distributed import launched_rank
 from medvlp.errors import UserError
 from medvlp.shards import BadSample, Sample
@@ -33,8 +33,8 @@ class PairBatch(Batch):
     """int64, padded to the longest text."""
     text_ids_B: Tensor
     """int64, equal for equal texts."""
-    class_ids_B: Tensor | None = None
-    """int64, equal for pairs that are right for each other although their texts differ."""
+    class_ids: list[list[int]] | None = None
+    """Of each sample, numbers of which it has one in common with those that `objective.positives` joins it with."""
 
 
 class Tokenize:
@@ -61,7 +61,7 @@ class PreparePairs:
         size: side of the image in pixels.
         scale, ratio: of the random crop.
         max_pixels: larger images are bad samples.
-        positives: what makes pairs right for each other although their texts differ, see `class_id`; "": nothing.
+        positives: what joins pairs whose texts differ, see `class_ids`; "": nothing.
     """
 
     texts: Sequence[Sequence[str]]
@@ -73,14 +73,14 @@ class PreparePairs:
     positives: str = ""
 
     def __call__(self, sample: Sample, source: int, rng: np.random.Generator) -> dict[str, Any]:
-        """image: uint8 (3, S, S); tokens: list of ids; text_id: int; class_id: int, with positives."""
+        """image: uint8 (3, S, S); tokens: list of ids; text_id: int; class_ids: list of int, with positives."""
         if len(sample.images) != 1:
             raise BadSample("not_one_image", key=sample.key, detail=f"{len(sample.images)} images, a pair has one")
         text = choose_text(sample, self.texts[source], rng)
         image = open_image(next(iter(sample.images.values())), self.max_pixels)
         view = random_crop(image, self.size, self.scale, self.ratio, rng)
         item = {"image": view, "tokens": self.tokenize(text), "text_id": text_id(text)}
-        return {**item, "class_id": class_id(sample, self.positives)} if self.positives else item
+        return {**item, "class_ids": class_ids(sample, self.positives)} if self.positives else item
 
 
 @dataclass
@@ -100,13 +100,13 @@ class CollatePairs:
         tokens = torch.full((len(items), longest), self.pad_id, dtype=torch.int64)
         for row, item in zip(tokens, items, strict=True):
             row[: len(item["tokens"])] = torch.tensor(item["tokens"])
-        class_ids = [item["class_id"] for item in items if "class_id" in item]
+        joined = [item["class_ids"] for item in items if "class_ids" in item]
         return PairBatch(
             **sample_fields(units),
             images_BCHW=torch.stack([item["image"] for item in items]),
             tokens_BL=tokens,
             text_ids_B=torch.tensor([item["text_id"] for item in items]),
-            class_ids_B=torch.tensor(class_ids) if class_ids else None,
+            class_ids=joined or None,
         )
 
 
@@ -162,14 +162,15 @@ class PairPipeline(BatchPipeline):
 
 
 def check_positives(positives: str, datasets: Sequence[Dataset]) -> None:
-    """Raises UserError unless some of the first samples have what makes pairs right for each other."""
+    """Raises UserError unless some of the first samples have what joins pairs."""
     names: set[str] = set()
+    field = "metadata" if positives.startswith("metadata.") else "labels"
     for dataset in datasets:
         for row in range(min(len(dataset), PROBED)):
             with suppress(BadSample):
                 sample = dataset.read(row)
-                if class_value(sample, positives):
+                if class_values(sample, positives):
                     return
-                names |= set(sample.labels)
-    hint = f"its labels are {', '.join(sorted(names))}" if names else "it has no labels"
+                names |= set(getattr(sample, field))
+    hint = f"its {field} are {', '.join(sorted(names))}" if names else f"it has no {field}"
     raise UserError(f"objective.positives={positives}: none of the first samples of the data has it; {hint}")

@@ -56,18 +56,20 @@ def text_id(text: str) -> int:
     return _number(" ".join(text.lower().split()))
 
 
-def class_value(sample: Sample, positives: str) -> str:
-    """What a sample shares with those that are right for it: `group` (its article, patient or study), or `label.<name>`;
-    empty where it has none, or an unknown one."""
-    name = positives.removeprefix("label.")
-    value = sample.metadata.get("group") if positives == "group" else sample.labels.get(name)
-    return "" if value is None or str(value).casefold() == "unknown" else str(value)
+def class_values(sample: Sample, positives: str) -> list[str]:
+    """What a sample shares with those that are right for it: `group` (its article, patient or study), `label.<name>` or
+    `metadata.<name>`, each element of it where it is a list; none where it has none, or unknown ones."""
+    kind, _, name = positives.partition(".")
+    fields = sample.labels if kind == "label" else sample.metadata
+    value = fields.get(name or kind)
+    values = value if isinstance(value, list) else [value]
+    return [str(item) for item in values if item is not None and str(item).casefold() not in ("", "unknown")]
 
 
-def class_id(sample: Sample, positives: str) -> int:
-    """A 63-bit number that is equal for equal `class_value`s; a sample without one has its own."""
-    value = class_value(sample, positives)
-    return _number(f"{positives}={value}" if value else f"key={sample.key}")
+def class_ids(sample: Sample, positives: str) -> list[int]:
+    """63-bit numbers that are equal for equal `class_values`; a sample without one has a number of its own."""
+    values = [f"{positives}={value}" for value in class_values(sample, positives)]
+    return sorted({_number(value) for value in values or [f"key={sample.key}"]})
 
 
 def components(sources: Sequence[Texts], fields: Sequence[Sequence[str]]) -> NDArray[np.int64]:

@@ -6,9 +6,10 @@ torch is imported, so that a slip in one is answered at once: its file imports t
 
 import dataclasses
 from collections.abc import Mapping
+from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Protocol, get_type_hints
+from typing import TYPE_CHECKING, Any, ClassVar, get_type_hints
 
 from medvlp.errors import UserError
 
@@ -17,41 +18,69 @@ if TYPE_CHECKING:
 
 LOSSES = {
     "info_nce": "medvlp.losses.info_nce:InfoNCE",
+    "sigmoid": "medvlp.losses.sigmoid:Sigmoid",
+    "hard_negatives": "medvlp.losses.hard_negatives:HardNegatives",
 }
 """objective.loss → the loss's class. Its options are objective.options.<name>."""
+
+
+SAME_TEXT = ("negative", "masked", "mil_nce", "positive")
+POSITIVES_AS = ("target", "inside", "mask")
 
 
 class LossError(UserError):
     """A loss that does not exist, or an option that it does not have or cannot take."""
 
 
-class ContrastiveLoss(Protocol):
-    """A contrastive loss: a dataclass of its options. B: a rank's pairs; D: width."""
+@dataclass(frozen=True, kw_only=True)
+class Pairs:
+    """What a contrastive loss is a function of. B: a rank's pairs, as many on every rank; D: width."""
 
-    __dataclass_fields__: dict[str, Any]
+    image_BD: "Tensor"
+    """Unit vectors; row i of it and of text_BD is a pair."""
+    text_BD: "Tensor"
+    """Unit vectors."""
+    logit_scale: "Tensor"
+    """Scalar, the inverse temperature."""
+    logit_bias: "Tensor | None" = None
+    """Scalar, of models that have one; a softmax does not see it."""
+    text_ids_B: "Tensor | None" = None
+    """int64, equal for equal texts."""
+    same_text: str = "negative"
+    """What another pair with the same text is: see `objective.same_text`."""
+    class_ids_B: "Tensor | None" = None
+    """int64 (B,), equal for pairs that are right for each other although their texts differ; or (B, K), with an id in common,
+    filled with -1."""
+    positives_as: str = "target"
+    """What pairs with such an id in common are: see `objective.positives_as`."""
+
+    @property
+    def inside(self) -> bool:
+        """Whether the probabilities of all that is right are summed inside the logarithm."""
+        return self.same_text == "mil_nce" or (self.class_ids_B is not None and self.positives_as == "inside")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContrastiveLoss:
+    """Base of the contrastive losses: a dataclass of a loss's options."""
+
+    same_text: ClassVar[tuple[str, ...]] = ("negative",)
+    """Values of objective.same_text that the loss knows."""
+    positives_as: ClassVar[tuple[str, ...]] = ()
+    """Values of objective.positives_as that the loss knows; empty: it takes no objective.positives."""
+    learns_bias: ClassVar[bool] = False
+    """Whether it learns the model's logit bias."""
 
     def check(self) -> None:
         """The rules of its options. Raises LossError."""
 
-    def __call__(
-        self,
-        image_BD: "Tensor",
-        text_BD: "Tensor",
-        logit_scale: "Tensor",
-        text_ids_B: "Tensor | None" = None,
-        same_text: str = "negative",
-        class_ids_B: "Tensor | None" = None,
-    ) -> "Tensor":
-        """The loss of this rank's pairs against all ranks' pairs; its mean over ranks is the global batch's.
+    def __call__(self, pairs: Pairs) -> "Tensor":
+        """The loss of this rank's pairs against all ranks' pairs, a scalar.
 
-        Args:
-            image_BD, text_BD: unit vectors; row i of each is a pair. Every rank brings the same B.
-            logit_scale: scalar, the inverse temperature.
-            text_ids_B: equal for equal texts.
-            same_text: what another pair with the same text is: see `objective.same_text`.
-            class_ids_B: equal for pairs that are right for each other although their texts differ.
-        Returns: scalar.
+        The mean over ranks of the returned losses is the loss of one process with the whole batch, and so are the gradients
+        that DDP averages, the logit scale's among them: gathering carries gradients back to the rank that a row came from.
         """
+        raise TypeError(f"{type(self).__name__} is a loss without a call")
 
 
 def contrastive_loss(name: str, options: Mapping[str, Any]) -> ContrastiveLoss:
@@ -60,22 +89,33 @@ def contrastive_loss(name: str, options: Mapping[str, Any]) -> ContrastiveLoss:
     Raises:
         LossError: an unknown name, an option that it does not have, or a value that the option cannot take.
     """
-    if name not in LOSSES:
-        raise LossError(f"objective.loss={name!r} is not a choice{_nearest(name, LOSSES)} Choices: {', '.join(LOSSES)}")
-    module, _, attribute = LOSSES[name].partition(":")
+    loss: ContrastiveLoss = from_options(LOSSES, "objective.loss", name, "objective.options", options)
+    return loss
+
+
+def from_options(table: Mapping[str, str], key: str, name: str, prefix: str, options: Mapping[str, Any]) -> Any:
+    """The object that a table's class makes of plain options.
+
+    Args:
+        table: name → "module:class".
+        key: where the name was chosen, for messages; `prefix`: where the options are.
+    Raises:
+        LossError: as in `contrastive_loss`.
+    """
+    if name not in table:
+        raise LossError(f"{key}={name!r} is not a choice{_nearest(name, table)} Choices: {', '.join(table)}")
+    module, _, attribute = table[name].partition(":")
     loss_class = getattr(import_module(module), attribute)
     hints = get_type_hints(loss_class)
     types = {field.name: hints[field.name] for field in dataclasses.fields(loss_class)}
-    for key, value in options.items():
-        if key not in types:
+    for option, value in options.items():
+        if option not in types:
             hint = f"its options: {', '.join(types)}" if types else "it has no options"
-            raise LossError(
-                f"objective.options.{key}: objective.loss={name} has none of this name{_nearest(key, types)} {hint}"
-            )
-        accepted = (int, float) if types[key] is float else types[key]
-        if not isinstance(value, accepted) or (isinstance(value, bool) and types[key] is not bool):
-            raise LossError(f"objective.options.{key}={value!r} is no {types[key].__name__}")
-    loss: ContrastiveLoss = loss_class(**options)
+            raise LossError(f"{prefix}.{option}: {key}={name} has none of this name{_nearest(option, types)} {hint}")
+        accepted = (int, float) if types[option] is float else types[option]
+        if not isinstance(value, accepted) or (isinstance(value, bool) and types[option] is not bool):
+            raise LossError(f"{prefix}.{option}={value!r} is no {types[option].__name__}")
+    loss = loss_class(**options)
     loss.check()
     return loss
 

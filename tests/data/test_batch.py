@@ -36,6 +36,6 @@ def test_a_loader_pins_the_tensors_of_a_batch(batch, monkeypatch):
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor + 1)  # without a GPU nothing can be pinned
     pinned = pin_memory(batch)
     assert isinstance(pinned, PairBatch)
-    assert (pinned.keys, pinned.bad, pinned.class_ids_B) == (batch.keys, batch.bad, None)
+    assert (pinned.keys, pinned.bad, pinned.class_ids) == (batch.keys, batch.bad, None)
     assert torch.equal(pinned.tokens_BL, batch.tokens_BL + 1)
     assert torch.equal(pinned.images_BCHW, batch.images_BCHW + 1)

@@ -1,6 +1,6 @@
 import numpy as np
 
-from medvlp.data.texts import class_id, class_value, components
+from medvlp.data.texts import class_ids, class_values, components
 from medvlp.shards import BadSample, Sample
 
 
@@ -33,17 +33,22 @@ def test_samples_that_may_show_one_text_are_one_component():
     assert {tuple(np.flatnonzero(first_only == n)) for n in first_only} == {(0, 2), (1,), (3,), (4,), (5, 7), (6,)}
 
 
-def test_what_makes_pairs_right_for_each_other():
-    made = Sample("k1", {}, {}, {"kind": "k0", "view": "unknown", "n": 0}, metadata={"group": "a1"})
-    other = Sample("k2", {}, {}, {"kind": "k0"}, metadata={})
-    assert [class_value(made, key) for key in ("group", "label.kind", "label.view", "label.n", "label.none")] == [
-        "a1",
-        "k0",
-        "",
-        "0",
-        "",
-    ]
-    assert class_id(made, "label.kind") == class_id(other, "label.kind")
-    assert class_id(made, "group") != class_id(other, "group")
-    assert class_id(made, "label.view") != class_id(other, "label.view")  # each its own: unknown joins nothing
-    assert 0 <= class_id(made, "group") < 2**63
+def test_what_joins_pairs():
+    labels, metadata = {"kind": "k0", "view": "unknown", "n": 0, "cuis": ["C1", "C2", ""]}, {"group": "a1", "site": "s"}
+    made = Sample("k1", {}, {}, labels, metadata=metadata)
+    other = Sample("k2", {}, {}, {"kind": "k0", "cuis": ["C2", "C3"]}, metadata={})
+    values = {key: class_values(made, key) for key in ("group", "metadata.site", *(f"label.{name}" for name in labels))}
+    assert values == {
+        "group": ["a1"],
+        "metadata.site": ["s"],
+        "label.kind": ["k0"],
+        "label.view": [],
+        "label.n": ["0"],
+        "label.cuis": ["C1", "C2"],
+    }
+    assert class_values(made, "label.none") == []
+    assert class_ids(made, "label.kind") == class_ids(other, "label.kind")
+    assert class_ids(made, "group") != class_ids(other, "group")
+    assert class_ids(made, "label.view") != class_ids(other, "label.view")  # each its own: unknown joins nothing
+    assert len({*class_ids(made, "label.cuis")} & {*class_ids(other, "label.cuis")}) == 1
+    assert 0 <= class_ids(made, "group")[0] < 2**63

@@ -1,15 +1,45 @@
 """What each rank does in the tests of losses; apart from them, so that a rank imports no more than torch and the losses."""
 
+from dataclasses import replace
+
 import torch
 from torch import nn
 from torch.nn.functional import embedding, normalize
 
-from medvlp.losses.info_nce import InfoNCE
+from medvlp.losses import Pairs, contrastive_loss
 from medvlp.losses.token_cross_entropy import linear_cross_entropy
 
 IDS = [0, 1, 0, 1, 2, 2, 2, 3]
 CLASSES = [0, 0, 1, 1, 2, 3, 3, 3]
-KINDS = [(same_text, classes) for same_text in ("negative", "masked", "mil_nce") for classes in (None, CLASSES)]
+SETS = [[0, 5], [0], [1, 6, 7], [1], [2, 5], [3], [3, 6], [4]]
+"""Ids of pairs, of which a pair may have several."""
+SOFTMAX = ("info_nce", "hard_negatives")
+CASES = [
+    *((loss, text, None, "target") for loss in SOFTMAX for text in ("negative", "masked", "mil_nce")),
+    *(
+        (loss, "negative", ids, way)
+        for loss in SOFTMAX
+        for ids in ("classes", "sets")
+        for way in ("target", "inside", "mask")
+    ),
+    ("info_nce", "masked", "classes", "target"),
+    ("info_nce", "mil_nce", "classes", "target"),
+    *(("sigmoid", text, None, "target") for text in ("negative", "masked", "positive")),
+    *(("sigmoid", "negative", ids, way) for ids in ("classes", "sets") for way in ("target", "mask")),
+    ("sigmoid", "masked", "classes", "target"),
+]
+"""(loss, objective.same_text, which ids join pairs, objective.positives_as)."""
+OVER_RANKS = [
+    ("info_nce", "negative", None, "target"),
+    ("info_nce", "masked", "sets", "target"),
+    ("info_nce", "mil_nce", "classes", "target"),
+    ("info_nce", "negative", "classes", "mask"),
+    ("hard_negatives", "masked", "sets", "inside"),
+    ("hard_negatives", "negative", "classes", "target"),
+    ("sigmoid", "negative", None, "target"),
+    ("sigmoid", "masked", "sets", "target"),
+    ("sigmoid", "positive", "classes", "mask"),
+]
 
 
 def features(rows: int = 8, width: int = 5, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -17,24 +47,61 @@ def features(rows: int = 8, width: int = 5, seed: int = 0) -> tuple[torch.Tensor
     return normalize(values[0], dim=-1), normalize(values[1], dim=-1)
 
 
-def info_nce_of_a_rank(folder: str) -> None:
-    """Saves by kind: the loss, the gradients of this rank's rows, and of the scale."""
+def scalar(value: float) -> torch.Tensor:
+    return torch.tensor(value, dtype=torch.float64, requires_grad=True)
+
+
+def class_ids(kind: str | None) -> torch.Tensor | None:
+    """Of one width on every rank only if the widest sets are on each."""
+    if kind != "sets":
+        return None if kind is None else torch.tensor(CLASSES)
+    return torch.tensor([ids + [-1] * (3 - len(ids)) for ids in SETS])
+
+
+def pairs_of(text: str, ids: str | None, way: str, share: slice = slice(None), scale: float = 14.0) -> Pairs:
+    """Pairs whose features, scale and bias are leaves."""
+    image_BD, text_BD = (values[share].clone().requires_grad_() for values in features())
+    classes = class_ids(ids)
+    return Pairs(
+        image_BD=image_BD,
+        text_BD=text_BD,
+        logit_scale=scalar(scale),
+        logit_bias=scalar(-3.0),
+        text_ids_B=torch.tensor(IDS)[share],
+        same_text=text,
+        class_ids_B=None if classes is None else classes[share],
+        positives_as=way,
+    )
+
+
+def gradients(loss: torch.Tensor, pairs: Pairs) -> list[torch.Tensor]:
+    """Of images, texts, scale and bias."""
+    leaves = (pairs.image_BD, pairs.text_BD, pairs.logit_scale, pairs.logit_bias)
+    return [
+        torch.zeros_like(leaf) if gradient is None else gradient
+        for leaf, gradient in zip(leaves, torch.autograd.grad(loss, leaves, allow_unused=True), strict=True)
+    ]
+
+
+def losses_of_a_rank(folder: str) -> None:
+    """Saves by case: the mean loss, the gradients of this rank's rows, of the scale and of the bias."""
     torch.distributed.init_process_group("gloo")
     rank, ranks = torch.distributed.get_rank(), torch.distributed.get_world_size()
     share = slice(rank * 8 // ranks, (rank + 1) * 8 // ranks)
     results = {}
-    for kind, classes in KINDS:
-        image, text = (f[share].clone().requires_grad_() for f in features())
-        scale = torch.tensor(14.0, dtype=torch.float64, requires_grad=True)
-        classes_of_rank = None if classes is None else torch.tensor(classes)[share]
-        loss = InfoNCE()(image, text, scale, torch.tensor(IDS)[share], kind, classes_of_rank)
-        grads = torch.autograd.grad(loss, (image, text, scale))
-        # what DDP does: the mean over ranks of each rank's gradient
-        sums = [loss.detach(), grads[2]]
-        for value in sums:
-            torch.distributed.all_reduce(value)
-        results[f"{kind} {classes}"] = [sums[0] / ranks, grads[0] / ranks, grads[1] / ranks, sums[1] / ranks]
-    torch.save(results, f"{folder}/{rank}.pt")
+    for case in OVER_RANKS:
+        for exchange in ("gather", "ring") if case[0] == "sigmoid" else ("",):
+            pairs = pairs_of(*case[1:], share)
+            if pairs.class_ids_B is not None and pairs.class_ids_B.ndim == 2:
+                width = int((pairs.class_ids_B >= 0).sum(dim=1).max())  # ranks bring what they have
+                pairs = replace(pairs, class_ids_B=pairs.class_ids_B[:, :width])
+            loss = contrastive_loss(case[0], {"chunk": 3} | ({"exchange": exchange} if exchange else {}))(pairs)
+            image, text, *direct = gradients(loss, pairs)
+            values = [loss.detach(), *direct]
+            for value in values:  # what DDP does: the mean over ranks of each rank's gradient
+                torch.distributed.all_reduce(value)
+            results[f"{case} {exchange}"] = [values[0], image, text, *values[1:]]
+    torch.save({name: [value / ranks for value in values] for name, values in results.items()}, f"{folder}/{rank}.pt")
     torch.distributed.barrier()
     torch.distributed.destroy_process_group()
 

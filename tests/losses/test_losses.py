@@ -11,12 +11,12 @@ import pytest
 import torch
 
 from medvlp.config import compose
-from medvlp.losses import LOSSES, LossError, contrastive_loss
+from medvlp.losses import LOSSES, ContrastiveLoss, LossError, Pairs, contrastive_loss
 from tests.conftest import REPOSITORY
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shifted:
+class Shifted(ContrastiveLoss):
     """A dummy with options."""
 
     shift: float = 1.0
@@ -26,8 +26,8 @@ class Shifted:
         if self.shift < 0:
             raise LossError(f"objective.options.shift={self.shift} must not be negative")
 
-    def __call__(self, image_BD, text_BD, logit_scale, text_ids_B=None, same_text="negative", class_ids_B=None):
-        return (image_BD - text_BD).square().mean() + self.shift
+    def __call__(self, pairs):
+        return (pairs.image_BD - pairs.text_BD).square().mean() + self.shift
 
 
 @pytest.fixture
@@ -52,7 +52,12 @@ def test_a_loss_is_built_with_its_options(shifted):
         ("shifted", {"shift": "far"}, "objective.options.shift='far' is no float"),
         ("shifted", {"steps": True}, "objective.options.steps=True is no int"),
         ("shifted", {"shift": -1.0}, "objective.options.shift=-1.0 must not be negative"),
-        ("info_nce", {"shift": 1.0}, "it has no options"),
+        ("info_nce", {"shift": 1.0}, "its options: chunk"),
+        ("info_nce", {"chunk": -1}, "must be 0 (by size)"),
+        ("sigmoid", {"exchange": "all"}, "Choices: gather, ring"),
+        ("sigmoid", {"start_scale": 0.0}, "must be above 0"),
+        ("hard_negatives", {"alpha": 2.0}, "at most 1"),
+        ("hard_negatives", {"beta": -1.0}, "must not be negative"),
     ],
 )
 def test_a_slip_is_named_with_the_nearest(shifted, name, options, message):
@@ -92,4 +97,6 @@ def test_the_page_on_adding_a_loss_is_true(tmp_path, monkeypatch):
         contrastive_loss(name, {"pull": -1.0})
     loss = contrastive_loss(name, {"pull": 2})
     features = torch.eye(3)
-    assert float(loss(features, features, torch.tensor(1.0))) == pytest.approx(-4 / 3)  # six of nine are 2 apart
+    assert float(loss(Pairs(image_BD=features, text_BD=features, logit_scale=torch.tensor(1.0)))) == pytest.approx(
+        -4 / 3
+    )  # six of nine are 2 apart

@@ -1,12 +1,19 @@
 """Contrastive training of a CLIP model, from its configuration."""
 
+import math
+from typing import Any
+
+import torch
+from torch import nn
+
 from medvlp.builders.clip import build_clip
 from medvlp.builders.objectives import optimizer_settings
 from medvlp.config import ClipConfig, ConfigError, ContrastiveConfig, TrainConfig
 from medvlp.data.pairs import CollatePairs, PairPipeline, PreparePairs, Tokenize
 from medvlp.eval.embeddings import CachedEncoder
 from medvlp.losses import contrastive_loss
-from medvlp.models.clip.model import ClipEncoder
+from medvlp.losses.sigmoid import Sigmoid
+from medvlp.models.clip.model import Clip, ClipEncoder
 from medvlp.models.clip.trial import longest_text
 from medvlp.training.module import Objective
 from medvlp.training.objectives.contrastive import Contrastive
@@ -21,7 +28,10 @@ def contrastive(config: TrainConfig) -> Objective:
         raise ConfigError(f"objective=contrastive trains a CLIP model, not model.kind={config.model.kind!r}")
     assert isinstance(config.objective, ContrastiveConfig)
     objective, data = config.objective, config.data
+    loss = contrastive_loss(objective.loss, objective.options)
     clip = build_clip(config.model)
+    if isinstance(loss, Sigmoid):
+        add_bias(clip, loss.start_scale, loss.start_bias)
     if "multimodal_cfg" in clip.model_cfg:
         raise ConfigError(
             f"model.name={config.model.name!r}: InfoNCE alone would leave CoCa's caption decoder untrained"
@@ -41,13 +51,14 @@ def contrastive(config: TrainConfig) -> Objective:
     )
     module = Contrastive(
         clip.model,
-        contrastive_loss(objective.loss, objective.options),
+        loss,
         optimizer_settings(config.optim),
         config.seed,
         clip.preprocess["mean"],
         clip.preprocess["std"],
         objective.max_logit_scale,
         objective.same_text,
+        objective.positives_as,
     )
     preprocess = {key: list(value) if isinstance(value, tuple) else value for key, value in clip.preprocess.items()}
     metadata = {
@@ -62,3 +73,14 @@ def contrastive(config: TrainConfig) -> Objective:
         return CachedEncoder(encoder, EVALUATED_AT_ONCE, data.workers, data.max_pixels)
 
     return Objective(module, pipeline, metadata, evaluated)
+
+
+def add_bias(clip: Clip, scale: float, bias: float) -> None:
+    """Give a model without a logit bias one, as open_clip builds it; its scale then starts anew too."""
+    model: Any = clip.model
+    if model.logit_bias is not None:
+        return
+    model.logit_bias = nn.Parameter(torch.full_like(model.logit_scale, bias))
+    with torch.no_grad():
+        model.logit_scale.fill_(math.log(scale))
+    clip.model_cfg["init_logit_bias"] = bias

@@ -18,32 +18,44 @@ class ContrastiveConfig(ObjectiveConfig):
     kind: str = "contrastive"
     """Which objective this is; the option chosen for `objective` sets it."""
     loss: str = "info_nce"
-    """The loss: info_nce (CLIP)."""
+    """The loss: info_nce (CLIP), sigmoid (SigLIP), or hard_negatives (docs/objectives.md)."""
     options: dict[str, Any] = field(default_factory=dict)
-    """What a loss has of its own, e.g. objective.options.<name>=0.5; info_nce has none."""
+    """What a loss has of its own, e.g. objective.options.chunk=256; docs/objectives.md lists them."""
     max_logit_scale: float = 100.0
     """The learned logit scale is held at or below this, as in CLIP."""
     same_text: str = "negative"
     """Pairs of one batch whose texts are identical: negative (CLIP); masked, ignored in each other's loss; mil_nce, any of
-    their images may be found for the text; or apart, dealt out to different batches, as far as an epoch has batches, and
-    masked where they meet all the same."""
+    their images may be found for the text; positive, right for each other (sigmoid only); or apart, dealt out to different
+    batches, as far as an epoch has batches, and masked where they meet all the same."""
     positives: str = ""
-    """What makes pairs right for each other although their texts differ: empty (nothing), group (one article, patient or
-    study), or label.<name>. Unknown values join nothing."""
+    """What joins pairs although their texts differ: empty (nothing), group (one article, patient or study), label.<name>, or
+    metadata.<name>. Of lists, one element in common joins. Unknown values join nothing."""
+    positives_as: str = "target"
+    """What pairs that are joined are to each other: target, right, with a target uniform over all that is right; inside, right,
+    their probabilities summed inside the logarithm; or mask, ignored."""
 
     def check(self, training: "TrainConfig") -> None:
         """The loss and its options."""
-        contrastive_loss(self.loss, self.options)
-        if self.same_text == "positive":
+        loss = contrastive_loss(self.loss, self.options)
+        if self.same_text == "positive" and "positive" not in loss.same_text:
             raise ConfigError(
                 "objective.same_text=positive would change nothing but rounding (and what a text tower's dropout makes of one "
                 "text): equal texts have equal embeddings, so a target spread over them gives InfoNCE itself, in both "
                 "directions. What acts: masked, mil_nce, apart, or objective.positives=label.<name> where texts differ "
                 "(docs/training.md)"
             )
-        one_of("objective.same_text", self.same_text, ("negative", "masked", "mil_nce", "apart"))
-        if self.positives not in ("", "group") and not self.positives.startswith("label."):
-            raise ConfigError(f"objective.positives={self.positives!r}: expected group, or label.<name>")
+        apart = ("apart",) if "masked" in loss.same_text else ()
+        one_of(f"with objective.loss={self.loss}, objective.same_text", self.same_text, (*loss.same_text, *apart))
+        if self.positives not in ("", "group") and not self.positives.startswith(("label.", "metadata.")):
+            raise ConfigError(
+                f"objective.positives={self.positives!r}: expected group, label.<name> or metadata.<name>"
+            )
+        if self.positives and not loss.positives_as:
+            raise ConfigError(f"objective.loss={self.loss} knows no objective.positives; leave it out")
+        if self.positives or self.positives_as != "target":
+            one_of(f"with objective.loss={self.loss}, objective.positives_as", self.positives_as, loss.positives_as)
+        if self.positives_as != "target" and not self.positives:
+            raise ConfigError(f"objective.positives_as={self.positives_as} has no effect without objective.positives")
         if self.same_text == "apart" and training.data.shuffle_block:
             raise ConfigError(
                 f"objective.same_text=apart deals out a whole epoch, which data.shuffle_block={training.data.shuffle_block} "

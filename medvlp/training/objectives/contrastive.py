@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from medvlp.data.pairs import PairBatch
-from medvlp.losses import ContrastiveLoss
+from medvlp.losses import ContrastiveLoss, Pairs
 from medvlp.models.parts import CLIP_PARTS, part_of
 from medvlp.training.module import OptimizerSettings, TrainingModule
 from medvlp.training.steps.grad_cache import Features
@@ -25,6 +25,21 @@ def unit_vectors(features_BD: Tensor) -> Tensor:
         return normalize(at_least_single(features_BD), dim=-1)
 
 
+def padded(ids: Sequence[Sequence[int]]) -> Tensor:
+    """(B, K) int64, filled with -1."""
+    width = max(map(len, ids))
+    return torch.tensor([[*row, *[-1] * (width - len(row))] for row in ids])
+
+
+def mean_joined(ids: Sequence[Sequence[int]]) -> float:
+    """How many others a pair has an id in common with, on average."""
+    members: dict[int, set[int]] = {}
+    for number, row in enumerate(ids):
+        for item in row:
+            members.setdefault(item, set()).add(number)
+    return sum(len(set().union(*(members[item] for item in row))) - 1 for row in ids) / len(ids)
+
+
 class Contrastive(TrainingModule):
     """A contrastive loss over the global batch, for open_clip's models.
 
@@ -33,8 +48,9 @@ class Contrastive(TrainingModule):
         loss_function: of features and the logit scale.
         mean, std: channel statistics on the 0–1 scale, applied on the device: uint8 crosses to it, a quarter of float.
         max_logit_scale: the logit scale is held at or below this (CLIP: 100, "to prevent training instability").
-        same_text: what pairs with identical texts are to each other: see `InfoNCE`; "apart": the order keeps them out of
-            each other's batches, and those that it cannot keep apart are masked.
+        same_text: what pairs with identical texts are to each other: see `objective.same_text`; "apart": the order keeps
+            them out of each other's batches, and those that it cannot keep apart are masked.
+        positives_as: what pairs that `objective.positives` joins are to each other.
     """
 
     mean: Tensor
@@ -50,11 +66,13 @@ class Contrastive(TrainingModule):
         std: Sequence[float],
         max_logit_scale: float,
         same_text: str,
+        positives_as: str = "target",
     ) -> None:
         super().__init__(model, CLIP_PARTS, settings, seed)
-        if getattr(model, "logit_bias", None) is not None:
-            model.logit_bias.requires_grad_(False)  # the sigmoid loss learns it; a softmax does not see it
-        self.loss_function, self.max_log_scale, self.same_text = loss_function, math.log(max_logit_scale), same_text
+        if getattr(model, "logit_bias", None) is not None and not loss_function.learns_bias:
+            model.logit_bias.requires_grad_(False)  # a softmax does not see it
+        self.loss_function, self.max_log_scale = loss_function, math.log(max_logit_scale)
+        self.same_text, self.positives_as = "masked" if same_text == "apart" else same_text, positives_as
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
 
@@ -97,14 +115,23 @@ class Contrastive(TrainingModule):
             features["image_BD"].device.type, enabled=False
         ):  # towers may run in half precision, logits not
             logit_scale = at_least_single(self.model.logit_scale).exp()  # type: ignore[arg-type]
-            same_text = "masked" if self.same_text == "apart" else self.same_text
-            class_ids_B = batch.class_ids_B
-            loss = self.loss_function(
-                features["image_BD"], features["text_BD"], logit_scale, batch.text_ids_B, same_text, class_ids_B
+            logit_bias = getattr(self.model, "logit_bias", None)
+            pairs = Pairs(
+                image_BD=features["image_BD"],
+                text_BD=features["text_BD"],
+                logit_scale=logit_scale,
+                logit_bias=None if logit_bias is None else at_least_single(logit_bias),
+                text_ids_B=batch.text_ids_B,
+                same_text=self.same_text,
+                class_ids_B=None if batch.class_ids is None else padded(batch.class_ids).to(self.device),
+                positives_as=self.positives_as,
             )
+            loss = self.loss_function(pairs)
         values: dict[str, Tensor | float] = {"logit_scale": logit_scale.detach()}
-        if class_ids_B is not None:  # this rank's, so that a key that joins nothing is seen
-            values["positives"] = float((class_ids_B[:, None] == class_ids_B).sum()) / len(class_ids_B) - 1
+        if self.loss_function.learns_bias and pairs.logit_bias is not None:
+            values["logit_bias"] = pairs.logit_bias.detach()
+        if batch.class_ids is not None:  # this rank's, so that a key that joins nothing is seen
+            values["positives"] = mean_joined(batch.class_ids)
         return loss, values
 
     def loss(self, batch: PairBatch) -> tuple[Tensor, dict[str, Tensor | float]]:
