@@ -100,13 +100,13 @@ class CollatePairs:
         tokens = torch.full((len(items), longest), self.pad_id, dtype=torch.int64)
         for row, item in zip(tokens, items, strict=True):
             row[: len(item["tokens"])] = torch.tensor(item["tokens"])
-        joined = [item["class_ids"] for item in items if "class_ids" in item]
+        class_ids_of_items = [item["class_ids"] for item in items if "class_ids" in item]
         return PairBatch(
             **sample_fields(units),
             images_BCHW=torch.stack([item["image"] for item in items]),
             tokens_BL=tokens,
             text_ids_B=torch.tensor([item["text_id"] for item in items]),
-            class_ids=joined or None,
+            class_ids=class_ids_of_items or None,
         )
 
 

@@ -33,8 +33,8 @@ class Ids:
         width = torch.tensor(ids.shape[1] if ids.ndim == 2 else 1, device=ids.device)
         if world_size() > 1 and ids.ndim == 2:
             dist.all_reduce(width, dist.ReduceOp.MAX)
-        self.several = int(width) > 1
-        if not self.several:
+        self.is_multiple = int(width) > 1
+        if not self.is_multiple:
             self.ids_N = gather(ids.flatten())
             return
         ids_NK = gather(torch.nn.functional.pad(ids, (0, int(width) - ids.shape[1]), value=NO_ID))
@@ -49,7 +49,7 @@ class Ids:
 
     def agree(self, rows: slice, columns: slice) -> Tensor:
         """(R, C) whether these pairs agree, by their numbers over all ranks."""
-        if not self.several:
+        if not self.is_multiple:
             return self.ids_N[rows, None] == self.ids_N[None, columns]
         members_RV = self.members_NV.index_select(0, numbers(rows, self.members_NV.device)).to_dense()
         return torch.sparse.mm(self.members_NV, members_RV.T).T[:, columns] > 0
@@ -130,9 +130,11 @@ class Relations:
 
     def __init__(self, pairs: Pairs, rows: int = 0) -> None:
         if pairs.same_text not in SAME_TEXT or pairs.positives_as not in POSITIVES_AS:
-            raise ValueError(f"same_text={pairs.same_text!r}, positives_as={pairs.positives_as!r}: unknown")
+            raise ValueError(
+                f"objective.same_text={pairs.same_text!r}, objective.positives_as={pairs.positives_as!r}: unknown"
+            )
         if pairs.same_text != "negative" and pairs.text_ids_B is None:
-            raise ValueError(f"same_text={pairs.same_text} needs text_ids_B")
+            raise ValueError(f"objective.same_text={pairs.same_text} needs text_ids_B")
         self.size, self.device, self.rows = len(pairs.image_BD), pairs.image_BD.device, rows
         self.first = rank() * self.size
         self.total = world_size() * self.size

@@ -28,16 +28,19 @@ def sigmoid_sum(image_BD: Tensor, text_CD: Tensor, scale: Tensor, bias: Tensor, 
 
 def pass_on(*tensors: Tensor) -> list[Tensor]:
     """Every rank's tensors, at the rank after it."""
-    after, before = (rank() + 1) % world_size(), (rank() - 1) % world_size()
-    received = [torch.empty_like(tensor) for tensor in tensors]
+    next_rank, previous_rank = (rank() + 1) % world_size(), (rank() - 1) % world_size()
+    buffers = [torch.empty_like(tensor) for tensor in tensors]
     transfers = [
         dist.P2POp(function, tensor, peer)
-        for tensor, buffer in zip(tensors, received, strict=True)
-        for function, tensor, peer in ((dist.isend, tensor.contiguous(), after), (dist.irecv, buffer, before))
+        for tensor, buffer in zip(tensors, buffers, strict=True)
+        for function, tensor, peer in (
+            (dist.isend, tensor.contiguous(), next_rank),
+            (dist.irecv, buffer, previous_rank),
+        )
     ]
     for work in dist.batch_isend_irecv(transfers):
         work.wait()
-    return received
+    return buffers
 
 
 def stops(size: int, relations: Relations) -> Iterator[slice]:

@@ -76,7 +76,7 @@ def contrastive(config: TrainConfig) -> Objective:
 
 
 def add_bias(clip: Clip, scale: float, bias: float) -> None:
-    """Give a model without a logit bias one, as open_clip builds it; its scale then starts anew too."""
+    """Give a model without a logit bias one, as open_clip builds it; its scale then starts over too."""
     model: Any = clip.model
     if model.logit_bias is not None:
         return

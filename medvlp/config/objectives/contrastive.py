@@ -44,8 +44,8 @@ class ContrastiveConfig(ObjectiveConfig):
                 "directions. What acts: masked, mil_nce, apart, or objective.positives=label.<name> where texts differ "
                 "(docs/training.md)"
             )
-        apart = ("apart",) if "masked" in loss.same_text else ()
-        one_of(f"with objective.loss={self.loss}, objective.same_text", self.same_text, (*loss.same_text, *apart))
+        choices = (*loss.same_text, *(("apart",) if "masked" in loss.same_text else ()))
+        one_of(f"with objective.loss={self.loss}, objective.same_text", self.same_text, choices)
         if self.positives not in ("", "group") and not self.positives.startswith(("label.", "metadata.")):
             raise ConfigError(
                 f"objective.positives={self.positives!r}: expected group, label.<name> or metadata.<name>"
