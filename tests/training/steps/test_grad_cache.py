@@ -36,7 +36,7 @@ def part(number, pairs=4):
         images_BCHW=torch.randint(0, 256, (pairs, 3, 32, 32), generator=generator, dtype=torch.uint8),
         tokens_BL=torch.randint(1, 49000, (pairs, 24), generator=generator),
         text_ids_B=torch.arange(pairs) + number,  # parts share texts
-        class_ids_B=torch.arange(pairs) // 2,
+        class_ids=[[pair // 2] for pair in range(pairs)],
     )
 
 
