@@ -8,8 +8,9 @@ BIN := $(VENV)/bin
 demo: $(VENV)/installed
 	$(BIN)/medvlp demo
 
+# Tests start processes of their own, which import the package: compiled once is enough.
 test: $(VENV)/installed
-	$(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist worksteal
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist worksteal
 
 slow: weights
 	$(BIN)/python -m pytest -q -m slow

@@ -1,5 +1,6 @@
 """Where the tests find real data, and how many threads they use."""
 
+import gc
 import os
 import tempfile
 from pathlib import Path
@@ -17,6 +18,15 @@ if "PYTEST_XDIST_WORKER" not in os.environ or "MEDVLP_CACHE" not in os.environ:
     os.environ["MEDVLP_CACHE"] = _CACHE.name
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """Millions of objects of libraries and collected tests stay to the end: no collection of garbage looks at them again."""
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 10)
+    gc.enable()
 
 
 @pytest.fixture(scope="session")

@@ -1,25 +1,19 @@
 import subprocess
 import sys
-import time
 
 import pytest
 
 from medvlp.cli import VERBS, main
 
 
-def medvlp(*words: str) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, "-m", "medvlp.cli", *words], capture_output=True, text=True, check=False)
-
-
-def test_help_takes_under_half_a_second():
-    seconds = []
-    for _ in range(3):
-        began = time.perf_counter()
-        run = medvlp("--help")
-        seconds.append(time.perf_counter() - began)
-        assert run.returncode == 0
-        assert all(f"  {verb} " in run.stdout for verb in VERBS)
-    assert min(seconds) < 0.5
+def test_help_loads_next_to_nothing():
+    """By the number of modules, which does not depend on how busy a machine is; half a second has room for it."""
+    run = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "medvlp.cli", "--help"], capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0
+    assert all(f"  {verb} " in run.stdout for verb in VERBS)
+    assert run.stderr.count("import time:") < 200
 
 
 @pytest.mark.parametrize("verb", sorted(VERBS))

@@ -17,7 +17,7 @@ from data_prep.pipeline import prepare
 from data_prep.sources.labels import mni152
 from medvlp.builders.data import as_conversations
 from medvlp.builders.tasks import build_task, missing_capabilities
-from medvlp.config import list_options, load_task, value_of
+from medvlp.config import value_of
 from medvlp.config.train import SourceConfig
 from medvlp.eval.bootstrap import Bootstrap
 from medvlp.eval.embeddings import CachedEncoder
@@ -27,6 +27,7 @@ from tests.data_prep.folders import write_rocov2
 from tests.data_prep.sources.labels.test_medmnist import write_npz
 from tests.data_prep.sources.questions import test_multiple_choice, test_slake, test_vqa_rad
 from tests.data_prep.sources.questions.records.miniatures import MINIATURES, write_csv, write_lines, write_parquet
+from tests.shipped_tasks import SHIPPED_TASKS
 
 NO_INTERVALS = Bootstrap(resamples=0)
 OTHER_TESTS = {
@@ -177,8 +178,9 @@ LAYOUTS = {
 """Source → what writes its miniature into a folder."""
 
 
-TASKS = {name: load_task(name) for name in list_options("configs/task")}
-SCORED = [name for name, task in TASKS.items() if value_of(task.prep, "source") in LAYOUTS and name not in OTHER_TESTS]
+SCORED = [
+    name for name, task in SHIPPED_TASKS.items() if value_of(task.prep, "source") in LAYOUTS and name not in OTHER_TESTS
+]
 
 
 @pytest.fixture(scope="module")
@@ -200,7 +202,7 @@ def prepared(tmp_path_factory):
 
 @pytest.mark.parametrize("name", SCORED)
 def test_from_a_layout_s_files_to_a_score(name, prepared):
-    task = replace(TASKS[name], data=str(prepared(tuple(TASKS[name].prep))))
+    task = replace(SHIPPED_TASKS[name], data=str(prepared(tuple(SHIPPED_TASKS[name].prep))))
     if hasattr(task, "controls") and task.kind not in ("zero_shot", "multi_label"):
         task.controls = []
     if task.kind == "probe" and value_of(task.prep, "source") == "rocov2":
@@ -233,7 +235,7 @@ RATIONALE_FIRST = RECIPE["data"]["sources"]["llava_json"]["answer_template"]
 @pytest.mark.parametrize("answer", [RATIONALE_FIRST, "The answer is ({answer}).\nSolution: {rationale}"])
 def test_medthink_s_rationales_are_read_as_they_are_trained(name, answer, prepared):
     """The recipe's training text for R-RAD and R-SLAKE, in the task's words, scores right when a model says it."""
-    task = replace(TASKS[name], data=str(prepared(tuple(TASKS[name].prep))), controls=[])
+    task = replace(SHIPPED_TASKS[name], data=str(prepared(tuple(SHIPPED_TASKS[name].prep))), controls=[])
     source = SourceConfig(path=f"{task.data}/test", questions_as=name, answer_template=answer)
     sample = as_conversations(ShardDataset(Path(source.path)), source).read(0)
     reply_of = {turns[0].text: turns[1].text for turns in (item.turns for item in sample.conversations)}

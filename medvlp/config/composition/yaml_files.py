@@ -1,7 +1,10 @@
 """Recipes, options and tasks as files: anyone may have written them, so they are read as data, within bounds."""
 
+import copy
+import io
 import os
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +33,17 @@ def read_text(path: Path) -> str:
     Raises:
         ConfigError: names the file, and the line where there is one.
     """
+    return _checked_text(path, _bounded_bytes(path))
+
+
+def _bounded_bytes(path: Path) -> bytes:
     data = path.read_bytes()
     if len(data) > MAX_BYTES:
         raise ConfigError(f"{path} has {len(data)} bytes, expected at most {MAX_BYTES}")
+    return data
+
+
+def _checked_text(path: Path, data: bytes) -> str:
     try:
         text = data.decode("utf-8")
         _check_size(path, text)
@@ -50,9 +61,15 @@ def read_mapping(path: Path) -> DictConfig:
     Raises:
         ConfigError: names the file and what is wrong with it.
     """
-    read_text(path)
+    return copy.deepcopy(_mapping(path, _bounded_bytes(path)))
+
+
+@lru_cache(maxsize=512)
+def _mapping(path: Path, data: bytes) -> DictConfig:
+    """The mapping of a file's content, which a command reads several times."""
+    text = _checked_text(path, data)
     try:
-        node = OmegaConf.load(path)
+        node = OmegaConf.load(io.StringIO(text))
     except Exception as error:  # PyYAML and OmegaConf raise what they like at a file that nobody vouches for
         raise ConfigError(f"{path}: {' '.join(str(error).split())[:400]}") from None
     if not isinstance(node, DictConfig):
@@ -91,8 +108,14 @@ class CheckedSource(FileConfigSource):
         config_path = self._present(config_path)
         path = self._file(config_path)
         if path.is_file():
-            read_mapping(path)
-        result: ConfigResult = super().load_config(config_path)
+            result = ConfigResult(
+                provider=self.provider,
+                path=f"{self.scheme()}://{self.path}",
+                config=read_mapping(path),
+                header=self._get_header_dict(read_text(path)[:512]),
+            )
+        else:
+            result = super().load_config(config_path)
         package = [] if result.header["package"] == "_global_" else config_path.split("/")[:-1]
         values = OmegaConf.to_container(result.config, resolve=False)
         renamed = renamed_values(values, package)

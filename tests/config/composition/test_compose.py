@@ -1,7 +1,6 @@
 import re
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -62,20 +61,18 @@ def test_a_mistake_names_its_key_and_the_remedy(words, said):
         compose("train", words)
 
 
-def test_a_typo_exits_1_in_under_2_seconds_before_torch_is_imported():
-    began = time.perf_counter()
+def test_a_typo_exits_1_before_a_heavy_library_is_imported():
     run = subprocess.run(
         [sys.executable, "-X", "importtime", "-m", "medvlp.cli", "train", ROCO, "optim.lrr=1"],
         capture_output=True,
         text=True,
         check=False,
     )
-    seconds = time.perf_counter() - began
     assert run.returncode == 1
     assert "optim.lrr" in run.stderr
-    assert not re.search(r"\| +torch$", run.stderr, flags=re.M)
+    heavy = r"\| +(torch|lightning|transformers|open_clip|timm|matplotlib|sklearn|scipy)$"
+    assert not re.search(heavy, run.stderr, flags=re.M)
     assert "Traceback" not in run.stderr
-    assert seconds < 2
 
 
 def test_two_sources_merge_into_a_blend_and_one_of_them_is_overridden():

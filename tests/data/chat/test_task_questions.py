@@ -3,7 +3,7 @@
 import pytest
 
 from medvlp.builders.data import task_wording
-from medvlp.config import ConfigError, VqaConfig, list_options, load_task
+from medvlp.config import ConfigError, VqaConfig, load_task
 from medvlp.data.chat.rewriting import TaskQuestions
 from medvlp.eval.answers import extract_choice
 from medvlp.eval.task import TaskSettings
@@ -13,6 +13,7 @@ from medvlp.shards import BadSample, Conversation, Sample, ShardDataset, Turn
 from medvlp.wording.questions import ChoicePrompts, QuestionWording
 from tests.datasets import jpeg, write_split
 from tests.eval.colour_world import FakeDataset
+from tests.shipped_tasks import SHIPPED_TASKS
 
 OPTIONS = {"A": "Cortisol", "B": "Insulin", "C": "Glucagon"}
 CHOICE = {"answer_type": "multiple_choice", "options": OPTIONS}
@@ -40,7 +41,7 @@ def dataset(tmp_path_factory):
     return shards(tmp_path_factory.mktemp("exam"))
 
 
-TASKS = [name for name in list_options("configs/task") if isinstance(load_task(name), VqaConfig)]
+TASKS = [name for name, task in SHIPPED_TASKS.items() if isinstance(task, VqaConfig)]
 
 
 @pytest.mark.parametrize("name", TASKS)

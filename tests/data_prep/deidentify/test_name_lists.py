@@ -1,5 +1,6 @@
 """Lists of persons without titles in credit lines, and towns: what goes, and what looks like it and stays."""
 
+import importlib.util
 import random
 
 import pytest
@@ -7,7 +8,9 @@ import pytest
 from data_prep.deidentify.text import deidentify
 from tests.data_prep.deidentify.notes_words import FIRST, LAST
 
-pytest.importorskip("philter_lite", reason="needs the lists of names: pip install 'medvlp[deid]'")
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("philter_lite") is None, reason="needs the lists of names: pip install 'medvlp[deid]'"
+)  # to import it takes seconds
 
 HEADS = [
     *("Image courtesy of {}.", "Courtesy: {}.", "Image credit: {}", "Photo: {}.", "Case contributed by {}."),
