@@ -6,7 +6,9 @@ A form is a family's, by name. Numbers are of what the model sees (`View`), not 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any, Self
 
 from medvlp.boxes.canonical import Box
 from medvlp.boxes.views import Geometry, View
@@ -177,15 +179,34 @@ FORM_OF_FAMILY = {
 """transformers' model type → the form that its publisher trained it with."""
 
 
+STYLE_FILE = "medvlp.json"
+"""Of an exported assistant: the file that says how it was taught to write boxes."""
+
+
 @dataclass(frozen=True)
 class BoxStyle:
     """How one model is given boxes, and gives them.
 
-    form: of `FORMS`. geometry: what it sees of an image.
+    form: of `FORMS`. geometry: what it sees of an image. has_words: whether a question that asks for boxes says in which form.
     """
 
     form: str = "shares"
     geometry: Geometry = field(default_factory=Geometry)
+    has_words: bool = True
+
+    def metadata(self) -> dict[str, Any]:
+        """For `STYLE_FILE`, by the names of the objective's keys. The geometry is the processor's, which is exported too."""
+        return {"box_form": self.form, "box_words": self.has_words}
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[str, Any], geometry: Geometry) -> Self:
+        """The reverse. Raises ValueError for a form that is not known."""
+        form, has_words = metadata.get("box_form", "shares"), metadata.get("box_words", True)
+        if form not in FORMS:
+            raise ValueError(f"box_form is {str(form)[:80]!r}, expected one of {', '.join(FORMS)}")
+        if not isinstance(has_words, bool):
+            raise ValueError(f"box_words is {str(has_words)[:80]!r}, expected true or false")
+        return cls(form, geometry, has_words)
 
 
 def written_boxes(boxes: list[Box], form: BoxForm, view: View) -> str:

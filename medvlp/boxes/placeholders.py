@@ -65,7 +65,7 @@ def with_written_boxes(
 ) -> Conversation:
     """The conversation with its boxes as text, in a model's form and of what that model sees.
 
-    with_words: a question that asks for boxes says in which form, behind it on a line of its own.
+    with_words: a question that asks for boxes says in which form, behind it on a line of its own, if the style has words.
 
     Raises:
         BadSample: `bad_boxes`, `box_count`, `box_not_seen` (no part of it is in what the model sees), `no_pixels` (the
@@ -97,7 +97,7 @@ def with_written_boxes(
             raise BadSample("no_pixels", detail=f"form {style.form}: {error}") from None
 
     turns = [replace(turn, text=IN_A_ROW.sub(fill, turn.text)) for turn in conversation.turns]
-    if with_words and conversation.metadata.get("answer_type") == BOXES and len(turns) > 1:
+    if with_words and style.has_words and conversation.metadata.get("answer_type") == BOXES and len(turns) > 1:
         turns[-2] = Turn(turns[-2].role, f"{turns[-2].text}\n{box_words(style.form)}")
     return replace(conversation, turns=turns)
 

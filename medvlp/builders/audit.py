@@ -76,7 +76,7 @@ def token_audit(config: TrainConfig) -> TokenAudit:
     encoder = encoder_without_weights(config.model)
     vision = config.model.vision
     processor = vision_tower(vision, vision.feature_layer, weights=False).processor
-    style = BoxStyle(config.objective.box_form, geometry_of(processor))
+    style = BoxStyle(config.objective.box_form, geometry_of(processor), config.objective.box_words)
     return TokenAudit(
         conversations=list(conversation_sources(config, style)),
         encoder=encoder,

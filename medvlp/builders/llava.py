@@ -11,7 +11,7 @@ from medvlp.boxes.forms import BoxStyle
 from medvlp.boxes.views import geometry_of
 from medvlp.builders.clip import description_of, fill
 from medvlp.builders.towers import library_reference, vision_tower
-from medvlp.config import ConfigError, LanguageConfig, LlavaConfig, TrainConfig, from_dict
+from medvlp.config import ConfigError, InstructConfig, LanguageConfig, LlavaConfig, TrainConfig, from_dict
 from medvlp.data.chat.encoder import ChatEncoder
 from medvlp.data.chat.images import Processed
 from medvlp.data.chat.templates import ChatTemplateError, chat_template
@@ -80,11 +80,11 @@ def assistant_model(
     max_pixels: int,
     batch_size: int,
     identity: str,
-    box_form: str = "shares",
+    style: BoxStyle | None = None,
 ) -> AssistantModel:
     """The assistant as tasks of visual question answering use it.
 
-    identity: hash of its weights. box_form: how it was taught to write boxes.
+    identity: hash of its weights. style: how it was taught to write boxes; None of one that was not.
     """
     generator = BatchedGenerator(assistant, encoder.ends(), batch_size)
     return AssistantModel(
@@ -93,13 +93,16 @@ def assistant_model(
         Processed(assistant.processor, max_pixels),
         blank_shape(assistant),
         identity,
-        box_style(assistant, box_form),
+        style or box_style(assistant),
     )
 
 
-def box_style(assistant: Assistant, form: str) -> BoxStyle:
-    """How an assistant is given boxes: of what its processor shows of an image."""
-    return BoxStyle(form, geometry_of(assistant.processor))
+def box_style(assistant: Assistant, objective: Any = None) -> BoxStyle:
+    """How an assistant is given boxes: in its objective's form, of what its processor shows of an image."""
+    geometry = geometry_of(assistant.processor)
+    if not isinstance(objective, InstructConfig):
+        return BoxStyle(geometry=geometry)
+    return BoxStyle(objective.box_form, geometry, objective.box_words)
 
 
 def blank_shape(assistant: Assistant) -> tuple[int, ...]:

@@ -38,8 +38,8 @@ class SourceConfig:
     """instruct: a task of kind vqa in whose words questions are trained: multiple choice with its options and the letter as the
     answer, the others with its instruction, e.g. medqa."""
     question_template: str = ""
-    """instruct: what each last question becomes, e.g. `{question} Look at the region {box}.`; `{name}` is a field of the
-    conversation's metadata."""
+    """instruct: what each last question becomes, e.g. `{question} It is about the {organ}.`; `{name}` is a field of the
+    conversation's metadata. Boxes stand in the question itself, as `<box>` (docs/boxes.md)."""
     answer_template: str = ""
     """instruct: what each last answer becomes, e.g. `{rationale} The answer: {answer}`."""
 
@@ -50,6 +50,12 @@ class SourceConfig:
             raise ConfigError(f"data.sources.{name}.weight={self.weight} must be above 0; drop the source instead")
         if not self.text_fields:
             raise ConfigError(f"data.sources.{name}.text_fields is empty; name a text field, e.g. [caption]")
+        for key, template in (("question_template", self.question_template), ("answer_template", self.answer_template)):
+            if "{box}" in template or "{boxes}" in template:
+                raise ConfigError(
+                    f"data.sources.{name}.{key} names {{box}}: boxes are written in the model's form (objective.box_form), where "
+                    f"<box> stands in the data; prepare them again, so that it does, and leave it out here"
+                )
         self.item_filter(name)
 
     def item_filter(self, name: str) -> ItemFilter:

@@ -1,8 +1,10 @@
 """A trained assistant as a folder for stock transformers, kept only if these compute the same with it."""
 
+import json
 from pathlib import Path
 
-from medvlp.config import TrainConfig
+from medvlp.boxes.forms import STYLE_FILE, BoxStyle
+from medvlp.config import InstructConfig, TrainConfig
 from medvlp.data.chat.encoder import ChatEncoder
 from medvlp.export.equality import ExportCheck, check_folder, probe_results
 from medvlp.export.folder import whole_folder
@@ -26,10 +28,18 @@ def export_assistant(
     with whole_folder(output) as (folder, scratch):
         trained = probe_results(assistant, encoder)
         write_assistant(assistant, encoder, folder, separate)
+        write_box_style(config, folder)
         check = check_folder(folder, scratch, trained)
         card = assistant_card(assistant, lineage(config), weights_sha256, check, separate)
         (folder / "README.md").write_text(card, encoding="utf-8")
     return check
+
+
+def write_box_style(config: TrainConfig, folder: Path) -> None:
+    """The file that says how the assistant was taught to write boxes; none of one that was not."""
+    if isinstance(config.objective, InstructConfig):
+        style = BoxStyle(config.objective.box_form, has_words=config.objective.box_words)
+        (folder / STYLE_FILE).write_text(json.dumps(style.metadata(), indent=2) + "\n", "utf-8")
 
 
 def summary(output: Path, check: ExportCheck) -> str:

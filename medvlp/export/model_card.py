@@ -5,7 +5,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from medvlp.config import ClassifierConfig, ConfigError, LlavaConfig, SourceConfig, TrainConfig, from_dict
+from medvlp.boxes.forms import FORMS
+from medvlp.config import (
+    ClassifierConfig,
+    ConfigError,
+    InstructConfig,
+    LlavaConfig,
+    SourceConfig,
+    TrainConfig,
+    from_dict,
+)
 from medvlp.config.model_names import source_name
 from medvlp.export.equality import NEW_TOKENS, TOLERANCE, ExportCheck
 from medvlp.export.transformers import ADAPTER
@@ -97,6 +106,9 @@ def assistant_card(
         "Tokenizer sha256": assistant.names["language"]["sha256"],
         "Weights sha256": f"{weights_sha256} (of the checkpoint: names, types, shapes, bytes)",
     }
+    objective = lineage.runs[0].objective
+    if isinstance(objective, InstructConfig):
+        parts["Boxes in text"] = f"{objective.box_form}: {FORMS[objective.box_form].words}"
     if model.lora.rank:
         adapters = f"kept apart in {ADAPTER}/" if separate else "merged into the language model"
         parts["LoRA"] = f"rank {model.lora.rank}, alpha {model.lora.alpha}, {adapters}"

@@ -12,13 +12,17 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import medvlp
+from medvlp.boxes.forms import BoxStyle
+from medvlp.boxes.views import Geometry
 from medvlp.builders import build_objective, init_from
 from medvlp.builders.audit import encoder_without_weights
 from medvlp.builders.clip import clip_named
+from medvlp.builders.data import open_source
 from medvlp.builders.llava import encoder_identity, library_reference, load_assistant, vision_tower
 from medvlp.builders.models import identity_of, model_kind_of, open_model, origin_of
 from medvlp.config import CacheConfig, ConfigError, EvalConfig, TowerConfig, compose
 from medvlp.config.model_names import parse_model_name
+from medvlp.export.assistant import write_box_style
 from medvlp.export.open_clip import write_folder
 from medvlp.export.transformers import write_assistant
 from medvlp.models.clip.sources import named
@@ -340,6 +344,35 @@ def test_a_run_starts_from_an_exported_assistant(llava_words, tmp_path):
     tensors = module.state_dict()
     assert tensors.keys() == expected.keys()
     assert all(torch.equal(tensors[name], expected[name]) for name in expected)
+
+
+def test_an_assistant_writes_boxes_alike_in_training_from_its_checkpoint_and_from_its_export(llava_words, tmp_path):
+    words = [*llava_words, "objective.box_form=qwen2_5_vl", "objective.box_words=false"]
+    config = compose("train", words)
+    objective = build_objective(config)
+    (name,) = config.data.sources
+    styles = {"training": objective.pipeline.conversations(name, open_source(config, name)).style}
+    styles["in training"] = objective.evaluated("0").box_style
+    path = saved_checkpoint(tmp_path / "a.ckpt", words)
+    styles["checkpoint"] = open_model(parse_model_name(str(path)), "cpu", CONFIG).box_style
+    trained = load_assistant(path)
+    (tmp_path / "exported").mkdir()
+    write_assistant(trained.assistant, trained.encoder, tmp_path / "exported")
+    write_box_style(trained.config, tmp_path / "exported")
+    export = parse_model_name(f"hf:{tmp_path}/exported")
+    styles["export"] = open_model(export, "cpu", CONFIG).box_style
+    assert set(styles.values()) == {BoxStyle("qwen2_5_vl", Geometry("crop", 32, 32, 32), has_words=False)}
+    identity = identity_of(export)
+    for text, message in (
+        ('{"box_form": "qwen"}', "box_form is 'qwen', expected one of shares"),
+        ("[]", "no JSON object"),
+    ):
+        (tmp_path / "exported/medvlp.json").write_text(text)
+        with pytest.raises(WeightsError, match=message):
+            open_model(export, "cpu", CONFIG)
+    (tmp_path / "exported/medvlp.json").unlink()
+    assert open_model(export, "cpu", CONFIG).box_style.form == "shares"
+    assert identity_of(export) != identity  # the form decides what is asked, so results of one are not those of another
 
 
 def test_a_start_that_does_not_fit_is_refused(clip_words, llava_words, exported):

@@ -18,6 +18,10 @@ What publishers do differently is repaired, and the conversation's metadata says
     placeholders   no `<image>` although there are images (PubMedVision): one for each goes before the first question; or
                    what another family writes in its place
 
+Boxes are shares of the image's width and height: `boxes` has one [left, top, right, bottom] for each `<box>` of the turns, in
+their order. `box` alone is the region that the entry is about: `options.region` (`{question} Region: <box>`) puts it into the
+first question, where the turns have no `<box>` of their own. With answer_type boxes the answer is boxes.
+
 `options` with `answer_letter`, or an answer that names one of them, make a question of multiple choice. Fields that
 nothing reads are counted. Anything else that does not fit is a named drop; see `LlavaJson.rows`.
 """
@@ -34,7 +38,7 @@ from typing import Any
 
 from data_prep.conversations.multiple_choice import choice_of
 from data_prep.conversations.questions import QuestionRow, QuestionRows, QuestionSource, parse_rows
-from data_prep.conversations.turns import KEYS, PAIRS, place_images, read_turns
+from data_prep.conversations.turns import KEYS, PAIRS, Dialogue, place_images, read_turns
 from data_prep.errors import BadRow, PrepError
 from data_prep.readers.clutter import glob
 from data_prep.readers.fields import Entry, as_text, check_utf8, text_of
@@ -42,8 +46,9 @@ from data_prep.readers.guarded import read_json_lines, read_json_list, size_of
 from data_prep.readers.image_fields import image_names, in_image_folder, located
 from data_prep.source import Dropped, Options
 from data_prep.vocabulary.splits import SPLIT_NAMES
+from medvlp.boxes.canonical import BadBox, box_of, boxes_of
 from medvlp.shards import Conversation, Sample, make_key
-from medvlp.shards.vocabulary import SPLITS
+from medvlp.shards.vocabulary import BOX_TOKEN, IMAGE_TOKEN, SPLITS
 
 FILES = (".json", ".jsonl")
 MAX_FOLDERS = 20
@@ -58,6 +63,7 @@ REPAIRS = {
 }
 """What the counts say of what was repaired."""
 
+REGION = "{question} Region: <box>"
 METADATA_KEYS = ("question_type", "answer_type", "language", "pair_id", "rationale")
 """Texts of an entry that go into the conversation's metadata."""
 
@@ -74,6 +80,8 @@ class LlavaJsonOptions(Options):
     """Names of files in the folder that is the input; empty: all."""
     images: str = ""
     """The folder of images, as a path from the files' folder; empty: that folder."""
+    region: str = REGION
+    """What becomes of the first {question} of an entry whose `box` is in none of its turns."""
 
 
 class LlavaJson(QuestionSource):
@@ -91,6 +99,8 @@ class LlavaJson(QuestionSource):
 
     def __init__(self, input: str, samples_per_shard: int = 1000, **options: Any) -> None:
         super().__init__(input, samples_per_shard, **options)
+        if self.choices.region.count("{question}") != 1 or self.choices.region.count(BOX_TOKEN) != 1:
+            raise PrepError(f"options.region={self.choices.region} has to have {{question}} and {BOX_TOKEN}, once each")
         path = Path(input)
         is_file = path.suffix in FILES and path.is_file()
         if not input or not (is_file or path.is_dir()):
@@ -136,14 +146,14 @@ class LlavaJson(QuestionSource):
         """Drops, whose detail names the key.
 
         bad_row, bad_json, line_too_long, not_utf8, bad_id; those of `chat_turns.read_turns` and `place_images`, of
-        `image_fields.image_names` and `located`, of `multiple_choice.choice_of`; bad_box; and from reading images:
+        `image_fields.image_names` and `located`, of `multiple_choice.choice_of`; bad_boxes, box_count; and from reading images:
         bad_path, missing_image, image_too_large, image_format.
         """
         for path, file_split in self._files.items():
             if file_split == split:
                 is_list = path.suffix == ".json"
                 entries = self._list(path) if is_list else read_json_lines(path)
-                parse = partial(_row, images=self.images, folder=self.folder)
+                parse = partial(_row, images=self.images, folder=self.folder, region=self.choices.region)
                 for row in parse_rows(path, entries, "id", parse, "entry" if is_list else "line"):
                     yield row if isinstance(row, Dropped) else replace(row, file=path.stem)
 
@@ -195,7 +205,7 @@ def split_of(stem: str, otherwise: str = "train") -> str:
     return next((SPLIT_NAMES[word] for word in words if word in SPLIT_NAMES), otherwise)
 
 
-def _row(name: str, entry: dict[str, Any], images: Path, folder: Path) -> QuestionRow:
+def _row(name: str, entry: dict[str, Any], images: Path, folder: Path, region: str) -> QuestionRow:
     assert isinstance(entry, Entry)
     dialogue = read_turns(entry)
     key, names = image_names(entry, NOT_IMAGES)
@@ -211,8 +221,8 @@ def _row(name: str, entry: dict[str, Any], images: Path, folder: Path) -> Questi
         kinds["answer_type"] = kinds["answer_type"].lower()
     choice, unclear = choice_of(entry, dialogue.turns[-1].text)
     metadata: dict[str, Any] = {**kinds, **choice}
-    if box := _box(entry):
-        metadata["box"] = box
+    if boxes := _boxes(entry, dialogue, region, len(names)):
+        metadata["boxes"] = boxes
     if dialogue.repairs:
         metadata["mended"] = sorted(dialogue.repairs)
     if "image_key" in dialogue.repairs:
@@ -237,18 +247,31 @@ def _text_or_none(entry: Entry, key: str) -> str | None:
     return check_utf8(text, key).strip()
 
 
-def _box(entry: dict[str, Any]) -> list[float]:
-    """The region that an entry is about: [left, top, right, bottom] as shares of the image's width and height."""
-    box = entry.get("box")
-    if box is None:
-        return []
-    if (
-        not isinstance(box, list)
-        or len(box) != 4
-        or not all(type(side) in (int, float) and 0 <= side <= 1 for side in box)
-    ):
-        raise BadRow("bad_box", f"box is {str(box)[:80]}, expected [left, top, right, bottom], each from 0 to 1")
-    return [float(side) for side in box]
+def _boxes(entry: Entry, dialogue: Dialogue, region: str, images: int) -> list[list[float]] | None:
+    """The boxes of an entry in the order of the turns' `<box>`; None where it has none. The one under `box` gets its `<box>`.
+
+    Raises BadRow: bad_boxes (none, or both keys, or no image), box_count.
+    """
+    keys = [key for key in ("box", "boxes") if entry.get(key) is not None]
+    if not keys:
+        return None
+    if len(keys) == 2 or not images:
+        raise BadRow(
+            "bad_boxes", "box and boxes are both given" if images else f"{keys[0]} of an entry without an image"
+        )
+    try:
+        boxes = [box_of(entry["box"])] if keys == ["box"] else boxes_of(entry["boxes"])
+    except BadBox as bad:
+        raise BadRow("bad_boxes", f"{keys[0]}: {bad.detail}") from None
+    count = sum(turn.text.count(BOX_TOKEN) for turn in dialogue.turns)
+    if keys == ["box"] and not count:
+        turn = next(turn for turn in dialogue.turns if turn.role == "user")
+        placeholders = "".join(re.findall(rf"\A(?:{IMAGE_TOKEN}\n?)+", turn.text))
+        turn.text = placeholders + region.replace("{question}", turn.text[len(placeholders) :])
+        count = 1
+    if count != len(boxes):
+        raise BadRow("box_count", f"{count} × {BOX_TOKEN} in the turns, and {len(boxes)} boxes")
+    return [list(box) for box in boxes]
 
 
 def _modality(entry: Entry) -> str | None:

@@ -41,7 +41,7 @@ def instruct(config: TrainConfig) -> Objective:
     assistant = build_assistant(config.model)
     check_window(assistant, objective.max_length)
     encoder = chat_encoder(assistant, config.model.language)
-    style = box_style(assistant, objective.box_form)
+    style = box_style(assistant, objective)
     is_packed = objective.packing != "none"
     collate = CollateConversations(
         assistant.pad_id,
@@ -79,9 +79,7 @@ def instruct(config: TrainConfig) -> Objective:
         module,
         pipeline,
         metadata,
-        lambda identity: assistant_model(
-            assistant, encoder, data.max_pixels, EVALUATED_AT_ONCE, identity, objective.box_form
-        ),
+        lambda identity: assistant_model(assistant, encoder, data.max_pixels, EVALUATED_AT_ONCE, identity, style),
     )
 
 

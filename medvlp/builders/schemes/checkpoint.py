@@ -8,7 +8,7 @@ from typing import Any
 
 from medvlp.builders.classifier import load_classifier
 from medvlp.builders.clip import description_of, load_clip, model_kind
-from medvlp.builders.llava import assistant_model, load_assistant
+from medvlp.builders.llava import assistant_model, box_style, load_assistant
 from medvlp.builders.models import ModelKind
 from medvlp.config import EvalConfig
 from medvlp.config.model_names import ModelName
@@ -44,9 +44,9 @@ def load_assistant_model(path: str, device: str, config: EvalConfig) -> Assistan
     """An assistant's checkpoint, ready to be asked."""
     checkpoint = load_assistant(path)
     checkpoint.assistant.model.to(device)
-    form = getattr(checkpoint.config.objective, "box_form", "shares")
+    style = box_style(checkpoint.assistant, checkpoint.config.objective)
     return assistant_model(
-        checkpoint.assistant, checkpoint.encoder, config.max_pixels, config.batch_size, checkpoint.weights_sha256, form
+        checkpoint.assistant, checkpoint.encoder, config.max_pixels, config.batch_size, checkpoint.weights_sha256, style
     )
 
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import torch
 
-from medvlp.boxes.forms import FORM_OF_FAMILY, BoxStyle
-from medvlp.boxes.views import geometry_of
+from medvlp.boxes.forms import FORM_OF_FAMILY, STYLE_FILE, BoxStyle
+from medvlp.boxes.views import Geometry, geometry_of
 from medvlp.builders.models import ModelKind
 from medvlp.config import EvalConfig
 from medvlp.config.model_names import ModelName
@@ -18,7 +18,7 @@ from medvlp.eval.task import EvaluatedModel
 from medvlp.models.digests import FileFacts, content_identity, sha256_of
 from medvlp.models.hf.answering import Generator, Reader, Row
 from medvlp.models.hf.encoders import HfEncoder
-from medvlp.models.hf.folders import content_files, model_folder
+from medvlp.models.hf.folders import content_files, model_folder, read_json
 from medvlp.models.hf.kinds import CAUSAL, ENCODER, TITLES, HfKind, kind_of
 from medvlp.models.hf.loading import Loading, execution_of, load_model
 from medvlp.models.hf.readers import (
@@ -90,7 +90,7 @@ class HfNamedModel:
             identity,
             metadata,
             execution_of(model, loading.options),
-            BoxStyle(FORM_OF_FAMILY.get(kind.family, "shares"), geometry),
+            _box_style(folder, kind, geometry),
         )
 
     def _parts(
@@ -115,6 +115,17 @@ class HfNamedModel:
         reader = ImageTextReader(processor)
         model = load_model(kind.kind, folder, self.reference, loading, device)
         return model, reader, _image_text_template(reader)
+
+
+def _box_style(folder: Path, kind: HfKind, geometry: Geometry) -> BoxStyle:
+    """As the folder of an exported assistant says; else its family's. Raises WeightsError."""
+    path = folder / STYLE_FILE
+    if not path.is_file():
+        return BoxStyle(FORM_OF_FAMILY.get(kind.family, "shares"), geometry)
+    try:
+        return BoxStyle.from_metadata(read_json(path), geometry)
+    except ValueError as error:
+        raise WeightsError(f"{path}: {error}; export the assistant again, or remove the file") from None
 
 
 def load_parts(name: ModelName) -> tuple[Any, Any, Any]:

@@ -30,6 +30,8 @@ class InstructConfig(ObjectiveConfig):
     box_form: str = "shares"
     """How boxes of conversations are written, of what the tower sees: shares (0 to 1), thousandths, pixels, or as a family does,
     such as qwen2_vl (docs/boxes.md)."""
+    box_words: bool = True
+    """Whether a question that asks for boxes says in which form, on a line behind it; evaluation of the model does the same."""
     feature_cache: str = ""
     """Folder for the frozen tower's features, computed once; empty runs the tower at every step."""
 

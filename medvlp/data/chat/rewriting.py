@@ -72,7 +72,7 @@ class CaptionQuestions(RewrittenDataset):
 
 class RewordedConversations(RewrittenDataset):
     """Questions and answers in other words, from what is known of each conversation: a rationale before or after the
-    answer (MedThink), a region as text.
+    answer (MedThink).
 
     Args:
         dataset: the shards.
@@ -160,7 +160,7 @@ FIELD = re.compile(r"\{(\w+)\}")
 
 
 def value_text(value: object) -> str:
-    """A metadata value as text: boxes and numbers with two decimals, lists in brackets."""
+    """A metadata value as text: numbers with two decimals, lists in brackets."""
     if isinstance(value, list):
         return "[" + ", ".join(value_text(item) for item in value) + "]"
     return f"{value:.2f}" if isinstance(value, float) else str(value)

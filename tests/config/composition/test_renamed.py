@@ -12,7 +12,7 @@ OLD = {
     "model.tower.feature_layer": ("model.vision.feature_layer", -3),
     "data.sources.vqa_rad.texts": ("data.sources.vqa_rad.text_fields", ["caption"]),
     "data.sources.vqa_rad.questions": ("data.sources.vqa_rad.caption_prompts", ["What is it?"]),
-    "data.sources.vqa_rad.question": ("data.sources.vqa_rad.question_template", "{question} {box}"),
+    "data.sources.vqa_rad.question": ("data.sources.vqa_rad.question_template", "{question} {organ}"),
     "data.sources.vqa_rad.answer": ("data.sources.vqa_rad.answer_template", "So: {answer}"),
 }
 

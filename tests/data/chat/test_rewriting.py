@@ -11,14 +11,14 @@ from tests.datasets import jpeg, pairs, write_split
 CASES = [
     ("", "{rationale} The answer: {answer}", "<image>\nQ?", "It is blunted. The answer: yes"),
     ("", "{answer} Because {rationale}", "<image>\nQ?", "yes Because It is blunted."),
-    ("{question} Region: {box}", "", "<image>\nQ? Region: [0.10, 0.25, 0.50, 1.00]", "yes"),
-    ("Look at {box}: {question}", "{answer}", "<image>\nLook at [0.10, 0.25, 0.50, 1.00]: Q?", "yes"),
+    ("{question} Sizes: {sizes}", "", "<image>\nQ? Sizes: [0.10, 12.00]", "yes"),
+    ("Of {sizes}: {question}", "{answer}", "<image>\nOf [0.10, 12.00]: Q?", "yes"),
 ]
 
 
 def worded(tmp_path, question, answer, turns=None, metadata=None):
     turns = turns or [Turn("user", "<image>\nQ?"), Turn("assistant", "yes")]
-    fields = {"rationale": "It is blunted.", "box": [0.1, 0.25, 0.5, 1.0]} if metadata is None else metadata
+    fields = {"rationale": "It is blunted.", "sizes": [0.1, 12.0]} if metadata is None else metadata
     sample = Sample("made__a", images={"jpg": jpeg(1)}, conversations=[Conversation(turns, "7", fields)])
     return RewordedConversations(ShardDataset(write_split(tmp_path / "train", [sample])), question, answer)
 

@@ -8,8 +8,9 @@ from data_prep.pipeline import prepare
 from data_prep.readers import guarded, image_files
 from data_prep.source import Dropped
 from data_prep.sources import open_source
-from data_prep.sources.questions.llava_json import split_of
-from medvlp.shards import ShardDataset, verify
+from data_prep.sources.questions.llava_json import LlavaJson, split_of
+from medvlp.boxes.placeholders import box_faults
+from medvlp.shards import Sample, ShardDataset, verify
 from tests.data_prep.folders import jpeg
 
 LLAVA_MED = [  # instruction data: dialogues, the placeholder before or after the first question
@@ -381,18 +382,48 @@ def test_inputs_that_are_no_file_of_conversations(tmp_path):
             open_source("llava_json", str(file), flag=flag)
 
 
-def test_a_rationale_and_a_region_stay_with_their_question(tmp_path):
+def test_a_rationale_stays_with_its_question(tmp_path):
+    rows = [entry(id="r", rationale="The costophrenic angle is blunted.")]
+    (sample,) = items_of(write(tmp_path / "train.json", rows, ["a.jpg"]))
+    assert sample.conversations[0].metadata == {"rationale": "The costophrenic angle is blunted."}
+
+
+def test_boxes_stand_where_the_turns_say_and_a_region_in_the_first_question(tmp_path):
+    asked = {"from": "human", "value": "<image>\nWhere?"}
+    answer, first, second = {"from": "gpt", "value": "<box> <box>"}, [0, 0.25, 0.5, 1], [0.5, 0, 1, 1]
     rows = [
-        entry(id="r", rationale="The costophrenic angle is blunted."),
-        entry(id="b", box=[0, 0.25, 0.5, 1]),
+        entry(id="region", box=first),
+        entry(
+            id="placed",
+            box=first,
+            conversations=[{**asked, "value": "<image>\nWhat is <box>?"}, {**answer, "value": "A."}],
+        ),
+        entry(id="answer", boxes=[first, second], answer_type="boxes", conversations=[asked, answer]),
+        entry(id="text", conversations=[asked, answer]),
         entry(id="pixels", box=[10, 20, 200, 300]),
-        entry(id="short", box=[0.1, 0.2]),
+        entry(id="short", boxes=[[0.1, 0.2]]),
+        entry(id="both", box=first, boxes=[first]),
+        entry(id="one", boxes=[first], conversations=[asked, answer]),
+        {**entry(id="none", box=first, conversations=[{**asked, "value": "Where?"}, answer]), "image": None},
     ]
-    *samples, pixels, short = items_of(write(tmp_path / "train.json", rows, ["a.jpg"]))
-    metadata = {c.id: c.metadata for sample in samples for c in sample.conversations}
-    assert metadata == {"r": {"rationale": "The costophrenic angle is blunted."}, "b": {"box": [0.0, 0.25, 0.5, 1.0]}}
-    assert (pixels.reason, short.reason) == ("bad_box", "bad_box")
+    path = write(tmp_path / "train.json", rows, ["a.jpg"])
+    *samples, pixels, short, both, one, none = items_of(path)
+    conversations = {c.id: c for sample in samples for c in sample.conversations}
+    texts = {name: [turn.text for turn in c.turns] for name, c in conversations.items()}
+    assert texts["region"][0].endswith("? Region: <box>")
+    assert texts["region"][0].count("<image>") == 1
+    assert texts["placed"][0] == "<image>\nWhat is <box>?"
+    assert {name: c.metadata.get("boxes") for name, c in conversations.items()} == {
+        "region": [[0, 0.25, 0.5, 1]], "placed": [[0, 0.25, 0.5, 1]], "answer": [first, second], "text": None
+    }  # fmt: skip
+    assert not [fault for sample in samples for c in sample.conversations for fault in box_faults(c, 1)]
+    assert [drop.reason for drop in (pixels, short, both, one, none)] == ["bad_boxes"] * 3 + ["box_count", "bad_boxes"]
     assert "(id pixels)" in pixels.name
+    source = LlavaJson(str(path), region="In <box>: {question}")
+    first_sample = next(item for item in source.read(source.units()[0]) if isinstance(item, Sample))
+    assert first_sample.conversations[0].turns[0].text.startswith("<image>\nIn <box>: ")
+    with pytest.raises(PrepError, match=r"options.region=Here has to have \{question\} and <box>"):
+        LlavaJson(str(path), region="Here")
 
 
 def test_options_stay_and_what_cannot_be_used_is_counted(tmp_path):
