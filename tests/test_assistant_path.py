@@ -54,7 +54,7 @@ def exported(folder):
     """The instruct run as a folder for transformers; export has compared the answers."""
     checkpoint = f"checkpoint={folder}/runs/instruct/checkpoints/last.ckpt"
     assert export([checkpoint, "format=hf", f"output={folder}/exported"]) == 0
-    assert json.loads((folder / "exported/medvlp.json").read_text()) == {"box_form": "shares", "box_words": True}
+    assert json.loads((folder / "exported/medvlp_boxes.json").read_text()) == {"box_form": "shares", "box_words": True}
     return folder / "exported"
 
 

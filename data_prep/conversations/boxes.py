@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from data_prep.conversations.agreement import EVERY_BOX, Agreement
 from data_prep.errors import BadRow
 from medvlp.boxes.canonical import BadBox, Box, published_box
 from medvlp.data.images.decode import orientation_of_file, size_of
@@ -21,6 +22,7 @@ class PublishedBox:
     label: what is in it. numbers: four, in the order of `layout` (of `medvlp.boxes.canonical.LAYOUTS`).
     width, height: of the picture in which they count, in their unit; 0: the image's own pixels.
     is_encoded: they count in the picture as it is encoded, before EXIF turns it; else as it is shown.
+    reader: who drew it, where several did.
     """
 
     label: str
@@ -29,6 +31,30 @@ class PublishedBox:
     width: float = 0.0
     height: float = 0.0
     is_encoded: bool = False
+    reader: str = ""
+
+
+@dataclass
+class BoxQuestions:
+    """What becomes of an image's boxes.
+
+    conversations: one for each label. faults: why others have none. cuts: boxes cut at the picture's edge. alone: boxes of too
+    few readers. unsettled: labels without a box that readers agree on.
+    """
+
+    conversations: list[Conversation] = field(default_factory=list)
+    faults: list[BadRow] = field(default_factory=list)
+    cuts: int = 0
+    alone: int = 0
+    unsettled: int = 0
+
+    def counts(self) -> dict[str, int]:
+        """For the ledger."""
+        return {
+            "boxes cut at the edge of their picture": self.cuts,
+            "boxes that too few readers drew": self.alone,
+            "labels without a box that readers agree on": self.unsettled,
+        }
 
 
 def box_of_image(published: PublishedBox, image: bytes) -> tuple[Box, bool]:
@@ -48,27 +74,34 @@ def box_of_image(published: PublishedBox, image: bytes) -> tuple[Box, bool]:
 
 
 def box_questions(
-    published: Sequence[PublishedBox], images: Sequence[bytes], question: str = QUESTION, language: str = ""
-) -> tuple[list[Conversation], list[BadRow], int]:
-    """(a conversation for each label, why others have none, how many boxes were cut at the picture's edge).
+    published: Sequence[PublishedBox],
+    images: Sequence[bytes],
+    question: str = QUESTION,
+    language: str = "",
+    agreement: Agreement | None = None,
+) -> BoxQuestions:
+    """A question for each label of an image.
 
-    A label of which one box cannot be used is not asked for: the answer would lack it. Equal boxes count once.
+    A label of which one box cannot be used is not asked for: the answer would lack it. Equal boxes count once. agreement: of
+    several readers; without it, all of their boxes are right.
     """
-    conversations: list[Conversation] = []
-    faults: list[BadRow] = []
-    cuts = 0
+    asked = BoxQuestions()
     for label in dict.fromkeys(box.label for box in published):
         try:
             if len(images) != 1:
                 raise BadRow("not_one_image", f"{label}: boxes of a sample with {len(images)} images")
             if BOX_TOKEN in label or IMAGE_TOKEN in label:
                 raise BadRow("placeholder_count", f"{label!r} holds a placeholder")
-            pairs = [box_of_image(box, images[0]) for box in published if box.label == label]
+            pairs = [(box_of_image(box, images[0]), box.reader) for box in published if box.label == label]
         except BadRow as bad:
-            faults.append(bad)
+            asked.faults.append(bad)
             continue
-        boxes = list(dict.fromkeys(box for box, _ in pairs))
-        cuts += sum(was_cut for _, was_cut in pairs)
+        asked.cuts += sum(was_cut for (_, was_cut), _ in pairs)
+        boxes, alone = (agreement or EVERY_BOX).agreed([(box, reader) for (box, _), reader in pairs])
+        asked.alone += alone
+        if not boxes:
+            asked.unsettled += 1
+            continue
         turns = [
             Turn("user", f"{IMAGE_TOKEN}\n{question.replace('{label}', label)}"),
             Turn("assistant", " ".join([BOX_TOKEN] * len(boxes))),
@@ -79,7 +112,7 @@ def box_questions(
             "question_type": "boxes",
             "label": label,
         }
-        conversations.append(
+        asked.conversations.append(
             Conversation(turns, f"boxes of {label}", {**metadata, **({"language": language} if language else {})})
         )
-    return conversations, faults, cuts
+    return asked

@@ -13,6 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from data_prep.conversations.agreement import Agreement
 from data_prep.conversations.boxes import QUESTION, PublishedBox, box_questions
 from data_prep.errors import BadRow
 from data_prep.readers.fields import Entry, count_ignored, short_texts, text_of
@@ -178,6 +179,8 @@ class QuestionSource(Source):
     box_question: str = QUESTION
     """What asks for the boxes of a {label}."""
     box_language: str = ""
+    box_agreement: Agreement | None = None
+    """Of several readers; without it, all of their boxes are right."""
 
     def __init__(self, input: str, samples_per_shard: int = 1000, **options: Any) -> None:
         super().__init__(input, samples_per_shard, **options)
@@ -239,14 +242,18 @@ class QuestionSource(Source):
         except BadRow as bad:
             yield Dropped(rows[0].name, bad.reason, bad.detail)
             boxes = []
+        is_disputed = False
         if boxes:
             images = [sample.images[name] for name in sorted(sample.images)]
-            questions, faults, cuts = box_questions(boxes, images, self.box_question, self.box_language)
-            sample.conversations += questions
-            self.counts["read", "boxes cut at the edge of their picture"] += cuts
-            yield from (Dropped(f"{rows[0].name} boxes", bad.reason, bad.detail) for bad in faults)
+            asked = box_questions(boxes, images, self.box_question, self.box_language, self.box_agreement)
+            sample.conversations += asked.conversations
+            self.counts.update({("read", subject): count for subject, count in asked.counts().items() if count})
+            yield from (Dropped(f"{rows[0].name} boxes", bad.reason, bad.detail) for bad in asked.faults)
+            is_disputed = bool(asked.unsettled and not asked.faults)
         if sample.conversations or sample.texts or sample.labels:
             yield sample
+        elif is_disputed:
+            yield Dropped(rows[0].name, "no_agreement", "of no label have enough readers drawn the same box")
         elif not boxes:
             yield Dropped(rows[0].name, "no_box", "nothing is said of the image, and no box drawn")
 

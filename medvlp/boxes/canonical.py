@@ -101,7 +101,22 @@ def published_box(
 
 def clipped(box: Sequence[float]) -> Box | None:
     """What of a box lies in the image; None where nothing does."""
-    x0, y0, x1, y1 = (min(max(side, 0.0), 1.0) for side in box)
+    return clipped_to(box, (0.0, 0.0, 1.0, 1.0))
+
+
+def overlap(first: Box, second: Box) -> float:
+    """Intersection over union of two boxes."""
+    common = clipped_to(first, second)
+    if common is None:
+        return 0.0
+    areas = [(x1 - x0) * (y1 - y0) for x0, y0, x1, y1 in (common, first, second)]
+    return areas[0] / (areas[1] + areas[2] - areas[0])
+
+
+def clipped_to(box: Sequence[float], frame: Sequence[float]) -> Box | None:
+    """What of a box lies in another; None where nothing does."""
+    x0, y0 = (max(a, b) for a, b in zip(box[:2], frame[:2], strict=True))
+    x1, y1 = (min(a, b) for a, b in zip(box[2:], frame[2:], strict=True))
     return (x0, y0, x1, y1) if x0 < x1 and y0 < y1 else None
 
 

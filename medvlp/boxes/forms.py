@@ -179,7 +179,7 @@ FORM_OF_FAMILY = {
 """transformers' model type → the form that its publisher trained it with."""
 
 
-STYLE_FILE = "medvlp.json"
+STYLE_FILE = "medvlp_boxes.json"
 """Of an exported assistant: the file that says how it was taught to write boxes."""
 
 

@@ -367,10 +367,10 @@ def test_an_assistant_writes_boxes_alike_in_training_from_its_checkpoint_and_fro
         ('{"box_form": "qwen"}', "box_form is 'qwen', expected one of shares"),
         ("[]", "no JSON object"),
     ):
-        (tmp_path / "exported/medvlp.json").write_text(text)
+        (tmp_path / "exported/medvlp_boxes.json").write_text(text)
         with pytest.raises(WeightsError, match=message):
             open_model(export, "cpu", CONFIG)
-    (tmp_path / "exported/medvlp.json").unlink()
+    (tmp_path / "exported/medvlp_boxes.json").unlink()
     assert open_model(export, "cpu", CONFIG).box_style.form == "shares"
     assert identity_of(export) != identity  # the form decides what is asked, so results of one are not those of another
 

@@ -4,7 +4,7 @@
 
 A column each, or `column`, whose cell holds one box or a list of them. `scale` is what the whole side counts: pixels, 1, 100 or
 1000. `size` is of the picture in which pixels count, numbers or columns, where the image is another size now. `label` is a
-column, or one text for all rows.
+column, or one text for all rows. `readers: {column: rad_id, iou: 0.5, least: 2}` is of boxes that several people drew.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from data_prep.conversations.agreement import Agreement
 from data_prep.conversations.boxes import QUESTION, PublishedBox
 from data_prep.errors import BadRow
 from data_prep.readers.checked_yaml import CheckedFile
@@ -37,10 +38,13 @@ class BoxesTerm:
     size: tuple[str, ...] = ()
     question: str = QUESTION
     frame: str = FRAMES[0]
+    readers: str = ""
+    """The column of who drew it."""
+    agreement: Agreement | None = None
 
     def terms(self) -> list[str]:
         """Terms that name columns; label and size may be constants."""
-        return [*self.columns, *([self.column] if self.column else [])]
+        return [*self.columns, *(term for term in (self.column, self.readers) if term)]
 
 
 def boxes_term(file: CheckedFile, value: Any) -> BoxesTerm | None:
@@ -48,8 +52,8 @@ def boxes_term(file: CheckedFile, value: Any) -> BoxesTerm | None:
     if value is None:
         return None
     keys = ("label", "columns", "column", "layout", "scale", "size", "question", "frame")
-    page = file.mapping(value, "boxes", keys)
-    keywords: dict[str, Any] = {"label": ""}
+    page = file.mapping(value, "boxes", (*keys, "readers"))
+    keywords: dict[str, Any] = {"label": "", **_readers(file, page.get("readers"))}
     for name in (name for name in keys if name in page):
         read = file.texts if name in ("columns", "size") else file.text
         keywords[name] = read(page[name], f"boxes.{name}")
@@ -69,6 +73,21 @@ def boxes_term(file: CheckedFile, value: Any) -> BoxesTerm | None:
     if "{label}" not in term.question:
         file.fail("boxes.question", f"is {term.question!r}", "it has to say {label}")
     return term
+
+
+def _readers(file: CheckedFile, value: Any) -> dict[str, Any]:
+    """The key `boxes.readers`. Raises PrepError."""
+    if value is None:
+        return {}
+    page = file.mapping(value, "boxes.readers", ("column", "iou", "least"))
+    column, iou, least = page.get("column"), page.get("iou", Agreement.iou), page.get("least", Agreement.least)
+    if not isinstance(column, str) or not column:
+        file.fail("boxes.readers.column", "is missing", "name the column of who drew a box")
+    if not isinstance(iou, float) or not 0 < iou <= 1:
+        file.fail("boxes.readers.iou", f"is {iou!r}", "expected a number from 0.1 to 1.0")
+    if type(least) is not int or least < 1:
+        file.fail("boxes.readers.least", f"is {least!r}", "expected how many readers have to agree, 1 or more")
+    return {"readers": column, "agreement": Agreement(iou, least)}
 
 
 def boxes_of_entry(term: BoxesTerm, entry: Any) -> Iterator[PublishedBox]:
@@ -92,13 +111,14 @@ def boxes_of_entry(term: BoxesTerm, entry: Any) -> Iterator[PublishedBox]:
     label = entry.constant(term.label)
     if not label:
         raise BadRow("empty_label", f"{term.label} is empty, and there are boxes")
+    reader = entry.text(term.readers) if term.readers else ""
     extent = SCALES[term.scale]
     width, height = (_number(entry.constant(side)) for side in term.size) if term.size else (extent, extent)
     if term.size and not (width > 0 and height > 0):
         raise BadRow("bad_size", f"the picture of the boxes is {width:g} × {height:g}")
     for value in values:
         numbers = tuple(_number(side) for side in value) if isinstance(value, list) else ()
-        yield PublishedBox(label, numbers, term.layout, width, height, term.frame == "encoded")
+        yield PublishedBox(label, numbers, term.layout, width, height, term.frame == "encoded", reader)
 
 
 def _number(value: Any) -> float:

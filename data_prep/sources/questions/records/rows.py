@@ -119,7 +119,7 @@ class RecordEntry:
 
     def constant(self, term: str) -> str:
         """The note of a column of that name, else the term itself."""
-        return self.note(term) if term in self.columns else term
+        return self.note(term) if {term, term.partition(".")[0]} & {*self.columns} else term
 
     def ignored(self) -> tuple[str, ...]:
         """Fields of nested objects that nothing asked for."""

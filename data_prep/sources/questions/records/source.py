@@ -106,7 +106,8 @@ class Records(ParquetQuestionSource):
             choices.encoding or form.encoding, choices.separator or form.separator, choices.quotes or form.quotes
         )
         self.name, self.publication = mapping.name, mapping.publication
-        self.box_question = mapping.boxes.question if mapping.boxes else self.box_question
+        if mapping.boxes:
+            self.box_question, self.box_agreement = mapping.boxes.question, mapping.boxes.agreement
         licence = choices.licence or mapping.licence
         if path.is_file():
             self._files = [(split_of_file(mapping, path, choices.split), path)]
@@ -260,6 +261,9 @@ class Records(ParquetQuestionSource):
             **reader.group(entry),
             **reader.fields(entry, mapping.metadata),
         }
+        boxes = tuple(boxes_of_entry(mapping.boxes, entry)) if mapping.boxes else ()
+        if mapping.boxes and not boxes:
+            self._counts["rows without a box"] += 1
         return QuestionRow(
             name,
             tuple(names),
@@ -268,7 +272,7 @@ class Records(ParquetQuestionSource):
             {key: value for key, value in metadata.items() if value not in ("", None)},
             texts={**numbered_captions(captions), **reader.texts(entry)},
             labels=labels,
-            boxes=tuple(boxes_of_entry(mapping.boxes, entry)) if mapping.boxes else (),
+            boxes=boxes,
         )
 
     def _licence(self, entry: RecordEntry) -> dict[str, str]:

@@ -58,6 +58,8 @@ class RecordTable:
             self.columns = self.text.columns
         if form.unfold and self.kind == "parquet":
             raise PrepError(f"{path}: table.unfold is for tables of text and JSON, whose images are files")
+        if form.each and self.kind not in ("list", "object", "lines"):
+            raise PrepError(f"{path}: table.each is for files of JSON, whose entries hold lists")
         self.columns = [*self.columns, *form.unfold]
 
     @property
@@ -73,12 +75,21 @@ class RecordTable:
 
     def _unfolded(self, entry: Any) -> list[Any]:
         unfold = self.form.unfold
+        if isinstance(entry, dict) and self.form.each in entry:
+            return self._each(entry)
         if not unfold or not isinstance(entry, dict):
             return [entry]
         sources = {column for names in unfold.values() for column in names}
         common = {name: cell for name, cell in entry.items() if name not in sources}
         count = len(next(iter(unfold.values())))
         return [{**common, **{new: entry.get(names[i]) for new, names in unfold.items()}} for i in range(count)]
+
+    def _each(self, entry: dict[str, Any]) -> list[Any]:
+        column = self.form.each
+        items = entry[column] or []
+        if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+            return [BadRow(f"bad_{column}", f"{column} is {str(items)[:80]!r}, expected a list of objects")]
+        return [{**entry, column: item} for item in items or [None]]
 
     def _file_rows(self, columns: Collection[str]) -> Iterator[Row]:
         if self.kind == "parquet":

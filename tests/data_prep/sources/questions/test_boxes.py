@@ -14,6 +14,8 @@ from data_prep.sources import open_source
 from medvlp.data.audit.rules import Rules, audit_sample
 from medvlp.data.images.decode import ORIENTATION
 from medvlp.shards import ShardDataset
+from tests.data_prep.folders import jpeg
+from tests.data_prep.sources.questions.records.miniatures import MINIATURES
 from tests.data_prep.sources.questions.records.test_records import items_of as items_of_records
 from tests.data_prep.sources.questions.test_slake import CHINESE, ROW, write
 
@@ -33,27 +35,30 @@ def test_a_label_is_asked_for_once_with_all_of_its_boxes():
         PublishedBox("nodule", (0.5, 0, 0.5, 0.5), "xywh", 1, 1),
         PublishedBox("nodule", (10, 10, 50, 25)),
     ]
-    asked, faults, cuts = box_questions(published, [picture()])
+    questions = box_questions(published, [picture()])
+    asked = questions.conversations
     assert [(c.id, c.turns[0].text, c.turns[1].text) for c in asked] == [
         ("boxes of nodule", "<image>\nWhere is the nodule?", "<box> <box>"),
         ("boxes of mass", "<image>\nWhere is the mass?", "<box>"),
     ]
     assert [c.metadata["boxes"] for c in asked] == [[[0.1, 0.2, 0.5, 0.5], [0.5, 0, 1, 0.5]], [[0, 0, 1, 1]]]
-    assert (faults, cuts) == ([], 1)
+    assert (questions.faults, questions.cuts) == ([], 1)
 
 
 def test_a_label_with_a_box_that_is_none_is_not_asked_for():
     published = [PublishedBox("a", (0, 0, 10, 10)), PublishedBox("a", (0, 0, 400, 10)), PublishedBox("b", (5, 5, 1, 9))]
-    asked, faults, _ = box_questions([*published, PublishedBox("c", (0, 0, float("nan"), 1))], [picture()])
-    assert asked == []
-    assert [bad.reason for bad in faults] == ["box_outside_image", "box_negative_size", "box_not_numbers"]
+    questions = box_questions([*published, PublishedBox("c", (0, 0, float("nan"), 1))], [picture()])
+    assert questions.conversations == []
+    assert [bad.reason for bad in questions.faults] == ["box_outside_image", "box_negative_size", "box_not_numbers"]
 
 
 @pytest.mark.parametrize(("is_encoded", "box"), [(True, [0.0, 0.1, 1.0, 0.5]), (False, [0.2, 0.0, 1.0, 0.5])])
 def test_boxes_of_a_picture_that_exif_turns(is_encoded, box):
     """100 x 50 px are encoded, 50 x 100 are shown; the numbers count in the one or in the other."""
     numbers = (10, 0, 50, 50)
-    (asked,), _, _ = box_questions([PublishedBox("x", numbers, is_encoded=is_encoded)], [picture(orientation=6)])
+    (asked,) = box_questions(
+        [PublishedBox("x", numbers, is_encoded=is_encoded)], [picture(orientation=6)]
+    ).conversations
     assert asked.metadata["boxes"] == [pytest.approx(box)]
 
 
@@ -139,3 +144,59 @@ def test_boxes_of_a_cell_and_a_phrase_as_the_label(tmp_path):
 def test_a_mapping_that_says_no_boxes_is_refused(tmp_path, boxes, message):
     with pytest.raises(PrepError, match=message):
         items_of_records(tmp_path, f"images: file\nboxes: {boxes}\n", [{"file": "a.jpg", "b": [0, 0, 1, 1]}])
+
+
+def test_what_readers_do_not_agree_on_is_dropped_and_counted(tmp_path):
+    """VinDr-CXR's train: three readers an image."""
+    folder = MINIATURES["vindr_cxr"](tmp_path / "in")
+    table = folder / "annotations" / "annotations_train.csv"
+    lines = [
+        "0007d316,R8,No finding,,,,",
+        "000a1f1b,R8,ILD,0,0,5,5",
+        "000a1f1b,R9,ILD,9,9,15,15",
+        "000b2c2d,R9,ILD,9,9,4,4",
+    ]
+    table.write_text(table.read_text() + "".join(f"{line}\n" for line in lines))
+    for name in ("0007d316", "000a1f1b", "000b2c2d"):
+        (folder / "train" / f"{name}.png").write_bytes(jpeg(1))
+    ledger = prepare("records", folder, tmp_path / "out", options={"mapping": "vindr_cxr"}).ledger
+    train = ledger["splits"]["train"]
+    assert (train["in"], train["out"]) == (4, 1)
+    assert train["drops"]["read"] == {"box_negative_size": 1, "no_agreement": 1, "no_box": 1}
+    (sample,) = [ShardDataset(tmp_path / "out" / "train").read(0)]
+    (conversation,) = sample.conversations  # of one label; a reader's other is not asked for
+    assert conversation.metadata["boxes"] == [pytest.approx([2 / 48, 2 / 48, 10 / 48, 9 / 48])]
+    counts = json.dumps(ledger)
+    assert '"boxes that too few readers drew": 3' in counts
+    assert '"labels without a box that readers agree on": 2' in counts
+    assert '"rows without a box": 1' in counts
+
+
+def test_each_finding_of_a_study_is_a_row(tmp_path):
+    folder = MINIATURES["padchest_gr"](tmp_path)
+    file = folder / "grounded_reports_20240819.json"
+    (study,) = json.loads(file.read_text())
+    others = [{**study, "findings": findings} for findings in ([], [{"sentence_en": "Normal."}], "none")]
+    file.write_text(json.dumps([study, *others]))
+    source = open_source("records", str(folder), options={"mapping": "padchest_gr"})
+    items = [item for unit in source.units() for item in source.read(unit)]
+    assert [item.reason for item in items if isinstance(item, Dropped)] == ["bad_findings"]
+    (sample,) = [item for item in items if not isinstance(item, Dropped)]
+    assert [c.metadata["label"] for c in sample.conversations] == ["Right pleural effusion."]
+    assert sample.metadata["group"] == "p1"
+    assert source.input_counts["rows without a box"] == 3
+
+
+@pytest.mark.parametrize(
+    ("readers", "message"),
+    [
+        ("{iou: 0.5}", "boxes.readers.column is missing"),
+        ("{column: r, iou: 5}", "boxes.readers.iou is 5"),
+        ("{column: r, least: 0}", "boxes.readers.least is 0"),
+    ],
+)
+def test_readers_of_a_mapping_are_checked(tmp_path, readers, message):
+    boxes = f"boxes: {{column: b, label: c, readers: {readers}}}"
+    (tmp_path / "mine.yaml").write_text(f"files: {{train: a.csv}}\nimages: a\n{boxes}\n")
+    with pytest.raises(PrepError, match=message):
+        open_source("records", str(tmp_path), options={"mapping": str(tmp_path / "mine.yaml")})

@@ -417,7 +417,10 @@ def test_boxes_stand_where_the_turns_say_and_a_region_in_the_first_question(tmp_
         "region": [[0, 0.25, 0.5, 1]], "placed": [[0, 0.25, 0.5, 1]], "answer": [first, second], "text": None
     }  # fmt: skip
     assert not [fault for sample in samples for c in sample.conversations for fault in box_faults(c, 1)]
-    assert [drop.reason for drop in (pixels, short, both, uneven, bare)] == ["bad_boxes"] * 3 + ["box_count", "bad_boxes"]
+    assert [drop.reason for drop in (pixels, short, both, uneven, bare)] == ["bad_boxes"] * 3 + [
+        "box_count",
+        "bad_boxes",
+    ]
     assert "(id pixels)" in pixels.name
     source = LlavaJson(str(path), region="In <box>: {question}")
     first_sample = next(item for item in source.read(source.units()[0]) if isinstance(item, Sample))

@@ -608,6 +608,53 @@ def _rsna_boxes(folder):
     return _rsna(folder)
 
 
+@miniature("vindr_cxr")
+def _vindr_cxr(folder):
+    """PhysioNet's vindr-cxr 1.0.0: a row a box and reader in annotations_train.csv; no rad_id in annotations_test.csv."""
+    sides = ("x_min", "y_min", "x_max", "y_max")
+
+    def row(image, finding, box=("",) * 4, **reader):
+        return {"image_id": image, **reader, "class_name": finding, **dict(zip(sides, box, strict=True))}
+
+    write_csv(
+        folder / "annotations" / "annotations_train.csv",
+        row("0005e8e3", "Nodule/Mass", (2.0, 2.0, 10.0, 10.0), rad_id="R8"),
+        row("0005e8e3", "Nodule/Mass", (2.0, 2.0, 10.0, 8.0), rad_id="R9"),
+        row("0005e8e3", "ILD", (0.0, 0.0, 5.0, 5.0), rad_id="R10"),
+    )
+    write_csv(folder / "annotations" / "annotations_test.csv", row("002a34c5", "Cardiomegaly", (4.0, 8.0, 12.0, 16.0)))
+    write_images(folder / "train", "0005e8e3.png")
+    write_images(folder / "test", "002a34c5.png")
+    return folder
+
+
+@miniature("ms_cxr")
+def _ms_cxr(folder):
+    """PhysioNet's ms-cxr 1.1.0: a row a box of a phrase; paths of mimic-cxr-jpg."""
+    path = "files/p10/p10000032/s53189527/2a2277a9-b0ded155.jpg"
+    phrase = {"category_name": "Pneumothorax", "label_text": "Large right pneumothorax", "path": path}
+    box = {"x": 250, "y": 500, "w": 500, "h": 1000, "image_width": 2500, "image_height": 3000}
+    row = {"dicom_id": "2a2277a9-b0ded155", **phrase, **box, "split": "test"}
+    write_csv(folder / "MS_CXR_Local_Alignment_v1.1.0.csv", row, {**row, "x": 1250})
+    write_images((folder / path).parent, "2a2277a9-b0ded155.jpg")
+    return folder
+
+
+@miniature("padchest_gr")
+def _padchest_gr(folder):
+    """BIMCV's PadChest-GR of 2024-08-19: studies with findings, a sentence each; shares of the image, corners."""
+    boxed = {"sentence_en": "Right pleural effusion.", "sentence_es": "Derrame pleural derecho.", "abnormal": True,
+             "boxes": [[0.125, 0.5, 0.5, 1.0]], "extra_boxes": [], "labels": ["pleural effusion"],
+             "locations": ["right"], "progression": None}  # fmt: skip
+    normal = {"sentence_en": "Normal heart.", "sentence_es": "Corazón normal.", "abnormal": False}
+    study = {"StudyID": "1", "ImageID": "1_wig.png", "PreviousStudyID": None, "PreviousImageID": None}
+    write_json(folder / "grounded_reports_20240819.json", [{**study, "findings": [boxed, normal]}])
+    row = {"StudyID": "1", "PatientID": "p1", "split": "test"}
+    write_csv(folder / "master_table.csv", row, row)
+    write_images(folder / "Padchest_GR_files", "1_wig.png")
+    return folder
+
+
 @miniature("rsna_pneumonia")
 def _rsna(folder):
     """Kaggle's rsna-pneumonia-detection-challenge: a row a box in both tables; mlmed/torchxrayvision: images as JPEG."""

@@ -83,6 +83,32 @@ QUESTIONS = {
             {"boxes": [RSNA_BOX, [562 / 1024, *RSNA_BOX[1:2], 775 / 1024, RSNA_BOX[3]]]},
         )
     },
+    "vindr_cxr": {
+        "train": (
+            "<image>\nWhere in this chest X-ray is this finding: Nodule/Mass?",
+            "<box>",
+            {"label": "Nodule/Mass"},
+        ),
+        "test": (
+            "<image>\nWhere in this chest X-ray is this finding: Cardiomegaly?",
+            "<box>",
+            {"label": "Cardiomegaly"},
+        ),
+    },
+    "ms_cxr": {
+        "test": (
+            "<image>\nWhere in this chest X-ray is what these words describe: Large right pneumothorax",
+            "<box> <box>",
+            {"boxes": [[0.1, 500 / 3000, 0.3, 0.5], [0.5, 500 / 3000, 0.7, 0.5]]},
+        )
+    },
+    "padchest_gr": {
+        "test": (
+            "<image>\nWhere in this chest X-ray is what these words describe: Right pleural effusion.",
+            "<box>",
+            {"boxes": [[0.125, 0.5, 0.5, 1.0]]},
+        )
+    },
     "mimic_cxr_vqa": {"test": ("<image>\nList all findings.", "edema, nodule", {"answer_set": ["edema", "nodule"]})},
 }
 """Mapping → split → its samples, or the first question, its answer and part of its metadata."""
