@@ -27,7 +27,7 @@ class Agreement:
         """
         if self.least < 2 or not any(reader for _, reader in boxes):
             return list(dict.fromkeys(box for box, _ in boxes)), 0
-        agreed, too_few = [], 0
+        merged, too_few = [], 0
         for group in self._groups(boxes):
             of_reader: dict[str, list[Box]] = {}
             for box, reader in group:
@@ -35,21 +35,21 @@ class Agreement:
             if len(of_reader) < self.least:
                 too_few += len(group)
                 continue
-            agreed.append(_mean([_mean(own) for own in of_reader.values()]))
-        return agreed, too_few
+            merged.append(_mean([_mean(group_boxes) for group_boxes in of_reader.values()]))
+        return merged, too_few
 
     def _groups(self, boxes: Sequence[tuple[Box, str]]) -> list[list[tuple[Box, str]]]:
         groups: list[list[tuple[Box, str]]] = []
         for box, reader in boxes:
             linked = [i for i, group in enumerate(groups) if self._is_linked(box, reader, group)]
-            joined = [pair for i in linked for pair in groups[i]]
+            merged = [pair for i in linked for pair in groups[i]]
             position = linked[0] if linked else len(groups)
             groups = [group for i, group in enumerate(groups) if i not in linked]
-            groups.insert(position, [*joined, (box, reader)])
+            groups.insert(position, [*merged, (box, reader)])
         return groups
 
     def _is_linked(self, box: Box, reader: str, group: Sequence[tuple[Box, str]]) -> bool:
-        return any(reader != rival and overlap(box, other) >= self.iou for other, rival in group)
+        return any(reader != rival and overlap(box, rival_box) >= self.iou for rival_box, rival in group)
 
 
 def _mean(boxes: Sequence[Box]) -> Box:
@@ -57,5 +57,5 @@ def _mean(boxes: Sequence[Box]) -> Box:
     return x0, y0, x1, y1
 
 
-EVERY_BOX = Agreement(least=1)
+UNION = Agreement(least=1)
 """Every box of every reader."""

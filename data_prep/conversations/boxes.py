@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from data_prep.conversations.agreement import EVERY_BOX, Agreement
+from data_prep.conversations.agreement import UNION, Agreement
 from data_prep.errors import BadRow
 from medvlp.boxes.canonical import BadBox, Box, published_box
 from medvlp.data.images.decode import orientation_of_file, size_of
@@ -38,21 +38,21 @@ class PublishedBox:
 class BoxQuestions:
     """What becomes of an image's boxes.
 
-    conversations: one for each label. faults: why others have none. cuts: boxes cut at the picture's edge. alone: boxes of too
+    conversations: one for each label. faults: why others have none. cuts: boxes cut at the picture's edge. lonely: boxes of too
     few readers. unsettled: labels without a box that readers agree on.
     """
 
     conversations: list[Conversation] = field(default_factory=list)
     faults: list[BadRow] = field(default_factory=list)
     cuts: int = 0
-    alone: int = 0
+    lonely: int = 0
     unsettled: int = 0
 
     def counts(self) -> dict[str, int]:
         """For the ledger."""
         return {
             "boxes cut at the edge of their picture": self.cuts,
-            "boxes that too few readers drew": self.alone,
+            "boxes that too few readers drew": self.lonely,
             "labels without a box that readers agree on": self.unsettled,
         }
 
@@ -85,7 +85,7 @@ def box_questions(
     A label of which one box cannot be used is not asked for: the answer would lack it. Equal boxes count once. agreement: of
     several readers; without it, all of their boxes are right.
     """
-    asked = BoxQuestions()
+    questions = BoxQuestions()
     for label in dict.fromkeys(box.label for box in published):
         try:
             if len(images) != 1:
@@ -94,13 +94,13 @@ def box_questions(
                 raise BadRow("placeholder_count", f"{label!r} holds a placeholder")
             pairs = [(box_of_image(box, images[0]), box.reader) for box in published if box.label == label]
         except BadRow as bad:
-            asked.faults.append(bad)
+            questions.faults.append(bad)
             continue
-        asked.cuts += sum(was_cut for (_, was_cut), _ in pairs)
-        boxes, alone = (agreement or EVERY_BOX).agreed([(box, reader) for (box, _), reader in pairs])
-        asked.alone += alone
+        questions.cuts += sum(was_cut for (_, was_cut), _ in pairs)
+        boxes, lonely = (agreement or UNION).agreed([(box, reader) for (box, _), reader in pairs])
+        questions.lonely += lonely
         if not boxes:
-            asked.unsettled += 1
+            questions.unsettled += 1
             continue
         turns = [
             Turn("user", f"{IMAGE_TOKEN}\n{question.replace('{label}', label)}"),
@@ -112,7 +112,7 @@ def box_questions(
             "question_type": "boxes",
             "label": label,
         }
-        asked.conversations.append(
+        questions.conversations.append(
             Conversation(turns, f"boxes of {label}", {**metadata, **({"language": language} if language else {})})
         )
-    return asked
+    return questions

@@ -245,11 +245,11 @@ class QuestionSource(Source):
         is_disputed = False
         if boxes:
             images = [sample.images[name] for name in sorted(sample.images)]
-            asked = box_questions(boxes, images, self.box_question, self.box_language, self.box_agreement)
-            sample.conversations += asked.conversations
-            self.counts.update({("read", subject): count for subject, count in asked.counts().items() if count})
-            yield from (Dropped(f"{rows[0].name} boxes", bad.reason, bad.detail) for bad in asked.faults)
-            is_disputed = bool(asked.unsettled and not asked.faults)
+            questions = box_questions(boxes, images, self.box_question, self.box_language, self.box_agreement)
+            sample.conversations += questions.conversations
+            self.counts.update({("read", subject): count for subject, count in questions.counts().items() if count})
+            yield from (Dropped(f"{rows[0].name} boxes", bad.reason, bad.detail) for bad in questions.faults)
+            is_disputed = bool(questions.unsettled and not questions.faults)
         if sample.conversations or sample.texts or sample.labels:
             yield sample
         elif is_disputed:

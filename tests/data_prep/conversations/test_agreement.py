@@ -2,7 +2,7 @@
 
 import pytest
 
-from data_prep.conversations.agreement import EVERY_BOX, Agreement
+from data_prep.conversations.agreement import UNION, Agreement
 
 BOX, NEAR, FAR = (0.0, 0.0, 0.4, 0.4), (0.0, 0.0, 0.4, 0.3), (0.6, 0.6, 1.0, 1.0)  # BOX and NEAR: IoU 0.75
 BETWEEN = (0.0, 0.0, 0.4, 0.2)  # IoU with BOX 0.5, with NEAR 2/3
@@ -30,4 +30,4 @@ def test_a_third_box_links_two_and_thresholds_count():
     assert Agreement(0.6).agreed(boxes) == ([pytest.approx((0.0, 0.0, 0.4, 0.3))], 0)
     assert Agreement(0.7).agreed(boxes) == ([pytest.approx((0.0, 0.0, 0.4, 0.35))], 1)
     assert Agreement(0.6, 3).agreed(boxes[:2]) == ([], 2)
-    assert EVERY_BOX.agreed(boxes) == ([BOX, BETWEEN, NEAR], 0)
+    assert UNION.agreed(boxes) == ([BOX, BETWEEN, NEAR], 0)

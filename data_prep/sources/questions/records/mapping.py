@@ -80,7 +80,7 @@ class TableForm:
     unfold: Map[str, tuple[str, ...]] = field(default_factory=dict)
     """New column → columns, as many for each: every row becomes so many rows, one with each column's cell. What is asked of two
     images in one row becomes two questions."""
-    each: str = ""
+    items: str = ""
     """Of JSON, the column of a list of objects: every entry becomes as many rows, one with each object; one without, of none."""
 
 

@@ -165,7 +165,7 @@ class _Checked(CheckedFile):
             filters={column: self.several(f"table.filters.{column}", values) for column, values in filters.items()},
             join=tuple(self.join(f"table.join[{number}]", item) for number, item in enumerate(joins)),
             unfold=self.unfold(page.get("unfold", {})),
-            each=self.text(page.get("each", ""), "table.each"),
+            items=self.text(page.get("items", ""), "table.items"),
         )
 
     def unfold(self, value: Any) -> dict[str, tuple[str, ...]]:

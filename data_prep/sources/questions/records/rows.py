@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from data_prep.captions.captioned_files import split_of
+from data_prep.conversations.boxes import PublishedBox
 from data_prep.conversations.parquet_questions import image_digest
 from data_prep.errors import BadRow
 from data_prep.readers.fields import Entry, as_text, kind_of, plain, says_something
@@ -33,6 +34,7 @@ from data_prep.readers.tables.label_cells import (
     states_of_cells,
     weights_of_cell,
 )
+from data_prep.sources.questions.records.boxes import boxes_of_entry
 from data_prep.sources.questions.records.mapping import GAP, LabelTerm
 from data_prep.sources.questions.records.mapping import Mapping as RecordMapping
 from data_prep.vocabulary.text import says_nothing
@@ -146,6 +148,15 @@ class RowReader:
     def split(self, entry: RecordEntry) -> str:
         """Of a row whose column tells it. Raises BadRow bad_split."""
         return split_of(entry.needed(self.mapping.split))
+
+    def boxes(self, entry: RecordEntry) -> tuple[PublishedBox, ...]:
+        """Boxes in the row's image; rows without are counted. Raises BadRow as `boxes_of_entry`."""
+        if self.mapping.boxes is None:
+            return ()
+        boxes = tuple(boxes_of_entry(self.mapping.boxes, entry))
+        if not boxes:
+            self.counts["rows without a box"] += 1
+        return boxes
 
     def images(self, entry: RecordEntry) -> list[str | EmbeddedImage]:
         """Names of files, and images in the row, in order.

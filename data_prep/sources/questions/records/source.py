@@ -32,7 +32,6 @@ from data_prep.readers.tables.cells import list_in
 from data_prep.readers.tables.label_cells import UNCERTAINTY
 from data_prep.readers.tables.text_tables import dialect_of
 from data_prep.source import Dropped, Options, Origin, Unit
-from data_prep.sources.questions.records.boxes import boxes_of_entry
 from data_prep.sources.questions.records.files import (
     files_of_folder,
     require_columns,
@@ -261,9 +260,6 @@ class Records(ParquetQuestionSource):
             **reader.group(entry),
             **reader.fields(entry, mapping.metadata),
         }
-        boxes = tuple(boxes_of_entry(mapping.boxes, entry)) if mapping.boxes else ()
-        if mapping.boxes and not boxes:
-            self._counts["rows without a box"] += 1
         return QuestionRow(
             name,
             tuple(names),
@@ -272,7 +268,7 @@ class Records(ParquetQuestionSource):
             {key: value for key, value in metadata.items() if value not in ("", None)},
             texts={**numbered_captions(captions), **reader.texts(entry)},
             labels=labels,
-            boxes=boxes,
+            boxes=reader.boxes(entry),
         )
 
     def _licence(self, entry: RecordEntry) -> dict[str, str]:

@@ -58,8 +58,8 @@ class RecordTable:
             self.columns = self.text.columns
         if form.unfold and self.kind == "parquet":
             raise PrepError(f"{path}: table.unfold is for tables of text and JSON, whose images are files")
-        if form.each and self.kind not in ("list", "object", "lines"):
-            raise PrepError(f"{path}: table.each is for files of JSON, whose entries hold lists")
+        if form.items and self.kind not in ("list", "object", "lines"):
+            raise PrepError(f"{path}: table.items is for files of JSON, whose entries hold lists")
         self.columns = [*self.columns, *form.unfold]
 
     @property
@@ -75,8 +75,8 @@ class RecordTable:
 
     def _unfolded(self, entry: Any) -> list[Any]:
         unfold = self.form.unfold
-        if isinstance(entry, dict) and self.form.each in entry:
-            return self._each(entry)
+        if isinstance(entry, dict) and self.form.items in entry:
+            return self._items(entry)
         if not unfold or not isinstance(entry, dict):
             return [entry]
         sources = {column for names in unfold.values() for column in names}
@@ -84,8 +84,8 @@ class RecordTable:
         count = len(next(iter(unfold.values())))
         return [{**common, **{new: entry.get(names[i]) for new, names in unfold.items()}} for i in range(count)]
 
-    def _each(self, entry: dict[str, Any]) -> list[Any]:
-        column = self.form.each
+    def _items(self, entry: dict[str, Any]) -> list[Any]:
+        column = self.form.items
         items = entry[column] or []
         if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
             return [BadRow(f"bad_{column}", f"{column} is {str(items)[:80]!r}, expected a list of objects")]
