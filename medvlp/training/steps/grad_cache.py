@@ -72,23 +72,22 @@ def cached_loss(module: PartedLoss, batch: StepBatch, factor: float | Tensor = 1
         for part in batch.parts:
             states.append(RandomState.of(device))
             encoded.append(module.encode(move_data_to_device(part, device)))
-    features = {name: torch.cat([part[name] for part in encoded]).requires_grad_() for name in encoded[0]}
+    rows = [len(part.keys) for part in batch.parts]
+    features = {name: torch.cat([part.pop(name) for part in encoded]) for name in [*encoded[0]]}
+    views = {name: value.split(rows) for name, value in features.items()}
+    features = {name: value.detach().requires_grad_() for name, value in features.items()}
     direct = [parameter for parameter in module.direct_parameters() if parameter.requires_grad]
     with torch.enable_grad():
         loss, values = module.loss_of(features, move_data_to_device(Batch.joined(batch.parts), device))
         gradients = torch.autograd.grad(loss, [*features.values(), *direct], allow_unused=True, materialize_grads=True)
-    last, start = len(encoded) - 1, 0
+    part_gradients = {name: gradient.split(rows) for name, gradient in zip(features, gradients, strict=False)}
     for index, (part, state) in enumerate(zip(batch.parts, states, strict=True)):
         state.restore(device)
-        replayed = module.encode(move_data_to_device(part, device), encoded[index])
-        rows = slice(start, start := start + len(part.keys))
-        pairs = [
-            (replayed[name], gradient[rows])
-            for name, gradient in zip(features, gradients, strict=False)
-            if replayed[name].requires_grad
-        ]
-        tensors, tensor_gradients = [tensor for tensor, _ in pairs], [gradient for _, gradient in pairs]
-        if index < last and tensors:
+        first_pass = {name: view[index] for name, view in views.items()}
+        replayed = module.encode(move_data_to_device(part, device), first_pass)
+        names = [name for name, value in replayed.items() if value.requires_grad]
+        tensors, tensor_gradients = [replayed[name] for name in names], [part_gradients[name][index] for name in names]
+        if index < len(rows) - 1 and tensors:
             torch.autograd.backward(tensors, [gradient * factor for gradient in tensor_gradients])
     tensors, tensor_gradients = [*tensors, *direct], [*tensor_gradients, *gradients[len(features) :]]
     deferred: Tensor = _Deferred.apply(loss.detach(), len(tensors), *tensors, *tensor_gradients)
@@ -100,7 +99,7 @@ def refuse_batch_norm(model: nn.Module, accumulate: int) -> None:
     for name, layer in model.named_modules():
         if isinstance(layer, _BatchNorm) and layer.training:
             raise UserError(
-                f"trainer.accumulate={accumulate}: batch norm trains in {name}, and its statistics over a part of a batch are "
-                f"not those of the batch. Freeze that tower (optim.parts.<part>.freeze=true), take one without batch norm, or set "
-                f"trainer.accumulate=1"
+                f"trainer.accumulate={accumulate}: batch norm trains in {name}, and its statistics over a part of a batch "
+                f"are not those of the batch. Freeze that tower (optim.parts.<part>.freeze=true), take one without batch "
+                f"norm, or set trainer.accumulate=1"
             )
