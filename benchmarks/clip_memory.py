@@ -11,6 +11,7 @@ import sys
 import warnings
 from argparse import Namespace
 from collections.abc import Callable, Sequence
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -143,6 +144,26 @@ def highest(run: Callable[[], object]) -> int:
     return peak
 
 
+def peaks_of(
+    run: Callable[[Contrastive, StepBatch], None], module: Contrastive, sizes: Sequence[int]
+) -> dict[int, int]:
+    """Pairs of a step → its highest point."""
+    run(module, batch_of(2 * PART))  # what a first step allocates for good
+    peaks = {}
+    for pairs in sizes:
+        module.zero_grad()
+        batch = batch_of(pairs)
+        peaks[pairs] = highest(partial(run, module, batch))
+    return peaks
+
+
+def sigmoid_peak(pairs: int) -> int:
+    """Of a sigmoid loss over blocks that all stay under autograd."""
+    image_BD, text_BD = (nn.functional.normalize(torch.randn(pairs, WIDTH), dim=-1).requires_grad_() for _ in "it")
+    scale, bias = (torch.tensor(value, requires_grad=True) for value in (10.0, -10.0))
+    return highest(lambda: sigmoid_blocks(image_BD, text_BD, scale, bias).backward())
+
+
 def feature_bytes(pairs: int) -> int:
     """Of both towers' features and of their gradients."""
     return 2 * 2 * 4 * WIDTH * pairs
@@ -182,23 +203,12 @@ def main() -> int:
     assert max(plain["ours"]) < 1e-5
     peaks: dict[str, dict[int, int]] = {}
     ways = {"parts": in_parts, "one graph": in_one_graph, "open_clip --accum-freq": accum_freq}
-    for loss in ("info_nce", "sigmoid") if "sigmoid" in LOSSES else ("info_nce",):
-        for name, run in ways.items():
-            if loss == "sigmoid" and name != "parts":
-                continue
-            module = training(clip(bias=-10.0 if loss == "sigmoid" else None), loss)
-            run(module, batch_of(2 * PART))  # what a first step allocates for good
-            for pairs in BATCHES:
-                if name == "one graph" and pairs > ONE_GRAPH:
-                    continue
-                module.zero_grad()
-                peaks.setdefault(f"{name}, {loss}", {})[pairs] = highest(lambda: run(module, batch_of(pairs)))
-    for pairs in BATCHES[:-1]:
-        image_BD, text_BD = (nn.functional.normalize(torch.randn(pairs, WIDTH), dim=-1).requires_grad_() for _ in "it")
-        scale, bias = torch.tensor(10.0, requires_grad=True), torch.tensor(-10.0, requires_grad=True)
-        peaks.setdefault("loss alone: open_clip's sigmoid in blocks", {})[pairs] = highest(
-            lambda: sigmoid_blocks(image_BD, text_BD, scale, bias).backward()
-        )
+    for name, run in ways.items():
+        sizes = [pairs for pairs in BATCHES if name != "one graph" or pairs <= ONE_GRAPH]
+        peaks[f"{name}, info_nce"] = peaks_of(run, training(clip()), sizes)
+    if "sigmoid" in LOSSES:
+        peaks["parts, sigmoid"] = peaks_of(in_parts, training(clip(bias=-10.0), "sigmoid"), BATCHES)
+    peaks["loss alone: open_clip's sigmoid in blocks"] = {pairs: sigmoid_peak(pairs) for pairs in BATCHES[:-1]}
     ours = peaks["parts, info_nce"]
     net = {pairs: peak - feature_bytes(pairs) for pairs, peak in ours.items()}
     growth, raw_growth = net[BATCHES[-1]] / net[BATCHES[0]], ours[BATCHES[-1]] / ours[BATCHES[0]]

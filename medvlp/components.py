@@ -5,7 +5,7 @@ import traceback
 from pathlib import Path
 
 import medvlp.builders  # noqa: F401  its libraries set log levels as they are imported, which `set_up_libraries` overrules
-from medvlp.builders import build_data, build_evaluation, build_objective
+from medvlp.builders import build_data, build_evaluation, build_objective, init_from
 from medvlp.config import load_task
 from medvlp.distributed import launched_local_world_size, launched_rank
 from medvlp.environment import set_up_libraries
@@ -36,6 +36,9 @@ def build_components(run: Run) -> Components:
         check_unchanged(config, run.folder, checkpoint)
     check_devices(config.trainer.accelerator, launched_local_world_size())
     objective = build_objective(config, resuming=checkpoint is not None)
+    if checkpoint is not None and getattr(config.objective, "feature_cache", ""):
+        # The cache is compared with the tower of the run that goes on, whose weights Lightning would load later.
+        init_from(objective.module, objective.module.parts, str(checkpoint), (), objective.metadata)
     data = build_data(config, objective.pipeline)
     data.prepare_data()
     data.setup()

@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from data_prep.errors import PrepError
 from data_prep.source import Dropped
 from data_prep.sources import open_source
-from medvlp.data.chat.feature_cache import FEATURES, METADATA, CachedFeatures
+from medvlp.data.images.feature_cache import FEATURES, METADATA, CachedFeatures
 from medvlp.models.weights import WeightsError, load_tensors
 from medvlp.shards import BadSample, ShardDataset, ShardError, verify
 from medvlp.training.checkpoints import CheckpointError, check_resumable, load_checkpoint, newest

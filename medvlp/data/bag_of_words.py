@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from medvlp.data.batch import Batch, sample_fields
-from medvlp.data.chat.feature_cache import FeatureCache
-from medvlp.data.chat.images import Pictures
+from medvlp.data.images.feature_cache import FeatureCache, Pictures
 from medvlp.data.pipeline import BatchPipeline, OpenedSources, Sources
 from medvlp.data.texts import texts_of
 from medvlp.errors import UserError

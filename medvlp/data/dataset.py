@@ -162,6 +162,36 @@ class FilteredDataset(ShardDataset):
         return self.item_filter.reduced(sample) if row in self.reduced_rows else sample
 
 
+class TextsOnly:
+    """A dataset whose samples are read without their images, which something else stands for."""
+
+    def __init__(self, dataset: ShardDataset) -> None:
+        self.dataset = dataset
+
+    @property
+    def manifest_hash(self) -> str:
+        return self.dataset.manifest_hash
+
+    @property
+    def shards_hash(self) -> str:
+        return self.dataset.shards_hash
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def read(self, i: int) -> Sample:
+        """Row i; `images` is empty. Raises BadSample."""
+        return self.dataset.read_text(i)
+
+    read_text = read
+
+    def key(self, i: int) -> str:
+        return self.dataset.key(i)
+
+    def locate(self, i: int) -> tuple[str, int]:
+        return self.dataset.locate(i)
+
+
 def open_split(folder: str | Path, item_filter: ItemFilter, key: str) -> ShardDataset:
     """A split as it is trained on: the shards, without what a filter holds out. Raises as `FilteredDataset`."""
     return FilteredDataset(folder, item_filter, key) if item_filter else ShardDataset(folder)

@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from medvlp.data.batch import Batch, sample_fields
-from medvlp.data.dataset import Dataset
+from medvlp.data.dataset import Dataset, TextsOnly
 from medvlp.data.images.crop import random_crop
-from medvlp.data.images.decode import open_image
+from medvlp.data.images.decode import decode_image, open_image
+from medvlp.data.images.feature_cache import CachedFeatures, FeatureCache
 from medvlp.data.order import Order
-from medvlp.data.pipeline import BatchPipeline
+from medvlp.data.pipeline import BatchPipeline, OpenedSources, Sources
 from medvlp.data.plan import ApartPlan, BatchPlan, SamplePlan
 from medvlp.data.texts import choose_text, class_ids, class_values, components, text_id
 from medvlp.distributed import launched_rank
@@ -26,15 +27,17 @@ from medvlp.shards import BadSample, Sample
 class PairBatch(Batch):
     """Images with their texts; row i of each is a pair."""
 
-    inputs = ("images_BCHW", "tokens_BL")
+    inputs = ("images_BCHW", "tokens_BL", "features_BF")
     images_BCHW: Tensor
-    """uint8 (B, 3, S, S)."""
+    """uint8 (B, 3, S, S); (B, 3, 0, 0) with features."""
     tokens_BL: Tensor
     """int64, padded to the longest text."""
     text_ids_B: Tensor
     """int64, equal for equal texts."""
     class_ids: list[list[int]] | None = None
     """Of each sample, numbers of which it has one in common with those that `objective.positives` joins it with."""
+    features_BF: Tensor | None = None
+    """float32, of a frozen image tower, where they are cached."""
 
 
 class Tokenize:
@@ -62,6 +65,7 @@ class PreparePairs:
         scale, ratio: of the random crop.
         max_pixels: larger images are bad samples.
         positives: what joins pairs whose texts differ, see `class_ids`; "": nothing.
+        features: of a frozen image tower, which stand for the image.
     """
 
     texts: Sequence[Sequence[str]]
@@ -71,16 +75,45 @@ class PreparePairs:
     ratio: Sequence[float]
     max_pixels: int
     positives: str = ""
+    features: CachedFeatures | None = None
 
     def __call__(self, sample: Sample, source: int, rng: np.random.Generator) -> dict[str, Any]:
-        """image: uint8 (3, S, S); tokens: list of ids; text_id: int; class_ids: list of int, with positives."""
-        if len(sample.images) != 1:
-            raise BadSample("not_one_image", key=sample.key, detail=f"{len(sample.images)} images, a pair has one")
+        """image: uint8 (3, S, S), or features: float32 (F,); tokens: list of ids; text_id: int; class_ids: list of int, with
+        positives."""
+        if self.features is None:
+            data = only_image(sample)
         text = choose_text(sample, self.texts[source], rng)
-        image = open_image(next(iter(sample.images.values())), self.max_pixels)
-        view = random_crop(image, self.size, self.scale, self.ratio, rng)
-        item = {"image": view, "tokens": self.tokenize(text), "text_id": text_id(text)}
+        item = {"tokens": self.tokenize(text), "text_id": text_id(text)}
+        if self.features is None:
+            image = open_image(data, self.max_pixels)
+            item["image"] = random_crop(image, self.size, self.scale, self.ratio, rng)
+        else:
+            item["features"] = self.features(sample)[0, 0]
         return {**item, "class_ids": class_ids(sample, self.positives)} if self.positives else item
+
+
+def only_image(sample: Sample) -> bytes:
+    """The image of a pair. Raises BadSample: there is none, or several."""
+    if len(sample.images) != 1:
+        raise BadSample("not_one_image", key=sample.key, detail=f"{len(sample.images)} images, a pair has one")
+    return next(iter(sample.images.values()))
+
+
+@dataclass
+class EvaluationView:
+    """A pair's image as evaluation sees it.
+
+    Args:
+        transform: PIL image → (3, S, S).
+        max_pixels: larger images are bad samples.
+    """
+
+    transform: Callable[..., Tensor]
+    max_pixels: int
+
+    def __call__(self, sample: Sample) -> Tensor:
+        """(1, 3, S, S). Raises BadSample."""
+        return self.transform(decode_image(only_image(sample), self.max_pixels))[None]
 
 
 @dataclass
@@ -100,13 +133,15 @@ class CollatePairs:
         tokens = torch.full((len(items), longest), self.pad_id, dtype=torch.int64)
         for row, item in zip(tokens, items, strict=True):
             row[: len(item["tokens"])] = torch.tensor(item["tokens"])
+        images, features = ([item[name] for item in items if name in item] for name in ("image", "features"))
         class_ids_of_items = [item["class_ids"] for item in items if "class_ids" in item]
         return PairBatch(
             **sample_fields(units),
-            images_BCHW=torch.stack([item["image"] for item in items]),
+            images_BCHW=torch.stack(images) if images else torch.empty(len(items), 3, 0, 0, dtype=torch.uint8),
             tokens_BL=tokens,
             text_ids_B=torch.tensor([item["text_id"] for item in items]),
             class_ids=class_ids_of_items or None,
+            features_BF=torch.stack(features) if features else None,
         )
 
 
@@ -122,6 +157,7 @@ class PairPipeline(BatchPipeline):
         longest_1L: the token ids of a text that fills the context.
         batch_size: pairs in one optimizer step.
         keeps_apart: keep equal texts out of each other's batches, as far as an epoch has batches.
+        features: of a frozen image tower, computed once and read instead of images.
     """
 
     whole_steps = True
@@ -129,10 +165,26 @@ class PairPipeline(BatchPipeline):
     collate: CollatePairs
 
     def __init__(
-        self, prepare: PreparePairs, collate: CollatePairs, longest_1L: Tensor, batch_size: int, keeps_apart: bool
+        self,
+        prepare: PreparePairs,
+        collate: CollatePairs,
+        longest_1L: Tensor,
+        batch_size: int,
+        keeps_apart: bool,
+        features: FeatureCache | None = None,
     ) -> None:
         self.prepare, self.collate, self.longest_1L = prepare, collate, longest_1L
-        self.batch_size, self.keeps_apart = batch_size, keeps_apart
+        self.batch_size, self.keeps_apart, self.features = batch_size, keeps_apart, features
+
+    def write_caches(self, sources: Sources) -> None:
+        if self.features:
+            self.features.write(sources)
+
+    def open(self, sources: Sources) -> OpenedSources:
+        if not self.features:
+            return OpenedSources(sources)
+        self.prepare = replace(self.prepare, features=self.features.open(sources))
+        return OpenedSources({name: TextsOnly(dataset) for name, dataset in sources.items()})
 
     def plan(self, order: Order, datasets: Sequence[Dataset]) -> BatchPlan:
         """Sample by sample; with `keeps_apart`, equal texts in different batches.

@@ -1,18 +1,22 @@
 """Contrastive training of a CLIP model, from its configuration."""
 
+import json
 import math
+from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from medvlp.builders.clip import build_clip
 from medvlp.builders.objectives import optimizer_settings
 from medvlp.config import ClipConfig, ConfigError, ContrastiveConfig, TrainConfig
-from medvlp.data.pairs import CollatePairs, PairPipeline, PreparePairs, Tokenize
+from medvlp.data.images.feature_cache import FeatureCache
+from medvlp.data.pairs import CollatePairs, EvaluationView, PairPipeline, PreparePairs, Tokenize
 from medvlp.eval.embeddings import CachedEncoder
 from medvlp.losses import contrastive_loss
 from medvlp.losses.sigmoid import Sigmoid
+from medvlp.models.clip.frozen import Head, frozen_identity, split_image_tower
 from medvlp.models.clip.model import Clip, ClipEncoder
 from medvlp.models.clip.trial import longest_text
 from medvlp.training.module import Objective
@@ -46,8 +50,14 @@ def contrastive(config: TrainConfig) -> Objective:
         data.max_pixels,
         objective.positives,
     )
+    features, image_head = cached_images(clip, config) if objective.feature_cache else (None, nn.Identity())
     pipeline = PairPipeline(
-        prepare, CollatePairs(pad_id), longest_text(clip), data.global_batch_size, objective.same_text == "apart"
+        prepare,
+        CollatePairs(pad_id),
+        longest_text(clip),
+        data.global_batch_size,
+        objective.same_text == "apart",
+        features,
     )
     module = Contrastive(
         clip.model,
@@ -59,6 +69,7 @@ def contrastive(config: TrainConfig) -> Objective:
         objective.max_logit_scale,
         objective.same_text,
         objective.positives_as,
+        image_head,
     )
     preprocess = {key: list(value) if isinstance(value, tuple) else value for key, value in clip.preprocess.items()}
     metadata = {
@@ -84,3 +95,33 @@ def add_bias(clip: Clip, scale: float, bias: float) -> None:
     with torch.no_grad():
         model.logit_scale.fill_(math.log(scale))
     clip.model_cfg["init_logit_bias"] = bias
+
+
+def cached_images(clip: Clip, config: TrainConfig) -> tuple[FeatureCache, Head]:
+    """The frozen image tower's features in a folder, and what makes embeddings of them.
+
+    Raises:
+        WeightsError: a head learns that cannot be told from the tower.
+    """
+    assert isinstance(config.objective, ContrastiveConfig)
+    head = config.optim.parts.get("vision_head")
+    head_learns = not (head and head.freeze)
+    trunk, image_head = split_image_tower(clip.model, head_learns)
+    on_gpu = config.trainer.accelerator in ("auto", "gpu") and torch.cuda.is_available()
+    device = torch.device("cuda" if on_gpu else "cpu")
+
+    def encode(pixels_BCHW: Tensor) -> Tensor:
+        """(B, 1, F): an image has one."""
+        clip.model.eval().to(device)
+        return trunk(pixels_BCHW.to(device, memory_format=torch.channels_last))[:, None]
+
+    return FeatureCache(
+        Path(config.objective.feature_cache),
+        lambda: {
+            "image tower": frozen_identity(clip.model, head_learns),
+            "transform": json.dumps(clip.preprocess, sort_keys=True),
+        },
+        EvaluationView(clip.transform, config.data.max_pixels),
+        encode,
+        (1, 3, clip.size, clip.size),
+    ), image_head

@@ -16,10 +16,10 @@ from medvlp.builders.llava import (
 from medvlp.builders.objectives import optimizer_settings
 from medvlp.config import ConfigError, InstructConfig, LlavaConfig, TrainConfig
 from medvlp.data.chat.boxes import WrittenBoxes, tokens_identity
-from medvlp.data.chat.feature_cache import FeatureCache
-from medvlp.data.chat.images import Pictures, Processed
+from medvlp.data.chat.images import Processed
 from medvlp.data.chat.packing import CollateConversations
 from medvlp.data.chat.pipeline import ConversationPipeline
+from medvlp.data.images.feature_cache import FeatureCache, Pictures
 from medvlp.models.llava.language import sliding_window
 from medvlp.models.llava.metadata import metadata_of
 from medvlp.models.llava.model import Assistant, tower_features
@@ -94,7 +94,7 @@ def image_inputs(assistant: Assistant, cache: str, max_pixels: int) -> Pictures 
         assistant.model.eval()
         return tower_features(assistant.model, pixels_N3SS)
 
-    return FeatureCache(Path(cache), identity, pixels, encode, blank_shape(assistant))
+    return FeatureCache(Path(cache), lambda: identity, pixels, encode, blank_shape(assistant))
 
 
 def check_window(assistant: Assistant, max_length: int) -> None:

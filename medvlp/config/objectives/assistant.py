@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from medvlp.boxes.forms import FORMS
 from medvlp.config.base import ObjectiveConfig
 from medvlp.config.llava import LlavaConfig
+from medvlp.config.objectives.feature_cache import check_feature_cache
 from medvlp.config.rules import ConfigError, one_of
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class InstructConfig(ObjectiveConfig):
                 f"model.language.attention={attention} takes lengths of conversations and no tree; use "
                 f"objective.packing=sequence, or flex_attention"
             )
-        _check_feature_cache(self.feature_cache, training)
+        check_feature_cache(self.feature_cache, training)
 
 
 @dataclass(kw_only=True)
@@ -78,7 +79,7 @@ class BagOfWordsConfig(ObjectiveConfig):
                 f"objective.min_samples={self.min_samples} must be at least 1, and "
                 f"objective.max_share={self.max_share} a share from 0 to 1"
             )
-        _check_feature_cache(self.feature_cache, training)
+        check_feature_cache(self.feature_cache, training)
 
 
 def _assistant(objective: ObjectiveConfig, training: "TrainConfig") -> LlavaConfig:
@@ -87,13 +88,3 @@ def _assistant(objective: ObjectiveConfig, training: "TrainConfig") -> LlavaConf
             f"objective={objective.kind} trains an assistant, not model.kind={training.model.kind!r}; use model=llava"
         )
     return training.model
-
-
-def _check_feature_cache(folder: str, training: "TrainConfig") -> None:
-    """What is kept must not change."""
-    vision = training.optim.parts.get("vision")
-    if folder and not (vision and vision.freeze):
-        raise ConfigError(
-            "objective.feature_cache keeps what the tower gives, so the tower must not learn: set "
-            "optim.parts.vision.freeze=true"
-        )

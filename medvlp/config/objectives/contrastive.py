@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from medvlp.config.base import ObjectiveConfig
+from medvlp.config.objectives.feature_cache import check_feature_cache
 from medvlp.config.rules import ConfigError, one_of
 from medvlp.losses import contrastive_loss
 
@@ -33,6 +34,9 @@ class ContrastiveConfig(ObjectiveConfig):
     positives_as: str = "target"
     """What pairs that are joined are to each other: target, right, with a target uniform over all that is right; inside, right,
     their probabilities summed inside the logarithm; or mask, ignored."""
+    feature_cache: str = ""
+    """Folder for the frozen image tower's features, computed once, of images as evaluation sees them (LiT); empty runs the tower
+    at every step."""
 
     def check(self, training: "TrainConfig") -> None:
         """The loss and its options."""
@@ -56,6 +60,12 @@ class ContrastiveConfig(ObjectiveConfig):
             one_of(f"with objective.loss={self.loss}, objective.positives_as", self.positives_as, loss.positives_as)
         if self.positives_as != "target" and not self.positives:
             raise ConfigError(f"objective.positives_as={self.positives_as} has no effect without objective.positives")
+        check_feature_cache(self.feature_cache, training)
+        if self.feature_cache and training.data.augment != type(training.data.augment)():
+            raise ConfigError(
+                "objective.feature_cache computes every image once, as evaluation sees it, so data.augment has no effect; leave "
+                "one of them out"
+            )
         if self.same_text == "apart" and training.data.shuffle_block:
             raise ConfigError(
                 f"objective.same_text=apart deals out a whole epoch, which data.shuffle_block={training.data.shuffle_block} "

@@ -1,6 +1,5 @@
 """A sample's images as an assistant's tower wants them. n: images of the sample; S: side; P: tokens an image; D: width."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,9 +8,6 @@ from torch import Tensor
 
 from medvlp.data.images.decode import decode_image
 from medvlp.shards import Sample
-
-Pictures = Callable[[Sample], Tensor]
-"""(n, 3, S, S) pixels, or (n, P, D) features where they are cached. Raises BadSample."""
 
 
 @dataclass

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from medvlp.data.batch import Batch, sample_fields
 from medvlp.data.chat.encoder import ChatEncoder, Encoded
-from medvlp.data.chat.images import Pictures
+from medvlp.data.images.feature_cache import Pictures
 from medvlp.shards import Sample
 
 Indices = NDArray[np.int64]

@@ -4,14 +4,13 @@ from collections.abc import Callable, Sequence
 
 from medvlp.data.chat.encoder import ChatEncoder
 from medvlp.data.chat.examples import Examples
-from medvlp.data.chat.feature_cache import FeatureCache
-from medvlp.data.chat.images import Pictures
 from medvlp.data.chat.lengths import Lengths, cached_lengths
 from medvlp.data.chat.pack_plan import PackPlan
 from medvlp.data.chat.packing import CollateConversations, PrepareConversations
 from medvlp.data.chat.rewriting import ConversationDataset
 from medvlp.data.chat.supervision import CHECKED_SAMPLES, WrongSupervision, check_supervision
 from medvlp.data.dataset import Dataset
+from medvlp.data.images.feature_cache import FeatureCache, Pictures
 from medvlp.data.order import Order
 from medvlp.data.pipeline import BatchPipeline, OpenedSources, Sources
 from medvlp.errors import UserError

@@ -11,7 +11,7 @@ from transformers import GenerationConfig
 
 from medvlp.boxes.forms import BoxStyle
 from medvlp.data.chat.encoder import ChatEncoder
-from medvlp.data.chat.images import Pictures
+from medvlp.data.images.feature_cache import Pictures
 from medvlp.eval.errors import PromptTooLong
 from medvlp.eval.models.answering import Prompt, Sampling
 from medvlp.models.llava.generate import BatchedGenerator, Ids, Job

@@ -1,7 +1,7 @@
 """Contrastive training of a CLIP model. B: this rank's pairs; S: image side; L: tokens."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -51,6 +51,7 @@ class Contrastive(TrainingModule):
         same_text: what pairs with identical texts are to each other: see `objective.same_text`; "apart": the order keeps
             them out of each other's batches, and those that it cannot keep apart are masked.
         positives_as: what pairs that `objective.positives` joins are to each other.
+        image_head: from cached features of the frozen tower to embeddings.
     """
 
     mean: Tensor
@@ -67,12 +68,14 @@ class Contrastive(TrainingModule):
         max_logit_scale: float,
         same_text: str,
         positives_as: str = "target",
+        image_head: Callable[[Tensor], Tensor] = nn.Identity(),  # noqa: B008  it holds nothing
     ) -> None:
         super().__init__(model, CLIP_PARTS, settings, seed)
         if getattr(model, "logit_bias", None) is not None and not loss_function.learns_bias:
             model.logit_bias.requires_grad_(False)  # a softmax does not see it
         self.loss_function, self.max_log_scale = loss_function, math.log(max_logit_scale)
         self.same_text, self.positives_as = "masked" if same_text == "apart" else same_text, positives_as
+        self.image_head: Callable[[Tensor], Tensor] = lambda features_BF: image_head(features_BF)
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
 
@@ -94,6 +97,8 @@ class Contrastive(TrainingModule):
 
     def image_features(self, batch: PairBatch) -> Tensor:
         """(B, D), unit vectors."""
+        if batch.features_BF is not None:
+            return unit_vectors(self.image_head(batch.features_BF))
         images_BCHW = (batch.images_BCHW.to(self.mean.dtype) / 255 - self.mean) / self.std
         # convolutions run channels-last about 1.5 times as fast; the rest does not mind
         images_BCHW = images_BCHW.contiguous(memory_format=torch.channels_last)

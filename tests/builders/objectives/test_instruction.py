@@ -3,8 +3,8 @@ import pytest
 from medvlp.builders import build_objective
 from medvlp.builders.objectives.instruction import check_window, image_inputs
 from medvlp.config import ConfigError, compose
-from medvlp.data.chat.feature_cache import FeatureCache
 from medvlp.data.chat.images import Processed
+from medvlp.data.images.feature_cache import FeatureCache
 
 
 def test_building_measures_nothing_and_writes_nothing(llava_words, tmp_path):

@@ -16,11 +16,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from medvlp.data.chat.images import Pictures
 from medvlp.data.images.decode import VERSION
 from medvlp.errors import UserError
 from medvlp.shards import BadSample, Sample, ShardDataset
 from medvlp.shards.atomic import remove_leftovers, whole_file, write_whole
+
+Pictures = Callable[[Sample], Tensor]
+"""(n, 3, S, S) pixels, or (n, P, D) features where they are cached. Raises BadSample."""
 
 METADATA, FEATURES = "card.json", "features.npy"
 ENCODED_IMAGES = 32
@@ -176,7 +178,7 @@ class FeatureCache:
 
     Args:
         folder: one sub-folder a source.
-        identity: hashes of the tower's weights and of its transform, by name.
+        identity: gives hashes of the tower's weights and of its transform, by name; called once the weights are loaded.
         pictures: sample → (n, 3, S, S).
         encode: (B, 3, S, S) → (B, P, D).
         blank_shape: of one image's pixels, (1, 3, S, S).
@@ -185,13 +187,18 @@ class FeatureCache:
     def __init__(
         self,
         folder: Path,
-        identity: dict[str, str],
+        identity: Callable[[], dict[str, str]],
         pictures: Pictures,
         encode: Callable[[Tensor], Tensor],
         blank_shape: tuple[int, ...],
     ) -> None:
-        self.folder, self.identity, self.pictures = folder, identity, pictures
+        self.folder, self.identify, self.pictures = folder, identity, pictures
         self.encode, self.blank_shape = encode, blank_shape
+
+    @cached_property
+    def identity(self) -> dict[str, str]:
+        """Hashes of the tower's weights and of its transform, by name."""
+        return self.identify()
 
     def write(self, sources: Mapping[str, ShardDataset]) -> None:
         """Compute what is not there yet.

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from medvlp.data.chat.feature_cache import (
+from medvlp.data.chat.images import Processed
+from medvlp.data.images.feature_cache import (
     FEATURES,
     METADATA,
     CachedFeatures,
@@ -13,7 +14,6 @@ from medvlp.data.chat.feature_cache import (
     is_cached,
     write_features,
 )
-from medvlp.data.chat.images import Processed
 from medvlp.shards import BadSample, Sample, ShardDataset
 from tests.assistants import vqa_samples
 from tests.datasets import jpeg, write_split
