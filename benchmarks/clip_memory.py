@@ -29,7 +29,7 @@ from medvlp.training.module import OptimizerSettings
 from medvlp.training.objectives.contrastive import Contrastive
 from medvlp.training.steps.grad_cache import cached_loss
 
-PART, BATCHES, ONE_GRAPH, COMPARED = 64, (256, 1024, 4096, 8192), 1024, 512
+PART, BATCHES, GRAPH_LIMIT, COMPARED = 64, (256, 1024, 4096, 8192), 1024, 512
 """Pairs of a part, of steps, of the largest step in one graph, and of the step whose gradients are compared."""
 WIDTH, SIDE, CONTEXT, VOCABULARY = 64, 32, 32, 512
 VISION = {"image_size": SIDE, "layers": 2, "width": WIDTH, "head_width": 32, "patch_size": 8, "patch_dropout": 0.25}
@@ -171,14 +171,14 @@ def feature_bytes(pairs: int) -> int:
 
 def errors(module: Contrastive, reference: Contrastive) -> tuple[float, float]:
     """Relative errors of the gradients: of all weights together, and of the logit scale."""
-    own, expected = (
-        {name: parameter.grad for name, parameter in other.model.named_parameters() if parameter.grad is not None}
-        for other in (module, reference)
+    gradients, expected = (
+        {name: parameter.grad for name, parameter in trained.model.named_parameters() if parameter.grad is not None}
+        for trained in (module, reference)
     )
-    assert own.keys() == expected.keys()
-    scale_error = abs(own["logit_scale"] / expected["logit_scale"] - 1)
-    names = [name for name in own if name != "logit_scale"]
-    difference = torch.stack([(own[name] - expected[name]).norm() for name in names]).norm()
+    assert gradients.keys() == expected.keys()
+    scale_error = abs(gradients["logit_scale"] / expected["logit_scale"] - 1)
+    names = [name for name in gradients if name != "logit_scale"]
+    difference = torch.stack([(gradients[name] - expected[name]).norm() for name in names]).norm()
     return float(difference / torch.stack([expected[name].norm() for name in names]).norm()), float(scale_error)
 
 
@@ -204,14 +204,14 @@ def main() -> int:
     peaks: dict[str, dict[int, int]] = {}
     ways = {"parts": in_parts, "one graph": in_one_graph, "open_clip --accum-freq": accum_freq}
     for name, run in ways.items():
-        sizes = [pairs for pairs in BATCHES if name != "one graph" or pairs <= ONE_GRAPH]
+        sizes = [pairs for pairs in BATCHES if name != "one graph" or pairs <= GRAPH_LIMIT]
         peaks[f"{name}, info_nce"] = peaks_of(run, training(clip()), sizes)
     if "sigmoid" in LOSSES:
         peaks["parts, sigmoid"] = peaks_of(in_parts, training(clip(bias=-10.0), "sigmoid"), BATCHES)
     peaks["loss alone: open_clip's sigmoid in blocks"] = {pairs: sigmoid_peak(pairs) for pairs in BATCHES[:-1]}
-    ours = peaks["parts, info_nce"]
-    net = {pairs: peak - feature_bytes(pairs) for pairs, peak in ours.items()}
-    growth, raw_growth = net[BATCHES[-1]] / net[BATCHES[0]], ours[BATCHES[-1]] / ours[BATCHES[0]]
+    peak_of = peaks["parts, info_nce"]
+    net = {pairs: peak - feature_bytes(pairs) for pairs, peak in peak_of.items()}
+    growth, raw_growth = net[BATCHES[-1]] / net[BATCHES[0]], peak_of[BATCHES[-1]] / peak_of[BATCHES[0]]
     rows = [
         (name, "  ".join(f"{pairs:>5}: {peak / 2**20:7.1f} MiB" for pairs, peak in sizes.items()))
         for name, sizes in peaks.items()

@@ -29,7 +29,7 @@ class Batch:
         """The samples of several batches in one, without their inputs (no rows)."""
         first = batches[0]
         values = {
-            field.name: getattr(first, field.name)[:0]
+            field.name: rowless(getattr(first, field.name))
             if field.name in first.inputs
             else joined_values([getattr(batch, field.name) for batch in batches])
             for field in fields(first)
@@ -68,6 +68,11 @@ def joined_values(values: Sequence[Any]) -> Any:
     if isinstance(first, dict):
         return {name: joined_values([value[name] for value in values]) for name in first}
     return first
+
+
+def rowless(value: Tensor | None) -> Tensor | None:
+    """A tensor without its rows; None stays."""
+    return None if value is None else value[:0]
 
 
 def pinned(value: Any) -> Any:

@@ -116,9 +116,8 @@ class Contrastive(TrainingModule):
 
     def loss_of(self, features: Features, batch: PairBatch) -> tuple[Tensor, dict[str, Tensor | float]]:
         """(scalar, values to log) of this rank's features. batch: the same samples; its images and tokens are not read."""
-        with torch.autocast(
-            features["image_BD"].device.type, enabled=False
-        ):  # towers may run in half precision, logits not
+        # towers may run in half precision, logits not
+        with torch.autocast(features["image_BD"].device.type, enabled=False):
             logit_scale = at_least_single(self.model.logit_scale).exp()  # type: ignore[arg-type]
             logit_bias = getattr(self.model, "logit_bias", None)
             pairs = Pairs(
