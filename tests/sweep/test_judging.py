@@ -6,6 +6,7 @@ import pytest
 
 from medvlp.config.model_names import ModelName
 from medvlp.evaluate import main as evaluate
+from medvlp.shards import ShardDataset
 from medvlp.sweep.judging.models import family_of, flag_of
 from tests.api_server import serving
 from tests.runs import rows
@@ -66,17 +67,55 @@ def test_verdicts_come_from_kept_records_and_none_is_asked_for_twice(sweep_folde
     assert evaluate(words("judged", models, tasks, *judge(server, "judge.rubric=relative"))) == 1
 
 
+SEEING = ["judge.images=true", "judge.controls=[blank_image,shuffled_images]"]
+
+
 @pytest.mark.slow
 def test_two_ranks_judge_as_one(sweep_folder):
     with serving(verdict) as server:
-        options = judge(server, f"cache.dir={sweep_folder}/cache_of_two")
+        options = judge(server, f"cache.dir={sweep_folder}/cache_of_two", *SEEING)
         code, said = finish_eval(
             start_eval(words("judged_two", [ASSISTANT], ["questions"], *options), sweep_folder, ranks=2)
         )
         assert code == 0, said
-        options = judge(server, f"cache.dir={sweep_folder}/cache_of_one")
+        options = judge(server, f"cache.dir={sweep_folder}/cache_of_one", *SEEING)
         assert evaluate(words("judged_one", [ASSISTANT], ["questions"], *options)) == 0
+    split = ShardDataset(sweep_folder / "asked/test")
+    files = {image for row in range(len(split)) for image in split.read(row).images.values()}
+    assert {image for request in server.requests for image in request.images()} == files
+    assert {len(request.images()) for request in server.requests} == {1}
     assert contents(sweep_folder / "judged_two") == contents(sweep_folder / "judged_one")
+    assert "judge_accuracy/minus_blank_image" in judged_rows(sweep_folder / "judged_one")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_a_killed_judge_asks_only_for_what_is_missing(sweep_folder, ranks):
+    forks = []
+    asked = []
+
+    def killing(request):
+        asked.append(request.key)
+        if len(asked) == 6:
+            for fork in forks:
+                fork.kill()  # SIGKILL, with this request on its way
+        return verdict(request)
+
+    name, cache = f"killed_{ranks}", f"cache.dir={sweep_folder}/cache_killed_{ranks}"
+    with serving(killing) as server:
+        args = words(name, [ASSISTANT], ["questions"], *judge(server, cache, "api.concurrency=1", *SEEING))
+        forks += start_eval(args, sweep_folder, ranks)
+        code, said = finish_eval(forks)
+        assert code == -9, said
+        lost = asked[:]
+        assert evaluate(args) == 0
+        again = set(lost) & set(asked[len(lost) :])
+        assert len(again) <= ranks  # what was on its way
+        assert len(lost) - len(again) >= 6 - ranks
+        assert sum(server.answered.values()) == len(server.answered) + len(again)
+        args = words(f"{name}_whole", [ASSISTANT], ["questions"], *judge(server, f"{cache}_whole", *SEEING))
+        assert evaluate(args) == 0
+    assert contents(sweep_folder / name) == contents(sweep_folder / f"{name}_whole")
 
 
 def test_a_judge_that_judges_itself_is_flagged():
@@ -99,7 +138,21 @@ def test_a_model_of_ours_judges_itself_and_what_it_writes_is_no_verdict(sweep_fo
     assert sum(notes["unread"].values()) == notes["answers"]
     assert "no verdict in the reply" in notes["unread"]
 
+    # By likelihood the same judge gives a verdict on every answer.
+    options = [*options[:2], "judge.scoring=likelihood"]
+    assert evaluate(words("itself", [ASSISTANT], ["questions"], *options)) == 0
+    assert judged_rows(sweep_folder / "itself")["judge_unread"]["value"] == 0
 
-def test_a_judge_that_writes_nothing_is_refused(sweep_folder, capsys):
-    assert evaluate(words("refused", [ASSISTANT], ["questions"], f"judge.model={CLIPS[0]}")) == 1
-    assert "judge.model=a.ckpt is a CLIP" in capsys.readouterr().err
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([f"judge.model={CLIPS[0]}"], "judge.model=a.ckpt is a CLIP"),
+        (["judge.model=api:http://x/v1#y", "judge.scoring=likelihood"], "gives no likelihoods"),
+        (["judge.model=api:http://x/v1#y", "judge.images=true", "api.images=false"], "is shown no images"),
+        (["judge.model=api:http://x/v1#y", "judge.controls=[best_constant]"], "best_constant"),
+    ],
+)
+def test_a_judge_that_cannot_do_what_is_asked_is_refused(sweep_folder, capsys, options, message):
+    assert evaluate(words("refused", [ASSISTANT], ["questions"], *options)) == 1
+    assert message in capsys.readouterr().err

@@ -1,56 +1,111 @@
-"""Asking a judge: its responses to prompts, and to which it was not asked at all."""
+"""Asking a judge: its responses to prompts, or the likelihoods of lines behind them, and to which it was not asked at all."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from medvlp.distributed import on_all_ranks
 from medvlp.eval.models.answering import AnsweringModel, Prompt
 from medvlp.eval.vqa.responses import response_of
 from medvlp.models.api.completion import NOT_ASKED
-from medvlp.shards import BadSample, Turn
+from medvlp.shards import BadSample, Sample, Turn
+from medvlp.shards.vocabulary import IMAGE_TOKEN
+
+
+@dataclass(frozen=True)
+class JudgePrompt:
+    """What a judge is asked. row: of the sample whose images stand in front; None without. lines: of which the likelihoods are
+    asked for; empty where the judge writes."""
+
+    text: str
+    row: int | None = None
+    lines: tuple[str, ...] = ()
+
+
+class Samples(Protocol):
+    """Where the images come from that a judge sees."""
+
+    def read(self, row: int) -> Sample:
+        """The sample of a row. Raises BadSample."""
 
 
 @dataclass(frozen=True)
 class Reply:
-    """A judge's reply; problem: why it was not asked, or its reply cannot be whole. usage, request: as of `Response`."""
+    """A judge's reply; problem: why it was not asked, or its reply cannot be whole. usage, request: as of `Response`.
+
+    likelihoods: (nats, tokens) of each line that was asked about.
+    """
 
     text: str
     problem: str = ""
     usage: Mapping[str, int] = field(default_factory=dict)
     request: str = ""
+    likelihoods: tuple[tuple[float, int], ...] = ()
 
 
-def responses_to(judge: AnsweringModel, prompts: Sequence[str], batch_size: int, max_new_tokens: int) -> list[Reply]:
-    """A reply to each prompt, in order. Where torch.distributed runs, every rank asks its share and gets the whole result."""
-    unique = list(dict.fromkeys(prompts))
-    at_once = max(batch_size, getattr(judge, "prompts_at_once", 0))
-    batches = [unique[start : start + at_once] for start in range(0, len(unique), at_once)]
-    no_image = judge.blank(0)
+@dataclass(frozen=True)
+class Asking:
+    """How a judge is asked. samples: where its images come from."""
 
-    def ask(batch: Sequence[str]) -> list[Reply]:
-        responses: list[Reply | None] = [_refusal(judge, text, max_new_tokens) for text in batch]
-        indices = [i for i, reply in enumerate(responses) if reply is None]
-        asked_prompts = [Prompt((Turn("user", batch[i]),), 0, no_image) for i in indices]
-        answers = judge.generate(asked_prompts, max_new_tokens) if asked_prompts else []
-        for i, answer in zip(indices, answers, strict=True):
+    judge: AnsweringModel
+    batch_size: int
+    max_new_tokens: int
+    samples: Samples | None = None
+
+    def replies(self, prompts: Sequence[JudgePrompt]) -> list[Reply]:
+        """A reply to each prompt, in order. Where torch.distributed runs, every rank asks its share and gets the whole result."""
+        unique = list(dict.fromkeys(prompts))
+        at_once = max(self.batch_size, getattr(self.judge, "prompts_at_once", 0))
+        batches = [unique[start : start + at_once] for start in range(0, len(unique), at_once)]
+        replies = [reply for part in on_all_ranks(batches, self._ask) for reply in part]
+        by_prompt = dict(zip(unique, replies, strict=True))
+        return [by_prompt[prompt] for prompt in prompts]
+
+    def _ask(self, batch: Sequence[JudgePrompt]) -> list[Reply]:
+        replies: list[Reply | None] = [None] * len(batch)
+        full: list[Prompt] = []
+        pixels_of: dict[int, tuple[list[bytes], Any]] = {}
+        no_image = self.judge.blank(0)
+        for i, prompt in enumerate(batch):
+            try:
+                files, pixels = ([], no_image) if prompt.row is None else self._images(prompt.row, pixels_of)
+                turns = (Turn("user", f"{IMAGE_TOKEN}\n" * len(files) + prompt.text),)
+                new_tokens = 1 if prompt.lines else self.max_new_tokens
+                if not self.judge.fits(turns, turns, files, prompt.lines, new_tokens):
+                    raise BadSample("too_long")
+                full.append(Prompt(turns, len(files), pixels))
+            except BadSample as bad:
+                replies[i] = Reply("", bad.reason)
+        indices = [i for i, reply in enumerate(replies) if reply is None]
+        for ask, is_of_kind in ((self._written, False), (self._likelihoods, True)):
+            jobs = [(i, prompt) for i, prompt in zip(indices, full, strict=True) if bool(batch[i].lines) == is_of_kind]
+            of_kind: Callable[..., list[Reply]] = ask
+            if jobs:
+                answered = of_kind([prompt for _, prompt in jobs], [batch[i].lines for i, _ in jobs])
+                for (i, _), reply in zip(jobs, answered, strict=True):
+                    replies[i] = reply
+        return [reply for reply in replies if reply is not None]
+
+    def _images(self, row: int, pixels_of: dict[int, tuple[list[bytes], Any]]) -> tuple[list[bytes], Any]:
+        """The image files of a sample, and what the judge makes of them: the same object for all prompts of a batch. Raises
+        BadSample."""
+        assert self.samples is not None
+        if row not in pixels_of:
+            sample = self.samples.read(row)
+            pixels_of[row] = [sample.images[name] for name in sorted(sample.images)], self.judge.pictures(sample)
+        return pixels_of[row]
+
+    def _written(self, prompts: Sequence[Prompt], lines: Sequence[Sequence[str]]) -> list[Reply]:
+        replies = []
+        for answer in self.judge.generate(prompts, self.max_new_tokens):
             response = response_of(answer)
             problem = response.finish if response.finish in (*NOT_ASKED, "length", "content_filter") else ""
-            responses[i] = Reply(response.text, problem, response.usage, response.request)
-        return [reply for reply in responses if reply is not None]
+            replies.append(Reply(response.text, problem, response.usage, response.request))
+        return replies
 
-    by_prompt = dict(zip(unique, (reply for part in on_all_ranks(batches, ask) for reply in part), strict=True))
-    return [by_prompt[prompt] for prompt in prompts]
-
-
-def _refusal(judge: AnsweringModel, text: str, max_new_tokens: int) -> Reply | None:
-    """Why a judge is not asked a prompt; None where it can be."""
-    turns = (Turn("user", text),)
-    try:
-        return None if judge.fits(turns, turns, [], [], max_new_tokens) else Reply("", "too_long")
-    except BadSample as bad:
-        return Reply("", bad.reason)
+    def _likelihoods(self, prompts: Sequence[Prompt], lines: Sequence[Sequence[str]]) -> list[Reply]:
+        return [Reply("", likelihoods=tuple(row)) for row in self.judge.loglikelihood(prompts, lines)]
 
 
 def usage_of(responses: Sequence[Reply]) -> dict[str, int]:
@@ -65,6 +120,8 @@ def usage_of(responses: Sequence[Reply]) -> dict[str, int]:
 def problems_of(responses: Sequence[Reply], is_read: Sequence[bool]) -> dict[str, Any]:
     """Reason → responses that gave no verdict."""
     reasons = [
-        reply.problem or "no verdict in the reply" for reply, read in zip(responses, is_read, strict=True) if not read
+        reply.problem or ("equal likelihoods" if reply.likelihoods else "no verdict in the reply")
+        for reply, read in zip(responses, is_read, strict=True)
+        if not read
     ]
     return dict(sorted(Counter(reasons).items()))

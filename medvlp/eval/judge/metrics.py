@@ -4,15 +4,27 @@ Legend: N items, R resamples, C classes of verdicts, M numbers an item.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from medvlp.eval.judge.verdicts import FIELDS, grade_of
+from medvlp.eval.judge.verdicts import (
+    CORRECT,
+    FIELDS,
+    INCORRECT,
+    LOSS,
+    NOT_ATTEMPTED,
+    TIE,
+    WIN,
+    grade_of,
+)
 from medvlp.eval.metrics import Array, Metric
 from medvlp.eval.text.corpus import OfCorpus
 
 Record = Mapping[str, Any]
+ORDERED = ((INCORRECT, NOT_ATTEMPTED, CORRECT), (LOSS, TIE, WIN))
+"""Classes of verdicts of each scale, from bad to good, as weighted kappa has them."""
 
 
 class RatioOfSums(OfCorpus):
@@ -24,24 +36,28 @@ class RatioOfSums(OfCorpus):
         return np.divide(numerator_R, denominator_R, out=np.full_like(numerator_R, np.nan), where=denominator_R > 0)
 
 
+@dataclass(frozen=True, eq=False)
 class CohenKappa(OfCorpus):
-    """Cohen's kappa (1960) of two raters: (observed - expected agreement) / (1 - expected).
+    """Cohen's kappa (1960) of two raters: 1 - observed disagreement / disagreement by chance.
 
-    numbers_NM: of each item a 1 at its pair of classes, of C × C.
+    numbers_NM: of each item a 1 at its pair of classes, of C × C. power: disagreements weigh the distance of their classes to
+    this power (Cohen 1968; 2: quadratic); 0: all the same.
     """
+
+    power: int = 0
 
     def from_sums(self, sums_RM: Array) -> Array:
         """NaN where both raters know one class only, the same: agreement by chance is then certain."""
         size = int(np.sqrt(sums_RM.shape[1]))
         counts_RCC = sums_RM.reshape(-1, size, size)
-        total_R = counts_RCC.sum(axis=(1, 2))
-        observed_R = np.trace(counts_RCC, axis1=1, axis2=2)
-        expected_R = np.einsum("rc,rc->r", counts_RCC.sum(axis=2), counts_RCC.sum(axis=1)) / np.where(
-            total_R > 0, total_R, 1
-        )
-        gap_R = total_R - expected_R
-        is_defined_R = gap_R > 1e-9 * np.maximum(total_R, 1)
-        return np.divide(observed_R - expected_R, gap_R, out=np.full_like(gap_R, np.nan), where=is_defined_R)
+        total_R = np.maximum(counts_RCC.sum(axis=(1, 2)), 1e-300)
+        distance_CC = np.abs(np.subtract.outer(np.arange(size), np.arange(size)))
+        weight_CC = np.where(distance_CC > 0, distance_CC.astype(np.float64) ** self.power, 0.0)
+        observed_R = np.einsum("rcd,cd->r", counts_RCC, weight_CC)
+        chance_R = np.einsum("rc,rd,cd->r", counts_RCC.sum(axis=2), counts_RCC.sum(axis=1), weight_CC) / total_R
+        is_defined_R = chance_R > 1e-9 * total_R
+        ratio_R = np.divide(observed_R, chance_R, out=np.full_like(chance_R, np.nan), where=is_defined_R)
+        return 1 - ratio_R
 
 
 def judge_metrics(records: Sequence[Record]) -> tuple[dict[str, Metric], dict[str, int]]:
@@ -57,14 +73,15 @@ def judge_metrics(records: Sequence[Record]) -> tuple[dict[str, Metric], dict[st
             numbers_N2 = np.array([pair if None not in pair else (0, 0) for pair in pairs], np.float64)
             by_name[f"{field}_relative"] = RatioOfSums(numbers_N2, member_N)
     verdicts = [tuple(_class_of(record, field) for field in FIELDS) for record in records]
-    names = sorted({name for pair in verdicts for name in pair if name})
+    classes = next((scale for scale in ORDERED if any(pair[0] in scale for pair in verdicts)), ORDERED[0])
     member_N = np.array([None not in pair for pair in verdicts], bool)
     if member_N.any():
-        numbers_NM = np.zeros((len(records), len(names) ** 2))
+        numbers_NM = np.zeros((len(records), len(classes) ** 2))
         for i in np.flatnonzero(member_N):
-            first, second = verdicts[i]
-            numbers_NM[i, names.index(str(first)) * len(names) + names.index(str(second))] = 1
+            first, second = (classes.index(str(name)) for name in verdicts[i])
+            numbers_NM[i, first * len(classes) + second] = 1
         by_name["judge_kappa"] = CohenKappa(numbers_NM, member_N)
+        by_name["judge_weighted_kappa"] = CohenKappa(numbers_NM, member_N, 2)
     return dict(by_name), {name: int(metric.member_N.sum()) for name, metric in by_name.items()}
 
 

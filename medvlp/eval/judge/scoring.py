@@ -1,16 +1,19 @@
 """Judging of a result's records: each answer in free text gets verdicts, scores from them, and a line in the protocol."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from medvlp.config.evaluation.answering.judge import GRADES, Rubric
+from medvlp.config.evaluation.answering.judge import GRADES, LIKELIHOOD, PAIR, TEXT, Rubric
 from medvlp.eval.bootstrap import Bootstrap
-from medvlp.eval.judge.asking import Reply, problems_of, responses_to, usage_of
+from medvlp.eval.judge.asking import Asking, JudgePrompt, Reply, problems_of, usage_of
 from medvlp.eval.judge.verdicts import (
     CORRECT,
     FIELDS,
+    GRADE_LINES,
+    GRADE_NAMES,
     JUDGE,
     NOT_ATTEMPTED,
     SECOND,
@@ -18,7 +21,11 @@ from medvlp.eval.judge.verdicts import (
     grade_in,
     grade_of,
     grade_prompt,
+    likeliest,
+    mean_score,
     pair_prompts,
+    probabilities_of,
+    score_lines,
     scores_in,
     sign,
 )
@@ -26,9 +33,17 @@ from medvlp.eval.models.answering import AnsweringModel
 from medvlp.eval.statistics.measures import measures
 from medvlp.eval.task import TaskResult
 from medvlp.eval.vqa.metrics import CLOSED, OPEN
+from medvlp.shards import BadSample, ShardDataset
 
 Record = dict[str, Any]
 JUDGED_KINDS = ("vqa", "text")
+CONTROL_METRICS = ("accuracy", "not_attempted", "score", "win")
+"""Metrics of verdicts that controls have, too."""
+DECODING = {
+    GRADES: "none: of the lines `Grade: ...` the likeliest under the judge",
+    PAIR: "none: means of the scores under the judge's probabilities of `Scores: ...`; the second behind the likeliest first",
+}
+"""Scale → how verdicts are got by likelihood."""
 
 
 @dataclass(frozen=True)
@@ -42,13 +57,17 @@ class Judge:
 
 @dataclass(frozen=True)
 class Judging:
-    """How answers are judged. context: text fields of the sample that judges read."""
+    """How answers are judged. context: text fields of the sample that judges read. scoring: of `SCORINGS`. controls: those whose
+    answers are judged too. images: the split whose images judges see; None shows none."""
 
     rubric: Rubric
     judges: tuple[Judge, ...]
     context: tuple[str, ...] = ()
     max_new_tokens: int = 512
     batch_size: int = 64
+    scoring: str = TEXT
+    controls: tuple[str, ...] = ()
+    images: ShardDataset | None = None
 
 
 def judged(
@@ -61,12 +80,21 @@ def judged(
     records = [dict(record) for record in result.records]
     indices = [i for i, record in enumerate(records) if is_judged(record, result.kind)]
     instruction = str(result.protocol.get("instruction") or "")
-    items = [item_of(records[i], instruction, judging.context, texts_of) for i in indices]
+    row_of = _rows_with_images(judging.images)
+    answered = {i: item_of(records[i], instruction, judging.context, texts_of, row_of) for i in indices}
+    jobs = [(i, "", answered[i]) for i in indices]
+    jobs += [
+        (i, name, replace(answered[i], answer=str(records[i]["controls"][name])))
+        for name in judging.controls
+        for i in indices
+        if name in records[i].get("controls", {})
+    ]
     protocol: dict[str, Any] = {}
     for field, judge in zip(FIELDS, judging.judges, strict=False):
-        verdicts, protocol[field] = _verdicts(judge, judging, items)
-        for i, verdict in zip(indices, verdicts, strict=True):
-            records[i] = {**records[i], field: verdict, "scores": {**records[i]["scores"], **scores_of(field, verdict)}}
+        verdicts, protocol[field] = _verdicts(judge, judging, [item for _, _, item in jobs])
+        protocol[field] |= _control_notes(judging.controls, jobs)
+        for (i, name, _), verdict in zip(jobs, verdicts, strict=True):
+            records[i] = _with_verdict(records[i], field, name, verdict, result.kind)
     if len(judging.judges) > 1:
         for i in indices:
             a, b = (grade_of(records[i][field]) for field in FIELDS)
@@ -82,48 +110,122 @@ def is_judged(record: Mapping[str, Any], kind: str) -> bool:
 
 
 def item_of(
-    record: Mapping[str, Any], instruction: str, context: Sequence[str], texts_of: Mapping[str, Mapping[str, str]]
+    record: Mapping[str, Any],
+    instruction: str,
+    context: Sequence[str],
+    texts_of: Mapping[str, Mapping[str, str]],
+    row_of: Mapping[str, int] | None = None,
 ) -> Judged:
-    """What a judge reads of a record. instruction: of the task, which is the question of written text."""
+    """What a judge reads of a record. instruction: of the task, which is the question of written text. row_of: key of a sample →
+    its row, of those whose images are shown."""
     id = str(record["id"])
+    key = id if row_of and id in row_of else id.partition("#")[0]
     texts = texts_of.get(id) or texts_of.get(id.partition("#")[0]) or {}
     lines = [f"{name}: {texts[name]}" for name in context if texts.get(name)]
     references = [str(text) for text in record.get("references") or [record["target"]]]
     question = str(record.get("question") or instruction)
-    return Judged(question, "\n".join(lines), "\n".join(references), str(record["prediction"]))
+    row = row_of.get(key) if row_of else None
+    return Judged(question, "\n".join(lines), "\n".join(references), str(record["prediction"]), row)
+
+
+def _rows_with_images(dataset: ShardDataset | None) -> dict[str, int]:
+    """Key → row of the samples that have images; those that cannot be read too, so that they are told of."""
+    if dataset is None:
+        return {}
+    rows = {}
+    for row, key in enumerate(dataset.keys):
+        try:
+            if not dataset.image_names(row):
+                continue
+        except BadSample:
+            """Told when it is read."""
+        rows[key] = row
+    return rows
+
+
+def _with_verdict(record: Record, field: str, control: str, verdict: Record, kind: str) -> Record:
+    """A record with a verdict on its answer, or on a control's, and the scores from it."""
+    scores = scores_of(field, verdict)
+    if not control:
+        return {**record, field: verdict, "scores": {**record["scores"], **scores}}
+    scores = {name: scores[name] for name in (f"{field}_{metric}" for metric in CONTROL_METRICS) if name in scores}
+    key = f"{field}_controls"
+    of_control = dict(record["control_scores"].get(control, {}))
+    if kind == "text":
+        of_control["scores"] = {**of_control.get("scores", {}), **scores}
+    else:
+        of_control |= scores
+    return {
+        **record,
+        key: {**record.get(key, {}), control: verdict},
+        "control_scores": {**record["control_scores"], control: of_control},
+    }
+
+
+def _control_notes(controls: Sequence[str], jobs: Sequence[tuple[int, str, Judged]]) -> Record:
+    """Of controls that were to be judged how many answers there were."""
+    counts = Counter(name for _, name, _ in jobs if name)
+    return {"controls": {name: counts[name] for name in controls}} if controls else {}
 
 
 def _verdicts(judge: Judge, judging: Judging, items: Sequence[Judged]) -> tuple[list[Record], Record]:
     """A verdict an item, and what a protocol says of the judge."""
-    rubric = judging.rubric
-    prompts = [
-        prompt
-        for item in items
-        for prompt in ((grade_prompt(rubric, item),) if rubric.scale == GRADES else pair_prompts(rubric, item))
-    ]
-    responses = responses_to(judge.model, prompts, judging.batch_size, judging.max_new_tokens)
+    rubric, scoring = judging.rubric, judging.scoring
+    asking = Asking(judge.model, judging.batch_size, judging.max_new_tokens, judging.images)
+    is_likelihood = scoring == LIKELIHOOD
     if rubric.scale == GRADES:
-        verdicts = [grade_verdict(reply) for reply in responses]
+        lines = GRADE_LINES if is_likelihood else ()
+        replies = asking.replies([JudgePrompt(grade_prompt(rubric, item, scoring), item.row, lines) for item in items])
+        verdicts = [likelihood_grade(reply) if is_likelihood else grade_verdict(reply) for reply in replies]
         is_read = [verdict["grade"] is not None for verdict in verdicts]
     else:
-        verdicts = [pair_verdict(*responses[i : i + 2]) for i in range(0, len(responses), 2)]
-        is_read = [scores is not None for verdict in verdicts for scores in verdict["scores"]]
+        prompts = [JudgePrompt(text, item.row) for item in items for text in pair_prompts(rubric, item, scoring)]
+        if is_likelihood:
+            replies, scores = _likelihood_scores(asking, prompts)
+        else:
+            replies = asking.replies(prompts)
+            scores = [None if reply.problem else scores_in(reply.text) for reply in replies]
+        verdicts = [
+            pair_verdict(
+                scores[i], scores[i + 1], [] if is_likelihood else [reply.text for reply in replies[i : i + 2]]
+            )
+            for i in range(0, len(scores), 2)
+        ]
+        is_read = [pair is not None for pair in scores]
     notes: Record = {
         "model": judge.name,
         "identity": judge.model.identity,
         "rubric": rubric.name,
         "scale": rubric.scale,
-        "prompt": rubric.prompt,
-        "prompt_sha256": hashlib.sha256(rubric.prompt.encode()).hexdigest(),
+        "prompt": rubric.prompt_for(scoring),
+        "prompt_sha256": hashlib.sha256(rubric.prompt_for(scoring).encode()).hexdigest(),
         "context": list(judging.context),
-        "decoding": f"greedy, at most {judging.max_new_tokens} tokens",
+        "decoding": DECODING[rubric.scale] if is_likelihood else f"greedy, at most {judging.max_new_tokens} tokens",
         "settings": judge.model.metadata(),
-        "images": "none: a judge reads texts alone",
+        "images": "none: a judge reads texts alone" if judging.images is None else "those of the sample, unchanged",
         "answers": len(items),
-        "unread": problems_of(responses, is_read),
+        "unread": problems_of(replies, is_read),
     }
-    usage = usage_of(responses)
+    usage = usage_of(replies)
     return verdicts, notes | ({"usage": usage} if usage else {}) | ({"flag": judge.flag} if judge.flag else {})
+
+
+def _likelihood_scores(
+    asking: Asking, prompts: Sequence[JudgePrompt]
+) -> tuple[list[Reply], list[tuple[float, float] | None]]:
+    """For each prompt the replies about its last number, and both scores; None where the judge could not be asked."""
+    firsts = asking.replies([replace(prompt, lines=score_lines()) for prompt in prompts])
+    first_rows = [None if reply.problem else probabilities_of(reply.likelihoods) for reply in firsts]
+    seconds = list(firsts)
+    indices = [i for i, row in enumerate(first_rows) if row is not None]
+    modes = {i: row.index(max(row)) + 1 for i, row in enumerate(first_rows) if row is not None}
+    replies = asking.replies([replace(prompts[i], lines=score_lines(f"Scores: {modes[i]}")) for i in indices])
+    scores: list[tuple[float, float] | None] = [None] * len(prompts)
+    for i, reply in zip(indices, replies, strict=True):
+        seconds[i], row = reply, first_rows[i]
+        if not reply.problem and row is not None:
+            scores[i] = mean_score(row), mean_score(probabilities_of(reply.likelihoods))
+    return seconds, scores
 
 
 def grade_verdict(reply: Reply) -> Record:
@@ -131,11 +233,27 @@ def grade_verdict(reply: Reply) -> Record:
     return {"grade": None if reply.problem else grade_in(reply.text), "reply": reply.text}
 
 
-def pair_verdict(right_first: Reply, answer_first: Reply) -> Record:
-    """The verdict of two responses: in either order the scores of (the right answer, the model's)."""
-    first, second = (None if reply.problem else scores_in(reply.text) for reply in (right_first, answer_first))
-    scores = [list(first) if first else None, [second[1], second[0]] if second else None]
-    return {"scores": scores, "responses": [right_first.text, answer_first.text]}
+def likelihood_grade(reply: Reply) -> Record:
+    """The likeliest grade, and the probability of each among the three; none where two are equally likely."""
+    if reply.problem:
+        return {"grade": None, "probabilities": {}}
+    probabilities = probabilities_of(reply.likelihoods)
+    index = likeliest(probabilities)
+    return {
+        "grade": None if index is None else GRADE_NAMES[index],
+        "probabilities": dict(zip(GRADE_NAMES, probabilities, strict=True)),
+    }
+
+
+def pair_verdict(
+    right_first: tuple[float, float] | None, answer_first: tuple[float, float] | None, texts: Sequence[str] = ()
+) -> Record:
+    """The verdict of two orders: in either the scores of (the right answer, the model's). texts: what was written."""
+    scores = [
+        list(right_first) if right_first else None,
+        [answer_first[1], answer_first[0]] if answer_first else None,
+    ]
+    return {"scores": scores} | ({"responses": list(texts)} if texts else {})
 
 
 def scores_of(field: str, verdict: Mapping[str, Any]) -> dict[str, float | None]:

@@ -61,7 +61,9 @@ DECIDING: dict[str, tuple[str, ...]] = {
 }
 """Kind of task → the lines that decide besides."""
 
-JUDGE = tuple(f"judge.{name}" for name in ("model", "identity", "rubric", "prompt", "context", "decoding", "flag"))
+JUDGE = tuple(
+    f"judge.{name}" for name in ("model", "identity", "rubric", "prompt", "context", "decoding", "images", "flag")
+)
 """Lines of a judge, which decide where both results have one; its metrics are missing in the other where one has none."""
 
 PROMPTS = ("templates", "instruction", "decoding", "prompting")

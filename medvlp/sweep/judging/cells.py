@@ -34,7 +34,14 @@ def judged_result(
     )
     options = config.judge
     judging = Judging(
-        load_rubric(options.rubric), with_flags, tuple(options.context), options.max_new_tokens, config.batch_size
+        load_rubric(options.rubric),
+        with_flags,
+        tuple(options.context),
+        options.max_new_tokens,
+        config.batch_size,
+        options.scoring,
+        tuple(options.controls),
+        task.dataset if options.images else None,
     )
     texts_of: Mapping[str, Mapping[str, str]] = (
         {item.key: item.texts for item in items_of(task.dataset) if isinstance(item, Item)} if options.context else {}

@@ -7,7 +7,7 @@ from typing import Any
 
 from medvlp.builders.models import identity_of, model_kind_of, open_model, options_of
 from medvlp.config import ConfigError, EvalConfig, TaskConfig
-from medvlp.config.evaluation.answering.judge import load_rubric
+from medvlp.config.evaluation.answering.judge import LIKELIHOOD, load_rubric
 from medvlp.config.model_names import ModelName, parse_model_name
 from medvlp.eval.judge.scoring import JUDGED_KINDS, Judge
 from medvlp.eval.vqa.metrics import CLOSED, OPEN
@@ -17,7 +17,11 @@ FORMAT = 1
 
 
 def judge_names(config: EvalConfig) -> list[ModelName]:
-    """The models that judge, none or one or two. Raises ConfigError: not understood, or models that do not answer."""
+    """The models that judge, none or one or two.
+
+    Raises:
+        ConfigError: not understood, models that do not answer, or do not offer what is asked of them.
+    """
     names = []
     for key, text in (("judge.model", config.judge.model), ("judge.second", config.judge.second)):
         if text:
@@ -25,6 +29,17 @@ def judge_names(config: EvalConfig) -> list[ModelName]:
             kind = model_kind_of(name)
             if "generate" not in kind.offers:
                 raise ConfigError(f"{key}={text} is {kind.title}, which writes no verdicts; name a model that answers")
+            if config.judge.scoring == LIKELIHOOD and "loglikelihood" not in kind.offers:
+                raise ConfigError(
+                    f"judge.scoring=likelihood: {key}={text} is {kind.title}, which gives no likelihoods; set "
+                    f"judge.scoring=text, or name an hf: model or a checkpoint"
+                )
+            sees = kind.takes_images and (name.scheme != "api" or config.api.images)
+            if config.judge.images and not sees:
+                raise ConfigError(
+                    f"judge.images=true: {key}={text} is {kind.title} that is shown no images; name one that takes images, or "
+                    f"leave the key out"
+                )
             names.append(name)
     return names
 
@@ -40,6 +55,9 @@ def judge_parts(config: EvalConfig, root: Path | None) -> dict[str, Any]:
         "rubric": asdict(load_rubric(config.judge.rubric)),
         "context": list(config.judge.context),
         "max_new_tokens": config.judge.max_new_tokens,
+        "images": config.judge.images,
+        "controls": list(config.judge.controls),
+        "scoring": config.judge.scoring,
     }
 
 

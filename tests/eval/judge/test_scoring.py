@@ -1,6 +1,8 @@
 """Verdicts in records, metrics from them, and the agreement of judges, with judges that are functions."""
 
 import json
+import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,25 +12,31 @@ from medvlp.config.evaluation.answering.judge import load_rubric
 from medvlp.eval.bootstrap import Bootstrap
 from medvlp.eval.judge.metrics import CohenKappa
 from medvlp.eval.judge.scoring import Judge, Judging, judged
-from medvlp.eval.judge.verdicts import GRADE_NAMES
+from medvlp.eval.judge.verdicts import GRADE_NAMES, IMAGES
 from medvlp.eval.models.answering import Answer
 from medvlp.eval.statistics.measures import measures
 from medvlp.eval.task import TaskResult
-from medvlp.shards import BadSample
+from medvlp.shards import BadSample, Sample, ShardDataset
+from tests.datasets import jpeg, write_split
 
 PROTOCOL = {"kind": "vqa", "controls": {}, "instruction": ""}
 
 
 class FunctionJudge:
-    """An answering model of texts: a function of the prompt."""
+    """An answering model of texts: a function of the prompt, and one of (prompt, line) for likelihoods."""
 
-    def __init__(self, answer, identity="judge"):
-        self.answer, self.identity, self.prompts = answer, identity, []
+    def __init__(self, answer, identity="judge", likes=None):
+        self.answer, self.identity, self.likes = answer, identity, likes
+        self.prompts, self.pixels = [], []
 
     def blank(self, count):
         assert count == 0
 
+    def pictures(self, sample):
+        return sorted(sample.images)
+
     def fits(self, turns, option_turns, images, options, max_new_tokens):
+        assert turns[0].text.count("<image>") == len(images)
         if "<|bad|>" in turns[0].text:
             raise BadSample("special_token")
         return "endless" not in turns[0].text
@@ -38,7 +46,15 @@ class FunctionJudge:
 
     def generate(self, prompts, max_new_tokens):
         self.prompts += [prompt.turns[0].text for prompt in prompts]
+        self.pixels += [prompt.pixels for prompt in prompts]
         return [self.answer(prompt.turns[0].text) for prompt in prompts]
+
+    def loglikelihood(self, prompts, answers):
+        self.prompts += [prompt.turns[0].text for prompt in prompts]
+        return [
+            [self.likes(prompt.turns[0].text, line) for line in lines]
+            for prompt, lines in zip(prompts, answers, strict=True)
+        ]
 
 
 def record(number, prediction, target="pleura", **changes):
@@ -70,8 +86,8 @@ def grade(prompt):
     }.get(answer, "It might be correct.")
 
 
-def run(records, answers, rubric="correctness", kind="vqa", **changes):
-    judges = tuple(Judge(f"api:x#{i}", FunctionJudge(answer)) for i, answer in enumerate(answers))
+def run(records, answers, rubric="correctness", kind="vqa", likes=None, **changes):
+    judges = tuple(Judge(f"api:x#{i}", FunctionJudge(answer, likes=likes)) for i, answer in enumerate(answers))
     judging = Judging(load_rubric(rubric), judges, **changes)
     return judged(result(records, kind), judging, {"s0": {"caption": "a figure"}}, Bootstrap(resamples=20)), judges
 
@@ -155,6 +171,10 @@ def test_agreement_of_two_judges():
     read = grades[(grades < 3).all(axis=1)]
     metrics = values(judged_result)
     assert metrics["judge_kappa"] == pytest.approx(cohen_kappa_score(*read.T), abs=1e-12)
+    order = np.array([2, 0, 1])  # correct, incorrect, not attempted: from bad to good
+    weighted = cohen_kappa_score(*order[read].T, weights="quadratic")
+    assert metrics["judge_weighted_kappa"] == pytest.approx(weighted, abs=1e-12)
+    assert metrics["judge_weighted_kappa"] != pytest.approx(metrics["judge_kappa"], abs=1e-3)
     assert metrics["judge_agreement"] == pytest.approx((read[:, 0] == read[:, 1]).mean())
     assert judged_result.protocol["judge"]["second"]["model"] == "api:x#1"
     counts = {metric.name: metric.n for metric in judged_result.metrics}
@@ -169,3 +189,90 @@ def test_kappa_of_resamples_and_where_it_is_not_defined():
     repeated = [np.repeat(pairs, row.astype(int), axis=0) for row in weights[:2]]
     assert kappa(weights)[:2] == pytest.approx([cohen_kappa_score(*rows.T) for rows in repeated])
     assert np.isnan(kappa(weights)[2])
+    quadratic = CohenKappa(numbers, np.ones(5, bool), 2)(weights)
+    assert quadratic[:2] == pytest.approx([cohen_kappa_score(*rows.T, weights="quadratic") for rows in repeated])
+    assert np.isnan(quadratic[2])
+
+
+def test_answers_of_controls_are_judged_where_asked():
+    blind = {"controls": {"no_image": "lung"}, "control_scores": {"no_image": {"open_token_recall": 0.0}}}
+    records = [record(0, "pleura", **blind), record(1, "pleura"), record(2, "lung", **blind)]
+    told = result(records)
+    told.protocol["controls"] = {"no_image": "without"}
+    judge = FunctionJudge(grade)
+    judging = Judging(load_rubric("correctness"), (Judge("api:x#0", judge),), controls=("no_image", "blank_image"))
+    judged_result = judged(told, judging, {}, Bootstrap(resamples=20))
+    metrics = values(judged_result)
+    assert (metrics["judge_accuracy"], metrics["judge_accuracy/no_image"]) == (2 / 3, 0)
+    assert metrics["judge_accuracy/minus_no_image"] == 1 / 2  # over the two that were asked without the image
+    assert judged_result.records[0]["judge_controls"]["no_image"]["grade"] == "incorrect"
+    assert judged_result.records[0]["control_scores"]["no_image"]["open_token_recall"] == 0
+    assert judged_result.protocol["judge"]["controls"] == {"no_image": 2, "blank_image": 0}
+    assert judged_result.protocol["judge"]["answers"] == 5
+    assert len(judge.prompts) == 2  # equal ones are asked once
+    texts = [record(0, "a", references=["pleura"], numbers={}, answer_type="", controls={"no_image": "lung"})]
+    texts[0]["control_scores"] = {"no_image": {"scores": {"rouge_l": 0.0}, "numbers": {}}}
+    told = result(texts, "text")
+    told.protocol["controls"] = {"no_image": "without"}
+    of_texts = judged(told, replace(judging, controls=("no_image",)), {}, Bootstrap(resamples=2))
+    assert values(of_texts)["judge_accuracy/no_image"] == 0
+    assert of_texts.records[0]["control_scores"]["no_image"]["scores"]["rouge_l"] == 0
+
+
+@pytest.fixture(scope="module")
+def split(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("judged") / "test"
+    samples = [Sample(f"s__{i}__0__0", {f"{j}.jpg": jpeg(i + j) for j in range(i)}, texts={"a": "b"}) for i in range(3)]
+    write_split(folder, samples)
+    return ShardDataset(folder)
+
+
+@pytest.mark.parametrize("rubric", ["correctness", "relative"])
+def test_a_judge_sees_the_images_of_the_sample(split, rubric):
+    records = [record(0, "lung") | {"id": f"s__{i}__0__0#q"} for i in range(3)]
+    judged_result, ((judge),) = run(records, [grade], rubric, images=split)
+    prompts = dict(zip(map(str, judge.model.pixels), judge.model.prompts, strict=False))
+    assert judge.model.pixels[0] is None
+    assert prompts["None"].startswith("You")
+    assert "You are shown no image." in prompts["None"]
+    assert prompts["['0.jpg']"].startswith("<image>\nYou")
+    assert prompts["['0.jpg', '1.jpg']"].startswith("<image>\n<image>\nYou")
+    assert IMAGES in prompts["['0.jpg']"]
+    assert judged_result.protocol["judge"]["images"] == "those of the sample, unchanged"
+
+
+def test_a_judge_that_writes_no_verdict_gives_the_likeliest(split):
+    def likes(prompt, line):
+        wanted = {"pleura": "correct", "lung": "incorrect", "same": ""}[part_of(prompt, "answer")]
+        return (math.log(0.6) if line == f"Grade: {wanted}" else math.log(0.2)), len(line.split())
+
+    records = [record(i, text) for i, text in enumerate(["pleura", "lung", "same", "pleura"])]
+    judged_result, ((judge),) = run(records, [None], likes=likes, scoring="likelihood")
+    assert [r["judge"]["grade"] for r in judged_result.records] == ["correct", "incorrect", None, "correct"]
+    assert judged_result.records[0]["judge"]["probabilities"] == {
+        "correct": 0.6,
+        "incorrect": 0.2,
+        "not attempted": 0.2,
+    }
+    notes = judged_result.protocol["judge"]
+    assert notes["unread"] == {"equal likelihoods": 1}
+    assert notes["prompt"].endswith("and nothing else.")
+    assert "likeliest" in notes["decoding"]
+    assert "reasons" not in judge.model.prompts[0]
+
+
+def test_scores_by_likelihood_are_means_and_ten_is_taken_out_of_one():
+    def likes(prompt, line):
+        """Half of 8, a quarter of 10, a quarter of 1: digits are tokens, so that 1 has what 10 has, too. Behind it 4."""
+        *first, last = line.removeprefix("Scores: ").split()
+        if first:
+            assert first == ["8"]
+            return (0.0 if last == "4" else -1e9), 3 + len(last)
+        return math.log({"8": 0.5, "10": 0.25, "1": 0.5}.get(last, 1e-12)), 2 + len(last)
+
+    judged_result, _ = run([record(0, "x", "y")], [None], "relative", likes=likes, scoring="likelihood")
+    first = 0.5 * 8 + 0.25 * 10 + 0.25 * 1
+    assert judged_result.records[0]["judge"] == {"scores": [[first, 4.0], [4.0, first]]}
+    metrics = values(judged_result)
+    assert metrics["judge_score"] == metrics["judge_reference_score"] == (first + 4) / 2
+    assert metrics["judge_first_advantage"] == first - 4

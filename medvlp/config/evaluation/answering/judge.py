@@ -8,25 +8,39 @@ import yaml
 
 from medvlp.config.composition.search import list_options, search_folders
 from medvlp.config.composition.yaml_files import read_text
+from medvlp.config.evaluation.controls import CONTROLS
+from medvlp.config.evaluation.written_text import TEXT_CONTROLS
 from medvlp.config.rules import ConfigError, at_least, check_name, one_of, suggestion
 
 GRADES, PAIR = SCALES = ("grades", "pair")
 """What a rubric asks for: one of three grades of an answer, or 1 to 10 for two answers next to each other."""
+TEXT, LIKELIHOOD = SCORINGS = ("text", "likelihood")
+"""How a verdict is got: read in what the judge writes, or the likeliest of all possible ones."""
 PLACEHOLDERS = {
-    GRADES: ("question", "context", "reference", "answer"),
-    PAIR: ("question", "context", "first", "second"),
+    GRADES: ("question", "context", "images", "reference", "answer"),
+    PAIR: ("question", "context", "images", "first", "second"),
 }
 NEEDED = {GRADES: ("question", "reference", "answer"), PAIR: ("question", "first", "second")}
 FOLDER = "configs/rubrics"
+JUDGED_CONTROLS = tuple(dict.fromkeys((*CONTROLS[1:], *TEXT_CONTROLS)))
+"""Controls that have texts; the best constant has none of its own."""
 
 
 @dataclass(frozen=True)
 class Rubric:
-    """What a judge is asked. prompt: with the scale's `PLACEHOLDERS` in braces."""
+    """What a judge is asked. prompt: with the scale's `PLACEHOLDERS` in braces. text, likelihood: what stands behind it where
+    the verdict is got so; empty where the prompt says it itself."""
 
     name: str
     scale: str
     prompt: str
+    text: str = ""
+    likelihood: str = ""
+
+    def prompt_for(self, scoring: str) -> str:
+        """The prompt, with the words for one of `SCORINGS`."""
+        ending = {TEXT: self.text, LIKELIHOOD: self.likelihood}[scoring]
+        return "\n\n".join(filter(None, (self.prompt, ending)))
 
 
 @dataclass(kw_only=True)
@@ -41,7 +55,14 @@ class JudgeConfig:
     """correctness (right, wrong or not attempted), relative (1 to 10 next to the right answer, in both orders), another file of
     configs/rubrics, or the path of one."""
     context: list[str] = field(default_factory=list)
-    """Text fields of the sample that the judge reads, e.g. [caption]; it sees no image."""
+    """Text fields of the sample that the judge reads, e.g. [caption]."""
+    images: bool = False
+    """Whether the judge sees the sample's images; a judge that takes none is refused then."""
+    controls: list[str] = field(default_factory=list)
+    """Controls whose answers are judged too, e.g. [no_image], as far as a task has them."""
+    scoring: str = "text"
+    """text (the verdict is read in what the judge writes), or likelihood (the likeliest of all verdicts under the judge: none
+    is unreadable, and no reasons are given; not of api:, which gives no likelihoods)."""
     max_new_tokens: int = 512
     """Tokens of a verdict at most, its reasons included."""
 
@@ -54,6 +75,9 @@ class JudgeConfig:
             raise ConfigError(
                 f"judge.second={self.second} is judge.model; name another model, whose agreement says something"
             )
+        one_of("judge.scoring", self.scoring, SCORINGS)
+        for name in self.controls:
+            one_of("judge.controls", name, JUDGED_CONTROLS)
         if self.model:
             load_rubric(self.rubric)
 
@@ -66,14 +90,18 @@ def load_rubric(name: str) -> Rubric:
         content: Any = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: {' '.join(str(error).split())[:400]}") from None
-    if not isinstance(content, dict) or set(content) != {"scale", "prompt"} or not all(map(_is_text, content.values())):
-        raise ConfigError(f"{path}: expected `scale: {GRADES}` or `scale: {PAIR}`, and a text `prompt`; nothing else")
+    is_rubric = isinstance(content, dict) and {"scale", "prompt"} <= set(content) <= {"scale", "prompt", *SCORINGS}
+    if not is_rubric or not all(map(_is_text, content.values())):
+        raise ConfigError(
+            f"{path}: expected `scale: {GRADES}` or `scale: {PAIR}`, a text `prompt`, and texts `text` and `likelihood` or "
+            f"neither; nothing else"
+        )
     scale, prompt = content["scale"], content["prompt"].strip()
     one_of(f"{path}: scale", scale, SCALES)
     missing = [f"{{{name}}}" for name in NEEDED[scale] if f"{{{name}}}" not in prompt]
     if missing:
         raise ConfigError(f"{path}: prompt lacks {', '.join(missing)}, which a rubric of scale: {scale} needs")
-    return Rubric(path.stem, scale, prompt)
+    return Rubric(path.stem, scale, prompt, *(content.get(name, "").strip() for name in SCORINGS))
 
 
 def _is_text(value: Any) -> bool:
