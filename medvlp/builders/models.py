@@ -137,20 +137,24 @@ def open_model(name: ModelName, device: str, config: EvalConfig) -> EvaluatedMod
     return keep_responses(model, name, device, config) if config.cache.max_gb > 0 else model
 
 
-def embedder_of(name: str, config: EvalConfig, device: Callable[[], str]) -> Embedder:
+def embedder_of(name: str, capability: str, config: EvalConfig, device: Callable[[], str]) -> Embedder:
     """The model that says which examples are near a question; its embeddings are kept in the cache.
 
-    device: where it is opened, asked then.
+    capability: encode_text or encode_image. device: where it is opened, asked then.
 
     Raises:
-        ConfigError: a name that is not understood, or a model that gives no embeddings.
+        ConfigError: a name that is not understood, or a model that gives no such embeddings.
         UserError: nothing there, or damaged.
     """
     model_name = parse_model_name(name)
     kind = model_kind_of(model_name)
-    if "encode_text" not in kind.offers:
+    if capability not in kind.offers:
+        subject, example = {
+            "encode_text": ("texts", "a CLIP model or an encoder of texts"),
+            "encode_image": ("images", "a CLIP model"),
+        }[capability]
         raise ConfigError(
-            f"prompting.embedder={name} is {kind.title}, which gives no embeddings of texts and images; name a CLIP model"
+            f"prompting.embedder={name} is {kind.title}, which gives no embeddings of {subject}; name {example}"
         )
     identity = identity_of(model_name, store_root(config.cache))
     return Embedder(name, identity, lambda: cast(Encoder, open_model(model_name, device(), config)))

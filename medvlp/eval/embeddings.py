@@ -193,6 +193,12 @@ class CachedEncoder:
         return embeddings_ND
 
 
+class CachedTextEncoder(CachedEncoder):
+    """An encoder of texts alone, likewise."""
+
+    offers: ClassVar[tuple[str, ...]] = ("encode_text",)
+
+
 def encode_together(models: Sequence[CachedEncoder], dataset: ShardDataset) -> None:
     """Have every model's embeddings of a dataset's images: each image is read and decoded once for all models that share
     preprocessing, and for none that has its embeddings already.

@@ -111,14 +111,14 @@ class Task(Protocol):
 class TaskSettings:
     """Settings that every kind of task is run with.
 
-    in_training: without controls, and on the questions that the task allows a training run. embedder_of: a model's name → the
-    `Embedder` of nearest examples; None where no other model may be opened.
+    in_training: without controls, and on the questions that the task allows a training run. embedder_of: (a model's name, a
+    capability) → the `Embedder` of nearest examples; None where no other model may be opened.
     """
 
     bootstrap: Bootstrap = field(default_factory=Bootstrap)
     batch_size: int = 64
     in_training: bool = False
-    embedder_of: Callable[[str], Any] | None = None
+    embedder_of: Callable[[str, str], Any] | None = None
 
 
 def validation_split(config: TaskConfig, dataset: ShardDataset) -> ShardDataset | None:

@@ -195,7 +195,9 @@ def open_task(task: TaskConfig, config: EvalConfig) -> SweepTask:
     settings = TaskSettings(
         Bootstrap(config.resamples, config.seed),
         config.batch_size,
-        embedder_of=lambda name: embedder_of(name, config, lambda: choose_device(config.accelerator)),
+        embedder_of=lambda name, capability: embedder_of(
+            name, capability, config, lambda: choose_device(config.accelerator)
+        ),
     )
     try:
         built = build_task(task, settings, split)

@@ -10,7 +10,7 @@ from medvlp.boxes.views import Geometry, geometry_of
 from medvlp.builders.models import ModelKind
 from medvlp.config import EvalConfig
 from medvlp.config.model_names import ModelName
-from medvlp.eval.embeddings import CachedEncoder
+from medvlp.eval.embeddings import CachedEncoder, CachedTextEncoder
 from medvlp.eval.models.huggingface import HfModel
 from medvlp.eval.models.templates import ChatTemplate, PlainImageText, PlainText, PromptTemplate
 from medvlp.eval.store.embeddings import embedding_store
@@ -19,7 +19,7 @@ from medvlp.models.digests import FileFacts, content_identity, sha256_of
 from medvlp.models.hf.answering import Generator, Reader, Row
 from medvlp.models.hf.encoders import HfEncoder
 from medvlp.models.hf.folders import content_files, model_folder, read_json
-from medvlp.models.hf.kinds import CAUSAL, ENCODER, TITLES, HfKind, kind_of
+from medvlp.models.hf.kinds import CAUSAL, ENCODER, TEXTS, TITLES, HfKind, kind_of
 from medvlp.models.hf.loading import Loading, execution_of, load_model
 from medvlp.models.hf.readers import (
     ImageTextReader,
@@ -28,6 +28,7 @@ from medvlp.models.hf.readers import (
     load_processor,
     load_tokenizer,
 )
+from medvlp.models.hf.text_encoders import POOLING, TextEncoder
 from medvlp.models.llava.language import load_language
 from medvlp.models.weights import WeightsError, refuse_overwritten
 
@@ -46,13 +47,17 @@ class HfNamedModel:
         kind = kind_of(folder, self.reference, gguf).kind
         if kind == ENCODER:
             return ModelKind(TITLES[kind], CachedEncoder.offers)
+        if kind == TEXTS:
+            return ModelKind(TITLES[kind], CachedTextEncoder.offers, takes_images=False)
         return ModelKind(TITLES[kind], HfModel.offers, takes_images=kind != CAUSAL)
 
     def identity(self, facts: FileFacts) -> str:
         """Hash of weights, configuration, processor and tokenizer, wherever they lie. Raises WeightsError."""
         folder, gguf = model_folder(self.reference, self.revision)
-        files = content_files(folder, gguf)
-        return content_identity([[path.name, sha256_of(path, facts)] for path in files])
+        hashes = [[path.name, sha256_of(path, facts)] for path in content_files(folder, gguf)]
+        if (folder / POOLING).is_file():
+            hashes.append([POOLING, sha256_of(folder / POOLING, facts)])
+        return content_identity(hashes)
 
     def origin(self) -> dict[str, Any]:
         """{"revision"} of a hub's model: the commit. Raises WeightsError."""
@@ -73,6 +78,12 @@ class HfNamedModel:
             encoder = HfEncoder(model, processor, load_tokenizer(folder, self.reference), identity, loading.options)
             refuse_overwritten(self.text, identity, self.identity(facts))
             return CachedEncoder(encoder, config.batch_size, config.workers, config.max_pixels, store)
+        if kind.kind == TEXTS:
+            model = load_model(kind.kind, folder, self.reference, loading, device)
+            tokenizer = load_tokenizer(folder, self.reference)
+            texts = TextEncoder.of_folder(model, tokenizer, folder, self.reference, identity, loading.options)
+            refuse_overwritten(self.text, identity, self.identity(facts))
+            return CachedTextEncoder(texts, config.batch_size, config.workers, config.max_pixels, store)
         model, reader, template = self._parts(folder, gguf, kind, loading, device)
         refuse_overwritten(self.text, identity, self.identity(facts))
         metadata: dict[str, Any] = {"family": kind.family, "load": loading.metadata()}
@@ -129,8 +140,8 @@ def _box_style(folder: Path, kind: HfKind, geometry: Geometry) -> BoxStyle:
 
 
 def load_parts(name: ModelName) -> tuple[Any, Any, Any]:
-    """The model in single precision on the CPU, its processor (a CLIP's image processor, a language model's tokenizer) and its
-    tokenizer, of transformers' own classes.
+    """The model in single precision on the CPU, its processor (a CLIP's image processor; a tokenizer of what reads texts alone)
+    and its tokenizer, of transformers' own classes.
 
     Raises:
         WeightsError: nothing there, or damaged.
@@ -142,7 +153,7 @@ def load_parts(name: ModelName) -> tuple[Any, Any, Any]:
         return language, tokenizer, tokenizer
     model = load_model(kind, folder, name.target, Loading(), "cpu")
     tokenizer = load_tokenizer(folder, name.target)
-    if kind == CAUSAL:
+    if kind in (CAUSAL, TEXTS):
         return model, tokenizer, tokenizer
     load = load_image_processor if kind == ENCODER else load_processor
     return model, load(folder, name.target), tokenizer

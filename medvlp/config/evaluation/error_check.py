@@ -2,14 +2,13 @@
 
 from dataclasses import dataclass, field
 
+from medvlp.config.evaluation.answering.prompting import PromptingConfig
 from medvlp.config.evaluation.controls import IMAGE_CONTROLS
 from medvlp.config.evaluation.task import TaskConfig
 from medvlp.config.rules import ConfigError, at_least, one_of
 
 ALL_CORRECT_CONTROL = "all_correct"
 ERROR_CONTROLS = (ALL_CORRECT_CONTROL, *IMAGE_CONTROLS)
-CORRECTION_METRICS = ("rouge_1", "bert_score")
-"""Without plug-ins, whose names the machine knows."""
 
 
 @dataclass(kw_only=True)
@@ -31,6 +30,8 @@ class ErrorCheckConfig(TaskConfig):
     """Languages of the texts that are asked about, e.g. [en]; empty asks all."""
     max_new_tokens: int = 256
     """Tokens of a reply at most."""
+    prompting: PromptingConfig = field(default_factory=PromptingConfig)
+    """Examples in front of every text, chains of thought, votes over samples; a vote is on the sentence."""
     valid_limit: int = 0
     """Texts asked about during training, spread over the split; 0 asks all."""
     controls: list[str] = field(default_factory=lambda: [ALL_CORRECT_CONTROL])
@@ -51,3 +52,4 @@ class ErrorCheckConfig(TaskConfig):
             one_of(f"{task}: controls", value, ERROR_CONTROLS)
         at_least(f"{task}: max_new_tokens", self.max_new_tokens, 1)
         at_least(f"{task}: valid_limit", self.valid_limit, 0)
+        self.prompting.check(task, self.max_new_tokens, self.split)

@@ -1,7 +1,9 @@
 """Options of tasks over written text: captions, reports, summaries."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
+from medvlp.config.evaluation.answering.prompt_sets import check_prompt_sets
 from medvlp.config.evaluation.answering.prompting import PromptingConfig
 from medvlp.config.evaluation.controls import IMAGE_CONTROLS
 from medvlp.config.evaluation.task import TaskConfig
@@ -38,6 +40,11 @@ class WrittenTextConfig(TaskConfig):
     """Tokens of a text at most."""
     prompting: PromptingConfig = field(default_factory=PromptingConfig)
     """Examples in front of every prompt, and the temperature of texts that are sampled."""
+    prompt_sets: dict[str, Any] = field(default_factory=dict)
+    """Several ways to ask by name, each a mapping of instruction, max_new_tokens and prompting as far as it replaces them; the
+    one that is best on valid_split gives the scores."""
+    prompt_set_metric: str = ""
+    """Metric that the choice among prompt_sets is by, as results name it; empty takes rouge_l, or the first of the metrics."""
     valid_limit: int = 0
     """Texts written during training, spread over the split; 0 writes all."""
     controls: list[str] = field(default_factory=lambda: list(TEXT_CONTROLS[:3]))
@@ -67,6 +74,7 @@ class WrittenTextConfig(TaskConfig):
         at_least(f"{task}: max_new_tokens", self.max_new_tokens, 1)
         at_least(f"{task}: valid_limit", self.valid_limit, 0)
         self._check_prompting(task)
+        check_prompt_sets(self)
 
     def _check_prompting(self, task: str) -> None:
         """Texts have no vote, and no answer behind their reasons. Raises ConfigError."""

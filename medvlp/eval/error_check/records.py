@@ -10,7 +10,10 @@ from medvlp.config.evaluation.metric_names import MAIN
 from medvlp.eval.answers import Extraction
 from medvlp.eval.answers.extraction import REFUSAL
 from medvlp.eval.error_check.corrections import aggregate, clipped, composite, rouge_1
+from medvlp.eval.error_check.texts import words_of
 from medvlp.eval.error_check.verdicts import CORRECT, Verdict, read_verdict
+from medvlp.eval.prompting.traces import prompting_fields
+from medvlp.eval.prompting.votes import SINGLE
 from medvlp.eval.text.plugins import Plugin
 from medvlp.eval.vqa.questions import QuestionGroup
 from medvlp.eval.vqa.responses import Response
@@ -112,7 +115,7 @@ def records_of(
             "question": question.text,
             "prediction": plain_responses[i].text,
             **({"reasoning": plain_responses[i].reasoning} if plain_responses[i].reasoning else {}),
-            "target": _words(right[i]),
+            "target": words_of(right[i]),
             "score": scores[""][i]["sentence_accuracy"],
             "images": group.images,
             "question_type": question.question_type,
@@ -125,14 +128,28 @@ def records_of(
                 if number in (right[i].sentence, verdict and verdict.sentence)
             },
             "extraction": extractions[""][i].trace(),
-            "scores": _compared(scores[""][i], {name: scores[name][i] for name in compared}),
+            "scores": _compared(
+                scores[""][i],
+                {name: scores[name][i] for name in compared}
+                | _single(plain_responses[i], right[i], sentences[question.id]),
+            ),
             "controls": {name: controls[name][i].text for name in answered_controls},
             "fields": {**group.fields, **question.fields},
+            **prompting_fields(question, plain_responses[i]),
         }
         if plain_responses[i].finish:
             record["finish"] = plain_responses[i].finish
         records.append(record)
     return records, rules
+
+
+def _single(response: Response, truth: Verdict, sentences: Mapping[int, str]) -> dict[str, Scores]:
+    """Of a vote: what its samples score alone, their mean, but for their corrections."""
+    if response.voted is None:
+        return {}
+    rows = [scores_of(truth, read_verdict(text, sentences).answer, {}, ()) for text in response.voted.samples]
+    names = [name for name in rows[0] if rows[0][name] is not None]
+    return {SINGLE: {name: sum(row[name] or 0.0 for row in rows) / len(rows) for name in names}}
 
 
 def _correction_scores(
@@ -158,8 +175,3 @@ def _compared(scores: Scores, of_controls: Mapping[str, Scores]) -> Scores:
             if name in MAIN["error_check"] and value is not None and baseline is not None:
                 row |= {f"{name}/{control}": baseline, f"{name}/minus_{control}": value - baseline}
     return row
-
-
-def _words(verdict: Verdict) -> str:
-    """A verdict in the form that MEDEC's prompt asks for."""
-    return f"{verdict.sentence} {verdict.correction}".strip() if verdict.has_error else "CORRECT"

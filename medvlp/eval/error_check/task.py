@@ -8,26 +8,28 @@ from typing import Any, ClassVar, Self
 import torch
 
 from medvlp.config.evaluation.controls import IMAGE_CONTROLS
-from medvlp.config.evaluation.error_check import ALL_CORRECT_CONTROL, CORRECTION_METRICS, ErrorCheckConfig
+from medvlp.config.evaluation.error_check import ALL_CORRECT_CONTROL, ErrorCheckConfig
 from medvlp.eval.bootstrap import Bootstrap
 from medvlp.eval.embeddings import ImageEmbeddings
 from medvlp.eval.error_check.records import Correcting, records_of
-from medvlp.eval.error_check.texts import REASONS, CheckedTexts, read_texts
+from medvlp.eval.error_check.texts import REASONS, CheckedTexts, examples_of, read_texts, vote_of
 from medvlp.eval.errors import TaskError
 from medvlp.eval.exclusions import exclusion_lines
 from medvlp.eval.items import Item, read_samples
 from medvlp.eval.models.answering import WITHHELD, AnsweringModel
+from medvlp.eval.prompting.asking import ask
+from medvlp.eval.prompting.protocol import Prompting, open_prompting
+from medvlp.eval.prompting.task import PromptedTask
+from medvlp.eval.prompting.votes import SINGLE, SINGLE_NOTE
 from medvlp.eval.statistics.measures import measures
 from medvlp.eval.task import TaskResult, TaskSettings, task_protocol
-from medvlp.eval.text.bert_score import BertScore
-from medvlp.eval.text.plugins import Plugin, load_plugin
+from medvlp.eval.text.plugins import Plugin, plugins_of
 from medvlp.eval.trained import Trained, marked
-from medvlp.eval.vqa.controls import CONTROL_NOTES, control_responses, respond, shown_images
-from medvlp.eval.vqa.questions import NO_MARK, QuestionFilter, cut, reason_in_words, rows_of
-from medvlp.eval.vqa.responses import Response, response_notes, taken
+from medvlp.eval.vqa.controls import CONTROL_NOTES, control_responses
+from medvlp.eval.vqa.questions import NO_MARK, QuestionFilter, QuestionGroup, cut, reason_in_words, rows_of
+from medvlp.eval.vqa.responses import Response, first_prompt, response_notes
 from medvlp.shards import ShardDataset
 
-BERT_SCORE = "bert_score"
 NOTES = CONTROL_NOTES | {ALL_CORRECT_CONTROL: "every text is said to be right: what a reader gets who finds no error"}
 SCORERS = {
     "flag_accuracy": "whether the reply says that there is an error as the data do (MEDIQA-CORR: error flags accuracy)",
@@ -44,7 +46,7 @@ SCORERS = {
 
 
 @dataclass(frozen=True)
-class ErrorCheck:
+class ErrorCheck(PromptedTask):
     """Texts of numbered sentences, checked greedily; the protocol of MEDEC (Ben Abacha et al. 2024).
 
     name: what results.jsonl calls it.
@@ -56,6 +58,7 @@ class ErrorCheck:
     limit: texts, spread over the split; 0 asks all.
     batch_size: texts in a batch.
     trained: what of the split the model was trained on, where that was looked for.
+    prompting: examples, reasons, samples.
     """
 
     kind: ClassVar[str] = "error_check"
@@ -71,16 +74,7 @@ class ErrorCheck:
     limit: int = 0
     batch_size: int = 64
     trained: Trained | None = None
-
-    @classmethod
-    def needs(cls, config: ErrorCheckConfig) -> tuple[str, ...]:
-        """Texts."""
-        return ("generate",)
-
-    @classmethod
-    def uses(cls, config: ErrorCheckConfig) -> dict[str, tuple[str, ...]]:
-        """Nothing else."""
-        return {}
+    prompting: Prompting = field(default_factory=Prompting)
 
     @classmethod
     def from_config(cls, config: ErrorCheckConfig, dataset: ShardDataset, settings: TaskSettings) -> Self:
@@ -93,24 +87,19 @@ class ErrorCheck:
         question_filter = QuestionFilter(
             config.instruction, tuple(config.languages), max_new_tokens=config.max_new_tokens
         )
-        plugins = [
-            Plugin(name, "medvlp", BertScore(config.bert_model, config.bert_layer))
-            if name == BERT_SCORE
-            else load_plugin(name, CORRECTION_METRICS, config.name)
-            for name in config.metrics
-            if name != "rouge_1" and not settings.in_training
-        ]
+        plugins = () if settings.in_training else plugins_of(config, ("rouge_1",))
         controls, limit = ((), config.valid_limit) if settings.in_training else (tuple(config.controls), 0)
         return cls(
             config.name,
             dataset,
             question_filter,
-            tuple(plugins),
+            plugins,
             config.bert_baseline,
             controls,
             settings.bootstrap,
             limit,
             settings.batch_size,
+            prompting=open_prompting(config, dataset, settings),
         )
 
     def run(self, model: AnsweringModel) -> TaskResult:
@@ -119,6 +108,7 @@ class ErrorCheck:
         Raises:
             TaskError: no text can be asked about, or a plug-in gives no numbers.
         """
+        model = self.prompting.prompted(model, vote_of, examples_of(self.question_filter), self.batch_size)
         pairs, bad = read_samples(
             self.dataset,
             rows_of(self.dataset, self.limit),
@@ -128,31 +118,30 @@ class ErrorCheck:
         checked = [texts for texts, _ in pairs]
         groups = cut([texts.group for texts in checked], self.limit)
         max_new_tokens = self.question_filter.max_new_tokens
-        rows = respond(model, self.dataset, groups, shown_images(groups), self.batch_size, max_new_tokens)
-        bad |= {groups[i].key: reason for i, reason in enumerate(rows) if isinstance(reason, str)}
-        answered = [(group, row) for group, row in zip(groups, rows, strict=True) if not isinstance(row, str)]
-        answered, not_taken = taken(answered)
-        excluded += Counter(not_taken.values())
-        if not answered:
+        answers = ask(self, self.prompting, model, groups, max_new_tokens, lambda question: question.text)
+        bad |= answers.bad
+        excluded += answers.excluded
+        if not answers.answered:
             raise TaskError(
                 f"task {self.name}: no text of {self.dataset.folder} can be asked about; excluded: {dict(excluded)}, "
                 f"unreadable: {dict(Counter(bad.values()))}; its conversations need error_sentence_id in their metadata "
                 f"(source=records with options.mapping=medec, or source=report_errors)"
             )
-        groups = [group for group, _ in answered]
-        responses = [response for _, row in answered for response in row]
+        groups, responses = answers.groups, answers.responses
         names = [name for name in self.controls if name in IMAGE_CONTROLS]
         controls, notes = (
             control_responses(names, model, self.dataset, groups, self.bootstrap.seed, self.batch_size, max_new_tokens)
             if names
             else ({}, {})
         )
-        protocol = self._protocol(model, answered, excluded, bad)
+        protocol = self._protocol(model, groups, excluded, bad)
         protocol["controls"] = {
             name: NOTES[name] for name in self.controls if name in (ALL_CORRECT_CONTROL, *controls)
         } | notes
-        protocol |= response_notes(responses, controls, not_taken)
-        records = self._records(checked, answered, controls, protocol)
+        if any(response.voted is not None for response in responses):
+            protocol["controls"][SINGLE] = SINGLE_NOTE
+        protocol |= response_notes(responses, controls, answers.not_taken)
+        records = self._records(checked, answers.answered, controls, protocol)
         keys = [group.key for group in groups for _ in group.questions]
         records = marked(records, keys, self.trained)
         return TaskResult(self.name, self.kind, self.bootstrap.measure(measures(records, protocol)), records, protocol)
@@ -177,11 +166,10 @@ class ErrorCheck:
     def _protocol(
         self,
         model: AnsweringModel,
-        answered: Sequence[tuple[Any, list[Response]]],
+        groups: Sequence[QuestionGroup],
         excluded: Counter[str],
         bad: Mapping[str, str],
     ) -> dict[str, Any]:
-        groups = [group for group, _ in answered]
         items = [
             Item(group.key, group.cluster, {}, {}, group.cluster_kind) for group in groups for _ in group.questions
         ]
@@ -198,8 +186,9 @@ class ErrorCheck:
             "limit": self.limit or None,
             "languages": list(self.question_filter.languages),
             "instruction": self.question_filter.instruction,
-            "first_prompt": model.prompt_text(questions[0].turns, groups[0].images),
-            "decoding": f"greedy, at most {self.question_filter.max_new_tokens} tokens",
+            "first_prompt": first_prompt(model, groups[0]),
+            "decoding": f"{self.prompting.decoding}, at most {self.question_filter.max_new_tokens} tokens",
+            **self.prompting.protocol(questions),
             "bert_baseline": self.bert_baseline or None,
             "error_types": dict(sorted(Counter(question.question_type or "none" for question in questions).items())),
             "penalties": "none",

@@ -3,13 +3,15 @@
 import re
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import Any
 
-from medvlp.eval.error_check.verdicts import CORRECT, Verdict
+from medvlp.eval.error_check.verdicts import CORRECT, Verdict, read_verdict
 from medvlp.eval.models.answering import AnsweringModel
+from medvlp.eval.prompting.examples import ReadSample
 from medvlp.eval.statistics.fields import fields_of
-from medvlp.eval.vqa.questions import QuestionFilter, QuestionGroup, check_prompt, question_of
+from medvlp.eval.vqa.questions import Question, QuestionFilter, QuestionGroup, check_prompt, question_of
 from medvlp.shards import BadSample, Sample
 
 _NUMBERED = re.compile(r"(?m)^[ \t]*(?P<number>\d{1,4})(?:\s*[|.):])?[ \t]+(?P<sentence>\S[^\n]*?)[ \t]*$")
@@ -64,6 +66,39 @@ def read_texts(
         len(sample.images) - len(images),
     )
     return CheckedTexts(group, sentences, truths, {q.id: q.question_type for q in questions}), excluded
+
+
+def examples_of(question_filter: QuestionFilter) -> ReadSample:
+    """Reads the texts of a sample as examples: each with its verdict in the words of MEDEC's prompt, and the reasons that the
+    data give (`rationale`)."""
+
+    def read(sample: Sample, row: int) -> list[tuple[Question, str]]:
+        pairs = []
+        for number, conversation in enumerate(sample.conversations):
+            with suppress(BadSample):
+                question = question_of(f"{sample.key}#{conversation.id or number}", conversation, question_filter)
+                truth = truth_of(conversation.metadata, sentences_of(question.text))
+                rationale = str(conversation.metadata.get("rationale") or "").strip()
+                pairs.append((replace(question, target=words_of(truth)), rationale))
+        return pairs
+
+    return read
+
+
+def vote_of(question: Question, scorer: str, response: str) -> str | None:
+    """What of a reply votes: its sentence, or that there is none; corrections differ by a word, and have no votes of their own.
+    None where it cannot be told."""
+    verdict = read_verdict(response, sentences_of(question.text)).answer
+    if verdict is None:
+        return None
+    if not verdict.has_error:
+        return "CORRECT"
+    return "an error" if verdict.sentence is None else f"sentence {verdict.sentence}"
+
+
+def words_of(verdict: Verdict) -> str:
+    """A verdict in the form that MEDEC's prompt asks for."""
+    return f"{verdict.sentence} {verdict.correction}".strip() if verdict.has_error else "CORRECT"
 
 
 def sentences_of(text: str) -> dict[int, str]:

@@ -53,17 +53,17 @@ class Asking:
     max_new_tokens: int
     samples: Samples | None = None
 
-    def replies(self, prompts: Sequence[JudgePrompt]) -> list[Reply]:
+    def responses(self, prompts: Sequence[JudgePrompt]) -> list[Reply]:
         """A reply to each prompt, in order. Where torch.distributed runs, every rank asks its share and gets the whole result."""
         unique = list(dict.fromkeys(prompts))
         at_once = max(self.batch_size, getattr(self.judge, "prompts_at_once", 0))
         batches = [unique[start : start + at_once] for start in range(0, len(unique), at_once)]
-        replies = [reply for part in on_all_ranks(batches, self._ask) for reply in part]
-        by_prompt = dict(zip(unique, replies, strict=True))
+        responses = [reply for part in on_all_ranks(batches, self._ask) for reply in part]
+        by_prompt = dict(zip(unique, responses, strict=True))
         return [by_prompt[prompt] for prompt in prompts]
 
     def _ask(self, batch: Sequence[JudgePrompt]) -> list[Reply]:
-        replies: list[Reply | None] = [None] * len(batch)
+        responses: list[Reply | None] = [None] * len(batch)
         full: list[Prompt] = []
         pixels_of: dict[int, tuple[list[bytes], Any]] = {}
         no_image = self.judge.blank(0)
@@ -76,16 +76,16 @@ class Asking:
                     raise BadSample("too_long")
                 full.append(Prompt(turns, len(files), pixels))
             except BadSample as bad:
-                replies[i] = Reply("", bad.reason)
-        indices = [i for i, reply in enumerate(replies) if reply is None]
+                responses[i] = Reply("", bad.reason)
+        indices = [i for i, reply in enumerate(responses) if reply is None]
         for ask, is_of_kind in ((self._written, False), (self._likelihoods, True)):
             jobs = [(i, prompt) for i, prompt in zip(indices, full, strict=True) if bool(batch[i].lines) == is_of_kind]
             of_kind: Callable[..., list[Reply]] = ask
             if jobs:
                 answered = of_kind([prompt for _, prompt in jobs], [batch[i].lines for i, _ in jobs])
                 for (i, _), reply in zip(jobs, answered, strict=True):
-                    replies[i] = reply
-        return [reply for reply in replies if reply is not None]
+                    responses[i] = reply
+        return [reply for reply in responses if reply is not None]
 
     def _images(self, row: int, pixels_of: dict[int, tuple[list[bytes], Any]]) -> tuple[list[bytes], Any]:
         """The image files of a sample, and what the judge makes of them: the same object for all prompts of a batch. Raises
@@ -97,12 +97,12 @@ class Asking:
         return pixels_of[row]
 
     def _written(self, prompts: Sequence[Prompt], lines: Sequence[Sequence[str]]) -> list[Reply]:
-        replies = []
+        responses = []
         for answer in self.judge.generate(prompts, self.max_new_tokens):
             response = response_of(answer)
             problem = response.finish if response.finish in (*NOT_ASKED, "length", "content_filter") else ""
-            replies.append(Reply(response.text, problem, response.usage, response.request))
-        return replies
+            responses.append(Reply(response.text, problem, response.usage, response.request))
+        return responses
 
     def _likelihoods(self, prompts: Sequence[Prompt], lines: Sequence[Sequence[str]]) -> list[Reply]:
         return [Reply("", likelihoods=tuple(row)) for row in self.judge.loglikelihood(prompts, lines)]

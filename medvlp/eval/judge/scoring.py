@@ -175,19 +175,21 @@ def _verdicts(judge: Judge, judging: Judging, items: Sequence[Judged]) -> tuple[
     is_likelihood = scoring == LIKELIHOOD
     if rubric.scale == GRADES:
         lines = GRADE_LINES if is_likelihood else ()
-        replies = asking.replies([JudgePrompt(grade_prompt(rubric, item, scoring), item.row, lines) for item in items])
-        verdicts = [likelihood_grade(reply) if is_likelihood else grade_verdict(reply) for reply in replies]
+        responses = asking.responses(
+            [JudgePrompt(grade_prompt(rubric, item, scoring), item.row, lines) for item in items]
+        )
+        verdicts = [likelihood_grade(reply) if is_likelihood else grade_verdict(reply) for reply in responses]
         is_read = [verdict["grade"] is not None for verdict in verdicts]
     else:
         prompts = [JudgePrompt(text, item.row) for item in items for text in pair_prompts(rubric, item, scoring)]
         if is_likelihood:
-            replies, scores = _likelihood_scores(asking, prompts)
+            responses, scores = _likelihood_scores(asking, prompts)
         else:
-            replies = asking.replies(prompts)
-            scores = [None if reply.problem else scores_in(reply.text) for reply in replies]
+            responses = asking.responses(prompts)
+            scores = [None if reply.problem else scores_in(reply.text) for reply in responses]
         verdicts = [
             pair_verdict(
-                scores[i], scores[i + 1], [] if is_likelihood else [reply.text for reply in replies[i : i + 2]]
+                scores[i], scores[i + 1], [] if is_likelihood else [reply.text for reply in responses[i : i + 2]]
             )
             for i in range(0, len(scores), 2)
         ]
@@ -204,24 +206,24 @@ def _verdicts(judge: Judge, judging: Judging, items: Sequence[Judged]) -> tuple[
         "settings": judge.model.metadata(),
         "images": "none: a judge reads texts alone" if judging.images is None else "those of the sample, unchanged",
         "answers": len(items),
-        "unread": problems_of(replies, is_read),
+        "unread": problems_of(responses, is_read),
     }
-    usage = usage_of(replies)
+    usage = usage_of(responses)
     return verdicts, notes | ({"usage": usage} if usage else {}) | ({"flag": judge.flag} if judge.flag else {})
 
 
 def _likelihood_scores(
     asking: Asking, prompts: Sequence[JudgePrompt]
 ) -> tuple[list[Reply], list[tuple[float, float] | None]]:
-    """For each prompt the replies about its last number, and both scores; None where the judge could not be asked."""
-    firsts = asking.replies([replace(prompt, lines=score_lines()) for prompt in prompts])
+    """For each prompt the responses about its last number, and both scores; None where the judge could not be asked."""
+    firsts = asking.responses([replace(prompt, lines=score_lines()) for prompt in prompts])
     first_rows = [None if reply.problem else probabilities_of(reply.likelihoods) for reply in firsts]
     seconds = list(firsts)
     indices = [i for i, row in enumerate(first_rows) if row is not None]
     modes = {i: row.index(max(row)) + 1 for i, row in enumerate(first_rows) if row is not None}
-    replies = asking.replies([replace(prompts[i], lines=score_lines(f"Scores: {modes[i]}")) for i in indices])
+    responses = asking.responses([replace(prompts[i], lines=score_lines(f"Scores: {modes[i]}")) for i in indices])
     scores: list[tuple[float, float] | None] = [None] * len(prompts)
-    for i, reply in zip(indices, replies, strict=True):
+    for i, reply in zip(indices, responses, strict=True):
         seconds[i], row = reply, first_rows[i]
         if not reply.problem and row is not None:
             scores[i] = mean_score(row), mean_score(probabilities_of(reply.likelihoods))

@@ -135,7 +135,10 @@ def open_prompting(config: Any, dataset: ShardDataset, settings: TaskSettings) -
             f"task {config.name}: prompting.split={prompting.split} is the split that is scored ({dataset.folder}); its answers "
             f"would stand in the prompts. Name another one"
         )
-    embedder = settings.embedder_of(prompting.embedder) if prompting.embedder and settings.embedder_of else None
+    capability = "encode_image" if prompting.embedding == "image" else "encode_text"
+    embedder = None
+    if prompting.embedder and settings.embedder_of:
+        embedder = settings.embedder_of(prompting.embedder, capability)
     return Prompting(prompting, examples, embedder)
 
 

@@ -57,7 +57,7 @@ DECIDING: dict[str, tuple[str, ...]] = {
     ),
     "text": ("references", "source", "shows_images", "instruction", "decoding", "prompting", "tokenization", "scorers"),
     "vqa": ("instruction", "languages", "decoding", "prompting", "scorers"),
-    "error_check": ("instruction", "languages", "decoding", "bert_baseline", "scorers"),
+    "error_check": ("instruction", "languages", "decoding", "prompting", "bert_baseline", "scorers"),
 }
 """Kind of task → the lines that decide besides."""
 

@@ -168,8 +168,9 @@ def vqa(records: Sequence[Record], protocol: Mapping[str, Any]) -> list[Measures
 def text(records: Sequence[Record], protocol: Mapping[str, Any]) -> list[Measures]:
     """Of written text: BLEU, chrF and findings from each record's counts, means of its `scores`, next to their controls."""
     by_name, counts = text_metrics(records, [name for name in protocol["controls"] if name in TEXT_CONTROLS])
-    of_judges, counts_of_judges = judge_metrics(records)
-    return [replace(_measures({**by_name, **of_judges}, records), counts={**counts, **counts_of_judges})]
+    for further, counts_of_further in (score_spread(records), judge_metrics(records)):
+        by_name, counts = {**by_name, **further}, {**counts, **counts_of_further}
+    return [replace(_measures(by_name, records), counts=counts)]
 
 
 def means(records: Sequence[Record], protocol: Mapping[str, Any]) -> list[Measures]:

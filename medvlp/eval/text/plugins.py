@@ -8,10 +8,12 @@ from typing import Any, Protocol
 
 from medvlp.distributed import on_all_ranks
 from medvlp.eval.errors import TaskError
+from medvlp.eval.text.bert_score import BertScore
 
 GROUP = "medvlp.text_metrics"
 """A package that brings a scorer declares it here: name → a class (or function) that is called without arguments."""
 
+BERT_SCORE = "bert_score"
 BATCH_SIZE = 64
 """Texts that a scorer is given at a time."""
 
@@ -19,6 +21,7 @@ SCORERS_OF_OTHERS = {
     "chexbert": "CheXbert's labels (package f1chexbert, with its weights)",
     "radgraph": "RadGraph F1 (package radgraph, with its weights)",
     "green": "GREEN (package green-score, with its language model)",
+    "bleurt": "BLEURT (Google Research's package bleurt, with the checkpoint BLEURT-20 of 2 GB)",
     "radcliq": "RadCliQ (package CXR-Report-Metric, with the weights of its parts)",
 }
 """Names that the literature gives to scorers which need weights that are not ours to ship."""
@@ -125,3 +128,19 @@ def _missing(name: str, built_in: Sequence[str], task: str) -> str:
             f"{installed}"
         )
     return f"task {task}: metric {name!r} is not one of {', '.join(built_in)}, nor {hint}.{installed}"
+
+
+def plugins_of(config: Any, known_names: Sequence[str]) -> tuple[Plugin, ...]:
+    """The scorers of a task that its own metrics (`known_names`) are not: BERTScore, and those of other packages.
+
+    Raises:
+        TaskError: a plug-in that is not installed, or does not start.
+        WeightsError: an encoder of BERTScore that is not here.
+    """
+    return tuple(
+        Plugin(name, "medvlp", BertScore(config.bert_model, config.bert_layer))
+        if name == BERT_SCORE
+        else load_plugin(name, (*known_names, BERT_SCORE), config.name)
+        for name in config.metrics
+        if name not in known_names
+    )

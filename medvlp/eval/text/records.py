@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from medvlp.config.evaluation.metric_names import MAIN
+from medvlp.eval.prompting.traces import prompting_fields
 from medvlp.eval.text.findings.rules import states_of_all
 from medvlp.eval.text.scores import TextScores
 from medvlp.eval.vqa.questions import QuestionGroup
@@ -52,6 +53,7 @@ def records_of(
                 if name in answered
             },
             "fields": group.fields,
+            **prompting_fields(question, response),
         }
         if with_findings:
             record["findings"] = scores[i].findings

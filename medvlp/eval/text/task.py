@@ -1,13 +1,16 @@
 """Written text: a text about each sample, asked for once, compared with the sample's own by several scorers."""
 
+import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Self
 
 import torch
 
 from medvlp.config import WrittenTextConfig
+from medvlp.config.evaluation.answering.prompt_sets import with_prompt_set
+from medvlp.config.evaluation.metric_names import MAIN, direction
 from medvlp.config.evaluation.written_text import TEXT_CONTROLS, TEXT_METRICS
 from medvlp.eval.bootstrap import Bootstrap
 from medvlp.eval.embeddings import ImageEmbeddings
@@ -15,12 +18,14 @@ from medvlp.eval.errors import TaskError
 from medvlp.eval.exclusions import exclusion_lines
 from medvlp.eval.items import Item, items_of, read_samples
 from medvlp.eval.models.answering import WITHHELD, AnsweringModel
+from medvlp.eval.prompting.asking import ask
 from medvlp.eval.prompting.protocol import Prompting, open_prompting
+from medvlp.eval.prompting.sets import PromptSets
+from medvlp.eval.prompting.task import PromptedTask
 from medvlp.eval.statistics.measures import measures
-from medvlp.eval.task import TaskResult, TaskSettings, task_protocol
-from medvlp.eval.text.bert_score import BertScore
+from medvlp.eval.task import TaskResult, TaskSettings, task_protocol, validation_split
 from medvlp.eval.text.findings.rules import LIMITS
-from medvlp.eval.text.plugins import Plugin, load_plugin
+from medvlp.eval.text.plugins import Plugin, plugins_of
 from medvlp.eval.text.prompts import TextPrompt, reason_in_words
 from medvlp.eval.text.records import records_of
 from medvlp.eval.text.scores import TextScorer, scorers_of
@@ -31,14 +36,11 @@ from medvlp.eval.vqa.controls import (
     NoDerangement,
     control_responses,
     derangement,
-    respond,
-    shown_images,
 )
 from medvlp.eval.vqa.questions import Question, QuestionGroup, rows_of
-from medvlp.eval.vqa.responses import Response, first_prompt, response_notes, taken
+from medvlp.eval.vqa.responses import Response, first_prompt, response_notes
 from medvlp.shards import BadSample, Sample, ShardDataset
 
-BERT_SCORE = "bert_score"
 EXCHANGED_REFERENCE = TEXT_CONTROLS[0]
 NOTES = CONTROL_NOTES | {
     EXCHANGED_REFERENCE: "instead of a text the reference of another sample, drawn with `seed`: what a writer gets who knows the "
@@ -47,7 +49,7 @@ NOTES = CONTROL_NOTES | {
 
 
 @dataclass(frozen=True)
-class WrittenText:
+class WrittenText(PromptedTask):
     """Texts about the samples of a split, written greedily. A blank text scores 0, it is never skipped.
 
     name: what results.jsonl calls it.
@@ -61,6 +63,8 @@ class WrittenText:
     batch_size: texts in a batch.
     trained: what of the split the model was trained on, where that was looked for.
     prompting: examples, temperature.
+    prompt_sets: several tasks by name, of which one gives the scores; prompt_set_keys: what they differ in. valid: the split on
+    which one is chosen (None takes the first) by prompt_set_metric, with `valid_limit` of its texts (0 takes all).
     """
 
     kind: ClassVar[str] = "text"
@@ -78,16 +82,11 @@ class WrittenText:
     batch_size: int = 64
     trained: Trained | None = None
     prompting: Prompting = field(default_factory=Prompting)
-
-    @classmethod
-    def needs(cls, config: WrittenTextConfig) -> tuple[str, ...]:
-        """Texts."""
-        return ("generate",)
-
-    @classmethod
-    def uses(cls, config: WrittenTextConfig) -> dict[str, tuple[str, ...]]:
-        """Nothing else."""
-        return {}
+    prompt_sets: Mapping[str, "WrittenText"] = field(default_factory=dict)
+    prompt_set_keys: Mapping[str, Any] = field(default_factory=dict)
+    prompt_set_metric: str = ""
+    valid: ShardDataset | None = None
+    valid_limit: int = 0
 
     @classmethod
     def from_config(cls, config: WrittenTextConfig, dataset: ShardDataset, settings: TaskSettings) -> Self:
@@ -101,9 +100,9 @@ class WrittenText:
             tuple(config.references), config.instruction, config.source, config.show_images, config.max_new_tokens
         )
         metrics = tuple(name for name in config.metrics if name in TEXT_METRICS)
-        plugins = () if settings.in_training else tuple(cls._plugins(config))
+        plugins = () if settings.in_training else plugins_of(config, TEXT_METRICS)
         controls, limit = ((), config.valid_limit) if settings.in_training else (tuple(config.controls), 0)
-        return cls(
+        task = cls(
             config.name,
             dataset,
             prompt,
@@ -116,14 +115,21 @@ class WrittenText:
             settings.batch_size,
             prompting=open_prompting(config, dataset, settings),
         )
-
-    @classmethod
-    def _plugins(cls, config: WrittenTextConfig) -> Iterator[Plugin]:
-        for name in config.metrics:
-            if name == BERT_SCORE:
-                yield Plugin(name, "medvlp", BertScore(config.bert_model, config.bert_layer))
-            elif name not in TEXT_METRICS:
-                yield load_plugin(name, (*TEXT_METRICS, BERT_SCORE), config.name)
+        if not config.prompt_sets:
+            return task
+        sets = {name: with_prompt_set(config, name, keys) for name, keys in config.prompt_sets.items()}
+        by_name = {name: cls.from_config(of_set, dataset, settings) for name, of_set in sets.items()}
+        first = next(iter(by_name.values()))
+        if settings.in_training:
+            return first
+        return replace(
+            first,
+            prompt_sets=by_name,
+            prompt_set_keys=config.prompt_sets,
+            prompt_set_metric=config.prompt_set_metric,
+            valid=validation_split(config, dataset),
+            valid_limit=config.valid_limit,
+        )
 
     def _examples_of(self, sample: Sample, row: int) -> list[tuple[Question, str]]:
         """A sample of the examples' split as an example; none where it has no text, or nothing to write about."""
@@ -132,11 +138,6 @@ class WrittenText:
             return [(self.prompt.question(sample, count), "")]
         except BadSample:
             return []
-
-    @property
-    def prompting_identity(self) -> dict[str, Any]:
-        """What decides examples next to the task's keys."""
-        return self.prompting.identity
 
     @property
     def scorers(self) -> dict[str, Any]:
@@ -148,40 +149,53 @@ class WrittenText:
         """Measure one model. Where torch.distributed runs, every rank writes its share and gets the whole result.
 
         Raises:
-            TaskError: no text can be asked for, or a plug-in gives no numbers.
+            TaskError: no text can be asked for, a plug-in gives no numbers, or prompt_set_metric is none of the metrics.
         """
+        if self.prompt_sets:
+            return self._sets().measure(self, model)
         model = self.prompting.prompted(model, _no_answer, self._examples_of, self.batch_size)
         pairs, bad = read_samples(
             self.dataset, rows_of(self.dataset, self.limit), lambda sample, row: self.prompt.group(sample, row, model)
         )
         excluded = sum((reasons for _, reasons in pairs), Counter[str]())
-        groups = self.prompting.with_examples(
-            self.name,
-            model,
-            self.dataset,
-            [group for group, reasons in pairs if not reasons],
-            self.prompt.max_new_tokens,
-            lambda question: question.turns[-1].text,
+        groups = [group for group, reasons in pairs if not reasons]
+        answers = ask(
+            self, self.prompting, model, groups, self.prompt.max_new_tokens, lambda question: question.turns[-1].text
         )
-        rows = respond(model, self.dataset, groups, shown_images(groups), self.batch_size, self.prompt.max_new_tokens)
-        bad |= {groups[i].key: reason for i, reason in enumerate(rows) if isinstance(reason, str)}
-        answered = [(group, row) for group, row in zip(groups, rows, strict=True) if not isinstance(row, str)]
-        answered, not_taken = taken(answered)
-        excluded += Counter(not_taken.values())
-        if not answered:
+        bad |= answers.bad
+        excluded += answers.excluded
+        if not answers.answered:
             raise TaskError(
                 f"task {self.name}: no text can be asked for about {self.dataset.folder}; excluded: {dict(excluded)}, "
                 f"unreadable: {dict(Counter(bad.values()))}; its samples have the text fields {self._text_fields()}"
             )
-        groups = [group for group, _ in answered]
-        responses = [response for _, row in answered for response in row]
+        groups, responses = answers.groups, answers.responses
         controls, notes = self._controls(model, groups)
         protocol = self._protocol(model, groups, excluded, bad)
         protocol["controls"] = {name: NOTES[name] for name in TEXT_CONTROLS if name in controls} | notes
-        protocol |= response_notes(responses, controls, not_taken)
+        protocol |= response_notes(responses, controls, answers.not_taken)
         records = self._records(groups, responses, controls, protocol)
         records = marked(records, [group.key for group in groups], self.trained)
         return TaskResult(self.name, self.kind, self.bootstrap.measure(measures(records, protocol)), records, protocol)
+
+    def _sets(self) -> PromptSets:
+        """Chosen by one metric; what costs time and does not decide is computed for the chosen set alone."""
+        name = self.prompt_set_metric or ("rouge_l" if "rouge" in self.metrics else "")
+        deciding = [plugin for plugin in self.plugins if name.startswith(plugin.name)]
+
+        def value_of(result: TaskResult) -> float:
+            values = {metric.name: metric.value for metric in result.metrics}
+            chosen_name = name or next(iter(values))
+            if chosen_name not in values:
+                raise TaskError(
+                    f"task {self.name}: prompt_set_metric={name} is none of its metrics: {', '.join(values)}"
+                )
+            value = values[chosen_name]
+            return -math.inf if math.isnan(value) else value * direction(chosen_name)
+
+        metric = name or "value of the first metric"
+        without = {"plugins": tuple(deciding)}
+        return PromptSets(self.prompt_sets, self.prompt_set_keys, metric, value_of, MAIN["text"], without)
 
     def _records(
         self,

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from medvlp.eval.prompting.traces import prompting_fields
 from medvlp.eval.vqa.aggregate import extraction_of, picks, reply_of
 from medvlp.eval.vqa.metrics import SET
 from medvlp.eval.vqa.questions import Question, QuestionGroup
@@ -52,12 +53,7 @@ def records_of(
         }
         if suggested[i]:
             record["suggested"] = suggested[i]
-        if question.examples:
-            record["examples"] = [example.id for example in question.examples]
-        if (voted := responses[i].voted) is not None:
-            record |= {"samples": list(voted.samples), "votes": voted.votes}
-            if voted.reasonings:
-                record |= {"reasonings": list(voted.reasonings), "reasonings_used": voted.reasonings_used}
+        record |= prompting_fields(question, responses[i])
         if responses[i].finish:
             record["finish"] = responses[i].finish
         if question.is_answered:

@@ -17,8 +17,11 @@ from medvlp.eval.errors import TaskError
 from medvlp.eval.exclusions import exclusion_lines, mistaken, slip
 from medvlp.eval.items import Item, read_samples
 from medvlp.eval.models.answering import WITHHELD, AnsweringModel
+from medvlp.eval.prompting.asking import Answers, ask
 from medvlp.eval.prompting.examples import questions_of
 from medvlp.eval.prompting.protocol import Prompting, open_prompting
+from medvlp.eval.prompting.sets import PromptSets, mean_score
+from medvlp.eval.prompting.task import PromptedTask
 from medvlp.eval.prompting.votes import SINGLE, SINGLE_NOTE
 from medvlp.eval.reliability.pairs import pair_notes
 from medvlp.eval.reliability.variants import VARIANT_NOTES, ask_variants
@@ -27,8 +30,7 @@ from medvlp.eval.statistics.reliance import RELIANCE, reliance_sentences
 from medvlp.eval.task import TaskResult, TaskSettings, task_protocol, validation_split
 from medvlp.eval.trained import Trained, marked
 from medvlp.eval.vqa.aggregate import constant_scores, read_answer, rules_of, sample_scores, score
-from medvlp.eval.vqa.controls import CONTROL_NOTES, control_responses, respond, shown_images
-from medvlp.eval.vqa.instructions import measure_instructions
+from medvlp.eval.vqa.controls import CONTROL_NOTES, control_responses
 from medvlp.eval.vqa.metrics import MULTIPLE_CHOICE
 from medvlp.eval.vqa.prompts import choice_protocol
 from medvlp.eval.vqa.questions import (
@@ -43,8 +45,8 @@ from medvlp.eval.vqa.questions import (
     rows_of,
 )
 from medvlp.eval.vqa.records import records_of
-from medvlp.eval.vqa.responses import LIKELIHOOD, Response, first_prompt, response_notes, taken
-from medvlp.eval.vqa.scores import SCORERS, likelihood_metrics
+from medvlp.eval.vqa.responses import LIKELIHOOD, Response, first_prompt, response_notes
+from medvlp.eval.vqa.scores import MAIN, SCORERS, likelihood_metrics
 from medvlp.shards import ShardDataset
 
 BEST_CONSTANT = CONTROLS[0]
@@ -57,7 +59,7 @@ NOTES = {
 
 
 @dataclass(frozen=True)
-class Vqa:
+class Vqa(PromptedTask):
     """Questions of a split, answered in free text.
 
     Scores of all questions of a type are averaged; an answer that cannot be read is wrong, never skipped.
@@ -134,12 +136,6 @@ class Vqa:
         valid = validation_split(config, dataset)
         return replace(task, instructions=config.instructions, valid=valid, valid_limit=config.valid_limit)
 
-    @property
-    def prompting_identity(self) -> dict[str, Any]:
-        """What decides examples next to the task's keys, by prompt set where there are some."""
-        by_name = {name: of_set.prompting.identity for name, of_set in self.prompt_sets.items()}
-        return by_name if any(by_name.values()) else self.prompting.identity
-
     def run(self, model: AnsweringModel) -> TaskResult:
         """Measure one model. Where torch.distributed runs, every rank answers its share and gets the whole result.
 
@@ -147,38 +143,41 @@ class Vqa:
             TaskError: no question can be asked, or a language that none is in next to one that is not named.
         """
         if self.instructions or self.prompt_sets:
-            return measure_instructions(self, model)
+            tasks = self.prompt_sets or {name: self._instructed(text) for name, text in self.instructions.items()}
+            keys = self.prompt_set_keys or self.instructions
+            return PromptSets(tasks, keys, "mean score", mean_score, MAIN).measure(self, model)
         model = self.prompting.prompted(model, read_answer, questions_of(self.question_filter), self.batch_size)
         groups, excluded, bad = self._groups(model)
-        groups = self.prompting.with_examples(
-            self.name, model, self.dataset, groups, self.question_filter.max_new_tokens, lambda question: question.text
+        answers = ask(
+            self,
+            self.prompting,
+            model,
+            groups,
+            self.question_filter.max_new_tokens,
+            lambda question: question.text,
         )
-        responses = respond(
-            model, self.dataset, groups, shown_images(groups), self.batch_size, self.question_filter.max_new_tokens
-        )
-        bad |= {groups[i].key: reason for i, reason in enumerate(responses) if isinstance(reason, str)}
-        answered = [(group, row) for group, row in zip(groups, responses, strict=True) if not isinstance(row, str)]
-        answered, not_taken = taken(answered)
-        excluded += Counter(not_taken.values())
+        bad |= answers.bad
+        excluded += answers.excluded
         self._check_filters(groups, excluded)
-        if not answered:
+        if not answers.answered:
             raise TaskError(
                 f"task {self.name}: no question of {self.dataset.folder} can be asked; excluded: {dict(excluded)}, "
                 f"unreadable: {dict(Counter(bad.values()))}"
             )
-        return self._result(model, answered, excluded, bad, not_taken)
+        return self._result(model, answers, excluded, bad)
+
+    def _instructed(self, instruction: str) -> "Vqa":
+        return replace(self, instructions={}, question_filter=replace(self.question_filter, instruction=instruction))
 
     def _result(
         self,
         model: AnsweringModel,
-        answered: Sequence[tuple[QuestionGroup, list[Response]]],
+        answers: Answers,
         excluded: Counter[str],
         bad: Mapping[str, str],
-        not_taken: Mapping[str, str],
     ) -> TaskResult:
-        groups = [group for group, _ in answered]
+        groups, responses = answers.groups, answers.responses
         questions = [question for group in groups for question in group.questions]
-        responses = [response for _, row in answered for response in row]
         controls, notes = control_responses(
             self.controls,
             model,
@@ -206,7 +205,7 @@ class Vqa:
             blind[SINGLE] = [sample_scores(*pair) for pair in zip(questions, responses, strict=True)]
         protocol = self._protocol(model, groups, excluded, bad)
         protocol["controls"] = {name: NOTES.get(name, SINGLE_NOTE) for name in blind} | notes | variants.notes
-        protocol |= response_notes(responses, controls | variants.responses, not_taken)
+        protocol |= response_notes(responses, controls | variants.responses, answers.not_taken)
         lost = likelihood_metrics(self.question_filter.choice.scorers)
         if LIKELIHOOD not in model.offers and lost and any(question.options for question in questions):
             protocol["omitted"] = dict.fromkeys(lost, f"the model offers no {LIKELIHOOD}")

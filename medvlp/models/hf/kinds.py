@@ -7,9 +7,10 @@ from typing import Any
 from medvlp.models.hf.folders import read_json, refuse_code
 from medvlp.models.weights import DAMAGE, WeightsError, reason
 
-ENCODER, CHAT, CAUSAL = "encoder", "chat", "causal"
+ENCODER, TEXTS, CHAT, CAUSAL = "encoder", "texts", "chat", "causal"
 TITLES = {
     ENCODER: "a CLIP-like model",
+    TEXTS: "an encoder of texts",
     CHAT: "a model of images and text",
     CAUSAL: "a language model",
 }
@@ -22,13 +23,15 @@ ENCODER_FAMILIES = {
     *("clip", "siglip", "siglip2", "altclip", "chinese_clip", "align", "metaclip_2", "vision-text-dual-encoder"),
 }
 """Families whose embeddings tests compare with transformers' own, one item at a time."""
+TEXT_FAMILIES = {"bert", "distilbert", "mpnet", "roberta", "xlm-roberta"}
+"""Families of encoders of texts, such as sentence-transformers publishes; tests compare them with transformers' own."""
 
 
 @dataclass(frozen=True)
 class HfKind:
     """What a folder of transformers holds.
 
-    kind: encoder, chat or causal. family: its model_type. tested: whether tests compare the family with transformers.
+    kind: encoder, texts, chat or causal. family: its model_type. tested: whether tests compare the family with transformers.
     """
 
     kind: str
@@ -37,7 +40,7 @@ class HfKind:
     @property
     def tested(self) -> bool:
         """Whether tests compare the family's results with transformers' own."""
-        families = {ENCODER: ENCODER_FAMILIES, CHAT: CHAT_FAMILIES}
+        families = {ENCODER: ENCODER_FAMILIES, TEXTS: TEXT_FAMILIES, CHAT: CHAT_FAMILIES}
         return self.kind == CAUSAL or self.family in families[self.kind]
 
 
@@ -61,9 +64,9 @@ def kind_of(folder: Path, reference: str, gguf: str = "") -> HfKind:
     if not kind:
         raise WeightsError(
             f"hf:{reference} is a {family or 'model without model_type'} ({architecture or 'no architecture named'}), which no "
-            f"task can measure. What can be measured: CLIP-like models (with get_image_features and get_text_features), models "
-            f"of images and text (AutoModelForImageTextToText) that go on from a prompt, and language models "
-            f"(AutoModelForCausalLM), all of transformers' own classes"
+            f"task can measure. What can be measured: CLIP-like models (with get_image_features and get_text_features), encoders "
+            f"of texts ({', '.join(sorted(TEXT_FAMILIES))}), models of images and text (AutoModelForImageTextToText) that go on "
+            f"from a prompt, and language models (AutoModelForCausalLM), all of transformers' own classes"
         )
     return HfKind(kind, family)
 
@@ -82,6 +85,8 @@ def _kind(family: str, architecture: str) -> str:
         model_class: Any = getattr(transformers, base, None) if base else None
         if all(hasattr(model_class, name) for name in ("get_image_features", "get_text_features")):
             return ENCODER
+        if family in TEXT_FAMILIES and architecture:
+            return TEXTS
     is_causal = architecture.endswith(("ForCausalLM", "LMHeadModel")) if architecture else True
     return CAUSAL if family in causal and is_causal else ""
 

@@ -8,10 +8,15 @@ from typing import Any
 import torch
 
 from medvlp.models.hf.folders import content_files
-from medvlp.models.hf.kinds import CAUSAL, CHAT, ENCODER, load_config
+from medvlp.models.hf.kinds import CAUSAL, CHAT, ENCODER, TEXTS, load_config
 from medvlp.models.weights import DAMAGE, WeightsError, load_pretrained, reason
 
-AUTO_CLASSES = {ENCODER: "AutoModel", CHAT: "AutoModelForImageTextToText", CAUSAL: "AutoModelForCausalLM"}
+AUTO_CLASSES = {
+    ENCODER: "AutoModel",
+    TEXTS: "AutoModel",
+    CHAT: "AutoModelForImageTextToText",
+    CAUSAL: "AutoModelForCausalLM",
+}
 SKIPPED = ("lm_head", r".*\.(?:vision_tower|vision_model|visual|multi_modal_projector|connector)")
 """Layers that stay as they are where the others are in four bits (patterns of their names): what sees, and what writes."""
 

@@ -1,5 +1,7 @@
 """Examples in front of prompts for written text: captions with their images, impressions behind the findings they sum up."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,7 @@ from medvlp.config import WrittenTextConfig
 from medvlp.config.evaluation.answering.prompting import PromptingConfig
 from medvlp.config.rules import ConfigError
 from medvlp.eval.bootstrap import Bootstrap
+from medvlp.eval.errors import TaskError
 from medvlp.eval.task import TaskSettings
 from medvlp.eval.text.task import WrittenText
 from medvlp.shards import Sample, ShardDataset
@@ -115,3 +118,43 @@ def test_texts_are_sampled_once_and_the_card_says_so(data):
 def test_what_does_not_fit_texts_is_refused(data, prompting, message):
     with pytest.raises(ConfigError, match=message):
         run(data, prompting, instruction="Describe it.")
+
+
+SETS = {"plain": {}, "terse": {"instruction": "Be terse."}, "shots": {"prompting": {"shots": 1, "split": "other"}}}
+
+
+def chosen(data, metric="", **options):
+    """Of which set the scores are: each says another text."""
+    config = WrittenTextConfig(
+        name="made", data=str(data), references=["impression"], instruction="Describe it.", metrics=["rouge", "chrf"]
+    )
+    config = replace(config, prompt_sets=SETS, prompt_set_metric=metric, controls=[], valid_split="train", **options)
+    config.check()
+    says = {1: {"Describe it.": "normal", "Be terse.": "rib fracture effusion effusion"}, 3: {"Describe it.": "x"}}
+    model = Told(says=lambda prompt: says[len(prompt.turns)][prompt.turns[-1].text.replace("<image>\n", "")])
+    task = WrittenText.from_config(config, ShardDataset(data / "test"), TaskSettings(bootstrap=Bootstrap(resamples=0)))
+    return task.run(model), task
+
+
+def test_the_set_that_is_best_on_valid_by_the_named_metric_gives_the_scores(data):
+    (data / "other").exists() or write_split(data / "other", [report("other", 7, "p7", "clear", "calm")])
+    result, task = chosen(data)
+    assert result.protocol["prompt_set"] == "terse"
+    assert result.protocol["prompt_set_chosen"].startswith("best rouge_l on the validation split: plain 0.")
+    assert result.protocol["instruction"] == "Be terse."
+    scores = {metric.name: metric.value for metric in result.metrics}
+    by_hand = {"plain": (1 + 0) / 2, "terse": (0 + 2 / 6) / 2, "shots": 0.0}
+    assert scores["rouge_l"] == pytest.approx(by_hand["terse"])
+    assert scores["rouge_l/prompts_best"] == pytest.approx(by_hand["plain"])
+    assert (scores["rouge_l/prompts_median"], scores["rouge_l/prompts_worst"]) == pytest.approx((by_hand["terse"], 0))
+    assert "shots 0.000" in result.protocol["prompt_set_chosen"]
+    assert set(task.prompting_identity) == {"plain", "terse", "shots"}
+    with pytest.raises(TaskError, match="prompt_set_metric=bleu_9 is none of its metrics: chrf, rouge_1"):
+        chosen(data, "bleu_9")
+    by_recall, _ = chosen(data, "chrf")
+    assert by_recall.protocol["prompt_set_chosen"].startswith("best chrf on")
+
+
+def test_a_set_of_texts_cannot_vote(data):
+    with pytest.raises(ConfigError, match="kind: text has no votes"):
+        run(data, {}, instruction="Describe it.", prompt_sets={"a": {"prompting": {"samples": 3, "temperature": 0.5}}})

@@ -44,6 +44,7 @@ def written(folder, **files):
         ({"model_type": "gemma3_text", "architectures": ["Gemma3ForCausalLM"]}, "a language model"),
         ({"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"]}, "a language model"),
         ({"model_type": "llama"}, "a language model"),
+        ({"model_type": "bert", "architectures": ["BertModel"]}, "an encoder of texts"),
     ],
 )
 def test_a_kind_is_told_by_the_description_alone(description, title, tmp_path):
@@ -54,8 +55,8 @@ def test_a_kind_is_told_by_the_description_alone(description, title, tmp_path):
     ("files", "said"),
     [
         (
-            {"config": {"model_type": "bert", "architectures": ["BertModel"]}},
-            r"is a bert \(BertModel\), which no task can",
+            {"config": {"model_type": "bert", "architectures": ["BertForMaskedLM"]}},
+            r"is a bert \(BertForMaskedLM\), which no task can",
         ),
         (
             {"config": {"model_type": "qwen2", "architectures": ["Qwen2Model"]}},
