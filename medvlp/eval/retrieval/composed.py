@@ -4,15 +4,13 @@ Legend: Q queries, C candidates, D embedding width.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from typing import ClassVar, Self
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from medvlp.config import ComposedRetrievalConfig
-from medvlp.eval.bootstrap import Bootstrap
 from medvlp.eval.embeddings import CachedEncoder
 from medvlp.eval.items import Item, items_of
 from medvlp.eval.metrics import Array
@@ -27,17 +25,14 @@ from medvlp.eval.retrieval.queries import (
     without,
 )
 from medvlp.eval.retrieval.ranking import graded_records
-from medvlp.eval.retrieval.texts import RESAMPLED, check_queries, encoded, graded_protocol
-from medvlp.eval.statistics.measures import measures
-from medvlp.eval.task import TaskResult, TaskSettings, task_protocol
-from medvlp.eval.trained import Trained, marked
-from medvlp.shards import ShardDataset
+from medvlp.eval.retrieval.task import GradedRetrieval, encoded
+from medvlp.eval.task import TaskResult
 
 CONTROLS = ("image_only", "text_only")
 
 
 @dataclass(frozen=True)
-class ComposedRetrieval:
+class ComposedRetrieval(GradedRetrieval):
     """Recall, hits and nDCG of queries made of an image and a text, over images; next to them those of either part alone.
 
     A query starts from its own image, from images that it names, or from both: their mean. An image that a query names is no
@@ -46,28 +41,11 @@ class ComposedRetrieval:
     """
 
     kind: ClassVar[str] = "composed_retrieval"
-    version: ClassVar[int] = 1
-
-    name: str
-    dataset: ShardDataset
-    options: ComposedRetrievalConfig
-    bootstrap: Bootstrap = field(default_factory=Bootstrap)
-    trained: Trained | None = None
 
     @classmethod
-    def needs(cls, config: ComposedRetrievalConfig) -> tuple[str, ...]:
+    def needs(cls, config: Any) -> tuple[str, ...]:
         """Embeddings of images and texts."""
         return "encode_image", "encode_text"
-
-    @classmethod
-    def uses(cls, config: ComposedRetrievalConfig) -> dict[str, tuple[str, ...]]:
-        """Nothing else."""
-        return {}
-
-    @classmethod
-    def from_config(cls, config: ComposedRetrievalConfig, dataset: ShardDataset, settings: TaskSettings) -> Self:
-        """The task of a configuration."""
-        return cls(config.name, dataset, config, settings.bootstrap)
 
     def run(self, model: CachedEncoder) -> TaskResult:
         """Measure one model. Where torch.distributed runs, every rank encodes its share and gets the whole result.
@@ -82,7 +60,7 @@ class ComposedRetrieval:
         asking = {item.key for item in items if is_query(item) and not options.label}
         candidates = [item for item in images.items if item.key not in asking]
         queries = self._labelled(candidates) if options.label else self._stated(items, candidates, row_of)
-        check_queries(self, queries, items)
+        self.check_queries(queries, items)
         candidate_CD = images.embeddings_ND[[row_of[item.key] for item in candidates]]
         image_QD = torch.stack(
             [self._image(query, candidate_CD, images.embeddings_ND, row_of) for query in queries.queries]
@@ -102,21 +80,18 @@ class ComposedRetrieval:
             {"image_only": image_QD, "text_only": text_QD} if bool(has_text_Q1.all()) else {},
         )
         images = replace(images, bad={key: reason for key, reason in images.bad.items() if key not in asking})
-        protocol = task_protocol(self, model, images, [query.item for query in queries.queries], queries.excluded)
-        protocol |= graded_protocol(options, queries, len(candidates), 0, images)
-        protocol["bootstrap"]["resampled"] = RESAMPLED
-        protocol |= {
-            "composition": f"{1 - weight:g} · image + {weight:g} · text, unit vectors; several images by their mean",
-            "change": f"{options.change}: {options.change_template}" if options.change else None,
-            "controls": {
-                "image_only": "the query without its text",
-                "text_only": "the query without its image: what of the score is the text's alone",
-            },
+        controls = {
+            "image_only": "the query without its text",
+            "text_only": "the query without its image: what of the score is the text's alone",
         }
         if not bool(has_text_Q1.all()):
-            protocol["controls"] = {"skipped": "image_only, text_only: some queries have no text"}
-        records = marked(records, [record["id"] for record in records], self.trained)
-        return TaskResult(self.name, self.kind, self.bootstrap.measure(measures(records, protocol)), records, protocol)
+            controls = {"skipped": "image_only, text_only: some queries have no text"}
+        notes = {
+            "composition": f"{1 - weight:g} · image + {weight:g} · text, unit vectors; several images by their mean",
+            "change": f"{options.change}: {options.change_template}" if options.change else None,
+            "controls": controls,
+        }
+        return self.result(model, records, queries, len(candidates), images, 0, notes)
 
     def _stated(self, items: Sequence[Item], candidates: Sequence[Item], row_of: dict[str, int]) -> Queries:
         queries = stated_queries(items, candidates, self.options, needs_text=False)

