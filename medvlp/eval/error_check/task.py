@@ -5,29 +5,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
 
-import torch
-
 from medvlp.config.evaluation.controls import IMAGE_CONTROLS
 from medvlp.config.evaluation.error_check import ALL_CORRECT_CONTROL, ErrorCheckConfig
 from medvlp.eval.bootstrap import Bootstrap
-from medvlp.eval.embeddings import ImageEmbeddings
 from medvlp.eval.error_check.records import Correcting, records_of
 from medvlp.eval.error_check.texts import REASONS, CheckedTexts, examples_of, read_texts, vote_of
 from medvlp.eval.errors import TaskError
-from medvlp.eval.exclusions import exclusion_lines
-from medvlp.eval.items import Item, read_samples
-from medvlp.eval.models.answering import WITHHELD, AnsweringModel
+from medvlp.eval.items import read_samples
+from medvlp.eval.models.answering import AnsweringModel
 from medvlp.eval.prompting.asking import ask
 from medvlp.eval.prompting.protocol import Prompting, open_prompting
 from medvlp.eval.prompting.task import PromptedTask
 from medvlp.eval.prompting.votes import SINGLE, SINGLE_NOTE
 from medvlp.eval.statistics.measures import measures
-from medvlp.eval.task import TaskResult, TaskSettings, task_protocol
+from medvlp.eval.task import TaskResult, TaskSettings
 from medvlp.eval.text.plugins import Plugin, plugins_of
 from medvlp.eval.trained import Trained, marked
 from medvlp.eval.vqa.controls import CONTROL_NOTES, control_responses
 from medvlp.eval.vqa.questions import NO_MARK, QuestionFilter, QuestionGroup, cut, reason_in_words, rows_of
-from medvlp.eval.vqa.responses import Response, first_prompt, response_notes
+from medvlp.eval.vqa.responses import Response, response_notes
 from medvlp.shards import ShardDataset
 
 NOTES = CONTROL_NOTES | {ALL_CORRECT_CONTROL: "every text is said to be right: what a reader gets who finds no error"}
@@ -170,28 +166,16 @@ class ErrorCheck(PromptedTask):
         excluded: Counter[str],
         bad: Mapping[str, str],
     ) -> dict[str, Any]:
-        items = [
-            Item(group.key, group.cluster, {}, {}, group.cluster_kind) for group in groups for _ in group.questions
-        ]
-        questions = [question for group in groups for question in group.questions]
         excluded.pop(NO_MARK, 0)
-        images = ImageEmbeddings([], torch.empty(0), dict(bad))
-        return task_protocol(self, model, images, items, excluded) | {
-            "exclusions": exclusion_lines(
-                {REASONS.get(reason) or reason_in_words(reason): count for reason, count in excluded.items()},
-                images.bad_counts(),
-                "text",
-                len(items),
-            ),
-            "limit": self.limit or None,
+        questions = [question for group in groups for question in group.questions]
+
+        def in_words(reason: str) -> str:
+            return REASONS.get(reason) or reason_in_words(reason)
+
+        max_new_tokens = self.question_filter.max_new_tokens
+        return self.common_protocol(model, groups, excluded, bad, "text", in_words, max_new_tokens) | {
             "languages": list(self.question_filter.languages),
             "instruction": self.question_filter.instruction,
-            "first_prompt": first_prompt(model, groups[0]),
-            "decoding": f"{self.prompting.decoding}, at most {self.question_filter.max_new_tokens} tokens",
-            **self.prompting.protocol(questions),
             "bert_baseline": self.bert_baseline or None,
             "error_types": dict(sorted(Counter(question.question_type or "none" for question in questions).items())),
-            "penalties": "none",
-            **({"images": WITHHELD} if any(group.withheld for group in groups) else {}),
-            **model.metadata(),
         }

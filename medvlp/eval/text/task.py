@@ -6,24 +6,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Self
 
-import torch
-
 from medvlp.config import WrittenTextConfig
 from medvlp.config.evaluation.answering.prompt_sets import with_prompt_set
 from medvlp.config.evaluation.metric_names import MAIN, direction
 from medvlp.config.evaluation.written_text import TEXT_CONTROLS, TEXT_METRICS
 from medvlp.eval.bootstrap import Bootstrap
-from medvlp.eval.embeddings import ImageEmbeddings
 from medvlp.eval.errors import TaskError
-from medvlp.eval.exclusions import exclusion_lines
 from medvlp.eval.items import Item, items_of, read_samples
-from medvlp.eval.models.answering import WITHHELD, AnsweringModel
+from medvlp.eval.models.answering import AnsweringModel
 from medvlp.eval.prompting.asking import ask
 from medvlp.eval.prompting.protocol import Prompting, open_prompting
 from medvlp.eval.prompting.sets import PromptSets
 from medvlp.eval.prompting.task import PromptedTask
 from medvlp.eval.statistics.measures import measures
-from medvlp.eval.task import TaskResult, TaskSettings, task_protocol, validation_split
+from medvlp.eval.task import TaskResult, TaskSettings, validation_split
 from medvlp.eval.text.findings.rules import LIMITS
 from medvlp.eval.text.plugins import Plugin, plugins_of
 from medvlp.eval.text.prompts import TextPrompt, reason_in_words
@@ -38,7 +34,7 @@ from medvlp.eval.vqa.controls import (
     derangement,
 )
 from medvlp.eval.vqa.questions import Question, QuestionGroup, rows_of
-from medvlp.eval.vqa.responses import Response, first_prompt, response_notes
+from medvlp.eval.vqa.responses import Response, response_notes
 from medvlp.shards import BadSample, Sample, ShardDataset
 
 EXCHANGED_REFERENCE = TEXT_CONTROLS[0]
@@ -283,29 +279,15 @@ class WrittenText(PromptedTask):
         excluded: Counter[str],
         bad: Mapping[str, str],
     ) -> dict[str, Any]:
-        items = [Item(group.key, group.cluster, {}, {}, group.cluster_kind) for group in groups]
-        images = ImageEmbeddings([], torch.empty(0), dict(bad))
         counts = Counter(len(group.questions[0].answers) for group in groups)
-        return task_protocol(self, model, images, items, excluded) | {
-            "exclusions": exclusion_lines(
-                {reason_in_words(reason): count for reason, count in excluded.items()},
-                images.bad_counts(),
-                "sample",
-                len(items),
-            ),
-            "limit": self.limit or None,
+        max_new_tokens = self.prompt.max_new_tokens
+        return self.common_protocol(model, groups, excluded, bad, "sample", reason_in_words, max_new_tokens) | {
             "references": list(self.prompt.references),
             "references_per_sample": {str(count): counts[count] for count in sorted(counts)},
             "source": self.prompt.source,
             "shows_images": self.prompt.shows_images,
             "instruction": self.prompt.instruction,
-            "first_prompt": first_prompt(model, groups[0]),
-            **self.prompting.protocol([group.questions[0] for group in groups]),
-            "decoding": f"{self.prompting.decoding}, at most {self.prompt.max_new_tokens} tokens",
             "tokenization": f"{self.tokenization}: {DESCRIPTIONS[self.tokenization]}",
-            "penalties": "none",
-            **({"images": WITHHELD} if any(group.withheld for group in groups) else {}),
-            **model.metadata(),
             "tie_rule": "of several references the best one counts, the first of equals; in CIDEr-D their mean",
         }
 

@@ -5,18 +5,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
-import torch
-
 from medvlp.config import VqaConfig
 from medvlp.config.evaluation.answering.prompt_sets import with_prompt_set
 from medvlp.config.evaluation.controls import CONTROLS, DEFAULT_CONTROLS
 from medvlp.eval.bootstrap import Bootstrap
 from medvlp.eval.boxes.questions import box_protocol
-from medvlp.eval.embeddings import ImageEmbeddings
 from medvlp.eval.errors import TaskError
-from medvlp.eval.exclusions import exclusion_lines, mistaken, slip
-from medvlp.eval.items import Item, read_samples
-from medvlp.eval.models.answering import WITHHELD, AnsweringModel
+from medvlp.eval.exclusions import mistaken, slip
+from medvlp.eval.items import read_samples
+from medvlp.eval.models.answering import AnsweringModel
 from medvlp.eval.prompting.asking import Answers, ask
 from medvlp.eval.prompting.examples import questions_of
 from medvlp.eval.prompting.protocol import Prompting, open_prompting
@@ -27,7 +24,7 @@ from medvlp.eval.reliability.pairs import pair_notes
 from medvlp.eval.reliability.variants import VARIANT_NOTES, ask_variants
 from medvlp.eval.statistics.measures import measures
 from medvlp.eval.statistics.reliance import RELIANCE, reliance_sentences
-from medvlp.eval.task import TaskResult, TaskSettings, task_protocol, validation_split
+from medvlp.eval.task import TaskResult, TaskSettings, validation_split
 from medvlp.eval.trained import Trained, marked
 from medvlp.eval.vqa.aggregate import constant_scores, read_answer, rules_of, sample_scores, score
 from medvlp.eval.vqa.controls import CONTROL_NOTES, control_responses
@@ -45,7 +42,7 @@ from medvlp.eval.vqa.questions import (
     rows_of,
 )
 from medvlp.eval.vqa.records import records_of
-from medvlp.eval.vqa.responses import LIKELIHOOD, Response, first_prompt, response_notes
+from medvlp.eval.vqa.responses import LIKELIHOOD, Response, response_notes
 from medvlp.eval.vqa.scores import MAIN, SCORERS, likelihood_metrics
 from medvlp.shards import ShardDataset
 
@@ -240,33 +237,16 @@ class Vqa(PromptedTask):
         excluded: Counter[str],
         bad: Mapping[str, str],
     ) -> dict[str, Any]:
-        items = [
-            Item(group.key, group.cluster, {}, {}, group.cluster_kind) for group in groups for _ in group.questions
-        ]
         questions = [question for group in groups for question in group.questions]
         unmarked = excluded.pop(NO_MARK, 0)
-        images = ImageEmbeddings([], torch.empty(0), dict(bad))
-        protocol = task_protocol(self, model, images, items, excluded)
-        return protocol | {
+        max_new_tokens = self.question_filter.max_new_tokens
+        return self.common_protocol(model, groups, excluded, bad, "question", reason_in_words, max_new_tokens) | {
             "answer_types": dict(sorted(Counter(question.answer_type for question in questions).items())),
             "answer_types_inferred": unmarked,
-            "exclusions": exclusion_lines(
-                {reason_in_words(reason): count for reason, count in excluded.items()},
-                images.bad_counts(),
-                "question",
-                len(questions),
-            ),
-            "limit": self.limit or None,
             "languages": list(self.question_filter.languages),
             "instruction": self.question_filter.instruction,
-            "first_prompt": first_prompt(model, groups[0]),
-            "decoding": f"{self.prompting.decoding}, at most {self.question_filter.max_new_tokens} tokens",
-            **self.prompting.protocol(questions),
-            "penalties": "none",
             **choice_protocol(self.question_filter.choice, questions),
             **box_protocol(questions),
-            **({"images": WITHHELD} if any(group.withheld for group in groups) else {}),
-            **model.metadata(),
             "scorers": SCORERS,
             "tie_rule": "multiple choice: where the best options tie, none is picked, which counts as wrong",
         }
