@@ -22,6 +22,8 @@ WORDS = {
     "line_too_long": "a line is longer than is read",
     "little_brain": "the slice shows little of the brain",
     "missing_image": "the image file is not there",
+    "no_agreement": "the readers agree on no box",
+    "no_box": "no box was drawn in the image, and nothing else is said of it",
     "no_caption_row": "the publisher's tables do not join it with a caption",
     "no_graphic": "the figure names no graphic",
     "not_histology": "the publisher says that it is no histology",

@@ -4,9 +4,10 @@ import hashlib
 from collections.abc import Callable
 
 from medvlp.report.files import Row
-from medvlp.report.run import boxes_svg, prompting
+from medvlp.report.run import boxes_svg, judging, prompting
 from medvlp.report.run.boxes_svg import box_picture, box_words
 from medvlp.report.run.galleries import Examples, QuestionExample, TypeTable
+from medvlp.report.run.judging import folded_verdicts, verdict_words
 from medvlp.report.run.prompting import ExampleTexts, folded_prompting, voting_words
 from medvlp.report.shapes import NULL, NUMBER, OBJECT, TEXT, mapping_of
 from medvlp.report.thumbnails import Thumbnails
@@ -24,8 +25,14 @@ RECORD = {
     "controls": mapping_of(TEXT),
 }
 """What a record has."""
-OPTIONAL = {"options": mapping_of(TEXT) | NULL, "extraction": OBJECT, **boxes_svg.RECORD, **prompting.RECORD}
-"""What some records have: those of multiple choice, of questions for boxes, and of prompting protocols."""
+OPTIONAL = {
+    "options": mapping_of(TEXT) | NULL,
+    "extraction": OBJECT,
+    **boxes_svg.RECORD,
+    **prompting.RECORD,
+    **judging.RECORD,
+}
+"""What some records have: those of multiple choice, of questions for boxes, of prompting protocols, and of judges."""
 
 
 def question_examples(
@@ -95,6 +102,6 @@ def _example(row: Row, thumbnails: Thumbnails, examples: ExampleTexts) -> Questi
         list((row.get("options") or {}).items()),
         list(row["controls"].items()),
         box_picture(row, thumbnail),
-        [*box_words(row), *voting_words(row)],
-        folded_prompting(row, examples),
+        [*box_words(row), *voting_words(row), *verdict_words(row)],
+        [*folded_prompting(row, examples), *folded_verdicts(row)],
     )

@@ -3,8 +3,9 @@
 import hashlib
 
 from medvlp.report.files import Row
-from medvlp.report.run import prompting
+from medvlp.report.run import judging, prompting
 from medvlp.report.run.galleries import Examples, QuestionExample, clipped_text
+from medvlp.report.run.judging import folded_verdicts, verdict_words
 from medvlp.report.run.prompting import ExampleTexts, folded_prompting
 from medvlp.report.shapes import NULL, NUMBER, TEXT, list_of, mapping_of
 from medvlp.report.thumbnails import Thumbnails
@@ -22,8 +23,8 @@ RECORD = {
     "controls": mapping_of(TEXT),
 }
 """What a record has."""
-OPTIONAL = prompting.RECORD
-"""What records of prompting protocols have besides."""
+OPTIONAL = prompting.RECORD | judging.RECORD
+"""What records of prompting protocols and of judges have besides."""
 
 
 def text_examples(
@@ -59,5 +60,6 @@ def _example(row: Row, question: str, thumbnails: Thumbnails, examples: ExampleT
         clipped_text("\n".join(row["references"]), CHARACTERS),
         [],
         [(name, clipped_text(text, CHARACTERS)) for name, text in row["controls"].items()],
-        folded=folded_prompting(row, examples),
+        words=verdict_words(row),
+        folded=[*folded_prompting(row, examples), *folded_verdicts(row)],
     )

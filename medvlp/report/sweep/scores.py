@@ -40,6 +40,8 @@ LABELS = {
     "letter_likelihood_accuracy": "choice by letter",
     "number_accuracy": "number",
     "set_f1": "set F1",
+    "box_iou": "box IoU",
+    "box_accuracy@0.5": "boxes right",
     "bleu_4": "BLEU-4",
     "rouge_l": "ROUGE-L",
     "meteor": "METEOR",
