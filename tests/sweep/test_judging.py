@@ -138,10 +138,12 @@ def test_a_model_of_ours_judges_itself_and_what_it_writes_is_no_verdict(sweep_fo
     assert sum(notes["unread"].values()) == notes["answers"]
     assert "no verdict in the reply" in notes["unread"]
 
-    # By likelihood the same judge gives a verdict on every answer.
-    options = [*options[:2], "judge.scoring=likelihood"]
+    # By likelihood the same judge gives a verdict on every answer, with the images before it.
+    options = [*options[:2], "judge.scoring=likelihood", "judge.images=true"]
     assert evaluate(words("itself", [ASSISTANT], ["questions"], *options)) == 0
-    assert judged_rows(sweep_folder / "itself")["judge_unread"]["value"] == 0
+    row = judged_rows(sweep_folder / "itself")["judge_unread"]
+    assert row["value"] == 0
+    assert row["protocol"]["judge"]["images"] == "those of the sample, unchanged"
 
 
 @pytest.mark.parametrize(
