@@ -18,7 +18,7 @@ from medvlp.eval.task import EvaluatedModel
 from medvlp.models.digests import FileFacts, content_identity, sha256_of
 from medvlp.models.hf.answering import Generator, Reader, Row
 from medvlp.models.hf.encoders import HfEncoder
-from medvlp.models.hf.folders import content_files, model_folder, read_json
+from medvlp.models.hf.folders import POOLING, content_files, model_folder, read_json
 from medvlp.models.hf.kinds import CAUSAL, ENCODER, TEXTS, TITLES, HfKind, kind_of
 from medvlp.models.hf.loading import Loading, execution_of, load_model
 from medvlp.models.hf.readers import (
@@ -28,7 +28,7 @@ from medvlp.models.hf.readers import (
     load_processor,
     load_tokenizer,
 )
-from medvlp.models.hf.text_encoders import POOLING, TextEncoder
+from medvlp.models.hf.text_encoders import TextEncoder
 from medvlp.models.llava.language import load_language
 from medvlp.models.weights import WeightsError, refuse_overwritten
 

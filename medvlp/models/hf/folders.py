@@ -3,15 +3,19 @@ never read (pickles, code)."""
 
 import json
 import re
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import constants, hf_hub_download, snapshot_download
+from huggingface_hub.errors import EntryNotFoundError
 
 from medvlp.models.weights import DAMAGE, SCHEME, WeightsError, first_line, resolve
 
 GGUF = ".gguf"
+MODULES, POOLING = "modules.json", "1_Pooling/config.json"
+"""Of an encoder that sentence-transformers publishes: its layers, and how a text's vector is made of its tokens."""
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 CONTENT = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model")
 """Files of a folder that a model is made of; nothing else is fetched, hashed or read."""
@@ -83,7 +87,11 @@ def _commit(name: str, revision: str) -> Path:
 @cache
 def _snapshot(name: str, commit: str) -> Path:
     """The same folder with all files that a model is made of."""
-    return Path(snapshot_download(name, revision=commit, allow_patterns=[*CONTENT], ignore_patterns=["*/*"]))
+    folder = Path(snapshot_download(name, revision=commit, allow_patterns=[*CONTENT], ignore_patterns=["*/*"]))
+    if (folder / MODULES).is_file():
+        with suppress(EntryNotFoundError):  # where it is missing, the encoder says so
+            hf_hub_download(name, POOLING, revision=commit)
+    return folder
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -12,11 +12,11 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from medvlp.models.hf.folders import read_json
+from medvlp.models.hf.folders import MODULES, POOLING, read_json
 from medvlp.models.hf.loading import execution_of
 from medvlp.models.weights import WeightsError
 
-MODULES, POOLING, LENGTH = "modules.json", "1_Pooling/config.json", "sentence_bert_config.json"
+LENGTH = "sentence_bert_config.json"
 MEAN, FIRST = "mean", "cls"
 MODULE_TYPES = ("Transformer", "Pooling", "Normalize")
 """Of sentence-transformers' modules, those that are understood."""

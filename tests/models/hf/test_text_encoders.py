@@ -70,6 +70,24 @@ def test_another_pooling_is_another_model(folder, tmp_path):
     assert identity_of(names[0]) != identity_of(names[1])
 
 
+def test_the_pooling_of_a_name_of_the_hub_is_fetched(folder, tmp_path, monkeypatch):
+    """The hub gives the files of the folder itself; the pooling's stands in one below."""
+    hub = published(folder, tmp_path / "hub", "cls_token")
+
+    def file(name, path, revision=None):
+        target = tmp_path / "snapshots/0123" / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        return shutil.copy(hub / path, target)
+
+    def snapshot(name, revision, allow_patterns, ignore_patterns):
+        paths = [file(name, path.name) for path in hub.iterdir() if path.is_file()]
+        return str(tmp_path / "snapshots/0123") if paths else ""
+
+    monkeypatch.setattr("medvlp.models.hf.folders.hf_hub_download", file)
+    monkeypatch.setattr("medvlp.models.hf.folders.snapshot_download", snapshot)
+    assert encoder_of("some-lab/sentences").encoder.pooling == "cls"
+
+
 def test_what_is_not_understood_is_refused(folder, tmp_path):
     with pytest.raises(WeightsError, match=r"asks for \['max'\], expected mean or cls alone"):
         encoder_of(published(folder, tmp_path / "max", "max_tokens"))
