@@ -28,6 +28,11 @@ VERBS = {
     verb.name: verb
     for verb in (
         Verb("prep", "data_prep.cli", "publisher's files → shards: source=<name> input=<dir> output=<dir>"),
+        Verb(
+            "index",
+            "medvlp.verbs.shards.index",
+            "make webdataset tars of others trainable: <folder or addresses> [out=...]",
+        ),
         Verb("verify", "medvlp.verbs.shards.verify", "check a shard folder byte by byte: <shard dir>"),
         Verb(
             "check",

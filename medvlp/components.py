@@ -21,7 +21,7 @@ from medvlp.training.trainer import check_devices
 def hooks_of(run: Run) -> RunHooks:
     """What `fit` calls for a run."""
     set_up_libraries()
-    splits = {name: Path(source.path) for name, source in run.config.data.sources.items()}
+    splits = {name: Path(source.path) for name, source in run.config.data.sources.items() if not source.is_remote}
     return RunHooks(lambda: build_components(run), lambda: leakage_notes(splits), write_report)
 
 

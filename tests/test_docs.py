@@ -30,6 +30,7 @@ PROSE = [path for path in DOCS if path.parent.name != "decisions"]  # decisions 
 SOURCE_FILES = [path for package in ("medvlp", "data_prep") for path in sorted((ROOT / package).rglob("*.py"))]
 NO_KEYS = (
     "key",
+    "bytes",
     "hydra.mode",
     "weights_only",
     "backend",

@@ -17,8 +17,7 @@ from data_prep.pipeline import prepare
 from data_prep.sources.labels import mni152
 from medvlp.builders.data import as_conversations
 from medvlp.builders.tasks import build_task, missing_capabilities
-from medvlp.config import value_of
-from medvlp.config.train import SourceConfig
+from medvlp.config import SourceConfig, value_of
 from medvlp.eval.bootstrap import Bootstrap
 from medvlp.eval.embeddings import CachedEncoder
 from medvlp.eval.task import TaskSettings

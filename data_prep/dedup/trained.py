@@ -188,10 +188,11 @@ def _with_several_images(dataset: ShardDataset) -> set[int]:
     positions: dict[str, set[int]] = {}
     for tar in dataset.manifest.shards:
         try:
-            index = open_index((dataset.folder / tar).with_suffix(".idx"))
+            index = open_index(dataset.local_file(str(Path(tar).with_suffix(".idx"))))
         except (OSError, ValueError):  # as above
             continue
-        images = index["sample"][~np.isin(index["member"], [b"txt", b"json"])]
+        text_members = [name.encode() for name in dataset.form.text_members]
+        images = index["sample"][~np.isin(index["member"], text_members)]
         positions[tar] = set(np.flatnonzero(np.bincount(images, minlength=1) > 1).tolist())
     if not any(positions.values()):
         return set()

@@ -105,7 +105,7 @@ def training_splits(config: TrainConfig) -> list[ShardDataset]:
 def held_out_splits(config: TrainConfig) -> Iterator[ShardDataset]:
     """Splits that the run does not train on: those next to each source's, and those on which each task is scored, during
     training and after."""
-    trained = {Path(source.path).resolve() for source in config.data.sources.values()}
+    trained = {Path(source.path).resolve() for source in config.data.sources.values() if not source.is_remote}
     tasks = [load_task(name) for name in config.tasks]
     folders = [Path(task.data, split).resolve() for task in tasks for split in (task.valid_split, task.split)]
     for folder in sorted(trained):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from medvlp.config import ConfigError, SourceConfig, TrainConfig, VqaConfig, load_task
@@ -15,6 +15,7 @@ from medvlp.data.chat.rewriting import (
 from medvlp.data.dataset import open_split
 from medvlp.data.pipeline import BatchPipeline
 from medvlp.shards import ShardDataset
+from medvlp.shards.storage import RemoteSettings, split_folder
 from medvlp.wording.questions import QuestionWording
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def build_data(config: TrainConfig, pipeline: BatchPipeline) -> TrainingData:
 
     data, trainer = config.data, config.trainer
     return TrainingData(
-        {name: Path(source.path) for name, source in data.sources.items()},
+        {name: opener(config, name) for name in data.sources},
         {name: source.item_filter(name) for name, source in data.sources.items()},
         {name: source.weight for name, source in data.sources.items()},
         pipeline,
@@ -66,10 +67,20 @@ def task_wording(name: str) -> QuestionWording:
 
 def open_source(config: TrainConfig, name: str) -> ShardDataset:
     """A source's shards, without what is held out of it. Raises ShardError, CombinationError."""
-    source = config.data.sources[name]
-    return open_split(source.path, source.item_filter(name), f"data.sources.{name}")
+    return opener(config, name)()
+
+
+def opener(config: TrainConfig, name: str) -> Callable[[], ShardDataset]:
+    """What opens a source's shards, wherever they are."""
+    source, settings = config.data.sources[name], RemoteSettings.from_options(**vars(config.data.remote))
+
+    def open_it() -> ShardDataset:
+        folder = split_folder(source.path, settings)
+        return open_split(folder, source.item_filter(name), f"data.sources.{name}", source.shards, settings)
+
+    return open_it
 
 
 def open_shards(path: str) -> ShardDataset:
-    """A shard folder; a task's or a source's."""
-    return ShardDataset(Path(path))
+    """A split's folder or address; a task's or a source's."""
+    return ShardDataset(split_folder(path))

@@ -41,7 +41,7 @@ def open_split(task: TaskConfig, split: str) -> ShardDataset:
         ConfigError: it is not there, with the command that prepares it.
     """
     try:
-        return open_shards(str(Path(task.data) / split))
+        return open_shards(f"{task.data}/{split}")
     except ShardError as error:
         raise ConfigError(f"task {task.name}: {error}\n{advice(task)}") from None
 

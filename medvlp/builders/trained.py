@@ -88,10 +88,10 @@ def trained_source(
     folder, held_out = Path(source.path), ItemFilter()
     try:
         held_out = filter_of(content["medvlp"].get("held_out", {}).get(name, {}), f"held out of {name}")
-        dataset = open_shards(str(folder))
+        dataset = open_shards(source.path)
         if shards_hash in (None, dataset.manifest_hash):
             return TrainedSource(
-                folder, filtered(folder, source.item_filter(name), dataset.manifest_hash), held_out
+                folder, filtered(dataset.folder, source.item_filter(name), dataset.manifest_hash), held_out
             ), ""
     except ShardError:
         return TrainedSource(folder, None, held_out), f"{folder}, which is not here"

@@ -11,6 +11,9 @@ from medvlp.config.composition.search import list_options, search_folders
 from medvlp.config.composition.task_files import expand_tasks, load_task, task_files, task_groups
 from medvlp.config.composition.typed import as_dict, from_dict
 from medvlp.config.composition.yaml_files import read_text
+from medvlp.config.data.index import IndexConfig
+from medvlp.config.data.remote import RemoteConfig
+from medvlp.config.data.sources import AugmentConfig, DataConfig, SourceConfig
 from medvlp.config.evaluation.api import ApiConfig
 from medvlp.config.evaluation.cache import CacheConfig, CacheVerbConfig
 from medvlp.config.kinds import register
@@ -34,11 +37,8 @@ from medvlp.config.tasks import (
     ZeroShotConfig,
 )
 from medvlp.config.train import (
-    AugmentConfig,
-    DataConfig,
     OptimConfig,
     PartConfig,
-    SourceConfig,
     TrainConfig,
     TrainerConfig,
     check_ranks,
@@ -68,6 +68,7 @@ __all__ = [
     "HeadConfig",
     "ImageConfig",
     "ImageTowerConfig",
+    "IndexConfig",
     "InstructConfig",
     "LanguageConfig",
     "LlavaConfig",
@@ -78,6 +79,7 @@ __all__ = [
     "PartConfig",
     "PrepConfig",
     "ProbeConfig",
+    "RemoteConfig",
     "RetrievalConfig",
     "SourceConfig",
     "TaskConfig",

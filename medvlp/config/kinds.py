@@ -9,13 +9,15 @@ from medvlp.config.base import ModelConfig, ObjectiveConfig
 from medvlp.config.classifier import ClassifierConfig
 from medvlp.config.clip import ClipConfig
 from medvlp.config.composition.renamed import RENAMED_OPTIONS
+from medvlp.config.data.index import IndexConfig
+from medvlp.config.data.sources import SourceConfig
 from medvlp.config.evaluation.cache import CacheVerbConfig
 from medvlp.config.llava import LlavaConfig
 from medvlp.config.objectives.assistant import BagOfWordsConfig, InstructConfig
 from medvlp.config.objectives.classification import ClassifyConfig, HeadConfig
 from medvlp.config.objectives.contrastive import ContrastiveConfig
 from medvlp.config.prep import PrepConfig
-from medvlp.config.train import PartConfig, SourceConfig, TrainConfig
+from medvlp.config.train import PartConfig, TrainConfig
 from medvlp.config.verbs import AskConfig, CheckConfig, EvalConfig, ExportConfig
 
 MODELS: dict[str, type[ModelConfig]] = {"clip": ClipConfig, "llava": LlavaConfig, "classifier": ClassifierConfig}
@@ -49,6 +51,7 @@ VERBS = {
     "export": VerbSchema(ExportConfig, "export"),
     "ask": VerbSchema(AskConfig, "ask"),
     "cache": VerbSchema(CacheVerbConfig, "cache"),
+    "index": VerbSchema(IndexConfig, "index"),
 }
 
 OPEN_MAPPINGS: dict[str, type | None] = {
@@ -58,6 +61,8 @@ OPEN_MAPPINGS: dict[str, type | None] = {
     "options.": None,
     "objective.options.": None,
     "api.parameters.": None,
+    "texts.": None,
+    "labels.": None,
 }
 """Mappings whose names the schema does not know, with the schema of their values; None: plain values.
 

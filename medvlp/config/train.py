@@ -2,121 +2,16 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from omegaconf import MISSING
 
-from medvlp.combinations import ItemFilter, filter_of
 from medvlp.config.base import ModelConfig, ObjectiveConfig
+from medvlp.config.data.sources import DataConfig
 from medvlp.config.rules import ConfigError, at_least, check_name, not_negative, one_of, share
 
 PRECISIONS = ("32-true", "64-true", "bf16-mixed", "bf16-true", "16-mixed")
 ACCELERATORS = ("auto", "cpu", "gpu", "mps")
 LOGGERS = ("tensorboard", "wandb", "wandb-offline")
-
-
-@dataclass(kw_only=True)
-class SourceConfig:
-    """One prepared dataset in a training blend."""
-
-    path: str = MISSING
-    """Folder of one split, as `medvlp prep` writes it: the one that holds manifest.json."""
-    weight: float = 1.0
-    """Passes over this source in one epoch: 2 shows every sample twice, 0.5 another half each epoch."""
-    text_fields: list[str] = field(default_factory=lambda: ["caption*"])
-    """Text fields to train on; `caption*` is all captions of a sample (`caption`, `caption_1`, …), `caption` the first alone.
-    Of several that a sample has, one is sampled by seed, epoch and position; instruct asks for each."""
-    only: list[dict[str, Any]] = field(default_factory=list)
-    """Combinations of labels and metadata that are trained on, `[{modality: CT, organ: [liver, spleen]}, {site: 3}]`; empty:
-    all."""
-    exclude: list[dict[str, Any]] = field(default_factory=list)
-    """Combinations that are held out, likewise; the checkpoint's card states them, and `medvlp eval` gives the scores on them
-    (unseen) next to those on the others (seen)."""
-    caption_prompts: list[str] = field(default_factory=list)
-    """instruct: for samples without conversations, questions that their texts answer; the sample's key chooses one."""
-    questions_as: str = ""
-    """instruct: a task of kind vqa in whose words questions are trained: multiple choice with its options and the letter as the
-    answer, the others with its instruction, e.g. medqa."""
-    question_template: str = ""
-    """instruct: what each last question becomes, e.g. `{question} It is about the {organ}.`; `{name}` is a field of the
-    conversation's metadata. Boxes stand in the question itself, as `<box>` (docs/boxes.md)."""
-    answer_template: str = ""
-    """instruct: what each last answer becomes, e.g. `{rationale} The answer: {answer}`."""
-
-    def check(self, name: str) -> None:
-        """Rules of one source, known by its name in the blend. Raises ConfigError."""
-        check_name("data.sources", name)
-        if not self.weight > 0:
-            raise ConfigError(f"data.sources.{name}.weight={self.weight} must be above 0; drop the source instead")
-        if not self.text_fields:
-            raise ConfigError(f"data.sources.{name}.text_fields is empty; name a text field, e.g. [caption]")
-        for key, template in (("question_template", self.question_template), ("answer_template", self.answer_template)):
-            if "{box}" in template or "{boxes}" in template:
-                raise ConfigError(
-                    f"data.sources.{name}.{key} names {{box}}: boxes are written in the model's form (objective.box_form), where "
-                    f"<box> stands in the data; prepare them again, so that it does, and leave it out here"
-                )
-        self.item_filter(name)
-
-    def item_filter(self, name: str) -> ItemFilter:
-        """What is trained on of the source. Raises CombinationError."""
-        return filter_of({"only": self.only, "exclude": self.exclude}, f"data.sources.{name}")
-
-
-@dataclass(kw_only=True)
-class AugmentConfig:
-    """Random crops. There is no flip: it would turn left findings into right ones."""
-
-    scale: list[float] = field(default_factory=lambda: [0.9, 1.0])
-    """Smallest and largest share of the image's area that a crop keeps."""
-    ratio: list[float] = field(default_factory=lambda: [0.75, 1.3333333333333333])
-    """Narrowest and widest aspect ratio of a crop."""
-
-    def check(self) -> None:
-        """Both ranges are ranges. Raises ConfigError."""
-        for key, bounds, most in (("scale", self.scale, 1.0), ("ratio", self.ratio, float("inf"))):
-            if len(bounds) != 2 or not 0 < bounds[0] <= bounds[1] <= most:
-                limit = " <= 1" if most == 1 else ""
-                raise ConfigError(
-                    f"data.augment.{key}={bounds} must be [smallest, largest] with 0 < smallest <= largest{limit}"
-                )
-
-
-@dataclass(kw_only=True)
-class DataConfig:
-    """What is trained on, and how it is read."""
-
-    sources: dict[str, SourceConfig] = field(default_factory=dict)
-    """The blend by name; `data=[roco,quilt]` joins two options, `data.sources.a.weight=2` changes one."""
-    global_batch_size: int = 64
-    """Samples in one optimizer step, over all ranks and accumulated batches."""
-    workers: int = 2
-    """Loader processes a rank. Neither the order nor the augmentation depends on it."""
-    shuffle_block: int = 0
-    """Neighbouring samples read together, for disks where random reads are slow; 0 shuffles sample by sample."""
-    shuffle_window: int = 64
-    """Blocks mixed with each other when shuffle_block is set."""
-    max_bad_fraction: float = 0.01
-    """Share of distinct samples that may be unreadable before the run stops."""
-    max_pixels: int = 64_000_000
-    """Images with more pixels than this are bad samples (a decompression bomb's defence)."""
-    log_samples: bool = False
-    """Write the keys of every step to samples.jsonl."""
-    augment: AugmentConfig = field(default_factory=AugmentConfig)
-
-    def check(self) -> None:
-        """Rules of the blend and of how it is read. Raises ConfigError."""
-        at_least("data.global_batch_size", self.global_batch_size, 1)
-        at_least("data.max_pixels", self.max_pixels, 1)
-        at_least("data.shuffle_window", self.shuffle_window, 1)
-        not_negative("data.workers", self.workers)
-        not_negative("data.shuffle_block", self.shuffle_block)
-        share("data.max_bad_fraction", self.max_bad_fraction)
-        if not self.sources:
-            raise ConfigError("data.sources is empty; choose prepared data with data=<option> or a recipe")
-        for name, source in self.sources.items():
-            source.check(name)
-        self.augment.check()
 
 
 @dataclass(kw_only=True)
@@ -285,6 +180,8 @@ def require_prepared(config: TrainConfig) -> None:
         ConfigError: names the folder and the prep command.
     """
     for name, source in config.data.sources.items():
+        if source.is_remote:
+            continue  # opening it says what is wrong with it
         folder = Path(source.path)
         if not (folder / "manifest.json").is_file():
             state = (

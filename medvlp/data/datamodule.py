@@ -1,26 +1,26 @@
 """The Lightning data module: rank and world size meet the schedule here, and nowhere else."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cached_property
-from pathlib import Path
 
 import lightning.pytorch as pl
 
 from medvlp.combinations import ItemFilter, prepared_without
-from medvlp.data.dataset import RequestedSamples, open_split
+from medvlp.data.dataset import RequestedSamples
 from medvlp.data.loader import TrainingLoader
 from medvlp.data.order import Order, OrderedSource
 from medvlp.data.pipeline import BatchPipeline, Sources
 from medvlp.data.plan import RankSchedule
 from medvlp.distributed import launched_rank
+from medvlp.shards import ShardDataset
 
 
 class TrainingData(pl.LightningDataModule):
     """Training batches of one run. Opened by `prepare_data` and `setup`, which may be called again.
 
     Args:
-        folders: of the shards, by source.
+        openers: what opens the shards of each source, without what is held out.
         filters: what is trained on of each source.
         weights: passes over each source in an epoch.
         pipeline: the objective's way from shards to batches.
@@ -34,7 +34,7 @@ class TrainingData(pl.LightningDataModule):
 
     def __init__(
         self,
-        folders: Mapping[str, Path],
+        openers: Mapping[str, Callable[[], ShardDataset]],
         filters: Mapping[str, ItemFilter],
         weights: Mapping[str, float],
         pipeline: BatchPipeline,
@@ -49,7 +49,7 @@ class TrainingData(pl.LightningDataModule):
         workers: int,
     ) -> None:
         super().__init__()
-        self.folders, self.filters, self.weights, self.pipeline, self.seed = folders, filters, weights, pipeline, seed
+        self.openers, self.filters, self.weights, self.pipeline, self.seed = openers, filters, weights, pipeline, seed
         self.shuffle_block, self.shuffle_window = shuffle_block, shuffle_window
         self.global_batch_size, self.accumulate, self.workers = global_batch_size, accumulate, workers
         self.max_steps, self.max_epochs = max_steps, max_epochs
@@ -58,10 +58,7 @@ class TrainingData(pl.LightningDataModule):
     @cached_property
     def sources(self) -> Sources:
         """Shards by name, without what is held out."""
-        return {
-            name: open_split(folder, self.filters[name], f"data.sources.{name}")
-            for name, folder in self.folders.items()
-        }
+        return {name: open_it() for name, open_it in self.openers.items()}
 
     @property
     def held_out(self) -> dict[str, ItemFilter]:

@@ -16,6 +16,7 @@ from medvlp.data.order import philox
 from medvlp.data.plan import Request
 from medvlp.errors import UserError
 from medvlp.shards import BadSample, Sample, ShardDataset
+from medvlp.shards.storage import RemoteSettings
 
 Prepare = Callable[[Sample, int, np.random.Generator], dict[str, Any]]
 """(sample, number of its source, random state) → the fields that `collate` batches. Raises BadSample."""
@@ -61,14 +62,22 @@ class FilteredDataset(ShardDataset):
 
     Args:
         key: what messages call the source.
+        tars, remote: see `ShardDataset`.
 
     Raises:
         ShardError: the folder is not a finished split.
         CombinationError: no sample is of one of the combinations, or the filter leaves none.
     """
 
-    def __init__(self, folder: str | Path, item_filter: ItemFilter, key: str) -> None:
-        super().__init__(folder)
+    def __init__(
+        self,
+        folder: str | Path,
+        item_filter: ItemFilter,
+        key: str,
+        tars: str = "",
+        remote: RemoteSettings | None = None,
+    ) -> None:
+        super().__init__(folder, tars, remote)
         self.item_filter = item_filter
         self.all_shards_hash = self.manifest_hash
         material = json.dumps([self.manifest_hash, item_filter.to_json()]).encode()
@@ -192,9 +201,13 @@ class TextsOnly:
         return self.dataset.locate(i)
 
 
-def open_split(folder: str | Path, item_filter: ItemFilter, key: str) -> ShardDataset:
+def open_split(
+    folder: str | Path, item_filter: ItemFilter, key: str, tars: str = "", remote: RemoteSettings | None = None
+) -> ShardDataset:
     """A split as it is trained on: the shards, without what a filter holds out. Raises as `FilteredDataset`."""
-    return FilteredDataset(folder, item_filter, key) if item_filter else ShardDataset(folder)
+    if item_filter:
+        return FilteredDataset(folder, item_filter, key, tars, remote)
+    return ShardDataset(folder, tars, remote)
 
 
 class RequestedSamples(torch_data.Dataset[dict[str, Any]]):

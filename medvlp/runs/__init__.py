@@ -23,6 +23,7 @@ from medvlp.config import (
 )
 from medvlp.distributed import launched_local_world_size, launched_rank, launched_world_size
 from medvlp.runs.resuming import changes_of_weights, ended_as, has_ended
+from medvlp.shards.storage import RemoteSettings, split_folder
 
 RANK, WORLD_SIZE = launched_rank(), launched_world_size()
 
@@ -72,10 +73,13 @@ def facts(runs: Sequence[Run]) -> dict[str, tuple[str, str]]:
     for run in runs:
         stage = f"{run.folder.name}: " if len(runs) > 1 else ""
         for key, value in plain(as_dict(run.config)).items():
-            if not re.fullmatch(r"data\.sources\..*\.path", key):  # nodes may have copies of their own
+            if not re.fullmatch(
+                r"data\.(sources\..*\.(path|shards)|remote\..*)", key
+            ):  # nodes may have copies of their own
                 compared[stage + key] = (value, value)
         for name, source in run.config.data.sources.items():
-            digest = hashlib.sha256((Path(source.path) / "manifest.json").read_bytes()).hexdigest()
+            folder = split_folder(source.path, RemoteSettings.from_options(**vars(run.config.data.remote)))
+            digest = hashlib.sha256((folder / "manifest.json").read_bytes()).hexdigest()
             compared[f"{stage}data.sources.{name}.path"] = (digest, f"{source.path} (manifest {digest[:12]})")
         for name in run.config.tasks:
             compared[f"{stage}task {name}"] = task_fact(load_task(name))

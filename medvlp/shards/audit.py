@@ -25,20 +25,28 @@ MemberSpans = dict[str, tuple[int, int]]
 
 
 def audit_shard(
-    folder: Path, tar: str, samples: int, rows: list[dict[str, Any]] | None, tar_changed: bool, index_changed: bool
+    path: Path,
+    index_path: Path,
+    samples: int,
+    rows: list[dict[str, Any]] | None,
+    tar_changed: bool,
+    index_changed: bool,
+    name: str,
 ) -> list[Fault]:
     """Faults of one shard. `rows` are its rows of the table, None if that cannot be read.
+
+    name: of the tar in the manifest, which is another one in a cache.
 
     tar_changed, index_changed: the file's checksum is not the manifest's. They decide who is believed when the tar
     and the index disagree.
     """
-    index_name = str(Path(tar).with_suffix(".idx"))
-    members, broken, foreign = _walk(folder / tar)
+    tar, index_name = name, str(Path(name).with_suffix(".idx"))
+    members, broken, foreign = _walk(path)
     faults: list[Fault] = []
     try:
-        raw = open_index(folder / index_name).tolist()
+        raw = open_index(index_path).tolist()
         index = [(s, n.decode("ascii", "replace"), o, z, c) for s, n, o, z, c in raw]
-        if not index_changed and (folder / index_name).read_bytes() != index_bytes(raw):
+        if not index_changed and index_path.read_bytes() != index_bytes(raw):
             faults.append(
                 (index_name, "not_as_written", "its header, or what stands behind its rows, is not the writer's")
             )
@@ -49,7 +57,7 @@ def audit_shard(
     if len(keys) != samples:
         faults.append((tar, "wrong_count", f"{len(keys)} samples, the manifest says {samples}"))
 
-    with open(folder / tar, "rb") as file:
+    with open(path, "rb") as file:
         handle = file.fileno()
         lost = {_full(keys, sample, member) for sample, member, *_ in index} - members.keys()
         # Behind a broken header nothing is known to be lost: the index still says where to look.
@@ -62,20 +70,20 @@ def audit_shard(
         elif broken:
             faults.append((tar, "broken_tar", broken))
         else:
-            faults += _capped(
+            faults += capped(
                 tar, "missing_member", [f"{name} is in the index, but not in the tar" for name in sorted(lost)]
             )
-        faults += _capped(tar, "unexpected_member", _unexpected(index, keys, members))
+        faults += capped(tar, "unexpected_member", _unexpected(index, keys, members))
         if not tar_changed:
-            faults += _capped(tar, "not_as_written", foreign)
+            faults += capped(tar, "not_as_written", foreign)
         if tar_changed:
             details = [f"{name}, {size} bytes at {begin}, fails its CRC-32" for name, (begin, size) in damaged.items()]
-            faults += _capped(tar, "checksum_mismatch", details)
+            faults += capped(tar, "checksum_mismatch", details)
         if index_changed or not tar_changed:
             index_faults = _index_disagrees(index, keys, samples, members)
             if not tar_changed:  # the tar is as written, so it is the index that errs
                 index_faults += [f"the CRC-32 of {name} is not its data's" for name in damaged]
-            faults += _capped(index_name, "wrong_index", index_faults)
+            faults += capped(index_name, "wrong_index", index_faults)
         faults += _samples(tar, keys, rows, members, handle, set(damaged) | set(torn) | lost)
     return faults
 
@@ -210,9 +218,9 @@ def _samples(
                 by_reason.setdefault(("samples.parquet", "wrong_table"), []).append(detail)
     faults = []
     for (file, reason), details in by_reason.items():
-        faults += _capped(file, reason, details)
+        faults += capped(file, reason, details)
     strangers = sorted(members_of_key.keys() - set(keys))
-    return faults + _capped(
+    return faults + capped(
         "samples.parquet", "wrong_table", [f"{key} is in {tar}, but has no row" for key in strangers]
     )
 
@@ -235,7 +243,8 @@ def _shortened(value: Any) -> str:
     return (f"{text[:12]}…" if len(text) == 64 else repr(text[:60])) if isinstance(value, str) else text
 
 
-def _capped(file: str, problem: str, details: list[str]) -> list[Fault]:
+def capped(file: str, problem: str, details: list[str]) -> list[Fault]:
+    """Faults of one kind of a file: the first are spelt out, the others counted."""
     faults = [(file, problem, detail) for detail in details[:FAULTS_SPELT_OUT]]
     if len(details) > FAULTS_SPELT_OUT:
         faults.append((file, problem, f"and {len(details) - FAULTS_SPELT_OUT} more of this kind"))

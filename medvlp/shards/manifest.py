@@ -25,6 +25,11 @@ LEDGER = "ledger.json"
 """in = out + Σ drops; written last, so that a folder with a plan and no ledger is unfinished."""
 LEAKAGE = "leakage.jsonl"
 """A row for each held-out sample of which an image is in train: {"split", "key", "match": "bytes" or "picture", "train_key"}."""
+INDEX = "index"
+"""Field of the first stage, of tars that others wrote."""
+_SEGMENT = re.compile(r"[^/\\\x00-\x1f\x7f]+")
+MAX_NAME = 1000
+"""Characters of a file's name below a split."""
 PARTS = ".parts"
 """Folder, next to the splits, of the shards of units before they get their final numbers."""
 
@@ -49,6 +54,12 @@ class Manifest:
 def hash_config(stages: list[dict[str, Any]]) -> str:
     """sha256 of the stage configuration in canonical JSON."""
     return hashlib.sha256(json.dumps(stages, sort_keys=True, ensure_ascii=False).encode("utf-8")).hexdigest()
+
+
+def form_in(stages: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """What stages say of tars that others wrote: how their members become samples. None of our own."""
+    content = stages[0].get(INDEX) if stages else None
+    return content if isinstance(content, dict) else None
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> str:
@@ -102,11 +113,12 @@ def _check(manifest: Manifest) -> None:
         raise ValueError("tools should be versions by name")
     if manifest.stages_hash != hash_config(manifest.stages):
         raise ValueError(f"stages_hash {manifest.stages_hash!r} is not the hash of its stages")
+    is_foreign = form_in(manifest.stages) is not None
     for name in (*manifest.files, *manifest.shards):
-        if Path(name).name != name:
+        if Path(name).name != name and not (is_foreign and is_name(name)):
             raise ValueError(f"{name!r} is not the name of a file in the folder")
     for tar in manifest.shards:
-        if not re.fullmatch(r"[0-9]{6,}\.tar", tar):
+        if not re.fullmatch(r".+\.tar" if is_foreign else r"[0-9]{6,}\.tar", tar):
             raise ValueError(f"{tar!r} is not a shard's name; they are 000000.tar, 000001.tar and so on")
         for name in (tar, str(Path(tar).with_suffix(".idx"))):
             if name not in manifest.files:
@@ -114,6 +126,16 @@ def _check(manifest: Manifest) -> None:
     for name, mark in manifest.files.items():
         if type(mark.size) is not int or mark.size < 0 or not re.fullmatch(r"[0-9a-f]{64}", str(mark.sha256)):
             raise ValueError(f"files.{name} should have a sha256 of 64 hexadecimal digits and a size in bytes")
+
+
+def is_segment(name: str) -> bool:
+    """Whether a name stays in its folder: no slash, not `.` or `..`, no control characters."""
+    return bool(_SEGMENT.fullmatch(name)) and name not in (".", "..")
+
+
+def is_name(name: str) -> bool:
+    """Whether the name of a file below a split stays below it: `part/000.tar`."""
+    return len(name) <= MAX_NAME and all(is_segment(segment) for segment in name.split("/"))
 
 
 def find_splits(folder: Path) -> list[Path]:

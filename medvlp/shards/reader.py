@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 import zlib
 from bisect import bisect_right
 from collections.abc import Container, Iterator, Sequence
@@ -16,10 +15,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medvlp.shards.errors import BadSample, ShardError
+from medvlp.shards.foreign.form import form_of
 from medvlp.shards.index import open_index
 from medvlp.shards.manifest import MANIFEST, SAMPLES, read_manifest
-from medvlp.shards.schema import Sample, from_members
-from medvlp.shards.writer import FileMark, columns_of, mark_file
+from medvlp.shards.schema import Sample
+from medvlp.shards.storage.files import open_files
+from medvlp.shards.storage.opened import IndexRow, OpenShard, spans_of
+from medvlp.shards.storage.settings import RemoteSettings
+from medvlp.shards.writer import columns_of, mark_file
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -28,38 +31,8 @@ if TYPE_CHECKING:
 MAX_OPEN_SHARDS = 128
 """Shards kept open in a process: two descriptors each, well below the customary limit of 1,024."""
 
-
 HASHED_BYTES = 2**26
 """A table up to this size is compared with its sha256 before it is believed; of a larger one, the size."""
-
-
-class _OpenShard:
-    """A tar's descriptor and its mapped index. Closed when the last user lets go of it.
-
-    index_mark: size and sha256 of the index, for a process's first use of it. Its CRC-32s then vouch for every member that
-    is read, so that a shard that was replaced together with its index is noticed too.
-    """
-
-    def __init__(self, tar: Path, samples: int, size: int, index_mark: FileMark | None) -> None:
-        if index_mark is not None and mark_file(tar.with_suffix(".idx")) != index_mark:
-            raise ValueError("it is not the one that the manifest was written for (its sha256 or size differs)")
-        self.index = open_index(tar.with_suffix(".idx"))
-        # Row numbers at which each sample begins, and the end of the last one.
-        self.starts = np.searchsorted(self.index["sample"], np.arange(samples + 1)).tolist()
-        if int(self.index["sample"][-1]) != samples - 1:
-            raise ValueError(f"it ends at sample {int(self.index['sample'][-1])}, the manifest says {samples - 1}")
-        self.handle = os.open(tar, os.O_RDONLY)
-        self.size = os.fstat(self.handle).st_size
-        if self.size != size:
-            # Samples that are wholly there are still good, each is checked by its CRC; the others raise one by one.
-            warnings.warn(
-                f"{tar} has {self.size} bytes, its manifest says {size}; `medvlp verify` says what is wrong",
-                stacklevel=2,
-            )
-
-    def __del__(self) -> None:
-        if hasattr(self, "handle"):
-            os.close(self.handle)
 
 
 class ShardDataset:
@@ -67,14 +40,22 @@ class ShardDataset:
 
     Raises ShardError if the folder is not a finished split. Cheap to pickle (worker processes open files for
     themselves) and safe to fork: `pread` has no position that processes could share.
+
+    Args:
+        folder: of the manifest.
+        tars: folder or URL of the tars, where they are not there.
+        remote: how files behind URLs are read.
     """
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(self, folder: str | Path, tars: str = "", remote: RemoteSettings | None = None) -> None:
         self.folder = Path(folder)
         self.manifest, self.manifest_hash = read_manifest(self.folder)
+        self.files = open_files(self.folder, tars, remote)
+        self.form = form_of(self.manifest)
+        self._text_members = {name.encode() for name in self.form.text_members}
         self._shards = list(self.manifest.shards)
         self._ends = list(accumulate(self.manifest.shards.values()))
-        self._open: dict[int, _OpenShard] = {}
+        self._open: dict[int, OpenShard] = {}
         self._compared: set[int] = set()  # shards whose index this process has compared, with one of their images
 
     def __len__(self) -> int:
@@ -97,6 +78,12 @@ class ShardDataset:
         """The shard's file name and the sample's position in it."""
         shard, row = self._locate(i)
         return self._shards[shard], row
+
+    def local_file(self, name: str) -> Path:
+        """A file of the split on this disk: `samples.parquet`, an index. Raises FileNotFoundError, ShardError."""
+        if name not in self.manifest.files:  # of another writer, or none: where it would be
+            return self.folder / name
+        return self.files.local(name, self.manifest.files[name])
 
     def _locate(self, i: int) -> tuple[int, int]:
         if not 0 <= i < self.manifest.samples:
@@ -145,8 +132,8 @@ class ShardDataset:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        path = self.folder / SAMPLES
         table_mark = self.manifest.files.get(SAMPLES)
+        path = self.local_file(SAMPLES)
         try:
             size = path.stat().st_size
             if table_mark and (size != table_mark.size or (size <= HASHED_BYTES and mark_file(path) != table_mark)):
@@ -176,9 +163,9 @@ class ShardDataset:
 
     def image_names(self, i: int) -> list[str]:
         """Names of sample i's images, from the shard's index. Raises IndexError if there is none, BadSample."""
-        return [_name(row[1]) for row in self._index_rows(i)[2] if row[1] not in (b"txt", b"json")]
+        return [_name(row[1]) for row in self._index_rows(i)[2] if row[1] not in self._text_members]
 
-    def _index_rows(self, i: int) -> tuple[int, _OpenShard, list[tuple[int, bytes, int, int, int]]]:
+    def _index_rows(self, i: int) -> tuple[int, OpenShard, list[IndexRow]]:
         shard, row = self._locate(i)
         key = self._keys[i].as_py()
         open_shard = self._open.get(shard) or self._open_shard(shard, key)
@@ -191,9 +178,35 @@ class ShardDataset:
         shard, open_shard, rows = self._index_rows(i)
         key = self._keys[i].as_py()
         image_names = []
-        if not with_images:  # images stand first
-            image_names = [_name(row[1]) for row in rows if row[1] not in (b"txt", b"json")]
-            rows = [row for row in rows if row[1] in (b"txt", b"json")] or rows
+        if not with_images:  # of our own, images stand first
+            image_names = [_name(row[1]) for row in rows if row[1] not in self._text_members]
+            rows = [row for row in rows if row[1] in self._text_members] or rows
+        members: dict[str, bytes] = {}
+        for span in spans_of(rows):
+            members |= self._members(shard, open_shard, span, key)
+        try:
+            sample = self.form.sample(key, members | dict.fromkeys(image_names, b""))
+            if not with_images:
+                return replace(sample, images={})
+            if shard not in self._compared:
+                self._compare_image(i, sample)
+                self._compared.add(shard)
+            return sample
+        except BadSample as bad:
+            raise BadSample(bad.reason, self._shards[shard], key, bad.detail) from None
+
+    def _members(self, shard: int, open_shard: OpenShard, rows: list[IndexRow], key: str) -> dict[str, bytes]:
+        """Members that stand together, by one read; a few more where a network gave other bytes."""
+        attempts = open_shard.tar.attempts
+        while True:
+            attempts -= 1
+            try:
+                return self._members_once(shard, open_shard, rows, key)
+            except BadSample as bad:
+                if bad.reason != "checksum_mismatch" or attempts <= 0:
+                    raise
+
+    def _members_once(self, shard: int, open_shard: OpenShard, rows: list[IndexRow], key: str) -> dict[str, bytes]:
         begin = rows[0][2]
         end = rows[-1][2] + rows[-1][3]
         # Before reading: the size that is asked for is allocated, whether or not the file has so much.
@@ -201,11 +214,11 @@ class ShardDataset:
         if not begin <= end <= shard_size:
             detail = f"its bytes would be {begin} to {end} of the {shard_size} that were written"
             raise BadSample("broken_index", self._shards[shard], key, detail)
-        if end > open_shard.size:
-            detail = f"its bytes are {begin} to {end}, the file ends at {open_shard.size}"
+        if end > open_shard.tar.size:
+            detail = f"its bytes are {begin} to {end}, the file ends at {open_shard.tar.size}"
             raise BadSample("truncated_shard", self._shards[shard], key, detail)
         try:
-            data = os.pread(open_shard.handle, end - begin, begin)
+            data = open_shard.tar.pread(end - begin, begin)
         except (OSError, MemoryError, OverflowError) as error:
             detail = f"bytes {begin} to {end} cannot be read: {error}"
             raise BadSample("broken_index", self._shards[shard], key, detail) from error
@@ -220,16 +233,7 @@ class ShardDataset:
                     f"{key}.{_name(name)} at byte {offset} is not what was written",
                 )
             members[_name(name)] = member
-        try:
-            sample = from_members(key, members | dict.fromkeys(image_names, b""))
-            if not with_images:
-                return replace(sample, images={})
-            if shard not in self._compared:
-                self._compare_image(i, sample)
-                self._compared.add(shard)
-            return sample
-        except BadSample as bad:
-            raise BadSample(bad.reason, self._shards[shard], key, bad.detail) from None
+        return members
 
     def _compare_image(self, i: int, sample: Sample) -> None:
         """An image of every shard, the first that a process reads, against its sha256 in the table.
@@ -249,16 +253,11 @@ class ShardDataset:
         if table_sha256 != columns_of(sample)["sha256"]:
             raise BadSample("checksum_mismatch", key=sample.key, detail="its image is not the one that the table names")
 
-    def _open_shard(self, shard: int, key: str) -> _OpenShard:
+    def _open_shard(self, shard: int, key: str) -> OpenShard:
         name = self._shards[shard]
         try:
-            index_mark = self.manifest.files[str(Path(name).with_suffix(".idx"))]
-            open_shard = _OpenShard(
-                self.folder / name,
-                self.manifest.shards[name],
-                self.manifest.files[name].size,
-                None if shard in self._compared else index_mark,
-            )
+            samples, is_new = self.manifest.shards[name], shard not in self._compared
+            open_shard = OpenShard(self.files, name, samples, self.manifest.files, is_new)
         except FileNotFoundError as error:
             raise BadSample("missing_shard", name, key, f"{error.filename} is not there") from None
         except (OSError, ValueError, EOFError, IndexError) as error:

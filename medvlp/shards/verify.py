@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, fields
 from itertools import groupby
@@ -11,10 +11,23 @@ from pathlib import Path
 from typing import Any
 
 from medvlp.shards.atomic import PARTIAL
-from medvlp.shards.audit import audit_shard
+from medvlp.shards.audit import Fault, audit_shard
 from medvlp.shards.errors import ShardError
-from medvlp.shards.manifest import LEDGER, MANIFEST, PARTS, PLAN, SAMPLES, Manifest, find_splits, read_manifest
+from medvlp.shards.foreign.audit import audit_foreign
+from medvlp.shards.foreign.form import ForeignForm, form_of
+from medvlp.shards.manifest import (
+    LEDGER,
+    MANIFEST,
+    PARTS,
+    PLAN,
+    SAMPLES,
+    Manifest,
+    find_splits,
+    form_in,
+    read_manifest,
+)
 from medvlp.shards.schema import strict_json
+from medvlp.shards.storage.files import open_files
 from medvlp.shards.sums import unlike_sums
 from medvlp.shards.writer import Row, mark_file
 
@@ -75,17 +88,25 @@ def _split(folder: Path, prefix: str, shard_of_key: dict[str, str]) -> Iterator[
     """Faults of one split; `shard_of_key` maps the keys met so far to where, over all splits."""
     try:
         manifest, _ = read_manifest(folder)
+        form = form_of(manifest)
     except ShardError as error:
         yield Finding(prefix + MANIFEST, "broken_manifest", str(error))
         return
     changed: dict[str, str] = {}
     missing: set[str] = set()
+    files, paths = open_files(folder), dict[str, Path]()
     for name, mark in manifest.files.items():
-        if not (folder / name).is_file():
+        try:
+            paths[name] = files.local(name, mark)
+            mark_now = mark_file(paths[name])
+        except (FileNotFoundError, IsADirectoryError):
             missing.add(name)
             yield Finding(prefix + name, "missing_file", "named in the manifest, but not there")
             continue
-        mark_now = mark_file(folder / name)
+        except ShardError as error:  # of a remote file
+            missing.add(name)
+            yield Finding(prefix + name, "unreadable_file", str(error))
+            continue
         if mark_now.size != mark.size:
             changed[name] = f"{mark_now.size} bytes, the manifest says {mark.size}"
         elif mark_now.sha256 != mark.sha256:
@@ -96,7 +117,7 @@ def _split(folder: Path, prefix: str, shard_of_key: dict[str, str]) -> Iterator[
     rows: list[dict[str, Any]] | None = None
     if SAMPLES not in missing:
         try:
-            rows = _read_rows(folder / SAMPLES)
+            rows = _read_rows(paths.get(SAMPLES, folder / SAMPLES))
         except ShardError as error:
             yield Finding(prefix + SAMPLES, "broken_table", str(error))
             changed.pop(SAMPLES, None)
@@ -117,9 +138,15 @@ def _split(folder: Path, prefix: str, shard_of_key: dict[str, str]) -> Iterator[
         index = str(Path(tar).with_suffix(".idx"))
         if missing & {tar, index}:
             continue
-        for name, problem, detail in audit_shard(
-            folder, tar, samples, by_shard.get(tar), tar in changed, index in changed
-        ):
+        if isinstance(form, ForeignForm):
+            faults: Iterable[Fault] = audit_foreign(
+                paths[tar], paths[index], tar, manifest.split, form, by_shard.get(tar), tar in changed
+            )
+        else:
+            faults = audit_shard(
+                paths[tar], paths[index], samples, by_shard.get(tar), tar in changed, index in changed, tar
+            )
+        for name, problem, detail in faults:
             explained.add(name)
             yield Finding(prefix + name, problem, detail)
     for name, difference in changed.items():
@@ -131,7 +158,7 @@ def _split(folder: Path, prefix: str, shard_of_key: dict[str, str]) -> Iterator[
 def _unlike_written(manifest: Manifest) -> Iterator[str]:
     """How a manifest that can be read differs from one that a preparation writes."""
     numbered = [f"{number:06d}.tar" for number in range(len(manifest.shards))]
-    if list(manifest.shards) != numbered:
+    if list(manifest.shards) != numbered and form_in(manifest.stages) is None:
         yield f"its shards are {', '.join(list(manifest.shards)[:3])}, …; the writer numbers them from 000000.tar on"
     expected = {*manifest.shards, *(str(Path(tar).with_suffix(".idx")) for tar in manifest.shards), SAMPLES}
     for name in sorted(manifest.files.keys() - expected):
@@ -142,8 +169,9 @@ def _unlike_written(manifest: Manifest) -> Iterator[str]:
 
 def _extra_files(folder: Path, manifest: Manifest, prefix: str) -> Iterator[Finding]:
     """Files that a reader could take for data; caches and reports next to the shards are nobody's business."""
+    is_foreign = form_in(manifest.stages) is not None  # tars without a usable sample may stand next to the others
     for path in sorted(folder.iterdir()):
-        if path.suffix in (".tar", ".idx") and path.name not in manifest.files:
+        if path.suffix in (".tar", ".idx") and path.name not in manifest.files and not is_foreign:
             yield Finding(
                 prefix + path.name, "extra_file", "not named in the manifest; webdataset's readers would read it"
             )

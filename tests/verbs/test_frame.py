@@ -34,6 +34,7 @@ def folder(tmp_path_factory):
 
 PLANTS = {
     "prep": ["data_prep.pipeline:make_plan", "data_prep.pipeline:lay_out"],
+    "index": ["medvlp.shards.foreign.dataset:index_shard"],
     "verify": ["medvlp.shards.verify:audit_shard"],
     "check": ["medvlp.data.audit.rules:audit_sample"],
     "train": ["medvlp.data.order:Order.__init__", "medvlp.training.objectives.contrastive:Contrastive.loss"],
@@ -53,6 +54,7 @@ def args_of(verb: str, folder: Path, output: Path) -> list[str]:
     checkpoint = folder / "runs/clip/checkpoints/last.ckpt"
     return {
         "prep": ["source=rocov2", f"input={folder}/rocov2", f"output={output}", "workers=1"],
+        "index": [f"{folder}/made/train", f"out={output}", "workers=1"],
         "verify": [f"{folder}/made/train"],
         "check": [f"data.sources.made.path={folder}/made/train"],
         "train": [*tiny_words(folder), "run_name=planted"],

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from medvlp.cli import run_verb
 from medvlp.errors import UsageError
 from medvlp.shards import Finding, read_manifest, verify
 from medvlp.shards.manifest import MANIFEST, find_splits
+from medvlp.shards.storage import split_folder
 from medvlp.terminal import printable
 
-USAGE = """usage: medvlp verify <shard dir>
+USAGE = """usage: medvlp verify <shard dir or address>
 
 Reads every byte of a split (a folder with a manifest.json), or of a folder of splits with its ledger, and names
 what is wrong, file by file. Exit code 0: all is well; 1: something is wrong; 2: usage."""
@@ -27,15 +27,16 @@ def usage(args: list[str]) -> str:
     return USAGE
 
 
-def parse(args: list[str]) -> Path:
-    """The folder. Raises UsageError."""
+def parse(args: list[str]) -> str:
+    """The folder or address. Raises UsageError."""
     if len(args) != 1 or not args[0] or args[0].startswith("-"):
         raise UsageError(f"medvlp verify takes one folder, not {' '.join(args)!r}\n{USAGE}")
-    return Path(args[0])
+    return args[0]
 
 
-def work(folder: Path) -> int:
+def work(path: str) -> int:
     """Verify a folder and print the findings; 1 if there are any."""
+    folder = split_folder(path)
     findings = verify(folder)
     if findings:
         _print_table(findings)
