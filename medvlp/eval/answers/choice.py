@@ -1,7 +1,7 @@
 """The option, or the options, that a reply to a question of multiple choice picks."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 
 from medvlp.eval.answers.extraction import (
@@ -15,8 +15,10 @@ from medvlp.eval.answers.extraction import (
     first_answer,
 )
 from medvlp.eval.answers.options import (
+    HEDGED,
     Options,
     any_label,
+    denies,
     label_list,
     label_of,
     mentioned,
@@ -25,24 +27,31 @@ from medvlp.eval.answers.options import (
     read_whole,
     single,
 )
-from medvlp.eval.answers.refusals import is_denied, refuses
+from medvlp.eval.answers.patterns.questions import asks_exception
+from medvlp.eval.answers.refusals import is_denied, is_supposed, refuses
 from medvlp.eval.answers.statements import (
     Contradiction,
     ReadSpan,
+    any_statement,
     first_sentence,
+    of_the_answer,
     sentences_of_choice,
+    sentences_of_exception,
     stated,
 )
-from medvlp.eval.answers.verdicts import judged
+from medvlp.eval.answers.verdicts import judged, remaining
 
 LEAD, ENDING, LABEL_NAMED, MENTION = "leading label", "closing label", "named label", "mention"
 Picked = Callable[[set[str]], tuple[str, ...] | None]
 """Labels that a text names → the answer; None for none. Raises Contradiction: several, where one is right."""
+_SENTENCE = 200
+"""Characters before a closing label that are looked at for a denial."""
+_OPTION_NOUN = r"(?:option|choice)\s+"
 SHORT = 12
 """Words of a last line that can be an answer by itself."""
 
 
-def extract_choice(reply: str, options: Options, multiple: bool = False) -> Extraction:
+def extract_choice(reply: str, options: Options, multiple: bool = False, question: str = "") -> Extraction:
     """The labels that a reply picks, as a tuple in the order of the options; one of them unless `multiple` may be right.
 
     In this order, the first that applies: all of the reply is a label, an option's text, or both; a statement (`stated`); a label
@@ -51,15 +60,19 @@ def extract_choice(reply: str, options: Options, multiple: bool = False) -> Extr
     answer. Denials ("not pneumonia") count for nothing. A reply that contradicts itself picks none, and one that refuses none
     unless it states an answer after all.
 
-    options: text by label. Raises ValueError: none.
+    A question for an exception ("all EXCEPT", "which is NOT", "the least likely") turns words round: "the least likely is B" and
+    "B is false" state its answer, and of verdicts on each option the one that differs; what is most likely, or occurs, does not.
+    Of other questions "the least likely is B" says nothing.
+
+    options: text by label. question: as it was asked; empty: it is not for an exception. Raises ValueError: no options.
     """
     if not options:
         raise ValueError("no options: expected a text a label")
-    return _extract(reply, tuple(options.items()), multiple)
+    return _extract(reply, tuple(options.items()), multiple, asks_exception(question))
 
 
 @lru_cache(maxsize=2**14)  # scores, traces and measures of reliance ask for the same reply
-def _extract(reply: str, pairs: tuple[tuple[str, str], ...], multiple: bool) -> Extraction:
+def _extract(reply: str, pairs: tuple[tuple[str, str], ...], multiple: bool, is_exception: bool) -> Extraction:
     options = dict(pairs)
 
     def picked(labels: set[str]) -> tuple[str, ...] | None:
@@ -73,14 +86,16 @@ def _extract(reply: str, pairs: tuple[tuple[str, str], ...], multiple: bool) -> 
 
     def extract(cleaned: Reply) -> Extraction:
         try:
-            return _by_rules(cleaned, options, multiple, read, picked)
+            return _by_rules(cleaned, options, multiple, read, picked, is_exception)
         except Contradiction:
             return Extraction(None, CONTRADICTION)
 
     return first_answer(reply, extract)
 
 
-def _by_rules(cleaned: Reply, options: Options, multiple: bool, read: ReadSpan, picked: Picked) -> Extraction:
+def _by_rules(
+    cleaned: Reply, options: Options, multiple: bool, read: ReadSpan, picked: Picked, is_exception: bool
+) -> Extraction:
     text = cleaned.text
     full_span = Span(0, len(text), ENTIRE)
     is_plain = not re.search(r"[{<]", text)
@@ -88,12 +103,14 @@ def _by_rules(cleaned: Reply, options: Options, multiple: bool, read: ReadSpan, 
         return cleaned.extraction(answer, full_span)
     if multiple and is_plain and (answer := picked(read_several(text, options, is_whole=True))):
         return cleaned.extraction(answer, full_span)
-    if (statement := stated(cleaned, read)) is not None:
+    if (statement := stated(cleaned, read, is_counted=of_the_answer if is_exception else any_statement)) is not None:
         return statement
-    verdicts = judged(text, options)
-    if verdicts is not None and (answer := picked(verdicts[0])):
-        return cleaned.extraction(answer, verdicts[1])
-    if (statement := first_sentence(cleaned, read, sentences_of_choice)) is not None:
+    verdicts = judged(text, options, is_exception)
+    for labels, span in filter(None, (verdicts, remaining(text, options, multiple, is_exception))):
+        if answer := picked(labels):
+            return cleaned.extraction(answer, span)
+    weaker = sentences_of_exception if is_exception else sentences_of_choice
+    if (statement := first_sentence(cleaned, read, weaker)) is not None:
         return statement
     if is_plain and not multiple and (answer := picked(label_list(text, options))):
         return cleaned.extraction(answer, full_span)
@@ -112,7 +129,7 @@ def _by_rules(cleaned: Reply, options: Options, multiple: bool, read: ReadSpan, 
         return remainder.extraction((label,), span)
     if last_answer and last:
         return remainder.extraction(last_answer, last)
-    for rule, find in ((LABEL_NAMED, named_labels), (MENTION, mentioned)):
+    for rule, find in () if is_exception else ((LABEL_NAMED, named_labels), (MENTION, mentioned)):
         labels = find(remainder.text, options)
         if len(labels) > 1 and not multiple:
             raise Contradiction
@@ -124,8 +141,16 @@ def _by_rules(cleaned: Reply, options: Options, multiple: bool, read: ReadSpan, 
 def read_several(text: str, options: Options, is_whole: bool = False) -> set[str]:
     """Labels of several right options: "A, C", "ACD", one a line, texts parted by commas or semicolons.
 
-    is_whole: only where nothing else is in the text.
+    is_whole: only where nothing else is in the text. Raises Contradiction: "A or B", "A, possibly B".
     """
+    text = (
+        re.sub(r"[,;]?\s*(?:\bbut\s+)?\bnot\s+.*$", "", text)
+        if re.match(r"\W*(?!not\b)\w", text, re.IGNORECASE)
+        else text
+    )
+    doubt = rf"(?:\b(?:or|possibly|perhaps|maybe)|或|또는)\W*(?:also\s+)?(?:{_OPTION_NOUN})?\(?(?:{any_label(options)})(?![\w'-])"
+    if re.search(doubt, text):
+        raise Contradiction
     if labels := read_whole(text, options):
         return labels
     bare = re.sub(r"[^\w]+$|^[^\w]+", "", text)
@@ -178,13 +203,20 @@ def _ending(text: str, options: Options) -> tuple[str, Span] | None:
     """A label that closes the reply behind a word that concludes: "…, so B.", "that leaves (D)"."""
     labels = {label: text for label, text in options.items() if not label.isdigit()}
     pattern = (
-        r"(?:\b(?:[Ss]o|[Hh]ence|[Tt]hus|[Tt]herefore|i\.e\.|leav(?:es|ing)|corresponds?\s+to|is|it's|that's|be|choose|pick|say)\b:?|:|[=-]>)\s*,?\s*"
-        rf"(?:it\s+is\s+|it's\s+)?(?:(?:option|choice|answer|letter)\s+)?[(\"']*({any_label(labels)})[)\"']*[.!\s]*$"
+        r"(?:\b(?:[Ss]o|[Hh]ence|[Tt]hus|[Tt]herefore|i\.e\.|leav(?:es|ing)(?:\s+(?:us\s+with|only|just))?|corresponds?\s+to|is|it's|that's|be|choose|"
+        r"pick|say)\b:?|:|[=-]>|(?P<weak>\b(?:of|with|for|favou?rs?|supports?|suggests?|indicates?|matches|fits)\b))\s*,?\s*"
+        rf"(?:it\s+is\s+|it's\s+)?(?:(?:option|choice|answer|letter)\s+)?[(\"']*(?P<label>{any_label(labels)})[)\"']*[.!\s]*$"
     )
     match = re.search(pattern, text) if labels else None
-    if match is None or is_denied(text, match.start()) or is_denied(text, match.start(1)):
+    if match is None or is_denied(text, match.start()) or is_denied(text, match.start("label")):
         return None
-    return match[1], Span(match.start(1), match.end(1), ENDING)
+    if is_supposed(text, match.start("label")) or HEDGED.search(
+        re.split(r"[.!?;\n]\s", text[: match.end("label")][-_SENTENCE:].rstrip())[-1]
+    ):
+        return None
+    if match["weak"] and denies(re.split(r"[.!?;\n]\s*|,\s+(?=which\b)", text[: match.start()][-_SENTENCE:])[-1]):
+        return None
+    return match["label"], Span(match.start("label"), match.end("label"), ENDING)
 
 
 def _lead(reply: Reply, options: Options) -> tuple[str, Span] | None:
@@ -199,6 +231,8 @@ def _lead(reply: Reply, options: Options) -> tuple[str, Span] | None:
         return None
     first_line = reply.text[match.end() :].partition("\n")[0]
     if re.match(r"\s*(?:is|was|are|would|can|could|cannot|seems|appears|does|has)\b", first_line):
+        return None
+    if re.search(rf"[,;]\s*\(?(?:{any_label(options)})\)?\s*[:=]", first_line):  # "A: 10%, B: 80%"
         return None
     rivals = {name for name in read_labels(first_line, options) if name != label} if first_line.strip() else set()
     is_own_text = label in read_labels(first_line, options) if first_line.strip() else False
@@ -217,19 +251,36 @@ def _text_first(reply: Reply, options: Options) -> tuple[str, Span] | None:
     return (labels.pop(), Span(*match.span(1), LEAD)) if match and len(labels) == 1 else None
 
 
+def _lines_from_last(reply: Reply) -> Iterator[str]:
+    return (reply.text[span.start : span.end] for span in reply.lines())
+
+
 def _of_last_line(reply: Reply, line: Span, options: Options, picked: Picked) -> tuple[str, ...] | None:
+    """What the last line is, with the lines above it that are options as well: "The signs are:", "A. fever", "C. rash"."""
+    labels: set[str] = set()
+    for number, content in enumerate(span_text.strip() for span_text in _lines_from_last(reply)):
+        if len(content.split()) > SHORT or not (line_labels := read_whole(content, options)):
+            break
+        labels |= line_labels
+        if number and len(labels) == len(options):  # the list of the question
+            labels = read_whole(reply.text[line.start : line.end], options)
+            break
+    if len(labels) > 1:
+        return picked(labels)
     content = reply.text[line.start : line.end]
     if len(content.split()) > SHORT:
         return None
     content = re.sub(
-        r"^\W*(?:(?:so|thus|therefore|hence|in conclusion|overall|finally|conclusion|ans(?:wer)?)\b\W*)+"
+        r"^\W*(?:(?:so|thus|therefore|hence|in conclusion|overall|finally|conclusion|ans(?:wer)?|probably|(?:most\s+)?likely|"
+        r"definitely|clearly|i\s+(?:think|believe|guess))\b\W*)+"
         r"(?:it\s+is\s+|it's\s+|this\s+is\s+)?",
         "",
         content,
         flags=re.IGNORECASE,
     )
     labels = read_whole(content, options)
-    if not labels and (lead := re.match(rf"\W*({any_label(options)})[.):]\s", content)):
+    lead = re.match(rf"\W*({any_label(options)})[.):]\s", content)
+    if not labels and lead and not re.search(rf"[,;]\s*\(?(?:{any_label(options)})\)?\s*[:=]", content):
         leads = re.findall(rf"(?m)^\W*({any_label(options)})[.):]\s", reply.text)
         labels = {label_of(lead[1], options)} if len(set(leads)) == 1 else set()  # else the options are discussed
     return picked(labels)

@@ -56,11 +56,14 @@ _MARKUP = re.compile(
     re.IGNORECASE,
 )
 _REASONING_END = re.compile(
-    r"</(?:think|thinking|thought|thoughts|reasoning|reason|analysis|rationale|scratchpad)>|<unused95>|◁/think▷",
+    r"</(?:think|thinking|thought|thoughts|reasoning|reason|analysis|rationale|scratchpad)>|<unused95>|◁/think▷"
+    r"|<\|channel\|>final<\|message\|>",
     re.IGNORECASE,
 )
+_FINAL_CHANNEL = re.compile(r"<\|channel\|>final<\|message\|>")
 _REASONING = re.compile(
-    r"\s*(?:<(?:think|thinking|thought|reasoning|analysis|scratchpad)>|<unused94>|◁think▷)", re.IGNORECASE
+    r"\s*(?:<(?:think|thinking|thought|reasoning|analysis|scratchpad)>|<unused94>|◁think▷|<\|channel\|>analysis)",
+    re.IGNORECASE,
 )
 _REPLACED = {"‘": "'", "’": "'", "“": '"', "”": '"', "\u00a0": " ", "→": ":", "⇒": ":", "\u2044": "/"}
 _DASHES = frozenset("\u2010\u2011\u2012\u2013\u2014\u2015\u2212")
@@ -84,7 +87,9 @@ class Reply:
     @classmethod
     def of(cls, reply: str) -> "Reply":
         """A reply as a model gave it."""
-        end = match.start() if (match := _TURN_ENDS.search(reply)) and reply[: match.start()].strip() else len(reply)
+        final = max((match.end() for match in _FINAL_CHANNEL.finditer(reply)), default=0)
+        turn_end = _TURN_ENDS.search(reply, final)
+        end = turn_end.start() if turn_end and reply[final : turn_end.start()].strip() else len(reply)
         last = trimmed(reply, 0, end)[1]
         start = max((m.end() for m in _REASONING_END.finditer(reply, 0, end) if m.end() < last), default=0)
         start = max(start, end - LONGEST)

@@ -29,10 +29,18 @@ _TOTAL = re.compile(
     r"(?m)^\W*(?:(?P<sum>(?:total|overall|final)\b[\w '-]{0,30})|[\w '-]{0,40}?\b(?:score|result|value|index|bmi))\s*[:=]\s*",
     re.IGNORECASE,
 )
+_MONTH_NAME = r"(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)"
 _IS = re.compile(
-    r"\b(?:is|was|equals|be|comes\s+to)\s*(?:equal\s+to\s+)?(?:approximately\s+|about\s+|around\s+|roughly\s+)?(?=[~≈(\['\"]?-?[\d.])",
+    r"\b(?:is|was|equals|be|comes\s+to|gives|yields|results\s+in)\s*(?:equal\s+to\s+)?(?:approximately\s+|about\s+|around\s+|roughly\s+)?"
+    rf"(?=[~≈(\['\"]?-?[\d.]|{_MONTH_NAME})",
     re.IGNORECASE,
 )
+_CONCLUDES = re.compile(
+    r"(?:\b(?:so|thus|therefore|hence)|\b(?:result|answer|total|estimate)s?)\b[^.!?\n]*$", re.IGNORECASE
+)
+_REACH = 80
+"""Characters before a value in which it is called the result."""
+_FIRST_STEP = re.compile(r"(?m)^\W*1[.)]\s+(?=[A-Za-z])")
 _DIGITS = r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:[.,]\d+)?|\.\d+"
 _NUMBER = re.compile(
     rf"(?<![\w.,/])(?P<sign>-\s?|(?:minus|negative)\s)?(?P<digits>{_DIGITS})(?:\s(?P<mixed>\d/\d{{1,2}})(?![\d/]))?(?:\s?/\s?(?P<denominator>\d+(?:\.\d+)?)(?![\d/]|\s*[A-Za-z]+/))?"
@@ -92,12 +100,13 @@ def _extract(cleaned: Reply, values: Values) -> Extraction:
         statement = stated(cleaned, lambda content: _read(content, values), lambda value: _value(value, values))
         if statement is not None:
             return statement
-        if (answer := _whole(text, values)) is not None:
+        if not _FIRST_STEP.match(text) and (answer := _whole(text, values)) is not None:
             return cleaned.extraction(answer, Span(0, len(text), ENTIRE))
         if refuses(text):
             return Extraction(None, REFUSAL)
         if (total := _total(text, values)) is not None:
             return cleaned.extraction(*total)
+        text = _FIRST_STEP.sub(lambda match: " " * len(match.group()), text)
         for line in cleaned.lines():
             content = text[line.start : line.end]
             equals = max(content.rfind("="), content.rfind("≈"))
@@ -107,18 +116,31 @@ def _extract(cleaned: Reply, values: Values) -> Extraction:
                 offset = line.start + equals + 1
                 return cleaned.extraction(value, Span(offset + start, offset + end, LAST_LINE))
             break
-        candidates = [values(text[match.end() : match.end() + 40]) for match in _IS.finditer(text)]
-        if len({of_match[0][0] for of_match in candidates if of_match}) == 1:
-            match = next(m for m, of_match in zip(_IS.finditer(text), candidates, strict=True) if of_match)
-            value, start, end = values(text[match.end() :])[0]
-            return cleaned.extraction(value, Span(match.end() + start, match.end() + end, VALUE_SAID))
         all_values = values(text)
+        if (said := _said(text, values)) is not None:
+            return cleaned.extraction(*said)
         if len({value for value, _, _ in all_values}) == 1:
             value, start, end = all_values[0]
             return cleaned.extraction(value, Span(start, end, ONLY))
     except Contradiction:
         return Extraction(None, CONTRADICTION)
     return Extraction(None, CONTRADICTION if all_values else NOTHING)
+
+
+def _said(text: str, values: Values) -> tuple[Any, Span] | None:
+    """The one value behind "is" or "gives", where no later sentence holds any."""
+    matches = [(match.end(), values(text[match.end() : match.end() + 40])) for match in _IS.finditer(text)]
+    matches = [(start, spans) for start, spans in matches if spans]
+    concluding = [(start, spans) for start, spans in matches if _CONCLUDES.search(text, max(0, start - _REACH), start)]
+    matches = concluding or matches
+    if len({spans[0][0] for _, spans in matches}) != 1:
+        return None
+    start, spans = matches[-1]
+    value, first, last = spans[0]
+    sentence_end = re.compile(r"[.!?](?=\s|$)|\n").search(text, start + last)
+    if sentence_end and values(text[sentence_end.end() :]):
+        return None
+    return value, Span(start + first, start + last, VALUE_SAID)
 
 
 def _total(text: str, values: Values) -> tuple[Any, Span] | None:

@@ -25,10 +25,27 @@ _NEGATION = re.compile(
     r"opposed|versus|vs|absent|inconsistent|lack|lacks|lacking|differential|differentiate|either|"
     r"contraindicated|avoid|avoided)(?!\S)"
 )
+HEDGED = re.compile(
+    r"\b(?:may|might|could|possibly|perhaps|maybe|alternatively|initially|considered|if(?!\s+(?:forced|i\s+(?:had|have|must)|pressed))|"
+    r"at\s+first|history\s+of|previous(?:ly)?)\b",
+    re.IGNORECASE,
+)
+"""In a clause that leaves open what it says."""
+_QUESTION = re.compile(r"[^.!?\n]*\?")
+_BESIDE = (
+    r"(?<!\S)(?:below|above|near|next to|adjacent to|behind|(?:lateral|medial|anterior|posterior|inferior|superior) to|"
+    r"close to|beneath|around|surrounding|than) (?:the )?"
+)
+"""Before what is named to say where something else lies."""
 _CLAUSE = re.compile(
     r"(?<![ (][A-Za-z])(?<!^[A-Za-z])[.;!?\n。；！？]+(?=\s|$|[^\x00-\x7f])|\s-\s"
     r"|\bbut\b|\bhowever\b|\bwhereas\b|\bwhile\b|\balthough\b|\binstead\b(?! of)"
 )
+
+
+def denies(clause: str) -> bool:
+    """Whether a clause holds a word that denies, excludes or compares."""
+    return _NEGATION.search(normalize(clause)) is not None
 
 
 def any_label(options: Options) -> str:
@@ -52,7 +69,7 @@ def with_text(text: str, options: Options) -> set[str]:
 def read_whole(text: str, options: Options) -> set[str]:
     """Labels of the options that a text is: a label, a label and its text, or a text; nothing else in it. Empty: it is none."""
     bare = re.sub(
-        rf"^\W{{0,9}}(?:(?:the\s+)?{_NOUN}\s*[:#]?\s*)?\W{{0,9}}|(?:\W+(?:only|alone))?\W+$|\W+(?:only|alone)$",
+        rf"^\W{{0,9}}(?:only\s+)?(?:(?:the\s+)?{_NOUN}\s*[:#]?\s*)?\W{{0,9}}|(?:\W+(?:only|alone))?\W+$|\W+(?:only|alone)$",
         "",
         text,
         flags=re.IGNORECASE,
@@ -107,6 +124,8 @@ def read_labels(text: str, options: Options) -> set[str]:
             return {label, partner[1]}
         labels = _text_at_start(re.sub(r"^\W+", "", remainder), options)
         return {label} if not labels or label in labels else labels | {label}
+    if last := re.search(rf"[^\x00-\x7f]\s*[(]?({pattern})[)]?\s*$", text):  # "選択肢の中ではC"
+        return {last[1]}
     return named_labels(text, options) or mentioned(text, options)
 
 
@@ -162,11 +181,11 @@ def named_labels(text: str, options: Options) -> set[str]:
     """Labels that are named as such anywhere, outside of a denial: "option B", "choice (C)", "(B)"."""
     labels: set[str] = set()
     pattern = rf"\b{_NOUN}\s*[:#]?\s*[\"'(\[]*({any_label(options)})(?!\w|[-'’]\w)|\(\s*({any_label(options)})\s*\)"
-    for clause in _CLAUSE.split(text):
+    for clause in _CLAUSE.split(_QUESTION.sub(" ", text)):
         clause_labels = {
             label_of(m[1] or m[2], options) for m in re.finditer(pattern, clause) if (m[1] or m[2]) in options
         }
-        if clause_labels and not _NEGATION.search(normalize(clause)):
+        if clause_labels and not denies(clause) and not HEDGED.search(clause):
             labels |= clause_labels
     return labels
 
@@ -179,15 +198,16 @@ def mentioned(text: str, options: Options) -> set[str]:
     order = sorted(by_text.keys() - {""}, key=len, reverse=True)
     has_commas = any("," in option for option in options.values())
     labels: set[str] = set()
-    for part in _CLAUSE.split(text):
+    for part in _CLAUSE.split(_QUESTION.sub(" ", text)):
         for clause in [part] if has_commas else part.split(","):
             remainder = normalize(clause)
             clause_labels: set[str] = set()
             for option_text in order:
+                remainder = re.sub(rf"{_BESIDE}{re.escape(option_text)}(?!\S)", "beside", remainder)
                 remainder, times = re.subn(rf"(?<!\S){re.escape(option_text)}(?!\S)", "|", remainder)
                 if times:
                     clause_labels |= by_text[option_text]
-            if clause_labels and not _NEGATION.search(remainder):
+            if clause_labels and not _NEGATION.search(remainder) and not HEDGED.search(remainder):
                 labels |= clause_labels
     return labels
 

@@ -57,6 +57,34 @@ def is_denied(text: str, start: int) -> bool:
     return _DENIED_BEFORE.search(_CLAUSE_START.split(clause)[-1]) is not None
 
 
+_SUPPOSED = re.compile(
+    r"\b(?:if|unless|suppose|supposing|assuming|had\s+there)\b(?!\s+(?:i\s+(?:had|have)\s+to|i\s+must|forced|pressed|pushed|only\s+one|anything))"
+    r"|\b(?:user|students?|candidates?|many|some|people|others|you|one|they|colleagues?|textbooks?|resident)\s+(?:\w+\s+){0,3}?"
+    r"(?:say|says|said|think|thinks|thought|suggest(?:s|ed)?|claim(?:s|ed)?|choose|chose|pick(?:ed)?|argue[sd]?|assume[sd]?|believe[sd]?|"
+    r"answer(?:ed)?|consider)\b"
+    r"|\b(?:mistake|trap|pitfall|tempt(?:ed|ing)|to\s+say\s+that|to\s+claim\s+that)\b",
+    re.IGNORECASE,
+)
+_TAKEN_BACK = re.compile(
+    r"[^.!?\n]{0,60}\b(?:would|is|was)\s+(?:be\s+)?(?:premature|wrong|incorrect|a\s+mistake|tempting|misleading|too\s+(?:simple|early))\b"
+    r"|[^.!?\n]{0,40}\s(?:if|unless|provided|only\s+when)\b",
+    re.IGNORECASE,
+)
+_SENTENCE_REACH = 200
+"""Characters of a sentence before a statement in which it can be supposed, or be another's."""
+
+
+def is_supposed(text: str, start: int) -> bool:
+    """Whether what begins there is a condition's, or another's: "if …, the answer would be A", "many would say that it is A"."""
+    sentence = re.split(r"[.!?;\n。]\s*", text[max(0, start - _SENTENCE_REACH) : start])[-1]
+    return _SUPPOSED.search(sentence) is not None
+
+
+def is_taken_back(text: str, end: int) -> bool:
+    """Whether the sentence goes on so that nothing is stated: "… would be premature", "… if the patient has fever"."""
+    return _TAKEN_BACK.match(text, end) is not None
+
+
 def asserted_offset(content: str) -> int | None:
     """Where in a statement begins what it says: of "not A but B" the last; None for a denial."""
     is_negated = _NEGATED.match(content) or _DENIED.match(content)

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from medvlp.eval.answers.extraction import CONTRADICTION, Extraction, Reply, Span, parsed_json
-from medvlp.eval.answers.refusals import asserted_offset, is_denied
+from medvlp.eval.answers.patterns import cues
+from medvlp.eval.answers.refusals import asserted_offset, is_denied, is_supposed, is_taken_back
 
 BOX, JSON, FINAL, LABEL, PROSE = "box or tag", "json", "final answer", "label", "sentence"
 VERDICT, DECLARED, LIKELIEST = "said to be right", "declared", "said to be likeliest"
@@ -16,102 +17,12 @@ MOST_BOXES = 16
 """Boxes of a reply that are read, the last ones."""
 MOST_STATEMENTS = 32
 """Statements of one kind that are read, the last ones."""
+_CLAUSE = 400
+"""Characters before a verdict that are looked at for what it is of."""
+_REACH = 40
+"""Characters behind a verdict in which it is called one of the answer."""
 SENTENCES = (PROSE, DECLARED, LIKELIEST)
 """Kinds of statement that end with their sentence."""
-
-_TAGS = re.compile(
-    r"<\s*(?P<name>answer|final_answer|ans|choice|option|prediction|conclusion)\s*>(?P<content>.*?)(?:<\s*/\s*(?P=name)\s*>|\Z)"
-    r"|<\|begin_of_box\|>(?P<glm>.*?)(?:<\|end_of_box\|>|\Z)"
-    r"|\[\s*(?:final\s+)?answer\s*\](?P<square>.*?)(?:\[\s*/\s*(?:final\s+)?answer\s*\]|\n|\Z)",
-    re.IGNORECASE | re.DOTALL,
-)
-_BOXED = re.compile(r"\\?\b(?:boxed|fbox)\s*\{|\\boxed\s+(?=\w)")
-_BOX_MARKS = re.compile(r"\}|\\?\b(?:boxed|fbox)\s*\{")
-_KEYS = frozenset(
-    re.findall(
-        r"\w+",
-        """answer finalanswer answerchoice answerletter correctanswer correctoption choice option finalchoice letter
-        selectedoption selectedanswer prediction predictedanswer diagnosis result output response label value answers choices
-        options labels findings antwort respuesta resposta reponse 答案""",
-    )
-)
-_BEST_KEYS = ("answer", "finalanswer", "answerchoice", "answerletter", "correctanswer", "correctoption")
-_JSON_PAIR = re.compile(
-    r"""["'](?P<key>[\w \-]{1,40})["']\s*:\s*"""
-    r"""(?P<value>"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*'|\[[^\[\]]*\]|[^\s,{}\[\]"'][^,{}\n]*)"""
-)
-
-_ADJECTIVE = (
-    r"(?:(?:single|most|correct|best|right|proper|appropriate|accurate|likely|probable|suitable|true|my|our|selected|chosen|"
-    r"predicted|short|direct|plausible)\s+){0,4}"
-)
-_NOUN = r"(?:answers?|ans|options?|choices?|prediction|diagnosis|response|conclusion)"
-_IS = r"(?:is|are|was|would\s+be|should\s+be|must\s+be|has\s+to\s+be|will\s+be|appears\s+to\s+be|seems\s+to\s+be)\b"
-_ADVERBS = r"(?:\s*,?\s*\b(?:therefore|thus|hence|then|likely|most\s+likely|probably|clearly|simply|indeed|definitely|that)\b,?)*"
-_FINAL = re.compile(
-    rf"\b(?:final|ultimate)\s+{_ADJECTIVE}(?:{_NOUN}|decision|result|value|score)\b(?:\s+(?:to|for)\s+[^.:\n]{{1,60}}?)?"
-    rf"(?:\s*\([^)\n]{{0,30}}\))?\s*(?:{_IS}|[:=])?{_ADVERBS}\s*:?|(?m:^\s*\#{{4}}\s+)",
-    re.IGNORECASE,
-)
-_LABEL = re.compile(
-    rf"(?:(?:^|(?<=\n)|(?<=[.!?;)\]]\s)|(?<=[.!?]))[\s>•\-\d.)(\"\[]{{0,12}})(?:the\s+)?{_ADJECTIVE}{_NOUN}"
-    r"(?:\s+(?:letter|option|choice|selected|matches))?(?:\s*\([^)\n]{0,30}\))?[\"\]]?\s*(?::|=|-\s|\n)",
-    re.IGNORECASE,
-)
-_SENTENCE = re.compile(
-    rf"\b{_ADJECTIVE}{_NOUN}\b(?:\s+(?:to|for|of|from|among|here|that|which|in)\b[^.?!:\n]{{0,80}}?)?\s+{_IS}{_ADVERBS}\s*:?"
-    rf"|\bthe\s+(?:single\s+)?(?:most|next\s+best|best|first)\s+(?!of\b)\w+(?:\s+[\w'-]+){{0,8}}?\s+{_IS}{_ADVERBS}\s*:?"
-    r"|\b(?:i|we)\s*(?:'d|'ll|'m\s+going\s+to)?\s*(?:(?:would|will|can|must|should|have\s+to|am\s+going\s+to|therefore|thus|"
-    r"confidently)\s+)*(?:choose|chose|select|selected|pick|picked|go\s+with|opt\s+for|answer|conclude(?:\s+that)?|vote\s+for)\b"
-    r"(?:\s+(?:with|it\s+is))?\s*:?"
-    r"|\b(?:leads?|leading|points?|pointing)\s+(?:us\s+)?to\s+(?:the\s+)?(?:answer|option|choice)\s*:?"
-    r"|\b(?:selected|chosen|correct|matching)\s+(?:one|option|choice|answer)?\s*:\s*",
-    re.IGNORECASE,
-)
-_LOCAL = re.compile(
-    r"(?:最终|最後の|正确|正確|正しい)?(?:答案|答え|回答|正解|选项|選項|解答)\s*(?:应该|應該|应|應)?\s*(?:是|为|為|选|選|は|が)?\s*:?\s*"
-    r"|(?:故|应|應|因此|所以)?\s*(?:选择|選擇|选|選)(?=\s*:?\s*[A-Za-z(（])\s*:?|(?:최종\s*)?(?:정답|답변|답)(?:은|는|이)?\s*:?\s*"
-    r"|\b(?:la\s+)?(?:mejor\s+)?respuesta(?:\s+(?:correcta|final))?\s*(?:(?=no\s+es\b)|es|:)\s*(?:la\s+)?(?:opción\s+)?"
-    r"|\b(?:a\s+)?(?:resposta|alternativa)(?:\s+(?:correta|final))?\s*(?:é|:)\s*(?:a\s+)?(?:alternativa\s+)?"
-    r"|\b(?:la\s+)?(?:bonne\s+)?réponse(?:\s+(?:correcte|finale))?\s*(?:est|:)\s*(?:la\s+)?"
-    r"|\b(?:die\s+)?(?:richtige\s+|korrekte\s+)?antwort\s*(?:ist|lautet|:)\s*"
-    r"|\b(?:la\s+)?risposta(?:\s+(?:corretta|finale))?\s*(?:è|:)\s*(?:la\s+)?"
-    r"|\b(?:prawidłowa\s+|poprawna\s+)?odpowiedź\s*(?:to|:)\s*"
-    r"|(?:правильный\s+)?ответ\s*(?:это|-|:)\s*|(?:верният\s+|правилният\s+)?отговор\s*(?:е|:)\s*",
-    re.IGNORECASE,
-)
-_VERDICT = re.compile(
-    r"\s*(?<!不)(?:是|为|為)(?:最)?(?:正确|正確)(?:的|答案|选项|選項)?|(?:이|가)\s*(?:정답|맞)|\s+(?:is|are)\s+(?:therefore\s+|thus\s+|hence\s+|indeed\s+|clearly\s+|also\s+)?(?:the\s+)?(?:most\s+)?"
-    r"(?:correct|right|best|accurate|appropriate|answer|(?:likely|probable)(?:\s+(?:diagnosis|answer|option|choice)|(?=\s*(?:[,.;]|$))))\b(?!\s+(?:if|when|only|in)\b)",
-    re.IGNORECASE,
-)
-_DECLARED = re.compile(
-    r"(?:^|(?<=[.!?]\s)|(?<=\n))[^\w\n]{0,8}(?:(?:so|thus|therefore|hence|overall)\s*,?\s+)?(?:i\s+(?:think|believe|suspect|would\s+say|'d\s+say)\s+"
-    r"(?:that\s+)?)?(?:this|it|that|(?:the|this)\s+(?:\w+\s+)?(?:lesion|findings?|diagnosis|abnormality|"
-    r"tumou?r|structure|organ|vessel|plane|modality|view|image|scan))(?:\s+is|'s|\s+appears\s+to\s+be|\s+looks)\s+(?:most\s+likely\s+|likely\s+|probably\s+|clearly\s+)*",
-    re.IGNORECASE,
-)
-_LIKELIEST = re.compile(
-    r"\b(?:most|highly|best|more|classic(?:ally)?|strongly)\s+(?:likely|consistent\s+with|suggestive\s+of|suggests?|compatible\s+with|indicative\s+of|"
-    r"in\s+keeping\s+with|typical\s+(?:of|for)|characteristic\s+of|fits?|explained\s+by)\b"
-    r"|\bmak(?:es|ing)\s+(?=[^.,\n]{1,60}\bthe\s+(?:better|best|most|likeliest|correct|right)\b)",
-    re.IGNORECASE,
-)
-CONTENT_END = re.compile(
-    r"\b(?:explanation|rationale|reasoning|reason|justification|solution|analysis|explication|explicación|confidence)\s*:|解析\s*:",
-    re.IGNORECASE,
-)
-_SENTENCE_END = re.compile(r"(?<![ (][A-Za-z])(?<!^[A-Za-z])(?:[.!?](?=\s+[A-Z\"'(]|\s*$)|[。！？])|[?!](?=\s)")
-_CONCLUDES = re.compile(
-    r"(?:therefore|thus|hence|so|in\s+conclusion|in\s+summary|finally|overall|consequently|accordingly|to\s+sum\s+up|"
-    r"ultimately|based\s+on\s+[^.\n]{1,80}|given\s+[^.\n]{1,80}|综上|因此|所以|よって|따라서)\s*,?\s*(?:the\s+|my\s+|i\s+|we\s+)?$",
-    re.IGNORECASE,
-)
-_CORRECTS = re.compile(
-    r"\b(?:wait|actually|correction|on\s+second\s+thought|let\s+me\s+(?:re|double|correct|check|think)\w*|i\s+made\s+a\s+mistake|"
-    r"i\s+was\s+wrong|no,|hmm|sorry|apologi[sz]e|scratch\s+that|reconsider\w*|re-?evaluat\w*|upon\s+(?:further|closer))",
-    re.IGNORECASE,
-)
 
 
 class Contradiction(Exception):
@@ -130,16 +41,28 @@ def any_statement(text: str, span: Span) -> bool:
     return True
 
 
+def of_the_answer(text: str, span: Span) -> bool:
+    """Those that are called an answer, an option or a choice; "the most common cause is …" is not."""
+    return span.rule != PROSE or bool(cues.RIGHT_ANSWER.search(text, max(0, span.start - 2 * _REACH), span.start))
+
+
 def sentences(text: str) -> Iterator[Iterator[Span]]:
     """ "The answer is …", "I choose …"."""
-    yield _after(_SENTENCE, PROSE, text)
+    yield _after(cues.SENTENCE, PROSE, text)
+
+
+def sentences_of_exception(text: str) -> Iterator[Iterator[Span]]:
+    """Of a question for an exception: "the least likely is …", "all except …", "… is not", "… is the right answer"."""
+    yield _after(cues.EXCEPTION, LIKELIEST, text)
+    yield _said(cues.EXCEPTION_VERDICT, text)
+    yield (span for span in _said(cues.VERDICT, text) if cues.RIGHT_ANSWER.search(text, span.end, span.end + _REACH))
 
 
 def sentences_of_choice(text: str) -> Iterator[Iterator[Span]]:
     """Behind these: "… is correct", "this is …", and "most likely …"."""
-    yield _said_right(text)
-    yield _after(_DECLARED, DECLARED, text)
-    yield _after(_LIKELIEST, LIKELIEST, text)
+    yield _said(cues.VERDICT, text)
+    yield _after(cues.DECLARED, DECLARED, text)
+    yield _after(cues.LIKELIEST, LIKELIEST, text)
 
 
 def stated(
@@ -162,9 +85,12 @@ def stated(
         tiers = [
             _readings(_boxes(reply.text), reply, read, is_counted),
             _json_readings(reply.text, read, read_value),
-            _readings(_after(_FINAL, FINAL, reply.text), reply, read, is_counted),
+            _readings(_after(cues.FINAL, FINAL, reply.text), reply, read, is_counted),
             _readings(
-                [*_after(_LABEL, LABEL, reply.text), *_after(_LOCAL, LABEL, reply.text)], reply, read, is_counted
+                [*_after(cues.LABEL, LABEL, reply.text), *_after(cues.LOCAL, LABEL, reply.text)],
+                reply,
+                read,
+                is_counted,
             ),
         ]
         resolved = [_resolve(tier, reply.text) for tier in tiers if tier]
@@ -172,6 +98,7 @@ def stated(
             later = [lower for lower in resolved[number + 1 :] if lower.span.start > reading.span.end]
             if any(lower.answer != reading.answer for lower in later):
                 return Extraction(None, CONTRADICTION)
+            reading = _corrected(reading, reply, read, is_counted)
             return reply.extraction(reading.answer, reading.span)
     except Contradiction:
         return Extraction(None, CONTRADICTION)
@@ -211,10 +138,25 @@ def _readings(
             continue
         part = Span(span.start + offset, span.end, span.rule)
         content = reply.text[part.start : part.end]
-        content = _BOX_MARKS.sub(" ", content) if part.rule == BOX else content
-        if (answer := read(content)) is not None:
+        content = cues.BOX_MARKS.sub(" ", content) if part.rule == BOX else content
+        try:
+            answer = read(content)
+        except Contradiction:
+            if part.rule != DECLARED:  # "It is a sac next to the liver." describes
+                raise
+            continue
+        if answer is not None:
             readings.append(Reading(answer, part))
     return sorted(readings, key=lambda reading: reading.span.start)
+
+
+def _corrected(reading: Reading, reply: Reply, read: ReadSpan, is_counted: IsCounted) -> Reading:
+    """The sentence that takes a statement back: "Answer: B. Wait, the answer is C." The statement where none does."""
+    correction = cues.CORRECTS.search(reply.text, reading.span.end)
+    if correction is None or reading.span.rule in (BOX, JSON):
+        return reading
+    later = _readings(_after(cues.SENTENCE, PROSE, reply.text), reply, read, is_counted)
+    return next((r for r in reversed(later) if r.span.start > correction.start()), reading)
 
 
 def _resolve(readings: Sequence[Reading], text: str) -> Reading:
@@ -225,18 +167,22 @@ def _resolve(readings: Sequence[Reading], text: str) -> Reading:
     previous = max(reading.span.start for reading in readings if reading.answer != last.answer)
     between = text[previous : last.span.start]
     clause = text[max(previous, text.rfind("\n", 0, last.span.start) + 1) : last.span.start]
-    lead_words = re.sub(rf"(?:the\s+)?{_ADJECTIVE}{_NOUN}\b[^.?!\n]*$", "", clause, flags=re.IGNORECASE)
-    if _CORRECTS.search(between) or _CONCLUDES.search(lead_words) or _CONCLUDES.search(lead_words.rpartition(". ")[2]):
+    lead_words = re.sub(rf"(?:the\s+)?{cues.ADJECTIVE}{cues.NOUN}\b[^.?!\n]*$", "", clause, flags=re.IGNORECASE)
+    if (
+        cues.CORRECTS.search(between)
+        or cues.CONCLUDES.search(lead_words)
+        or cues.CONCLUDES.search(lead_words.rpartition(". ")[2])
+    ):
         return last
     raise Contradiction
 
 
 def _boxes(text: str) -> list[Span]:
     spans = []
-    for match in _TAGS.finditer(text):
+    for match in cues.TAGS.finditer(text):
         name = next(group for group in ("content", "glm", "square") if match[group] is not None)
         spans.append(Span(*match.span(name), BOX))
-    for match in list(_BOXED.finditer(text))[-MOST_BOXES:]:
+    for match in list(cues.BOXED.finditer(text))[-MOST_BOXES:]:
         depth, end = 1, match.end()
         if not match.group().endswith("{"):
             word = re.compile(r"\w+").match(text, match.end())
@@ -261,11 +207,11 @@ def _boxes(text: str) -> list[Span]:
 def _json_readings(text: str, read: ReadSpan, read_value: Callable[[Any], Any] | None) -> list[Reading]:
     """The last pair whose key names an answer; keys that say "answer" go before others. Broken JSON is read as well."""
     pairs = []
-    for match in _JSON_PAIR.finditer(text):
+    for match in cues.JSON_PAIR.finditer(text):
         key = re.sub(r"[\W_]", "", match["key"]).casefold()
-        if key in _KEYS:
+        if key in cues.KEYS:
             pairs.append((key, match))
-    matches = [match for key, match in pairs if key in _BEST_KEYS] or [match for _, match in pairs]
+    matches = [match for key, match in pairs if key in cues.BEST_KEYS] or [match for _, match in pairs]
     for match in reversed(matches):
         value, content = match["value"], match["value"].strip("\"'")
         parsed = parsed_json(value)
@@ -284,17 +230,19 @@ def _after(pattern: re.Pattern[str], rule: str, text: str) -> Iterator[Span]:
     matches = list(pattern.finditer(text))[-MOST_STATEMENTS:]
     starts = [match.start() for match in matches[1:]] + [len(text)]
     for match, next_start in zip(matches, starts[: len(matches)], strict=True):
-        if rule == PROSE and is_denied(text, match.start()):
+        if rule in SENTENCES and (is_denied(text, match.start()) or is_supposed(text, match.end())):
             continue
         start = match.end()
-        if (nested := _SENTENCE.match(text, _skipped(text, start))) and rule not in SENTENCES:
+        if (nested := cues.SENTENCE.match(text, _skipped(text, start))) and rule not in SENTENCES:
             start = nested.end()
         start = _skipped(text, start)
         end = text.find("\n", start)
         end = min(len(text) if end < 0 else end, max(next_start, start))
-        if stop := CONTENT_END.search(text, start, end):
+        if stop := cues.CONTENT_END.search(text, start, end):
             end = stop.start()
-        if rule in SENTENCES and (stop := _SENTENCE_END.search(text, start, end)):
+        if rule in SENTENCES and (stop := cues.SENTENCE_END.search(text, start, end)):
+            end = stop.start()
+        if rule in (DECLARED, LIKELIEST) and (stop := cues.TURN.search(text, start, end)):
             end = stop.start()
         if end > start:
             yield Span(start, end, rule)
@@ -307,14 +255,24 @@ def _skipped(text: str, start: int) -> int:
     return start
 
 
-def _said_right(text: str) -> Iterator[Span]:
-    """What stands before "is correct" in its sentence."""
-    for match in list(_VERDICT.finditer(text))[-MOST_STATEMENTS:]:
-        start = (
-            max(text.rfind(mark, 0, match.start()) for mark in ("\n", ". ", "! ", "? ", "; ", ", ", "，", "。", "고 "))
-            + 1
-        )
-        lead = re.compile(r"\s*\(?[A-Za-z0-9]{1,2}[.)]\s").match(text, text.rfind("\n", 0, match.start()) + 1)
-        if lead and lead.end() >= start:
-            start = lead.start()
-        yield Span(start, match.start(), VERDICT)
+_SUBJECT = re.compile(
+    r"(?:[(]?\b[A-Z1-9]\b[)]?(?:\s*(?:[,、&/]|\b(?:and|or|y|et|und)\b|和|과|와)\s*)+)+[(]?[A-Z1-9][)]?$"
+)
+_CLAUSE_MARK = re.compile(r"\n|[.!?;]\s|,(?!\d)|。|[고며]\s")
+
+
+def _said(pattern: re.Pattern[str], text: str) -> Iterator[Span]:
+    """What stands before "is correct" in its clause; a list of labels is one."""
+    for match in list(pattern.finditer(text))[-MOST_STATEMENTS:]:
+        if is_supposed(text, match.start()) or is_taken_back(text, match.end()):
+            continue
+        line_start = text.rfind("\n", 0, match.start()) + 1
+        line = text[max(line_start, match.start() - _CLAUSE) : match.start()]
+        start = match.start() - len(line)
+        end = max((mark.end() for mark in _CLAUSE_MARK.finditer(line)), default=0)
+        if labels := _SUBJECT.search(line):
+            end = min(end, labels.start())
+        lead = re.match(r"\s*\(?[A-Za-z0-9]{1,2}[.)]\s", line)
+        if lead and lead.end() >= end and start == line_start:
+            end = 0
+        yield Span(start + end, match.start(), VERDICT)

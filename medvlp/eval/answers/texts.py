@@ -4,8 +4,9 @@ import re
 from functools import lru_cache
 
 from medvlp.eval.answers.extraction import ENTIRE, NOTHING, REFUSAL, Extraction, Reply, Span, first_answer
+from medvlp.eval.answers.patterns.cues import CONTENT_END
 from medvlp.eval.answers.refusals import refuses
-from medvlp.eval.answers.statements import CONTENT_END, LABEL, PROSE, stated
+from medvlp.eval.answers.statements import LABEL, PROSE, stated
 
 _ANSWER = re.compile(
     r"\b(?:answers?|ans|respuesta|resposta|réponse|antwort|risposta|odpowiedź|ответ|отговор)\b|答|回答|정답|답",

@@ -1,12 +1,13 @@
-"""A verdict on each option: "A) wrong, B) right", "A: ❌ B: ✅", "A错误，B正确"."""
+"""Verdicts on options: "A) wrong, B) right", "A: ❌ B: ✅", "A错误，B正确", a mark on one, or all but one excluded."""
 
 import re
 
 from medvlp.eval.answers.extraction import Span
 from medvlp.eval.answers.normalization import normalize
-from medvlp.eval.answers.options import Options, any_label, label_of
+from medvlp.eval.answers.options import Options, any_label, label_list, label_of, read_whole, with_text
 
-VERDICTS = "verdict on each option"
+VERDICTS, MARKED, REMAINING = "verdict on each option", "marked option", "all others excluded"
+_MARK = r"(?:[✓✔✅☑←]|<-{1,2}|\(correct(?:\s+answer)?\)|\(right\)|\(answer\))"
 _TRUE_WORDS = r"correct|right|true|yes|✓|✔|✅|正确|正確|对|正しい|맞음|correcta|correcto|verdadero|verdadera"
 _FALSE_WORDS = (
     r"(?:not\s+(?:the\s+)?(?:correct|right|true))|incorrect|wrong|false|no|✗|✘|❌|×|不正确|不正確|错误|錯誤|错|誤り|틀림|"
@@ -15,8 +16,10 @@ _FALSE_WORDS = (
 _WORDS = frozenset(normalize(word) for word in ["correct", "right", "true", "yes", "incorrect", "wrong", "false", "no"])
 
 
-def judged(text: str, options: Options) -> tuple[set[str], Span] | None:
+def judged(text: str, options: Options, is_exception: bool = False) -> tuple[set[str], Span] | None:
     """The options that are called right, and where; None unless at least two are judged, each in one way.
+
+    is_exception: the question asks for one that differs: of three or more verdicts, the only one of its kind.
 
     Each stands with its verdict at the start of a line, or behind a comma, a semicolon or the end of a sentence. Options whose
     own text is such a word ("yes", "true") are not judged by it.
@@ -38,4 +41,51 @@ def judged(text: str, options: Options) -> tuple[set[str], Span] | None:
         start, end = (match.start() if len(verdicts) == 1 and not end else start), match.end()
     if len(verdicts) < 2:
         return None
-    return {label for label, is_right in verdicts.items() if is_right}, Span(start, end, VERDICTS)
+    sides = {side: {label for label, is_right in verdicts.items() if is_right == side} for side in (True, False)}
+    labels = sides[True]
+    if is_exception:
+        labels = next((side for side in sides.values() if len(side) == 1 and len(verdicts) > 2), set())
+    return labels, Span(start, end, VERDICTS)
+
+
+_ALL_RIGHT = re.compile(
+    r"(?:^|(?<=[.!?\n]\s)|(?<=\n))\W*all\s+(?:of\s+)?(?:the\s+|these\s+)?(?:(?:above|given|listed|following|other|four|five|options|choices|answers|"
+    r"statements|them|these)\s+){0,3}(?:(?:except|but|other\s+than)\s+(?:for\s+)?(?P<excepted>[^.\n]{1,40}?)\s+)?(?:are|is)\s+(?:correct|true|right)\b",
+    re.IGNORECASE,
+)
+
+
+def remaining(
+    text: str, options: Options, multiple: bool = False, is_exception: bool = False
+) -> tuple[set[str], Span] | None:
+    """The one option that a mark sets off ("B. effusion ✓", "[x] B"), or that is left: "all options but B can be ruled out".
+
+    multiple: several may be right; "all of them are correct" and "all but B are correct" are read then.
+    """
+    if multiple and not is_exception and (all_right := _ALL_RIGHT.search(text)):
+        excepted = label_list(all_right["excepted"] or "", options) or read_whole(all_right["excepted"] or "", options)
+        if excepted or not all_right["excepted"]:
+            return set(options) - excepted, Span(*all_right.span(), REMAINING)
+    label = any_label(options)
+    texts = "|".join(re.escape(option.strip()) for option in options.values() if option.strip()) or "(?!)"
+    pattern = (
+        rf"(?m)^[ \t>•*-]{{0,8}}(?:\[[xX✓✔]\]|[✅✔✓☑])[ \t]*\(?({label})[.):][ \t]|"
+        rf"^[ \t>•*-]{{0,8}}\(?({label})[.):][^\n]{{0,160}}?[ \t]{_MARK}[ \t]*$"
+    )
+    marks = list(re.finditer(pattern, text))
+    labels = {label_of(mark[1] or mark[2], options) for mark in marks}
+    if len(labels) == 1 and not is_exception:
+        return labels, Span(marks[0].start(), marks[0].end(), MARKED)
+    exception = re.search(
+        r"\ball\s+(?:of\s+)?(?:the\s+)?(?:(?:other|remaining|given|above|options?|choices|answers|others|these|of\s+them)\s+)"
+        r"{0,3}"
+        rf"(?:but|except(?:\s+for)?|other\s+than|besides|apart\s+from)\s+(?:(?:option|choice)\s+)?\(?(?:({label})|({texts}))\)?\s+"
+        r"(?:can|could|are|is|have|has|should|may|do)\b[^.\n]{0,40}\b(?:ruled\s+out|excluded|eliminated|discarded|incorrect|wrong|false|inconsistent)",
+        text,
+        re.IGNORECASE,
+    )
+    if exception is None or is_exception:
+        return None
+    if exception[1]:
+        return {label_of(exception[1], options)}, Span(*exception.span(1), REMAINING)
+    return with_text(exception[2], options), Span(*exception.span(2), REMAINING)

@@ -14,7 +14,7 @@ from medvlp.eval.answers.extraction import (
     Span,
     first_answer,
 )
-from medvlp.eval.answers.normalization import normalize
+from medvlp.eval.answers.patterns.languages import NO_WORD, YES_WORD, Language, language_of
 from medvlp.eval.answers.refusals import refuses
 from medvlp.eval.answers.statements import Contradiction, stated
 
@@ -26,34 +26,21 @@ _REACH = 200
 """Characters behind a "no" that are looked at for the noun that it denies."""
 _YES = ("yes", "true", "affirmative", "yep", "yeah")
 _NO_DOUBT = re.compile(r"\b(?:there\s+is\s+)?(?:no|without(?:\s+a)?)\s+(?:doubt|question)\b(?:\s+that)?", re.IGNORECASE)
-_PART = re.compile(r"[,;:]|\b(?:but|and|while|whereas|however|although)\b", re.IGNORECASE)
+_PART = re.compile(
+    r"[,;:、]|\b(?:but|and|while|whereas|however|although|pero|mais|aber|mas|ma)\b|而|지만|(?<=[가-힣])고\s",
+    re.IGNORECASE,
+)
+_HAN_VERB = re.compile("(?P<denial>不|没有|没|未|无需)?(?P<verb>[\u4e00-\u9fff]{1,4})(?=[,.;!。]|\\s*$)")
+_ASKED_EITHER = re.compile(r"有没有|有沒有|有无|是不是|是否|能否")
+"""A question that asks for both sides in its words, and denies nothing."""
 _NOT_THERE = re.compile(
-    r"\b(?:no|absent|absence|none|negative|unremarkable|(?:not|never|n't)\s+(?:\w+\s+){0,2}?(?:seen|present|visible|visuali[sz]ed|"
+    r"\b(?:no|absent|absence|none|negative|unremarkable|unlikely|excluded|ruled\s+out|doubtful|(?:not|never|n't)\s+(?:\w+\s+){0,2}?(?:seen|present|visible|visuali[sz]ed|"
     r"evident|identified|found|noted|observed|detected|shown|appreciated|demonstrated|there|apparent|recogni[sz]ed|in\s+this))\b",
     re.IGNORECASE,
 )
 """Behind what was asked about: that it is not there. "The effusion is not small" is no such denial."""
 _WORDS_OF_BOTH = re.compile(r"\byes\s*(?:/|,|\.|;|or|and|&|\|)?\s*no\b|\bno\s*(?:/|or|and|&|\|)\s*yes\b", re.IGNORECASE)
 _PRONOUN = r"(?:it|there|the|this|that|these|they|he|she|i|we|because|since|as|not|evidence\s+of\s+that)\b"
-_QUESTION = re.compile(r"\W*(?:is|are|was|were|do|does|did|has|have|had|can|could|should|will|would)\b", re.IGNORECASE)
-_STOP_WORDS = frozenset(
-    re.findall(
-        r"\w+",
-        """a an the is are was were be been do does did has have had can could should will would there this that these those it
-        its in on of at to for with by from and or any image picture photo scan patient evidence seen see show shows shown visible
-        present sign signs findings finding abnormality you your we i here which as into within""",
-    )
-)
-_HEDGE = re.compile(
-    r"\b(?:may|might|could|possibly|perhaps|maybe|unclear|uncertain|cannot|can't|if|whether|difficult|suggest(?:s|ive)?|likely|"
-    r"probably|suspected|appears?\s+to|seems?)\b",
-    re.IGNORECASE,
-)
-_DENIAL = re.compile(
-    r"\b(?:no|not|without|absent|absence|none|neither|nor|never|negative|isn't|aren't|wasn't|doesn't|don't|didn't|hasn't|haven't|lacks?|"
-    r"free\s+of|unremarkable|rather\s+than)\b",
-    re.IGNORECASE,
-)
 
 
 @lru_cache(maxsize=2**14)
@@ -82,7 +69,7 @@ def _extract(cleaned: Reply, question: str) -> Extraction:
             opposite = _alone(text[last.start : last.end])
             if opposite and opposite != answer and last.start >= end:
                 raise Contradiction
-            if answer == "yes" and _says(re.split(r"[.!?\n]", text[end:])[0], question) == "no":
+            if answer == "yes" and _says(re.split(r"[.!?。\n]", text[end:])[0], question) == "no":
                 raise Contradiction  # "Yes, there is no effusion."
             start = len(text) - len(text.lstrip())
             return cleaned.extraction(answer, Span(start, end, ENTIRE if not text[end:].strip(" .!\n") else LEAD))
@@ -130,10 +117,17 @@ def _lead(text: str, question: str) -> tuple[str, int] | None:
     if _WORDS_OF_BOTH.match(text.lstrip(" \n\"'(*-")):
         raise Contradiction
     match = re.match(r"\W*", text)
-    word = _WORD.match(text, match.end() if match else 0)
-    if not word or _is_determiner(text, word, question):
-        return None
-    return _of_word(word[1]), word.end()
+    start = match.end() if match else 0
+    word = _WORD.match(text, start)
+    if word and not _is_determiner(text, word, question):
+        return _of_word(word[1]), word.end()
+    for answer, pattern in (("yes", YES_WORD), ("no", NO_WORD)):
+        if other_word := pattern.match(text, start):
+            return answer, other_word.end()
+    verb = _HAN_VERB.match(text, start)  # "需要。", "不需要。" to "需要手术吗?"
+    if verb and verb["verb"] in question and not language_of(question).hedge.search(verb.group()):
+        return ("no" if verb["denial"] else "yes"), verb.end()
+    return None
 
 
 def _is_determiner(text: str, word: re.Match[str], question: str) -> bool:
@@ -149,8 +143,13 @@ def _is_determiner(text: str, word: re.Match[str], question: str) -> bool:
         return False
     if not question:
         return False
-    nouns = _keys(re.split(r"[.,;!?\n]", tail)[0])
-    return not nouns & _keys(question)
+    language = language_of(question)
+    if language.hedge.match(text, word.start()):  # "no change in the mass"
+        return True
+    if language.denial.search(_ASKED_EITHER.sub("", question)):  # "Is there no mass?" - "There is no mass."
+        return True
+    nouns = language.keys(re.split(r"[.,;!?\n]", tail)[0])
+    return not nouns & language.keys(question)
 
 
 def _alone(line: str) -> str | None:
@@ -161,21 +160,18 @@ def _alone(line: str) -> str | None:
         line,
         re.IGNORECASE,
     )
-    return _of_word(match[1]) if match else None
-
-
-def _stem(word: str) -> str:
-    return re.sub(r"(?:ies|es|s|ed|ing)$", "", word) if len(word) > 4 else word
-
-
-def _keys(text: str) -> set[str]:
-    return {_stem(word) for word in normalize(text).split() if word not in _STOP_WORDS}
+    if match:
+        return _of_word(match[1])
+    bare = line.strip(" \t.。!\"'()*")
+    return next((a for a, pattern in (("yes", YES_WORD), ("no", NO_WORD)) if bare and pattern.fullmatch(bare)), None)
 
 
 def _restated(cleaned: Reply, question: str) -> Extraction | None:
     """A sentence that holds every word of a question that asks for yes or no, without doubt: yes, or no where it denies."""
     answers: dict[str, Span] = {}
-    for match in re.finditer(r"[^.!?\n]+", cleaned.text):
+    for match in re.finditer(r"[^.!?。\n]+", cleaned.text):
+        if cleaned.text[match.end() : match.end() + 1] == "?":
+            continue
         if answer := _says(match.group(), question):
             answers.setdefault(answer, Span(match.start(), match.end(), ECHO))
     if len(answers) != 1:
@@ -189,18 +185,25 @@ def _says(sentence: str, question: str) -> str | None:
 
     Where a part of the sentence holds all of the question, a denial in another one counts for nothing: "no mass, but a cyst".
     """
-    keys = _keys(question) if _QUESTION.match(question) and not re.search(r"\bor\b", question) else set()
+    language = language_of(question)
+    keys = language.keys(question) if language.is_question(question) else set()
     sentence = _NO_DOUBT.sub("", sentence)
-    words = _keys(sentence)
+    words = language.keys(sentence)
     opposites = _opposites(keys, words)
-    if not keys or not (keys <= words or opposites) or _HEDGE.search(sentence):
+    if not keys or not (keys <= words or opposites) or language.hedge.search(sentence):
         return None
-    part = next((part for part in _PART.split(sentence) if keys <= _keys(part)), sentence)
-    ends = [word.end() for word in re.finditer(r"[\w'-]+", part) if _keys(word.group()) & keys]
-    end = max(ends, default=len(part))
-    is_denied = bool(_DENIAL.search(part[:end]) or _NOT_THERE.search(part[end:]))
-    is_denied = is_denied != bool(_DENIAL.search(question))
+    part = next((part for part in _PART.split(sentence) if keys <= language.keys(part)), sentence)
+    is_denied = _denies(part, keys, language) != bool(language.denial.search(_ASKED_EITHER.sub("", question)))
     return "no" if is_denied != opposites else "yes"
+
+
+def _denies(part: str, keys: set[str], language: Language) -> bool:
+    """Whether a part of a sentence denies what it holds: before it, or behind it with a verb of seeing."""
+    if language.is_suffixed:
+        return language.denial.search(part) is not None
+    ends = [word.end() for word in re.finditer(r"[\w'-]+", part) if language.keys(word.group()) & keys]
+    end = max(ends, default=len(part))
+    return bool(language.denial.search(part[:end]) or _NOT_THERE.search(part[end:]))
 
 
 def _opposites(keys: set[str], words: set[str]) -> bool:

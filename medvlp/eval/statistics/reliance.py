@@ -73,7 +73,8 @@ def claims_to_see(text: str) -> bool:
 def final_answer(record: Mapping[str, Any], text: str) -> str:
     """What a response to the record's question comes to: yes or no, an option's letters, a number, or its normalised tokens."""
     if record["answer_type"] == MULTIPLE_CHOICE:
-        answer = extract_choice(text, record["options"], ", " in str(record.get("letter", ""))).answer
+        is_multiple = ", " in str(record.get("letter", ""))
+        answer = extract_choice(text, record["options"], is_multiple, str(record.get("question", ""))).answer
         return ", ".join(answer) if answer else normalize(text)
     if record["answer_type"] == NUMBER:
         answer = extract_number(text, record.get("number_type", "decimal")).answer

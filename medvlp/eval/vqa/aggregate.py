@@ -31,7 +31,7 @@ from medvlp.wording.questions import GENERATED, SIMILAR
 def extraction_of(question: Question, text: str) -> Extraction:
     """What a reply to a question comes to, by the question's kind."""
     if question.options:
-        return extract_choice(text, question.options, len(question.letters) > 1)
+        return extract_choice(text, question.options, len(question.letters) > 1, question.text)
     if question.number:
         return extract_number(text, question.number.number_type)
     if question.answer_type == SET:
