@@ -31,7 +31,6 @@ HEDGED = re.compile(
     re.IGNORECASE,
 )
 """In a clause that leaves open what it says."""
-_QUESTION = re.compile(r"[^.!?\n]*\?")
 _BESIDE = (
     r"(?<!\S)(?:below|above|near|next to|adjacent to|behind|(?:lateral|medial|anterior|posterior|inferior|superior) to|"
     r"close to|beneath|around|surrounding|than) (?:the )?"
@@ -46,6 +45,11 @@ _CLAUSE = re.compile(
 def denies(clause: str) -> bool:
     """Whether a clause holds a word that denies, excludes or compares."""
     return _NEGATION.search(normalize(clause)) is not None
+
+
+def _without_questions(text: str) -> str:
+    """A text without its questions to itself."""
+    return "".join(" " if sentence.endswith("?") else sentence for sentence in re.split(r"(?<=[.!?\n])", text))
 
 
 def any_label(options: Options) -> str:
@@ -142,7 +146,7 @@ def _is_label(lead: re.Match[str], body: str, has_noun: bool) -> bool:
         return False
     if lead[1].isdigit():
         return bool(_CONNECTIVE.match(tail)) or has_noun
-    return has_noun or bool(_CONNECTIVE.match(tail)) or bool(re.match(r"\s*\(", tail))
+    return has_noun or bool(_CONNECTIVE.match(tail)) or bool(re.match(r"\s*\(|\s*(?:and|&)\s+\(?[A-Z]\b", tail))
 
 
 def label_list(text: str, options: Options) -> set[str]:
@@ -181,7 +185,7 @@ def named_labels(text: str, options: Options) -> set[str]:
     """Labels that are named as such anywhere, outside of a denial: "option B", "choice (C)", "(B)"."""
     labels: set[str] = set()
     pattern = rf"\b{_NOUN}\s*[:#]?\s*[\"'(\[]*({any_label(options)})(?!\w|[-'’]\w)|\(\s*({any_label(options)})\s*\)"
-    for clause in _CLAUSE.split(_QUESTION.sub(" ", text)):
+    for clause in _CLAUSE.split(_without_questions(text)):
         clause_labels = {
             label_of(m[1] or m[2], options) for m in re.finditer(pattern, clause) if (m[1] or m[2]) in options
         }
@@ -198,7 +202,7 @@ def mentioned(text: str, options: Options) -> set[str]:
     order = sorted(by_text.keys() - {""}, key=len, reverse=True)
     has_commas = any("," in option for option in options.values())
     labels: set[str] = set()
-    for part in _CLAUSE.split(_QUESTION.sub(" ", text)):
+    for part in _CLAUSE.split(_without_questions(text)):
         for clause in [part] if has_commas else part.split(","):
             remainder = normalize(clause)
             clause_labels: set[str] = set()

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from medvlp.eval.answers.normalization import normalize
 
@@ -59,6 +60,7 @@ def _stem(word: str) -> str:
     return re.sub(r"(?:ies|es|s|ed|ing)$", "", word) if len(word) > 4 else word
 
 
+@lru_cache(maxsize=2**12)
 def _english_keys(text: str) -> set[str]:
     return {_stem(word) for word in normalize(text).split() if word not in _STOP_WORDS}
 
