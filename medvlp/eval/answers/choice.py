@@ -21,6 +21,7 @@ from medvlp.eval.answers.options import (
     denies,
     label_list,
     label_of,
+    lone_label,
     mentioned,
     named_labels,
     read_labels,
@@ -42,6 +43,7 @@ from medvlp.eval.answers.statements import (
 from medvlp.eval.answers.verdicts import judged, remaining
 
 LEAD, ENDING, LABEL_NAMED, MENTION = "leading label", "closing label", "named label", "mention"
+LONE = "only label"
 Picked = Callable[[set[str]], tuple[str, ...] | None]
 """Labels that a text names → the answer; None for none. Raises Contradiction: several, where one is right."""
 _SENTENCE = 200
@@ -56,9 +58,9 @@ def extract_choice(reply: str, options: Options, multiple: bool = False, questio
 
     In this order, the first that applies: all of the reply is a label, an option's text, or both; a statement (`stated`); a label
     that closes the reply ("…, so B."); a label or a text at the start, set off by a mark; the last line, if it is short; a label
-    that is named ("option B") or a text of an option that occurs, if it is the only one. The options repeated are not read as an
-    answer. Denials ("not pneumonia") count for nothing. A reply that contradicts itself picks none, and one that refuses none
-    unless it states an answer after all.
+    that is named ("option B") or a text of an option that occurs, if it is the only one; the only label in the reply. The
+    options repeated are not read as an answer. Denials ("not pneumonia") count for nothing. A reply that contradicts itself picks
+    none, and one that refuses none unless it states an answer after all.
 
     A question for an exception ("all EXCEPT", "which is NOT", "the least likely") turns words round: "the least likely is B" and
     "B is false" state its answer, and of verdicts on each option the one that differs; what is most likely, or occurs, does not.
@@ -114,6 +116,8 @@ def _by_rules(
         return statement
     if is_plain and not multiple and (answer := picked(label_list(text, options))):
         return cleaned.extraction(answer, full_span)
+    if not multiple and len(labels := read_whole(text.strip().partition("\n")[0], options)) == 1 and "\n\n" in text:
+        return cleaned.extraction(picked(labels), Span(0, text.index("\n", re.search(r"\S", text).start()), LEAD))
     if refuses(text):
         return Extraction(None, REFUSAL)
     if (ending := _ending(text, options)) is not None:
@@ -121,7 +125,7 @@ def _by_rules(
     remainder, has_list = without_list(cleaned, options)
     lead = None if has_list or verdicts else _lead(remainder, options) or _text_first(remainder, options)
     last = next(remainder.lines(), None)
-    last_answer = _of_last_line(remainder, last, options, picked) if last else None
+    last_answer = _of_last_line(remainder, last, options, picked, multiple) if last else None
     if lead is not None:
         label, span = lead
         if last_answer and last and last.start > span.end and last_answer != (label,):
@@ -135,6 +139,8 @@ def _by_rules(
             raise Contradiction
         if answer := picked(labels):
             return remainder.extraction(answer, Span(0, len(remainder.text), rule))
+    if not (has_list or verdicts or is_exception) and (lone := lone_label(text, options)):
+        return cleaned.extraction((lone[0],), Span(lone[1], lone[2], LONE))
     return Extraction(None, NOTHING)
 
 
@@ -203,7 +209,7 @@ def _ending(text: str, options: Options) -> tuple[str, Span] | None:
     """A label that closes the reply behind a word that concludes: "…, so B.", "that leaves (D)"."""
     labels = {label: text for label, text in options.items() if not label.isdigit()}
     pattern = (
-        r"(?:\b(?:[Ss]o|[Hh]ence|[Tt]hus|[Tt]herefore|i\.e\.|leav(?:es|ing)(?:\s+(?:us\s+with|only|just))?|corresponds?\s+to|is|it's|that's|be|choose|"
+        r"(?:\b(?:[Ss]o|[Hh]ence|[Tt]hus|[Tt]herefore|i\.e\.|leav(?:es|ing)(?:\s+(?:us\s+with|only|just))?|(?:which\s+|that\s+)?makes\s+(?:it|this)|corresponds?\s+to|is|it's|that's|be|choose|"
         r"pick|say)\b:?|:|[=-]>|(?P<weak>\b(?:of|with|for|favou?rs?|supports?|suggests?|indicates?|matches|fits)\b))\s*,?\s*"
         rf"(?:it\s+is\s+|it's\s+)?(?:(?:option|choice|answer|letter)\s+)?[(\"']*(?P<label>{any_label(labels)})[)\"']*[.!\s]*$"
     )
@@ -222,7 +228,9 @@ def _ending(text: str, options: Options) -> tuple[str, Span] | None:
 def _lead(reply: Reply, options: Options) -> tuple[str, Span] | None:
     """A label at the start that is set off by a mark, and of no other option's text."""
     pattern = rf"\W*(?:(?:option|choice|answer)\s+)?\(?({any_label(options)})(?:\s*[.,:;)\]]+(?=\s|$|[^\W\d_]{{2}})|\s*\n|\s-\s"
-    pattern += r"|\s(?=(?:The|This|It|In|Because|Explanation|Reason|Based|As)\s))"
+    pattern += (
+        r"|\s(?=\([a-z][^)\n]{{0,60}}\)\W*(?:\n|$))|\s(?=(?:The|This|It|In|Because|Explanation|Reason|Based|As)\s))"
+    )
     match = re.match(pattern, reply.text, re.IGNORECASE)
     if not match:
         return None
@@ -234,6 +242,8 @@ def _lead(reply: Reply, options: Options) -> tuple[str, Span] | None:
         return None
     if re.search(rf"[,;]\s*\(?(?:{any_label(options)})\)?\s*[:=]", first_line):  # "A: 10%, B: 80%"
         return None
+    if match.group().rstrip().endswith(",") and re.match(rf"\W*(?:and\s+)?(?:{any_label(options)})\b", first_line):
+        return None  # "A, B and C are out."
     rivals = {name for name in read_labels(first_line, options) if name != label} if first_line.strip() else set()
     is_own_text = label in read_labels(first_line, options) if first_line.strip() else False
     starts = read_whole(first_line, options)
@@ -255,7 +265,7 @@ def _lines_from_last(reply: Reply) -> Iterator[str]:
     return (reply.text[span.start : span.end] for span in reply.lines())
 
 
-def _of_last_line(reply: Reply, line: Span, options: Options, picked: Picked) -> tuple[str, ...] | None:
+def _of_last_line(reply: Reply, line: Span, options: Options, picked: Picked, multiple: bool) -> tuple[str, ...] | None:
     """What the last line is, with the lines above it that are options as well: "The signs are:", "A. fever", "C. rash"."""
     labels: set[str] = set()
     for number, content in enumerate(span_text.strip() for span_text in _lines_from_last(reply)):
@@ -265,6 +275,8 @@ def _of_last_line(reply: Reply, line: Span, options: Options, picked: Picked) ->
         if number and len(labels) == len(options):  # the list of the question
             labels = read_whole(reply.text[line.start : line.end], options)
             break
+    if multiple:
+        labels |= read_several(reply.text[line.start : line.end], options, is_whole=True)
     if len(labels) > 1:
         return picked(labels)
     content = reply.text[line.start : line.end]

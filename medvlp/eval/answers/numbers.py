@@ -40,6 +40,7 @@ _CONCLUDES = re.compile(
 )
 _REACH = 80
 """Characters before a value in which it is called the result."""
+_SUM = re.compile(r"[^\n]*(?:\+|\bplus\b)[^:\n]*:", re.IGNORECASE)
 _FIRST_STEP = re.compile(r"(?m)^\W*1[.)]\s+(?=[A-Za-z])")
 _DIGITS = r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:[.,]\d+)?|\.\d+"
 _NUMBER = re.compile(
@@ -86,7 +87,7 @@ def extract_number(reply: str, number_type: str = DECIMAL) -> Extraction:
     Args:
         number_type: one of `NUMBER_TYPES`.
     """
-    values = {DATE: _dates, WEEKS: _ages}.get(number_type, _numbers)
+    values = {DATE: _dates, WEEKS: _ages, INTEGER: _integers}.get(number_type, _numbers)
     return first_answer(reply, lambda cleaned: _extract(cleaned, values))
 
 
@@ -110,6 +111,8 @@ def _extract(cleaned: Reply, values: Values) -> Extraction:
         for line in cleaned.lines():
             content = text[line.start : line.end]
             equals = max(content.rfind("="), content.rfind("≈"))
+            if sum_end := _SUM.match(content):  # "March 1 + 280 days: December 6"
+                equals = max(equals, sum_end.end() - 1)
             spans = values(content[equals + 1 :])
             if (equals >= 0 and spans) or len({value for value, _, _ in spans}) == 1:
                 value, start, end = spans[0]
@@ -188,7 +191,12 @@ def _read(content: str, values: Values) -> Any:
     return spans[0][0]
 
 
-def _numbers(text: str) -> list[tuple[Any, int, int]]:
+def _integers(text: str) -> list[tuple[Any, int, int]]:
+    """Of a fraction the first number: "3/6" is a score of 3."""
+    return _numbers(text, is_fraction_read=False)
+
+
+def _numbers(text: str, is_fraction_read: bool = True) -> list[tuple[Any, int, int]]:
     spans = []
     for match in _NUMBER.finditer(text):
         if _NO_VALUE.search(text[max(0, match.start() - 16) : match.start()]):
@@ -207,7 +215,7 @@ def _numbers(text: str) -> list[tuple[Any, int, int]]:
         if match["mixed"] and not match["mixed"].endswith("/0"):
             numerator, _, denominator = match["mixed"].partition("/")
             value += int(numerator) / int(denominator)
-        if match["denominator"] and float(match["denominator"]):
+        if is_fraction_read and match["denominator"] and float(match["denominator"]):
             value = _ratio(value, match["denominator"], text, match.end())
         spans.append((-value if match["sign"] and _is_sign(text, match.start()) else value, match.start(), match.end()))
     if not spans:

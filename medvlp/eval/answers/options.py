@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 
 from medvlp.eval.answers.normalization import normalize
+from medvlp.eval.answers.refusals import is_denied, is_supposed
 from medvlp.eval.answers.statements import Contradiction
 
 Options = Mapping[str, str]
@@ -23,14 +24,20 @@ _NEGATION = re.compile(
     r"(?<!\S)(?:not|no|without|neither|nor|never|cannot|cant|isnt|arent|wasnt|doesnt|dont|unlike|incorrect|wrong|unlikely|false|"
     r"exclude[sd]?|excluding|eliminate[sd]?|eliminating|ruled|rules|ruling|rule|rather than|instead of|as opposed to|less likely|"
     r"opposed|versus|vs|absent|inconsistent|lack|lacks|lacking|differential|differentiate|either|"
-    r"contraindicated|avoid|avoided)(?!\S)"
+    r"contraindicated|avoid|avoided|out|pas|sans|aucune?|sin|tampoco|descart\w+|nicht|kein\w*|ohne|não|sem|non|senza|не|нет|без)(?!\S)"
+    r"|不|非|无|無|没|沒|未|排除|ない|ません|ではなく|없|않|아니|아닙|배제"
 )
 HEDGED = re.compile(
     r"\b(?:may|might|could|possibly|perhaps|maybe|alternatively|initially|considered|if(?!\s+(?:forced|i\s+(?:had|have|must)|pressed))|"
-    r"at\s+first|history\s+of|previous(?:ly)?)\b",
+    r"at\s+first|history\s+of|previous(?:ly)?|peut-être|vielleicht|quizás?|talvez|podría|könnte|pourrait|poderia|forse)\b"
+    r"|(?<!最)(?<!最有)可能|或许|也许|疑似|かもしれ|可能性がある",
     re.IGNORECASE,
 )
 """In a clause that leaves open what it says."""
+_ELISION = re.compile(r"(?<!\w)[dlnsjc]'(?=\w)", re.IGNORECASE)
+_PARTICLE = "(?:이|가|은|는|을|를|의|로|으로|과|와|에|도|이며|이고|입니다|이다|이라고)?"
+LISTED = 3
+"""Words of one of several things that a sentence lists."""
 _BESIDE = (
     r"(?<!\S)(?:below|above|near|next to|adjacent to|behind|(?:lateral|medial|anterior|posterior|inferior|superior) to|"
     r"close to|beneath|around|surrounding|than) (?:the )?"
@@ -66,8 +73,13 @@ def label_of(spelling: str, options: Options) -> str:
 
 def with_text(text: str, options: Options) -> set[str]:
     """Labels of the options that normalise to the same tokens."""
-    tokens = normalize(text)
-    return {label for label, option in options.items() if normalize(option) == tokens != ""}
+    tokens = _with_units(normalize(text))
+    return {label for label, option in options.items() if _with_units(normalize(option)) == tokens != ""}
+
+
+def _with_units(tokens: str) -> str:
+    """ "5 mg" is "5mg"."""
+    return re.sub(r"(?<=\d) (?=[^\W\d])", "", tokens)
 
 
 def read_whole(text: str, options: Options) -> set[str]:
@@ -203,17 +215,54 @@ def mentioned(text: str, options: Options) -> set[str]:
     has_commas = any("," in option for option in options.values())
     labels: set[str] = set()
     for part in _CLAUSE.split(_without_questions(text)):
-        for clause in [part] if has_commas else part.split(","):
-            remainder = normalize(clause)
+        clauses = [part] if has_commas else part.split(",")
+        namings = [any(f" {text} " in f" {normalize(clause)} " for text in order) for clause in clauses]
+        for clause in clauses:
+            remainder = normalize(_ELISION.sub("", clause))
+            if len(clauses) > 2 and sum(namings) == 1 and clause is not clauses[0] and len(remainder.split()) <= LISTED:
+                continue  # "It shows the lungs, heart, ribs and diaphragm."
             clause_labels: set[str] = set()
             for option_text in order:
                 remainder = re.sub(rf"{_BESIDE}{re.escape(option_text)}(?!\S)", "beside", remainder)
-                remainder, times = re.subn(rf"(?<!\S){re.escape(option_text)}(?!\S)", "|", remainder)
+                particle = _PARTICLE if re.search("[가-힣]$", option_text) else ""
+                remainder, times = re.subn(rf"(?<!\S){re.escape(option_text)}{particle}(?!\S)", "|", remainder)
                 if times:
                     clause_labels |= by_text[option_text]
             if clause_labels and not _NEGATION.search(remainder) and not HEDGED.search(remainder):
                 labels |= clause_labels
     return labels
+
+
+_TYPE = re.compile(
+    r"\b(?:vitamin|hepatitis|type|group|grade|class|stage|factor|protein|influenza|figure|fig\.|panel|lead|view|point|segment|zone|level|image|"
+    r"step|part|case|child|weber|patient|subtype|serotype|strain|immunoglobulin|le fort)\s*$",
+    re.IGNORECASE,
+)
+"""Before a letter that is none of an option."""
+
+
+_ARTICLE = re.compile(r"(?:^|[.!?\n]\s|\s\s|(?<=\n)\s?)A\s(?!is\b|was\b|and\b|or\b|would\b|fits\b)[a-z]")
+"""An "A" that begins a sentence."""
+
+
+def lone_label(text: str, options: Options) -> tuple[str, int, int] | None:
+    """The only label that a text holds as a word of its own, in its first or last sentence and undenied, and where it stands."""
+    names = [label for label in options if label.isalpha() and label.isupper()]
+    pattern = rf"(?<![\w'/.-])(?:{'|'.join(names) or '(?!)'})(?![\w'/-]|\.\w)"
+    matches = [match for match in re.finditer(pattern, text) if not _ARTICLE.match(text, max(0, match.start() - 2))]
+    if len({match.group() for match in matches}) != 1 or text.isupper():
+        return None
+    last = matches[-1]
+    sentences = re.split(r"(?<=[.!?\n。])\s+", text.strip())
+    clause = next((part for part in reversed(sentences) if re.search(rf"(?<!\w){last.group()}(?!\w)", part)), "")
+    if clause not in (sentences[0], sentences[-1]) or clause.endswith("?") or denies(clause) or HEDGED.search(clause):
+        return None
+    if last.group() in ("A", "I") and not re.match(r"\s*(?:[.,;:)!]|$)", text[last.end() :]):
+        return None
+    is_of_type = any(_TYPE.search(text[: match.start()]) for match in matches)
+    if is_of_type or is_denied(text, last.start()) or is_supposed(text, last.start()) or "least" in clause.casefold():
+        return None
+    return last.group(), last.start(), last.end()
 
 
 def single(labels: set[str]) -> str | None:

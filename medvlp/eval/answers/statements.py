@@ -258,6 +258,9 @@ def _skipped(text: str, start: int) -> int:
 _SUBJECT = re.compile(
     r"(?:[(]?\b[A-Z1-9]\b[)]?(?:\s*(?:[,、&/]|\b(?:and|or|y|et|und)\b|和|과|와)\s*)+)+[(]?[A-Z1-9][)]?$"
 )
+_CONCLUDING = re.compile(
+    r"\s*(?:(?:and|so|thus|therefore|hence|then|i\s+(?:think|believe)(?:\s+that)?)\b,?\s*)+", re.IGNORECASE
+)
 _CLAUSE_MARK = re.compile(r"\n|[.!?;]\s|,(?!\d)|。|[고며]\s")
 
 
@@ -275,4 +278,5 @@ def _said(pattern: re.Pattern[str], text: str) -> Iterator[Span]:
         lead = re.match(r"\s*\(?[A-Za-z0-9]{1,2}[.)]\s", line)
         if lead and lead.end() >= end and start == line_start:
             end = 0
-        yield Span(start + end, match.start(), VERDICT)
+        concluding = _CONCLUDING.match(line, end)
+        yield Span(start + (concluding.end() if concluding else end), match.start(), VERDICT)

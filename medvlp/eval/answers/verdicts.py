@@ -7,7 +7,7 @@ from medvlp.eval.answers.normalization import normalize
 from medvlp.eval.answers.options import Options, any_label, label_list, label_of, read_whole, with_text
 
 VERDICTS, MARKED, REMAINING = "verdict on each option", "marked option", "all others excluded"
-_MARK = r"(?:[✓✔✅☑←]|<-{1,2}|\(correct(?:\s+answer)?\)|\(right\)|\(answer\))"
+_MARK = r"(?:[✓✔✅☑←]|<-{1,2}(?:[ \t]*(?:the[ \t]+)?(?:correct|right|answer|this)){0,2}|\((?:correct(?:\s+answer)?|right|answer)\))"
 _TRUE_WORDS = r"correct|right|true|yes|✓|✔|✅|正确|正確|对|正しい|맞음|correcta|correcto|verdadero|verdadera"
 _FALSE_WORDS = (
     r"(?:not\s+(?:the\s+)?(?:correct|right|true))|incorrect|wrong|false|no|✗|✘|❌|×|不正确|不正確|错误|錯誤|错|誤り|틀림|"
@@ -28,7 +28,8 @@ def judged(text: str, options: Options, is_exception: bool = False) -> tuple[set
         return None
     texts = "|".join(re.escape(option.strip()) for option in options.values() if option.strip())
     pattern = (
-        rf"(?:^|(?<=[\n,;.，；。]))[ \t>•*-]{{0,8}}(?:option\s|choice\s)?[ \t]{{0,4}}[(\[]?({any_label(options)})(?![A-Za-z0-9])"
+        rf"(?:^|(?<=[\n,;.，；。])|(?<=[✗✘❌✓✔✅]\s))[ \t>•*-]{{0,8}}"
+        rf"(?:option\s|choice\s)?[ \t]{{0,4}}[(\[]?({any_label(options)})(?![A-Za-z0-9])"
         rf"(?:选项|選項)?[.):\]]{{0,3}}[ \t]{{0,4}}(?:{texts})?[ \t]{{0,4}}[-:=(,]?[ \t]{{0,4}}(?:is\s+|es\s+|是)?(?:the\s+)?"
         rf"(?:(?P<wrong>{_FALSE_WORDS})|(?P<right>{_TRUE_WORDS}))(?![A-Za-z])"
     )
@@ -69,7 +70,7 @@ def remaining(
     label = any_label(options)
     texts = "|".join(re.escape(option.strip()) for option in options.values() if option.strip()) or "(?!)"
     pattern = (
-        rf"(?m)^[ \t>•*-]{{0,8}}(?:\[[xX✓✔]\]|[✅✔✓☑])[ \t]*\(?({label})[.):][ \t]|"
+        rf"(?m)^[ \t>•*-]{{0,8}}(?:\[[xX✓✔]\]|[✅✔✓☑])[ \t]*\(?({label})(?:[.):][ \t]|[ \t]*$)|"
         rf"^[ \t>•*-]{{0,8}}\(?({label})[.):][^\n]{{0,160}}?[ \t]{_MARK}[ \t]*$"
     )
     marks = list(re.finditer(pattern, text))

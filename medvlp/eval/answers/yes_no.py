@@ -14,13 +14,14 @@ from medvlp.eval.answers.extraction import (
     Span,
     first_answer,
 )
-from medvlp.eval.answers.patterns.languages import NO_WORD, YES_WORD, Language, language_of
+from medvlp.eval.answers.patterns.languages import NO_WORD, YES_WORD, Language, holds, language_of
 from medvlp.eval.answers.refusals import refuses
 from medvlp.eval.answers.statements import Contradiction, stated
 
 LEAD, LONE, ECHO = "leading word", "lone word", "question restated"
 _WORD = re.compile(
-    r"(?<![\w'-])(?<!\bnot )(yes|no|true|false|affirmative|negative|yep|yeah|nope)(?![\w'’-])", re.IGNORECASE
+    r"(?<![\w-])(?<!\w')(?<!\bnot )(yes|no|true|false|affirmative|negative|yep|yeah|nope)(?![\w-]|['’]\w)",
+    re.IGNORECASE,
 )
 _REACH = 200
 """Characters behind a "no" that are looked at for the noun that it denies."""
@@ -39,7 +40,9 @@ _NOT_THERE = re.compile(
     re.IGNORECASE,
 )
 """Behind what was asked about: that it is not there. "The effusion is not small" is no such denial."""
-_WORDS_OF_BOTH = re.compile(r"\byes\s*(?:/|,|\.|;|or|and|&|\|)?\s*no\b|\bno\s*(?:/|or|and|&|\|)\s*yes\b", re.IGNORECASE)
+_WORDS_OF_BOTH = re.compile(
+    r"\byes\s*(?:/|or|and|&|\|)?\s*no\b|\byes\s*[,.;]\s*no\b(?!\s+\w)|\bno\s*(?:/|or|and|&|\|)\s*yes\b", re.IGNORECASE
+)
 _PRONOUN = r"(?:it|there|the|this|that|these|they|he|she|i|we|because|since|as|not|evidence\s+of\s+that)\b"
 
 
@@ -190,9 +193,9 @@ def _says(sentence: str, question: str) -> str | None:
     sentence = _NO_DOUBT.sub("", sentence)
     words = language.keys(sentence)
     opposites = _opposites(keys, words)
-    if not keys or not (keys <= words or opposites) or language.hedge.search(sentence):
+    if not keys or not (holds(words, keys) or opposites) or language.hedge.search(sentence):
         return None
-    part = next((part for part in _PART.split(sentence) if keys <= language.keys(part)), sentence)
+    part = next((part for part in _PART.split(sentence) if holds(language.keys(part), keys)), sentence)
     is_denied = _denies(part, keys, language) != bool(language.denial.search(_ASKED_EITHER.sub("", question)))
     return "no" if is_denied != opposites else "yes"
 
@@ -201,7 +204,11 @@ def _denies(part: str, keys: set[str], language: Language) -> bool:
     """Whether a part of a sentence denies what it holds: before it, or behind it with a verb of seeing."""
     if language.is_suffixed:
         return language.denial.search(part) is not None
-    ends = [word.end() for word in re.finditer(r"[\w'-]+", part) if language.keys(word.group()) & keys]
+    ends = [
+        word.end()
+        for word in re.finditer(r"[\w'-]+", part)
+        if any(holds(language.keys(word.group()), {key}) for key in keys)
+    ]
     end = max(ends, default=len(part))
     return bool(language.denial.search(part[:end]) or _NOT_THERE.search(part[end:]))
 

@@ -39,7 +39,7 @@ FINAL = re.compile(
 LABEL = re.compile(
     rf"(?:(?:^|(?<=\n)|(?<=[.!?;)\]]\s)|(?<=[.!?]))[\s>•\-\d.)(\"\[]{{0,12}})(?:the\s+)?{ADJECTIVE}{NOUN}"
     r"(?:\s+(?:letter|option|choice|selected|matches))?(?:\s*\([^)\n]{0,30}\))?[\"\]]?\s*(?::|=|-\s|\n|[\U0001f449\u25b6\u27a1\u2705]+)"
-    r"|(?m:^[\s>*]{0,8}ans\.\s)",
+    r"|(?m:^[\s>*]{0,8}ans\.\s)|\b(?:correct|right|best)\s+ones?(?:\s+(?:is|are))?\s*:",
     re.IGNORECASE,
 )
 SENTENCE = re.compile(
@@ -47,7 +47,7 @@ SENTENCE = re.compile(
     rf"|\bthe\s+(?:single\s+)?(?:most|next\s+best|best|first)\s+(?!of\b)\w+(?:\s+[\w'-]+){{0,8}}?\s+{IS}{ADVERBS}\s*:?"
     r"|\b(?:i|we)\s*(?:'d|'ll|'m\s+going\s+to)?\s*(?:(?:would|will|can|must|should|have\s+to|am\s+going\s+to|therefore|thus|"
     r"confidently|be|am|'m)\s+)*(?:choose|chose|select|selected|pick|picked|go\s+(?:with|for)|going\s+(?:with|for)|opt\s+for|answer|"
-    r"conclude(?:\s+that)?|vote\s+for|lean(?:ing)?\s+(?:more\s+)?(?:towards?|to)|(?:am\s+)?inclined\s+(?:towards?|to\s+say)|settle\s+on|favou?r)\b"
+    r"conclude(?:\s+that)?|vote\s+for|lean(?:ing)?\s+(?:more\s+)?(?:towards?|to)|(?:am\s+)?inclined\s+(?:towards?|to\s+say)|settle\s+on|favou?r|say(?:\s+that)?)\b"
     r"(?:\s+(?:with|it\s+is))?\s*:?"
     r"|\b(?:leads?|leading|points?|pointing)\s+(?:us\s+)?to\s+(?:the\s+)?(?:answer|option|choice)\s*:?"
     r"|\b(?:selected|chosen|correct|matching)\s+(?:one|option|choice|answer)?\s*:\s*",
@@ -56,7 +56,7 @@ SENTENCE = re.compile(
 LOCAL = re.compile(
     r"(?:最终|最後の|正确|正確|正しい)?(?:答案|答え|回答|正解|选项|選項|解答|選択肢)\s*(?:应该|應該|应|應)?\s*(?:是|为|為|选|選|は|が)?\s*:?\s*"
     r"|(?<!不)(?:正确|正確|最佳|最合适|最合適|最可能|最符合|最适合)的?(?:题意)?的?(?:诊断|診斷|选择|結果|结果)?(?:是|为|為)\s*:?\s*"
-    r"|(?:最も適切な(?:もの|選択肢|答え)|最も考えられる(?:の|診断)|正しいもの)は\s*|(?:가장\s?(?:적절|적합|가능성이?\s?(?:높|큰))\S*\s?(?:것|답|진단|선택지)?)(?:은|는)\s*"
+    r"|(?:包括|即为|即是|即)(?=\s*[A-Z](?![A-Za-z]))|(?:最も適切な(?:もの|選択肢|答え)|最も考えられる(?:の|診断)|正しいもの)は\s*|(?:가장\s?(?:적절|적합|가능성이?\s?(?:높|큰))\S*\s?(?:것|답|진단|선택지)?)(?:은|는)\s*"
     r"|\b(?:me\s+quedo\s+con|elijo|escojo|opto\s+por|selecciono|elegiría|escogería|marcaría)\s+(?:la\s+)?(?:opción\s+|letra\s+)?"
     r"|\b(?:la\s+)?(?:opción\s+|alternativa\s+|letra\s+)?correcta\s+(?:es|sería)\s+(?:la\s+)?(?:opción\s+|letra\s+)?"
     r"|\bje\s+(?:choisis|retiens|sélectionne|choisirais|opte\s+pour|dirais)\s+(?:la\s+)?(?:réponse\s+|option\s+|proposition\s+)?"
@@ -82,8 +82,8 @@ VERDICT = re.compile(
     r"|\s+(?:es|sería)\s+(?:la\s+)?(?:respuesta\s+|opción\s+)?(?:más\s+)?(?:correct[ao]|adecuad[ao]|probable)\b"
     r"|\s+est\s+(?:la\s+)?(?:bonne|correcte|exacte|meilleure)\b|\s+ist\s+(?:die\s+)?(?:richtig|korrekt)\w*|\s+é\s+(?:a\s+)?(?:resposta\s+|alternativa\s+)?corret[ao]\b"
     r"|\s+best\s+(?:fits|matches|explains|describes|represents|corresponds\s+to|accounts\s+for|answers)\b"
-    r"|\s+(?:fits|matches|explains|describes)\s+(?:[^.,;\n]{0,40}\s)?best\b|\s+makes\s+the\s+most\s+sense\b|\s+(?:remains|is\s+left)(?=\s*(?:[.,;]|$))"
-    r"|\s+(?:is|are|would\s+be|seems|appears|remains)\s+(?:to\s+be\s+)?(?:therefore\s+|thus\s+|hence\s+|indeed\s+|clearly\s+|also\s+)?(?:the\s+|my\s+)?(?:most\s+|final\s+|single\s+|only\s+)?"
+    r"|\s+(?:fits|matches|explains|describes)\s+(?:[^.,;\n]{0,40}\s)?best\b|\s+makes\s+the\s+most\s+sense\b|\s+it\s+is(?=\s*(?:[.,;!]|$))|\s+(?:remains|is\s+left)(?=\s*(?:[.,;]|$))"
+    r"|\s+(?:is|are|would\s+be|seems|appears|remains)\s+(?:to\s+be\s+)?(?:therefore\s+|thus\s+|hence\s+|indeed\s+|clearly\s+|also\s+|all\s+|both\s+)?(?:the\s+|my\s+)?(?:most\s+|final\s+|single\s+|only\s+)?"
     r"(?:correct|right|best|accurate|appropriate|answer|choice|pick|(?:likely|probable)(?:\s+(?:diagnosis|answer|option|choice)|(?=\s*(?:[,.;]|$))))\b(?!\s+(?:if|when|only|in)\b)",
     re.IGNORECASE,
 )
@@ -121,7 +121,7 @@ CORRECTS = re.compile(
 EXCEPTION = re.compile(
     rf"\b(?:the\s+)?(?:(?:only\s+)?exception|odd\s+one(?:\s+out)?|(?:least\s+\w+|incorrect|false|wrong|untrue|inaccurate|unlikely)\s+"
     rf"(?:{NOUN}|statement|one|finding|feature|cause|step|item|sign|treatment))\s*(?:here\s+|among\s+them\s+)?(?:{IS}|:)\s*"
-    rf"|\bthe\s+\w+(?:\s+\w+){{0,2}}\s+(?:that|which)\s+(?:\w+\s+){{0,3}}?(?:not|cannot|least)\b[^.\n]{{0,60}}?\s+{IS}\s*"
+    rf"|\bthe\s+\w+(?:\s+\w+){{0,2}}\s+(?:that|which)\s+(?:\w+\s+){{0,3}}?(?:not|cannot|least|\w+n't)\b[^.\n]{{0,60}}?\s+{IS}\s*"
     r"|\bleast\s+(?:likely|probable|appropriate|common|consistent|associated)\s*(?:is|:|=)\s*"
     r"|\ball\b[^.\n]{0,80}\bexcept\b(?:\s+for)?\s*:?\s*|(?:不正确|不正確|错误|錯誤|不属于|不符合|不包括|不是|不恰当)的?(?:选项|说法|項目|一项)?(?:是|为|為)\s*:?\s*"
     r"|\b(?:la\s+)?(?:opción\s+|afirmación\s+|respuesta\s+)?(?:incorrecta|falsa)\s+es\s+(?:la\s+)?|(?:옳지\s?않은|틀린|아닌|잘못된)\s?(?:것|답|설명|선택지)(?:은|는)\s*",

@@ -104,8 +104,14 @@ _LATIN_WH = re.compile(
 )
 
 
+_ELISION = re.compile(r"(?<!\w)(?:[dlnsjct]|qu)'(?=\w)|(?<=\w)-(?=\w)", re.IGNORECASE)
+_NEGATIONS = {"no", "não", "non"}
+
+
 def _latin_keys(text: str) -> set[str]:
-    return {_stem(word) for word in normalize(text).split() if word not in _LATIN_STOP_WORDS | {"no", "não", "non"}}
+    return {
+        _stem(word) for word in normalize(_ELISION.sub(" ", text)).split() if word not in _LATIN_STOP_WORDS | _NEGATIONS
+    }
 
 
 LATIN = Language(
@@ -167,6 +173,18 @@ HANGUL = Language(
     keys=_hangul_keys,
     is_suffixed=True,
 )
+
+
+FORM = 5
+"""Letters that two forms of an English word share at least: "calcified", "calcification"."""
+
+
+def holds(words: set[str], keys: set[str]) -> bool:
+    """Whether some words hold all of some others, in any form that begins with the same stem."""
+    return all(
+        key in words or (len(key) >= FORM and key.isascii() and any(word.startswith(key) for word in words))
+        for key in keys
+    )
 
 
 def language_of(question: str) -> Language:
