@@ -1,7 +1,7 @@
 """The option, or the options, that a reply to a question of multiple choice picks."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import lru_cache
 
 from medvlp.eval.answers.extraction import (
@@ -21,6 +21,7 @@ from medvlp.eval.answers.options import (
     denies,
     label_list,
     label_of,
+    listed_labels,
     lone_label,
     mentioned,
     named_labels,
@@ -43,7 +44,7 @@ from medvlp.eval.answers.statements import (
 from medvlp.eval.answers.verdicts import judged, remaining
 
 LEAD, ENDING, LABEL_NAMED, MENTION = "leading label", "closing label", "named label", "mention"
-LONE = "only label"
+LONE, LABELS = "only label", "list of labels"
 Picked = Callable[[set[str]], tuple[str, ...] | None]
 """Labels that a text names → the answer; None for none. Raises Contradiction: several, where one is right."""
 _SENTENCE = 200
@@ -124,15 +125,16 @@ def _by_rules(
         return cleaned.extraction((ending[0],), ending[1])
     remainder, has_list = without_list(cleaned, options)
     lead = None if has_list or verdicts else _lead(remainder, options) or _text_first(remainder, options)
-    last = next(remainder.lines(), None)
-    last_answer = _of_last_line(remainder, last, options, picked, multiple) if last else None
+    last = _last_lines(remainder, options, picked, multiple)
     if lead is not None:
         label, span = lead
-        if last_answer and last and last.start > span.end and last_answer != (label,):
+        if last and last[1].start > span.end and last[0] != (label,):
             raise Contradiction
         return remainder.extraction((label,), span)
-    if last_answer and last:
-        return remainder.extraction(last_answer, last)
+    if last:
+        return remainder.extraction(*last)
+    if multiple and (answer := picked(listed_labels(remainder.text, options))):
+        return remainder.extraction(answer, Span(0, len(remainder.text), LABELS))
     for rule, find in () if is_exception else ((LABEL_NAMED, named_labels), (MENTION, mentioned)):
         labels = find(remainder.text, options)
         if len(labels) > 1 and not multiple:
@@ -213,7 +215,10 @@ def _ending(text: str, options: Options) -> tuple[str, Span] | None:
         r"pick|say)\b:?|:|[=-]>|(?P<weak>\b(?:of|with|for|favou?rs?|supports?|suggests?|indicates?|matches|fits)\b))\s*,?\s*"
         rf"(?:it\s+is\s+|it's\s+)?(?:(?:option|choice|answer|letter)\s+)?[(\"']*(?P<label>{any_label(labels)})[)\"']*[.!\s]*$"
     )
+    pattern += rf"|[、,]\s*(?P<asian>{any_label(labels)})\s*(?:です|である|だ|입니다|이다)[。.!\s]*$"
     match = re.search(pattern, text) if labels else None
+    if match and match["asian"]:
+        return match["asian"], Span(*match.span("asian"), ENDING)
     if match is None or is_denied(text, match.start()) or is_denied(text, match.start("label")):
         return None
     if is_supposed(text, match.start("label")) or HEDGED.search(
@@ -261,27 +266,31 @@ def _text_first(reply: Reply, options: Options) -> tuple[str, Span] | None:
     return (labels.pop(), Span(*match.span(1), LEAD)) if match and len(labels) == 1 else None
 
 
-def _lines_from_last(reply: Reply) -> Iterator[str]:
-    return (reply.text[span.start : span.end] for span in reply.lines())
-
-
-def _of_last_line(reply: Reply, line: Span, options: Options, picked: Picked, multiple: bool) -> tuple[str, ...] | None:
+def _last_lines(reply: Reply, options: Options, picked: Picked, multiple: bool) -> tuple[tuple[str, ...], Span] | None:
     """What the last line is, with the lines above it that are options as well: "The signs are:", "A. fever", "C. rash"."""
-    labels: set[str] = set()
-    for number, content in enumerate(span_text.strip() for span_text in _lines_from_last(reply)):
-        if len(content.split()) > SHORT or not (line_labels := read_whole(content, options)):
-            break
-        labels |= line_labels
-        if number and len(labels) == len(options):  # the list of the question
-            labels = read_whole(reply.text[line.start : line.end], options)
-            break
-    if multiple:
-        labels |= read_several(reply.text[line.start : line.end], options, is_whole=True)
-    if len(labels) > 1:
-        return picked(labels)
-    content = reply.text[line.start : line.end]
-    if len(content.split()) > SHORT:
+    line = next(reply.lines(), None)
+    if line is None:
         return None
+    labels, start = set[str](), line.start
+    for span in reply.lines():
+        content = reply.text[span.start : span.end]
+        if len(content.split()) > SHORT or not (of_line := read_whole(content, options)):
+            break
+        labels, start = labels | of_line, span.start
+    content = reply.text[line.start : line.end]
+    if len(labels) < 2 or len(labels) == len(options):  # all options are the list of the question
+        labels, start = set(), line.start
+    if multiple:
+        labels |= read_several(content, options, is_whole=True)
+    if not labels:
+        labels = _of_last_line(content, reply.text, options)
+    answer = picked(labels)
+    return None if answer is None else (answer, Span(start, line.end, line.rule))
+
+
+def _of_last_line(content: str, text: str, options: Options) -> set[str]:
+    if len(content.split()) > SHORT:
+        return set()
     content = re.sub(
         r"^\W*(?:(?:so|thus|therefore|hence|in conclusion|overall|finally|conclusion|ans(?:wer)?|probably|(?:most\s+)?likely|"
         r"definitely|clearly|i\s+(?:think|believe|guess))\b\W*)+"
@@ -293,6 +302,6 @@ def _of_last_line(reply: Reply, line: Span, options: Options, picked: Picked, mu
     labels = read_whole(content, options)
     lead = re.match(rf"\W*({any_label(options)})[.):]\s", content)
     if not labels and lead and not re.search(rf"[,;]\s*\(?(?:{any_label(options)})\)?\s*[:=]", content):
-        leads = re.findall(rf"(?m)^\W*({any_label(options)})[.):]\s", reply.text)
+        leads = re.findall(rf"(?m)^\W*({any_label(options)})[.):]\s", text)
         labels = {label_of(lead[1], options)} if len(set(leads)) == 1 else set()  # else the options are discussed
-    return picked(labels)
+    return labels

@@ -50,7 +50,7 @@ _TURN_ENDS = re.compile(r"<\|(?:im_end|eot_id|endoftext|end|eom_id)\|>|</s>|<end
 _MARKUP = re.compile(
     r"\*\*(?P<label>[A-Za-z0-9])\*\*|\\[dt]?frac\s*\{(?P<numerator>\d+)\}\s*\{(?P<denominator>\d+)\}|"
     r"\\(?:text|textbf|textit|mathbf|mathrm|boldsymbol|bm)\s*\{(?P<inner>[^{}]*)\}"
-    r"|\{(?P<comma>,)\}|\\[()\[\]]|\\[,;!]|\$|\*{2,}|(?!(?<=\d)\*\d)(?:(?<!\s)\*|\*(?!\s))|`+|(?m:^[ \t]*\#{1,6}(?=\s))|__|~~"
+    r"|\{(?P<comma>,)\}|\\[()\[\]]|\\[,;!]|\$|\*{2,}|(?!(?<=\d)\*\d)(?:(?<=\S)\*|\*(?!\s))|`+|(?m:^[ \t]*\#{1,6}(?=\s))|__|~~"
     r"|</?(?:b|i|u|p|em|strong|span|br|sub|sup|div|center|mark)\b[^<>]{0,60}>"
     r"|<\|[a-z_]{1,30}\|>|[\u200b-\u200f\u2060\ufeff\ufe0f]",
     re.IGNORECASE,

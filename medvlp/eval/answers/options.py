@@ -24,7 +24,7 @@ _NEGATION = re.compile(
     r"(?<!\S)(?:not|no|without|neither|nor|never|cannot|cant|isnt|arent|wasnt|doesnt|dont|unlike|incorrect|wrong|unlikely|false|"
     r"exclude[sd]?|excluding|eliminate[sd]?|eliminating|ruled|rules|ruling|rule|rather than|instead of|as opposed to|less likely|"
     r"opposed|versus|vs|absent|inconsistent|lack|lacks|lacking|differential|differentiate|either|"
-    r"contraindicated|avoid|avoided|out|pas|sans|aucune?|sin|tampoco|descart\w+|nicht|kein\w*|ohne|não|sem|non|senza|не|нет|без)(?!\S)"
+    r"contraindicated|avoid|avoided|out|none|contrary|contrast|compared|mimics?|mimic|distinguish\w*|differs?|pas|sans|aucune?|sin|tampoco|descart\w+|nicht|kein\w*|ohne|não|sem|non|senza|не|нет|без)(?!\S)"
     r"|不|非|无|無|没|沒|未|排除|ない|ません|ではなく|없|않|아니|아닙|배제"
 )
 HEDGED = re.compile(
@@ -191,6 +191,19 @@ def _text_at_start(text: str, options: Options) -> set[str]:
             label for label, start in starts.items() if start and remainder[match.end() :].startswith(f"{start} ")
         }
     return labels
+
+
+def listed_labels(text: str, options: Options) -> set[str]:
+    """Labels of the one list of two or more that a text holds outside of denials: "radiation is involved in A, B, and E"."""
+    label = rf"\(?(?:{any_label(options)})\)?"
+    pattern = rf"(?<![\w'-]){label}(?:\s*(?:,\s*and\b|[,&、]|\band\b|和|과|와|\by\b)\s*{label})+(?![\w'-])"
+    lists = {
+        frozenset(re.findall(rf"(?<!\w)(?:{any_label(options)})(?!\w)", match.group()))
+        for clause in re.split(r"[.!?;\n。]+(?=\s|$)|\bbut\b|\bhowever\b", text)
+        for match in re.finditer(pattern, clause)
+        if not denies(clause[: match.start()]) and not HEDGED.search(clause)
+    }
+    return set(next(iter(lists))) if len(lists) == 1 else set()
 
 
 def named_labels(text: str, options: Options) -> set[str]:

@@ -43,12 +43,19 @@ def any_statement(text: str, span: Span) -> bool:
 
 def of_the_answer(text: str, span: Span) -> bool:
     """Those that are called an answer, an option or a choice; "the most common cause is …" is not."""
-    return span.rule != PROSE or bool(cues.RIGHT_ANSWER.search(text, max(0, span.start - 2 * _REACH), span.start))
+    return span.rule != PROSE or _names_the_answer(text, span)
+
+
+def _names_the_answer(text: str, span: Span) -> bool:
+    sentence = re.split(r"[.!?\n]\s", text[max(0, span.start - 2 * _REACH) : span.start])[-1]
+    return bool(cues.RIGHT_ANSWER.search(sentence) or re.search(r"\b(?:i|we)\b", sentence, re.IGNORECASE))
 
 
 def sentences(text: str) -> Iterator[Iterator[Span]]:
     """ "The answer is …", "I choose …"."""
-    yield _after(cues.SENTENCE, PROSE, text)
+    spans = list(_after(cues.SENTENCE, PROSE, text))
+    yield iter([span for span in spans if _names_the_answer(text, span)])
+    yield iter(spans)
 
 
 def sentences_of_exception(text: str) -> Iterator[Iterator[Span]]:

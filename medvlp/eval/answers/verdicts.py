@@ -7,7 +7,8 @@ from medvlp.eval.answers.normalization import normalize
 from medvlp.eval.answers.options import Options, any_label, label_list, label_of, read_whole, with_text
 
 VERDICTS, MARKED, REMAINING = "verdict on each option", "marked option", "all others excluded"
-_MARK = r"(?:[✓✔✅☑←]|<-{1,2}(?:[ \t]*(?:the[ \t]+)?(?:correct|right|answer|this)){0,2}|\((?:correct(?:\s+answer)?|right|answer)\))"
+_POINTER = r"<-{1,2}(?:[ \t]*(?:the[ \t]+)?(?:correct|right|answer|this)){0,2}"
+_MARK = rf"(?:[✓✔✅☑←]|{_POINTER}|\((?:correct(?:\s+answer)?|right|answer)\))"
 _TRUE_WORDS = r"correct|right|true|yes|✓|✔|✅|正确|正確|对|正しい|맞음|correcta|correcto|verdadero|verdadera"
 _FALSE_WORDS = (
     r"(?:not\s+(?:the\s+)?(?:correct|right|true))|incorrect|wrong|false|no|✗|✘|❌|×|不正确|不正確|错误|錯誤|错|誤り|틀림|"

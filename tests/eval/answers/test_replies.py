@@ -1,6 +1,5 @@
 """Answers read out of replies: a table of replies in the styles of many model families, and what a careful reader reads."""
 
-from collections import Counter
 from datetime import date
 from pathlib import Path
 
@@ -11,14 +10,20 @@ from hypothesis import strategies as st
 
 from medvlp.eval.answers import extract_choice, extract_number, extract_set, extract_text, extract_yes_no
 
-TABLE = yaml.safe_load((Path(__file__).parent / "replies.yaml").read_text("utf-8"))
-CHEST = TABLE["options"]["chest"]
+FOLDER = Path(__file__).parent
+TABLES = [
+    yaml.safe_load(path.read_text("utf-8"))
+    for path in [FOLDER / "replies.yaml", *sorted(FOLDER.glob("batches/*.yaml"))]
+]
+OPTIONS = {name: options for table in TABLES for name, options in table["options"].items()}
+ROWS = [(*row, "")[:6] for table in TABLES for row in table["replies"]]
+CHEST = OPTIONS["chest"]
 
 
-def extraction_of(kind, context, reply):
-    """The extraction, by the function of the kind."""
+def extraction_of(kind, context, reply, question=""):
+    """The extraction, by the function of the kind. question: as it was asked, of multiple choice."""
     if kind in ("choice", "several"):
-        return extract_choice(reply, TABLE["options"][context], kind == "several")
+        return extract_choice(reply, OPTIONS[context], kind == "several", question)
     if kind == "yes_no":
         return extract_yes_no(reply, context)
     return {"text": extract_text, "set": extract_set}.get(kind, lambda text: extract_number(text, context))(reply)
@@ -37,39 +42,40 @@ def plain(kind, answer):
 
 
 READ = [
-    (kind, context, reply, right, extraction_of(kind, context, reply))
-    for _, kind, context, reply, right in TABLE["replies"]
+    (kind, context, question, reply, right, extraction_of(kind, context, reply, question))
+    for _, kind, context, reply, right, question in ROWS
 ]
 
 
 def test_the_table_is_wide():
-    families = Counter(family for family, *_ in TABLE["replies"])
-    assert len(READ) >= 150
-    assert len(families) >= 8
-    assert len({reply for _, _, reply, _, _ in READ}) > 0.9 * len(READ)
+    assert sum(len(table["options"]) for table in TABLES) == len(OPTIONS)
+    for table in TABLES:
+        assert len(table["replies"]) >= 150
+        assert len({family for family, *_ in table["replies"]}) >= 10
+        assert len({(context, reply) for _, _, context, reply, *_ in table["replies"]}) > 0.95 * len(table["replies"])
 
 
 def test_what_is_read_is_what_a_careful_reader_reads():
-    answered = [(kind, reply, right, read) for kind, _, reply, right, read in READ if read.answer is not None]
+    answered = [(kind, reply, right, read) for kind, _, _, reply, right, read in READ if read.answer is not None]
     wrong = [(reply, right, read) for kind, reply, right, read in answered if plain(kind, read.answer) != right]
     assert len(wrong) <= 0.01 * len(answered), wrong
     assert wrong == []
 
 
 def test_what_is_left_unread_is_unclear():
-    assert [(reply, right) for _, _, reply, right, read in READ if read.answer is None and right is not None] == []
+    assert [(reply, right) for *_, reply, right, read in READ if read.answer is None and right is not None] == []
 
 
 def test_a_reading_is_of_the_characters_that_it_names():
     """What these characters say alone is the same answer."""
-    for kind, context, reply, _, read in READ:
+    for kind, context, question, reply, _, read in READ:
         if read.answer is None:
             assert (read.start, read.end) == (0, 0)
             continue
         assert 0 <= read.start <= read.end <= len(reply)
         if read.rule != "question restated":
             piece = reply[read.start : read.end]
-            alone = [extraction_of(kind, context, text).answer for text in (piece, f"Answer: {piece}")]
+            alone = [extraction_of(kind, context, text, question).answer for text in (piece, f"Answer: {piece}")]
             assert read.answer in alone, (reply, read)
 
 

@@ -82,7 +82,7 @@ VERDICT = re.compile(
     r"|\s+(?:es|sería)\s+(?:la\s+)?(?:respuesta\s+|opción\s+)?(?:más\s+)?(?:correct[ao]|adecuad[ao]|probable)\b"
     r"|\s+est\s+(?:la\s+)?(?:bonne|correcte|exacte|meilleure)\b|\s+ist\s+(?:die\s+)?(?:richtig|korrekt)\w*|\s+é\s+(?:a\s+)?(?:resposta\s+|alternativa\s+)?corret[ao]\b"
     r"|\s+best\s+(?:fits|matches|explains|describes|represents|corresponds\s+to|accounts\s+for|answers)\b"
-    r"|\s+(?:fits|matches|explains|describes)\s+(?:[^.,;\n]{0,40}\s)?best\b|\s+makes\s+the\s+most\s+sense\b|\s+it\s+is(?=\s*(?:[.,;!]|$))|\s+(?:remains|is\s+left)(?=\s*(?:[.,;]|$))"
+    r"|\s+(?:fits|matches|explains|describes)\s+(?:[^.,;\n]{0,40}\s)?best\b|\s+makes\s+the\s+most\s+sense\b|\s+it\s+(?:is|must\s+be|has\s+to\s+be)(?=\s*(?:[.,;!]|$))|\s+(?:remains|is\s+left)(?=\s*(?:[.,;]|$))"
     r"|\s+(?:is|are|would\s+be|seems|appears|remains)\s+(?:to\s+be\s+)?(?:therefore\s+|thus\s+|hence\s+|indeed\s+|clearly\s+|also\s+|all\s+|both\s+)?(?:the\s+|my\s+)?(?:most\s+|final\s+|single\s+|only\s+)?"
     r"(?:correct|right|best|accurate|appropriate|answer|choice|pick|(?:likely|probable)(?:\s+(?:diagnosis|answer|option|choice)|(?=\s*(?:[,.;]|$))))\b(?!\s+(?:if|when|only|in)\b)",
     re.IGNORECASE,

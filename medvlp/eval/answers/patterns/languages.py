@@ -94,6 +94,8 @@ _LATIN_STOP_WORDS = frozenset(
         il lo gli un è sono c nella nel immagine paziente presente mostra si vede""",
     )
 )
+_SHARED = frozenset(["i", "me", "no", "patient", "image", "signs", "visible", "son", "est", "die", "den", "man"])
+"""Words of English as well."""
 _LATIN_QUESTION = re.compile(
     r"\W*(?:¿|hay|existe|existen|se\s|es\s|est[áa]\s|tiene|muestra|presenta|est-ce|y\s+a-t-il|la\s|le\s|gibt|ist|sind|zeigt|há|é\s|tem\s|c'è|è\s)",
     re.IGNORECASE,
@@ -115,9 +117,7 @@ def _latin_keys(text: str) -> set[str]:
 
 
 LATIN = Language(
-    is_question=lambda text: (
-        bool(_LATIN_QUESTION.match(text)) and not _LATIN_WH.search(text) and not re.search(r"\s(?:o|ou|oder)\s", text)
-    ),
+    is_question=lambda text: not _LATIN_WH.search(text) and not re.search(r"\s(?:o|ou|oder)\s", text),
     denial=re.compile(
         r"\b(?:no|sin|ausencia|ausente|niega|ningún|ningun[oa]?|tampoco|descarta(?:n|do)?|pas|sans|aucune?|absence|absente?|kein\w*|nicht|"
         r"ohne|fehlt|fehlen|não|sem|ausência|nenhuma?|non|senza|nessun\w*|assenza)\b",
@@ -193,4 +193,9 @@ def language_of(question: str) -> Language:
         return HANGUL
     if re.search("[\u3040-\u30ff\u3400-\u9fff]", question):
         return HAN
-    return LATIN if not ENGLISH.is_question(question) and _LATIN_QUESTION.match(question) else ENGLISH
+    if ENGLISH.is_question(question):
+        return ENGLISH
+    is_latin = _LATIN_QUESTION.match(question) or set(normalize(question).split()) & (
+        _LATIN_STOP_WORDS - _STOP_WORDS - _SHARED
+    )
+    return LATIN if is_latin else ENGLISH
