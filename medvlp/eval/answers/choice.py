@@ -117,8 +117,9 @@ def _by_rules(
         return statement
     if is_plain and not multiple and (answer := picked(label_list(text, options))):
         return cleaned.extraction(answer, full_span)
-    if not multiple and len(labels := read_whole(text.strip().partition("\n")[0], options)) == 1 and "\n\n" in text:
-        return cleaned.extraction(picked(labels), Span(0, text.index("\n", re.search(r"\S", text).start()), LEAD))
+    head = re.match(r"\s*([^\n]+)\n\s*\n", text)
+    if head and not multiple and len(labels := read_whole(head[1], options)) == 1:
+        return cleaned.extraction(picked(labels), Span(*head.span(1), LEAD))
     if refuses(text):
         return Extraction(None, REFUSAL)
     if (ending := _ending(text, options)) is not None:

@@ -53,7 +53,7 @@ def number_target(text: str, metadata: Mapping[str, Any]) -> NumberTarget:
 
     metadata: `number_type` (decimal where it is not stated), and how far an answer may be off: `lower` and `upper` (of dates
     and ages: as the answer is written), or `tolerance` (in the number's unit; days for dates and ages), or
-    `relative_tolerance` (0.05 is 5% of the value's size).
+    `relative_tolerance` (0.05 is 5% of the value's size; not of dates, which have none).
 
     Raises:
         BadSample: `bad_number` (type, value or bounds that are none).
@@ -69,6 +69,9 @@ def number_target(text: str, metadata: Mapping[str, Any]) -> NumberTarget:
     lower, upper = _limit(metadata, "lower", number_type), _limit(metadata, "upper", number_type)
     margin = _bound(metadata, "tolerance")
     relative = _bound(metadata, "relative_tolerance")
+    if relative is not None and number_type == DATE:
+        detail = "relative_tolerance is of a value's size, which a date has not: state tolerance, in days"
+        raise BadSample("bad_number", detail=detail)
     margin = relative * abs(value) if margin is None and relative is not None else margin or 0.0
     low, high = (value - margin if lower is None else lower), (value + margin if upper is None else upper)
     if low > high or margin < 0:

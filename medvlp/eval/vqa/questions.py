@@ -11,6 +11,7 @@ from medvlp.eval.answers.normalization import normalize, yes_no
 from medvlp.eval.answers.targets import NumberTarget, item_set, number_target
 from medvlp.eval.boxes.questions import BoxTarget, in_form, style_of
 from medvlp.eval.models.answering import AnsweringModel, without_images
+from medvlp.eval.reliability.pairs import PAIR_ID
 from medvlp.eval.statistics.fields import Field, fields_of
 from medvlp.eval.vqa.metrics import CLOSED, MULTIPLE_CHOICE, NUMBER, OPEN, SET
 from medvlp.shards import BadSample, Conversation, Sample, ShardDataset, Turn
@@ -90,6 +91,7 @@ class QuestionGroup:
     """The questions about one sample; `row` is its index in the dataset, `fields` what the data say of the sample.
 
     images: how many the model is shown. withheld: how many it is not, because it takes none.
+    lost_pairs: the `pair_id` of each question that belongs here and is not asked.
     """
 
     row: int
@@ -100,6 +102,7 @@ class QuestionGroup:
     questions: tuple[Question, ...]
     fields: dict[str, Field] = field(default_factory=dict)
     withheld: int = 0
+    lost_pairs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -137,14 +140,31 @@ def rows_of(dataset: ShardDataset, limit: int) -> list[int]:
     return by_hash[:limit]
 
 
+def pair_ids(questions: Sequence[Question]) -> list[str]:
+    """The `pair_id` of each of some questions that has one."""
+    return [str(question.fields[PAIR_ID]) for question in questions if question.fields.get(PAIR_ID) is not None]
+
+
+def lost_pairs(groups: Sequence[QuestionGroup], answered: Sequence[QuestionGroup]) -> set[str]:
+    """Pairs of which an item is missing among the answered questions: left out, cut off by a limit, not taken, unreadable."""
+    counts = Counter(pair for group in groups for pair in (*pair_ids(group.questions), *group.lost_pairs))
+    return set(counts - Counter(pair for group in answered for pair in pair_ids(group.questions)))
+
+
 def cut(groups: Sequence[QuestionGroup], limit: int) -> list[QuestionGroup]:
     """The first `limit` questions; 0 takes all."""
     selected: list[QuestionGroup] = []
     remaining = limit or sum(len(group.questions) for group in groups)
+    lost: list[str] = []
     for group in groups:
         if remaining > 0 and group.questions:
             selected.append(replace(group, questions=group.questions[:remaining]))
+            lost += pair_ids(group.questions[remaining:])
             remaining -= len(group.questions)
+        else:
+            lost += [*group.lost_pairs, *pair_ids(group.questions)]
+    if lost and selected:
+        selected[-1] = replace(selected[-1], lost_pairs=(*selected[-1].lost_pairs, *lost))
     return selected
 
 
@@ -155,6 +175,7 @@ def read_group(
     data leave open, under `NO_MARK`)."""
     questions: list[Question] = []
     excluded: Counter[str] = Counter()
+    lost_pairs: list[str] = []
     images = [sample.images[name] for name in sorted(sample.images)] if model.takes_images else []
     for number, conversation in enumerate(sample.conversations):
         name = f"{sample.key}#{conversation.id or number}"
@@ -167,6 +188,7 @@ def read_group(
             check_prompt(question, images, question_filter, model)
         except BadSample as problem:
             excluded[problem.reason] += 1
+            lost_pairs += [str(conversation.metadata[PAIR_ID])] if PAIR_ID in conversation.metadata else []
             continue
         excluded[NO_MARK] += "answer_type" not in conversation.metadata
         questions.append(question)
@@ -174,8 +196,8 @@ def read_group(
     cluster, cluster_kind = str(metadata.get("group") or sample.key), str(metadata.get("group_kind") or "")
     fields = fields_of(metadata, sample.labels)
     withheld = len(sample.images) - len(images)
-    group = QuestionGroup(row, sample.key, cluster, cluster_kind, len(images), tuple(questions), fields, withheld)
-    return group, excluded
+    of_sample = (row, sample.key, cluster, cluster_kind, len(images))
+    return QuestionGroup(*of_sample, tuple(questions), fields, withheld, tuple(lost_pairs)), excluded
 
 
 def question_of(name: str, conversation: Conversation, question_filter: QuestionFilter) -> Question:

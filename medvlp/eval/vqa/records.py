@@ -35,7 +35,6 @@ def records_of(
             "group": group.cluster,
             "question": question.text,
             "prediction": reply_of(question, responses[i]),
-            **({"reasoning": responses[i].reasoning} if responses[i].reasoning else {}),
             "target": question.target,
             "score": next(scores[i][name] for name in DECIDING if name in scores[i]),
             "images": group.images,
@@ -50,33 +49,40 @@ def records_of(
                 for name, of_control in control_scores.items()
                 if name not in gaps
             },
+            **({"suggested": suggested[i]} if suggested[i] else {}),
         }
-        if suggested[i]:
-            record["suggested"] = suggested[i]
-        record |= prompting_fields(question, responses[i])
-        if responses[i].finish:
-            record["finish"] = responses[i].finish
-        if question.is_answered:
-            record["extraction"] = extraction_of(question, responses[i].text).trace()
-        if question.number:
-            record["number_type"] = question.number.number_type
-            record["bounds"] = [question.number.low, question.number.high]
-        if question.answer_type == SET:
-            record["items"] = list(question.items)
-        if question.boxes:
-            answer = extraction_of(question, responses[i].text).answer
-            record["boxes"] = [list(box) for box in question.boxes.boxes]
-            record["box_image"] = question.boxes.image
-            record["predicted_boxes"] = None if answer is None else [list(box) for box in answer]
-        if question.options:
-            record |= {
-                "options": question.options,
-                "letter": ", ".join(question.letters),
-                "picks": picks(question, responses[i]),
-                "letter_logprob": responses[i].letters,
-                "option_logprob": responses[i].options,
-            }
-            if responses[i].similar is not None:
-                record["similar_prediction"] = responses[i].similar
-        records.append(record)
+        records.append(record | _of_reply(question, responses[i]) | _of_kind(question, responses[i]))
     return records
+
+
+def _of_reply(question: Question, response: Response) -> dict[str, Any]:
+    """What stood in front of the question, what the model thought, what it was sampled and why it ended."""
+    fields = {"reasoning": response.reasoning} if response.reasoning else {}
+    return fields | prompting_fields(question, response) | ({"finish": response.finish} if response.finish else {})
+
+
+def _of_kind(question: Question, response: Response) -> dict[str, Any]:
+    """How the answer was read, and what the kind of question has besides a target."""
+    fields: dict[str, Any] = {}
+    extraction = extraction_of(question, response.text) if question.is_answered else None
+    if extraction is not None:
+        fields["extraction"] = extraction.trace()
+    if question.number:
+        fields |= {"number_type": question.number.number_type, "bounds": [question.number.low, question.number.high]}
+    if question.answer_type == SET:
+        fields["items"] = list(question.items)
+    if question.boxes:
+        answer = None if extraction is None else extraction.answer
+        fields |= {"boxes": [list(box) for box in question.boxes.boxes], "box_image": question.boxes.image}
+        fields["predicted_boxes"] = None if answer is None else [list(box) for box in answer]
+    if question.options:
+        fields |= {
+            "options": question.options,
+            "letter": ", ".join(question.letters),
+            "picks": picks(question, response),
+            "letter_logprob": response.letters,
+            "option_logprob": response.options,
+        }
+        if response.similar is not None:
+            fields["similar_prediction"] = response.similar
+    return fields

@@ -1,7 +1,7 @@
 """Visual question answering: one log of responses, several scorers over it, and controls that do not see the image."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
@@ -20,7 +20,7 @@ from medvlp.eval.prompting.protocol import Prompting, open_prompting
 from medvlp.eval.prompting.sets import PromptSets, mean_score
 from medvlp.eval.prompting.task import PromptedTask
 from medvlp.eval.prompting.votes import SINGLE, SINGLE_NOTE
-from medvlp.eval.reliability.pairs import pair_notes
+from medvlp.eval.reliability.pairs import pair_notes, without_partner
 from medvlp.eval.reliability.variants import VARIANT_NOTES, ask_variants
 from medvlp.eval.statistics.measures import measures
 from medvlp.eval.statistics.reliance import RELIANCE, reliance_sentences
@@ -37,6 +37,7 @@ from medvlp.eval.vqa.questions import (
     QuestionFilter,
     QuestionGroup,
     cut,
+    lost_pairs,
     read_group,
     reason_in_words,
     rows_of,
@@ -76,7 +77,7 @@ class Vqa(PromptedTask):
     """
 
     kind: ClassVar[str] = "vqa"
-    version: ClassVar[int] = 6
+    version: ClassVar[int] = 7
 
     name: str
     dataset: ShardDataset
@@ -161,7 +162,7 @@ class Vqa(PromptedTask):
                 f"task {self.name}: no question of {self.dataset.folder} can be asked; excluded: {dict(excluded)}, "
                 f"unreadable: {dict(Counter(bad.values()))}"
             )
-        return self._result(model, answers, excluded, bad)
+        return self._result(model, answers, excluded, bad, lost_pairs(groups, answers.groups))
 
     def _instructed(self, instruction: str) -> "Vqa":
         return replace(self, instructions={}, question_filter=replace(self.question_filter, instruction=instruction))
@@ -172,6 +173,7 @@ class Vqa(PromptedTask):
         answers: Answers,
         excluded: Counter[str],
         bad: Mapping[str, str],
+        incomplete: Set[str],
     ) -> TaskResult:
         groups, responses = answers.groups, answers.responses
         questions = [question for group in groups for question in group.questions]
@@ -213,7 +215,7 @@ class Vqa(PromptedTask):
         }
         exchanges |= variants.exchanges
         records = records_of(groups, responses, scores, exchanges, blind, variants.suggested)
-        records = marked(records, keys, self.trained)
+        records = without_partner(marked(records, keys, self.trained), incomplete)
         protocol |= pair_notes(records)
         metric_values = self.bootstrap.measure(measures(records, protocol))
         if reliance := reliance_sentences(metric_values):

@@ -67,6 +67,7 @@ def test_a_percentage_is_tried_as_a_share():
         ("tomorrow", {"number_type": "date"}),
         ("02/30/2021", {"number_type": "date"}),
         ("02/03/2021", {"number_type": "date", "lower": "1"}),
+        ("02/03/2021", {"number_type": "date", "relative_tolerance": 0.05}),
         ("02/03/2021", {"number_type": "date", "lower": "02/04/2021"}),
         ("36 weeks", {"number_type": "weeks", "upper": 259}),
     ],

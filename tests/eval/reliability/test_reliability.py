@@ -177,3 +177,21 @@ def test_pairs_of_a_task(tmp_path, encoder):  # noqa: F811
     assert pair_notes([item("p", 1), item("p", 1), item("q", 1), item(None, 1)]) == {
         "pairs": {"pairs": 1, "items_without_partner": 1}
     }
+
+
+def test_a_group_that_has_lost_an_item_is_no_pair(tmp_path, encoder):  # noqa: F811
+    """Of three items of one sample one has no answer that can be scored; of three of another all have."""
+    samples = [
+        sample(
+            n,
+            [
+                (text, "yes", kind, {"pair_id": f"set {n}"})
+                for text, kind in [("Is it?", "closed"), ("Was it?", "closed"), ("Will it?", third)]
+            ],
+        )
+        for n, third in enumerate(["closed", "number"])
+    ]
+    result, _ = run(tmp_path, encoder, samples, lambda question, n: "yes")
+    assert result.protocol["pairs"] == {"pairs": 1, "items_without_partner": 0, "pairs_with_lost_items": 1}
+    assert {metric.name: metric.n for metric in result.metrics}["pair_accuracy"] == 1
+    assert [record.get("partner_lost", False) for record in result.records] == [False] * 3 + [True] * 2

@@ -115,6 +115,13 @@ def test_meteor_is_nltks_without_synonyms():
     assert overlap.meteor([], [["heart"]]) == 0.0
 
 
+def test_meteor_of_long_texts():
+    """Linear: texts of 30,000 words that share nothing would be 900 million comparisons."""
+    words = [f"x{number % 997}" for number in range(30_000)]
+    assert overlap.meteor([f"y{word}" for word in words], [words]) == 0.0
+    assert overlap.meteor(words, [words]) == pytest.approx(1.0)
+
+
 class Synonyms:
     def synsets(self, word):
         lemmas = [SimpleNamespace(name=lambda name=name: name) for name in {"tumor": ["mass"]}.get(word, [])]
