@@ -120,8 +120,8 @@ def _extract(cleaned: Reply, values: Values) -> Extraction:
                 return cleaned.extraction(value, Span(offset + start, offset + end, LAST_LINE))
             break
         all_values = values(text)
-        if (said := _said(text, values)) is not None:
-            return cleaned.extraction(*said)
+        if (statement_value := _said(text, values)) is not None:
+            return cleaned.extraction(*statement_value)
         if len({value for value, _, _ in all_values}) == 1:
             value, start, end = all_values[0]
             return cleaned.extraction(value, Span(start, end, ONLY))

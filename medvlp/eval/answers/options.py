@@ -36,9 +36,9 @@ HEDGED = re.compile(
 """In a clause that leaves open what it says."""
 _ELISION = re.compile(r"(?<!\w)[dlnsjc]'(?=\w)", re.IGNORECASE)
 _PARTICLE = "(?:이|가|은|는|을|를|의|로|으로|과|와|에|도|이며|이고|입니다|이다|이라고)?"
-LISTED = 3
+ENUMERATION = 3
 """Words of one of several things that a sentence lists."""
-_BESIDE = (
+_POSITION = (
     r"(?<!\S)(?:below|above|near|next to|adjacent to|behind|(?:lateral|medial|anterior|posterior|inferior|superior) to|"
     r"close to|beneath|around|surrounding|than) (?:the )?"
 )
@@ -232,11 +232,16 @@ def mentioned(text: str, options: Options) -> set[str]:
         namings = [any(f" {text} " in f" {normalize(clause)} " for text in order) for clause in clauses]
         for clause in clauses:
             remainder = normalize(_ELISION.sub("", clause))
-            if len(clauses) > 2 and sum(namings) == 1 and clause is not clauses[0] and len(remainder.split()) <= LISTED:
+            if (
+                len(clauses) > 2
+                and sum(namings) == 1
+                and clause is not clauses[0]
+                and len(remainder.split()) <= ENUMERATION
+            ):
                 continue  # "It shows the lungs, heart, ribs and diaphragm."
             clause_labels: set[str] = set()
             for option_text in order:
-                remainder = re.sub(rf"{_BESIDE}{re.escape(option_text)}(?!\S)", "beside", remainder)
+                remainder = re.sub(rf"{_POSITION}{re.escape(option_text)}(?!\S)", "position", remainder)
                 particle = _PARTICLE if re.search("[가-힣]$", option_text) else ""
                 remainder, times = re.subn(rf"(?<!\S){re.escape(option_text)}{particle}(?!\S)", "|", remainder)
                 if times:

@@ -65,7 +65,7 @@ _SUPPOSED = re.compile(
     r"|\b(?:mistake|trap|pitfall|tempt(?:ed|ing)|to\s+say\s+that|to\s+claim\s+that)\b",
     re.IGNORECASE,
 )
-_TAKEN_BACK = re.compile(
+_RETRACTION = re.compile(
     r"[^.!?\n]{0,60}\b(?:would|is|was)\s+(?:be\s+)?(?:premature|wrong|incorrect|a\s+mistake|tempting|misleading|too\s+(?:simple|early))\b"
     r"|[^.!?\n]{0,40}\s(?:if|unless|provided|only\s+when)\b",
     re.IGNORECASE,
@@ -82,7 +82,7 @@ def is_supposed(text: str, start: int) -> bool:
 
 def is_taken_back(text: str, end: int) -> bool:
     """Whether the sentence goes on so that nothing is stated: "… would be premature", "… if the patient has fever"."""
-    return _TAKEN_BACK.match(text, end) is not None
+    return _RETRACTION.match(text, end) is not None
 
 
 def asserted_offset(content: str) -> int | None:

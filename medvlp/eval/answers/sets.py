@@ -25,7 +25,7 @@ EMPTY_WORDS = frozenset(
     )
 )
 """Texts that stand for the empty set."""
-_NONE = re.compile(
+_NOTHING = re.compile(
     r"(?:there\s+(?:are|is|were|was)\s+)?(?:no|none\s+of|not\s+any)\b[^,;\n]*\b(?:abnormal\w*|findings?|lesions?|diseases?|signs?|present|seen|detected|"
     r"identified|visible)\b[^,;\n]*",
     re.IGNORECASE,
@@ -76,7 +76,7 @@ def items_of(text: str, phrases: tuple[str, ...] = ()) -> tuple[str, ...] | None
     bare = text.strip().strip("[](){}.").strip()
     if not re.search(r"\w", bare):
         return () if re.fullmatch(r"\s*(?:\[\s*\]|\{\s*\}|\(\s*\))\s*", text) else None
-    if _NONE.fullmatch(bare) and len(re.split(r"[.!?]\s", bare)) == 1:
+    if _NOTHING.fullmatch(bare) and len(re.split(r"[.!?]\s", bare)) == 1:
         return ()
     patterns = [re.escape(phrase.strip()) for phrase in sorted(phrases, key=len, reverse=True) if phrase.strip()]
     parts = re.split(rf"({'|'.join(patterns)})", bare, flags=re.IGNORECASE) if patterns else [bare]

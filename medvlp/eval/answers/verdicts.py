@@ -50,7 +50,7 @@ def judged(text: str, options: Options, is_exception: bool = False) -> tuple[set
     return labels, Span(start, end, VERDICTS)
 
 
-_ALL_RIGHT = re.compile(
+_TOTALITY = re.compile(
     r"(?:^|(?<=[.!?\n]\s)|(?<=\n))\W*all\s+(?:of\s+)?(?:the\s+|these\s+)?(?:(?:above|given|listed|following|other|four|five|options|choices|answers|"
     r"statements|them|these)\s+){0,3}(?:(?:except|but|other\s+than)\s+(?:for\s+)?(?P<excepted>[^.\n]{1,40}?)\s+)?(?:are|is)\s+(?:correct|true|right)\b",
     re.IGNORECASE,
@@ -64,7 +64,7 @@ def remaining(
 
     multiple: several may be right; "all of them are correct" and "all but B are correct" are read then.
     """
-    if multiple and not is_exception and (all_right := _ALL_RIGHT.search(text)):
+    if multiple and not is_exception and (all_right := _TOTALITY.search(text)):
         excepted = label_list(all_right["excepted"] or "", options) or read_whole(all_right["excepted"] or "", options)
         if excepted or not all_right["excepted"]:
             return set(options) - excepted, Span(*all_right.span(), REMAINING)

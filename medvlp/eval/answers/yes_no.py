@@ -32,7 +32,7 @@ _PART = re.compile(
     re.IGNORECASE,
 )
 _HAN_VERB = re.compile("(?P<denial>不|没有|没|未|无需)?(?P<verb>[\u4e00-\u9fff]{1,4})(?=[,.;!。]|\\s*$)")
-_ASKED_EITHER = re.compile(r"有没有|有沒有|有无|是不是|是否|能否")
+_ALTERNATIVES = re.compile(r"有没有|有沒有|有无|是不是|是否|能否")
 """A question that asks for both sides in its words, and denies nothing."""
 _NOT_THERE = re.compile(
     r"\b(?:no|absent|absence|none|negative|unremarkable|unlikely|excluded|ruled\s+out|doubtful|(?:not|never|n't)\s+(?:\w+\s+){0,2}?(?:seen|present|visible|visuali[sz]ed|"
@@ -149,7 +149,7 @@ def _is_determiner(text: str, word: re.Match[str], question: str) -> bool:
     language = language_of(question)
     if language.hedge.match(text, word.start()):  # "no change in the mass"
         return True
-    if language.denial.search(_ASKED_EITHER.sub("", question)):  # "Is there no mass?" - "There is no mass."
+    if language.denial.search(_ALTERNATIVES.sub("", question)):  # "Is there no mass?" - "There is no mass."
         return True
     nouns = language.keys(re.split(r"[.,;!?\n]", tail)[0])
     return not nouns & language.keys(question)
@@ -196,7 +196,7 @@ def _says(sentence: str, question: str) -> str | None:
     if not keys or not (holds(words, keys) or opposites) or language.hedge.search(sentence):
         return None
     part = next((part for part in _PART.split(sentence) if holds(language.keys(part), keys)), sentence)
-    is_denied = _denies(part, keys, language) != bool(language.denial.search(_ASKED_EITHER.sub("", question)))
+    is_denied = _denies(part, keys, language) != bool(language.denial.search(_ALTERNATIVES.sub("", question)))
     return "no" if is_denied != opposites else "yes"
 
 

@@ -47,7 +47,7 @@ SENTENCE = re.compile(
     rf"|\bthe\s+(?:single\s+)?(?:most|next\s+best|best|first)\s+(?!of\b)\w+(?:\s+[\w'-]+){{0,8}}?\s+{IS}{ADVERBS}\s*:?"
     r"|\b(?:i|we)\s*(?:'d|'ll|'m\s+going\s+to)?\s*(?:(?:would|will|can|must|should|have\s+to|am\s+going\s+to|therefore|thus|"
     r"confidently|be|am|'m)\s+)*(?:choose|chose|select|selected|pick|picked|go\s+(?:with|for)|going\s+(?:with|for)|opt\s+for|answer|"
-    r"conclude(?:\s+that)?|vote\s+for|lean(?:ing)?\s+(?:more\s+)?(?:towards?|to)|(?:am\s+)?inclined\s+(?:towards?|to\s+say)|settle\s+on|favou?r|say(?:\s+that)?)\b"
+    r"conclude(?:\s+that)?|vote\s+for|lean(?:ing)?\s+(?:more\s+)?(?:towards?|to)|(?:am\s+)?inclined\s+(?:towards?|to\s+say)|settl[e]\s+on|favou?r|say(?:\s+that)?)\b"
     r"(?:\s+(?:with|it\s+is))?\s*:?"
     r"|\b(?:leads?|leading|points?|pointing)\s+(?:us\s+)?to\s+(?:the\s+)?(?:answer|option|choice)\s*:?"
     r"|\b(?:selected|chosen|correct|matching)\s+(?:one|option|choice|answer)?\s*:\s*",

@@ -94,7 +94,7 @@ _LATIN_STOP_WORDS = frozenset(
         il lo gli un è sono c nella nel immagine paziente presente mostra si vede""",
     )
 )
-_SHARED = frozenset(["i", "me", "no", "patient", "image", "signs", "visible", "son", "est", "die", "den", "man"])
+_COMMON_WORDS = frozenset(["i", "me", "no", "patient", "image", "signs", "visible", "son", "est", "die", "den", "man"])
 """Words of English as well."""
 _LATIN_QUESTION = re.compile(
     r"\W*(?:¿|hay|existe|existen|se\s|es\s|est[áa]\s|tiene|muestra|presenta|est-ce|y\s+a-t-il|la\s|le\s|gibt|ist|sind|zeigt|há|é\s|tem\s|c'è|è\s)",
@@ -196,6 +196,6 @@ def language_of(question: str) -> Language:
     if ENGLISH.is_question(question):
         return ENGLISH
     is_latin = _LATIN_QUESTION.match(question) or set(normalize(question).split()) & (
-        _LATIN_STOP_WORDS - _STOP_WORDS - _SHARED
+        _LATIN_STOP_WORDS - _STOP_WORDS - _COMMON_WORDS
     )
     return LATIN if is_latin else ENGLISH
