@@ -301,6 +301,13 @@ def _of_last_line(content: str, text: str, options: Options) -> set[str]:
         flags=re.IGNORECASE,
     )
     labels = read_whole(content, options)
+    head, colon, tail = content.rpartition(": ")  # "No contrast was given: D. Non-contrast"
+    if (
+        not labels
+        and colon
+        and not re.search(r"\b(?:not|except|excluding|incorrect|wrong|unlikely|out)\W*$", head, re.IGNORECASE)
+    ):
+        labels = read_whole(tail, options)
     lead = re.match(rf"\W*({any_label(options)})[.):]\s", content)
     if not labels and lead and not re.search(rf"[,;]\s*\(?(?:{any_label(options)})\)?\s*[:=]", content):
         leads = re.findall(rf"(?m)^\W*({any_label(options)})[.):]\s", text)

@@ -7,7 +7,7 @@ _REFUSES = re.compile(
     r"|i(?:'m| am)\s+(?:just\s+|only\s+)?an?\s+(?:ai|language\s+model|virtual|assistant)\b|"
     r"i\s+(?:can\s*not|can't|could\s+not|couldn't|won't|will\s+not|am\s+(?:not\s+able|unable)|'m\s+(?:not\s+able|unable))"
     r"\s*(?:to\s+|really\s+|confidently\s+|accurately\s+|definitively\s+)*(?:help|assist|provide|give|offer|answer|determine|tell|say|see|"
-    r"view|access|identify|interpret|analy[sz]e|diagnose|make|comment|recommend|process|be\s+sure|reliably)\b|"
+    r"view|access|decide|choose|distinguish|differentiate|settl[e]|identify|interpret|analy[sz]e|diagnose|make|comment|recommend|process|be\s+sure|reliably)\b|"
     r"i\s+(?:do\s+not|don't)\s+(?:know|have\s+(?:the\s+)?(?:ability|access|enough|capab|information))|"
     r"i'm\s+(?:not\s+able|unable)\s+to\b|unable\s+to\s+(?:answer|determine|provide|view|see|assist)\b|"
     r"(?:please\s+)?consult\s+(?:with\s+)?(?:a|your)\s+(?:qualified\s+|licensed\s+)?(?:doctor|physician|healthcare|medical|radiologist)|"
