@@ -24,9 +24,10 @@ _NEGATION = re.compile(
     r"(?<!\S)(?:not|no|without|neither|nor|never|cannot|cant|isnt|arent|wasnt|doesnt|dont|unlike|incorrect|wrong|unlikely|false|"
     r"exclude[sd]?|excluding|eliminate[sd]?|eliminating|ruled|rules|ruling|rule|rather than|instead of|as opposed to|less likely|"
     r"opposed|versus|vs|absent|inconsistent|lack|lacks|lacking|differential|differentiate|either|"
-    r"contraindicated|avoid|avoided|out|none|contrary|contrast|compared|mimics?|mimic|distinguish\w*|differs?|pas|sans|aucune?|sin|tampoco|descart\w+|nicht|kein\w*|"
-    r"ohne|não|sem|non|senza|не|нет|без)(?!\S)"
-    r"|不 ?(?:是|支|符|考|像|太|能|会|属|应|宜|需|适|包|存|可|典|对|正)|非|无|無|没|沒|未|排除|ない|ません|ではなく|없|않|아니|아닙|배제"
+    r"contraindicated|avoid|avoided|out|none|contrary|contrast|compared|mimics?|mimic|distinguish\w*|differs?|"
+    r"pas|sans|aucune?|sin|tampoco|descart\w+|nicht|kein\w*|ohne|não|sem|non|senza|не|нет|без)(?!\S)"
+    r"|不 ?(?:是|支|符|考|像|太|能|会|属|应|宜|需|适|包|存|可|典|对|正)|非|无|無|没|沒|未|排除"
+    r"|ない|ません|ではなく|없|않|아니|아닙|배제"
 )
 HEDGED = re.compile(
     r"\b(?:may|might|could|possibly|perhaps|maybe|alternatively|initially|considered|if(?!\s+(?:forced|i\s+(?:had|have|must)|pressed))|"

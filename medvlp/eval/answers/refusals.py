@@ -9,7 +9,7 @@ _REFUSES = re.compile(
     r"\s*(?:to\s+|really\s+|confidently\s+|accurately\s+|definitively\s+)*(?:help|assist|provide|give|offer|answer|determine|tell|say|see|"
     r"view|access|decide|choose|distinguish|differentiate|settl[e]|identify|interpret|analy[sz]e|diagnose|make|comment|recommend|process|be\s+sure|reliably)\b|"
     r"i\s+(?:do\s+not|don't)\s+(?:know|have\s+(?:the\s+)?(?:ability|access|enough|capab|information))|"
-    r"i'm\s+(?:not\s+able|unable)\s+to\b|unable\s+to\s+(?:answer|determine|provide|view|see|assist)\b|"
+    r"i\s+(?:don't|do\s+not)\s+(?:think|believe|feel)\s+(?:that\s+)?i\s+can\b|i'm\s+(?:not\s+able|unable)\s+to\b|unable\s+to\s+(?:answer|determine|provide|view|see|assist)\b|"
     r"(?:please\s+)?consult\s+(?:with\s+)?(?:a|your)\s+(?:qualified\s+|licensed\s+)?(?:doctor|physician|healthcare|medical|radiologist)|"
     r"(?:it|this)\s+(?:can\s*not|can't)\s+be\s+(?:determined|answered|told)|not\s+enough\s+information|insufficient\s+information|"
     r"no\s+image\s+(?:was|is|has\s+been)\s+(?:provided|attached|uploaded|visible)|"

@@ -117,3 +117,50 @@ LETTERS = {"A": "fever", "B": "cough", "C": "rash", "D": "headache"}
 )
 def test_several_right_options(reply, expected):
     assert extract_choice(reply, LETTERS, multiple=True).answer == expected
+
+
+@pytest.mark.parametrize(
+    ("reply", "question", "expected"),
+    [
+        ("The least likely answer is B.", "", None),
+        ("The least likely answer is B.", "Which is the most likely finding?", None),
+        ("The least likely answer is B.", "Which is the LEAST likely finding?", "B"),
+        ("B is false.", "Which statement is false?", "B"),
+        ("B is false.", "Which statement is true?", None),
+        ("All are seen except rash.", "All of the following are seen EXCEPT:", "C"),
+        ("A: true\nB: true\nC: false\nD: true", "Which of these is not true?", "C"),
+        ("A: true\nB: false\nC: false\nD: false", "Which of these is not true?", "A"),  # verdicts on the answers
+        ("A: true\nB: false", "Which of these is not true?", None),
+        ("C不是该病的表现。", "下列哪项不是该病的表现？", "C"),
+        ("Fever is typical.", "Which of these is NOT typical?", None),
+        ("The most likely is fever.", "Which is the least likely finding?", None),
+        ("The answer is D.", "All of these are seen except:", "D"),
+    ],
+)
+def test_questions_for_an_exception(reply, question, expected):
+    answer = extract_choice(reply, LETTERS, question=question).answer
+    assert answer == (None if expected is None else (expected,))
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "If there were no fever, the answer would be B.",
+        "Many would say that the answer is B.",
+        "To say that the answer is B would be premature.",
+        "B is the correct answer if the patient smokes.",
+        "Is it a cough? Perhaps.",
+        "It might be B.",
+        "A: 10%, B: 90%",
+    ],
+)
+def test_what_is_supposed_or_open_is_no_answer(reply):
+    assert extract_choice(reply, LETTERS).answer is None
+
+
+def test_a_last_list_of_options_is_several_right_ones():
+    reply = "The signs are:\n\nA. fever\nC. rash"
+    assert extract_choice(reply, LETTERS, multiple=True).answer == ("A", "C")
+    assert extract_choice(reply, LETTERS).answer is None
+    assert extract_choice("All except D are correct.", LETTERS, multiple=True).answer == ("A", "B", "C")
+    assert extract_choice("A or B", LETTERS, multiple=True).answer is None
