@@ -60,6 +60,7 @@ OPEN_MAPPINGS: dict[str, type | None] = {
     "objective.heads.": HeadConfig,
     "options.": None,
     "objective.options.": None,
+    "objective.auxiliary.": None,
     "api.parameters.": None,
     "texts.": None,
     "labels.": None,

@@ -11,6 +11,8 @@ from torch import Tensor
 
 from medvlp.data.batch import Batch, sample_fields
 from medvlp.data.dataset import Dataset, TextsOnly
+from medvlp.data.extras import PairExtra, padded_rows
+from medvlp.data.extras.labels import PairLabels
 from medvlp.data.images.crop import random_crop
 from medvlp.data.images.decode import decode_image, open_image
 from medvlp.data.images.feature_cache import CachedFeatures, FeatureCache
@@ -27,7 +29,14 @@ from medvlp.shards import BadSample, Sample
 class PairBatch(Batch):
     """Images with their texts; row i of each is a pair."""
 
-    inputs = ("images_BCHW", "tokens_BL", "features_BF")
+    inputs = (
+        "images_BCHW",
+        "tokens_BL",
+        "features_BF",
+        "masked_tokens_BL",
+        "is_selected_BL",
+        "teacher_tokens_BL",
+    )
     images_BCHW: Tensor
     """uint8 (B, 3, S, S); (B, 3, 0, 0) with features."""
     tokens_BL: Tensor
@@ -38,6 +47,14 @@ class PairBatch(Batch):
     """Of each sample, numbers of which it has one in common with those that `objective.positives` joins it with."""
     features_BF: Tensor | None = None
     """float32, of a frozen image tower, where they are cached."""
+    masked_tokens_BL: Tensor | None = None
+    """int64: the tokens with some of their words masked."""
+    is_selected_BL: Tensor | None = None
+    """bool: tokens that a model is to tell from masked_tokens_BL."""
+    teacher_tokens_BL: Tensor | None = None
+    """int64: the texts in a teacher's tokens."""
+    targets: dict[str, Tensor] | None = None
+    """By head: int64 (B,), the class or -1; of several labels float32 (B, C): 1, 0, or NaN where one is missing."""
 
 
 class Tokenize:
@@ -66,6 +83,7 @@ class PreparePairs:
         max_pixels: larger images are bad samples.
         positives: what joins pairs whose texts differ, see `class_ids`; "": nothing.
         features: of a frozen image tower, which stand for the image.
+        extras: what losses ask for besides.
     """
 
     texts: Sequence[Sequence[str]]
@@ -76,6 +94,7 @@ class PreparePairs:
     max_pixels: int
     positives: str = ""
     features: CachedFeatures | None = None
+    extras: Sequence[PairExtra] = ()
 
     def __call__(self, sample: Sample, source: int, rng: np.random.Generator) -> dict[str, Any]:
         """image: uint8 (3, S, S), or features: float32 (F,); tokens: list of ids; text_id: int; class_ids: list of int, with
@@ -83,13 +102,17 @@ class PreparePairs:
         if self.features is None:
             data = only_image(sample)
         text = choose_text(sample, self.texts[source], rng)
-        item = {"tokens": self.tokenize(text), "text_id": text_id(text)}
+        item: dict[str, Any] = {"tokens": self.tokenize(text), "text_id": text_id(text)}
         if self.features is None:
             image = open_image(data, self.max_pixels)
             item["image"] = random_crop(image, self.size, self.scale, self.ratio, rng)
         else:
             item["features"] = self.features(sample)[0, 0]
-        return {**item, "class_ids": class_ids(sample, self.positives)} if self.positives else item
+        if self.positives:
+            item["class_ids"] = class_ids(sample, self.positives)
+        for extra in self.extras:
+            item |= extra.prepare(sample, text, item["tokens"], rng)
+        return item
 
 
 def only_image(sample: Sample) -> bytes:
@@ -126,22 +149,20 @@ class CollatePairs:
     """
 
     pad_id: int
+    extras: Sequence[PairExtra] = ()
 
     def __call__(self, units: list[dict[str, Any]]) -> PairBatch:
         items = [item for unit in units for item in unit["items"]]
-        longest = max(len(item["tokens"]) for item in items)
-        tokens = torch.full((len(items), longest), self.pad_id, dtype=torch.int64)
-        for row, item in zip(tokens, items, strict=True):
-            row[: len(item["tokens"])] = torch.tensor(item["tokens"])
         images, features = ([item[name] for item in items if name in item] for name in ("image", "features"))
         class_ids_of_items = [item["class_ids"] for item in items if "class_ids" in item]
         return PairBatch(
             **sample_fields(units),
             images_BCHW=torch.stack(images) if images else torch.empty(len(items), 3, 0, 0, dtype=torch.uint8),
-            tokens_BL=tokens,
+            tokens_BL=padded_rows([item["tokens"] for item in items], self.pad_id),
             text_ids_B=torch.tensor([item["text_id"] for item in items]),
             class_ids=class_ids_of_items or None,
             features_BF=torch.stack(features) if features else None,
+            **{name: value for extra in self.extras for name, value in extra.collate(items).items()},
         )
 
 
@@ -195,6 +216,9 @@ class PairPipeline(BatchPipeline):
         prepare = self.prepare
         if prepare.positives:
             check_positives(prepare.positives, datasets)
+        for extra in prepare.extras:
+            if isinstance(extra, PairLabels):
+                extra.check(datasets)
         if not self.keeps_apart:
             return SamplePlan(order)
         plan = ApartPlan(order, components(datasets, prepare.texts), self.batch_size)
@@ -210,7 +234,9 @@ class PairPipeline(BatchPipeline):
 
     def stretch(self, batch: PairBatch) -> PairBatch:
         """The batch with texts that fill the context."""
-        return replace(batch, tokens_BL=self.longest_1L.repeat(len(batch.tokens_BL), 1))
+        tokens_BL = self.longest_1L.repeat(len(batch.tokens_BL), 1)
+        fields = {name: value for extra in self.prepare.extras for name, value in extra.stretch(tokens_BL).items()}
+        return replace(batch, tokens_BL=tokens_BL, **fields)
 
 
 def check_positives(positives: str, datasets: Sequence[Dataset]) -> None:

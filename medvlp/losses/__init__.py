@@ -24,6 +24,13 @@ LOSSES = {
 """objective.loss → the loss's class. Its options are objective.options.<name>."""
 
 
+AUXILIARY = {
+    "distillation": "medvlp.losses.distillation:Distillation",
+    "captioning": "medvlp.losses.captioning:Captioning",
+    "masked_language": "medvlp.losses.masked_language:MaskedLanguage",
+}
+"""objective.auxiliary.<name> → the class of a loss that is added to a contrastive one. Its options stand under its name."""
+
 SAME_TEXT = ("negative", "masked", "mil_nce", "positive")
 POSITIVES_AS = ("target", "inside", "mask")
 
@@ -81,6 +88,30 @@ class ContrastiveLoss:
         that DDP averages, the logit scale's among them: gathering carries gradients back to the rank that a row came from.
         """
         raise TypeError(f"{type(self).__name__} is a loss without a call")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuxiliaryLoss:
+    """Base of the losses that are added to a contrastive one: a dataclass of a loss's options."""
+
+    weight: float = 1.0
+    """Of the loss in the sum."""
+
+    def check(self) -> None:
+        """The rules of its options. Raises LossError."""
+        if not 0 < self.weight < float("inf"):
+            name = next(name for name, target in AUXILIARY.items() if target.endswith(f":{type(self).__name__}"))
+            raise LossError(f"objective.auxiliary.{name}.weight={self.weight} must be above 0")
+
+
+def auxiliary_losses(options: Mapping[str, Mapping[str, Any]]) -> dict[str, AuxiliaryLoss]:
+    """The losses of `objective.auxiliary`, by name.
+
+    Raises:
+        LossError: as in `contrastive_loss`.
+    """
+    key = "objective.auxiliary"
+    return {name: from_options(AUXILIARY, key, name, f"{key}.{name}", values or {}) for name, values in options.items()}
 
 
 def contrastive_loss(name: str, options: Mapping[str, Any]) -> ContrastiveLoss:

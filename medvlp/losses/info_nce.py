@@ -37,7 +37,7 @@ class InfoNCE(ContrastiveLoss):
         return ((row_KB[0] - row_KB[1]) + (column_KB[0] - column_KB[1])).mean() / 2
 
 
-def check_chunk(chunk: int) -> None:
+def check_chunk(chunk: int, prefix: str = "objective.options") -> None:
     """Raises LossError."""
     if chunk < 0:
-        raise LossError(f"objective.options.chunk={chunk} must be 0 (by size) or a number of rows")
+        raise LossError(f"{prefix}.chunk={chunk} must be 0 (by size) or a number of rows")

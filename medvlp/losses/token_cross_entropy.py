@@ -36,8 +36,14 @@ def linear_cross_entropy(hidden_TD: Tensor, weight_VD: Tensor, target_T: Tensor,
         ValueError: shapes that do not fit each other, or a target outside the vocabulary, -100 among them.
     """
     _check(hidden_TD, weight_VD, target_T, weight_T)
-    loss_T = _LinearCrossEntropy.apply(hidden_TD, weight_VD, target_T)
+    loss_T = linear_cross_entropies(hidden_TD, weight_VD, target_T)
     return (loss_T * weight_T.to(loss_T.dtype)).sum()
+
+
+def linear_cross_entropies(hidden_TD: Tensor, weight_VD: Tensor, target_T: Tensor) -> Tensor:
+    """(T,) the cross-entropies that `linear_cross_entropy` sums."""
+    loss_T: Tensor = _LinearCrossEntropy.apply(hidden_TD, weight_VD, target_T)
+    return loss_T
 
 
 def _check(hidden: Tensor, weight: Tensor, target: Tensor, token_weight: Tensor) -> None:

@@ -13,9 +13,10 @@ CLIP_PARTS: Parts = {
     "vision_head": ("visual.head", "visual.proj", "visual.attnpool"),
     "text": ("text", "transformer", "token_embedding", "positional_embedding", "ln_final", "cls_emb"),
     "text_head": ("text.proj", "text.text_projection", "text_projection"),
+    "decoder": ("text_decoder",),
     "logit_scale": ("logit_scale", "logit_bias"),
 }
-"""open_clip's CLIP and CustomTextCLIP."""
+"""open_clip's CLIP, CustomTextCLIP and CoCa."""
 
 
 def part_of(name: str, parts: Parts) -> str:

@@ -13,7 +13,7 @@ from medvlp.data.pipeline import BatchPipeline
 from medvlp.models.parts import Parts, freeze, set_mode
 from medvlp.models.weights import weights_hash
 from medvlp.training.checkpoints import FORMAT
-from medvlp.training.optim import LearningRate, adamw
+from medvlp.training.optim import LearningRate, adamw, add_modules
 from medvlp.training.steps.grad_cache import PartedLoss, cached_loss
 
 
@@ -52,6 +52,8 @@ class TrainingModule(pl.LightningModule):
         self.has_gradients = False
         """Of the parts of the present step, before its backward."""
         self.metadata: dict[str, Any] = {}
+        self.auxiliary = nn.ModuleDict()
+        """The loss's own modules: trained and saved with the run, no part of the model."""
         freeze(model, parts, settings.frozen)
         self.train()
 
@@ -105,6 +107,7 @@ class TrainingModule(pl.LightningModule):
         optimizer = adamw(
             self.model, self.parts, settings.lr, settings.lrs, settings.weight_decay, settings.betas, settings.eps
         )
+        add_modules(optimizer, self.auxiliary, settings.lr, settings.weight_decay)
         schedule = LearningRate(settings.schedule, settings.warmup_steps, self.total_steps, settings.final_lr_fraction)
         return {
             "optimizer": optimizer,
@@ -156,8 +159,11 @@ class TrainingModule(pl.LightningModule):
             **self.metadata,
             "weights_sha256": weights_hash(checkpoint["state_dict"]),
         }
+        if auxiliary := self.auxiliary.state_dict():
+            checkpoint["auxiliary"] = auxiliary
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.auxiliary.load_state_dict(checkpoint.get("auxiliary", {}))
         # Saved at the end of its horizon, a run that is resumed with a longer one is not at its last batch any more.
         progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
         progress["is_last_batch"] = checkpoint["global_step"] >= self.total_steps

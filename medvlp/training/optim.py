@@ -88,6 +88,15 @@ def adamw(
     )
 
 
+def add_modules(optimizer: Optimizer, modules: nn.Module, lr: float, weight_decay: float) -> None:
+    """Groups, decayed and not, of modules next to the model; none where they have no parameters."""
+    spared = spared_from_decay(modules)
+    for decay, name in ((weight_decay, "auxiliary"), (0.0, "auxiliary (no decay)")):
+        parameters = [p for key, p in modules.named_parameters() if (key in spared) == name.endswith(")")]
+        if parameters:
+            optimizer.add_param_group({"params": parameters, "lr": lr, "weight_decay": decay, "name": name})
+
+
 def unknown_parts(names: Iterable[str], parts: Parts) -> list[str]:
     """Names that the model has no part for."""
     return sorted(set(names) - set(parts))

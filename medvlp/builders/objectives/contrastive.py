@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from medvlp.builders.clip import build_clip
 from medvlp.builders.objectives import optimizer_settings
+from medvlp.builders.objectives.terms import terms_of
 from medvlp.config import ClipConfig, ConfigError, ContrastiveConfig, TrainConfig
 from medvlp.data.images.feature_cache import FeatureCache
 from medvlp.data.pairs import CollatePairs, EvaluationView, PairPipeline, PreparePairs, Tokenize
@@ -17,6 +18,7 @@ from medvlp.eval.embeddings import CachedEncoder
 from medvlp.losses import contrastive_loss
 from medvlp.losses.sigmoid import Sigmoid
 from medvlp.models.clip.frozen import Head, frozen_identity, split_image_tower
+from medvlp.models.clip.fusion import has_decoder, start_decoder
 from medvlp.models.clip.model import Clip, ClipEncoder
 from medvlp.models.clip.trial import longest_text
 from medvlp.training.module import Objective
@@ -36,10 +38,9 @@ def contrastive(config: TrainConfig) -> Objective:
     clip = build_clip(config.model)
     if isinstance(loss, Sigmoid):
         add_bias(clip, loss.start_scale, loss.start_bias)
-    if "multimodal_cfg" in clip.model_cfg:
-        raise ConfigError(
-            f"model.name={config.model.name!r}: InfoNCE alone would leave CoCa's caption decoder untrained"
-        )
+    if has_decoder(clip.model) and not config.model.pretrained:
+        start_decoder(clip.model)
+    terms, extras = terms_of(objective, clip)
     pad_id, length = clip.padding
     prepare = PreparePairs(
         [source.text_fields for source in data.sources.values()],
@@ -49,11 +50,12 @@ def contrastive(config: TrainConfig) -> Objective:
         data.augment.ratio,
         data.max_pixels,
         objective.positives,
+        extras,
     )
     features, image_head = cached_images(clip, config) if objective.feature_cache else (None, nn.Identity())
     pipeline = PairPipeline(
         prepare,
-        CollatePairs(pad_id),
+        CollatePairs(pad_id, extras),
         longest_text(clip),
         data.global_batch_size,
         objective.same_text == "apart",
@@ -69,6 +71,8 @@ def contrastive(config: TrainConfig) -> Objective:
         objective.max_logit_scale,
         objective.same_text,
         objective.positives_as,
+        terms,
+        objective.weight,
         image_head,
     )
     preprocess = {key: list(value) if isinstance(value, tuple) else value for key, value in clip.preprocess.items()}

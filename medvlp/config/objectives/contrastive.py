@@ -4,9 +4,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from medvlp.config.base import ObjectiveConfig
+from medvlp.config.objectives.classification import HeadConfig
 from medvlp.config.objectives.feature_cache import check_feature_cache
-from medvlp.config.rules import ConfigError, one_of
-from medvlp.losses import contrastive_loss
+from medvlp.config.rules import ConfigError, not_negative, one_of
+from medvlp.losses import auxiliary_losses, contrastive_loss
 
 if TYPE_CHECKING:
     from medvlp.config.train import TrainConfig
@@ -22,6 +23,13 @@ class ContrastiveConfig(ObjectiveConfig):
     """The loss: info_nce (CLIP), sigmoid (SigLIP), or hard_negatives (docs/objectives.md)."""
     options: dict[str, Any] = field(default_factory=dict)
     """What a loss has of its own, e.g. objective.options.chunk=256; docs/objectives.md lists them."""
+    weight: float = 1.0
+    """Of the contrastive loss in the sum with auxiliary losses and heads."""
+    auxiliary: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Losses that are added, by name, with their weight and options, e.g. objective.auxiliary.captioning.weight=2: distillation,
+    captioning (CoCa) or masked_language (PMC-CLIP); docs/objectives.md lists them."""
+    heads: dict[str, HeadConfig] = field(default_factory=dict)
+    """Heads of labels on the image's embedding, by name, as of objective=classify; samples without a label count nothing."""
     max_logit_scale: float = 100.0
     """The learned logit scale is held at or below this, as in CLIP."""
     same_text: str = "negative"
@@ -41,6 +49,15 @@ class ContrastiveConfig(ObjectiveConfig):
     def check(self, training: "TrainConfig") -> None:
         """The loss and its options."""
         loss = contrastive_loss(self.loss, self.options)
+        auxiliary_losses(self.auxiliary)
+        not_negative("objective.weight", self.weight)
+        for name, head in self.heads.items():
+            head.check(name)
+            if head.balanced:
+                raise ConfigError(
+                    f"objective.heads.{name}.balanced counts labels before training, which objective=contrastive does not do; "
+                    f"give class_weights"
+                )
         if self.same_text == "positive" and "positive" not in loss.same_text:
             raise ConfigError(
                 "objective.same_text=positive would change nothing but rounding (and what a text tower's dropout makes of one "
@@ -65,6 +82,10 @@ class ContrastiveConfig(ObjectiveConfig):
             raise ConfigError(
                 "objective.feature_cache computes every image once, as evaluation sees it, so data.augment has no effect; leave "
                 "one of them out"
+            )
+        if self.feature_cache and (readers := {"distillation", "captioning"} & set(self.auxiliary)):
+            raise ConfigError(
+                f"objective.feature_cache keeps no images, which objective.auxiliary.{min(readers)} reads; leave one of them out"
             )
         if self.same_text == "apart" and training.data.shuffle_block:
             raise ConfigError(

@@ -5,24 +5,14 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import normalize
 
 from medvlp.data.pairs import PairBatch
 from medvlp.losses import ContrastiveLoss, Pairs
+from medvlp.models.clip.fusion import at_least_single, image_states, text_states, unit_vectors
 from medvlp.models.parts import CLIP_PARTS, part_of
 from medvlp.training.module import OptimizerSettings, TrainingModule
+from medvlp.training.objectives.terms import Encoded, Term
 from medvlp.training.steps.grad_cache import Features
-
-
-def at_least_single(values: Tensor) -> Tensor:
-    """float16 and bfloat16 as float32; others as they are."""
-    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
-
-
-def unit_vectors(features_BD: Tensor) -> Tensor:
-    """The features, in single precision at least, with length 1."""
-    with torch.autocast(features_BD.device.type, enabled=False):
-        return normalize(at_least_single(features_BD), dim=-1)
 
 
 def padded(ids: Sequence[Sequence[int]]) -> Tensor:
@@ -51,6 +41,8 @@ class Contrastive(TrainingModule):
         same_text: what pairs with identical texts are to each other: see `objective.same_text`; "apart": the order keeps
             them out of each other's batches, and those that it cannot keep apart are masked.
         positives_as: what pairs that `objective.positives` joins are to each other.
+        terms: losses that are added, by name.
+        weight: of the contrastive loss in the sum.
         image_head: from cached features of the frozen tower to embeddings.
     """
 
@@ -68,6 +60,8 @@ class Contrastive(TrainingModule):
         max_logit_scale: float,
         same_text: str,
         positives_as: str = "target",
+        terms: Mapping[str, Term] | None = None,
+        weight: float = 1.0,
         image_head: Callable[[Tensor], Tensor] = nn.Identity(),  # noqa: B008  it holds nothing
     ) -> None:
         super().__init__(model, CLIP_PARTS, settings, seed)
@@ -76,15 +70,39 @@ class Contrastive(TrainingModule):
         self.loss_function, self.max_log_scale = loss_function, math.log(max_logit_scale)
         self.same_text, self.positives_as = "masked" if same_text == "apart" else same_text, positives_as
         self.image_head: Callable[[Tensor], Tensor] = lambda features_BF: image_head(features_BF)
+        self.auxiliary.update(terms or {})
+        self.weight = weight
+        self.reads_states = any(term.reads_states for term in self.terms.values())
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
 
+    @property
+    def terms(self) -> dict[str, Term]:
+        """Losses that are added, by name."""
+        return dict(self.auxiliary.items())  # type: ignore[arg-type]
+
     def encode(self, batch: PairBatch, encoded: Mapping[str, Tensor] | None = None) -> Features:
-        """image_BD, text_BD: unit vectors. encoded: the first pass's, of which a tower that does not learn is not run again."""
-        return {
-            "image_BD": self.image_features(batch) if encoded is None or self.learns("vision") else encoded["image_BD"],
-            "text_BD": self.text_features(batch) if encoded is None or self.learns("text") else encoded["text_BD"],
-        }
+        """image_BD, text_BD: unit vectors, and what the terms add.
+
+        encoded: the first pass's, of which what does not learn is not computed again.
+        """
+        image_BPD = states_BLD = None
+        if encoded is None or self.reads_states or self.learns("vision"):
+            image_BD, image_BPD = self.image_features(batch)
+        else:
+            image_BD = encoded["image_BD"]
+        if encoded is None or self.reads_states or self.learns("text"):
+            text_BD, states_BLD = self.text_features(batch)
+        else:
+            text_BD = encoded["text_BD"]
+        features = {"image_BD": image_BD, "text_BD": text_BD}
+        towers = Encoded(image_BD, text_BD, image_BPD, states_BLD)
+        for term in self.terms.values():
+            if encoded is not None and not term.reads_states:
+                features |= {name: value for name, value in encoded.items() if name in term.names}
+            else:
+                features |= term.encode(self.model, batch, towers)
+        return features
 
     def learns(self, tower: str) -> bool:
         """Whether any weight of a tower or of its head does."""
@@ -95,24 +113,27 @@ class Contrastive(TrainingModule):
             if part_of(name, self.parts) in names
         )
 
-    def image_features(self, batch: PairBatch) -> Tensor:
-        """(B, D), unit vectors."""
+    def image_features(self, batch: PairBatch) -> tuple[Tensor, Tensor | None]:
+        """(B, D) unit vectors and, of a CoCa, (B, P, D) tokens for its decoder."""
         if batch.features_BF is not None:
-            return unit_vectors(self.image_head(batch.features_BF))
+            return unit_vectors(self.image_head(batch.features_BF)), None
         images_BCHW = (batch.images_BCHW.to(self.mean.dtype) / 255 - self.mean) / self.std
         # convolutions run channels-last about 1.5 times as fast; the rest does not mind
         images_BCHW = images_BCHW.contiguous(memory_format=torch.channels_last)
-        return unit_vectors(self.model.encode_image(images_BCHW))  # type: ignore[operator]
+        features_BD, image_BPD = image_states(self.model, images_BCHW)
+        return unit_vectors(features_BD), image_BPD
 
-    def text_features(self, batch: PairBatch) -> Tensor:
-        """(B, D), unit vectors."""
-        return unit_vectors(self.model.encode_text(batch.tokens_BL))  # type: ignore[operator]
+    def text_features(self, batch: PairBatch) -> tuple[Tensor, Tensor | None]:
+        """(B, D) unit vectors, of masked texts where words are masked, and (B, L, D) states where a term reads them."""
+        tokens_BL = batch.tokens_BL if batch.masked_tokens_BL is None else batch.masked_tokens_BL
+        features_BD, states_BLD = text_states(self.model, tokens_BL, self.reads_states)
+        return unit_vectors(features_BD), states_BLD
 
     def direct_parameters(self) -> list[nn.Parameter]:
         """Those that the loss reads other than through features."""
-        return [
-            parameter for name, parameter in self.model.named_parameters() if part_of(name, self.parts) == "logit_scale"
-        ]
+        named = self.model.named_parameters()
+        own = [parameter for name, parameter in named if part_of(name, self.parts) == "logit_scale"]
+        return own + [parameter for term in self.terms.values() for parameter in term.direct_parameters()]
 
     def loss_of(self, features: Features, batch: PairBatch) -> tuple[Tensor, dict[str, Tensor | float]]:
         """(scalar, values to log) of this rank's features. batch: the same samples; its images and tokens are not read."""
@@ -130,8 +151,14 @@ class Contrastive(TrainingModule):
                 class_ids_B=None if batch.class_ids is None else padded(batch.class_ids).to(self.device),
                 positives_as=self.positives_as,
             )
-            loss = self.loss_function(pairs)
+            losses = {name: term.loss(features, pairs, batch) for name, term in self.terms.items()}
+            contrastive = self.loss_function(pairs)
+            loss = self.weight * contrastive
+            for name, term in self.terms.items():
+                loss = loss + term.weight * losses[name]
         values: dict[str, Tensor | float] = {"logit_scale": logit_scale.detach()}
+        if losses:
+            values |= {f"loss_{name}": value.detach() for name, value in {"contrastive": contrastive, **losses}.items()}
         if self.loss_function.learns_bias and pairs.logit_bias is not None:
             values["logit_bias"] = pairs.logit_bias.detach()
         if batch.class_ids is not None:  # this rank's, so that a key that joins nothing is seen
