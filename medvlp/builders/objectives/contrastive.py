@@ -50,7 +50,7 @@ def contrastive(config: TrainConfig) -> Objective:
         data.augment.ratio,
         data.max_pixels,
         objective.positives,
-        extras,
+        extras=extras,
     )
     features, image_head = cached_images(clip, config) if objective.feature_cache else (None, nn.Identity())
     pipeline = PairPipeline(

@@ -66,12 +66,12 @@ def image_states(model: Any, images_BCHW: Tensor) -> tuple[Tensor, Tensor | None
     return model.encode_image(images_BCHW), None
 
 
-def text_states(model: Any, tokens_BL: Tensor, wanted: bool) -> tuple[Tensor, Tensor | None]:
+def text_states(model: Any, tokens_BL: Tensor, with_states: bool) -> tuple[Tensor, Tensor | None]:
     """(B, E) features and, where wanted, (B, L, D) states: of a CoCa for its decoder, of a transformers tower its last ones."""
     if has_decoder(model):
         features_BE, states_BLD = model._encode_text(tokens_BL, normalize=False)
         return features_BE, states_BLD
-    if not wanted:
+    if not with_states:
         return model.encode_text(tokens_BL), None
     states: list[Tensor] = []
     hook = model.text.transformer.register_forward_hook(

@@ -131,9 +131,9 @@ class Contrastive(TrainingModule):
 
     def direct_parameters(self) -> list[nn.Parameter]:
         """Those that the loss reads other than through features."""
-        named = self.model.named_parameters()
-        own = [parameter for name, parameter in named if part_of(name, self.parts) == "logit_scale"]
-        return own + [parameter for term in self.terms.values() for parameter in term.direct_parameters()]
+        names = self.model.named_parameters()
+        parameters = [parameter for name, parameter in names if part_of(name, self.parts) == "logit_scale"]
+        return parameters + [parameter for term in self.terms.values() for parameter in term.direct_parameters()]
 
     def loss_of(self, features: Features, batch: PairBatch) -> tuple[Tensor, dict[str, Tensor | float]]:
         """(scalar, values to log) of this rank's features. batch: the same samples; its images and tokens are not read."""
