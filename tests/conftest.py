@@ -5,6 +5,7 @@ import os
 import tempfile
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 for library in ("OMP", "MKL", "OPENBLAS", "VECLIB", "NUMEXPR"):
@@ -18,6 +19,11 @@ if "PYTEST_XDIST_WORKER" not in os.environ or "MEDVLP_CACHE" not in os.environ:
     os.environ["MEDVLP_CACHE"] = _CACHE.name
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+
+hypothesis.settings.register_profile("suite", max_examples=40, deadline=None, database=None)
+hypothesis.settings.register_profile("thorough", max_examples=1000, deadline=None)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))
+"""No example is too slow on a busy machine. `HYPOTHESIS_PROFILE=thorough` looks at more of them."""
 
 gc.disable()
 

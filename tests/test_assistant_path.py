@@ -1,8 +1,6 @@
 """From a CLIP trained here to an answer in stock transformers: every stage by its own command, small."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -18,6 +16,7 @@ from medvlp.verbs.models.ask import main as ask
 from medvlp.verbs.models.export import main as export
 from tests.assistants import assistant_words, tiny_clip_checkpoint
 from tests.datasets import pairs, write_split
+from tests.distributed.ranks import run_script
 from tests.runs import losses, run_here, weights
 
 STOCK = """
@@ -147,9 +146,8 @@ def test_stock_transformers_says_what_ask_says(folder, exported, tmp_path, capsy
     capsys.readouterr()
     assert ask([checkpoint, f"image={tmp_path}/chest.png", "max_new_tokens=24", "accelerator=cpu", question]) == 0
     said = capsys.readouterr().out.removesuffix(f"\n{NOTICE}\n")
-    command = [sys.executable, "-c", STOCK, str(exported), str(tmp_path / "chest.png"), question]
-    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
-    stock = json.loads(run.stdout.splitlines()[-1])
+    printed = run_script(STOCK, str(exported), str(tmp_path / "chest.png"), question, folder=tmp_path)
+    stock = json.loads(printed.splitlines()[-1])
     assert (stock["medvlp"], stock["images"]) == (False, 1)
     assert said == harmless(stock["text"])
     assert said.strip()

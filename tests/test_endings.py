@@ -14,6 +14,8 @@ from medvlp.evaluate import main as evaluate
 from medvlp.runs import runs_of
 from tests.assistants import vqa_samples
 from tests.datasets import pairs, write_split
+from tests.distributed import differing
+from tests.distributed.ranks import on_ranks, start_train
 from tests.models.tiny import tiny_architecture
 from tests.runs import equal, finish, losses, rows, run_here, start, tiny_words, wait_for_step, weights
 from tests.test_process import wait_until_gone
@@ -58,6 +60,18 @@ def offspring(pid: int) -> dict[int, bytes]:
     while more := {child for child, parent in parents.items() if parent in pids} - pids:
         pids |= more
     return {child: Path(f"/proc/{child}/environ").read_bytes() for child in pids - {pid}}
+
+
+def holders(path: Path) -> list[str]:
+    """Processes that have a file open."""
+    found = []
+    for descriptor in Path("/proc").glob("[0-9]*/fd/*"):
+        try:
+            if descriptor.readlink() == path:
+                found.append(descriptor.parts[2])
+        except OSError:
+            continue
+    return found
 
 
 def test_what_fails_before_its_first_step_leaves_nothing_in_the_way(folder, words, capsys):
@@ -162,8 +176,10 @@ def test_tasks_on_other_data_or_with_other_options_are_other_facts(folder):
 
 def test_a_mistake_in_the_data_ends_the_run_its_workers_and_its_process(folder, words):
     bad = f"data.sources.made.path={folder}/damaged/train"
-    process = start([*words, "run_name=mistake", "data.workers=2", bad, "data.max_bad_fraction=0"])
-    code, output = finish(process)  # the pipe closes when the last process that holds it has ended
+    process = start_train([*words, "run_name=mistake", "data.workers=2", bad, "data.max_bad_fraction=0"])
+    process.process.join()
+    assert holders(process.output) == []  # its workers wrote there, too
+    code, output = finish(process)
     assert code == 1
     (line,) = said(output)
     assert re.search(r"\d of 44 samples are bad", line)
@@ -173,7 +189,7 @@ def test_a_mistake_in_the_data_ends_the_run_its_workers_and_its_process(folder, 
 def test_ranks_on_other_data_do_not_begin(folder, words):
     other = f"data.sources.made.path={folder}/other/train"
     command = [*words, "run_name=differing", "--", other, "optim.lr=1"]
-    code, output = finish(start(command, ranks=2, module="tests.distributed.differing"))
+    code, output = on_ranks(differing.train, 2, command)
     assert code == 1
     assert said(output) == ["medvlp train: the ranks differ in the configuration; start all of them alike:"]
     assert f"  data.sources.made.path: {folder}/made/train (manifest " in output

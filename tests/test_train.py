@@ -6,6 +6,7 @@ import random
 import shutil
 import signal
 import sys
+from typing import ClassVar
 
 import pytest
 import torch
@@ -435,8 +436,21 @@ def test_loggers_by_name(words, folder, monkeypatch):
     assert (settings.host, settings.username, settings.x_disable_meta) == ("", "", True)
 
 
+class Cell:
+    """In the place of the process that a cell of a grid is: a fork that trains. commands: what would have been started."""
+
+    commands: ClassVar[list[list[str]]] = []
+
+    def __init__(self, command):
+        self.commands.append(command)
+        self.fork = start_train(command[3:])
+
+    def wait(self):
+        return finish(self.fork)[0]
+
+
 def test_a_grid_runs_every_cell_in_its_own_folder(words, folder, monkeypatch):
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setattr("medvlp.runs.grid.subprocess.Popen", Cell)
     grid = [
         *words,
         "-m",
@@ -446,6 +460,7 @@ def test_a_grid_runs_every_cell_in_its_own_folder(words, folder, monkeypatch):
         "run_root=" + str(folder / "grid"),
     ]
     assert run_here(grid) == 0
+    assert [command[:3] for command in Cell.commands] == [[sys.executable, "-m", "medvlp.train"]] * 2
     made = sorted(path.name for path in (folder / "grid").iterdir())
     assert made == ["grid__lr-0.001", "grid__lr-0.01"]
     low, high = (losses(folder / "grid" / name) for name in made)

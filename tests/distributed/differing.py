@@ -3,10 +3,16 @@
 import os
 import sys
 
-from medvlp import process
-from medvlp.train import main
+
+def train(words: list[str]) -> int:
+    """`medvlp train` with the words before `--`, and on rank 1 with those after it, too."""
+    from medvlp import process
+    from medvlp.train import main
+
+    at = words.index("--")
+    more = words[at + 1 :] if os.environ["RANK"] == "1" else []
+    return process.command("train", lambda: main([*words[:at], *more]))
+
 
 if __name__ == "__main__":
-    at = sys.argv.index("--")
-    more = sys.argv[at + 1 :] if os.environ["RANK"] == "1" else []
-    sys.exit(process.command("train", lambda: main([*sys.argv[1:at], *more])))
+    sys.exit(train(sys.argv[1:]))

@@ -72,6 +72,21 @@ def _call(function: Callable[..., Any], args: tuple[Any, ...], environment: dict
     sys.exit(code)
 
 
+def run_script(code: str, *args: str, folder: Path = REPOSITORY, environment: dict[str, str] | None = None) -> str:
+    """What a script prints, run as by a new interpreter that has imported the libraries, and nothing of ours: a script that
+    needs us has to import us."""
+    code_of_end, said = Fork(_script, (code, args), environment or {}, folder).finish()
+    assert code_of_end == 0, said
+    return said
+
+
+def _script(code: str, args: tuple[str, ...]) -> None:
+    for name in [name for name in sys.modules if name.split(".")[0] in ("medvlp", "data_prep", "tests")]:
+        del sys.modules[name]
+    sys.argv = ["-c", *args]
+    exec(compile(code, "<script>", "exec"), {"__name__": "__main__"})
+
+
 def start_train(args: list[str], folder: Path = REPOSITORY) -> Fork:
     """`medvlp train`, as it is called in a process of its own."""
     return Fork(_train, ([args],), {}, folder)

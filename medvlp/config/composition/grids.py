@@ -11,6 +11,7 @@ from medvlp.config.composition.compose import compose, compose_node
 from medvlp.config.composition.keys import parse_override
 from medvlp.config.composition.overrides import value_of
 from medvlp.config.composition.renamed import renamed_argument
+from medvlp.config.composition.search import SHIPPED, search_folders
 from medvlp.config.rules import ConfigError
 
 
@@ -21,6 +22,8 @@ def expand_grid(verb: str, overrides: Sequence[str], multirun: bool) -> list[lis
     """
     params: dict[str, Any] = {}
     if not multirun:
+        if search_folders() == [SHIPPED] and value_of(overrides, "recipes") is None:
+            return [list(overrides)]  # only a recipe, or a configuration of one's own, makes a grid
         # A grid's recipe turns multirun on itself; a cell of it, started by us, turns it off again.
         _, hydra = compose_node(verb, overrides)
         if hydra is None or "MULTIRUN" not in str(hydra.get("mode")):

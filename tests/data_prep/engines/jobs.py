@@ -88,6 +88,11 @@ def returns_what_cannot_cross(number):
     return threading.Lock() if number else number
 
 
+def fails_or_tells_its_threads(job):
+    """`fails_at_first`, and `threads` for the job "threads"."""
+    return threads(job) if job == "threads" else fails_at_first(job)
+
+
 def threads(_):
     """(threads of arrow's pool, of OpenCV, what OpenMP is told)."""
     import cv2

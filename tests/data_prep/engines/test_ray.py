@@ -9,7 +9,7 @@ import pytest
 
 from data_prep.engines.ray_engine import run
 from data_prep.errors import PrepError
-from tests.data_prep.engines.jobs import fails_at_first, square, threads, tried
+from tests.data_prep.engines.jobs import fails_or_tells_its_threads, square, tried
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 SCRIPT = """
@@ -30,10 +30,15 @@ def test_it_is_asked_for_by_name(monkeypatch):
 
 def test_jobs_faults_and_deaths(tmp_path, capfd):
     """One Ray for all of it, since starting one takes seconds. Nothing of it is seen on the terminal."""
-    pytest.importorskip("ray")
+    ray = pytest.importorskip("ray")
     faults = {"done": ("io", 0), "io": ("io", 2), "killed": ("kill", 1), "killer": ("kill", 9), "input": ("input", 9)}
     jobs = [(tmp_path / name, *fault) for name, fault in faults.items()]
-    outcomes = {o.job[0].name: o for o in run(fails_at_first, jobs, 2, pause=0.01)}
+    outcomes = {
+        o.job if o.job == "threads" else o.job[0].name: o
+        for o in run(fails_or_tells_its_threads, [*jobs, "threads"], 2, pause=0.01)
+    }
+    assert outcomes.pop("threads").result == (1, 1, "1")
+    assert not ray.is_initialized()
     assert {name: (o.result, o.tries) for name, o in outcomes.items()} == {
         "done": ("done", 1),
         "io": ("io", 3),
@@ -49,18 +54,13 @@ def test_jobs_faults_and_deaths(tmp_path, capfd):
     assert not list(Path("/tmp").glob(f"medvlp-ray-{os.getpid()}-*"))
 
 
-def test_workers_have_one_thread_and_bound_what_is_in_flight():
-    ray = pytest.importorskip("ray")
-    assert [o.result for o in run(threads, range(3), 1)] == [(1, 1, "1")] * 3
-    assert not ray.is_initialized()
-
-
 def test_a_cluster_that_does_not_answer():
     pytest.importorskip("ray")
     with pytest.raises(PrepError, match=r"ray_address=nonsense: this Ray cannot be joined \(.*leave ray_address out"):
         next(run(square, [1], 2, address="nonsense"))
 
 
+@pytest.mark.slow
 def test_no_task_outlives_a_killed_driver(tmp_path):
     psutil = pytest.importorskip("psutil")
     pytest.importorskip("ray")

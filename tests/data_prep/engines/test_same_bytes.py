@@ -40,7 +40,9 @@ def _words(folder: Path, output: Path) -> list[str]:
     return [*CHOICES, f"input={folder}", f"output={output}"]
 
 
-@pytest.mark.parametrize("way", list(WAYS)[1:])
+@pytest.mark.parametrize(
+    "way", [pytest.param(way, marks=pytest.mark.slow if way == "ray" else ()) for way in list(WAYS)[1:]]
+)
 def test_the_same_bytes(folder, straight, tmp_path, way):
     if way == "ray":
         pytest.importorskip("ray")
@@ -92,7 +94,8 @@ def test_a_full_disk(folder, straight, tmp_path, small_disk, step):
     """A clear word, an unfinished folder that keeps what is done, and after room was made the same result."""
     disk, resize = small_disk
     output = disk / "out"
-    command = [sys.executable, "-m", "medvlp.cli", "prep", *_words(folder, output), "workers=2"]
+    workers = 2 if step == "units" else 1  # the other steps are the parent's own
+    command = [sys.executable, "-m", "medvlp.cli", "prep", *_words(folder, output), f"workers={workers}"]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[3])}
     if step == "finalize":
         command.append(f"cache={tmp_path / 'cache'}")

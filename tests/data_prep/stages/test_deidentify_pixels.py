@@ -17,6 +17,7 @@ from PIL import Image
 
 from data_prep import cli
 from data_prep.draft import Draft, Drop
+from data_prep.stages import deidentify_pixels as stage
 from data_prep.stages.deidentify_pixels import black_out, deidentify_pixels, find_text, grown, views
 from data_prep.stages.images import check_images
 from data_prep.stages.strip_metadata import strip_metadata
@@ -308,8 +309,11 @@ def test_every_size_can_be_looked_at(size):
 @pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's, over damaged EXIF
 @pytest.mark.parametrize("checked", [True, False])
 @pytest.mark.parametrize(("name", "form"), [("png", "PNG"), ("webp", "WEBP"), ("jpg", "JPEG")])
-def test_damaged_files_come_through_or_are_drops(name, form, checked):
+def test_damaged_files_come_through_or_are_drops(name, form, checked, monkeypatch):
+    """Text is "found" in every second picture: the damage is to what is opened and written, not to what is read."""
     rng = np.random.default_rng(11)
+    corner = np.array([[0, 0], [9, 0], [9, 9], [0, 9]], np.float32)
+    monkeypatch.setattr(stage, "find_text", lambda pixels: [corner] if rng.random() < 0.5 else [])
     exif = Image.Exif()
     exif[0x0112] = 6
     colours = Image.fromarray(np.repeat(anatomy(1, 48)[:, :, None], 3, axis=2))
@@ -353,8 +357,8 @@ def test_the_same_boxes_every_time():
 
 @pytest.mark.parametrize("side", [256, 512])
 def test_recall_of_burnt_in_text(side):
-    member_bytes = [hit for seed in range(700, 712) for hit in caught(annotated(seed, side)[0])]
-    assert len(member_bytes) >= 20
+    member_bytes = [hit for seed in range(700, 706) for hit in caught(annotated(seed, side)[0])]
+    assert len(member_bytes) >= 10
     assert np.mean(member_bytes) >= 0.95
 
 
@@ -378,12 +382,12 @@ def test_anatomy_is_seldom_taken_for_text(test_data):
     hits, area = [], []
     for path in sorted((test_data / "ct3d").glob("*.nii.gz")):
         volume = np.asarray(nibabel.load(path).dataobj)
-        for level in range(8, volume.shape[2] - 4, 10):
+        for level in range(8, volume.shape[2] - 4, 20):
             slice_ = np.clip((volume[:, :, level].T + 1350) / 1500 * 255, 0, 255).astype(np.uint8)
             draft = deidentify_pixels(drafted(slice_))
             hits.append(bool(draft.counts))
             area.append(float((np.asarray(draft.pictures["png"]) != slice_).mean()))
-    assert len(hits) >= 30
+    assert len(hits) >= 15
     assert np.mean(hits) <= 0.05
     assert np.mean(area) <= 0.005
 

@@ -4,8 +4,7 @@ import json
 import os
 import re
 import shutil
-import subprocess
-import sys
+import textwrap
 
 import pytest
 import torch
@@ -23,6 +22,7 @@ from medvlp.models.llava.generate import BatchedGenerator
 from medvlp.shards import Turn
 from medvlp.verbs.models.export import main as export
 from tests.assistants import assistant_words, tiny_clip_checkpoint
+from tests.distributed.ranks import run_script
 from tests.runs import run_here
 
 LORA = ["model.lora.rank=4", "model.lora.dropout=0.1"]
@@ -118,11 +118,11 @@ def test_names_settings_and_card_are_the_hubs(folder):
 
 def test_the_cards_snippet_runs(folder):
     code = re.search(r"```python\n(.*?)```", (folder / "plain/README.md").read_text(), re.DOTALL)[1]
-    run = subprocess.run(
-        [sys.executable, "-c", code], cwd=folder / "plain", capture_output=True, text=True, check=False
+    script = (
+        "import contextlib, io, sys\nwith contextlib.redirect_stdout(io.StringIO()) as said:\n"
+        f"{textwrap.indent(code, '    ')}\nprint('said', bool(said.getvalue().strip()), 'medvlp' in sys.modules)\n"
     )
-    assert run.returncode == 0, run.stderr
-    assert run.stdout.strip()
+    assert run_script(script, folder=folder / "plain").splitlines()[-1] == "said True False"
 
 
 def test_adapters_are_merged_or_kept_apart_and_compute_the_same(folder, capsys):
