@@ -75,9 +75,16 @@ def _call(function: Callable[..., Any], args: tuple[Any, ...], environment: dict
 def run_script(code: str, *args: str, folder: Path = REPOSITORY, environment: dict[str, str] | None = None) -> str:
     """What a script prints, run as by a new interpreter that has imported the libraries, and nothing of ours: a script that
     needs us has to import us."""
-    code_of_end, said = Fork(_script, (code, args), environment or {}, folder).finish()
-    assert code_of_end == 0, said
+    status, said = finish_script(code, *args, folder=folder, environment=environment)
+    assert status == 0, said
     return said
+
+
+def finish_script(
+    code: str, *args: str, folder: Path = REPOSITORY, environment: dict[str, str] | None = None
+) -> tuple[int, str]:
+    """Exit code of such a script, and what it said."""
+    return Fork(_script, (code, args), environment or {}, folder).finish()
 
 
 def _script(code: str, args: tuple[str, ...]) -> None:

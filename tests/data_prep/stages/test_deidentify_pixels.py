@@ -357,8 +357,8 @@ def test_the_same_boxes_every_time():
 
 @pytest.mark.parametrize("side", [256, 512])
 def test_recall_of_burnt_in_text(side):
-    member_bytes = [hit for seed in range(700, 706) for hit in caught(annotated(seed, side)[0])]
-    assert len(member_bytes) >= 10
+    member_bytes = [hit for seed in range(700, 712) for hit in caught(annotated(seed, side)[0])]
+    assert len(member_bytes) >= 20
     assert np.mean(member_bytes) >= 0.95
 
 

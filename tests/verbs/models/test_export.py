@@ -4,7 +4,10 @@ import json
 import os
 import re
 import shutil
+import subprocess
+import sys
 import textwrap
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -22,15 +25,29 @@ from medvlp.models.llava.generate import BatchedGenerator
 from medvlp.shards import Turn
 from medvlp.verbs.models.export import main as export
 from tests.assistants import assistant_words, tiny_clip_checkpoint
-from tests.distributed.ranks import run_script
+from tests.distributed.ranks import finish_script, run_script
 from tests.runs import run_here
 
 LORA = ["model.lora.rank=4", "model.lora.dropout=0.1"]
 SHORT = ["trainer.max_steps=3", "trainer.log_every=3"]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def forked_gate():
+    """The gate asks stock transformers in a fork that knows nothing of us; in a new interpreter elsewhere, as users do."""
+
+    def run(command, env, **streams):
+        assert command[:3] == [sys.executable, "-P", "-c"]
+        status, said = finish_script(*command[3:], environment=env)
+        return subprocess.CompletedProcess(command, status, said, said)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("medvlp.export.equality.subprocess", SimpleNamespace(run=run, DEVNULL=subprocess.DEVNULL))
+        yield
+
+
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder(tmp_path_factory, forked_gate):
     """Checkpoints: plain (Llama), lora (Qwen2, adapters that learned), and the folder that was made of plain."""
     made = tmp_path_factory.mktemp("export")
     assert run_here([*assistant_words(made), *SHORT, "run_name=plain"]) == 0
