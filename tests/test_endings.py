@@ -64,14 +64,14 @@ def offspring(pid: int) -> dict[int, bytes]:
 
 def holders(path: Path) -> list[str]:
     """Processes that have a file open."""
-    found = []
+    pids = []
     for descriptor in Path("/proc").glob("[0-9]*/fd/*"):
         try:
             if descriptor.readlink() == path:
-                found.append(descriptor.parts[2])
+                pids.append(descriptor.parts[2])
         except OSError:
             continue
-    return found
+    return pids
 
 
 def test_what_fails_before_its_first_step_leaves_nothing_in_the_way(folder, words, capsys):
