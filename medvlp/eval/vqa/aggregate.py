@@ -6,6 +6,7 @@ from typing import Any
 
 from medvlp.eval.answers import Extraction, extract_choice, extract_number, extract_set, extract_text, extract_yes_no
 from medvlp.eval.answers.extraction import REFUSAL
+from medvlp.eval.answers.patterns.languages import MEANINGS
 from medvlp.eval.answers.targets import best_number, best_set, partial_credit, set_scores
 from medvlp.eval.boxes.extraction import extract_boxes
 from medvlp.eval.boxes.scores import MAIN as BOX_METRICS
@@ -40,6 +41,10 @@ def extraction_of(question: Question, text: str) -> Extraction:
         return extract_boxes(text, question.boxes.form, question.boxes.view)
     if question.answer_type == CLOSED and any(map(asks_yes_no, question.answers)):
         return extract_yes_no(text, question.text)
+    words = {MEANINGS[answer.casefold()]: answer for answer in question.answers if answer.casefold() in MEANINGS}
+    if question.answer_type == CLOSED and words:  # as the data write it
+        extraction = extract_yes_no(text, question.text)
+        return extraction._replace(answer=words.get(extraction.answer, extraction.answer))
     return extract_text(text)
 
 

@@ -12,6 +12,9 @@ from torchmetrics.functional.text import squad
 
 from medvlp.eval.errors import TaskError
 from medvlp.eval.vqa import metrics
+from medvlp.eval.vqa.aggregate import score
+from medvlp.eval.vqa.questions import Question
+from medvlp.eval.vqa.responses import Response
 
 OPEN_METRICS = ["open_exact_match", "open_token_f1", "open_token_recall", "open_bleu", "open_rouge_l"]
 
@@ -303,3 +306,22 @@ def test_best_constant_compares_few_pairs():
     best = metrics.best_of(["yes", "no"], counted, {"open": score}, metrics.tokens)
     assert best == ("lung", 5 / 2005)
     assert calls["pairs"] <= 2
+
+
+@pytest.mark.parametrize(
+    ("target", "answer_type", "reply", "accuracy", "unparsed"),
+    [
+        ("是", "closed", "是的，可见左侧胸腔积液。", 1, 0),
+        ("有", "closed", "图像中可见胸腔积液。", 1, 0),
+        ("否", "closed", "没有胸腔积液。", 1, 0),
+        ("否", "closed", "是。", 0, 0),
+        ("没有", "closed", "没有", 1, 0),
+        ("没有", "closed", "无法判断。", 0, 1),
+        ("左肺", "closed", "左肺", 1, 0),
+        ("yes", "closed", "有。", 1, 0),
+    ],
+)
+def test_yes_and_no_in_the_words_of_the_data(target, answer_type, reply, accuracy, unparsed):
+    question = Question("q", "图像中有胸腔积液吗？", (), target, (target,), answer_type, "", "zh")
+    scores = score(question, Response(reply))
+    assert (scores["closed_accuracy"], scores["exact_match"], scores["unparsed"]) == (accuracy, accuracy, unparsed)

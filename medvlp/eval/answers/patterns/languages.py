@@ -29,6 +29,16 @@ NO_WORD = re.compile(
 """A no at the start of a response, in any language."""
 
 
+_YES_ANSWERS = "是 是的 对 對 有 有的 存在 能 会 會 可以 はい あり 네 예 sí si oui ja sim sì да"
+_NO_ANSWERS = "否 不是 不 没有 沒有 没 无 無 不存在 不能 不会 不可以 いいえ なし 아니요 아니오 non nein não нет"
+MEANINGS = {
+    word: meaning
+    for meaning, words in (("yes", _YES_ANSWERS), ("no", _NO_ANSWERS))
+    for word in re.findall(r"\w+", words)
+}
+"""A right answer in another language → what it means."""
+
+
 @dataclass(frozen=True)
 class Language:
     """What a sentence of a language is taken apart by.
