@@ -194,7 +194,7 @@ class _Selection:
         files = [*chain.from_iterable(self._files(example) for example in examples), *images]
         scorers: Mapping[str, Any] = question.prompts or {"": question.turns}
         option_turns = with_examples(scorers.get(TEXT, question.turns), examples, TEXT, self.config)
-        options = list(question.options.values()) if TEXT in question.prompts else []
+        options = sorted(set(question.options.values())) if TEXT in question.prompts else []
         try:
             return all(
                 self.model.fits(

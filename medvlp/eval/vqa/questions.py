@@ -274,7 +274,7 @@ def check_prompt(
 ) -> None:
     """That a model can be asked a question about these images. Raises BadSample: `too_long`, and as the model's `fits`."""
     option_turns = question.prompts.get(TEXT, question.turns)
-    options = question.options.values() if TEXT in question.prompts else ()
+    options = sorted(set(question.options.values())) if TEXT in question.prompts else ()
     turns_of_lists = [question.prompts[scorer] for scorer in question.prompts if scorer != TEXT]
     for turns in [question.turns, *(turns for turns in turns_of_lists if turns != question.turns)]:
         if not model.fits(turns, option_turns, images, options, question_filter.max_new_tokens):

@@ -135,16 +135,20 @@ def _add_likelihoods(
         if not indices:
             continue
         options = [prompts[i][0].options for i in indices]
+        # Texts in an order of their own, each once: behind a prompt that does not show the options, all orders ask the same.
+        continuations = [
+            list(of_question) if scorer == LETTER else sorted(set(of_question.values())) for of_question in options
+        ]
         likelihoods = model.loglikelihood(
-            [prompts[i][1]._replace(turns=prompts[i][0].prompts[scorer], scorer=scorer) for i in indices],
-            [list(of_question if scorer == LETTER else of_question.values()) for of_question in options],
+            [prompts[i][1]._replace(turns=prompts[i][0].prompts[scorer], scorer=scorer) for i in indices], continuations
         )
-        for i, of_question, row in zip(indices, options, likelihoods, strict=True):
+        for i, of_question, words, row in zip(indices, options, continuations, likelihoods, strict=True):
+            by_words = dict(zip(words, row, strict=True))
             if scorer == LETTER:
-                sums = {name: total for name, (total, _) in zip(of_question, row, strict=True)}
-                responses[i] = replace(responses[i], letters=sums)
+                responses[i] = replace(responses[i], letters={name: by_words[name][0] for name in of_question})
             else:
-                responses[i] = replace(responses[i], options=dict(zip(of_question, row, strict=True)))
+                of_options = {name: by_words[text] for name, text in of_question.items()}
+                responses[i] = replace(responses[i], options=of_options)
 
 
 def first_prompt(model: AnsweringModel, group: QuestionGroup) -> str:

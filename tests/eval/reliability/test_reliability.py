@@ -8,8 +8,11 @@ import pytest
 from medvlp.eval.reliability.errors import NotVaried
 from medvlp.eval.reliability.options import none_of_the_above, rotated
 from medvlp.eval.reliability.pairs import pair_columns, pair_notes
-from medvlp.eval.vqa.questions import QuestionFilter, question_of, with_prompts
+from medvlp.eval.vqa.questions import QuestionFilter, QuestionGroup, question_of, with_prompts
+from medvlp.eval.vqa.responses import responses_to
 from medvlp.shards import BadSample, Conversation, Turn
+from medvlp.wording.questions import ChoicePrompts
+from tests.eval.prompting.worlds import Told
 from tests.eval.vqa.test_exams import LUNGS, exam, run
 from tests.eval.vqa.test_task import encoder, sample, values  # noqa: F401
 
@@ -42,6 +45,23 @@ def test_texts_move_and_the_right_one_with_them(shift):
     several = rotated(choice(["A", "C"]), shift)
     assert {several.options[letter] for letter in several.letters} == {"Normal", "Bronchiectasis"}
     assert list(several.letters) == sorted(several.letters)
+
+
+def test_all_orders_ask_the_same_of_a_prompt_that_shows_no_options():
+    """So that the likelihoods are computed, and kept, once."""
+    question_filter = QuestionFilter(choice=ChoicePrompts(("text_likelihood",), {"text_likelihood": "{question}"}))
+    model = Told(likes=lambda prompt, text: -float(len(text)))
+    asked = []
+    model.loglikelihood = lambda prompts, answers: (
+        asked.append((prompts, answers)) or Told.loglikelihood(model, prompts, answers)
+    )
+    for shift in range(3):
+        turned = with_prompts(rotated(choice("B"), shift), question_filter)
+        group = QuestionGroup(0, "x", "x", "", 1, (turned,), {}, 0)
+        (response,) = responses_to(model, [(group, ["pixels"])], 8)
+        assert response.options == {letter: (-len(text), len(text)) for letter, text in turned.options.items()}
+    asked_about = [(prompts[0].turns[-1].text, list(answers[0])) for prompts, answers in asked]
+    assert asked_about == [("<image>\nWhat is seen?", sorted(LUNGS.values()))] * 3
 
 
 def test_none_of_the_above_is_right_then():
