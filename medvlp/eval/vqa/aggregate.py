@@ -10,7 +10,7 @@ from medvlp.eval.answers.patterns.languages import MEANINGS
 from medvlp.eval.answers.targets import best_number, best_set, partial_credit, set_scores
 from medvlp.eval.boxes.extraction import extract_boxes
 from medvlp.eval.boxes.scores import MAIN as BOX_METRICS
-from medvlp.eval.boxes.scores import box_scores, median_box
+from medvlp.eval.boxes.scores import best_constant_box, box_scores
 from medvlp.eval.vqa import multiple_choice
 from medvlp.eval.vqa.llava_med import llava_med_scores
 from medvlp.eval.vqa.metrics import (
@@ -171,13 +171,12 @@ def constant_scores(questions: Sequence[Question]) -> tuple[list[Scores], dict[s
         for i, right in sets.items():
             scores[i]["set_f1"] = set_scores(items, right)["set_f1"]
     targets = {i: question.boxes.boxes for i, question in enumerate(questions) if question.boxes}
-    right_boxes = [box for boxes in targets.values() for box in boxes]
-    if right_boxes:
-        median = median_box(right_boxes)
-        constants["box_iou"] = f"the median box {[round(side, 3) for side in median]}"
+    if any(targets.values()):
+        constant = best_constant_box(list(targets.values()))
+        constants["box_iou"] = f"the box {[round(side, 3) for side in constant]}"
         for i, boxes in targets.items():
-            of_median = box_scores([median], boxes)
-            scores[i] |= {metric: of_median[metric] for metric in BOX_METRICS}
+            of_constant = box_scores([constant], boxes)
+            scores[i] |= {metric: of_constant[metric] for metric in BOX_METRICS}
     return scores, constants
 
 

@@ -7,7 +7,7 @@ from scipy.optimize import linear_sum_assignment
 from torchvision.ops import box_iou
 
 from medvlp.eval.boxes.matching import best_pairs, iou, union_iou
-from medvlp.eval.boxes.scores import METRICS, box_scores, median_box
+from medvlp.eval.boxes.scores import METRICS, best_constant_box, box_scores
 
 HALF_A, HALF_B = (0.0, 0.0, 0.5, 1.0), (0.5, 0.0, 1.0, 1.0)
 
@@ -93,5 +93,14 @@ def test_matching_at_a_threshold_finds_every_pair_that_there_is():
     assert scores["box_recall@0.5"] == 1
 
 
-def test_the_median_box_is_of_each_side():
-    assert median_box([(0, 0, 0.2, 1), (0.1, 0.5, 0.3, 1), (0.4, 0.2, 0.9, 1)]) == (0.1, 0.2, 0.3, 1)
+def test_the_best_constant_box_is_the_one_that_no_other_candidate_beats():
+    boxes = some_boxes(np.random.default_rng(0), 30)
+    right_boxes = [boxes[:1], [], boxes[1:4], *([box] for box in boxes[4:])]
+    median = tuple(np.median(np.array(boxes), axis=0).tolist())
+    scores = {
+        box: np.mean([box_scores([box], right)["box_iou"] for right in right_boxes if right])
+        for box in [*boxes, median]
+    }
+    assert scores[best_constant_box(right_boxes)] == max(scores.values())
+    left, right = (0.1, 0.2, 0.4, 0.8), (0.6, 0.2, 0.9, 0.8)  # their median is in neither
+    assert best_constant_box([[left], [right], [left]]) == left
