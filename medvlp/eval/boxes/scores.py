@@ -71,9 +71,9 @@ def best_constant_box(right_boxes: Sequence[Sequence[Box]]) -> Box:
 
     right_boxes: of each question; those of questions where nothing is right do not count, and one at least has some.
     """
-    asked = [boxes for boxes in right_boxes if boxes]
-    boxes_M = [box for boxes in asked for box in boxes]
-    count_Q = np.array([len(boxes) for boxes in asked])
+    answered = [boxes for boxes in right_boxes if boxes]
+    boxes_M = [box for boxes in answered for box in boxes]
+    count_Q = np.array([len(boxes) for boxes in answered])
     first_Q = np.cumsum(count_Q) - count_Q
     stride = -(-len(boxes_M) // CANDIDATES)
     x0, y0, x1, y1 = np.median(np.array(boxes_M, np.float64), axis=0).tolist()
