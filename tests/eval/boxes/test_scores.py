@@ -102,5 +102,5 @@ def test_the_best_constant_box_is_the_one_that_no_other_candidate_beats():
         for box in [*boxes, median]
     }
     assert scores[best_constant_box(right_boxes)] == max(scores.values())
-    left, right = (0.1, 0.2, 0.4, 0.8), (0.6, 0.2, 0.9, 0.8)  # their median is in neither
-    assert best_constant_box([[left], [right], [left]]) == left
+    west, east = (0.1, 0.2, 0.4, 0.8), (0.6, 0.2, 0.9, 0.8)  # their median is in neither
+    assert best_constant_box([[west], [east], [west]]) == west
