@@ -56,6 +56,11 @@ VERBS = {
             "ask", "medvlp.verbs.models.ask", 'ask an assistant about images: checkpoint=<ckpt> image=<file> "question"'
         ),
         Verb(
+            "replay",
+            "medvlp.verbs.models.replay",
+            "a step that gave no finite number, again: <run>/non_finite/step-<n>",
+        ),
+        Verb(
             "cache",
             "medvlp.verbs.results.cache",
             "what evaluations keep for later ones: [clear] [kind=images] [older_than=30]",

@@ -62,6 +62,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "models",
         "report",
         "shards",
+        "training",
     },
 }
 """Room or top-level module of medvlp → those that it may import; what is not listed here fails."""

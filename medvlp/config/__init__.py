@@ -21,6 +21,7 @@ from medvlp.config.llava import ImageTowerConfig, LanguageConfig, LlavaConfig, T
 from medvlp.config.objectives.assistant import BagOfWordsConfig, InstructConfig
 from medvlp.config.objectives.classification import ClassifyConfig, HeadConfig
 from medvlp.config.objectives.contrastive import ContrastiveConfig
+from medvlp.config.optim import OptimConfig, PartConfig
 from medvlp.config.prep import PrepConfig
 from medvlp.config.rules import ConfigError, check_name, suggestion
 from medvlp.config.tasks import (
@@ -37,8 +38,6 @@ from medvlp.config.tasks import (
     ZeroShotConfig,
 )
 from medvlp.config.train import (
-    OptimConfig,
-    PartConfig,
     TrainConfig,
     TrainerConfig,
     check_ranks,

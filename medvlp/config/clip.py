@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, replace
 
 from medvlp.config.base import ModelConfig
-from medvlp.config.rules import ConfigError, one_of
+from medvlp.config.rules import ConfigError, one_of, share
 
 
 @dataclass(kw_only=True)
@@ -66,6 +66,10 @@ class ClipConfig(ModelConfig):
     """Width of the shared space of `vision` and `text`."""
     temperature: float = 0.07
     """Starting temperature of `vision` and `text`; the logit scale is its inverse."""
+    patch_dropout: float = 0.0
+    """Share of an image's patches that a vision transformer does not see in training, others each time (FLIP)."""
+    gradient_checkpointing: bool = False
+    """Compute the towers' activations twice instead of keeping them."""
     vision: VisionConfig = field(default_factory=VisionConfig)
     text: TextConfig = field(default_factory=TextConfig)
     image: ImageConfig = field(default_factory=ImageConfig)
@@ -74,6 +78,7 @@ class ClipConfig(ModelConfig):
         """A named model brings its towers; what would be ignored is refused."""
         if self.image.resize_mode is not None:
             one_of("model.image.resize_mode", self.image.resize_mode, ("shortest", "longest", "squash"))
+        share("model.patch_dropout", self.patch_dropout, below_1=True)
         one_of("model.vision.proj", self.vision.proj, ("linear", "mlp", "none"))
         one_of("model.text.proj", self.text.proj, ("linear", "mlp"))
         one_of("model.text.pooler", self.text.pooler, ("mean_pooler", "cls_pooler", "cls_last_hidden_state_pooler"))

@@ -16,8 +16,9 @@ from medvlp.config.llava import LlavaConfig
 from medvlp.config.objectives.assistant import BagOfWordsConfig, InstructConfig
 from medvlp.config.objectives.classification import ClassifyConfig, HeadConfig
 from medvlp.config.objectives.contrastive import ContrastiveConfig
+from medvlp.config.optim import PartConfig
 from medvlp.config.prep import PrepConfig
-from medvlp.config.train import PartConfig, TrainConfig
+from medvlp.config.train import TrainConfig
 from medvlp.config.verbs import AskConfig, CheckConfig, EvalConfig, ExportConfig
 
 MODELS: dict[str, type[ModelConfig]] = {"clip": ClipConfig, "llava": LlavaConfig, "classifier": ClassifierConfig}

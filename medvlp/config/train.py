@@ -7,56 +7,12 @@ from omegaconf import MISSING
 
 from medvlp.config.base import ModelConfig, ObjectiveConfig
 from medvlp.config.data.sources import DataConfig
-from medvlp.config.rules import ConfigError, at_least, check_name, not_negative, one_of, share
+from medvlp.config.optim import OptimConfig
+from medvlp.config.rules import ConfigError, at_least, check_name, not_negative, one_of
 
 PRECISIONS = ("32-true", "64-true", "bf16-mixed", "bf16-true", "16-mixed")
 ACCELERATORS = ("auto", "cpu", "gpu", "mps")
 LOGGERS = ("tensorboard", "wandb", "wandb-offline")
-
-
-@dataclass(kw_only=True)
-class PartConfig:
-    """How one part of a model learns."""
-
-    freeze: bool = False
-    """Keep its weights, and keep it in eval mode (no dropout, batch norm statistics fixed)."""
-    lr: float | None = None
-    """Its own peak learning rate instead of optim.lr."""
-
-
-@dataclass(kw_only=True)
-class OptimConfig:
-    """AdamW with warm-up and decay."""
-
-    lr: float = 5e-4
-    """Peak learning rate."""
-    weight_decay: float = 0.2
-    """Decay of matrices; biases, norms, embeddings of position and scalars are spared."""
-    beta1: float = 0.9
-    """Decay of the mean of gradients."""
-    beta2: float = 0.98
-    """Decay of the mean of squared gradients."""
-    eps: float = 1e-6
-    """Added to the root of the mean of squared gradients."""
-    warmup_steps: int = 0
-    """Steps of linear warm-up."""
-    schedule: str = "cosine"
-    """After warm-up: cosine, linear or constant."""
-    final_lr_fraction: float = 0.0
-    """Where cosine and linear end, as a share of the peak."""
-    clip_norm: float = 0.0
-    """Global norm that gradients are clipped to; 0 does not clip."""
-    parts: dict[str, PartConfig] = field(default_factory=dict)
-    """By part of the model (CLIP: vision, vision_head, text, text_head, logit_scale)."""
-
-    def check(self) -> None:
-        """Ranges, and a schedule that there is. Raises ConfigError."""
-        for key in ("lr", "weight_decay", "warmup_steps", "clip_norm", "eps"):
-            not_negative(f"optim.{key}", getattr(self, key))
-        share("optim.final_lr_fraction", self.final_lr_fraction)
-        share("optim.beta1", self.beta1, below_1=True)
-        share("optim.beta2", self.beta2, below_1=True)
-        one_of("optim.schedule", self.schedule, ("cosine", "linear", "constant"))
 
 
 @dataclass(kw_only=True)
@@ -78,6 +34,10 @@ class TrainerConfig:
     is that of the whole batch: a contrastive one has all its negatives (GradCache)."""
     compile: bool = False
     """torch.compile the towers."""
+    non_finite: str = "stop"
+    """At a loss or gradient that is no finite number: stop, or skip the step. Both leave a capture that `medvlp replay` runs."""
+    max_skipped: int = 10
+    """Steps that trainer.non_finite=skip may leave out before the run stops."""
     log_every: int = 10
     """Steps between two lines of metrics.jsonl."""
     checkpoint_every: int = 500
@@ -97,6 +57,8 @@ class TrainerConfig:
             if (number := getattr(self, key)) is not None:
                 at_least(f"trainer.{key}", number, 1)
         not_negative("trainer.eval_every", self.eval_every)
+        not_negative("trainer.max_skipped", self.max_skipped)
+        one_of("trainer.non_finite", self.non_finite, ("stop", "skip"))
         one_of("trainer.precision", self.precision, PRECISIONS)
         one_of("trainer.strategy", self.strategy, ("auto", "ddp"))
         one_of("trainer.accelerator", self.accelerator, ACCELERATORS)
@@ -142,6 +104,11 @@ class TrainConfig:
         self.trainer.check()
         self.optim.check()
         self.data.check()
+        if self.optim.fused and self.optim.clip_norm and self.trainer.precision == "16-mixed":
+            raise ConfigError(
+                "optim.fused=true takes the loss's scale out of the gradients by itself, so with trainer.precision=16-mixed they "
+                "cannot be clipped before; set optim.fused=false, optim.clip_norm=0, or another precision"
+            )
         if self.data.global_batch_size % self.trainer.accumulate:
             raise ConfigError(
                 f"data.global_batch_size={self.data.global_batch_size} is not a multiple of "

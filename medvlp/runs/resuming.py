@@ -13,7 +13,7 @@ from medvlp.distributed import launched_rank
 WATCHED = {
     "": ("seed", "model", "objective"),
     "data": ("global_batch_size", "shuffle_block", "shuffle_window", "augment"),
-    "optim": ("lr", "weight_decay", "beta1", "beta2", "eps", "parts"),
+    "optim": ("lr", "weight_decay", "beta1", "beta2", "eps", "parts", "fused", "ema_decay"),
     "trainer": ("accumulate", "precision"),
 }
 """What decides how a step computes; where data lie and how long a run is are not among it."""

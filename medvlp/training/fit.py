@@ -26,6 +26,7 @@ from medvlp.training.callbacks.bad_samples import BadSamples
 from medvlp.training.callbacks.checkpoints import Checkpoints
 from medvlp.training.callbacks.evaluation import Evaluate, Evaluation
 from medvlp.training.callbacks.logs import Logs
+from medvlp.training.callbacks.non_finite import NonFinite
 from medvlp.training.callbacks.progress import Progress
 from medvlp.training.callbacks.signals import Signals
 from medvlp.training.module import Objective
@@ -88,6 +89,7 @@ class Fit:
         allowed = int(config.data.max_bad_fraction * total)
         # The order matters: rows, then the checkpoint that they belong to, then evaluation, then a signal's stop.
         callbacks: list[Any] = [logs, BadSamples(folder, options.log_every, allowed, total), checkpoints]
+        callbacks.append(NonFinite(folder, options.non_finite == "skip", options.max_skipped))
         if components.evaluate:
             callbacks.append(
                 Evaluation(

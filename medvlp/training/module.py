@@ -1,6 +1,7 @@
 """The base of every objective's LightningModule: parts, optimizer, random states, and a checkpoint that others can open."""
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -10,16 +11,22 @@ from torch import Tensor, nn
 
 from medvlp.data.batch import StepBatch
 from medvlp.data.pipeline import BatchPipeline
-from medvlp.models.parts import Parts, freeze, set_mode
+from medvlp.models.layers import freeze_but_last, is_below
+from medvlp.models.parts import Parts, freeze, part_of, set_mode
 from medvlp.models.weights import weights_hash
 from medvlp.training.checkpoints import FORMAT
 from medvlp.training.optim import LearningRate, adamw, add_modules
+from medvlp.training.steps.averaging import WeightAverage
 from medvlp.training.steps.grad_cache import PartedLoss, cached_loss
 
 
 @dataclass(frozen=True)
 class OptimizerSettings:
-    """Settings of AdamW and its schedule. `lrs`: peaks of parts that have their own; `frozen`: parts that do not learn."""
+    """Settings of AdamW and its schedule.
+
+    lrs: peaks of parts that have their own. frozen: parts that do not learn. last_blocks: of parts of which only these do.
+    layer_decays: of parts, from block to block. ema_decay: of the average of the weights; 0 keeps none.
+    """
 
     lr: float
     weight_decay: float
@@ -30,6 +37,10 @@ class OptimizerSettings:
     final_lr_fraction: float
     lrs: Mapping[str, float] = field(default_factory=dict)
     frozen: tuple[str, ...] = ()
+    last_blocks: Mapping[str, int] = field(default_factory=dict)
+    layer_decays: Mapping[str, float] = field(default_factory=dict)
+    fused: bool = False
+    ema_decay: float = 0.0
 
 
 class TrainingModule(pl.LightningModule):
@@ -55,6 +66,13 @@ class TrainingModule(pl.LightningModule):
         self.auxiliary = nn.ModuleDict()
         """The loss's own modules: trained and saved with the run, no part of the model."""
         freeze(model, parts, settings.frozen)
+        self.boundaries = freeze_but_last(model, parts, settings.last_blocks)
+        """Part → its greatest frozen depth."""
+        self.average: WeightAverage | None = None
+        self.saved_average: Mapping[str, Tensor] = {}
+        self.last_loss: Tensor | None = None
+        self.is_skipped = False
+        """The present step leaves the weights as they are."""
         self.train()
 
     def loss(self, batch: Any) -> tuple[Tensor, dict[str, Tensor | float]]:
@@ -71,6 +89,7 @@ class TrainingModule(pl.LightningModule):
 
     def training_step(self, batch: Any, batch_idx: int) -> dict[str, Any]:
         loss, values = self.step_loss(batch) if isinstance(batch, StepBatch) else self.loss(batch)
+        self.last_loss = loss.detach()
         return {"loss": loss, "values": values}
 
     def step_loss(self, batch: StepBatch) -> tuple[Tensor, dict[str, Tensor | float]]:
@@ -95,17 +114,33 @@ class TrainingModule(pl.LightningModule):
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         # Lightning saves no random states; a state that is a function of (seed, batch, rank) needs no saving.
-        torch.manual_seed((self.seed * 1_000_003 + batch_idx) * 4099 + self.global_rank)
+        torch.manual_seed(self.batch_seed(batch_idx))
+
+    def batch_seed(self, batch_idx: int) -> int:
+        """Of this rank's random state before a batch."""
+        return (self.seed * 1_000_003 + batch_idx) * 4099 + self.global_rank
 
     def train(self, mode: bool = True) -> "TrainingModule":
         super().train(mode)
         set_mode(self.model, self.parts, self.settings.frozen, mode)
+        for name, module in self.model.named_modules():
+            part = part_of(name, self.parts)
+            if part in self.boundaries and is_below(name, module, self.boundaries[part]):
+                module.training = False
         return self
 
     def configure_optimizers(self) -> Any:
         settings = self.settings
         optimizer = adamw(
-            self.model, self.parts, settings.lr, settings.lrs, settings.weight_decay, settings.betas, settings.eps
+            self.model,
+            self.parts,
+            settings.lr,
+            settings.lrs,
+            settings.weight_decay,
+            settings.betas,
+            settings.eps,
+            settings.layer_decays,
+            settings.fused,
         )
         add_modules(optimizer, self.auxiliary, settings.lr, settings.weight_decay)
         schedule = LearningRate(settings.schedule, settings.warmup_steps, self.total_steps, settings.final_lr_fraction)
@@ -116,6 +151,14 @@ class TrainingModule(pl.LightningModule):
                 "interval": "step",
             },
         }
+
+    def on_fit_start(self) -> None:
+        # The weights are a checkpoint's by now, where a run goes on, and callbacks have not evaluated them yet.
+        if self.settings.ema_decay:
+            self.average = WeightAverage(self.model, self.settings.ema_decay)
+            if self.saved_average:
+                self.average.load_state_dict(self.saved_average)
+                self.saved_average = {}
 
     def on_train_start(self) -> None:
         # A checkpoint brings back the rates of its own run's schedule; horizon, warm-up and shape may have changed since.
@@ -136,8 +179,15 @@ class TrainingModule(pl.LightningModule):
             )
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        self.is_skipped = False
         super().optimizer_step(*args, **kwargs)
         self.constrain()
+        if self.average and not self.is_skipped:
+            self.average.update(self.global_step + 1)
+
+    def averaged(self) -> AbstractContextManager[None]:
+        """While it lasts, the weights are their averages, where there are any."""
+        return self.average.in_place() if self.average else nullcontext()
 
     def compile_towers(self) -> None:
         """torch.compile the model's parts in place, which keeps their names; the step around them stays eager."""
@@ -154,6 +204,11 @@ class TrainingModule(pl.LightningModule):
         return self.model.load_state_dict(state_dict, *args, **kwargs)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if self.average:
+            # What others open, evaluate and export is the average; a run goes on from the weights themselves.
+            checkpoint["training_weights"] = checkpoint["state_dict"]
+            checkpoint["average"] = self.average.state_dict()
+            checkpoint["state_dict"] = self.average.over(checkpoint["state_dict"])
         checkpoint["medvlp"] = {
             "format": FORMAT,
             **self.metadata,
@@ -164,6 +219,9 @@ class TrainingModule(pl.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.auxiliary.load_state_dict(checkpoint.get("auxiliary", {}))
+        if "training_weights" in checkpoint:
+            self.saved_average = checkpoint["average"]
+            checkpoint["state_dict"] = checkpoint["training_weights"]
         # Saved at the end of its horizon, a run that is resumed with a longer one is not at its last batch any more.
         progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
         progress["is_last_batch"] = checkpoint["global_step"] >= self.total_steps

@@ -8,6 +8,7 @@ from torch import nn
 from torch.optim import AdamW, Optimizer
 
 from medvlp.errors import UserError
+from medvlp.models.layers import part_depths
 from medvlp.models.parts import Parts, part_of
 
 
@@ -57,34 +58,47 @@ def adamw(
     weight_decay: float,
     betas: tuple[float, float],
     eps: float,
+    layer_decays: Mapping[str, float] | None = None,
+    fused: bool = False,
 ) -> Optimizer:
-    """AdamW (Loshchilov 2019) with one group for each (part, decayed or not) that has trainable parameters.
+    """AdamW (Loshchilov 2019) with one group for each (part, depth where it counts, decayed or not) that has trainable
+    parameters.
 
     Args:
         part_lrs: peak learning rates of parts that have their own.
+        layer_decays: part → the share of the next block's rate that a block learns at, see `depths`.
+        fused: torch's fused kernel.
     Raises:
         UserError: nothing is trainable.
     """
     spared = spared_from_decay(model)
-    groups: dict[tuple[str, bool], list[nn.Parameter]] = {}
+    layer_decays = layer_decays or {}
+    depth_of: dict[str, int] = {}
+    for part, decay in layer_decays.items():
+        depth_of |= part_depths(model, parts, part, f"optim.parts.{part}.layer_decay={decay}")
+    last_depths = {part: max(depth_of[n] for n in depth_of if part_of(n, parts) == part) for part in layer_decays}
+    groups: dict[tuple[str, int | None, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            groups.setdefault((part_of(name, parts), name not in spared), []).append(parameter)
+            key = part_of(name, parts), depth_of.get(name), name not in spared
+            groups.setdefault(key, []).append(parameter)
     if not groups:
         raise UserError("every part is frozen: nothing is left to train")
     return AdamW(
         [
             {
                 "params": parameters,
-                "lr": part_lrs.get(part, lr),
-                "weight_decay": weight_decay if decayed else 0.0,
-                "name": f"{part}{'' if decayed else ' (no decay)'}",
+                "lr": part_lrs.get(part, lr)
+                * (1.0 if depth is None else layer_decays[part] ** (last_depths[part] - depth)),
+                "weight_decay": weight_decay if is_decayed else 0.0,
+                "name": f"{part}{'' if depth is None else f' {depth}'}{'' if is_decayed else ' (no decay)'}",
             }
-            for (part, decayed), parameters in groups.items()
+            for (part, depth, is_decayed), parameters in groups.items()
         ],
         lr=lr,
         betas=betas,
         eps=eps,
+        fused=fused or None,
     )
 
 

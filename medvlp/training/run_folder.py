@@ -7,7 +7,7 @@ from typing import Any
 from medvlp.jsonl import Row, read_rows, torn_bytes, write_rows
 from medvlp.shards.atomic import write_whole
 
-LOGS = ("metrics.jsonl", "samples.jsonl", "bad_samples.jsonl")
+LOGS = ("metrics.jsonl", "samples.jsonl", "bad_samples.jsonl", "skipped_steps.jsonl")
 """A training run's rows, by step."""
 
 

@@ -11,10 +11,12 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.plugins import HalfPrecision, Precision
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from medvlp.config import ConfigError, TrainConfig, as_dict, check_name
 from medvlp.distributed import launched_local_world_size, launched_rank, launched_world_size
+from medvlp.models.parts import part_of
 from medvlp.models.weights import first_line
 from medvlp.shards.atomic import write_text
 from medvlp.training.checkpoints import CheckpointError, load_checkpoint, save_checkpoint
@@ -58,6 +60,23 @@ RESTORING = "checkpoint_connector.py"
 """Lightning's file that restores."""
 
 
+class HalfTowers(HalfPrecision):
+    """bf16-true with the logit scale and bias in single precision: near its start the scale has steps of 2^-6 in bfloat16,
+    far more than an update moves it."""
+
+    def convert_module(self, module: Any) -> Any:
+        module = super().convert_module(module)
+        for name, parameter in module.model.named_parameters():
+            if part_of(name, module.parts) == "logit_scale":
+                parameter.data = parameter.data.float()
+        return module
+
+
+def precision_plugin(precision: str) -> Precision | None:
+    """Our own for a precision; None where Lightning's will do."""
+    return HalfTowers("bf16-true") if precision == "bf16-true" else None
+
+
 def build_trainer(
     config: TrainConfig, folder: Path, checkpoint: Path | None, callbacks: list[Any], whole_steps: bool = False
 ) -> Any:
@@ -69,19 +88,20 @@ def build_trainer(
         ConfigError: an accelerator, a precision or a number of devices that this machine does not have.
     """
     options, devices = config.trainer, launched_local_world_size()
+    plugin = precision_plugin(options.precision)
     try:
         return pl.Trainer(
             accelerator=options.accelerator,
             devices=devices,
             num_nodes=WORLD_SIZE // devices,
             strategy=options.strategy,
-            precision=options.precision,  # type: ignore[arg-type]
+            precision=None if plugin else options.precision,  # type: ignore[arg-type]
             max_epochs=1,  # Lightning sees the whole run as one epoch; see TrainingLoader
             accumulate_grad_batches=1 if whole_steps else options.accumulate,
             gradient_clip_val=config.optim.clip_norm or None,
             logger=build_loggers(config, folder, checkpoint),
             callbacks=callbacks,
-            plugins=[WholeCheckpoints()],
+            plugins=[WholeCheckpoints(), *([plugin] if plugin else [])],
             enable_checkpointing=False,
             enable_progress_bar=False,
             enable_model_summary=False,

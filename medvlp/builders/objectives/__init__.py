@@ -98,4 +98,8 @@ def optimizer_settings(config: OptimConfig) -> OptimizerSettings:
         config.final_lr_fraction,
         {name: part.lr for name, part in config.parts.items() if part.lr is not None},
         tuple(name for name, part in config.parts.items() if part.freeze),
+        {name: part.last_blocks for name, part in config.parts.items() if part.last_blocks is not None},
+        {name: part.layer_decay for name, part in config.parts.items() if part.layer_decay != 1},
+        config.fused,
+        config.ema_decay,
     )

@@ -20,6 +20,7 @@ from medvlp.losses.sigmoid import Sigmoid
 from medvlp.models.clip.frozen import Head, frozen_identity, split_image_tower
 from medvlp.models.clip.fusion import has_decoder, start_decoder
 from medvlp.models.clip.model import Clip, ClipEncoder
+from medvlp.models.clip.towers import checkpoint_activations, drop_patches
 from medvlp.models.clip.trial import longest_text
 from medvlp.training.module import Objective
 from medvlp.training.objectives.contrastive import Contrastive
@@ -41,6 +42,10 @@ def contrastive(config: TrainConfig) -> Objective:
     if has_decoder(clip.model) and not config.model.pretrained:
         start_decoder(clip.model)
     terms, extras = terms_of(objective, clip)
+    if config.model.patch_dropout:
+        drop_patches(clip.model, config.model.patch_dropout)
+    if config.model.gradient_checkpointing:
+        checkpoint_activations(clip.model)
     pad_id, length = clip.padding
     prepare = PreparePairs(
         [source.text_fields for source in data.sources.values()],

@@ -92,11 +92,6 @@ class ContrastiveConfig(ObjectiveConfig):
                 f"objective.same_text=apart deals out a whole epoch, which data.shuffle_block={training.data.shuffle_block} "
                 f"keeps in blocks; leave one of them out"
             )
-        if training.trainer.precision == "bf16-true":
-            raise ConfigError(
-                "trainer.precision=bf16-true would freeze the temperature: near its start, bfloat16 steps by 2^-6, far more "
-                "than an update moves it. Use bf16-mixed"
-            )
         if self.max_logit_scale < 1:
             raise ConfigError(f"objective.max_logit_scale={self.max_logit_scale} must be at least 1")
         if training.data.global_batch_size < 2:

@@ -84,6 +84,8 @@ class Logs(pl.Callback):
         }
         self.samples_seen, self.seconds_waited, self.row_start = 0, 0.0, row_end
         self.status.running(self.step, write=trainer.is_global_zero)
+        if pl_module.is_skipped:
+            return  # it has a row in skipped_steps.jsonl
         if not math.isfinite(self.row["loss"]):
             raise Diverged(
                 f"the loss is {self.row['loss']} at step {self.step}; the checkpoints before it are in "
