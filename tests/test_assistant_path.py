@@ -115,14 +115,13 @@ def test_the_next_stage_starts_from_every_tensor_of_the_former(folder):
 
 
 @pytest.mark.parametrize(
-    ("part", "name"),
+    ("part", "name", "damage"),
     [
-        ("vision", "model.vision_tower.encoder.layers.1.mlp.fc2.bias"),
-        ("projector", "model.multi_modal_projector.linear_2.weight"),
-        ("language", "model.language_model.norm.weight"),
+        ("vision", "model.vision_tower.encoder.layers.1.mlp.fc2.bias", "missing"),
+        ("projector", "model.multi_modal_projector.linear_2.weight", "other shape"),
+        ("language", "model.language_model.norm.weight", "missing"),
     ],
 )
-@pytest.mark.parametrize("damage", ["missing", "other shape"])
 def test_a_former_stage_that_lacks_a_tensor_is_refused(folder, part, name, damage, capsys):
     content = torch.load(folder / "runs/align/checkpoints/last.ckpt", weights_only=True)
     if damage == "missing":

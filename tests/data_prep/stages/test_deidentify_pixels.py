@@ -182,8 +182,10 @@ def written(side: int = 256) -> np.ndarray:
     return image.lines[0][1]
 
 
-@pytest.mark.parametrize("grey", [0, 255, 128])
-@pytest.mark.parametrize(("form", "mode"), [("PNG", "RGBA"), ("PNG", "LA"), ("WEBP", "RGBA")])
+@pytest.mark.parametrize(
+    ("form", "mode", "grey"),
+    [("PNG", "RGBA", 0), ("PNG", "RGBA", 255), ("PNG", "RGBA", 128), ("PNG", "LA", 0), ("WEBP", "RGBA", 255)],
+)
 def test_text_that_only_the_opacity_shows(form, mode, grey):
     """One colour everywhere, opaque where the text is: black text on white paper, white text on black."""
     text = written()
