@@ -101,6 +101,7 @@ def test_names_settings_and_card_are_the_hubs(folder):
         "chat_template.jinja",
         "config.json",
         "generation_config.json",
+        "medvlp_boxes.json",
         "model.safetensors",
         "processor_config.json",
         "tokenizer.json",
