@@ -16,7 +16,7 @@ from medvlp.config import (
     from_dict,
 )
 from medvlp.config.model_names import source_name
-from medvlp.export.equality import NEW_TOKENS, TOLERANCE, ExportCheck
+from medvlp.export.equality import NEW_TOKENS, RELATIVE_TOLERANCE, TOLERANCE, ExportCheck
 from medvlp.export.transformers import ADAPTER
 from medvlp.models.llava.model import Assistant
 from medvlp.training.checkpoints import CheckpointError, load_checkpoint
@@ -181,7 +181,7 @@ def checked(check: ExportCheck) -> list[str]:
     default = "identical as well" if check.same_text_default else "no longer all identical"
     return [
         f"Reloaded in a new process with stock transformers ({', '.join(check.questions)}): the same tokens, logits "
-        f"within {check.max_difference:.1e} at every place (allowed: {TOLERANCE:.0e}), the same {NEW_TOKENS} greedy "
+        f"within {check.max_difference:.1e} at every place (allowed: {TOLERANCE:.0e}, or {RELATIVE_TOLERANCE:.0e} of the largest), the same {NEW_TOKENS} greedy "
         f"tokens.",
         "",
         f'Images are resized by PIL, as in training: `backend="pil"`. Without it, transformers resizes with torchvision; '

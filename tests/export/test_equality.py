@@ -34,12 +34,26 @@ def test_equal_answers_agree_and_differences_are_measured():
     assert compare(OURS, resized) == ExportCheck(["one question"], 0.0, 0.25, False)
 
 
+@pytest.mark.parametrize(("error", "is_allowed"), [(9e-4, True), (1.1e-3, False)])
+def test_large_logits_may_differ_by_what_single_precision_rounds(error, is_allowed):
+    logits = torch.linspace(-100, 100, 15, dtype=torch.float64).reshape(5, 3)
+    ours, reloaded = {"one question": ProbeResult(IDS, logits, "yes")}, theirs(logits=logits + error)
+    reloaded["default"]["one question"]["logits"] = logits
+    if is_allowed:
+        assert compare(ours, reloaded).max_difference == pytest.approx(error)
+    else:
+        with pytest.raises(
+            ExportMismatch, match=r"logits differ by up to 1.1e-03, allowed are 1.0e-03 \(largest logit: 100"
+        ):
+            compare(ours, reloaded)
+
+
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
         ({"ids": torch.tensor([0, 1, 7, 3, 4])}, "token 2 is 7 instead of 2"),
         ({"ids_rendered": torch.arange(6)}, "6 instead of 5 tokens"),
-        ({"logits": LOGITS + 2e-4}, r"logits differ by up to 2.0e-04, allowed are 1e-04 \(largest logit: 3.0\)"),
+        ({"logits": LOGITS + 2e-4}, r"logits differ by up to 2.0e-04, allowed are 1.0e-04 \(largest logit: 3.0\)"),
         ({"logits": LOGITS * torch.nan}, "logits differ by up to nan"),
         ({"text": "no"}, "the answer is 'no', the trained model's 'yes'"),
     ],
