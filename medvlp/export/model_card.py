@@ -181,8 +181,8 @@ def checked(check: ExportCheck) -> list[str]:
     default = "identical as well" if check.same_text_default else "no longer all identical"
     return [
         f"Reloaded in a new process with stock transformers ({', '.join(check.questions)}): the same tokens, logits "
-        f"within {check.max_difference:.1e} at every place (allowed: {TOLERANCE:.0e}, or {RELATIVE_TOLERANCE:.0e} of the largest), the same {NEW_TOKENS} greedy "
-        f"tokens.",
+        f"within {check.max_difference:.1e} at every place (allowed: {TOLERANCE:.0e}, or "
+        f"{RELATIVE_TOLERANCE:.0e} of the largest), the same {NEW_TOKENS} greedy tokens.",
         "",
         f'Images are resized by PIL, as in training: `backend="pil"`. Without it, transformers resizes with torchvision; '
         f"on a generated image logits then differed by up to {check.max_difference_default:.1e}, and the answers were "
