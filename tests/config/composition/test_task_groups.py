@@ -40,7 +40,7 @@ def tasks(tmp_path, monkeypatch):
         (["b", "lab", "b"], ["b", "a", "c"]),
         (["text"], ["text"]),  # a task goes before a group of its name
         (["nobody"], ["nobody"]),  # load_task refuses it
-        (["cxr"], ["c", "chexpert", "padchest", "pneumoniamnist"]),
+        (["cxr"], ["c", "chexpert", "ms_cxr", "padchest", "pneumoniamnist", "vindr_cxr"]),
         ([], []),
     ],
 )
