@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medvlp.builders.absent_data import advice
@@ -12,6 +11,7 @@ from medvlp.distributed import rank
 from medvlp.eval.bootstrap import Bootstrap
 from medvlp.eval.task import CAPABILITIES, Task, TaskSettings
 from medvlp.shards import ShardDataset, ShardError
+from medvlp.shards.storage import has_split
 
 if TYPE_CHECKING:
     from medvlp.training.module import Objective
@@ -107,7 +107,7 @@ def training_task(task: TaskConfig, config: TrainConfig, offers: Sequence[str]) 
             f"task {task.name}: valid_split={task.valid_split} is the split that `medvlp eval` scores; a checkpoint that is "
             f"chosen on it has seen the test. Name another split in a task file of your own"
         )
-    if not (Path(task.data) / task.valid_split).exists() and (Path(task.data) / task.split).exists():
+    if not has_split(f"{task.data}/{task.valid_split}") and has_split(f"{task.data}/{task.split}"):
         raise ConfigError(
             f"task {task.name}: {task.data} has no split {task.valid_split!r} to score during training. Some sets have none "
             f"(VQA-RAD): train without tasks=[{task.name}] and score with `medvlp eval`, or prepare the data "

@@ -13,6 +13,7 @@ from medvlp.eval.items import Item
 from medvlp.eval.metrics import TIE_RULE
 from medvlp.eval.trained import Trained
 from medvlp.shards import ShardDataset
+from medvlp.shards.storage import has_split, split_folder
 
 RESEARCH_USE = "research use only; not for clinical use"
 
@@ -128,16 +129,17 @@ def validation_split(config: TaskConfig, dataset: ShardDataset) -> ShardDataset 
         TaskError: the task names another one than usual, and it is not there.
         ShardError: it is damaged or unfinished.
     """
-    folder = Path(config.data) / config.valid_split
-    if not folder.exists() and config.valid_split != TaskConfig.valid_split:
+    split = f"{config.data}/{config.valid_split}"
+    is_there = has_split(split)
+    if not is_there and config.valid_split != TaskConfig.valid_split:
         splits = sorted(path.parent.name for path in Path(config.data).glob("*/manifest.json"))
         raise TaskError(
             f"task {config.name}: valid_split={config.valid_split} is not there; {config.data} has the splits {splits}. Leave "
             f"the key out where there is none to choose on"
         )
-    if not folder.exists() or dataset.manifest.split == config.valid_split:
+    if not is_there or dataset.manifest.split == config.valid_split:
         return None
-    return ShardDataset(folder)
+    return ShardDataset(split_folder(split))
 
 
 def datasets_of(task: Task) -> list[ShardDataset]:

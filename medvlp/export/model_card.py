@@ -1,9 +1,9 @@
 """README.md of an exported assistant: what it is, what it came from, how it is used."""
 
 import re
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from medvlp.boxes.forms import FORMS
 from medvlp.config import (
@@ -19,6 +19,8 @@ from medvlp.config.model_names import source_name
 from medvlp.export.equality import NEW_TOKENS, RELATIVE_TOLERANCE, TOLERANCE, ExportCheck
 from medvlp.export.transformers import ADAPTER
 from medvlp.models.llava.model import Assistant
+from medvlp.shards import ShardDataset, ShardError
+from medvlp.shards.storage import split_folder
 from medvlp.training.checkpoints import CheckpointError, load_checkpoint
 
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -192,15 +194,11 @@ def checked(check: ExportCheck) -> list[str]:
 
 def data_licences(path: str) -> str:
     """The licences of a prepared split, as far as it is still there: `CC0-1.0 (314)`."""
-    import pyarrow.compute as pc
-    import pyarrow.parquet as pq
-
-    table = Path(path) / "samples.parquet"
     try:
-        column: Any = pq.read_table(table, columns=["licence"])["licence"]
-    except (OSError, ValueError, KeyError):
+        licences = ShardDataset(split_folder(path)).column("licence")
+    except ShardError:
         return "not known at export: the prepared data was not there"
-    counts = {row["values"] or "no licence stated": row["counts"] for row in pc.value_counts(column).to_pylist()}
+    counts = Counter(licence or "no licence stated" for licence in licences)
     return ", ".join(f"{name} ({count})" for name, count in sorted(counts.items(), key=lambda item: -item[1]))
 
 

@@ -23,7 +23,7 @@ from medvlp.config import (
 )
 from medvlp.distributed import launched_local_world_size, launched_rank, launched_world_size
 from medvlp.runs.resuming import changes_of_weights, ended_as, has_ended
-from medvlp.shards.storage import RemoteSettings, split_folder
+from medvlp.shards.storage import RemoteSettings, has_split, split_folder
 
 RANK, WORLD_SIZE = launched_rank(), launched_world_size()
 
@@ -94,10 +94,11 @@ def facts(runs: Sequence[Run]) -> dict[str, tuple[str, str]]:
 
 def task_fact(task: TaskConfig) -> tuple[str, str]:
     """What a task asks, and of which data, wherever those are."""
-    manifest = Path(task.data) / task.valid_split / "manifest.json"
-    data = hashlib.sha256(manifest.read_bytes()).hexdigest() if manifest.is_file() else "absent"
+    split = f"{task.data}/{task.valid_split}"
+    manifest = split_folder(split) / "manifest.json" if has_split(split) else None
+    data = hashlib.sha256(manifest.read_bytes()).hexdigest() if manifest and manifest.is_file() else "absent"
     options = hashlib.sha256(repr({**vars(task), "data": ""}).encode()).hexdigest()
-    return data + options, f"options {options[:12]}, {manifest.parent} (manifest {data[:12]})"
+    return data + options, f"options {options[:12]}, {split} (manifest {data[:12]})"
 
 
 def stages_of(config: TrainConfig, overrides: Sequence[str]) -> list[TrainConfig]:

@@ -39,7 +39,7 @@ class CacheConfig:
             raise ConfigError(f"cache.max_gb={self.max_gb} must be a number of gigabytes, or 0 to keep none")
 
 
-CACHED_KINDS = ("", "images", "texts", "answers", "responses", "hashes", "all")
+CACHED_KINDS = ("", "images", "texts", "answers", "responses", "hashes", "shards", "all")
 """What `medvlp cache` can be asked for."""
 
 
@@ -52,8 +52,9 @@ class CacheVerbConfig:
     dir: str = ""
     """The folder; default $MEDVLP_CACHE, else ~/.cache/medvlp."""
     kind: str = ""
-    """Only these: images or texts (their embeddings), answers (of models that ran here), responses (of servers), or hashes of
-    files. `clear` takes away responses, which may have cost money, with kind=responses or kind=all alone."""
+    """Only these: images or texts (their embeddings), answers (of models that ran here), responses (of servers), hashes of
+    files, or shards that were downloaded. `clear` takes away responses, which may have cost money, with kind=responses or
+    kind=all alone."""
     older_than: float = 0.0
     """Only what was last used this many days ago, or earlier."""
 

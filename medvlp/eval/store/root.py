@@ -8,6 +8,7 @@ from medvlp.config.evaluation.cache import CacheConfig
 from medvlp.errors import UserError
 from medvlp.shards import ShardError
 from medvlp.shards.atomic import PARTIAL, write_whole
+from medvlp.shards.storage.settings import SHARDS
 
 MARKER = "medvlp-store.json"
 MARK = {"format": "medvlp store", "version": 1}
@@ -60,7 +61,7 @@ def is_store(root: Path) -> bool:
     try:
         mark = json.loads((root / MARKER).read_bytes())
     except FileNotFoundError:
-        if names := sorted(path.name for path in root.iterdir() if not path.name.endswith(PARTIAL)):
+        if names := sorted({path.name for path in root.iterdir() if not path.name.endswith(PARTIAL)} - {SHARDS}):
             raise StoreError(
                 f"cache.dir={root} holds other things ({', '.join(names[:3])}) and no {MARKER}, so it is no store of "
                 f"medvlp's; give another folder, or set MEDVLP_CACHE"

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import multiprocessing
+import os
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from hashlib import blake2b, sha256
@@ -20,7 +23,7 @@ from numpy.typing import NDArray
 from medvlp.shards.atomic import refusing, remove_leftovers, whole_file, write_text, write_whole
 from medvlp.shards.errors import ShardError
 from medvlp.shards.foreign.form import ForeignForm
-from medvlp.shards.foreign.origins import Origin
+from medvlp.shards.foreign.origins import DOWNLOADING, Origin
 from medvlp.shards.foreign.shard import Measure, index_shard
 from medvlp.shards.index import index_bytes, open_index
 from medvlp.shards.manifest import INDEX, LEDGER, SAMPLES, Manifest, hash_config, write_manifest
@@ -104,16 +107,41 @@ def index_tars(
         ShardError: a tar that cannot be read at all, none with a sample, or a disk that refuses.
     """
     jobs = [TarJob(origin, out, split, form) for origin in origins]
-    with refusing(out / STATE):
-        (out / STATE).mkdir(parents=True, exist_ok=True)
-    remove_leftovers(out / STATE)
     _refuse_foreign_indices(jobs)
-    pending = [job for job in jobs if not is_done(job)]
-    if len(pending) < len(jobs):
-        watch(f"{len(jobs) - len(pending)} of {len(jobs)} tars were indexed before")
-    for number, name in enumerate(_run(pending, partial(_index, measure=measure), workers), 1):
-        watch(f"[{number}/{len(pending)}] {name}")
-    return _finish(jobs, out, split, form)
+    with _claimed(out / STATE):
+        pending = [job for job in jobs if not is_done(job)]
+        if len(pending) < len(jobs):
+            watch(f"{len(jobs) - len(pending)} of {len(jobs)} tars were indexed before")
+        for number, name in enumerate(_run(pending, partial(_index, measure=measure), workers), 1):
+            watch(f"[{number}/{len(pending)}] {name}")
+        summary = _finish(jobs, out, split, form)
+        shutil.rmtree(out / STATE)
+    return summary
+
+
+@contextmanager
+def _claimed(folder: Path) -> Iterator[None]:
+    """The folder of the state, made, for one command at a time, and without what a killed one was downloading.
+
+    Raises:
+        ShardError: another command works there.
+    """
+    with refusing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ShardError(f"another `medvlp index` is at work in {folder.parent}; wait for it, or end it") from None
+        except OSError:  # a file system without locks
+            pass
+        remove_leftovers(folder)
+        for path in folder.glob(f"{DOWNLOADING}*"):
+            shutil.rmtree(path)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _run(jobs: Sequence[TarJob], work: Callable[[TarJob], str], workers: int) -> Iterator[str]:
@@ -212,11 +240,6 @@ def _finish(jobs: Sequence[TarJob], out: Path, split: str, form: ForeignForm) ->
     write_text(out / LEDGER, json.dumps(ledger_of(summary), indent=1, ensure_ascii=False) + "\n")
     stages: list[dict[str, Any]] = [{"source": form.name, INDEX: form.to_json()}]
     write_manifest(out, Manifest(split, files, shards, summary.samples, stages, hash_config(stages), {}))
-    for job in jobs:
-        job.state_path.unlink(missing_ok=True)
-        job.state_path.with_suffix(".parquet").unlink(missing_ok=True)
-    with suppress(OSError):
-        (out / STATE).rmdir()
     return summary
 
 

@@ -20,6 +20,8 @@ from medvlp.shards.storage.transport import Transport
 from medvlp.shards.storage.urls import check_url, is_url, join_url
 
 RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
+DOWNLOADING = "downloading-"
+"""Begins the names of folders of tars that are there to be indexed."""
 MOST_TARS = 10_000_000
 """That one pattern may name."""
 
@@ -54,8 +56,8 @@ class Origin:
             return
         url = join_url(self.base, self.name)
         transport = Transport(self.settings or RemoteSettings())
-        with TemporaryDirectory(dir=folder) as temporary:
-            path = Path(temporary, "downloaded.tar")
+        with TemporaryDirectory(prefix=DOWNLOADING, dir=folder) as temporary:
+            path = Path(temporary, "download")
             try:
                 size = transport.size(url)
                 with whole_file(path) as file:
@@ -109,7 +111,8 @@ def _tars_of(source: str, settings: RemoteSettings) -> list[str]:
         lines = [line.strip() for line in path.read_text("utf-8").splitlines()]
         return [tar for line in lines if line and not line.startswith("#") for tar in _tars_of(line, settings)]
     if path.is_dir():
-        return [str(tar) for tar in sorted(path.rglob("*.tar")) if tar.is_file() and not tar.name.startswith("._")]
+        names = (tar.relative_to(path) for tar in sorted(path.rglob("*.tar")) if tar.is_file())
+        return [str(path / name) for name in names if not any(part.startswith(".") for part in name.parts)]
     tars = expanded(str(path))
     absent = [tar for tar in tars if not Path(tar).is_file()]
     if absent:

@@ -2,7 +2,7 @@
 
 from medvlp.shards.storage.files import ShardBytes, SplitFiles, open_files
 from medvlp.shards.storage.settings import RemoteSettings
-from medvlp.shards.storage.splits import split_folder
+from medvlp.shards.storage.splits import has_split, split_folder
 from medvlp.shards.storage.urls import is_url
 
-__all__ = ["RemoteSettings", "ShardBytes", "SplitFiles", "is_url", "open_files", "split_folder"]
+__all__ = ["RemoteSettings", "ShardBytes", "SplitFiles", "has_split", "is_url", "open_files", "split_folder"]

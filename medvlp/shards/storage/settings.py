@@ -12,11 +12,13 @@ CACHE = "MEDVLP_CACHE"
 SHARD, SAMPLE = READS = ("shard", "sample")
 """Download a shard whole when one of its samples is first read, or read single samples by ranges."""
 GIGABYTE = 10**9
+SHARDS = "shards"
+"""Folder of remote files in the folder of caches."""
 
 
 def default_folder() -> Path:
     """`$MEDVLP_CACHE/shards`, else `~/.cache/medvlp/shards`."""
-    return Path(os.environ.get(CACHE, "") or "~/.cache/medvlp").expanduser() / "shards"
+    return Path(os.environ.get(CACHE, "") or "~/.cache/medvlp").expanduser() / SHARDS
 
 
 @dataclass(frozen=True)

@@ -31,12 +31,27 @@ def split_folder(path: str | Path, settings: RemoteSettings | None = None) -> Pa
     return _downloaded(check_url(str(path)), settings or RemoteSettings())
 
 
+def has_split(path: str, settings: RemoteSettings | None = None) -> bool:
+    """Whether a folder or an address holds anything of a split. Raises ShardError where an address cannot be asked."""
+    if not is_url(path):
+        return Path(path).exists()
+    try:
+        split_folder(path, settings)
+    except NoSplit:
+        return False
+    return True
+
+
+class NoSplit(ShardError):
+    """An address without a manifest."""
+
+
 @lru_cache(maxsize=256)
 def _downloaded(url: str, settings: RemoteSettings) -> Path:
     try:
         data = Transport(settings).read_small(join_url(url, MANIFEST), MAX_MANIFEST)
     except FileNotFoundError:
-        raise ShardError(
+        raise NoSplit(
             f"{url} has no {MANIFEST}: expected the address of a split that `medvlp prep` or `medvlp index` wrote; for tars of "
             f"others, `medvlp index {url}/... out=<folder>` writes one"
         ) from None

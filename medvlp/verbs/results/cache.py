@@ -13,6 +13,8 @@ from medvlp.config import CacheConfig, CacheVerbConfig, compose, verb_help
 from medvlp.errors import UsageError, UserError
 from medvlp.eval.store.folder import IMAGES, TEXTS, StoreFolder
 from medvlp.eval.store.root import is_store
+from medvlp.shards.storage.cache import FILES as DOWNLOADS
+from medvlp.shards.storage.settings import SHARDS
 from medvlp.terminal import printable
 
 KINDS = {IMAGES: "images", TEXTS: "texts"}
@@ -67,7 +69,7 @@ def work(parsed: tuple[CacheVerbConfig, str]) -> int:
     """
     config, word = parsed
     root = CacheConfig(config.dir).folder
-    if not is_store(root):
+    if not is_store(root) and not (root / SHARDS).is_dir():
         print(f"{root}: nothing is kept there")
         return 0
     folder = StoreFolder(root, 0)
@@ -107,6 +109,11 @@ def all_holdings(folder: StoreFolder) -> list[Holding]:
                 parts = first_row(lines) if kind != "hashes" else {}
                 note = f"{max(len(lines) - bool(parts), 0)} {kind}"
                 holdings.append(Holding(kind, path, status.st_size, status.st_mtime, note, parts))
+    for path in (folder.root / SHARDS / DOWNLOADS).glob("*/*"):
+        with suppress(FileNotFoundError):  # a run has removed it since
+            status = path.stat()
+            note = f"{path.suffix} file of a split behind an address"
+            holdings.append(Holding("shards", path, status.st_size, status.st_mtime, note, {}))
     return sorted(holdings, key=lambda holding: holding.last_use)
 
 
@@ -127,7 +134,7 @@ def is_meant(holding: Holding, config: CacheVerbConfig) -> bool:
 def clear(folder: StoreFolder, holdings: Sequence[Holding]) -> None:
     """Take it away; evaluations that read it at this moment keep what they opened."""
     for holding in holdings:
-        if holding.kind in FILES:
+        if holding.kind in (*FILES, "shards"):
             holding.path.unlink(missing_ok=True)
             holding.path.with_suffix(".lock").unlink(missing_ok=True)
         else:

@@ -209,15 +209,29 @@ def test_what_was_indexed_is_not_read_again(tmp_path, monkeypatch, capsys):
         return real(path, name, *args)
 
     monkeypatch.setattr(dataset, "index_shard", stopping)
+    (folder / ".indexing/downloading-x").mkdir(parents=True)  # of a command that was killed
+    (folder / ".indexing/downloading-x/downloaded.tar").write_bytes(b"half")
     assert index([str(folder), "workers=1"]) in (3, 130)
     assert not (folder / "manifest.json").exists()
     assert index([str(folder), "workers=1"]) == 0
+    assert not (folder / ".indexing").exists()
     assert visited == ["00000.tar", "00001.tar", "00001.tar", "00002.tar"]
     assert "1 of 3 tars were indexed before" in capsys.readouterr().out
     write_figures(tmp_path / "again")
     os.rename(tmp_path / "again", tmp_path / "other")
     assert index([f"{tmp_path}/other", "workers=1", "name=figures"]) == 0
     assert contents(tmp_path / "other", *OURS) == contents(folder, *OURS)
+
+
+def test_two_commands_at_once_are_refused(tmp_path, capsys):
+    import fcntl
+
+    folder = write_figures(tmp_path, tars=1)
+    (folder / ".indexing").mkdir()
+    with open(folder / ".indexing/lock", "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert index([str(folder)]) == 1
+    assert "another `medvlp index` is at work" in capsys.readouterr().err
 
 
 def test_damage_after_indexing_is_told_as_in_our_own(tmp_path, capsys):

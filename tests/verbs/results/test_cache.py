@@ -45,6 +45,20 @@ def kinds(root):
 ALL = {IMAGES, TEXTS, "responses", "local", "digests"}
 
 
+def test_shards_that_were_downloaded_are_of_the_folder(tmp_path, monkeypatch, capsys):
+    path = tmp_path / "shards/files/ab/abc.tar"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(bytes(2000))
+    monkeypatch.setenv("MEDVLP_CACHE", str(tmp_path))
+    assert cli.main(["cache"]) == 0
+    assert "2.0 kB  shards     abc.tar       .tar file of a split behind an address" in capsys.readouterr().out
+    assert open_root(tmp_path) == tmp_path  # an evaluation may use it
+    assert cli.main(["cache", "clear", "kind=images"]) == 0
+    assert path.exists()
+    assert cli.main(["cache", "clear", "kind=shards"]) == 0
+    assert not path.exists()
+
+
 def test_it_shows_what_there_is(root, capsys):
     assert cli.main(["cache"]) == 0
     output = capsys.readouterr().out
