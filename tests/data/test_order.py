@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medvlp.data.order import Order, OrderedSource, dealt, permutation
+from medvlp.data.order import Order, OrderedSource, dealt, permutation, philox
 from medvlp.errors import UserError
 
 WEIGHTS = st.sampled_from([0.3, 0.5, 1.0, 1.5, 2.0, 3.7])
@@ -41,6 +41,16 @@ def test_over_epochs_no_sample_is_ahead_of_another_of_its_source_by_more_than_on
 def test_windows_of_blocks_hold_the_same_samples(parts, block, window):
     full, windowed = order(parts), order(parts, block=block, window=window)
     assert sorted(full.epoch(2).tolist()) == sorted(windowed.epoch(2).tolist())
+
+
+def test_windows_are_sorted_one_by_one_as_by_both_keys_at_once():
+    made, epoch = order([(103, 1.0), (20, 0.5)], block=5, window=4), 3
+    count = -(-len(made) // 5)
+    sampled = np.concatenate([made.starts[i] + made._sample(i, epoch) for i in range(2)])
+    blocks = [sampled[b * 5 : b * 5 + 5] for b in made._permutation(count, "blocks", epoch)]
+    noise = philox(*made._material("windows", epoch)).random_raw(len(made))
+    expected = np.concatenate(blocks)[np.lexsort((noise, np.arange(len(made)) // 20))]
+    assert made.epoch(epoch).tolist() == expected.tolist()
 
 
 def test_a_window_reads_whole_blocks():
