@@ -29,8 +29,8 @@ from medvlp.training.module import OptimizerSettings
 from medvlp.training.objectives.contrastive import Contrastive
 from medvlp.training.steps.grad_cache import cached_loss
 
-PART, BATCHES, GRAPH_LIMIT, COMPARED = 64, (256, 1024, 4096, 8192), 1024, 512
-"""Pairs of a part, of steps, of the largest step in one graph, and of the step whose gradients are compared."""
+PART, BATCHES, GRAPH_LIMIT, COMPARED = 64, (256, 1024, 8192), 1024, 512
+"""Pairs of a part, of steps, of the largest step of the other ways, and of the step whose gradients are compared."""
 WIDTH, SIDE, CONTEXT, VOCABULARY = 64, 32, 32, 512
 VISION = {"image_size": SIDE, "layers": 2, "width": WIDTH, "head_width": 32, "patch_size": 8, "patch_dropout": 0.25}
 TEXT = {"context_length": CONTEXT, "vocab_size": VOCABULARY, "width": WIDTH, "heads": 2, "layers": 2}
@@ -204,7 +204,7 @@ def main() -> int:
     peaks: dict[str, dict[int, int]] = {}
     ways = {"parts": in_parts, "one graph": in_one_graph, "open_clip --accum-freq": accum_freq}
     for name, run in ways.items():
-        sizes = [pairs for pairs in BATCHES if name != "one graph" or pairs <= GRAPH_LIMIT]
+        sizes = [pairs for pairs in BATCHES if name == "parts" or pairs <= GRAPH_LIMIT]
         peaks[f"{name}, info_nce"] = peaks_of(run, training(clip()), sizes)
     if "sigmoid" in LOSSES:
         peaks["parts, sigmoid"] = peaks_of(in_parts, training(clip(bias=-10.0), "sigmoid"), BATCHES)

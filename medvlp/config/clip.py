@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, replace
 
 from medvlp.config.base import ModelConfig
-from medvlp.config.rules import ConfigError, one_of, share
+from medvlp.config.rules import ConfigError, at_least, one_of, share, some_of
 
 
 @dataclass(kw_only=True)
@@ -52,6 +52,27 @@ class TextConfig:
 
 
 @dataclass(kw_only=True)
+class TowerLoraConfig:
+    """Low-rank adapters in the towers (peft)."""
+
+    rank: int = 0
+    """Rank of the adapters; 0 has none. With adapters the towers' own weights are frozen, and their heads learn as before."""
+    alpha: int = 16
+    """The adapters' output is scaled by alpha / rank."""
+    dropout: float = 0.0
+    """Dropout before the adapters."""
+    towers: list[str] = field(default_factory=lambda: ["vision", "text"])
+    """Towers that get them: vision, text."""
+
+    def check(self) -> None:
+        """Ranges. Raises ConfigError."""
+        at_least("model.lora.rank", self.rank, 0)
+        at_least("model.lora.alpha", self.alpha, 1)
+        share("model.lora.dropout", self.dropout, below_1=True)
+        some_of("model.lora.towers", self.towers, ("vision", "text"))
+
+
+@dataclass(kw_only=True)
 class ClipConfig(ModelConfig):
     """A CLIP model: one of open_clip's, or any timm image tower with any transformers text tower."""
 
@@ -70,6 +91,7 @@ class ClipConfig(ModelConfig):
     """Share of an image's patches that a vision transformer does not see in training, others each time (FLIP)."""
     gradient_checkpointing: bool = False
     """Compute the towers' activations twice instead of keeping them."""
+    lora: TowerLoraConfig = field(default_factory=TowerLoraConfig)
     vision: VisionConfig = field(default_factory=VisionConfig)
     text: TextConfig = field(default_factory=TextConfig)
     image: ImageConfig = field(default_factory=ImageConfig)
@@ -78,6 +100,7 @@ class ClipConfig(ModelConfig):
         """A named model brings its towers; what would be ignored is refused."""
         if self.image.resize_mode is not None:
             one_of("model.image.resize_mode", self.image.resize_mode, ("shortest", "longest", "squash"))
+        self.lora.check()
         share("model.patch_dropout", self.patch_dropout, below_1=True)
         one_of("model.vision.proj", self.vision.proj, ("linear", "mlp", "none"))
         one_of("model.text.proj", self.text.proj, ("linear", "mlp"))

@@ -46,6 +46,9 @@ class TrainerConfig:
     """Steps between two runs of `tasks` on their `valid_split`; 0 evaluates at the end only."""
     monitor: str = ""
     """`<task>/<metric>` that chooses best.ckpt, e.g. rocov2_retrieval/text_to_image_recall@10."""
+    forgetting: str = ""
+    """`<task>/<metric>` that is measured before the first step too, on a task of what the model knew before: rows of later
+    evaluations say in `forgotten` how much of it is lost."""
     loggers: list[str] = field(default_factory=list)
     """Besides metrics.jsonl: tensorboard, wandb, wandb-offline."""
 
@@ -114,8 +117,10 @@ class TrainConfig:
                 f"data.global_batch_size={self.data.global_batch_size} is not a multiple of "
                 f"trainer.accumulate={self.trainer.accumulate}"
             )
-        if self.trainer.monitor and self.trainer.monitor.split("/")[0] not in self.tasks:
-            raise ConfigError(f"trainer.monitor={self.trainer.monitor!r} names no task of tasks={self.tasks}")
+        for key in ("monitor", "forgetting"):
+            name = getattr(self.trainer, key)
+            if name and name.split("/")[0] not in self.tasks:
+                raise ConfigError(f"trainer.{key}={name!r} names no task of tasks={self.tasks}")
         self.objective.check(self)
         self.model.check()
 

@@ -7,7 +7,8 @@ Anything else is left to the library that knows it (a hub name, an open_clip tag
 import hashlib
 import importlib.util
 import struct
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -160,13 +161,39 @@ def load_tensors(reference: str) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
+        refuse_torchscript(path, reference)
         content = torch.load(path, map_location="cpu", weights_only=True)
+    except WeightsError:
+        raise
     except Exception as error:  # SafetensorError; torch raises UnpicklingError, RuntimeError, EOFError and more
         raise WeightsError(f"weights {path}: {(str(error) or type(error).__name__).splitlines()[0]}") from None
     content = content.get("state_dict", content) if isinstance(content, dict) else content
     if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
         raise WeightsError(f"weights {path}: expected tensors by name, found {type(content).__name__}")
+    refuse_prefix(content, reference)
     return content
+
+
+def refuse_torchscript(path: Path, reference: str) -> None:
+    """Raises WeightsError where a file is a TorchScript archive, as OpenAI published CLIP in: it is a program."""
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        if any(name.endswith("/constants.pkl") or "/code/" in name for name in archive.namelist()):
+            raise WeightsError(
+                f"weights {reference} are a TorchScript archive, which is a program, and none is run here. Take the same weights "
+                f"as tensors (of OpenAI's CLIP: init_from=hf:openai/clip-vit-base-patch32), or save their state_dict"
+            )
+
+
+def refuse_prefix(names: Iterable[str], reference: str) -> None:
+    """Raises WeightsError where all names begin with `module.`, as DataParallel's do."""
+    names = list(names)
+    if names and all(name.startswith("module.") for name in names):
+        raise WeightsError(
+            f"weights {reference}: all names begin with 'module.', as torch's DataParallel saves them; save them without it: "
+            f"torch.save({{name[7:]: value for name, value in state.items()}}, path)"
+        )
 
 
 def weights_hash(tensors: Mapping[str, Tensor]) -> str:

@@ -93,7 +93,13 @@ class Fit:
         if components.evaluate:
             callbacks.append(
                 Evaluation(
-                    components.evaluate, options.eval_every, options.monitor, logs, checkpoints, components.task_names
+                    components.evaluate,
+                    options.eval_every,
+                    options.monitor,
+                    logs,
+                    checkpoints,
+                    components.task_names,
+                    options.forgetting,
                 )
             )
         pipeline = self.data.pipeline

@@ -68,6 +68,8 @@ class TrainingModule(pl.LightningModule):
         freeze(model, parts, settings.frozen)
         self.boundaries = freeze_but_last(model, parts, settings.last_blocks)
         """Part → its greatest frozen depth."""
+        self.plain_state: Callable[[Mapping[str, Tensor]], dict[str, Tensor]] | None = None
+        """From the model's state to one without adapters, which its library opens."""
         self.average: WeightAverage | None = None
         self.saved_average: Mapping[str, Tensor] = {}
         self.last_loss: Tensor | None = None
@@ -204,11 +206,13 @@ class TrainingModule(pl.LightningModule):
         return self.model.load_state_dict(state_dict, *args, **kwargs)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        if self.average:
-            # What others open, evaluate and export is the average; a run goes on from the weights themselves.
-            checkpoint["training_weights"] = checkpoint["state_dict"]
-            checkpoint["average"] = self.average.state_dict()
-            checkpoint["state_dict"] = self.average.over(checkpoint["state_dict"])
+        if self.average or self.plain_state:
+            # Others open, evaluate and export the average, its adapters merged; a run goes on from the weights themselves.
+            state = checkpoint["training_weights"] = checkpoint["state_dict"]
+            if self.average:
+                checkpoint["average"] = self.average.state_dict()
+                state = self.average.over(state)
+            checkpoint["state_dict"] = self.plain_state(state) if self.plain_state else state
         checkpoint["medvlp"] = {
             "format": FORMAT,
             **self.metadata,
@@ -220,7 +224,7 @@ class TrainingModule(pl.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.auxiliary.load_state_dict(checkpoint.get("auxiliary", {}))
         if "training_weights" in checkpoint:
-            self.saved_average = checkpoint["average"]
+            self.saved_average = checkpoint.get("average", {})
             checkpoint["state_dict"] = checkpoint["training_weights"]
         # Saved at the end of its horizon, a run that is resumed with a longer one is not at its last batch any more.
         progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]

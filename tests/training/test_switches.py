@@ -146,3 +146,55 @@ def test_a_capture_names_the_module_where_numbers_end(folder, words, capsys):
     assert "samples whose features are not finite: made__a" in said
     assert replay([str(capture.parent)]) == 1
     assert "no such file; a capture is a folder" in capsys.readouterr().err
+
+
+LORA = ["model.lora.rank=2", "model.lora.alpha=4", "model.lora.dropout=0.1"]
+
+
+def test_adapters_learn_alone_and_are_merged_in_what_others_open(folder, words):
+    import medvlp
+
+    lora = [*words, *LORA, "optim.ema_decay=0.5"]
+    assert run_here([*lora, "run_name=lora"]) == 0
+    content = checkpoint(folder, "lora", 4)
+    plain, trained = content["state_dict"], content["training_weights"]
+    name = "visual.transformer.resblocks.0.mlp.c_fc"
+    assert plain.keys() == weights(folder / "runs/plain").keys()
+    low, high = (content["average"][f"{name}.lora_{matrix}.default.weight"] for matrix in "AB")
+    expected = trained[f"{name}.base_layer.weight"] + 2 * high @ low
+    assert high.abs().max() > 0
+    assert torch.allclose(plain[f"{name}.weight"], expected, atol=1e-7)
+    model, _, _ = medvlp.load(folder / "runs/lora/checkpoints/last.ckpt")
+    assert torch.equal(model.visual.transformer.resblocks[0].mlp.c_fc.weight, plain[f"{name}.weight"])
+    first = checkpoint(folder, "lora", 2)["training_weights"]
+    frozen = [key for key in first if "base_layer" in key or ("resblocks" in key and "lora_" not in key)]
+    assert all(torch.equal(first[key], trained[key]) for key in frozen)
+    assert not torch.equal(first["text_projection"], trained["text_projection"])
+    resume = f"resume={folder}/runs/lora/checkpoints/step-000002.ckpt"
+    assert run_here([*lora, "run_name=lora-resumed", resume]) == 0
+    assert equal(checkpoint(folder, "lora-resumed", 4)["training_weights"], trained)
+    start = f"init_from={folder}/runs/plain/checkpoints/last.ckpt"
+    assert run_here([*words, *LORA, "run_name=lora-from", start, "trainer.max_steps=1"]) == 0
+    beginning = checkpoint(folder, "lora-from", 1)["training_weights"][f"{name}.base_layer.weight"]
+    assert torch.equal(beginning, weights(folder / "runs/plain")[f"{name}.weight"])
+
+
+def test_merged_adapters_give_what_the_adapters_give(folder):
+    import open_clip
+
+    from medvlp.models.clip.adapters import add_adapters
+    from tests.models.tiny import TINY
+
+    torch.manual_seed(0)
+    model, plain = (open_clip.CLIP(TINY["embed_dim"], TINY["vision_cfg"], TINY["text_cfg"]).eval() for _ in range(2))
+    model.visual.proj.requires_grad_(False)
+    adapters = add_adapters(model, ["vision"], rank=3, alpha=6, dropout=0.0)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter)
+    plain.load_state_dict(adapters.merged(model.state_dict()))
+    images = torch.randn(2, 3, 32, 32)
+    assert torch.allclose(model.eval().encode_image(images), plain.encode_image(images), atol=1e-5)
+    learning = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert {name for name in learning if name.startswith("visual")} == {n for n in learning if ".lora_" in n}
+    assert {"logit_scale", "text_projection", "token_embedding.weight"} <= learning  # as before

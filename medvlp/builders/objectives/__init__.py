@@ -8,8 +8,10 @@ from torch import Tensor, nn
 from medvlp.builders.clip import clip_named
 from medvlp.config import ConfigError, OptimConfig
 from medvlp.config.model_names import ModelName, parse_model_name, source_name
+from medvlp.models.clip.adapters import ADAPTER
+from medvlp.models.clip.from_transformers import open_clip_state, refuse_activation
 from medvlp.models.hf.folders import model_folder
-from medvlp.models.hf.kinds import CHAT, TITLES, kind_of
+from medvlp.models.hf.kinds import CHAT, ENCODER, TITLES, kind_of
 from medvlp.models.hf.loading import Loading, load_model
 from medvlp.models.parts import Parts, part_of
 from medvlp.models.weights import WeightsError
@@ -32,10 +34,14 @@ def init_from(module: nn.Module, parts: Parts, path: str, names: Iterable[str], 
     Raises:
         CheckpointError: names tensors that are missing or have another shape, or adapters that are scaled otherwise.
     """
-    tensors, description = initial_weights(path)
+    tensors, description = initial_weights(path, metadata)
     is_adapted = any(part_of(name, parts) == "adapter" for name in tensors)
     loading = set(names) or {part for part in (*parts, "") if is_adapted or part != "adapter"}
-    targets = {name: value for name, value in module.state_dict().items() if part_of(name, parts) in loading}
+    targets = {
+        name: value
+        for name, value in module.state_dict().items()
+        if part_of(name, parts) in loading and not (ADAPTER in name and "adapter" not in parts)  # a CLIP's begin afresh
+    }
     source = {name: name if name in tensors else name.replace(BASE_LAYER, ".") for name in targets}
     missing = [name for name in targets if source[name] not in tensors]
     shapes = [name for name in targets if name not in missing and tensors[source[name]].shape != targets[name].shape]
@@ -52,7 +58,9 @@ def init_from(module: nn.Module, parts: Parts, path: str, names: Iterable[str], 
     module.load_state_dict({name: tensors[source[name]] for name in targets}, strict=False)
 
 
-def initial_weights(text: str) -> tuple[Mapping[str, Tensor], Mapping[str, Any]]:
+def initial_weights(
+    text: str, metadata: Mapping[str, Any] | None = None
+) -> tuple[Mapping[str, Tensor], Mapping[str, Any]]:
     """The tensors that `init_from` names, by the names that our models have for them, and what a checkpoint says of them.
 
     Raises:
@@ -66,20 +74,26 @@ def initial_weights(text: str) -> tuple[Mapping[str, Tensor], Mapping[str, Any]]
     if name.scheme == "open_clip":
         return clip_named(name, "init_from")[0].model.state_dict(), {}
     if name.scheme == "hf":
-        return _assistant_of(name), {}
+        return _tensors_of(name, (metadata or {}).get("model_cfg")), {}
     raise ConfigError(f"init_from={text}: a model behind a server has no weights to begin with")
 
 
-def _assistant_of(name: ModelName) -> Mapping[str, Tensor]:
-    """The tensors of an `hf:` model of images and text. Raises WeightsError."""
+def _tensors_of(name: ModelName, model_cfg: Mapping[str, Any] | None) -> Mapping[str, Tensor]:
+    """The tensors of an `hf:` model of images and text, or of an `hf:` CLIP where a CLIP begins. Raises WeightsError."""
+    expected = CHAT if model_cfg is None else ENCODER
     try:
         folder, gguf = model_folder(name.target, name.revision)
-        if (kind := kind_of(folder, name.target, gguf).kind) != CHAT:
+        if (kind := kind_of(folder, name.target, gguf).kind) != expected:
             raise WeightsError(f"hf:{name.target} is {TITLES[kind]}")
-        model = load_model(CHAT, folder, name.target, Loading(), "cpu")
+        model = load_model(expected, folder, name.target, Loading(), "cpu")
+        if model_cfg is not None:
+            refuse_activation(model.config, model_cfg, name.target)
+            return open_clip_state(model.config, model.state_dict(), name.target)
     except WeightsError as error:
         raise WeightsError(
-            f"init_from={name.text}: {error}. Expected an assistant as `medvlp export format=hf` writes it; the parts of an "
+            str(error)
+            if model_cfg is not None
+            else f"init_from={name.text}: {error}. Expected an assistant as `medvlp export format=hf` writes it; the parts of an "
             f"assistant are named by model.vision.source and model.language.source"
         ) from None
     tensors: Mapping[str, Tensor] = model.state_dict()

@@ -17,6 +17,7 @@ from medvlp.data.pairs import CollatePairs, EvaluationView, PairPipeline, Prepar
 from medvlp.eval.embeddings import CachedEncoder
 from medvlp.losses import contrastive_loss
 from medvlp.losses.sigmoid import Sigmoid
+from medvlp.models.clip.adapters import add_adapters
 from medvlp.models.clip.frozen import Head, frozen_identity, split_image_tower
 from medvlp.models.clip.fusion import has_decoder, start_decoder
 from medvlp.models.clip.model import Clip, ClipEncoder
@@ -44,6 +45,9 @@ def contrastive(config: TrainConfig) -> Objective:
     terms, extras = terms_of(objective, clip)
     if config.model.patch_dropout:
         drop_patches(clip.model, config.model.patch_dropout)
+    lora, adapters = config.model.lora, None
+    if lora.rank:
+        adapters = add_adapters(clip.model, lora.towers, lora.rank, lora.alpha, lora.dropout)
     if config.model.gradient_checkpointing:
         checkpoint_activations(clip.model)
     pad_id, length = clip.padding
@@ -80,6 +84,8 @@ def contrastive(config: TrainConfig) -> Objective:
         objective.weight,
         image_head,
     )
+    if adapters:
+        module.plain_state = adapters.merged
     preprocess = {key: list(value) if isinstance(value, tuple) else value for key, value in clip.preprocess.items()}
     metadata = {
         "preprocess": preprocess,

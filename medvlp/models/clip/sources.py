@@ -27,7 +27,7 @@ from medvlp.models.clip.text_tower import (
 )
 from medvlp.models.descriptions import clip_description, is_timm, preprocess_description
 from medvlp.models.timm_weights import load_trunk
-from medvlp.models.weights import DAMAGE, WeightsError, first_line, reason, relocatable, resolve
+from medvlp.models.weights import DAMAGE, WeightsError, first_line, reason, refuse_torchscript, relocatable, resolve
 
 
 def named(
@@ -56,11 +56,14 @@ def named(
         text_cfg["context_length"] = context_length
     files, tower = named_text(name, text_cfg, bool(pretrained) or ":" in name, origin)
     image = dict(image or {})
+    weights = resolve(pretrained)
+    if pretrained and Path(weights).is_file() and not weights.endswith(".safetensors"):
+        refuse_torchscript(Path(weights), pretrained)
     try:
         with tower:
             model, _, _ = open_clip.create_model_and_transforms(
                 name,
-                pretrained=resolve(pretrained) or None,
+                pretrained=weights or None,
                 weights_only=True,
                 force_context_length=context_length,
                 force_image_size=image.pop("size", None),

@@ -29,6 +29,7 @@ class Evaluation(pl.Callback):
         interval: steps between two runs; 0 leaves only the end.
         monitor: `<task>/<metric>`, higher is better; "" watches nothing.
         names: of the tasks.
+        forgetting: `<task>/<metric>` that is measured before the first step too; each later row says how much of it is lost.
     """
 
     def __init__(
@@ -39,9 +40,12 @@ class Evaluation(pl.Callback):
         logs: Logs,
         checkpoints: Checkpoints,
         names: Sequence[str] = (),
+        forgetting: str = "",
     ) -> None:
         self.evaluate, self.interval, self.monitor = evaluate, interval, monitor
         self.logs, self.checkpoints, self.names = logs, checkpoints, set(names)
+        self.forgetting = forgetting
+        self.start_value: float | None = None
         self.done_at = -1
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
@@ -50,6 +54,7 @@ class Evaluation(pl.Callback):
         evaluated_tasks = {
             row.get("task") for row in rows if (row.get("step"), row.get("split")) == (trainer.global_step, "valid")
         }
+        self.begin_forgetting(trainer)
         if any(Ranks().gather(bool(evaluated_tasks) and self.names <= evaluated_tasks)):
             self.done_at = trainer.global_step
         self._run_if_due(trainer, pl_module)
@@ -59,7 +64,11 @@ class Evaluation(pl.Callback):
 
     def _run_if_due(self, trainer: pl.Trainer, pl_module: Any) -> None:
         step = trainer.global_step
-        due = (self.interval and step and step % self.interval == 0) or step == pl_module.total_steps
+        due = (
+            (not step and self.forgetting)
+            or (self.interval and step and step % self.interval == 0)
+            or step == pl_module.total_steps
+        )
         if due and step != self.done_at:
             self.checkpoints.save(trainer)  # first of all: an evaluator's failure must not cost the run
             self.done_at = step
@@ -73,10 +82,35 @@ class Evaluation(pl.Callback):
             for task, metric, value in self.evaluate():
                 tasks.setdefault(task, {"step": step, "split": "valid", "task": task})[metric] = value
         pl_module.train()
+        if self.forgetting:
+            self.compare_with_start(tasks, step)
         self.logs.evaluated(trainer, list(tasks.values()))
-        if self.monitor:
-            task, _, metric = self.monitor.partition("/")
-            if metric not in tasks.get(task, {}):
-                metrics = sorted(set(tasks.get(task, {})) - {"step", "split", "task"})
-                raise UnknownMetric(f"trainer.monitor={self.monitor}: {task} gave {', '.join(metrics)}")
-            self.checkpoints.offer(trainer, tasks[task][metric])
+        if self.monitor and step:
+            self.checkpoints.offer(trainer, value_of(tasks, self.monitor, "monitor"))
+
+    def begin_forgetting(self, trainer: pl.Trainer) -> None:
+        """The value before the first step, of a run that goes on."""
+        task, _, metric = self.forgetting.partition("/")
+        values = [
+            row[metric]
+            for row in (read_rows(self.logs.metrics.path) if trainer.is_global_zero and self.forgetting else ())
+            if row.get("task") == task and row.get("step") == 0 and metric in row
+        ]
+        self.start_value = Ranks().gather(values[0] if values else None)[0]
+
+    def compare_with_start(self, tasks: dict[str, dict[str, Any]], step: int) -> None:
+        """Say in the task's row how much of the value before the first step is lost; a negative number is a gain."""
+        value = value_of(tasks, self.forgetting, "forgetting")
+        if step == 0:
+            self.start_value = value
+        if self.start_value is not None:  # it is not known of a run that began without being asked
+            tasks[self.forgetting.partition("/")[0]]["forgotten"] = self.start_value - value
+
+
+def value_of(tasks: dict[str, dict[str, Any]], name: str, key: str) -> float:
+    """`<task>/<metric>` of the rows of tasks. Raises UnknownMetric."""
+    task, _, metric = name.partition("/")
+    if metric not in tasks.get(task, {}):
+        metrics = sorted(set(tasks.get(task, {})) - {"step", "split", "task"})
+        raise UnknownMetric(f"trainer.{key}={name}: {task} gave {', '.join(metrics)}")
+    return float(tasks[task][metric])

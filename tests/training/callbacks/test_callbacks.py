@@ -1,10 +1,11 @@
 """What callbacks bring back of an earlier run, without a run."""
 
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
 
-from medvlp.jsonl import Appender
+from medvlp.jsonl import Appender, read_rows
 from medvlp.training.callbacks.bad_samples import BadSamples, TooManyBadSamples
 from medvlp.training.callbacks.evaluation import Evaluation
 
@@ -37,8 +38,30 @@ def test_a_resumed_step_is_evaluated_where_a_task_of_now_was_not(tmp_path, names
     )
     logs = SimpleNamespace(metrics=Appender(tmp_path / "metrics.jsonl"), evaluated=lambda *rows: None)
     asked = []
-    module = SimpleNamespace(total_steps=9, eval=lambda: None, train=lambda: asked.append(1))
+    module = SimpleNamespace(total_steps=9, eval=lambda: None, train=lambda: asked.append(1), averaged=nullcontext)
     checkpoints = SimpleNamespace(save=lambda trainer: None)
     callback = Evaluation(lambda: [], 2, "", logs, checkpoints, names)
     callback.on_train_start(TRAINER, module)
     assert len(asked) == evaluated
+
+
+def test_what_is_forgotten_is_told_from_the_first_step_and_after_a_resume(tmp_path):
+    metrics, values = Appender(tmp_path / "metrics.jsonl"), iter([0.75, 0.5, 0.25])
+    logs = SimpleNamespace(metrics=metrics, evaluated=lambda trainer, rows: metrics.append(*rows))
+    module = SimpleNamespace(total_steps=9, eval=lambda: None, train=lambda: None, averaged=nullcontext)
+    checkpoints = SimpleNamespace(save=lambda trainer: None)
+
+    def started(step):
+        trainer = SimpleNamespace(is_global_zero=True, global_step=step)
+        callback = Evaluation(
+            lambda: [("general", "acc1", next(values))], 2, "", logs, checkpoints, ["general"], "general/acc1"
+        )
+        callback.on_train_start(trainer, module)
+        return callback, trainer
+
+    callback, trainer = started(0)
+    trainer.global_step = 2
+    callback.on_train_batch_end(trainer, module, None, None, 0)
+    started(4)
+    rows = [(row["step"], row["acc1"], row["forgotten"]) for row in read_rows(metrics.path)]
+    assert rows == [(0, 0.75, 0.0), (2, 0.5, 0.25), (4, 0.25, 0.5)]
