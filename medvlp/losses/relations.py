@@ -15,7 +15,9 @@ from medvlp.losses import POSITIVES_AS, SAME_TEXT, Pairs
 from medvlp.losses.gather import gather
 
 BLOCK_LOGITS = 2**20
-"""Logits held at a time: 4 MiB in float32."""
+"""Logits held at a time on a CPU: 4 MiB in float32; with fewer, products are slower, with more nothing is won."""
+GPU_BLOCK_LOGITS = 2**24
+"""On a GPU, where small products leave it idle: 64 MiB. Not run on one."""
 LEAST_ROWS = 32
 """Rows of a block however many columns there are: a thinner product is slow, and 32 × N logits are no more than the features
 of N pairs are in any model."""
@@ -147,7 +149,8 @@ class Relations:
     def blocks(self, columns: slice | None = None) -> Iterator[Block]:
         """All of this rank's rows, some at a time, of all columns or some."""
         columns = columns or slice(0, self.total)
-        rows = self.rows or max(LEAST_ROWS, BLOCK_LOGITS // (columns.stop - columns.start))
+        logits = BLOCK_LOGITS if self.device.type == "cpu" else GPU_BLOCK_LOGITS
+        rows = self.rows or max(LEAST_ROWS, logits // (columns.stop - columns.start))
         for first in range(0, self.size, rows):
             yield Block(self, slice(first, min(first + rows, self.size)), columns)
 
