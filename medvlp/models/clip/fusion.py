@@ -40,8 +40,10 @@ class FusionHead(nn.Module):
 
     def forward(self, states_BLD: Tensor, is_padding_BL: Tensor, image_BE: Tensor) -> Tensor:
         """(B, L, D): states from which `vocabulary_proj` tells words."""
+        dtype = self.image_mark.dtype  # of the weights, which may be half precision where unit vectors are not
         mark_B1D = self.image_mark.expand(len(image_BE), 1, -1)
-        sequence = torch.cat([states_BLD, mark_B1D, self.image_proj(image_BE)[:, None]], dim=1)
+        image_B1D = self.image_proj(image_BE.to(dtype))[:, None]
+        sequence = torch.cat([states_BLD.to(dtype), mark_B1D, image_B1D.to(dtype)], dim=1)
         ignored = nn.functional.pad(is_padding_BL, (0, 2), value=False)
         hidden: Tensor = self.layers(sequence, src_key_padding_mask=ignored)
         return hidden[:, :-2]

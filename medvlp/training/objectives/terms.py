@@ -204,7 +204,9 @@ class LabelTerm(Term):
     def loss(self, features: Features, pairs: Pairs, batch: PairBatch) -> Tensor:
         assert batch.targets is not None
         target, weights_C = batch.targets[self.name], self.class_weights
-        logits_BC = self.linear(pairs.image_BD)
+        weight_CD, bias_C = self.linear.weight, self.linear.bias
+        dtype = pairs.image_BD.dtype  # single at least, whatever the weights are kept in
+        logits_BC = nn.functional.linear(pairs.image_BD, weight_CD.to(dtype), bias_C.to(dtype))
         weights_C = None if weights_C is None else weights_C.to(logits_BC.dtype)
         function = multi_label_loss if self.multi_label else single_label_loss
         if self.multi_label:

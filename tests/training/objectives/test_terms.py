@@ -115,6 +115,14 @@ def test_a_step_in_parts_is_the_whole_step(kind, whole):
         torch.testing.assert_close(parameter.grad, grads[name], rtol=1e-8, atol=1e-12)
 
 
+@pytest.mark.parametrize("kind", ["coca", "bert"])
+def test_half_precision_gives_nearly_the_same_parts(kind, whole):
+    _, _, values, _ = whole[kind]
+    parts = module_of(kind).bfloat16().loss(batch_of(is_masked=kind == "bert"))[1]
+    for name, value in values.items():
+        assert float(parts[name]) == pytest.approx(float(value), rel=0.1), name
+
+
 def test_two_ranks_give_every_part_and_every_gradient_of_one(whole, tmp_path):
     code, said = on_ranks(terms_of_a_rank, 2, str(tmp_path))
     assert code == 0, said
