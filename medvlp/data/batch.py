@@ -25,7 +25,7 @@ class Batch:
     """Fields that only a model's encoders read: large, and of a shape that differs from batch to batch."""
 
     @classmethod
-    def joined(cls, batches: "Sequence[Batch]") -> "Batch":
+    def joined(cls, batches: Sequence[Self]) -> Self:
         """The samples of several batches in one, without their inputs (no rows)."""
         first = batches[0]
         values = {
