@@ -140,7 +140,7 @@ def main() -> None:
         rows.append(
             (f"{name}: growth over the features'", f"{growth['ours']:.2f}, open_clip's {growth['open_clip']:.2f}")
         )
-    report("loss_memory", rows, values)
+    report("loss_memory", rows, {**values})
 
 
 if __name__ == "__main__":

@@ -55,6 +55,7 @@ class Way:
 
     grouped: pairs are drawn four at a time, one of each class.
     groups: each four are contrasted alone.
+    start_bias: of the sigmoid loss, which has -10 from its paper; the share of right pairs is another here.
     """
 
     loss: str = "info_nce"
@@ -62,6 +63,7 @@ class Way:
     positives_as: str = ""
     grouped: bool = False
     groups: bool = False
+    start_bias: float = -10.0
 
 
 WAYS = {
@@ -72,7 +74,9 @@ WAYS = {
     "labels outside log": Way(positives_as="target"),
     "labels inside log": Way(positives_as="inside"),
     "sigmoid": Way("sigmoid"),
+    "sigmoid from -5": Way("sigmoid", start_bias=-5.0),
     "sigmoid, labels": Way("sigmoid", positives_as="target"),
+    "sigmoid, labels, from 0": Way("sigmoid", positives_as="target", start_bias=0.0),
     "apart": Way(grouped=True, groups=True),
     "balanced": Way(grouped=True),
 }
@@ -102,7 +106,7 @@ def read_split(root: Path, split: str) -> Split:
 class Towers(nn.Module):
     """A small CLIP: three convolutions, and a bag of words."""
 
-    def __init__(self, loss: str) -> None:
+    def __init__(self, way: Way) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         for before, after in ((1, 16), (16, 32), (32, 64)):
@@ -111,7 +115,7 @@ class Towers(nn.Module):
         words = sorted({word for texts in TEXTS for text in texts for word in text.split()})
         self.number = {word: number for number, word in enumerate(words)}
         self.words, self.text = nn.EmbeddingBag(len(words), 64), nn.Sequential(nn.GELU(), nn.Linear(64, WIDTH))
-        start = (10.0, -10.0) if loss == "sigmoid" else (1 / 0.07, 0.0)
+        start = (10.0, way.start_bias) if way.loss == "sigmoid" else (1 / 0.07, 0.0)
         self.logit_scale, self.logit_bias = (
             nn.Parameter(torch.tensor(start[0]).log()),
             nn.Parameter(torch.tensor(start[1])),
@@ -139,7 +143,7 @@ def rows_of_step(class_N: NDArray[np.int64], grouped: bool, rng: np.random.Gener
 def train(way: Way, data: Split, seed: int, rate: float) -> Towers:
     """Towers after the budget."""
     torch.manual_seed(seed)
-    towers, rng = Towers(way.loss), np.random.default_rng(seed)
+    towers, rng = Towers(way), np.random.default_rng(seed)
     loss_function = contrastive_loss(way.loss, {})
     optimizer = torch.optim.AdamW(towers.parameters(), rate, weight_decay=0.1)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, STEPS)

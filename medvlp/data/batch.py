@@ -28,7 +28,7 @@ class Batch:
     def joined(cls, batches: Sequence[Self]) -> Self:
         """The samples of several batches in one, without their inputs (no rows)."""
         first = batches[0]
-        values = {
+        values: dict[str, Any] = {
             field.name: rowless(getattr(first, field.name))
             if field.name in first.inputs
             else joined_values([getattr(batch, field.name) for batch in batches])
