@@ -34,7 +34,7 @@ class LiveBytes(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.live = self.peak = 0
-        self.seen: dict[int, int] = {}
+        self.sizes: dict[int, int] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         output = func(*args, **(kwargs or {}))
@@ -46,16 +46,16 @@ class LiveBytes(TorchDispatchMode):
     def add(self, tensor: Tensor) -> None:
         """Count its storage, once, until it is freed."""
         storage = tensor.untyped_storage()
-        if storage.data_ptr() in self.seen:
+        if storage.data_ptr() in self.sizes:
             return
-        self.seen[storage.data_ptr()] = size = storage.nbytes()
+        self.sizes[storage.data_ptr()] = size = storage.nbytes()
         self.live += size
         self.peak = max(self.peak, self.live)
         weakref.finalize(storage, self.free, storage.data_ptr())
 
     def free(self, address: int) -> None:
         """A storage has ended."""
-        self.live -= self.seen.pop(address, 0)
+        self.live -= self.sizes.pop(address, 0)
 
 
 def leaves_of(batch: int) -> Leaves:

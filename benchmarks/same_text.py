@@ -109,8 +109,8 @@ class Towers(nn.Module):
     def __init__(self, way: Way) -> None:
         super().__init__()
         layers: list[nn.Module] = []
-        for before, after in ((1, 16), (16, 32), (32, 64)):
-            layers += [nn.Conv2d(before, after, 3, 2, 1), nn.GELU()]
+        for inputs, outputs in ((1, 16), (16, 32), (32, 64)):
+            layers += [nn.Conv2d(inputs, outputs, 3, 2, 1), nn.GELU()]
         self.image = nn.Sequential(*layers, nn.Flatten(), nn.Linear(64 * 16, WIDTH))
         words = sorted({word for texts in TEXTS for text in texts for word in text.split()})
         self.number = {word: number for number, word in enumerate(words)}
