@@ -33,8 +33,6 @@ DROPS = "dropped.jsonl"
 """A row for each sample that is not in the index: shard, key, reason, detail."""
 STATE = ".indexing"
 """Folder of what has been indexed so far; it goes when the manifest is there."""
-EXAMPLES = 5
-"""Of a kind that are named; the others are counted."""
 
 
 @dataclass
@@ -50,10 +48,10 @@ class IndexSummary:
     licences: Counter[str]
     broken: dict[str, str]
     """Tar → where it stops being one."""
-    repeated: int
-    """Names of samples that several tars have."""
-    repeated_names: list[str]
-    """The first of them."""
+    repeated_names: int
+    """Names of samples that several tars have; counters often begin again."""
+    repeated_images: int
+    """Samples whose image, byte for byte, another one has before them."""
 
     @property
     def total(self) -> int:
@@ -203,7 +201,7 @@ def _finish(jobs: Sequence[TarJob], out: Path, split: str, form: ForeignForm) ->
 
     files: dict[str, FileMark] = {}
     shards: dict[str, int] = {}
-    summary = IndexSummary(0, 0, Counter(), Counter(), Counter(), {}, 0, [])
+    summary = IndexSummary(0, 0, Counter(), Counter(), Counter(), {}, 0, 0)
     name_ids: list[NDArray[np.uint64]] = []
     tables = []
     with whole_file(out / DROPS) as drops_file:
@@ -225,18 +223,15 @@ def _finish(jobs: Sequence[TarJob], out: Path, split: str, form: ForeignForm) ->
                 shards[name] = state["samples"]
                 tables.append(job.state_path.with_suffix(".parquet"))
     summary.samples, summary.shards = sum(shards.values()), len(shards)
-    ids, counts = np.unique(np.concatenate(name_ids), return_counts=True)
-    summary.repeated = int((counts > 1).sum())
-    repeated_ids = set(ids[counts > 1][:EXAMPLES].tolist()) if summary.repeated else set()
-    for job in jobs if repeated_ids else ():
-        names = json.loads(job.state_path.read_bytes())["names"]
-        summary.repeated_names += [name for name in names if _id(name) in repeated_ids]
-    summary.repeated_names = sorted(set(summary.repeated_names))
+    _, counts = np.unique(np.concatenate(name_ids), return_counts=True)
+    summary.repeated_names = int((counts > 1).sum())
     if not shards:
         raise ShardError(
             f"none of the {len(jobs)} tars has a sample that can be trained on; {_reasons(summary)}. See {out / DROPS}"
         )
     files[SAMPLES] = write_tables(out / SAMPLES, map(pq.read_table, tables), table_schema())
+    hashes = pq.read_table(out / SAMPLES, columns=["sha256"])["sha256"]
+    summary.repeated_images = len(hashes) - len(hashes.unique())
     write_text(out / LEDGER, json.dumps(ledger_of(summary), indent=1, ensure_ascii=False) + "\n")
     stages: list[dict[str, Any]] = [{"source": form.name, INDEX: form.to_json()}]
     write_manifest(out, Manifest(split, files, shards, summary.samples, stages, hash_config(stages), {}))
@@ -264,5 +259,6 @@ def ledger_of(summary: IndexSummary) -> dict[str, Any]:
         "ignored": dict(sorted(summary.ignored.items())),
         "licences": dict(sorted(summary.licences.items())),
         "broken_tars": summary.broken,
-        "names_in_several_tars": summary.repeated,
+        "names_in_several_tars": summary.repeated_names,
+        "images_of_earlier_samples": summary.repeated_images,
     }

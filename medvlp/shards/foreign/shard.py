@@ -116,7 +116,8 @@ def _add(
     if sum(member.size for member in members.values()) > MAX_SAMPLE_BYTES:
         raise BadSample("too_large", key=key, detail=f"it has more than {MAX_SAMPLE_BYTES} bytes")
     contents = {extension: os.pread(handle, member.size, member.offset) for extension, member in members.items()}
-    sample = form.sample(make_key(form.name, name.removesuffix(".tar"), key), contents)
+    # With the split: counters of tars begin again in each, and equal keys would be taken for the same samples.
+    sample = form.sample(make_key(form.name, f"{split}-{name.removesuffix('.tar')}", key), contents)
     sizes = {image: measure(data) for image, data in sample.images.items()} if measure else {}
     height, width = sizes.get(min(sample.images), (0, 0))
     row = Row(shard=name, split=split, width=width, height=height, perceptual_hash="", **columns_of(sample))

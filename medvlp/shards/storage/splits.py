@@ -46,6 +46,11 @@ class NoSplit(ShardError):
     """An address without a manifest."""
 
 
+def short_hash(text: str) -> str:
+    """Sixteen digits of a text's sha256."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
 @lru_cache(maxsize=256)
 def _downloaded(url: str, settings: RemoteSettings) -> Path:
     try:
@@ -56,7 +61,8 @@ def _downloaded(url: str, settings: RemoteSettings) -> Path:
             f"others, `medvlp index {url}/... out=<folder>` writes one"
         ) from None
     digest = hashlib.sha256(data).hexdigest()
-    folder = settings.folder / SPLITS / f"{hashlib.sha256(url.encode()).hexdigest()[:16]}-{digest[:16]}"
+    # Splits of one preparation are neighbours here, too: folders with one parent.
+    folder = settings.folder / SPLITS / short_hash(url.rpartition("/")[0]) / f"{short_hash(url)}-{digest[:16]}"
     location = Location(files=url)
     if not (folder / MANIFEST).exists() or read_location(folder) != location:
         with refusing(folder):

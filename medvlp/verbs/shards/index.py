@@ -97,10 +97,13 @@ def lines_of(summary: IndexSummary, out: Path, origins: Sequence[Origin]) -> lis
     if summary.ignored:
         counts = ", ".join(f"{name} {count}" for name, count in summary.ignored.most_common(8))
         lines.append(f"  members ignored: {counts}")
-    if summary.repeated:
-        names = ", ".join(summary.repeated_names)
+    if summary.repeated_images:
         lines.append(
-            f"  {summary.repeated} names are in several tars ({names}, …): the same samples would be trained on twice"
+            f"  TRAINED ON TWICE: {summary.repeated_images} samples have the image of another one, byte for byte"
+        )
+    if summary.repeated_names:
+        lines.append(
+            f"  {summary.repeated_names} names are in several tars; their keys hold the tar's name, and stay apart"
         )
     unknown = summary.licences.get(UNKNOWN, 0)
     if unknown:

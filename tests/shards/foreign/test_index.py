@@ -41,7 +41,7 @@ def test_tars_in_place_and_elsewhere(tmp_path, capsys):
         assert [dataset.read(row).texts for row in range(12)] == [{"caption": f"caption {n}"} for n in range(12)]
         sample = dataset.read(7)
         assert (sample.images, sample.key) == ({"jpg": jpeg(7)}, dataset.key(7))
-        assert sample.key.startswith("biomedica__00001__007_PMC7-fig-7__0-")
+        assert sample.key.startswith("biomedica__train-00001__007_PMC7-fig-7__0-")
         assert sample.metadata == {"source": "biomedica", "licence": "CC-BY", "modality": "unknown", "group": "7"}
         assert dataset.read_text(7).texts == sample.texts
         assert dataset.image_names(7) == ["jpg"]
@@ -98,11 +98,24 @@ def test_what_cannot_be_used_is_counted_and_named(tmp_path, capsys):
     }
     out = capsys.readouterr().out
     assert "LICENCE UNKNOWN: 2 of 2 samples; licence=json.<field> or licence=<licence of all> says it" in out
-    assert "1 names are in several tars (good, …)" in out
+    assert "1 names are in several tars; their keys hold the tar's name, and stay apart" in out
+    assert "TRAINED ON TWICE" not in out
     dataset = ShardDataset(tmp_path / "out")
     assert [dataset.locate(row) for row in range(2)] == [("a.tar", 0), ("sub/b.tar", 0)]
     assert len(set(dataset.keys)) == 2
     assert verify(tmp_path / "out") == []
+
+
+def test_images_that_come_twice_are_counted_and_splits_share_no_key(tmp_path, capsys):
+    for split in ("train", "test"):
+        for number in range(2):
+            write_tar(tmp_path / f"{split}/{number}.tar", [*figure("0000", number), *figure("0001", 9)])
+        assert index([f"{tmp_path}/{split}", f"split={split}", "name=x", "workers=1"]) == 0
+        assert "TRAINED ON TWICE: 1 samples have the image of another one, byte for byte" in capsys.readouterr().out
+    keys = [ShardDataset(tmp_path / split).keys for split in ("train", "test")]
+    assert len({key for split_keys in keys for key in split_keys}) == 8
+    ledger = json.loads((tmp_path / "test/ledger.json").read_text())
+    assert (ledger["names_in_several_tars"], ledger["images_of_earlier_samples"]) == (2, 1)
 
 
 def damage_header(path, key):
