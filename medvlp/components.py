@@ -36,10 +36,11 @@ def build_components(run: Run) -> Components:
         check_unchanged(config, run.folder, checkpoint)
     check_devices(config.trainer.accelerator, launched_local_world_size())
     objective = build_objective(config, resuming=checkpoint is not None)
-    if checkpoint is not None and getattr(config.objective, "feature_cache", ""):
+    pipeline = objective.pipeline
+    if checkpoint is not None and pipeline.caches_features:
         # The cache is compared with the tower of the run that goes on, whose weights Lightning would load later.
         init_from(objective.module, objective.module.parts, str(checkpoint), (), objective.metadata)
-    data = build_data(config, objective.pipeline)
+    data = build_data(config, pipeline)
     data.prepare_data()
     data.setup()
     if held_out := data.held_out:

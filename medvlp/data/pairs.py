@@ -196,6 +196,7 @@ class PairPipeline(BatchPipeline):
     ) -> None:
         self.prepare, self.collate, self.longest_1L = prepare, collate, longest_1L
         self.batch_size, self.keeps_apart, self.features = batch_size, keeps_apart, features
+        self.caches_features = features is not None
 
     def write_caches(self, sources: Sources) -> None:
         if self.features:

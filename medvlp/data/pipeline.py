@@ -39,6 +39,8 @@ class BatchPipeline:
     """Another sample takes a bad one's place; otherwise it stays empty, as in a pack whose length was planned."""
     whole_steps = False
     """The accumulated batches of a step are handed out together: the objective's loss is not a sum over them."""
+    caches_features = False
+    """Files over runs are compared with the model's weights, so these have to be there before `write_caches`."""
     counts_NH: NDArray[np.float64] | None = None
     """What each sample that `open` gave counts in the divisors of the losses; None: all count alike."""
     prepare: Prepare
