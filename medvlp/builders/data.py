@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from medvlp.config import ConfigError, SourceConfig, TrainConfig, VqaConfig, load_task
+from medvlp.config import ConfigError, DataConfig, SourceConfig, TrainConfig, VqaConfig, load_task
 from medvlp.data.chat.rewriting import (
     CaptionQuestions,
     ConversationDataset,
@@ -13,6 +13,7 @@ from medvlp.data.chat.rewriting import (
     TaskQuestions,
 )
 from medvlp.data.dataset import open_split
+from medvlp.data.images.crop import RandomView
 from medvlp.data.pipeline import BatchPipeline
 from medvlp.shards import ShardDataset
 from medvlp.shards.storage import RemoteSettings, split_folder
@@ -41,6 +42,12 @@ def build_data(config: TrainConfig, pipeline: BatchPipeline) -> TrainingData:
         max_epochs=trainer.max_epochs,
         workers=data.workers,
     )
+
+
+def training_view(data: DataConfig, size: int) -> RandomView:
+    """What is trained on of an image, for a tower whose input has this side."""
+    augment = data.augment
+    return RandomView(size, augment.scale, augment.ratio, data.max_pixels, augment.decode == "scaled")
 
 
 def as_conversations(dataset: ShardDataset, source: SourceConfig) -> ConversationDataset:

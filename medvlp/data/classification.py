@@ -12,8 +12,7 @@ from torch import Tensor
 
 from medvlp.data.batch import Batch, sample_fields
 from medvlp.data.dataset import Dataset
-from medvlp.data.images.crop import random_crop
-from medvlp.data.images.decode import open_image
+from medvlp.data.images.crop import RandomView, stacked
 from medvlp.data.labels import ClassLabels, LabelTable, UnknownLabel, read_labels
 from medvlp.data.order import Order
 from medvlp.data.pipeline import BatchPipeline, OpenedSources, Sources
@@ -79,16 +78,11 @@ class PrepareLabelled:
 
     Args:
         heads: how each reads its labels.
-        size: side of the image in pixels.
-        scale, ratio: of the random crop.
-        max_pixels: larger images are bad samples.
+        view: image file → what is trained on.
     """
 
     heads: Mapping[str, ClassLabels]
-    size: int
-    scale: Sequence[float]
-    ratio: Sequence[float]
-    max_pixels: int
+    view: RandomView
 
     def __call__(self, sample: Sample, source: int, rng: np.random.Generator) -> dict[str, Any]:
         """image: uint8 (3, S, S); targets: of each head.
@@ -105,8 +99,7 @@ class PrepareLabelled:
             }
         except UnknownLabel as error:
             raise BadSample("unknown_label", key=sample.key, detail=str(error)) from None
-        image = open_image(next(iter(sample.images.values())), self.max_pixels)
-        return {"image": random_crop(image, self.size, self.scale, self.ratio, rng), "targets": targets}
+        return {"image": self.view(next(iter(sample.images.values())), rng), "targets": targets}
 
 
 @dataclass
@@ -121,7 +114,7 @@ class CollateLabelled:
         targets = {name: torch.as_tensor(np.stack([item["targets"][name] for item in items])) for name in self.heads}
         return LabelledBatch(
             **sample_fields(units),
-            images_BCHW=torch.stack([item["image"] for item in items]),
+            images_BCHW=stacked([item["image"] for item in items]),
             targets=targets,
             weights=dict(self.weights),
             totals=dict(zip(self.heads, units[0]["total"], strict=True)),

@@ -252,7 +252,7 @@ class RequestedSamples(torch_data.Dataset[dict[str, Any]]):
         name, dataset = self.sources[index]
         row = number - int(self.starts[index])
         key = (self.seed, epoch, position)
-        spare = np.random.Generator(philox("replacement", *key))
+        spare: np.random.Generator | None = None
         bad: list[dict[str, Any]] = []
         rows_tried = []
         for _ in range(self.attempts):
@@ -274,6 +274,7 @@ class RequestedSamples(torch_data.Dataset[dict[str, Any]]):
                     }
                 )
                 rows_tried.append(row)
+                spare = spare or np.random.Generator(philox("replacement", *key))
                 row = self._replacement(spare, index, rows_tried)
         if self.attempts == 1:
             return None, bad

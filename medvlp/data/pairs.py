@@ -13,8 +13,8 @@ from medvlp.data.batch import Batch, sample_fields
 from medvlp.data.dataset import Dataset, TextsOnly
 from medvlp.data.extras import PairExtra, padded_rows
 from medvlp.data.extras.labels import PairLabels
-from medvlp.data.images.crop import random_crop
-from medvlp.data.images.decode import decode_image, open_image
+from medvlp.data.images.crop import RandomView, stacked
+from medvlp.data.images.decode import decode_image
 from medvlp.data.images.feature_cache import CachedFeatures, FeatureCache
 from medvlp.data.order import Order
 from medvlp.data.pipeline import BatchPipeline, OpenedSources, Sources
@@ -64,11 +64,16 @@ class Tokenize:
         self.tokenizer, self.pad_id, self.length = tokenizer, pad_id, length
 
     def __call__(self, text: str) -> list[int]:
-        row = self.tokenizer([text])[0]
-        if self.length is None:
-            used = (row != self.pad_id).nonzero()
-            row = row[: int(used[-1]) + 1] if len(used) else row[:1]
-        return list(map(int, row))
+        row: list[int] = self.tokenizer([text])[0].tolist()
+        return row if self.length is not None else without_padding(row, self.pad_id)
+
+
+def without_padding(row: list[int], pad_id: int) -> list[int]:
+    """Token ids up to the last that is no padding; at least one."""
+    end = len(row)
+    while end > 1 and row[end - 1] == pad_id:
+        end -= 1
+    return row[:end]
 
 
 @dataclass
@@ -78,9 +83,7 @@ class PreparePairs:
     Args:
         texts: for every source, the text fields to choose from.
         tokenize: text → token ids, cut to the context, without padding.
-        size: side of the image in pixels.
-        scale, ratio: of the random crop.
-        max_pixels: larger images are bad samples.
+        view: image file → what is trained on.
         positives: what joins pairs whose texts differ, see `class_ids`; "": nothing.
         features: of a frozen image tower, which stand for the image.
         extras: what losses ask for besides.
@@ -88,10 +91,7 @@ class PreparePairs:
 
     texts: Sequence[Sequence[str]]
     tokenize: Tokenize
-    size: int
-    scale: Sequence[float]
-    ratio: Sequence[float]
-    max_pixels: int
+    view: RandomView
     positives: str = ""
     features: CachedFeatures | None = None
     extras: Sequence[PairExtra] = ()
@@ -104,8 +104,7 @@ class PreparePairs:
         text = choose_text(sample, self.texts[source], rng)
         item: dict[str, Any] = {"tokens": self.tokenize(text), "text_id": text_id(text)}
         if self.features is None:
-            image = open_image(data, self.max_pixels)
-            item["image"] = random_crop(image, self.size, self.scale, self.ratio, rng)
+            item["image"] = self.view(data, rng)
         else:
             item["features"] = self.features(sample)[0, 0]
         if self.positives:
@@ -157,7 +156,7 @@ class CollatePairs:
         class_ids_of_items = [item["class_ids"] for item in items if "class_ids" in item]
         return PairBatch(
             **sample_fields(units),
-            images_BCHW=torch.stack(images) if images else torch.empty(len(items), 3, 0, 0, dtype=torch.uint8),
+            images_BCHW=stacked(images) if images else torch.empty(len(items), 3, 0, 0, dtype=torch.uint8),
             tokens_BL=padded_rows([item["tokens"] for item in items], self.pad_id),
             text_ids_B=torch.tensor([item["text_id"] for item in items]),
             class_ids=class_ids_of_items or None,

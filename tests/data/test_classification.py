@@ -7,6 +7,7 @@ from sklearn.utils.class_weight import compute_class_weight
 
 from medvlp.data.classification import HeadLabels, LabelPipeline, PrepareLabelled, divisors
 from medvlp.data.dataset import RequestedSamples
+from medvlp.data.images.crop import RandomView
 from medvlp.data.labels import ClassLabels, LabelTable, read_labels
 from medvlp.data.order import Order, OrderedSource
 from medvlp.data.plan import Request
@@ -26,7 +27,7 @@ def dataset(tmp_path_factory):
 
 def pipeline(heads):
     labels = {name: head.labels for name, head in heads.items()}
-    return LabelPipeline(heads, PrepareLabelled(labels, 32, [1.0, 1.0], [1.0, 1.0], 10**6))
+    return LabelPipeline(heads, PrepareLabelled(labels, RandomView(32, [1.0, 1.0], [1.0, 1.0], 10**6)))
 
 
 def test_balanced_weights_are_scikit_learns(dataset):

@@ -3,6 +3,7 @@ import pytest
 
 from medvlp.data.dataset import RequestedSamples, Unreadable
 from medvlp.data.loader import DataChanged, TrainingLoader
+from medvlp.data.images.crop import RandomView
 from medvlp.data.order import Order, OrderedSource
 from medvlp.data.pairs import CollatePairs, PreparePairs
 from medvlp.data.plan import RankSchedule, Request, SamplePlan
@@ -17,7 +18,7 @@ def tokenize(text: str) -> list[int]:
 
 def loader(folders, workers=0, rank=0, ranks=1, total=6, batch=6, seed=0):
     sources = [(folder.parent.name, ShardDataset(folder)) for folder in folders]
-    prepare = PreparePairs([["caption*"]] * len(sources), tokenize, 16, [0.5, 1], [0.75, 1.33], 10**6)
+    prepare = PreparePairs([["caption*"]] * len(sources), tokenize, RandomView(16, [0.5, 1], [0.75, 1.33], 10**6))
     order = Order([OrderedSource(name, len(d), 1.0, d.manifest_hash) for name, d in sources], seed)
     schedule = RankSchedule(SamplePlan(order), batch, 1, rank, ranks)
     return TrainingLoader(

@@ -1,5 +1,6 @@
 """Supervised classification from its configuration."""
 
+from medvlp.builders.data import training_view
 from medvlp.builders.objectives import optimizer_settings
 from medvlp.builders.towers import vision_tower
 from medvlp.config import ClassifierConfig, ClassifyConfig, HeadConfig, TrainConfig
@@ -23,7 +24,7 @@ def classify(config: TrainConfig) -> Objective:
     labels = {name: class_labels(head) for name, head in heads.items()}
     tower = vision_tower(config.model.vision)
     classifier = assemble(tower, config.model.pool, {name: head.metadata() for name, head in labels.items()})
-    prepare = PrepareLabelled(labels, classifier.size, data.augment.scale, data.augment.ratio, data.max_pixels)
+    prepare = PrepareLabelled(labels, training_view(data, classifier.size))
     pipeline = LabelPipeline(
         {name: HeadLabels(labels[name], head.balanced, weights_of(head)) for name, head in heads.items()}, prepare
     )

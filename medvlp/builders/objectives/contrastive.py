@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from medvlp.builders.clip import build_clip
+from medvlp.builders.data import training_view
 from medvlp.builders.objectives import optimizer_settings
 from medvlp.builders.objectives.terms import terms_of
 from medvlp.config import ClipConfig, ConfigError, ContrastiveConfig, TrainConfig
@@ -54,10 +55,7 @@ def contrastive(config: TrainConfig) -> Objective:
     prepare = PreparePairs(
         [source.text_fields for source in data.sources.values()],
         Tokenize(clip.tokenizer, pad_id, length),
-        clip.size,
-        data.augment.scale,
-        data.augment.ratio,
-        data.max_pixels,
+        training_view(data, clip.size),
         objective.positives,
         extras=extras,
     )

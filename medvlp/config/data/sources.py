@@ -7,7 +7,9 @@ from omegaconf import MISSING
 
 from medvlp.combinations import ItemFilter, filter_of
 from medvlp.config.data.remote import RemoteConfig
-from medvlp.config.rules import ConfigError, at_least, check_name, not_negative, share
+from medvlp.config.rules import ConfigError, at_least, check_name, not_negative, one_of, share
+
+DECODINGS = ("whole", "scaled")
 
 
 @dataclass(kw_only=True)
@@ -74,9 +76,13 @@ class AugmentConfig:
     """Smallest and largest share of the image's area that a crop keeps."""
     ratio: list[float] = field(default_factory=lambda: [0.75, 1.3333333333333333])
     """Narrowest and widest aspect ratio of a crop."""
+    decode: str = "whole"
+    """whole: every pixel of a JPEG; scaled: at a half, a quarter or an eighth of its sides where the crop stays as large as the
+    tower's input. Less CPU on large images, and pixels that differ a little; evaluation always decodes the whole."""
 
     def check(self) -> None:
-        """Both ranges are ranges. Raises ConfigError."""
+        """Both ranges are ranges, the decoding is known. Raises ConfigError."""
+        one_of("data.augment.decode", self.decode, DECODINGS)
         for key, bounds, most in (("scale", self.scale, 1.0), ("ratio", self.ratio, float("inf"))):
             if len(bounds) != 2 or not 0 < bounds[0] <= bounds[1] <= most:
                 limit = " <= 1" if most == 1 else ""
