@@ -3,8 +3,8 @@
 Sets: ROCOv2's own images (0.2 MP), and JPEGs of 0.5 and 2 MP made of them. Contenders, each with and without worker processes:
 
 - medvlp: `TrainingLoader`, as `medvlp train` builds it; and again with data.augment.decode=scaled.
-- open_clip: open_clip_train's `get_wds_dataset` with its training transform. It needs webdataset 0.2.86, which is installed into a
-  folder of its own ($MEDVLP_WEBDATASET, by default one that is thrown away).
+- open_clip: open_clip_train's `get_wds_dataset` with its training transform. It needs webdataset 0.2.86, installed into a folder
+  of its own ($MEDVLP_WEBDATASET, by default one that is thrown away).
 - files: loose files in torch's DataLoader, PIL and torchvision's transform.
 - limit: decoding and resizing alone, with the decoder and the resizing that medvlp uses, from bytes in memory, one process.
 
@@ -30,7 +30,7 @@ from benchmarks.measure import interleaved, report
 SIZE, BATCH, PAIRS, WORKERS = 224, 32, 256, 2
 ROUNDS = int(os.environ.get("BENCHMARK_ROUNDS", "5"))
 MEGAPIXELS = {"0.2 MP": 0.0, "0.5 MP": 0.5, "2 MP": 2.0}
-WHOLE, USUAL = (1.0, 1.0), (0.9, 1.0)
+WHOLE_AREA, USUAL = (1.0, 1.0), (0.9, 1.0)
 PEER = "webdataset==0.2.86"
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
@@ -77,11 +77,11 @@ def measure(folder: Path) -> int:
         for workers in (0, WORKERS):
             seconds = interleaved(loaders.runs(workers), ROUNDS)
             milliseconds = {run: value / PAIRS * 1000 for run, value in seconds.items()}
-            ours, scaled = milliseconds["medvlp"], milliseconds["medvlp, scaled"]
+            own, scaled = milliseconds["medvlp"], milliseconds["medvlp, scaled"]
             value = {
-                "ratio_vs_open_clip": milliseconds["open_clip"] / ours,
-                "ratio_vs_files": milliseconds["files"] / ours,
-                "ratio_vs_limit": milliseconds["limit"] / ours,
+                "ratio_vs_open_clip": milliseconds["open_clip"] / own,
+                "ratio_vs_files": milliseconds["files"] / own,
+                "ratio_vs_limit": milliseconds["limit"] / own,
                 "ratio_vs_open_clip_scaled": milliseconds["open_clip"] / scaled,
             }
             values[f"{name}, {workers} workers"] = {**value, "cpu_ms": milliseconds}
@@ -118,7 +118,9 @@ def written(split: Path, folder: Path, megapixels: float) -> Path:
                     image = Image.open(io.BytesIO(data))
                     by = (megapixels * 1e6 / (image.width * image.height)) ** 0.5
                     image = image.resize((round(image.width * by), round(image.height * by)), Image.Resampling.BICUBIC)
-                    pixels = np.asarray(image).astype(int)  # with grain, as scanners give; else 2 MP have nothing to code
+                    pixels = np.asarray(image).astype(
+                        int
+                    )  # with grain, as scanners give; else 2 MP have nothing to code
                     pixels += np.random.default_rng(number).integers(-4, 5, pixels.shape[:2] + (1,) * (pixels.ndim - 2))
                     buffer = io.BytesIO()
                     Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(buffer, "JPEG", quality=90)
@@ -194,7 +196,8 @@ class Loaders:
         data.set_epoch(0)
         yield from data.dataloader
         for stage in data.dataloader.pipeline:
-            if iterator := getattr(stage, "_iterator", None):
+            iterator = getattr(stage, "_iterator", None)
+            if iterator is not None:  # worker processes
                 iterator._shutdown_workers()  # else their time would not be counted
 
     def files(self, workers: int, scale: tuple[float, float]) -> Any:
@@ -209,7 +212,7 @@ class Loaders:
         import numpy as np
 
         from medvlp.data.images.crop import crop_box, resized
-        from medvlp.data.images.decode import open_pixels
+        from medvlp.data.images.pixels import open_pixels
 
         rng = np.random.default_rng(0)
         for data in self.data:
@@ -224,13 +227,13 @@ class Loaders:
         import torch
 
         mean, std = (torch.tensor(values).view(3, 1, 1) for values in (MEAN, STD))
-        peers = [by_text(self.open_clip(0, WHOLE)), by_text(self.files(0, WHOLE))]
-        ours = by_text(self.medvlp(0, WHOLE))
+        peers = [by_text(self.open_clip(0, WHOLE_AREA)), by_text(self.files(0, WHOLE_AREA))]
+        own = by_text(self.medvlp(0, WHOLE_AREA))
         same = []
         for peer in peers:
-            assert peer.keys() == ours.keys()
+            assert peer.keys() == own.keys()
             for tokens, image in peer.items():
-                same.append(float((ours[tokens].float() - 255 * (image * std + mean)).abs().max()) <= 3.0)
+                same.append(float((own[tokens].float() - 255 * (image * std + mean)).abs().max()) <= 3.0)
         return sum(same) / len(same)
 
 

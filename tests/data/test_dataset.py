@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from medvlp.data.dataset import RequestedSamples, Unreadable
-from medvlp.data.loader import DataChanged, TrainingLoader
 from medvlp.data.images.crop import RandomView
+from medvlp.data.loader import DataChanged, TrainingLoader
 from medvlp.data.order import Order, OrderedSource
 from medvlp.data.pairs import CollatePairs, PreparePairs
 from medvlp.data.plan import RankSchedule, Request, SamplePlan

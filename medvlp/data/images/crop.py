@@ -9,16 +9,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from medvlp.data.images.decode import ImageFile
 from medvlp.data.images.jpeg import reduction_for
+from medvlp.data.images.pixels import ImageFile
 
 Box = tuple[int, int, int, int]
 """Top, left, height and width."""
 
 
-def crop_box(
-    height: int, width: int, scale: Sequence[float], ratio: Sequence[float], rng: np.random.Generator
-) -> Box:
+def crop_box(height: int, width: int, scale: Sequence[float], ratio: Sequence[float], rng: np.random.Generator) -> Box:
     """Top, left, height and width of a random crop: the rule of torchvision's RandomResizedCrop (Szegedy 2015).
 
     Args:
@@ -42,8 +40,8 @@ def resized(pixels_CHW: Tensor, box: Box, size: int) -> Tensor:
 
     Fastest where the memory is (H, W, 3): three channels then take less time than one.
     """
-    top, left, height, width = box
-    crop = pixels_CHW[None, :, top : top + height, left : left + width]
+    top, start, height, width = box
+    crop = pixels_CHW[None, :, top : top + height, start : start + width]
     return interpolate(crop, (size, size), mode="bicubic", antialias=True)[0]
 
 
@@ -77,14 +75,12 @@ class RandomView:
 
 def box_within(box: Box, size: Sequence[int], reduced: Sequence[int]) -> Box:
     """A box of an image in the pixels of a smaller one."""
-    (top, left, height, width), (down, across) = box, (reduced[0] / size[0], reduced[1] / size[1])
-    first, start = round(top * down), round(left * across)
-    return (
-        first,
-        start,
-        max(1, min(reduced[0], round((top + height) * down)) - first),
-        max(1, min(reduced[1], round((left + width) * across)) - start),
-    )
+    top, start, height, width = box
+    y_scale, x_scale = reduced[0] / size[0], reduced[1] / size[1]
+    first_row = min(round(top * y_scale), reduced[0] - 1)
+    first_column = min(round(start * x_scale), reduced[1] - 1)
+    end_row, end_column = round((top + height) * y_scale), round((start + width) * x_scale)
+    return first_row, first_column, max(end_row - first_row, 1), max(end_column - first_column, 1)
 
 
 def stacked(images: Sequence[Tensor]) -> Tensor:

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from medvlp.models.clip.text_lengths import encode_by_length
+
 
 class FusionHead(nn.Module):
     """Masked words from a text's states and its image's embedding (PMC-CLIP, Lin 2023).
@@ -74,7 +76,7 @@ def text_states(model: Any, tokens_BL: Tensor, with_states: bool) -> tuple[Tenso
         features_BE, states_BLD = model._encode_text(tokens_BL, normalize=False)
         return features_BE, states_BLD
     if not with_states:
-        return model.encode_text(tokens_BL), None
+        return encode_by_length(model, tokens_BL), None
     states: list[Tensor] = []
     hook = model.text.transformer.register_forward_hook(
         lambda tower, arguments, output: states.append(output.last_hidden_state)

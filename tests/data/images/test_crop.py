@@ -1,9 +1,12 @@
+import io
+
 import numpy as np
 import torch
 from PIL import Image
 from torchvision.transforms.v2 import RandomResizedCrop
 
-from medvlp.data.images.crop import crop_box, random_crop, to_tensor
+from medvlp.data.images.crop import RandomView, crop_box, resized, stacked
+from medvlp.data.images.pixels import tensor_of
 
 
 def picture(mode: str = "RGB") -> Image.Image:
@@ -13,26 +16,39 @@ def picture(mode: str = "RGB") -> Image.Image:
     return coarse.resize((360, 240), Image.Resampling.BICUBIC).convert(mode)
 
 
+def encoded(mode: str = "RGB") -> bytes:
+    buffer = io.BytesIO()
+    picture(mode).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def view(data: bytes, seed: int, scale: float = 0.3) -> torch.Tensor:
+    return RandomView(32, [scale, 1], [0.75, 1.33], 10**6)(data, np.random.default_rng(seed))
+
+
 def test_the_whole_image_is_within_2_of_pils_bicubic():
-    view = random_crop(picture().crop((0, 0, 240, 240)), 64, [1, 1], [1, 1], np.random.default_rng(0))
-    pil = to_tensor(picture().crop((0, 0, 240, 240)).resize((64, 64), Image.Resampling.BICUBIC))
-    assert view.dtype == torch.uint8
-    assert (view.int() - pil.int()).abs().max() <= 2
+    image = picture().crop((0, 0, 240, 240))
+    small = resized(tensor_of(np.asarray(image)), (0, 0, 240, 240), 64)
+    pil = tensor_of(np.asarray(image.resize((64, 64), Image.Resampling.BICUBIC)))
+    assert small.dtype == torch.uint8
+    assert (small.int() - pil.int()).abs().max() <= 2
 
 
-def test_grey_is_resized_once_with_the_result_of_three_equal_channels():
-    grey = picture("L")
-    views = [
-        random_crop(image, 56, [0.5, 1], [0.75, 1.33], np.random.default_rng(5))
-        for image in (grey, grey.convert("RGB"))
-    ]
-    assert torch.equal(*views)
+def test_grey_is_three_equal_channels():
+    assert torch.equal(view(encoded("L"), 5), view(encoded("L"), 5)[:1].expand(3, -1, -1))
 
 
 def test_the_view_depends_on_the_random_state_alone():
-    views = [random_crop(picture(), 32, [0.3, 1], [0.75, 1.33], np.random.default_rng(s)) for s in (1, 1, 2)]
+    views = [view(encoded(), seed) for seed in (1, 1, 2)]
     assert torch.equal(views[0], views[1])
     assert not torch.equal(views[0], views[2])
+
+
+def test_a_batch_keeps_the_images_order_in_memory():
+    images = [view(encoded(), seed) for seed in (1, 2)]
+    batch_BCHW = stacked(images)
+    assert torch.equal(batch_BCHW, torch.stack(images))
+    assert batch_BCHW.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_boxes_are_distributed_as_torchvisions():
