@@ -30,7 +30,7 @@ from benchmarks.measure import interleaved, report
 SIZE, BATCH, PAIRS, WORKERS = 224, 32, 256, 2
 ROUNDS = int(os.environ.get("BENCHMARK_ROUNDS", "5"))
 MEGAPIXELS = {"0.2 MP": 0.0, "0.5 MP": 0.5, "2 MP": 2.0}
-WHOLE_AREA, USUAL = (1.0, 1.0), (0.9, 1.0)
+FULL_AREA, USUAL_AREA = (1.0, 1.0), (0.9, 1.0)
 PEER = "webdataset==0.2.86"
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
@@ -77,11 +77,11 @@ def measure(folder: Path) -> int:
         for workers in (0, WORKERS):
             seconds = interleaved(loaders.runs(workers), ROUNDS)
             milliseconds = {run: value / PAIRS * 1000 for run, value in seconds.items()}
-            own, scaled = milliseconds["medvlp"], milliseconds["medvlp, scaled"]
+            medvlp_ms, scaled = milliseconds["medvlp"], milliseconds["medvlp, scaled"]
             value = {
-                "ratio_vs_open_clip": milliseconds["open_clip"] / own,
-                "ratio_vs_files": milliseconds["files"] / own,
-                "ratio_vs_limit": milliseconds["limit"] / own,
+                "ratio_vs_open_clip": milliseconds["open_clip"] / medvlp_ms,
+                "ratio_vs_files": milliseconds["files"] / medvlp_ms,
+                "ratio_vs_limit": milliseconds["limit"] / medvlp_ms,
                 "ratio_vs_open_clip_scaled": milliseconds["open_clip"] / scaled,
             }
             values[f"{name}, {workers} workers"] = {**value, "cpu_ms": milliseconds}
@@ -152,10 +152,10 @@ class Loaders:
 
     def runs(self, workers: int) -> dict[str, Callable[[], object]]:
         return {
-            "open_clip": lambda: count(self.open_clip(workers, USUAL)),
-            "files": lambda: count(self.files(workers, USUAL)),
-            "medvlp": lambda: count(self.medvlp(workers, USUAL)),
-            "medvlp, scaled": lambda: count(self.medvlp(workers, USUAL, scaled=True)),
+            "open_clip": lambda: count(self.open_clip(workers, USUAL_AREA)),
+            "files": lambda: count(self.files(workers, USUAL_AREA)),
+            "medvlp": lambda: count(self.medvlp(workers, USUAL_AREA)),
+            "medvlp, scaled": lambda: count(self.medvlp(workers, USUAL_AREA, scaled=True)),
             "limit": self.limit,
         }
 
@@ -217,7 +217,7 @@ class Loaders:
         rng = np.random.default_rng(0)
         for data in self.data:
             pixels = open_pixels(data, 10**8)
-            resized(pixels, crop_box(*pixels.shape[1:], USUAL, (3 / 4, 4 / 3), rng), SIZE)
+            resized(pixels, crop_box(*pixels.shape[1:], USUAL_AREA, (3 / 4, 4 / 3), rng), SIZE)
 
     def agreement(self) -> float:
         """Share of images that all have alike, by their tokens; tokens are equal, but where a caption comes twice.
@@ -227,13 +227,13 @@ class Loaders:
         import torch
 
         mean, std = (torch.tensor(values).view(3, 1, 1) for values in (MEAN, STD))
-        peers = [by_text(self.open_clip(0, WHOLE_AREA)), by_text(self.files(0, WHOLE_AREA))]
-        own = by_text(self.medvlp(0, WHOLE_AREA))
+        peers = [by_text(self.open_clip(0, FULL_AREA)), by_text(self.files(0, FULL_AREA))]
+        medvlp_images = by_text(self.medvlp(0, FULL_AREA))
         same = []
         for peer in peers:
-            assert peer.keys() == own.keys()
+            assert peer.keys() == medvlp_images.keys()
             for tokens, image in peer.items():
-                same.append(float((own[tokens].float() - 255 * (image * std + mean)).abs().max()) <= 3.0)
+                same.append(float((medvlp_images[tokens].float() - 255 * (image * std + mean)).abs().max()) <= 3.0)
         return sum(same) / len(same)
 
 
