@@ -22,7 +22,7 @@ POOLED = ("argmax", "eos")
 
 
 def encode_by_length(model: Any, tokens_BL: Tensor, groups: int = GROUPS) -> Tensor:
-    """`model.encode_text`, (B, E), with as little padding as groups of similar length need.
+    """The model's `encode_text`, (B, E), with as little padding as groups of similar length need.
 
     The features are those of the whole batch up to rounding: transformers' towers mask padding, and in open_clip's causal
     towers no token sees what is behind it. Where a tower sees its padding, nothing is changed. Dropout, where a tower has some,
@@ -78,7 +78,7 @@ def pooling(tower: Any) -> tuple[str, int | None]:
 
 
 def encode_trimmed(model: Any, tokens_BL: Tensor) -> Tensor:
-    """`model.encode_text` of texts that may be shorter than the context."""
+    """The model's `encode_text` of texts that may be shorter than the context."""
     tower = getattr(model, "text", model)
     if hasattr(tower, "config"):
         features_BE: Tensor = model.encode_text(tokens_BL)
