@@ -39,8 +39,8 @@ def checkpoint_activations(model: nn.Module) -> None:
         if text is None:
             model.transformer.grad_checkpointing = True  # type: ignore[union-attr]
         elif hasattr(text, "config"):  # transformers' tower
-            text.transformer.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator, union-attr]
+            text.transformer.gradient_checkpointing_enable({"use_reentrant": False})
         else:
-            text.set_grad_checkpointing(True)  # type: ignore[operator, union-attr]
+            text.set_grad_checkpointing(True)
     except (AssertionError, AttributeError, ValueError) as error:
         raise WeightsError(f"model.gradient_checkpointing: a tower cannot ({first_line(error)})") from None
