@@ -58,7 +58,7 @@ class ErrorCheck(PromptedTask):
     """
 
     kind: ClassVar[str] = "error_check"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     name: str
     dataset: ShardDataset

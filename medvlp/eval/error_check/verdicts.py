@@ -35,14 +35,21 @@ class Verdict(NamedTuple):
 CORRECT = Verdict(False)
 
 _CORRECT = re.compile(
-    r"correct|(?:the\s+|this\s+)?(?:clinical\s+)?(?:text|note|report|passage|narrative)\s+is\s+(?:entirely\s+|medically\s+)?correct"
+    r"correct|(?:the\s+|this\s+)?(?:clinical\s+)?(?:text|note|report|passage|narrative|caption)\s+is\s+(?:entirely\s+|medically\s+)?correct"
+    r"|(?:all(?:\s+of)?(?:\s+the)?\s+sentences\s+are|every\s+sentence\s+is)\s+correct"
     r"|no|none|no,?\s+(?:there\s+(?:is|are)\s+)?no\s+(?:medical\s+)?errors?"
     r"|(?:there\s+(?:is|are)\s+)?no\s+(?:medical\s+)?errors?(?:\s+(?:(?:was|were)\s+)?(?:found|detected|present))?"
     r"(?:\s+in\s+(?:the|this)\s+(?:clinical\s+)?(?:text|note|report|passage|narrative))?"
     r"|(?:no,?\s+)?(?:the|this)\s+(?:clinical\s+)?(?:text|note|report)\s+(?:does\s+not|doesn't)\s+contain\s+(?:a|any)\s+(?:medical\s+)?errors?",
     re.IGNORECASE,
 )
-_INCORRECT = re.compile(r"yes|incorrect|(?:yes,?\s+)?there\s+is\s+an?\s+(?:medical\s+)?error", re.IGNORECASE)
+_INCORRECT = re.compile(
+    r"yes|incorrect|(?:yes,?\s+)?there\s+is\s+an?\s+(?:medical\s+)?error"
+    r"|(?:the\s+|this\s+)?(?:clinical\s+)?(?:text|note|report|passage|narrative|caption)\s+is\s+(?:incorrect|not\s+correct|wrong)",
+    re.IGNORECASE,
+)
+_ONLY_SENTENCE = re.compile(r"\b(?:the|this)\s+sentence\s+is\b", re.IGNORECASE)
+"""Of a text with one sentence: the text itself."""
 _RUN_LINE = re.compile(
     r"(?:(?P<text_id>[a-z][a-z0-9]*(?:-[a-z0-9]+)+)\s+)?(?P<flag>[01])\s+(?P<sentence>-?\d+)\s+(?P<correction>\S.*)",
 )
@@ -141,6 +148,8 @@ def _of_line(cleaned: Reply, span: Span, sentences: Sentences) -> Verdict | None
 def _read(line: str, sentences: Sentences) -> Verdict | None:
     """A line in one of the forms. Raises Contradiction for one that has two readings."""
     bare = line.strip(" \t\"'.!")
+    if len(sentences) == 1:
+        bare = _ONLY_SENTENCE.sub("the text is", bare)
     if _CORRECT.fullmatch(bare):
         return CORRECT
     if _INCORRECT.fullmatch(bare):

@@ -48,6 +48,9 @@ LISTED = "0 The heart is large.\n1 8 mg of insulin were given.\n8 {}\n9 The lung
         ("Yes.", Verdict(True)),
         ("No, there is no medical error.", CORRECT),
         ("There are no errors in the text.", CORRECT),
+        ("All sentences are correct.", CORRECT),
+        ("The caption is not correct.", Verdict(True)),
+        ("The sentence is correct.", None),  # which of four?
         ("Sentence 8", Verdict(True, 8)),
         ("-1", CORRECT),
         ("1", None),
@@ -76,6 +79,8 @@ def test_what_has_two_readings_says_so():
     assert read_verdict("1 8 mg of glucose were given.", SENTENCES).rule == "contradiction"
     assert read_verdict("I cannot help with medical advice.", SENTENCES).rule == "refusal"
     alone = {1: "8 mg of insulin were given."}  # no sentence 8: the flag reading is none
+    assert read_verdict("The sentence is CORRECT.", alone).answer == CORRECT
+    assert read_verdict("The sentence is incorrect.", alone).answer == Verdict(True)
     assert read_verdict("1 8 mg of glucose were given.", alone).answer == Verdict(
         True, 1, "8 mg of glucose were given."
     )
