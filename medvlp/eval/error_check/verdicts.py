@@ -18,7 +18,7 @@ from medvlp.eval.answers.extraction import (
 from medvlp.eval.answers.refusals import refuses
 from medvlp.eval.answers.statements import JSON, Contradiction, stated
 
-LABELS, LINE = "labelled lines", "only line"
+LABELS, LINE, OPENING = "labelled lines", "only line", "first sentence"
 Sentences = Mapping[int, str]
 """Number → sentence."""
 
@@ -112,6 +112,8 @@ def _extract(cleaned: Reply, sentences: Sentences) -> Extraction:
     try:
         if "\n" not in text and (verdict := _read(text, sentences)) is not None:
             return cleaned.extraction(verdict, Span(0, len(cleaned.text), ENTIRE))
+        if (opening := _opening(cleaned.text, sentences)) is not None:
+            return cleaned.extraction(opening[0], opening[1])
         statement = stated(cleaned, lambda content: _read(content.strip().split("\n")[0], sentences))
         if statement is not None:
             return statement
@@ -133,6 +135,13 @@ def _extract(cleaned: Reply, sentences: Sentences) -> Extraction:
         if verdicts
         else Extraction(None, NOTHING)
     )
+
+
+def _opening(text: str, sentences: Sentences) -> tuple[Verdict, Span] | None:
+    """What the first sentence of a reply says of the only sentence of a text: "The sentence is incorrect. It should ..."."""
+    match = re.match(r"\s*(?:the|this)\s+sentence\s+is\s+[^.!:\n]*[.!](?=\s|$)", text, re.IGNORECASE)
+    verdict = _read(match[0].strip(), sentences) if match and len(sentences) == 1 else None
+    return (verdict, Span(match.start(), match.end(), OPENING)) if match and verdict is not None else None
 
 
 def _of_line(cleaned: Reply, span: Span, sentences: Sentences) -> Verdict | None:

@@ -81,6 +81,8 @@ def test_what_has_two_readings_says_so():
     alone = {1: "8 mg of insulin were given."}  # no sentence 8: the flag reading is none
     assert read_verdict("The sentence is CORRECT.", alone).answer == CORRECT
     assert read_verdict("The sentence is incorrect.", alone).answer == Verdict(True)
+    assert read_verdict("The sentence is incorrect. It should read: 8 units.", alone).answer == Verdict(True)
+    assert read_verdict("The sentence is incorrect. It should read: 8 units.", SENTENCES).answer is None
     assert read_verdict("1 8 mg of glucose were given.", alone).answer == Verdict(
         True, 1, "8 mg of glucose were given."
     )
