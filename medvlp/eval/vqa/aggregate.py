@@ -175,8 +175,8 @@ def constant_scores(questions: Sequence[Question]) -> tuple[list[Scores], dict[s
         constant = best_constant_box(list(targets.values()))
         constants["box_iou"] = f"the box {[round(side, 3) for side in constant]}"
         for i, boxes in targets.items():
-            of_constant = box_scores([constant], boxes)
-            scores[i] |= {metric: of_constant[metric] for metric in BOX_METRICS}
+            constant_scores = box_scores([constant], boxes)
+            scores[i] |= {metric: constant_scores[metric] for metric in BOX_METRICS}
     return scores, constants
 
 

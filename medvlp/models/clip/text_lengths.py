@@ -56,7 +56,7 @@ def used_lengths(model: Any, tokens_BL: Tensor) -> Tensor | None:
     if not is_trimmable(tower):
         return None
     pool, end_id = pooling(tower)
-    return 1 + (tokens_BL if pool == "argmax" else (tokens_BL == end_id).int()).argmax(dim=1)
+    return 1 + (tokens_BL if pool == "argmax" else tokens_BL.eq(end_id).int()).argmax(dim=1)
 
 
 def is_trimmable(tower: Any) -> bool:
