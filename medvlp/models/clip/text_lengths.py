@@ -56,7 +56,10 @@ def used_lengths(model: Any, tokens_BL: Tensor) -> Tensor | None:
     if not is_trimmable(tower):
         return None
     pool, end_id = pooling(tower)
-    return 1 + (tokens_BL if pool == "argmax" else tokens_BL.eq(end_id).int()).argmax(dim=1)
+    if pool == "argmax":
+        return 1 + tokens_BL.argmax(dim=1)
+    assert end_id is not None, "pooled at a token that is not known"
+    return 1 + tokens_BL.eq(end_id).int().argmax(dim=1)
 
 
 def is_trimmable(tower: Any) -> bool:
