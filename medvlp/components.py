@@ -45,6 +45,8 @@ def build_components(run: Run) -> Components:
     data.setup()
     if held_out := data.held_out:
         objective.module.metadata["held_out"] = {name: item_filter.to_json() for name, item_filter in held_out.items()}
+    if selected := data.selected:
+        objective.module.metadata["selected"] = {name: selection.to_json() for name, selection in selected.items()}
     if checkpoint is not None:
         check_same_run(config, checkpoint, data.total_steps)
     task_names = tuple(load_task(name).name for name in config.tasks)

@@ -12,9 +12,9 @@ from medvlp.data.chat.rewriting import (
     RewordedConversations,
     TaskQuestions,
 )
-from medvlp.data.dataset import open_split
 from medvlp.data.images.crop import RandomView
 from medvlp.data.pipeline import BatchPipeline
+from medvlp.data.views.filtered import open_split
 from medvlp.shards import ShardDataset
 from medvlp.shards.storage import RemoteSettings, split_folder
 from medvlp.wording.questions import QuestionWording
@@ -83,7 +83,8 @@ def opener(config: TrainConfig, name: str) -> Callable[[], ShardDataset]:
 
     def open_it() -> ShardDataset:
         folder = split_folder(source.path, settings)
-        return open_split(folder, source.item_filter(name), f"data.sources.{name}", source.shards, settings)
+        key = f"data.sources.{name}"
+        return open_split(folder, source.item_filter(name), key, source.shards, settings, source.conditions)
 
     return open_it
 

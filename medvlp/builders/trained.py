@@ -10,7 +10,8 @@ from medvlp.builders.data import open_shards
 from medvlp.combinations import CombinationError, ItemFilter, filter_of, item_values
 from medvlp.config import ClassifierConfig, ConfigError, LlavaConfig, TrainConfig, from_dict
 from medvlp.config.model_names import source_name
-from medvlp.data.dataset import open_split
+from medvlp.data.views.filtered import FilteredDataset, open_split
+from medvlp.selection import ConditionError, Conditions
 from medvlp.shards import BadSample, ShardDataset, ShardError
 from medvlp.training.checkpoints import CheckpointError, load_checkpoint
 
@@ -90,20 +91,38 @@ def trained_source(
         held_out = filter_of(content["medvlp"].get("held_out", {}).get(name, {}), f"held out of {name}")
         dataset = open_shards(source.path)
         if shards_hash in (None, dataset.manifest_hash):
-            return TrainedSource(
-                folder, filtered(dataset.folder, source.item_filter(name), dataset.manifest_hash), held_out
-            ), ""
+            rows_hash = rows_hash_in(content, name)
+            view = filtered(
+                dataset.folder, source.item_filter(name), dataset.manifest_hash, source.conditions, rows_hash
+            )
+            return TrainedSource(folder, view, held_out), ""
     except ShardError:
         return TrainedSource(folder, None, held_out), f"{folder}, which is not here"
-    except (CombinationError, AttributeError) as error:
+    except (CombinationError, ConditionError, AttributeError) as error:
         return TrainedSource(folder, None, held_out), f"{folder}, of which {error}"
     return TrainedSource(folder, None, held_out), f"{folder}, which has changed since"
 
 
 @lru_cache(maxsize=64)
-def filtered(folder: Path, item_filter: ItemFilter, shards_hash: str) -> ShardDataset:
-    """A split as it was trained on; read once for the checkpoints of a sweep. shards_hash: of what is there now."""
-    return open_split(folder, item_filter, str(folder))
+def filtered(
+    folder: Path, item_filter: ItemFilter, shards_hash: str, conditions: Conditions, rows_hash: str
+) -> ShardDataset:
+    """A split as it was trained on; read once for the checkpoints of a sweep.
+
+    shards_hash: of what is there now. rows_hash: of the rows that conditions selected then; "" where it is not told.
+    Raises:
+        ConditionError: they select others now.
+    """
+    dataset = open_split(folder, item_filter, str(folder), conditions=conditions)
+    if isinstance(dataset, FilteredDataset) and dataset.selected and rows_hash not in ("", dataset.selected.rows_hash):
+        raise ConditionError("where selects other samples now: its score tables or lists have changed")
+    return dataset
+
+
+def rows_hash_in(content: dict[str, Any], name: str) -> str:
+    """sha256 of the rows that conditions selected of a source, as a checkpoint states it; "" where it does not."""
+    selected = content["medvlp"].get("selected", {}).get(name, {})
+    return str(selected.get("rows_sha256", ""))
 
 
 def unseen_combinations(sources: Sequence[TrainedSource]) -> tuple[list[ItemFilter], list[str]]:

@@ -12,7 +12,9 @@ from medvlp.data.loader import TrainingLoader
 from medvlp.data.order import Order, OrderedSource
 from medvlp.data.pipeline import BatchPipeline, Sources
 from medvlp.data.plan import RankSchedule
+from medvlp.data.views.filtered import FilteredDataset
 from medvlp.distributed import launched_rank
+from medvlp.selection import Selected
 from medvlp.shards import ShardDataset
 
 
@@ -68,6 +70,12 @@ class TrainingData(pl.LightningDataModule):
             for name, dataset in self.sources.items()
         }
         return filters if any(filters.values()) else {}
+
+    @property
+    def selected(self) -> dict[str, Selected]:
+        """Source → what conditions on its tables leave of it, for those that have some."""
+        views = {name: dataset for name, dataset in self.sources.items() if isinstance(dataset, FilteredDataset)}
+        return {name: view.selected for name, view in views.items() if view.selected}
 
     def prepare_data(self) -> None:
         """Caches on disk, by rank 0."""

@@ -1,22 +1,16 @@
-"""Datasets of a run: shards without what is held out, samples by request, and the replacement of one that cannot be read."""
+"""Datasets of a run: samples by request, and the replacement of one that cannot be read."""
 
-import hashlib
-import json
-from collections import Counter
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from torch.utils import data as torch_data
 
-from medvlp.combinations import CombinationError, ItemFilter, Occurrences, item_values
 from medvlp.data.order import philox
 from medvlp.data.plan import Request
 from medvlp.errors import UserError
 from medvlp.shards import BadSample, Sample, ShardDataset
-from medvlp.shards.storage import RemoteSettings
 
 Prepare = Callable[[Sample, int, np.random.Generator], dict[str, Any]]
 """(sample, number of its source, random state) → the fields that `collate` batches. Raises BadSample."""
@@ -53,124 +47,6 @@ class Dataset(Protocol):
         """The shard of row i, and its position there."""
 
 
-class FilteredDataset(ShardDataset):
-    """The shards of a split without what a filter holds out: fewer samples, and of those fewer conversations.
-
-    All texts are read once to know which; the same on every rank. Its `manifest_hash` is of the shards and the filter, so that
-    orders, caches and resumes tell it from the whole. `manifest` stays the shards' own. A sample whose text cannot be read
-    stays: reading it counts it as bad.
-
-    Args:
-        key: what messages call the source.
-        tars, remote: see `ShardDataset`.
-
-    Raises:
-        ShardError: the folder is not a finished split.
-        CombinationError: no sample is of one of the combinations, or the filter leaves none.
-    """
-
-    def __init__(
-        self,
-        folder: str | Path,
-        item_filter: ItemFilter,
-        key: str,
-        tars: str = "",
-        remote: RemoteSettings | None = None,
-    ) -> None:
-        super().__init__(folder, tars, remote)
-        self.item_filter = item_filter
-        self.all_shards_hash = self.manifest_hash
-        material = json.dumps([self.manifest_hash, item_filter.to_json()]).encode()
-        self.manifest_hash = hashlib.sha256(material).hexdigest()
-        self.held_out: Counter[str] = Counter()
-        """Combination → its items (conversations, or samples without any)."""
-        self.reduced_rows: set[int] = set()
-        """Rows of the shards that are filtered as they are read: some conversations are held out, or nobody could look."""
-        self.rows = np.array(self._trained_rows(key), np.int64)
-        if not len(self.rows):
-            raise CombinationError(
-                f"{key}: only and exclude leave none of the {self.manifest.samples} samples of {self.folder}"
-            )
-
-    def _trained_rows(self, key: str) -> list[int]:
-        occurrences = {name: Occurrences(getattr(self.item_filter, name)) for name in ("only", "exclude")}
-        rows = []
-        for row in range(self.manifest.samples):
-            try:
-                of_items = item_values(super().read_text(row))
-            except BadSample:
-                rows.append(row)
-                self.reduced_rows.add(row)
-                continue
-            for values in of_items:
-                for counted in occurrences.values():
-                    counted.add(values)
-            reasons = [self.item_filter.reason(values) for values in of_items]
-            self.held_out.update(reason for reason in reasons if reason)
-            if not all(reasons):
-                rows.append(row)
-                self.reduced_rows.update([row] if any(reasons) else [])
-        for name, counted in occurrences.items():
-            counted.check(f"{key}.{name}", str(self.folder))
-        return rows
-
-    @property
-    def shards_hash(self) -> str:
-        return self.all_shards_hash
-
-    @property
-    def keys(self) -> list[str]:
-        keys = super().keys
-        return [keys[row] for row in self.rows.tolist()]
-
-    @property
-    def summary(self) -> str:
-        """What is trained on and what is not, in words."""
-        reasons = "; ".join(f"{name} ({count} items)" for name, count in self.held_out.items())
-        return f"{len(self)} of {self.manifest.samples} samples are trained on; held out: {reasons or 'nothing'}"
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __repr__(self) -> str:
-        return f"FilteredDataset({str(self.folder)!r}, {len(self)} of {self.manifest.samples} samples)"
-
-    def _row(self, i: int) -> int:
-        if not 0 <= i < len(self.rows):
-            raise IndexError(f"sample {i} of {self!r}")
-        return int(self.rows[i])
-
-    def locate(self, i: int) -> tuple[str, int]:
-        """The shard's file name and the sample's position in it."""
-        return super().locate(self._row(i))
-
-    def key(self, i: int) -> str:
-        """The key of sample i."""
-        return super().key(self._row(i))
-
-    def column(self, name: str) -> list[Any]:
-        """A column of samples.parquet as a list, in the samples' order."""
-        column = super().column(name)
-        return [column[row] for row in self.rows.tolist()]
-
-    def read(self, i: int) -> Sample:
-        """Sample i with the conversations that are trained on. Raises IndexError, and BadSample as a `ShardDataset`."""
-        row = self._row(i)
-        return self._reduced(row, super().read(row))
-
-    def read_text(self, i: int) -> Sample:
-        """Sample i likewise, without its images."""
-        row = self._row(i)
-        return self._reduced(row, super().read_text(row))
-
-    def image_names(self, i: int) -> list[str]:
-        """Names of sample i's images. Raises BadSample as a `ShardDataset`."""
-        return super().image_names(self._row(i))
-
-    def _reduced(self, row: int, sample: Sample) -> Sample:
-        return self.item_filter.reduced(sample) if row in self.reduced_rows else sample
-
-
 class TextsOnly:
     """A dataset whose samples are read without their images, which something else stands for."""
 
@@ -199,15 +75,6 @@ class TextsOnly:
 
     def locate(self, i: int) -> tuple[str, int]:
         return self.dataset.locate(i)
-
-
-def open_split(
-    folder: str | Path, item_filter: ItemFilter, key: str, tars: str = "", remote: RemoteSettings | None = None
-) -> ShardDataset:
-    """A split as it is trained on: the shards, without what a filter holds out. Raises as `FilteredDataset`."""
-    if item_filter:
-        return FilteredDataset(folder, item_filter, key, tars, remote)
-    return ShardDataset(folder, tars, remote)
 
 
 class RequestedSamples(torch_data.Dataset[dict[str, Any]]):

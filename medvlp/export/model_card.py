@@ -168,9 +168,9 @@ def data_table(lineage: Lineage) -> list[str]:
 
 
 def held_out(source: SourceConfig, name: str) -> str:
-    """`, without modality=CT, organ=liver`: what of a source was not trained on; "" where that is nothing."""
-    item_filter = source.item_filter(name)
-    return f", without {item_filter.name}" if item_filter else ""
+    """`, where width >= 224, without modality=CT, organ=liver`: what a source was selected by; "" where all was trained on."""
+    item_filter, conditions = source.item_filter(name), " and ".join(f"({text})" for text in source.where)
+    return (f", where {conditions}" if conditions else "") + (f", without {item_filter.name}" if item_filter else "")
 
 
 def reason_of_loss(source: str) -> str:

@@ -15,7 +15,7 @@ from medvlp import process
 from medvlp.claims import claim
 from medvlp.config import TrainConfig, as_dict
 from medvlp.data.datamodule import TrainingData
-from medvlp.data.dataset import FilteredDataset
+from medvlp.data.views.filtered import FilteredDataset
 from medvlp.distributed import launched_rank, launched_world_size
 from medvlp.errors import UserError
 from medvlp.jsonl import write_rows
@@ -120,6 +120,7 @@ class Fit:
             "samples an epoch": len(self.data.plan),
             "steps": self.data.total_steps,
             "skipped": len(self.data.skipped),
+            "rows that conditions select": [selected.rows_hash[:12] for selected in self.data.selected.values()],
             "the model's parameters": hashlib.sha256(repr(shapes).encode()).hexdigest()[:12],
             "the tokenizer's files": tokenizer.get("sha256") if isinstance(tokenizer, dict) else tokenizer,
         }

@@ -70,3 +70,18 @@ def test_conversations_are_made_and_reworded_as_the_source_says(clip_words):
     question, answer = conversation.turns
     assert question.text == "<image>\nWhat is this?"
     assert answer.text == f"It is: {shards.read(0).texts['caption']}"
+
+
+def test_conditions_of_a_source_are_counted_and_part_of_the_order(clip_words):
+    condition = "caption_length > 0 and key not in (made__a0001__f1__0)"
+    overrides = [*clip_words, "data.global_batch_size=2", f"data.sources.made.where=['{condition}']"]
+    data = build_data(compose("train", overrides), Recording())
+    data.setup()
+    (selected,) = data.selected.values()
+    assert (len(data.plan), selected.samples, selected.drops) == (7, 8, {condition: 1})
+    assert "made__a0001__f1__0" not in data.sources["made"].keys  # noqa: SIM118  a list
+
+
+def test_a_condition_that_is_none_is_refused_before_any_data_are_read(clip_words):
+    with pytest.raises(UserError, match=r"data\.sources\.made\.where\[1\]: width >⟨here⟩ — expected a value"):
+        compose("train", [*clip_words, "data.sources.made.where=['width > 3', 'width >']"])

@@ -8,6 +8,7 @@ from omegaconf import MISSING
 from medvlp.combinations import ItemFilter, filter_of
 from medvlp.config.data.remote import RemoteConfig
 from medvlp.config.rules import ConfigError, at_least, check_name, not_negative, one_of, share
+from medvlp.selection import Conditions
 
 DECODINGS = ("whole", "scaled")
 
@@ -32,6 +33,11 @@ class SourceConfig:
     exclude: list[dict[str, Any]] = field(default_factory=list)
     """Combinations that are held out, likewise; the checkpoint's card states them, and `medvlp eval` gives the scores on them
     (unseen) next to those on the others (seen)."""
+    where: list[str] = field(default_factory=list)
+    """Conditions on columns of samples.parquet and of score tables, all of which hold for what is trained on:
+    `["width >= 224", "modality in (CT, MR)", "top 30% by similarity"]`. Their grammar: docs/data.md."""
+    scores: list[str] = field(default_factory=list)
+    """Score tables of `where`, or folders of them, besides those that `medvlp score` writes next to the shards."""
     caption_prompts: list[str] = field(default_factory=list)
     """instruct: for samples without conversations, questions that their texts answer; the sample's key chooses one."""
     questions_as: str = ""
@@ -57,6 +63,7 @@ class SourceConfig:
                     f"<box> stands in the data; prepare them again, so that it does, and leave it out here"
                 )
         self.item_filter(name)
+        self.conditions.check(f"data.sources.{name}.where")
 
     @property
     def is_remote(self) -> bool:
@@ -66,6 +73,11 @@ class SourceConfig:
     def item_filter(self, name: str) -> ItemFilter:
         """What is trained on of the source. Raises CombinationError."""
         return filter_of({"only": self.only, "exclude": self.exclude}, f"data.sources.{name}")
+
+    @property
+    def conditions(self) -> Conditions:
+        """What holds for every sample that is trained on."""
+        return Conditions(tuple(self.where), tuple(self.scores))
 
 
 @dataclass(kw_only=True)

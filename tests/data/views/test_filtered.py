@@ -5,7 +5,8 @@ import pickle
 import pytest
 
 from medvlp.combinations import CombinationError, filter_of
-from medvlp.data.dataset import FilteredDataset, open_split
+from medvlp.data.views.filtered import FilteredDataset, open_split
+from medvlp.selection import ConditionError, Conditions
 from medvlp.shards import Conversation, Sample, ShardDataset, Turn
 from tests.datasets import jpeg, pairs, write_split
 
@@ -89,3 +90,23 @@ def test_every_filter_has_a_hash_of_its_own_and_none_is_the_shards(folder):
 def test_slips_are_refused(folder, content, message):
     with pytest.raises(CombinationError, match=message):
         open_split(folder / "pairs/train", filter_of(content, "k"), "data.sources.made")
+
+
+def test_conditions_on_the_table_come_before_what_is_held_out(folder):
+    conditions = Conditions(("caption_length > 35", "not group in (a0001, a0005)"))
+    whole = ShardDataset(folder / "pairs/train")
+    lengths, groups = whole.column("caption_length"), whole.column("group")
+    long = [row for row in range(20) if lengths[row] > 35]
+    rows = [row for row in long if groups[row] not in ("a0001", "a0005")]
+    selected = pickle.loads(
+        pickle.dumps(open_split(folder / "pairs/train", filter_of({}, "k"), "k", conditions=conditions))
+    )
+    assert selected.keys == [whole.key(row) for row in rows]
+    assert [selected.read(i) for i in range(len(rows))] == [whole.read(row) for row in rows]
+    assert selected.shards_hash == whole.manifest_hash != selected.manifest_hash
+    assert f"dropped: {20 - len(long)} by caption_length > 35, {len(long) - len(rows)} by not group" in selected.summary
+    both = open_split(folder / "pairs/train", filter_of(NOT_K1, "k"), "k", conditions=conditions)
+    assert both.keys == [whole.key(row) for row in rows if row % 4 != 1]
+    assert len({whole.manifest_hash, selected.manifest_hash, both.manifest_hash}) == 3
+    with pytest.raises(ConditionError, match=r"k\.where\[0\]: there is no column organ"):
+        open_split(folder / "pairs/train", filter_of({}, "k"), "k", conditions=Conditions(("organ = liver",)))

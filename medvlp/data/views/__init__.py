@@ -1,0 +1,1 @@
+"""Views of a split: its shards without what is not trained on."""
