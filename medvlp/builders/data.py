@@ -41,6 +41,7 @@ def build_data(config: TrainConfig, pipeline: BatchPipeline) -> TrainingData:
         max_steps=trainer.max_steps,
         max_epochs=trainer.max_epochs,
         workers=data.workers,
+        shares=data.shares,
     )
 
 

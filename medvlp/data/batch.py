@@ -1,7 +1,7 @@
 """The base class of every objective's batch."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar, Self
 
 import torch
@@ -21,6 +21,8 @@ class Batch:
     """Of the samples, in the epoch's global order."""
     bad: list[dict[str, Any]]
     """Samples that could not be read, as `RequestedSamples` names them."""
+    sources: list[int] = field(default_factory=list)
+    """Of the samples, as numbers in the order of the blend."""
     inputs: ClassVar[tuple[str, ...]] = ()
     """Fields that only a model's encoders read: large, and of a shape that differs from batch to batch."""
 
@@ -29,16 +31,16 @@ class Batch:
         """The samples of several batches in one, without their inputs (no rows)."""
         first = batches[0]
         values: dict[str, Any] = {
-            field.name: rowless(getattr(first, field.name))
-            if field.name in first.inputs
-            else joined_values([getattr(batch, field.name) for batch in batches])
-            for field in fields(first)
+            f.name: rowless(getattr(first, f.name))
+            if f.name in first.inputs
+            else joined_values([getattr(batch, f.name) for batch in batches])
+            for f in fields(first)
         }
         return replace(first, **values)
 
     def pin_memory(self) -> Self:
         """The batch with its tensors in pinned memory; torch's loader looks for this method, and into no dataclass."""
-        return replace(self, **{field.name: pinned(getattr(self, field.name)) for field in fields(self)})
+        return replace(self, **{f.name: pinned(getattr(self, f.name)) for f in fields(self)})
 
 
 @dataclass(kw_only=True)
@@ -54,6 +56,7 @@ class StepBatch(Batch):
             keys=[key for part in parts for key in part.keys],
             positions=[position for part in parts for position in part.positions],
             bad=[problem for part in parts for problem in part.bad],
+            sources=[source for part in parts for source in part.sources],
             parts=list(parts),
         )
 
@@ -88,5 +91,6 @@ def sample_fields(units: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {
         "keys": [item["key"] for item in items],
         "positions": [item["position"] for item in items],
+        "sources": [item.get("source", 0) for item in items],
         "bad": [problem for unit in units for problem in unit["bad"]],
     }

@@ -25,6 +25,7 @@ class TrainingData(pl.LightningDataModule):
         openers: what opens the shards of each source, without what is held out.
         filters: what is trained on of each source.
         weights: passes over each source in an epoch.
+        shares: of an epoch's samples by source, instead of weights; empty: by weights.
         pipeline: the objective's way from shards to batches.
         seed: keys order and augmentation.
         shuffle_block, shuffle_window: see `Order`.
@@ -49,11 +50,13 @@ class TrainingData(pl.LightningDataModule):
         max_steps: int | None,
         max_epochs: int | None,
         workers: int,
+        shares: Mapping[str, float] | None = None,
     ) -> None:
         super().__init__()
         self.openers, self.filters, self.weights, self.pipeline, self.seed = openers, filters, weights, pipeline, seed
         self.shuffle_block, self.shuffle_window = shuffle_block, shuffle_window
         self.global_batch_size, self.accumulate, self.workers = global_batch_size, accumulate, workers
+        self.shares = dict(shares or {})
         self.max_steps, self.max_epochs = max_steps, max_epochs
         self.is_prepared = self.is_open = False
 
@@ -94,11 +97,13 @@ class TrainingData(pl.LightningDataModule):
         sources = self.pipeline.open(self.sources)
         self.skipped = sources.skipped
         datasets = sources.datasets
+        weights = weights_of({name: len(dataset) for name, dataset in datasets.items()}, self.shares) or self.weights
         ordered = [
-            OrderedSource(name, len(dataset), self.weights[name], dataset.manifest_hash)
+            OrderedSource(name, len(dataset), weights[name], dataset.manifest_hash)
             for name, dataset in datasets.items()
         ]
         order = Order(ordered, self.seed, self.shuffle_block, self.shuffle_window)
+        self.counts = dict(zip(datasets, order.counts, strict=True))
         self.samples = RequestedSamples(
             list(datasets.items()),
             self.pipeline.prepare,
@@ -130,3 +135,9 @@ class TrainingData(pl.LightningDataModule):
             pin,
             self.pipeline.whole_steps,
         )
+
+
+def weights_of(lengths: Mapping[str, int], shares: Mapping[str, float]) -> dict[str, float]:
+    """Passes over each source for an epoch of as many samples as all have, of which each has its share; {} without shares."""
+    total, units = sum(lengths.values()), sum(shares.values())
+    return {name: shares[name] / units * total / lengths[name] for name in lengths if shares and lengths[name]}

@@ -106,7 +106,7 @@ class RequestedSamples(torch_data.Dataset[dict[str, Any]]):
         self.starts = np.cumsum([0, *(len(dataset) for _, dataset in sources)])
 
     def __getitem__(self, request: Request) -> dict[str, Any]:
-        """{"items": [fields of each sample, with "key" and "position"], "bad": [what was bad], "total": the request's}."""
+        """{"items": [fields of each sample, its key, position and source], "bad": [what was bad], "total": the request's}."""
         items, bad = [], []
         for position, number in zip(request.positions, request.samples, strict=True):
             item, problems = self._read(request.epoch, position, number)
@@ -126,7 +126,7 @@ class RequestedSamples(torch_data.Dataset[dict[str, Any]]):
             try:
                 sample = dataset.read(row)
                 fields = self.prepare(sample, index, np.random.Generator(philox("augmentation", *key)))
-                return {"key": sample.key, "position": position, **fields}, bad
+                return {"key": sample.key, "position": position, "source": index, **fields}, bad
             except BadSample as problem:
                 shard, _ = dataset.locate(row)
                 bad.append(

@@ -87,7 +87,11 @@ class ContrastiveLoss:
         The mean over ranks of the returned losses is the loss of one process with the whole batch, and so are the gradients
         that DDP averages, the logit scale's among them: gathering carries gradients back to the rank that a row came from.
         """
-        raise TypeError(f"{type(self).__name__} is a loss without a call")
+        return self.of_pairs(pairs).mean()
+
+    def of_pairs(self, pairs: Pairs) -> "Tensor":
+        """(B,) what each of this rank's pairs has of the loss, which is their mean."""
+        raise TypeError(f"{type(self).__name__} is a loss without one of pairs")
 
 
 @dataclass(frozen=True, kw_only=True)

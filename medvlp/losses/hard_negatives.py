@@ -37,7 +37,7 @@ class HardNegatives(ContrastiveLoss):
         if self.alpha > 1:
             raise LossError(f"objective.options.alpha={self.alpha} must be at most 1")
 
-    def __call__(self, pairs: Pairs) -> "Tensor":
+    def of_pairs(self, pairs: Pairs) -> "Tensor":
         from medvlp.losses.blocks import LogSumExp, MeanPositive, statistics_of
 
         statistics = [
@@ -48,7 +48,7 @@ class HardNegatives(ContrastiveLoss):
             *([] if pairs.inside else [MeanPositive()]),
         ]
         row_KB, column_KB = statistics_of(pairs, statistics, self.chunk)
-        return (self.of_statistics(row_KB) + self.of_statistics(column_KB)).mean() / 2
+        return (self.of_statistics(row_KB) + self.of_statistics(column_KB)) / 2
 
     def of_statistics(self, values_KB: "Tensor") -> "Tensor":
         """(B,) the loss of one direction."""

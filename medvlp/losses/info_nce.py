@@ -29,12 +29,12 @@ class InfoNCE(ContrastiveLoss):
         """Raises LossError."""
         check_chunk(self.chunk)
 
-    def __call__(self, pairs: Pairs) -> "Tensor":
+    def of_pairs(self, pairs: Pairs) -> "Tensor":
         from medvlp.losses.blocks import LogSumExp, MeanPositive, Statistic, statistics_of
 
         right: Statistic = LogSumExp("positives") if pairs.inside else MeanPositive()
         row_KB, column_KB = statistics_of(pairs, [LogSumExp(), right], self.chunk)
-        return ((row_KB[0] - row_KB[1]) + (column_KB[0] - column_KB[1])).mean() / 2
+        return ((row_KB[0] - row_KB[1]) + (column_KB[0] - column_KB[1])) / 2
 
 
 def check_chunk(chunk: int, prefix: str = "objective.options") -> None:

@@ -16,14 +16,15 @@ from medvlp.distributed import rank, world_size
 from medvlp.losses.relations import Relations
 
 
-def sigmoid_sum(image_BD: Tensor, text_CD: Tensor, scale: Tensor, bias: Tensor, relations: Relations) -> Tensor:
-    """Σ −log σ(±(scale · image · text + bias)) of this rank's images and all texts, + for what is right; the ignored left out.
+def sigmoid_sums(image_BD: Tensor, text_CD: Tensor, scale: Tensor, bias: Tensor, relations: Relations) -> Tensor:
+    """(B,) Σ −log σ(±(scale · image · text + bias)) of each of this rank's images over all texts, + for what is right; the
+    ignored left out.
 
     text_CD: all ranks' texts (C = N); or this rank's own (C = B), which then go round all ranks, forward and backward, so that
     a rank never holds more than two ranks' texts.
     """
-    total: Tensor = _SigmoidSum.apply(image_BD, text_CD, scale, bias, relations)
-    return total
+    sums_B: Tensor = _SigmoidSums.apply(image_BD, text_CD, scale, bias, relations)
+    return sums_B
 
 
 def pass_on(*tensors: Tensor) -> list[Tensor]:
@@ -53,14 +54,14 @@ def stops(size: int, relations: Relations) -> Iterator[slice]:
         yield slice(owner * size, (owner + 1) * size)
 
 
-class _SigmoidSum(torch.autograd.Function):
+class _SigmoidSums(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, image_BD: Tensor, text_CD: Tensor, scale: Tensor, bias: Tensor, relations: Relations
     ) -> Tensor:
         ctx.save_for_backward(image_BD, text_CD, scale, bias)
         ctx.relations = relations
-        total = image_BD.new_zeros(())
+        sums_B = image_BD.new_zeros(len(image_BD))
         for stop, columns in enumerate(stops(len(text_CD), relations)):
             if stop:
                 (text_CD,) = pass_on(text_CD)
@@ -68,23 +69,24 @@ class _SigmoidSum(torch.autograd.Function):
                 logits_RC = (image_BD[block.rows] * scale) @ text_CD.T + bias
                 # −log σ(x) = softplus(x) − x
                 if block.positive_RC is None:
-                    total -= logits_RC[block.pair_rows, block.pair_columns].sum()
+                    pair_R = logits_RC[block.pair_rows, block.pair_columns]
+                    sums_B[block.rows].index_add_(0, block.pair_rows, pair_R, alpha=-1)
                 else:
-                    total -= logits_RC.masked_fill(~block.positive_RC, 0.0).sum()
+                    sums_B[block.rows] -= logits_RC.masked_fill(~block.positive_RC, 0.0).sum(dim=1)
                 loss_RC = softplus(logits_RC)
                 if block.ignored_RC is not None:
                     loss_RC.masked_fill_(block.ignored_RC, 0.0)
-                total += loss_RC.sum()
-        return total
+                sums_B[block.rows] += loss_RC.sum(dim=1)
+        return sums_B
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, gradient_B: Tensor) -> tuple[Tensor | None, ...]:
         image_BD, text_CD, scale, bias = ctx.saved_tensors
         relations: Relations = ctx.relations
         is_ring = len(text_CD) != relations.total
         product_BD, text_gradient_CD = torch.zeros_like(image_BD), torch.zeros_like(text_CD)
-        bias_gradient = torch.zeros_like(gradient)
+        bias_gradient = torch.zeros_like(bias)
         for stop, columns in enumerate(stops(len(text_CD), relations)):
             if stop:
                 text_CD, text_gradient_CD = pass_on(text_CD, text_gradient_CD)
@@ -97,17 +99,17 @@ class _SigmoidSum(torch.autograd.Function):
                     gradient_RC[block.pair_rows, block.pair_columns] -= 1
                 else:
                     gradient_RC -= block.positive_RC.to(gradient_RC.dtype)
+                gradient_RC *= gradient_B[block.rows, None]
                 product_BD[block.rows] += gradient_RC @ text_CD
-                text_gradient_CD.addmm_(gradient_RC.T, scaled_RD * gradient)
+                text_gradient_CD.addmm_(gradient_RC.T, scaled_RD)
                 bias_gradient += gradient_RC.sum()
         if is_ring:  # home again
             (text_gradient_CD,) = pass_on(text_gradient_CD)
-        product_BD *= gradient
         scale_gradient = (product_BD * image_BD).sum().reshape(scale.shape)
         return (
             product_BD * scale,
             text_gradient_CD,
             scale_gradient,
-            (bias_gradient * gradient).reshape(bias.shape),
+            bias_gradient,
             None,
         )

@@ -38,14 +38,13 @@ class Sigmoid(ContrastiveLoss):
         if self.start_scale <= 0:
             raise LossError(f"objective.options.start_scale={self.start_scale} must be above 0")
 
-    def __call__(self, pairs: Pairs) -> "Tensor":
+    def of_pairs(self, pairs: Pairs) -> "Tensor":
         from medvlp.losses.gather import gather
         from medvlp.losses.relations import Relations
-        from medvlp.losses.ring import sigmoid_sum
+        from medvlp.losses.ring import sigmoid_sums
 
         if pairs.logit_bias is None:
             raise ValueError("the sigmoid loss needs the model's logit_bias")
         relations = Relations(pairs, self.chunk)
         text = pairs.text_BD if self.exchange == "ring" else gather(pairs.text_BD)
-        total = sigmoid_sum(pairs.image_BD, text, pairs.logit_scale, pairs.logit_bias, relations)
-        return total / len(pairs.image_BD)
+        return sigmoid_sums(pairs.image_BD, text, pairs.logit_scale, pairs.logit_bias, relations)

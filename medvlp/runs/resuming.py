@@ -20,7 +20,7 @@ WATCHED = {
 OF_THE_COMMAND = ("resume", "run_name", "run_root", "verb", "stages", "init_from", "init_parts")
 """Keys that say which run this is and how it started."""
 OF_THE_WEIGHTS = re.compile(
-    r"(seed|(model|objective|optim)\.|data\.(global_batch_size|shuffle_|augment|sources\.[^.]+\.(?!path|shards))|"
+    r"(seed|(model|objective|optim)\.|data\.(global_batch_size|shares|shuffle_|augment|sources\.[^.]+\.(?!path|shards))|"
     r"trainer\.(max_steps|max_epochs|accumulate|precision))"
 )
 """Keys that decide what weights a run ends with; where its data lie, and what is logged, do not."""

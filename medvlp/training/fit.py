@@ -162,6 +162,12 @@ class Fit:
             f"rank{'s' if WORLD_SIZE > 1 else ''}",
             flush=True,
         )
+        for name, count in data.counts.items():
+            if len(data.counts) > 1:
+                print(
+                    f"data.sources.{name}: {count} samples an epoch, {count / sum(data.counts.values()):.1%}",
+                    flush=True,
+                )
         for name, dataset in data.sources.items():
             if isinstance(dataset, FilteredDataset):
                 print(f"data.sources.{name}: {dataset.summary}", flush=True)

@@ -19,6 +19,9 @@ from medvlp.training.optim import LearningRate, adamw, add_modules
 from medvlp.training.steps.averaging import WeightAverage
 from medvlp.training.steps.grad_cache import PartedLoss, cached_loss
 
+LOSSES_B = "losses_B"
+"""Among values to log: (B,) the loss of each sample, of objectives whose loss is a mean over samples."""
+
 
 @dataclass(frozen=True)
 class OptimizerSettings:

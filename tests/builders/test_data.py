@@ -79,9 +79,32 @@ def test_conditions_of_a_source_are_counted_and_part_of_the_order(clip_words):
     data.setup()
     (selected,) = data.selected.values()
     assert (len(data.plan), selected.samples, selected.drops) == (7, 8, {condition: 1})
-    assert "made__a0001__f1__0" not in data.sources["made"].keys  # noqa: SIM118  a list
+    assert "made__a0001__f1__0" not in data.sources["made"].keys
 
 
 def test_a_condition_that_is_none_is_refused_before_any_data_are_read(clip_words):
     with pytest.raises(UserError, match=r"data\.sources\.made\.where\[1\]: width >⟨here⟩ — expected a value"):
         compose("train", [*clip_words, "data.sources.made.where=['width > 3', 'width >']"])
+
+
+def test_shares_are_of_an_epoch_as_long_as_the_sources_together(clip_words):
+    path = next(word for word in clip_words if word.startswith("data.sources.made.path")).partition("=")[2]
+    other = [f"data.sources.other.path={path}", "data.sources.other.where=['key in (made__a0001__f1__0)']"]
+    shares = ["data.shares.made=1", "data.shares.other=2", "data.global_batch_size=3"]
+    data = build_data(compose("train", [*clip_words, *other, *shares]), Recording())
+    data.setup()
+    assert data.counts == {"made": 3, "other": 6}
+
+
+@pytest.mark.parametrize(
+    ("shares", "message"),
+    [
+        (["data.shares.mde=1"], r"data\.shares names mde, which is no source; did you mean made\?"),
+        (["data.shares.made=0"], r"data\.shares\.made=0\.0 must be above 0"),
+        (["data.shares.made=1", "data.sources.more.path=x"], "data.shares has no share of more"),
+        (["data.shares.made=1", "data.sources.made.weight=2"], "both say how often made is shown"),
+    ],
+)
+def test_a_wrong_or_missing_share_is_named(clip_words, shares, message):
+    with pytest.raises(UserError, match=message):
+        compose("train", [*clip_words, *shares])

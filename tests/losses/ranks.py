@@ -84,7 +84,7 @@ def gradients(loss: torch.Tensor, pairs: Pairs) -> list[torch.Tensor]:
 
 
 def losses_of_a_rank(folder: str) -> None:
-    """Saves by case: the mean loss, the gradients of this rank's rows, of the scale and of the bias."""
+    """Saves by case: the mean loss, the gradients of this rank's rows, of the scale and of the bias, its pairs' losses."""
     torch.distributed.init_process_group("gloo")
     rank, ranks = torch.distributed.get_rank(), torch.distributed.get_world_size()
     share = slice(rank * 8 // ranks, (rank + 1) * 8 // ranks)
@@ -95,12 +95,15 @@ def losses_of_a_rank(folder: str) -> None:
             if pairs.class_ids_B is not None and pairs.class_ids_B.ndim == 2:
                 width = int((pairs.class_ids_B >= 0).sum(dim=1).max())  # ranks bring what they have
                 pairs = replace(pairs, class_ids_B=pairs.class_ids_B[:, :width])
-            loss = contrastive_loss(case[0], {"chunk": 3} | ({"exchange": exchange} if exchange else {}))(pairs)
+            losses_B = contrastive_loss(case[0], {"chunk": 3} | ({"exchange": exchange} if exchange else {})).of_pairs(
+                pairs
+            )
+            loss = losses_B.mean()
             image, text, *direct = gradients(loss, pairs)
             values = [loss.detach(), *direct]
             for value in values:  # what DDP does: the mean over ranks of each rank's gradient
                 torch.distributed.all_reduce(value)
-            results[f"{case} {exchange}"] = [values[0], image, text, *values[1:]]
+            results[f"{case} {exchange}"] = [values[0], image, text, *values[1:], losses_B.detach() * ranks]
     torch.save({name: [value / ranks for value in values] for name, values in results.items()}, f"{folder}/{rank}.pt")
     torch.distributed.barrier()
     torch.distributed.destroy_process_group()

@@ -28,16 +28,21 @@ def relations(text, ids, way):
     return right, ignored
 
 
-def by_definition(name, pairs, right, ignored, inside, beta=0.25):
+def by_definition(*args):
+    """The mean of what each pair has of the loss."""
+    return torch.stack(of_pairs_by_definition(*args)).mean()
+
+
+def of_pairs_by_definition(name, pairs, right, ignored, inside, beta=0.25):
     """Loops over pairs and candidates; differentiable."""
     image, text, scale, bias = pairs.image_BD, pairs.text_BD, pairs.logit_scale, pairs.logit_bias
     count, terms = len(image), []
     if name == "sigmoid":
         for i in range(count):
-            for j in set(range(count)) - ignored[i]:
-                sign = 1 if j in right[i] else -1
-                terms.append(-torch.nn.functional.logsigmoid(sign * (scale * (image[i] @ text[j]) + bias)))
-        return sum(terms) / count
+            signs = {j: 1 if j in right[i] else -1 for j in set(range(count)) - ignored[i]}
+            logits = {j: sign * (scale * (image[i] @ text[j]) + bias) for j, sign in signs.items()}
+            terms.append(-sum(torch.nn.functional.logsigmoid(logit) for logit in logits.values()))
+        return terms
     for queries, candidates in ((image, text), (text, image)):
         for i in range(count):
             logit = {j: scale * (queries[i] @ candidates[j]) for j in set(range(count)) - ignored[i]}
@@ -51,7 +56,7 @@ def by_definition(name, pairs, right, ignored, inside, beta=0.25):
                 terms.append(-(sum(logit[j].exp() for j in right[i]) / total).log())
             else:
                 terms.append(-sum((logit[j].exp() / total).log() for j in right[i]) / len(right[i]))
-    return sum(terms) / (2 * count)
+    return [(of_image + of_text) / 2 for of_image, of_text in zip(terms[:count], terms[count:], strict=True)]
 
 
 def close(ours, others, rtol=1e-9):
@@ -64,10 +69,14 @@ def close(ours, others, rtol=1e-9):
 def test_losses_and_gradients_are_those_of_the_definition(case, chunk):
     name, text, ids, way = case
     pairs, another = pairs_of(text, ids, way, scale=4.0), pairs_of(text, ids, way, scale=4.0)
-    loss = contrastive_loss(name, {"chunk": chunk})(pairs)
-    expected = by_definition(name, another, *relations(text, ids, way), text == "mil_nce" or way == "inside")
-    assert float(loss.detach()) == pytest.approx(float(expected.detach()), rel=1e-12)
-    close(gradients(loss, pairs), gradients(expected, another))
+    loss_function = contrastive_loss(name, {"chunk": chunk})
+    losses_B = loss_function.of_pairs(pairs)
+    inside = text == "mil_nce" or way == "inside"
+    expected_B = torch.stack(of_pairs_by_definition(name, another, *relations(text, ids, way), inside))
+    torch.testing.assert_close(losses_B, expected_B, rtol=1e-12, atol=1e-13)
+    assert loss_function(pairs) == losses_B.mean()
+    weight_B = torch.linspace(0.2, 1.7, len(losses_B), dtype=losses_B.dtype)  # each pair's gradient is its own
+    close(gradients(losses_B @ weight_B, pairs), gradients(expected_B @ weight_B, another))
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case[1:3] != ("negative", None)], ids=str)
@@ -180,4 +189,8 @@ def test_ranks_give_the_losses_and_gradients_of_one(ranks, tmp_path):
         for exchange in ("gather", "ring") if case[0] == "sigmoid" else ("",):
             of_ranks = [result[f"{case} {exchange}"] for result in results]
             joined = [torch.cat([values[k] for values in of_ranks]) for k in (1, 2)]
-            close([of_ranks[0][0], *joined, *of_ranks[0][3:]], expected)
+            close([of_ranks[0][0], *joined, *of_ranks[0][3:5]], expected)
+            of_pairs = torch.cat([values[5] for values in of_ranks])
+            torch.testing.assert_close(
+                of_pairs, contrastive_loss(case[0], {}).of_pairs(pairs).detach(), rtol=1e-9, atol=1e-13
+            )

@@ -1,6 +1,7 @@
 """Options of training data: the blend of sources, how they are shuffled, read and cropped."""
 
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from typing import Any
 
 from omegaconf import MISSING
@@ -109,6 +110,9 @@ class DataConfig:
 
     sources: dict[str, SourceConfig] = field(default_factory=dict)
     """The blend by name; `data=[roco,quilt]` joins two options, `data.sources.a.weight=2` changes one."""
+    shares: dict[str, float] = field(default_factory=dict)
+    """Shares of an epoch's samples by source, `data.shares={roco: 3, quilt: 1}`, instead of weights: of all sources, in any
+    unit. An epoch then has as many samples as the sources have together, after all that is dropped or held out."""
     global_batch_size: int = 64
     """Samples in one optimizer step, over all ranks and accumulated batches."""
     workers: int = 2
@@ -139,5 +143,27 @@ class DataConfig:
             raise ConfigError("data.sources is empty; choose prepared data with data=<option> or a recipe")
         for name, source in self.sources.items():
             source.check(name)
+        self._check_shares()
         self.augment.check()
         self.remote.check()
+
+    def _check_shares(self) -> None:
+        """Each source has a share, and nothing else has."""
+        if not self.shares:
+            return
+        names = ", ".join(self.sources)
+        for name, value in self.shares.items():
+            if name not in self.sources:
+                close = get_close_matches(name, self.sources, n=1)
+                hint = f"; did you mean {close[0]}?" if close else "."
+                raise ConfigError(f"data.shares names {name}, which is no source{hint} Sources: {names}")
+            if not 0 < value < float("inf"):
+                raise ConfigError(f"data.shares.{name}={value} must be above 0; drop the source instead")
+        for name, source in self.sources.items():
+            if name not in self.shares:
+                raise ConfigError(f"data.shares has no share of {name}; it names all sources, or none: {names}")
+            if source.weight != 1:
+                raise ConfigError(
+                    f"data.sources.{name}.weight={source.weight} and data.shares.{name}={self.shares[name]} both say how often "
+                    f"{name} is shown; keep one of them"
+                )

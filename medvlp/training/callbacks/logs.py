@@ -11,6 +11,7 @@ from torch.nn.utils import get_total_norm
 
 from medvlp.jsonl import Appender
 from medvlp.training.callbacks.checkpoints import Diverged
+from medvlp.training.module import LOSSES_B
 from medvlp.training.ranks import Ranks
 from medvlp.training.run_folder import LOGS, Status, drop_rows_after
 
@@ -32,6 +33,7 @@ class Logs(pl.Callback):
         self.grad_norm = self.lr = 0.0
         self.keys: list[tuple[int, str]] = []
         self.losses: list[torch.Tensor] = []
+        self.by_source = SourceTotals()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         self.ranks = Ranks()
@@ -55,6 +57,7 @@ class Logs(pl.Callback):
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         self.samples_seen += pl_module.sample_count(batch)
         self.losses.append(outputs["loss"].detach())
+        self.by_source.add(batch.sources, outputs["values"].pop(LOSSES_B, None))
         if self.log_samples:
             positions = list(zip(batch.positions, batch.keys, strict=True))
             self.keys += [pair for pairs in self.ranks.gather(positions) for pair in pairs]
@@ -81,6 +84,7 @@ class Logs(pl.Callback):
             "samples_per_second": round(self.samples_seen * self.ranks.size / seconds, 2),
             "data_wait": round(self.seconds_waited / seconds, 4),
             **{name: float(value) for name, value in values.items()},
+            **self.by_source.take(self.ranks, list(trainer.datamodule.sources)),  # type: ignore[attr-defined]
         }
         self.samples_seen, self.seconds_waited, self.row_start = 0, 0.0, row_end
         self.status.running(self.step, write=trainer.is_global_zero)
@@ -109,3 +113,39 @@ class Logs(pl.Callback):
         numbers = {f"{prefix}/{name}": value for name, value in row.items() if isinstance(value, float)}
         for logger in trainer.loggers:
             logger.log_metrics(numbers, step=row["step"])
+
+
+class SourceTotals:
+    """Samples of each source, and the sums of their losses, since they were last taken."""
+
+    def __init__(self) -> None:
+        self.batches: list[tuple[list[int], torch.Tensor | None]] = []
+
+    def add(self, sources: list[int], losses_B: torch.Tensor | None) -> None:
+        """Count a batch. sources: of its samples. losses_B: of each of them; None of an objective that has none."""
+        self.batches.append((sources, losses_B))
+
+    def take(self, ranks: Ranks, names: list[str]) -> dict[str, float]:
+        """`samples/<source>` and, over all ranks, the mean of its samples' losses as `loss/<source>`; {} of one source alone.
+
+        Collective where there are several sources.
+        """
+        batches, self.batches = self.batches, []
+        if len(names) < 2:
+            return {}
+        counts, sums = [0] * len(names), [0.0] * len(names)
+        has_losses = False
+        for sources, losses_B in batches:
+            values = [0.0] * len(sources) if losses_B is None else losses_B.tolist()
+            has_losses |= losses_B is not None
+            for source, value in zip(sources, values, strict=True):
+                counts[source] += 1
+                sums[source] += value
+        totals = ranks.gather([counts, sums])
+        row: dict[str, float] = {}
+        for number, name in enumerate(names):
+            count = sum(rank_counts[number] for rank_counts, _ in totals)
+            row[f"samples/{name}"] = count
+            if has_losses and count:
+                row[f"loss/{name}"] = sum(rank_sums[number] for _, rank_sums in totals) / count
+        return row

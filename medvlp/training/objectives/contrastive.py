@@ -10,7 +10,7 @@ from medvlp.data.pairs import PairBatch
 from medvlp.losses import ContrastiveLoss, Pairs
 from medvlp.models.clip.fusion import at_least_single, image_states, text_states, unit_vectors
 from medvlp.models.parts import CLIP_PARTS, part_of
-from medvlp.training.module import OptimizerSettings, TrainingModule
+from medvlp.training.module import LOSSES_B, OptimizerSettings, TrainingModule
 from medvlp.training.objectives.terms import Encoded, Term
 from medvlp.training.steps.grad_cache import Features
 
@@ -152,11 +152,12 @@ class Contrastive(TrainingModule):
                 positives_as=self.positives_as,
             )
             losses = {name: term.loss(features, pairs, batch) for name, term in self.terms.items()}
-            contrastive = self.loss_function(pairs)
+            losses_B = self.loss_function.of_pairs(pairs)
+            contrastive = losses_B.mean()
             loss = self.weight * contrastive
             for name, term in self.terms.items():
                 loss = loss + term.weight * losses[name]
-        values: dict[str, Tensor | float] = {"logit_scale": logit_scale.detach()}
+        values: dict[str, Tensor | float] = {"logit_scale": logit_scale.detach(), LOSSES_B: losses_B.detach()}
         if losses:
             values |= {f"loss_{name}": value.detach() for name, value in {"contrastive": contrastive, **losses}.items()}
         if self.loss_function.learns_bias and pairs.logit_bias is not None:

@@ -4,10 +4,12 @@ from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from medvlp.jsonl import Appender, read_rows
 from medvlp.training.callbacks.bad_samples import BadSamples, TooManyBadSamples
 from medvlp.training.callbacks.evaluation import Evaluation
+from medvlp.training.callbacks.logs import SourceTotals
 
 TRAINER = SimpleNamespace(is_global_zero=True, global_step=4)
 BAD = {"source": "a", "shard": "000000.tar", "reason": "broken_json", "detail": "", "epoch": 0, "position": 1}
@@ -65,3 +67,25 @@ def test_what_is_forgotten_is_told_from_the_first_step_and_after_a_resume(tmp_pa
     started(4)
     rows = [(row["step"], row["acc1"], row["forgotten"]) for row in read_rows(metrics.path)]
     assert rows == [(0, 0.75, 0.0), (2, 0.5, 0.25), (4, 0.25, 0.5)]
+
+
+def test_the_mean_loss_of_each_source_is_by_sample_over_ranks():
+    totals, names = SourceTotals(), ["a", "b", "c"]
+    totals.add([0, 1, 0], torch.tensor([1.0, 8.0, 2.0]))
+    totals.add([0], torch.tensor([6.0]))
+    ranks = SimpleNamespace(gather=lambda value: [value, [[1, 0, 0], [5.0, 0.0, 0.0]]])
+    assert totals.take(ranks, names) == {
+        "samples/a": 4,
+        "loss/a": (1.0 + 2.0 + 6.0 + 5.0) / 4,
+        "samples/b": 1,
+        "loss/b": 8.0,
+        "samples/c": 0,
+    }
+    totals.add([1], None)
+    assert totals.take(SimpleNamespace(gather=lambda value: [value]), names) == {
+        "samples/a": 0,
+        "samples/b": 1,
+        "samples/c": 0,
+    }
+    totals.add([0], torch.tensor([1.0]))
+    assert totals.take(None, ["a"]) == {}  # the row's own loss is its
