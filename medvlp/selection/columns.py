@@ -157,7 +157,7 @@ class Columns:
         if score.manifest and score.manifest != self.manifest_hash:
             raise ConditionError(
                 f"{score.path} was computed for another version of {self.path.parent} (its manifest.json differs); "
-                f"`medvlp score` computes it again"
+                f"compute it again"
             )
         file = score.open()
         try:

@@ -97,7 +97,7 @@ def _checked(path: Path) -> ScoreTable:
     try:
         mark = mark_file(path)
     except OSError as error:
-        raise ShardError(f"score table {path}: {error.strerror}; `medvlp score` writes such tables") from None
+        raise ShardError(f"score table {path}: {error.strerror}") from None
     description = read_description(path)
     if description is None:
         return ScoreTable(path, mark)

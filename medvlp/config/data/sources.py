@@ -38,7 +38,7 @@ class SourceConfig:
     """Conditions on columns of samples.parquet and of score tables, all of which hold for what is trained on:
     `["width >= 224", "modality in (CT, MR)", "top 30% by similarity"]`. Their grammar: docs/data.md."""
     scores: list[str] = field(default_factory=list)
-    """Score tables of `where`, or folders of them, besides those that `medvlp score` writes next to the shards."""
+    """Score tables of `where`, or folders of them, besides those next to the shards (`<split>/scores`)."""
     caption_prompts: list[str] = field(default_factory=list)
     """instruct: for samples without conversations, questions that their texts answer; the sample's key chooses one."""
     questions_as: str = ""
