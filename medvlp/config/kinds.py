@@ -58,6 +58,7 @@ VERBS = {
 OPEN_MAPPINGS: dict[str, type | None] = {
     "optim.parts.": PartConfig,
     "data.sources.": SourceConfig,
+    "data.shares.": None,
     "objective.heads.": HeadConfig,
     "options.": None,
     "objective.options.": None,
