@@ -20,6 +20,7 @@ from medvlp.shards.index import open_index
 from medvlp.shards.manifest import MANIFEST, SAMPLES, read_manifest
 from medvlp.shards.schema import Sample
 from medvlp.shards.storage.files import open_files
+from medvlp.shards.storage.keys import LARGE, mapped_keys
 from medvlp.shards.storage.opened import IndexRow, OpenShard, spans_of
 from medvlp.shards.storage.settings import RemoteSettings
 from medvlp.shards.writer import columns_of, mark_file
@@ -70,7 +71,7 @@ class ShardDataset:
         return f"ShardDataset({str(self.folder)!r}, {len(self)} samples in {len(self._shards)} shards)"
 
     def __getstate__(self) -> dict[str, Any]:
-        # Keys go too: a worker maps its own on first use, cheaper than sending them through a pipe.
+        # Keys go too: a worker opens its own on first use, cheaper than sending them through a pipe.
         state = {name: value for name, value in self.__dict__.items() if name not in ("_keys", "_table")}
         return {**state, "_open": {}}
 
@@ -93,7 +94,11 @@ class ShardDataset:
 
     @cached_property
     def _keys(self) -> pa.Array:
-        return self._arrow_column("key")
+        mark = self.manifest.files.get(SAMPLES)
+        if self.manifest.samples < LARGE or mark is None:
+            return self._arrow_column("key")
+        # Each loader worker would hold them all: 2 GiB at 24 million samples.
+        return mapped_keys(mark.sha256, self.manifest.samples, lambda: self._arrow_column("key"))
 
     @property
     def keys(self) -> list[str]:

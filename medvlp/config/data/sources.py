@@ -111,8 +111,8 @@ class DataConfig:
     sources: dict[str, SourceConfig] = field(default_factory=dict)
     """The blend by name; `data=[roco,quilt]` joins two options, `data.sources.a.weight=2` changes one."""
     shares: dict[str, float] = field(default_factory=dict)
-    """Shares of an epoch's samples by source, `data.shares={roco: 3, quilt: 1}`, instead of weights: of all sources, in any
-    unit. An epoch then has as many samples as the sources have together, after all that is dropped or held out."""
+    """Shares of an epoch's samples by source, `data.shares.roco=3 data.shares.quilt=1`, instead of weights: of all sources, in
+    any unit. An epoch then has as many samples as the sources have together, after all that is dropped or held out."""
     global_batch_size: int = 64
     """Samples in one optimizer step, over all ranks and accumulated batches."""
     workers: int = 2
