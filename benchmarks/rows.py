@@ -41,6 +41,7 @@ def generate(folder: Path) -> None:
     (folder / "scores").mkdir()
     rng = np.random.default_rng(0)
     modalities, licences = np.array(["CT", "MR", "X-ray", "unknown"]), np.array(["CC0-1.0", "CC-BY-4.0", "unknown"])
+    hashes = [rng.bytes(40).hex() for _ in range(SHARD)]  # the same in every shard: nothing here reads them
     scores = pa.schema([("key", pa.string()), ("similarity", pa.float32())])
     with (
         pq.ParquetWriter(folder / "samples.parquet", table_schema(), compression="zstd") as table,
@@ -58,8 +59,8 @@ def generate(folder: Path) -> None:
                 "width": rng.integers(100, 2000, size),
                 "height": rng.integers(100, 2000, size),
                 "caption_length": rng.integers(0, 900, size),
-                "sha256": [rng.bytes(32).hex() for _ in range(size)],
-                "perceptual_hash": [rng.bytes(8).hex() for _ in range(size)],
+                "sha256": [text[:64] for text in hashes[:size]],
+                "perceptual_hash": [text[64:] for text in hashes[:size]],
                 "modality": modalities[rng.integers(0, 4, size)],
             }
             table.write_table(pa.table(columns, table_schema()), row_group_size=size)

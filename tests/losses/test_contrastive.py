@@ -28,9 +28,9 @@ def relations(text, ids, way):
     return right, ignored
 
 
-def by_definition(*args):
+def by_definition(*args, **options):
     """The mean of what each pair has of the loss."""
-    return torch.stack(of_pairs_by_definition(*args)).mean()
+    return torch.stack(of_pairs_by_definition(*args, **options)).mean()
 
 
 def of_pairs_by_definition(name, pairs, right, ignored, inside, beta=0.25):
