@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from medvlp.combinations import CombinationError, ItemFilter, Occurrences, item_values
-from medvlp.selection import Conditions, select
+from medvlp.selection import Conditions, Selected, select
 from medvlp.shards import BadSample, Sample, ShardDataset
 from medvlp.shards.manifest import SAMPLES
 from medvlp.shards.storage import RemoteSettings
@@ -46,7 +46,8 @@ class FilteredDataset(ShardDataset):
         conditions: Conditions = NO_CONDITIONS,
     ) -> None:
         super().__init__(folder, tars, remote)
-        self.item_filter, self.selected = item_filter, None
+        self.item_filter = item_filter
+        self.selected: Selected | None = None
         self.all_shards_hash = self.manifest_hash
         material: list[Any] = [self.manifest_hash, item_filter.to_json()]
         if conditions:
