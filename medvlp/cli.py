@@ -39,6 +39,9 @@ VERBS = {
             "medvlp.verbs.shards.check",
             "look at data before training: data=<option> [model=...], or source=<name> input=<dir>",
         ),
+        Verb(
+            "plan", "medvlp.verbs.plan", "memory, speed and hours of a training before it runs: recipes=<name> gpus=8"
+        ),
         Verb("train", "medvlp.train", "shards → checkpoint: recipes=<name> [key=value ...]"),
         Verb("eval", "medvlp.evaluate", "checkpoints → results: recipes=<name> checkpoints=[...] tasks=[...]"),
         Verb(

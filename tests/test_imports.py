@@ -33,7 +33,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     # rooms, from the ground up
     "shards": set(),
     "losses": set(),
-    "config": {"losses"},  # their table and their options, which know nothing of torch
+    "config": {"costs", "losses"},  # their tables and their options, which know nothing of torch
+    "costs": set(),
     "models": set(),
     "data": {"shards"},
     "claims": set(),
@@ -43,7 +44,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "report": {"config", "data", "shards"},
     "export": LIBRARIES | {"training"},  # of training, only how a checkpoint is read
     "runs": {"claims", "config", "shards", "training"},
-    "builders": LIBRARIES | {"cli", "eval", "training"},  # of cli, the table of verbs, which knows data_prep
+    "builders": LIBRARIES | {"cli", "costs", "eval", "training"},  # of cli, the table of verbs, which knows data_prep
     # entry points
     "__init__": {"builders", "config", "data", "export"},
     "cli": set(),
@@ -56,6 +57,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "claims",
         "cli",
         "config",
+        "costs",
         "data",
         "environment",
         "eval",

@@ -43,7 +43,7 @@ from medvlp.config.train import (
     check_ranks,
     require_prepared,
 )
-from medvlp.config.verbs import AskConfig, CheckConfig, EvalConfig, ExportConfig
+from medvlp.config.verbs import AskConfig, CheckConfig, EvalConfig, ExportConfig, PlanConfig
 
 __all__ = [
     "TASKS",
@@ -76,6 +76,7 @@ __all__ = [
     "ObjectiveConfig",
     "OptimConfig",
     "PartConfig",
+    "PlanConfig",
     "PrepConfig",
     "ProbeConfig",
     "RemoteConfig",

@@ -19,7 +19,7 @@ from medvlp.config.objectives.contrastive import ContrastiveConfig
 from medvlp.config.optim import PartConfig
 from medvlp.config.prep import PrepConfig
 from medvlp.config.train import TrainConfig
-from medvlp.config.verbs import AskConfig, CheckConfig, EvalConfig, ExportConfig
+from medvlp.config.verbs import AskConfig, CheckConfig, EvalConfig, ExportConfig, PlanConfig
 
 MODELS: dict[str, type[ModelConfig]] = {"clip": ClipConfig, "llava": LlavaConfig, "classifier": ClassifierConfig}
 OBJECTIVES: dict[str, type[ObjectiveConfig]] = {
@@ -47,6 +47,7 @@ TRAIN_GROUPS = ("data", "model", "objective", "optim", "trainer", "recipes")
 VERBS = {
     "train": VerbSchema(TrainConfig, "train", TRAIN_GROUPS),
     "check": VerbSchema(CheckConfig, "check", TRAIN_GROUPS),
+    "plan": VerbSchema(PlanConfig, "plan", TRAIN_GROUPS),
     "eval": VerbSchema(EvalConfig, "evaluate", ("recipes",)),
     "prep": VerbSchema(PrepConfig, "prep", ("recipes",)),
     "export": VerbSchema(ExportConfig, "export"),

@@ -1,4 +1,4 @@
-"""Options of the verbs that neither prepare nor train: eval, check, export, ask."""
+"""Options of the verbs that neither prepare nor train: eval, check, plan, export, ask."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +14,8 @@ from medvlp.config.evaluation.load import LoadConfig
 from medvlp.config.llava import LlavaConfig
 from medvlp.config.objectives.contrastive import ContrastiveConfig
 from medvlp.config.rules import ConfigError, at_least, one_of, share
-from medvlp.config.train import TrainConfig
+from medvlp.config.train import TrainConfig, check_ranks
+from medvlp.costs.devices import GPUS, LINKS
 
 ACCELERATORS = ("auto", "cpu", "gpu")
 EVAL_ENGINES = ("local", "ray", "slurm")
@@ -132,6 +133,56 @@ class CheckConfig(TrainConfig):
             raise ConfigError(
                 f"objective={self.objective.kind} does not train model.kind={self.model.kind!r}; add objective=instruct"
             )
+
+
+@dataclass(kw_only=True)
+class PlanConfig(TrainConfig):
+    """medvlp plan"""
+
+    verb: str = "plan"
+    """The command; recipes for `medvlp train` are taken."""
+    gpus: int = 8
+    """GPUs that train, one a rank."""
+    gpus_per_node: int = 8
+    """GPUs of a node, which are joined by the GPU's own link."""
+    gpu: str = "h100"
+    """v100, a100-40, a100, h100, h200, l40s or rtx4090."""
+    link: str = "ib-ndr"
+    """Between nodes, a GPU: ib-hdr, ib-ndr, ethernet-100g, ethernet-25g, ethernet-10g; or another link instead of it."""
+    mfu: float = 0.35
+    """Share of the GPU's peak that the towers reach; measure it, and give it."""
+    link_share: float = 0.7
+    """Share of links and of the GPU's memory bandwidth that is reached."""
+    images_per_worker: float = 200.0
+    """Images a second of one loader process; measure it, and give it."""
+    tokens: int | None = None
+    """Tokens of a batch's longest text; null is the whole context."""
+    samples: int | None = None
+    """Pairs of an epoch; null counts the prepared sources."""
+
+    def check(self) -> None:
+        """Ranges and names, and all that `medvlp train` asks. Raises ConfigError."""
+        one_of("gpu", self.gpu, tuple(GPUS))
+        one_of("link", self.link, tuple(LINKS))
+        for key in ("gpus", "gpus_per_node"):
+            at_least(key, getattr(self, key), 1)
+        for key in ("tokens", "samples"):
+            if getattr(self, key) is not None:
+                at_least(key, getattr(self, key), 1)
+        for key in ("mfu", "link_share"):
+            if not 0 < getattr(self, key) <= 1:
+                raise ConfigError(f"{key}={getattr(self, key)} must be above 0 and at most 1")
+        if not self.images_per_worker > 0:
+            raise ConfigError(f"images_per_worker={self.images_per_worker} must be above 0")
+        super().check()
+        check_ranks(self, self.gpus)
+        if self.model.kind != "clip" or self.objective.kind != "contrastive":
+            raise ConfigError(
+                f"medvlp plan knows the costs of objective=contrastive with a CLIP model, not yet of objective.kind="
+                f"{self.objective.kind!r} with model.kind={self.model.kind!r}"
+            )
+        if self.trainer.precision == "64-true":
+            raise ConfigError("medvlp plan knows no GPU's peak for trainer.precision=64-true; give another precision")
 
 
 @dataclass(kw_only=True)

@@ -96,9 +96,9 @@ def _check_form(verb: str, argument: str) -> None:
 
 
 def _check_verb(verb: str, recipe: str) -> None:
-    """A recipe is for the verb that it is given to; `medvlp check` takes those of `medvlp train`."""
+    """A recipe is for the verb that it is given to; `medvlp check` and `medvlp plan` take those of `medvlp train`."""
     recipe_verb = read_recipe(recipe).get("verb")
-    if recipe_verb != verb and (verb, recipe_verb) != ("check", "train"):
+    if recipe_verb != verb and (verb, recipe_verb) not in (("check", "train"), ("plan", "train")):
         reason = f"is for `medvlp {recipe_verb}`" if recipe_verb else f"does not say `verb: {verb}`"
         raise ConfigError(f"recipe {recipe!r} ({recipe_path(recipe)}) {reason}, but this is `medvlp {verb}`")
 

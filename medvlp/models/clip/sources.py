@@ -12,6 +12,7 @@ from typing import Any
 
 import open_clip
 import timm
+import torch
 from torch import nn
 from transformers.initialization import no_init_weights
 
@@ -65,6 +66,7 @@ def named(
                 name,
                 pretrained=weights or None,
                 weights_only=True,
+                device=torch.get_default_device(),
                 force_context_length=context_length,
                 force_image_size=image.pop("size", None),
                 **{f"image_{key}": value for key, value in image.items()},
