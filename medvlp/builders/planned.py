@@ -1,6 +1,7 @@
 """A contrastive training without weights: built on the meta device, and counted."""
 
 import copy
+import logging
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -33,13 +34,14 @@ class PlannedModel:
 def planned_model(config: TrainConfig, tokens: int | None = None) -> PlannedModel:
     """The model of a configuration as it trains: frozen parts, adapters, dropped patches and checkpointing are counted.
 
-    tokens: of a batch's longest text; None is the whole context.
+    tokens: of a text, on average; None is the whole context.
 
     Raises:
         UserError: no such architecture or tokenizer, an image size or a length that does not fit.
         ConfigError: a model that cannot be built without numbers.
     """
     config, notes = without_weights(config)
+    logging.disable(logging.WARNING)  # of random weights
     try:
         with torch.device("meta"), Shapes(None):
             module = build_objective(config).module
@@ -48,6 +50,8 @@ def planned_model(config: TrainConfig, tokens: int | None = None) -> PlannedMode
         if "meta" not in str(error):
             raise
         raise ConfigError(f"this model needs numbers where `medvlp plan` has shapes only: {error!s:.200}") from None
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def counted(module: TrainingModule, config: TrainConfig, tokens: int | None, notes: list[str]) -> PlannedModel:

@@ -156,7 +156,7 @@ class PlanConfig(TrainConfig):
     images_per_worker: float = 200.0
     """Images a second of one loader process; measure it, and give it."""
     tokens: int | None = None
-    """Tokens of a batch's longest text; null is the whole context."""
+    """Tokens of a text, on average; null is the whole context."""
     samples: int | None = None
     """Pairs of an epoch; null counts the prepared sources."""
 

@@ -1,5 +1,6 @@
 """`medvlp plan`: memory of a GPU, seconds of a step by part, and hours of a training before it runs."""
 
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +10,8 @@ from medvlp.cli import run_verb
 from medvlp.config import ContrastiveConfig, PlanConfig, compose, verb_help
 from medvlp.costs.devices import GIB, GPUS, LINKS, Machine
 from medvlp.errors import UsageError
-from medvlp.shards import ShardError, read_manifest
+from medvlp.shards import read_manifest
+from medvlp.shards.manifest import MANIFEST
 from medvlp.terminal import printable
 
 if TYPE_CHECKING:
@@ -90,17 +92,16 @@ def step_of(config: PlanConfig, plan: "PlannedModel") -> "Step":
 
 
 def samples_of(config: PlanConfig) -> tuple[float, str]:
-    """(pairs of an epoch, why they are not known): 0 where they are not."""
+    """(pairs of an epoch, why they are not known): 0 where they are not. Raises ShardError: a manifest that is damaged."""
     if config.samples:
         return config.samples, ""
     total = 0.0
     for name, source in config.data.sources.items():
         if source.is_remote:
             return 0, f"data.sources.{name}.path is an address"
-        try:
-            total += read_manifest(Path(source.path))[0].samples * source.weight
-        except (ShardError, OSError):
+        if not (Path(source.path) / MANIFEST).is_file():
             return 0, f"data.sources.{name}.path={source.path} is not prepared"
+        total += read_manifest(Path(source.path))[0].samples * source.weight
     return total, ""
 
 
@@ -123,16 +124,16 @@ def lines_of(config: PlanConfig, plan: "PlannedModel") -> list[str]:
         f"  {name:<16}{tower.forward / 1e9:>12.2f} G{tower.backward / 1e9:>12.2f} G"
         for name, tower in (("image tower", plan.vision), ("text tower", plan.text))
     ]
-    lines += ["", f"memory of a GPU   {total / GIB:10.2f} GiB of {gpu.memory / GIB:.0f}"]
-    lines += [f"  {name:<20}{size / GIB:8.2f} GiB" for name, size in memory.items() if size]
+    lines += ["", f"memory of a GPU       {total / GIB:10.3f} GiB of {gpu.memory / GIB:.0f}"]
+    lines += [f"  {name:<22}{size / GIB:8.3f} GiB" for name, size in memory.items() if size]
     if total > gpu.memory:
         lines.append("  DOES NOT FIT: raise trainer.accumulate or gpus, or set model.gradient_checkpointing=true")
     step_seconds = seconds.pop("step")
-    lines += ["", f"a step            {1e3 * step_seconds:10.1f} ms, {step.pairs / step_seconds:,.0f} pairs/s"]
-    lines += [f"  {name:<20}{1e3 * value:8.1f} ms" for name, value in seconds.items()]
+    lines += ["", f"a step                {1e3 * step_seconds:10.1f} ms, {step.pairs / step_seconds:,.0f} pairs/s"]
+    lines += [f"  {name:<22}{1e3 * value:8.1f} ms" for name, value in seconds.items()]
     if seconds["data"] > step_seconds - 1e-12:
         need = sum(value for name, value in seconds.items() if name != "data")
-        workers = -(-step.rank_pairs // max(int(need * config.images_per_worker), 1))
+        workers = math.ceil(step.rank_pairs / (need * config.images_per_worker))
         lines.append(f"  THE LOADER IS SLOWER than the GPU; data.workers={workers} would keep up")
     lines += ["", *hours_lines(config, step_seconds), ""]
     lines += [f"{note}" for note in plan.notes]
