@@ -47,6 +47,11 @@ def planned_model(config: TrainConfig, tokens: int | None = None) -> PlannedMode
             module = build_objective(config).module
             return counted(module, config, tokens, notes)
     except (NotImplementedError, RuntimeError) as error:
+        if "recomputation" in str(error):
+            raise ConfigError(
+                "`medvlp plan` cannot imitate mixed precision with model.gradient_checkpointing=true; plan it with "
+                "trainer.precision=bf16-true"
+            ) from None
         if "meta" not in str(error):
             raise
         raise ConfigError(f"this model needs numbers where `medvlp plan` has shapes only: {error!s:.200}") from None

@@ -71,39 +71,11 @@ class Shapes(TorchFunctionMode):
         kwargs = kwargs or {}
         if func is Tensor.__bool__ and args[0].is_meta:
             return False
-        if func is nn.functional.scaled_dot_product_attention and args[0].is_meta and args[0].ndim == 4:
-            return self.attention(*args, **kwargs)
         if self.dtype is not None and (func in self.LOWER or func in self.SINGLE):
             target = self.dtype if func in self.LOWER else torch.float32
             args = [self.converted(value, target) for value in args]
             kwargs = {name: self.converted(value, target) for name, value in kwargs.items()}
         return func(*args, **kwargs)
-
-    def attention(
-        self,
-        query_BHLE: Tensor,
-        key_BHME: Tensor,
-        value_BHME: Tensor,
-        attn_mask: Tensor | None = None,
-        dropout_p: float = 0.0,
-        is_causal: bool = False,
-        scale: float | None = None,
-        enable_gqa: bool = False,
-    ) -> Tensor:
-        """By the kernel that keeps no weights of attention; on meta torch would take the one that does."""
-        query, key, value = (
-            self.converted(tensor, self.dtype or tensor.dtype) for tensor in (query_BHLE, key_BHME, value_BHME)
-        )
-        if enable_gqa:
-            key, value = (tensor.repeat_interleave(query.shape[1] // key.shape[1], 1) for tensor in (key, value))
-        bias = None
-        if attn_mask is not None:
-            shape = (*query.shape[:3], key.shape[2])
-            bias = torch.empty(attn_mask.shape, dtype=query.dtype, device="meta").expand(shape)
-        output: Tensor = torch.ops.aten._scaled_dot_product_efficient_attention(
-            query, key, value, bias, True, dropout_p, is_causal, scale=scale
-        )[0]
-        return output
 
     def converted(self, value: Any, dtype: torch.dtype) -> Any:
         """A floating tensor in another precision; anything else as it is."""
