@@ -224,9 +224,10 @@ class _Test:
             scalar = scalars([node.value], array.type, node.column, "")[0]
             mask = SIGNS[node.sign](array, scalar)
         else:
-            is_list = isinstance(node, ListedIn)
-            texts = () if isinstance(node, ListedIn) else node.values
-            choices = self.lists[node.column, node.path] if is_list else scalars(texts, array.type, node.column, "")
+            if isinstance(node, ListedIn):
+                choices = self.lists[node.column, node.path]
+            else:
+                choices = scalars(node.values, array.type, node.column, "")
             mask = pc.is_in(array if array.type == choices.type else array.cast(choices.type), value_set=choices)
         return pc.if_else(is_empty, pa.scalar(None, pa.bool_()), mask)
 
