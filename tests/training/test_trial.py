@@ -21,16 +21,16 @@ def folder(tmp_path_factory):
 
 def test_a_library_that_fails_on_the_longest_batch_is_told_by_name_and_leaves_no_folder(folder, monkeypatch, capsys):
     """Short texts go through; the whole context does not, as with positions that are too few."""
-    from open_clip.model import CLIP
+    from medvlp.models.clip import text_lengths
 
-    encode = CLIP.encode_text
+    encode = text_lengths.encode_trimmed
 
-    def fails_when_long(self, text, normalize=False):
-        if len(text) > 1 and (text != 0).sum(dim=1).max() > 20:
+    def fails_when_long(model, tokens_BL):
+        if len(tokens_BL) > 1 and (tokens_BL != 0).sum(dim=1).max() > 20:
             torch.nn.functional.embedding(torch.tensor([9]), torch.zeros(3, 2))
-        return encode(self, text, normalize)
+        return encode(model, tokens_BL)
 
-    monkeypatch.setattr(CLIP, "encode_text", fails_when_long)
+    monkeypatch.setattr(text_lengths, "encode_trimmed", fails_when_long)
     assert run_here([*tiny_words(folder), "run_name=long"]) == 1
     error = capsys.readouterr().err
     assert (
