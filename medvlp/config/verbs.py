@@ -6,6 +6,7 @@ from typing import Any
 from omegaconf import MISSING
 
 from medvlp.config.base import ModelConfig
+from medvlp.config.clip import ClipConfig
 from medvlp.config.evaluation.answering.judge import JudgeConfig
 from medvlp.config.evaluation.api import ApiConfig
 from medvlp.config.evaluation.cache import CacheConfig
@@ -176,9 +177,9 @@ class PlanConfig(TrainConfig):
             raise ConfigError(f"images_per_worker={self.images_per_worker} must be above 0")
         super().check()
         check_ranks(self, self.gpus)
-        if self.model.kind != "clip" or self.objective.kind != "contrastive":
+        if not (isinstance(self.model, ClipConfig) and isinstance(self.objective, ContrastiveConfig)):
             raise ConfigError(
-                f"medvlp plan knows the costs of objective=contrastive with a CLIP model, not yet of objective.kind="
+                f"medvlp plan knows the costs of contrastive training of a CLIP model, not yet of objective.kind="
                 f"{self.objective.kind!r} with model.kind={self.model.kind!r}"
             )
         if self.trainer.precision == "64-true":
