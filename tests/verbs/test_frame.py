@@ -87,6 +87,7 @@ def exit_code(verb: str, plant: str, error: Exception, folder: Path, tmp_path: P
     *path, name = name.split(".")
     target = functools.reduce(getattr, path, importlib.import_module(module))
     monkeypatch.chdir(tmp_path if verb == "demo" else folder)
+    monkeypatch.setenv("MEDVLP_DATA", "data")  # the demo sets its own, which ends with this test
     monkeypatch.setattr(target, name, raising)
     return cli.main([verb, *args_of(verb, folder, tmp_path / "output")])
 
