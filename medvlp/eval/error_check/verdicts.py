@@ -96,7 +96,8 @@ _BLANK = {"", "na", "n/a", "none", "null", "-1"}
 def read_verdict(reply: str, sentences: Sentences) -> Extraction:
     """The `Verdict` of a reply, its `answer`; None where it cannot be told.
 
-    In this order: all of the reply in one of the forms below; a statement (`stated`); a JSON object; labelled lines ("Sentence
+    In this order: all of the reply in one of the forms below; its first sentence, where that is about a text's only sentence; a
+    statement (`stated`); a JSON object; labelled lines ("Sentence
     ID: 8"); the only line in one of the forms. The forms are "CORRECT", a sentence's number with the sentence corrected (MEDEC's
     prompt, Ben Abacha et al. 2024), and a submission's line of MEDIQA-CORR ("ms-test-3 1 8 Give ..."). A line that repeats a
     sentence of the text as it stands says nothing. "1 8 Give ..." could be sentence 1 or a flag and sentence 8; where the text
