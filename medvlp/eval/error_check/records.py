@@ -15,11 +15,12 @@ from medvlp.eval.error_check.verdicts import CORRECT, Verdict, read_verdict
 from medvlp.eval.prompting.traces import prompting_fields
 from medvlp.eval.prompting.votes import SINGLE
 from medvlp.eval.text.plugins import Plugin
-from medvlp.eval.vqa.questions import QuestionGroup
+from medvlp.eval.vqa.questions import Question, QuestionGroup
 from medvlp.eval.vqa.responses import Response
 from medvlp.models.api.completion import NOT_ASKED
 
 Scores = dict[str, float | None]
+PLAIN = ""  # the model, asked as usual, among its controls
 
 
 @dataclass(frozen=True)
@@ -83,64 +84,94 @@ def records_of(
     """
     texts = [(group, question) for group, _ in answered for question in group.questions]
     right = [truths[question.id] for _, question in texts]
-    plain_responses = [response for _, row in answered for response in row]
+    responses = {PLAIN: [response for _, row in answered for response in row], **controls}
     extractions = {
         name: [
             read_verdict(response.text, sentences[question.id])
-            for response, (_, question) in zip(responses, texts, strict=True)
+            for response, (_, question) in zip(row, texts, strict=True)
         ]
-        for name, responses in {"": plain_responses, **controls}.items()
+        for name, row in responses.items()
     }
-    corrections = {name: _correction_scores(row, right, correcting) for name, row in extractions.items()}
-    rules = Counter(extraction.rule for extraction in extractions[""])
-    if with_all_correct:
-        extractions[ALL_CORRECT_CONTROL], corrections[ALL_CORRECT_CONTROL] = [Extraction(CORRECT, "")] * len(texts), {}
+    rules = Counter(extraction.rule for extraction in extractions[PLAIN])
+    scores = _scores(extractions, right, correcting, with_all_correct)
+    records = [
+        _record(
+            group,
+            question,
+            right[i],
+            sentences[question.id],
+            {name: row[i] for name, row in responses.items()},
+            extractions[PLAIN][i],
+            {name: row[i] for name, row in scores.items()},
+        )
+        for i, (group, question) in enumerate(texts)
+    ]
+    return records, rules
+
+
+def _scores(
+    extractions: Mapping[str, Sequence[Extraction]],
+    truths: Sequence[Verdict],
+    correcting: Correcting,
+    with_all_correct: bool,
+) -> dict[str, list[Scores]]:
+    """Name of an answerer → scores of each text: the model, its controls, and where asked a reader who finds no error."""
+    corrections = {name: _correction_scores(row, truths, correcting) for name, row in extractions.items()}
     metrics = list(dict.fromkeys(name for of_text in corrections.values() for row in of_text.values() for name in row))
-    scores = {
+    if with_all_correct:
+        extractions = {**extractions, ALL_CORRECT_CONTROL: [Extraction(CORRECT, "")] * len(truths)}
+        corrections[ALL_CORRECT_CONTROL] = {}
+    return {
         name: [
             scores_of(truth, extraction.answer, corrections[name].get(i, {}), metrics or ["rouge_1"])
             | {"unparsed": float(extraction.answer is None), "refused": float(extraction.rule == REFUSAL)}
-            for i, (extraction, truth) in enumerate(zip(row, right, strict=True))
+            for i, (extraction, truth) in enumerate(zip(row, truths, strict=True))
         ]
         for name, row in extractions.items()
     }
-    records = []
-    for i, (group, question) in enumerate(texts):
-        answered_controls = [name for name, responses in controls.items() if responses[i].finish not in NOT_ASKED]
-        compared = ([ALL_CORRECT_CONTROL] if with_all_correct else []) + answered_controls
-        verdict = extractions[""][i].answer
-        record: dict[str, Any] = {
-            "id": question.id,
-            "group": group.cluster,
-            "question": question.text,
-            "prediction": plain_responses[i].text,
-            **({"reasoning": plain_responses[i].reasoning} if plain_responses[i].reasoning else {}),
-            "target": words_of(right[i]),
-            "score": scores[""][i]["sentence_accuracy"],
-            "images": group.images,
-            "question_type": question.question_type,
-            "language": question.language,
-            "verdict": None if verdict is None else verdict._asdict(),
-            "truth": right[i]._asdict(),
-            "sentences": {
-                str(number): sentence
-                for number, sentence in sentences[question.id].items()
-                if number in (right[i].sentence, verdict and verdict.sentence)
-            },
-            "extraction": extractions[""][i].trace(),
-            "scores": _compared(
-                scores[""][i],
-                {name: scores[name][i] for name in compared}
-                | _single(plain_responses[i], right[i], sentences[question.id]),
-            ),
-            "controls": {name: controls[name][i].text for name in answered_controls},
-            "fields": {**group.fields, **question.fields},
-            **prompting_fields(question, plain_responses[i]),
-        }
-        if plain_responses[i].finish:
-            record["finish"] = plain_responses[i].finish
-        records.append(record)
-    return records, rules
+
+
+def _record(
+    group: QuestionGroup,
+    question: Question,
+    truth: Verdict,
+    sentences: Mapping[int, str],
+    responses: Mapping[str, Response],
+    extraction: Extraction,
+    scores: Mapping[str, Scores],
+) -> dict[str, Any]:
+    """What is kept of one text. responses, scores: by name of the answerer; controls that were not asked are left out."""
+    response, verdict = responses[PLAIN], extraction.answer
+    unasked = {name for name, of_name in responses.items() if of_name.finish in NOT_ASKED}
+    controls = {name: of_name.text for name, of_name in responses.items() if name != PLAIN and name not in unasked}
+    compared = [name for name in (ALL_CORRECT_CONTROL, *controls) if name in scores]
+    record: dict[str, Any] = {
+        "id": question.id,
+        "group": group.cluster,
+        "question": question.text,
+        "prediction": response.text,
+        **({"reasoning": response.reasoning} if response.reasoning else {}),
+        "target": words_of(truth),
+        "score": scores[PLAIN]["sentence_accuracy"],
+        "images": group.images,
+        "question_type": question.question_type,
+        "language": question.language,
+        "verdict": None if verdict is None else verdict._asdict(),
+        "truth": truth._asdict(),
+        "sentences": {
+            str(number): sentence
+            for number, sentence in sentences.items()
+            if number in (truth.sentence, verdict and verdict.sentence)
+        },
+        "extraction": extraction.trace(),
+        "scores": _compared(
+            scores[PLAIN], {name: scores[name] for name in compared} | _single(response, truth, sentences)
+        ),
+        "controls": controls,
+        "fields": {**group.fields, **question.fields},
+        **prompting_fields(question, response),
+    }
+    return record | ({"finish": response.finish} if response.finish else {})
 
 
 def _single(response: Response, truth: Verdict, sentences: Mapping[int, str]) -> dict[str, Scores]:
