@@ -3,17 +3,16 @@
 Counted are the bytes that torch's allocator holds at the step's highest point, beyond what is there before it (weights and
 the batch itself). Ours runs the towers in parts (GradCache) and the loss in chunks; next to it stand one graph of the whole
 batch, open_clip's `--accum-freq` with its own `train_one_epoch`, and a sigmoid loss over blocks that all stay under autograd, as
-open_clip's does. Gradients are compared with one graph of the same parts from the same random states: patches and values are
-dropped at random. The model is small, so that the towers' graphs are as small beside the loss as they can be.
+open_clip's does. At every size the gradients are compared with one graph of the same parts from the same random states: patches
+and values are dropped at random. The model is small, so that the towers' graphs are as small beside the loss as they can be.
 """
 
 import sys
 import warnings
-from argparse import Namespace
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from types import SimpleNamespace
-from typing import Any
 
 import open_clip
 import torch
@@ -22,15 +21,16 @@ from torch import Tensor, nn
 from torch.autograd.profiler import profile
 
 from benchmarks.measure import report
+from benchmarks.open_clip_epoch import train_epoch
 from medvlp.data.batch import StepBatch
 from medvlp.data.pairs import PairBatch
-from medvlp.losses import LOSSES, contrastive_loss
+from medvlp.losses import contrastive_loss
 from medvlp.training.module import OptimizerSettings
 from medvlp.training.objectives.contrastive import Contrastive
 from medvlp.training.steps.grad_cache import cached_loss
 
-PART, BATCHES, GRAPH_LIMIT, COMPARED = 64, (256, 1024, 8192), 1024, 512
-"""Pairs of a part, of steps, of the largest step of the other ways, and of the step whose gradients are compared."""
+PART, BATCHES, COMPARED = 64, (256, 1024, 8192), 512
+"""Pairs of a part, of steps, and of the step without dropout whose gradients are compared."""
 WIDTH, SIDE, CONTEXT, VOCABULARY = 64, 32, 32, 512
 VISION = {"image_size": SIDE, "layers": 2, "width": WIDTH, "head_width": 32, "patch_size": 8, "patch_dropout": 0.25}
 TEXT = {"context_length": CONTEXT, "vocab_size": VOCABULARY, "width": WIDTH, "heads": 2, "layers": 2}
@@ -88,39 +88,11 @@ def in_one_graph(module: Contrastive, batch: StepBatch) -> None:
 
 def accum_freq(module: Contrastive, batch: StepBatch) -> None:
     """open_clip's own epoch of one step, whose optimizer leaves the gradients as they are."""
-    from open_clip_train.train import train_one_epoch
-
     model, parts = module.model, batch.parts
     torch.manual_seed(1)
     pairs = [((part.images_BCHW / 255 - module.mean) / module.std, part.tokens_BL) for part in parts]
-    loader = Loader(pairs, len(batch.keys))
     optimizer = SimpleNamespace(zero_grad=model.zero_grad, step=lambda: None, param_groups=[{"lr": 0.0}])
-    options = Namespace(
-        device="cpu",
-        precision="fp32",
-        distill=False,
-        accum_freq=len(parts),
-        skip_scheduler=True,
-        grad_clip_norm=None,
-        horovod=False,
-        log_every_n_steps=10**9,
-        batch_size=PART,
-        world_size=1,
-        rank=0,
-        wandb=False,
-    )
-    data = {"train": SimpleNamespace(set_epoch=lambda epoch: None, dataloader=loader)}
-    train_one_epoch(model, data, open_clip.ClipLoss(), 0, optimizer, None, None, None, options)
-
-
-class Loader:
-    """Batches as open_clip's loop counts them."""
-
-    def __init__(self, pairs: Sequence[tuple[Tensor, Tensor]], samples: int) -> None:
-        self.pairs, self.num_batches, self.num_samples = pairs, len(pairs), samples
-
-    def __iter__(self) -> Any:
-        return iter(self.pairs)
+    train_epoch(model, pairs, open_clip.ClipLoss(), optimizer, accum_freq=len(parts))
 
 
 def sigmoid_blocks(image_BD: Tensor, text_BD: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
@@ -144,17 +116,32 @@ def highest(run: Callable[[], object]) -> int:
     return peak
 
 
-def peaks_of(
+@dataclass(frozen=True)
+class Step:
+    """What a step takes and gives: bytes at its highest point, and the gradients by weight."""
+
+    peak: int
+    gradients: dict[str, Tensor]
+
+
+def steps_of(
     run: Callable[[Contrastive, StepBatch], None], module: Contrastive, sizes: Sequence[int]
-) -> dict[int, int]:
-    """Pairs of a step → its highest point."""
+) -> dict[int, Step]:
+    """Pairs of a step → the step."""
     run(module, batch_of(2 * PART))  # what a first step allocates for good
-    peaks = {}
+    steps = {}
     for pairs in sizes:
         module.zero_grad()
         batch = batch_of(pairs)
-        peaks[pairs] = highest(partial(run, module, batch))
-    return peaks
+        peak = highest(partial(run, module, batch))
+        steps[pairs] = Step(peak, gradients_of(module))
+    return steps
+
+
+def gradients_of(module: Contrastive) -> dict[str, Tensor]:
+    """By weight, copied."""
+    weights = module.model.named_parameters()
+    return {name: weight.grad.clone() for name, weight in weights if weight.grad is not None}
 
 
 def sigmoid_peak(pairs: int) -> int:
@@ -164,17 +151,24 @@ def sigmoid_peak(pairs: int) -> int:
     return highest(lambda: sigmoid_blocks(image_BD, text_BD, scale, bias).backward())
 
 
+def sigmoid_blocks_error(pairs: int) -> float:
+    """Relative, of the features' gradients, against open_clip's sigmoid loss of all pairs at once."""
+    gradients = []
+    for loss in (sigmoid_blocks, SigLipLoss()):
+        torch.manual_seed(0)
+        features = [nn.functional.normalize(torch.randn(pairs, WIDTH), dim=-1).requires_grad_() for _ in "it"]
+        loss(*features, torch.tensor(10.0), torch.tensor(-10.0)).backward()
+        gradients.append(torch.cat([feature.grad for feature in features]))
+    return float((gradients[0] - gradients[1]).norm() / gradients[1].norm())
+
+
 def feature_bytes(pairs: int) -> int:
     """Of both towers' features and of their gradients."""
     return 2 * 2 * 4 * WIDTH * pairs
 
 
-def errors(module: Contrastive, reference: Contrastive) -> tuple[float, float]:
+def errors(gradients: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> tuple[float, float]:
     """Relative errors of the gradients: of all weights together, and of the logit scale."""
-    gradients, expected = (
-        {name: parameter.grad for name, parameter in trained.model.named_parameters() if parameter.grad is not None}
-        for trained in (module, reference)
-    )
     assert gradients.keys() == expected.keys()
     scale_error = abs(gradients["logit_scale"] / expected["logit_scale"] - 1)
     names = [name for name in gradients if name != "logit_scale"]
@@ -182,61 +176,66 @@ def errors(module: Contrastive, reference: Contrastive) -> tuple[float, float]:
     return float(difference / torch.stack([expected[name].norm() for name in names]).norm()), float(scale_error)
 
 
-def gradient_errors(dropout: bool) -> dict[str, tuple[float, float]]:
+def errors_without_dropout() -> dict[str, tuple[float, float]]:
     """Way of a step → its errors against one graph."""
-    batch, results = batch_of(COMPARED), {}
-    reference = training(clip(dropout))
-    in_one_graph(reference, batch)
-    for name, run in (("ours", in_parts), ("accum_freq", accum_freq)):
-        module = training(clip(dropout))
+    batch, gradients = batch_of(COMPARED), {}
+    for name, run in WAYS.items():
+        module = training(clip(dropout=False))
         run(module, batch)
-        results[name] = errors(module, reference)
-    return results
+        gradients[name] = gradients_of(module)
+    return {name: errors(values, gradients[GRAPH]) for name, values in gradients.items() if name != GRAPH}
+
+
+GRAPH, PARTS, PEER = "one graph", "parts", "open_clip --accum-freq"
+WAYS = {PARTS: in_parts, GRAPH: in_one_graph, PEER: accum_freq}
 
 
 def main() -> int:
     warnings.filterwarnings("ignore")
     torch.set_num_threads(1)
-    gradients, plain = gradient_errors(dropout=True), gradient_errors(dropout=False)
-    grad_error = max(gradients["ours"])
+    plain = errors_without_dropout()
+    assert max(plain[PARTS]) < 1e-5, f"gradients differ from one graph's by {max(plain[PARTS])}"
+    steps = {name: steps_of(run, training(clip()), BATCHES) for name, run in WAYS.items()}
+    dropout_errors = {
+        name: {pairs: errors(steps[name][pairs].gradients, steps[GRAPH][pairs].gradients) for pairs in BATCHES}
+        for name in (PARTS, PEER)
+    }
+    grad_error = max(max(values) for values in dropout_errors[PARTS].values())
     assert grad_error < 1e-5, f"gradients differ from one graph's by {grad_error}"
-    assert max(plain["ours"]) < 1e-5
-    peaks: dict[str, dict[int, int]] = {}
-    ways = {"parts": in_parts, "one graph": in_one_graph, "open_clip --accum-freq": accum_freq}
-    for name, run in ways.items():
-        sizes = [pairs for pairs in BATCHES if name == "parts" or pairs <= GRAPH_LIMIT]
-        peaks[f"{name}, info_nce"] = peaks_of(run, training(clip()), sizes)
-    if "sigmoid" in LOSSES:
-        peaks["parts, sigmoid"] = peaks_of(in_parts, training(clip(bias=-10.0), "sigmoid"), BATCHES)
-    peaks["loss alone: open_clip's sigmoid in blocks"] = {pairs: sigmoid_peak(pairs) for pairs in BATCHES[:-1]}
-    peak_of = peaks["parts, info_nce"]
+    peaks = {
+        f"{name}, info_nce": {pairs: step.peak for pairs, step in by_size.items()} for name, by_size in steps.items()
+    }
+    sigmoid = steps_of(in_parts, training(clip(bias=-10.0), "sigmoid"), BATCHES)
+    peaks["parts, sigmoid"] = {pairs: step.peak for pairs, step in sigmoid.items()}
+    peaks["loss alone: open_clip's sigmoid in blocks"] = {pairs: sigmoid_peak(pairs) for pairs in BATCHES}
+    sigmoid_error = sigmoid_blocks_error(BATCHES[1])
+    peak_of = peaks[f"{PARTS}, info_nce"]
     net = {pairs: peak - feature_bytes(pairs) for pairs, peak in peak_of.items()}
     growth, raw_growth = net[BATCHES[-1]] / net[BATCHES[0]], peak_of[BATCHES[-1]] / peak_of[BATCHES[0]]
     rows = [
         (name, "  ".join(f"{pairs:>5}: {peak / 2**20:7.1f} MiB" for pairs, peak in sizes.items()))
         for name, sizes in peaks.items()
     ]
-    rows += [
-        (
-            "growth without features",
-            f"{growth:.3f} ({BATCHES[0]} to {BATCHES[-1]} pairs; with features {raw_growth:.3f})",
-        ),
-        ("gradient error, dropout", f"weights {gradients['ours'][0]:.1e}, logit scale {gradients['ours'][1]:.1e}"),
-        (
-            "  open_clip --accum-freq",
-            f"weights {gradients['accum_freq'][0]:.1e}, logit scale {gradients['accum_freq'][1]:.1e}",
-        ),
-        ("gradient error, none", f"weights {plain['ours'][0]:.1e}, logit scale {plain['ours'][1]:.1e}"),
-        ("  open_clip --accum-freq", f"weights {plain['accum_freq'][0]:.1e}, logit scale {plain['accum_freq'][1]:.1e}"),
-    ]
+    words = f"{growth:.3f} ({BATCHES[0]} to {BATCHES[-1]} pairs; with features {raw_growth:.3f})"
+    rows.append(("growth without features", words))
+    rows += [(f"gradient error, dropout, {name}", shown(by_size)) for name, by_size in dropout_errors.items()]
+    rows += [(f"gradient error, none, {name}", shown({COMPARED: pair})) for name, pair in plain.items()]
+    rows.append(("gradient error of open_clip's sigmoid in blocks", f"{sigmoid_error:.1e} ({BATCHES[1]} pairs)"))
     values: dict[str, object] = {"growth": growth, "growth_with_features": raw_growth, "grad_error": grad_error}
     values |= {
-        "accum_freq_grad_error": gradients["accum_freq"][0],
-        "accum_freq_scale_error": plain["accum_freq"][1],
+        "accum_freq_grad_error": {str(pairs): weights for pairs, (weights, _) in dropout_errors[PEER].items()},
+        "accum_freq_scale_error": {str(pairs): scale for pairs, (_, scale) in dropout_errors[PEER].items()},
         "peaks": {name: {str(pairs): peak for pairs, peak in sizes.items()} for name, sizes in peaks.items()},
     }
     report("clip_memory", rows, values)
     return 0
+
+
+def shown(by_size: Mapping[int, tuple[float, float]]) -> str:
+    """Errors of weights and logit scale, by pairs of the step."""
+    return "; ".join(
+        f"{pairs}: weights {weights:.1e}, logit scale {scale:.1e}" for pairs, (weights, scale) in by_size.items()
+    )
 
 
 if __name__ == "__main__":

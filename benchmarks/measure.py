@@ -16,11 +16,17 @@ def cpu_seconds() -> float:
     return sum(usage.ru_utime + usage.ru_stime for usage in used)
 
 
-def interleaved(runs: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Median CPU seconds of each run; the runs take turns, so that a slow spell meets all of them."""
+def interleaved(
+    runs: dict[str, Callable[[], object]], rounds: int, preparation: Callable[[], object] = lambda: None
+) -> dict[str, float]:
+    """Median CPU seconds of each run; the runs take turns, so that a slow spell meets all of them.
+
+    preparation: what precedes every run, uncounted.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(rounds):
         for name, run in runs.items():
+            preparation()
             start = cpu_seconds()
             run()
             seconds[name].append(cpu_seconds() - start)

