@@ -33,6 +33,11 @@ VERBS = {
             "medvlp.verbs.shards.index",
             "make webdataset tars of others trainable: <folder or addresses> [out=...]",
         ),
+        Verb(
+            "score",
+            "medvlp.verbs.shards.score",
+            "columns about samples, to select by: <split> [checkpoint=<model>] [duplicates=0.95]",
+        ),
         Verb("verify", "medvlp.verbs.shards.verify", "check a shard folder byte by byte: <shard dir>"),
         Verb(
             "check",

@@ -13,6 +13,7 @@ from medvlp.config.composition.typed import as_dict, from_dict
 from medvlp.config.composition.yaml_files import read_text
 from medvlp.config.data.index import IndexConfig
 from medvlp.config.data.remote import RemoteConfig
+from medvlp.config.data.score import ScoreConfig
 from medvlp.config.data.sources import AugmentConfig, DataConfig, SourceConfig
 from medvlp.config.evaluation.api import ApiConfig
 from medvlp.config.evaluation.cache import CacheConfig, CacheVerbConfig
@@ -81,6 +82,7 @@ __all__ = [
     "ProbeConfig",
     "RemoteConfig",
     "RetrievalConfig",
+    "ScoreConfig",
     "SourceConfig",
     "TaskConfig",
     "TextConfig",

@@ -10,6 +10,7 @@ from medvlp.config.classifier import ClassifierConfig
 from medvlp.config.clip import ClipConfig
 from medvlp.config.composition.renamed import RENAMED_OPTIONS
 from medvlp.config.data.index import IndexConfig
+from medvlp.config.data.score import ScoreConfig
 from medvlp.config.data.sources import SourceConfig
 from medvlp.config.evaluation.cache import CacheVerbConfig
 from medvlp.config.llava import LlavaConfig
@@ -54,6 +55,7 @@ VERBS = {
     "ask": VerbSchema(AskConfig, "ask"),
     "cache": VerbSchema(CacheVerbConfig, "cache"),
     "index": VerbSchema(IndexConfig, "index"),
+    "score": VerbSchema(ScoreConfig, "score"),
 }
 
 OPEN_MAPPINGS: dict[str, type | None] = {

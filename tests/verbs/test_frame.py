@@ -35,6 +35,7 @@ def folder(tmp_path_factory):
 PLANTS = {
     "prep": ["data_prep.pipeline:make_plan", "data_prep.pipeline:lay_out"],
     "index": ["medvlp.shards.foreign.dataset:index_shard"],
+    "score": ["medvlp.eval.scores.columns:quality_of"],
     "verify": ["medvlp.shards.verify:audit_shard"],
     "check": ["medvlp.data.audit.rules:audit_sample"],
     "plan": ["medvlp.costs.counts:_count"],
@@ -57,6 +58,7 @@ def args_of(verb: str, folder: Path, output: Path) -> list[str]:
     return {
         "prep": ["source=rocov2", f"input={folder}/rocov2", f"output={output}", "workers=1"],
         "index": [f"{folder}/made/train", f"out={output}", "workers=1"],
+        "score": [f"{folder}/made/train", f"out={output}", "workers=0"],
         "verify": [f"{folder}/made/train"],
         "check": [f"data.sources.made.path={folder}/made/train"],
         "plan": [*tiny_words(folder), "gpus=1"],
