@@ -107,16 +107,17 @@ class ScoreJob:
 
     def _compute(self, scorer: Callable[[], Scorer]) -> None:
         numbers = self._missing("parquet")
-        opened = scorer() if numbers else None
+        stretch_scorer = scorer() if numbers else None
         for number in numbers:
-            assert opened
-            part = opened.part(self.rows(number))
+            assert stretch_scorer
+            part = stretch_scorer.part(self.rows(number))
             table = pa.table({name: typed(name, values) for name, values in part.columns.items()})
             table = table.replace_schema_metadata({"problems": json.dumps(part.problems)})
             if self.duplicates:
                 with whole_file(self.file(number, "npy")) as file:
                     np.save(file, part.image_RD)
-            with whole_file(self.file(number, "parquet")) as file:  # the last: its being there is the part's being whole
+            # The last: where it is there, the part is whole.
+            with whole_file(self.file(number, "parquet")) as file:
                 pq.write_table(table, file)
             self.tell(f"part {number + 1} of {len(self.numbers)}: {self.rows(number).stop} of {self.samples} samples")
 
@@ -125,7 +126,7 @@ class ScoreJob:
             return
         for number in self._missing("duplicates.parquet"):
             earlier: Iterator[NDArray[np.float32]] = (
-                np.load(self.file(other, "npy"), mmap_mode="r") for other in range(number)
+                np.load(self.file(n, "npy"), mmap_mode="r") for n in range(number)
             )
             image_RD = np.load(self.file(number, "npy"))
             rank_R, nearest_R = earlier_duplicates(image_RD, earlier, self.duplicates)

@@ -8,7 +8,7 @@ from typing import Any
 from medvlp.cli import run_verb
 from medvlp.config import ConfigError, EvalConfig, ScoreConfig, compose, verb_help
 from medvlp.config.model_names import parse_model_name
-from medvlp.errors import UsageError, UserError
+from medvlp.errors import UsageError
 from medvlp.selection.scores import SCORES, check_table_name
 from medvlp.shards.storage import is_url
 from medvlp.terminal import printable

@@ -124,14 +124,14 @@ def score_here(args: list[str]) -> int:
 def test_ranks_write_the_bytes_of_one_rank_and_fail_together(world, tmp_path):
     checkpoint, split = world
     score = ["score", str(split), f"checkpoint={checkpoint}", "duplicates=0.999", *OPTIONS]
-    one, two = tmp_path / "one", tmp_path / "two"
-    assert main([*score, f"out={one}"]) == 0
-    code, said = on_ranks(score_here, 2, [*score, f"out={two}"])
+    folder, folder_of_two = tmp_path / "one", tmp_path / "two"
+    assert main([*score, f"out={folder}"]) == 0
+    code, said = on_ranks(score_here, 2, [*score, f"out={folder_of_two}"])
     assert code == 0, said
     assert said.count("part ") == 6, said
     for name in ("scores.parquet", "scores.json"):
-        assert (one / name).read_bytes() == (two / name).read_bytes()
-    code, said = on_ranks(score_here, 2, [*score, "batch_size=2", f"out={two}"])
+        assert (folder / name).read_bytes() == (folder_of_two / name).read_bytes()
+    code, said = on_ranks(score_here, 2, [*score, "batch_size=2", f"out={folder_of_two}"])
     assert code == 1
     assert "is there already, of another model" in said
 
