@@ -166,9 +166,12 @@ class Loaders:
         from medvlp.data.order import Order, OrderedSource
         from medvlp.data.pairs import CollatePairs, PreparePairs, Tokenize
         from medvlp.data.plan import RankSchedule, SamplePlan
+        from medvlp.data.texts import FieldTexts
 
         view = RandomView(SIZE, scale, (3 / 4, 4 / 3), 10**8, scaled)
-        prepare = PreparePairs([["caption"]], Tokenize(self.tokenizer, 0, self.tokenizer.context_length), view)
+        prepare = PreparePairs(
+            [FieldTexts(("caption",))], Tokenize(self.tokenizer, 0, self.tokenizer.context_length), view
+        )
         samples = RequestedSamples([("made", self.split)], prepare, 0)
         order = Order([OrderedSource("made", PAIRS, 1.0, self.split.manifest_hash)], 0)
         loader = TrainingLoader(

@@ -14,6 +14,7 @@ from data_prep.stages import apply_stages, build_stages
 from medvlp.config import CheckConfig, PrepConfig
 from medvlp.data.audit.problems import Problem
 from medvlp.data.audit.rules import Rules, SourceAudit, audit_sample
+from medvlp.data.texts import FieldTexts
 from medvlp.report.dataset.leakage import Leakage
 from medvlp.shards import ShardDataset
 
@@ -33,7 +34,7 @@ def file_problems(config: CheckConfig) -> Iterator[Problem]:
     reader = open_source(config.source, config.input, flag=config.flag, options=config.options)
     limits = PrepConfig(source=config.source, max_pixels=config.data.max_pixels, modality=False, duplicates="off")
     stages = build_stages([stage for stage in unit_stages(limits, reader) if stage["stage"] != "measure"])
-    rules = Rules("", ["caption*"], questions=False, max_pixels=0)  # the stages open the images
+    rules = Rules("", FieldTexts(("caption*",)), questions=False, max_pixels=0)  # the stages open the images
     audits: dict[str, SourceAudit] = {}
     held_out: dict[str, tuple[str, str]] = {}
     ignored: Counter[str] = Counter()

@@ -12,7 +12,6 @@ from types import MappingProxyType
 from typing import Any
 
 from data_prep.captions.template_files import load_templates
-from data_prep.captions.templates import Templates
 from data_prep.deidentify.pseudonym import key_id, load_key, pseudonym
 from data_prep.errors import BadRow, PrepError
 from data_prep.readers.fields import check_utf8
@@ -23,6 +22,7 @@ from data_prep.vocabulary.splits import SPLIT_NAMES
 from data_prep.vocabulary.text import numbered_captions
 from medvlp.shards import Sample, make_key
 from medvlp.shards.vocabulary import SPLITS
+from medvlp.wording.label_captions import GapError, NoCaption, Templates
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
@@ -115,7 +115,10 @@ class CaptionedFileSource(Source):
         """Columns that the templates ask for. Raises PrepError if they ask for more than there are."""
         if self.templates is None:
             return []
-        self.templates.check_gaps(columns)
+        try:
+            self.templates.check_gaps(columns)
+        except GapError as error:
+            raise PrepError(str(error)) from None
         return self.templates.columns()
 
     def digest_sizes(self) -> str:
@@ -180,9 +183,12 @@ class CaptionedFileSource(Source):
         images, file_metadata = self.media(row)
         key = self.key_of(row)
         captions = list(row.captions)
-        templated_captions = (
-            self.templates.captions(row.labels, key, row.values) if self.templates and row.labels else []
-        )
+        try:
+            templated_captions = (
+                self.templates.captions(row.labels, key, row.values) if self.templates and row.labels else []
+            )
+        except NoCaption as fault:
+            raise BadRow(fault.reason, fault.detail) from None
         modality = row.modality or (self.templates.modality if self.templates else "")
         texts = numbered_captions(list(dict.fromkeys([*captions, *templated_captions])))
         templated = [name for name, text in texts.items() if text not in captions]

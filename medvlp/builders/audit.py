@@ -8,7 +8,7 @@ import torch
 
 from medvlp.boxes.forms import BoxStyle
 from medvlp.boxes.views import geometry_of
-from medvlp.builders.data import as_conversations, open_shards, open_source
+from medvlp.builders.data import as_conversations, open_shards, open_source, source_texts
 from medvlp.builders.llava import encoder_for, encoder_identity
 from medvlp.builders.objectives.classification import class_labels
 from medvlp.builders.towers import library_reference, vision_tower
@@ -55,7 +55,7 @@ def sources_and_rules(config: TrainConfig) -> Iterator[tuple[str, ShardDataset, 
     kind = config.objective.kind
     content = CONTENT.get(kind, "") if config.model.kind or kind == "classify" else ""
     for name, source in config.data.sources.items():
-        rules = Rules(content, source.text_fields, bool(source.caption_prompts), config.data.max_pixels)
+        rules = Rules(content, source_texts(name, source), bool(source.caption_prompts), config.data.max_pixels)
         yield name, open_source(config, name), rules
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from medvlp.config import ConfigError, DataConfig, SourceConfig, TrainConfig, VqaConfig, load_task
+from medvlp.config.templates.files import load_templates
 from medvlp.data.chat.rewriting import (
     CaptionQuestions,
     ConversationDataset,
@@ -14,6 +15,7 @@ from medvlp.data.chat.rewriting import (
 )
 from medvlp.data.images.crop import RandomView
 from medvlp.data.pipeline import BatchPipeline
+from medvlp.data.texts import FieldTexts, JoinedTexts, LabelTexts, SourceTexts
 from medvlp.data.views.filtered import open_split
 from medvlp.shards import ShardDataset
 from medvlp.shards.storage import RemoteSettings, split_folder
@@ -49,6 +51,16 @@ def training_view(data: DataConfig, size: int) -> RandomView:
     """What is trained on of an image, for a tower whose input has this side."""
     augment = data.augment
     return RandomView(size, augment.scale, augment.ratio, data.max_pixels, augment.decode == "scaled")
+
+
+def source_texts(name: str, source: SourceConfig) -> SourceTexts:
+    """What a source's samples are trained on. Raises ConfigError, TemplateError."""
+    if source.text_templates:
+        return JoinedTexts(source.templates(name), source.text_weights)
+    if source.label_captions:
+        templates = load_templates(source.label_templates, f"data.sources.{name}.label_templates")
+        return LabelTexts(source.label_captions, templates)
+    return FieldTexts(tuple(source.text_fields), source.text_weights)
 
 
 def as_conversations(dataset: ShardDataset, source: SourceConfig) -> ConversationDataset:

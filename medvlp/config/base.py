@@ -4,7 +4,7 @@ A kind is a dataclass of its options with their `check`, and one line in the tab
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from omegaconf import MISSING
 
@@ -29,6 +29,8 @@ class ObjectiveConfig:
 
     kind: str = MISSING
     """Which objective this is; the option chosen for `objective` sets it."""
+    trains_pairs: ClassVar[bool] = False
+    """Whether it trains on pairs of images and texts, which a source's keys may make."""
 
     def check(self, training: "TrainConfig") -> None:
         """Rules of these options, and of what the rest of a training must be for them. Raises ConfigError."""

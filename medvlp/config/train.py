@@ -107,6 +107,13 @@ class TrainConfig:
         self.trainer.check()
         self.optim.check()
         self.data.check()
+        if not self.objective.trains_pairs:
+            for name, source in self.data.sources.items():
+                if source.has_made_texts:
+                    raise ConfigError(
+                        f"data.sources.{name}: text_templates, text_weights and label_captions make the texts of pairs, which "
+                        f"objective={self.objective.kind} does not train on; name text_fields"
+                    )
         if self.optim.fused and self.optim.clip_norm and self.trainer.precision == "16-mixed":
             raise ConfigError(
                 "optim.fused=true takes the loss's scale out of the gradients by itself, so with trainer.precision=16-mixed they "

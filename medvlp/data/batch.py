@@ -23,6 +23,8 @@ class Batch:
     """Samples that could not be read, as `RequestedSamples` names them."""
     sources: list[int] = field(default_factory=list)
     """Of the samples, as numbers in the order of the blend."""
+    missing: list[str] = field(default_factory=list)
+    """Fields that texts lack although the configuration names them, `<number of the source>/<field>` for each sample."""
     inputs: ClassVar[tuple[str, ...]] = ()
     """Fields that only a model's encoders read: large, and of a shape that differs from batch to batch."""
 
@@ -57,6 +59,7 @@ class StepBatch(Batch):
             positions=[position for part in parts for position in part.positions],
             bad=[problem for part in parts for problem in part.bad],
             sources=[source for part in parts for source in part.sources],
+            missing=[name for part in parts for name in part.missing],
             parts=list(parts),
         )
 
@@ -92,5 +95,6 @@ def sample_fields(units: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "keys": [item["key"] for item in items],
         "positions": [item["position"] for item in items],
         "sources": [item.get("source", 0) for item in items],
+        "missing": [f"{item.get('source', 0)}/{name}" for item in items for name in item.get("missing", ())],
         "bad": [problem for unit in units for problem in unit["bad"]],
     }

@@ -19,7 +19,7 @@ from medvlp.data.images.feature_cache import CachedFeatures, FeatureCache
 from medvlp.data.order import Order
 from medvlp.data.pipeline import BatchPipeline, OpenedSources, Sources
 from medvlp.data.plan import ApartPlan, BatchPlan, SamplePlan
-from medvlp.data.texts import choose_text, class_ids, class_values, components, text_id
+from medvlp.data.texts import SourceTexts, choose_text, class_ids, class_values, components, text_id
 from medvlp.distributed import launched_rank
 from medvlp.errors import UserError
 from medvlp.shards import BadSample, Sample
@@ -81,7 +81,7 @@ class PreparePairs:
     """Sample → image and tokens, for contrastive objectives.
 
     Args:
-        texts: for every source, the text fields to choose from.
+        texts: for every source, the texts to choose from.
         tokenize: text → token ids, cut to the context, without padding.
         view: image file → what is trained on.
         positives: what joins pairs whose texts differ, see `class_ids`; "": nothing.
@@ -89,7 +89,7 @@ class PreparePairs:
         extras: what losses ask for besides.
     """
 
-    texts: Sequence[Sequence[str]]
+    texts: Sequence[SourceTexts]
     tokenize: Tokenize
     view: RandomView
     positives: str = ""
@@ -97,12 +97,13 @@ class PreparePairs:
     extras: Sequence[PairExtra] = ()
 
     def __call__(self, sample: Sample, source: int, rng: np.random.Generator) -> dict[str, Any]:
-        """image: uint8 (3, S, S), or features: float32 (F,); tokens: list of ids; text_id: int; class_ids: list of int, with
-        positives."""
+        """image: uint8 (3, S, S), or features: float32 (F,); tokens: list of ids; text_id: int; missing: fields that the text
+        lacks; class_ids: list of int, with positives."""
         if self.features is None:
             data = only_image(sample)
-        text = choose_text(sample, self.texts[source], rng)
-        item: dict[str, Any] = {"tokens": self.tokenize(text), "text_id": text_id(text)}
+        candidate = choose_text(sample, self.texts[source], rng)
+        text = candidate.text
+        item: dict[str, Any] = {"tokens": self.tokenize(text), "text_id": text_id(text), "missing": candidate.missing}
         if self.features is None:
             item["image"] = self.view(data, rng)
         else:
@@ -214,6 +215,8 @@ class PairPipeline(BatchPipeline):
             UserError: objective.positives joins none of the first samples.
         """
         prepare = self.prepare
+        for source, texts, dataset in zip(order.sources, prepare.texts, datasets, strict=True):
+            check_texts(source.name, texts, dataset)
         if prepare.positives:
             check_positives(prepare.positives, datasets)
         for extra in prepare.extras:
@@ -237,6 +240,23 @@ class PairPipeline(BatchPipeline):
         tokens_BL = self.longest_1L.repeat(len(batch.tokens_BL), 1)
         fields = {name: value for extra in self.prepare.extras for name, value in extra.stretch(tokens_BL).items()}
         return replace(batch, tokens_BL=tokens_BL, **fields)
+
+
+def check_texts(name: str, texts: SourceTexts, dataset: Dataset) -> None:
+    """Compare what a source's texts are made of with samples from all over it.
+
+    Raises UserError: a field or label that none of them has, by its name.
+    """
+    read = getattr(dataset, "read_text", dataset.read)
+
+    def probe() -> list[Sample]:
+        samples = []
+        for row in np.unique(np.linspace(0, len(dataset) - 1, PROBED).astype(int)).tolist():
+            with suppress(BadSample):
+                samples.append(read(row))
+        return samples
+
+    texts.check(f"data.sources.{name}", probe, str(getattr(dataset, "folder", name)))
 
 
 def check_positives(positives: str, datasets: Sequence[Dataset]) -> None:

@@ -83,7 +83,13 @@ def run_differences(old: TrainConfig, new: TrainConfig) -> list[str]:
         prefix = f"{group}." if group else ""
         differences += [prefix + name for name in names if getattr(old_group, name) != getattr(new_group, name)]
     blends = [
-        {name: (s.weight, s.text_fields, s.only, s.exclude) for name, s in config.data.sources.items()}
+        {
+            name: (
+                *(s.weight, s.text_fields, s.text_weights, s.text_templates, s.label_captions, s.label_templates),
+                *(s.only, s.exclude),
+            )
+            for name, s in config.data.sources.items()
+        }
         for config in (old, new)
     ]
     return differences + (["data.sources"] if blends[0] != blends[1] else [])

@@ -7,7 +7,7 @@ from medvlp.data.loader import DataChanged, TrainingLoader
 from medvlp.data.order import Order, OrderedSource
 from medvlp.data.pairs import CollatePairs, PreparePairs
 from medvlp.data.plan import RankSchedule, Request, SamplePlan
-from medvlp.data.texts import choose_text, text_id, texts_of
+from medvlp.data.texts import FieldTexts, choose_text, text_id, texts_of
 from medvlp.shards import BadSample, Sample, ShardDataset
 from tests.datasets import pairs, write_split
 
@@ -18,7 +18,9 @@ def tokenize(text: str) -> list[int]:
 
 def loader(folders, workers=0, rank=0, ranks=1, total=6, batch=6, seed=0):
     sources = [(folder.parent.name, ShardDataset(folder)) for folder in folders]
-    prepare = PreparePairs([["caption*"]] * len(sources), tokenize, RandomView(16, [0.5, 1], [0.75, 1.33], 10**6))
+    prepare = PreparePairs(
+        [FieldTexts(("caption*",))] * len(sources), tokenize, RandomView(16, [0.5, 1], [0.75, 1.33], 10**6)
+    )
     order = Order([OrderedSource(name, len(d), 1.0, d.manifest_hash) for name, d in sources], seed)
     schedule = RankSchedule(SamplePlan(order), batch, 1, rank, ranks)
     return TrainingLoader(
@@ -132,10 +134,11 @@ def test_tokens_are_padded_to_the_longest_of_the_batch(folder):
 
 def test_a_text_is_drawn_from_those_that_are_there():
     sample = Sample(key="k", texts={"caption": "a", "roi": "b", "empty": " "})
-    drawn = {choose_text(sample, ["caption", "roi", "empty", "absent"], np.random.default_rng(s)) for s in range(30)}
-    assert drawn == {"a", "b"}
+    texts = FieldTexts(("caption", "roi", "empty", "absent"))
+    drawn = {choose_text(sample, texts, np.random.default_rng(s)) for s in range(30)}
+    assert {(text.text, text.missing) for text in drawn} == {("a", ("empty", "absent")), ("b", ("empty", "absent"))}
     with pytest.raises(BadSample, match="empty_caption"):
-        choose_text(sample, ["empty", "absent"], np.random.default_rng(0))
+        choose_text(sample, FieldTexts(("empty", "absent")), np.random.default_rng(0))
 
 
 def test_all_captions_are_drawn_and_no_text_that_is_named_otherwise(folder):

@@ -43,8 +43,9 @@ OF_MEDVLP = {
     "process": {"engines"},
     "boxes": {"conversations", "sources"},
     "combinations": {"plan", "pipeline", "dataset_stages"},
-    "config": {"plan", "pipeline", "captions", "sources"},
+    "config": {"plan", "pipeline", "captions", "readers", "sources"},
     "data.images": {"conversations", "draft", "stages", "readers"},
+    "wording": {"captions", "sources"},
     "report": {"pipeline", "ledger", "dataset_stages"},
 }
 """What of medvlp is imported → the rooms that may: the samples' contract by all, how training shows an image by what

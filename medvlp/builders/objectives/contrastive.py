@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from medvlp.builders.clip import build_clip
-from medvlp.builders.data import training_view
+from medvlp.builders.data import source_texts, training_view
 from medvlp.builders.objectives import optimizer_settings
 from medvlp.builders.objectives.terms import terms_of
 from medvlp.config import ClipConfig, ConfigError, ContrastiveConfig, TrainConfig
@@ -53,7 +53,7 @@ def contrastive(config: TrainConfig) -> Objective:
         checkpoint_activations(clip.model)
     pad_id, length = clip.padding
     prepare = PreparePairs(
-        [source.text_fields for source in data.sources.values()],
+        [source_texts(name, source) for name, source in data.sources.items()],
         Tokenize(clip.tokenizer, pad_id, length),
         training_view(data, clip.size),
         objective.positives,

@@ -8,8 +8,9 @@ from omegaconf import MISSING
 
 from medvlp.combinations import ItemFilter, filter_of
 from medvlp.config.data.remote import RemoteConfig
-from medvlp.config.rules import ConfigError, at_least, check_name, not_negative, one_of, share
+from medvlp.config.rules import ConfigError, at_least, check_name, not_negative, one_of, share, suggestion
 from medvlp.selection import Conditions
+from medvlp.wording.joined import JoinedTemplate
 
 DECODINGS = ("whole", "scaled")
 
@@ -28,6 +29,17 @@ class SourceConfig:
     text_fields: list[str] = field(default_factory=lambda: ["caption*"])
     """Text fields to train on; `caption*` is all captions of a sample (`caption`, `caption_1`, …), `caption` the first alone.
     Of several that a sample has, one is sampled by seed, epoch and position; instruct asks for each."""
+    text_weights: dict[str, float] = field(default_factory=dict)
+    """contrastive: how likely each of text_fields (or of text_templates, by name) is, next to the others that a sample has, e.g.
+    `{caption*: 3, references: 1}`; empty: all texts alike."""
+    text_templates: dict[str, str] = field(default_factory=dict)
+    """contrastive: by name, texts joined of several fields, instead of text_fields, e.g. `{joined: "{caption}[ {references}]"}`;
+    `{label.<name>}` and `{metadata.<name>}` too. What stands in brackets is left out where a field in it is empty; a template is
+    where one outside of brackets is. Of those that can be filled, one is sampled each time."""
+    label_captions: str = ""
+    """contrastive: the label, or else the metadata, that is trained on as captions, instead of text_fields."""
+    label_templates: str = "generic"
+    """Sentences of label_captions: a name under configs/templates, or a .yaml file. Each makes a text; one is sampled."""
     only: list[dict[str, Any]] = field(default_factory=list)
     """Combinations of labels and metadata that are trained on, `[{modality: CT, organ: [liver, spleen]}, {site: 3}]`; empty:
     all."""
@@ -63,8 +75,45 @@ class SourceConfig:
                     f"data.sources.{name}.{key} names {{box}}: boxes are written in the model's form (objective.box_form), where "
                     f"<box> stands in the data; prepare them again, so that it does, and leave it out here"
                 )
+        self._check_texts(name)
         self.item_filter(name)
         self.conditions.check(f"data.sources.{name}.where")
+
+    def _check_texts(self, name: str) -> None:
+        """One way to texts, and weights of what there is."""
+        key = f"data.sources.{name}"
+        ways = {
+            "text_fields": self.text_fields != SourceConfig().text_fields,
+            "text_templates": bool(self.text_templates),
+            "label_captions": bool(self.label_captions),
+        }
+        if len(names := [way for way, is_taken in ways.items() if is_taken]) > 1:
+            raise ConfigError(f"{key}: {names[0]} and {names[1]} both say which texts are trained on; keep one of them")
+        if self.label_templates != SourceConfig().label_templates and not self.label_captions:
+            raise ConfigError(f"{key}.label_templates has no effect without label_captions, which names the label")
+        self.templates(name)
+        choices = list(self.text_templates or ([] if self.label_captions else self.text_fields))
+        for choice, weight in self.text_weights.items():
+            if choice not in choices:
+                group = "text_templates" if self.text_templates else "text_fields"
+                raise ConfigError(
+                    f"{key}.text_weights names {choice!r}, which is none of {group}{suggestion(choice, choices)} There are: "
+                    f"{', '.join(choices) or 'none, as label_captions gives all sentences alike'}"
+                )
+            if not 0 < weight < float("inf"):
+                raise ConfigError(f"{key}.text_weights.{choice}={weight} must be above 0; leave the text out instead")
+        if self.text_weights and (bare := [choice for choice in choices if choice not in self.text_weights]):
+            raise ConfigError(f"{key}.text_weights has no weight of {bare[0]!r}; it names all texts, or none")
+
+    def templates(self, name: str) -> dict[str, JoinedTemplate]:
+        """text_templates, read. Raises TemplateError."""
+        key = f"data.sources.{name}.text_templates"
+        return {title: JoinedTemplate.read(text, f"{key}.{title}") for title, text in self.text_templates.items()}
+
+    @property
+    def has_made_texts(self) -> bool:
+        """Whether its texts are more than fields as they are."""
+        return bool(self.text_templates or self.label_captions or self.text_weights)
 
     @property
     def is_remote(self) -> bool:

@@ -1,7 +1,7 @@
 """Options of contrastive training."""
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from medvlp.config.base import ObjectiveConfig
 from medvlp.config.objectives.classification import HeadConfig
@@ -19,6 +19,7 @@ class ContrastiveConfig(ObjectiveConfig):
 
     kind: str = "contrastive"
     """Which objective this is; the option chosen for `objective` sets it."""
+    trains_pairs: ClassVar[bool] = True
     loss: str = "info_nce"
     """The loss: info_nce (CLIP), sigmoid (SigLIP), or hard_negatives (docs/objectives.md)."""
     options: dict[str, Any] = field(default_factory=dict)

@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,7 +11,7 @@ from medvlp.boxes.placeholders import box_faults
 from medvlp.data.audit.problems import WARNINGS, Problem
 from medvlp.data.chat.templates import split_thought
 from medvlp.data.images.decode import open_image
-from medvlp.data.texts import text_id, texts_of
+from medvlp.data.texts import SourceTexts, text_id
 from medvlp.shards import BadSample, Conversation, Sample, ShardDataset
 from medvlp.shards.vocabulary import ANSWER_TYPES, IMAGE_TOKEN, NUMBER_TYPES
 
@@ -26,13 +26,13 @@ class Rules:
 
     content: "pairs" of an image and a caption, "labels" of an image, "conversations", or empty where it was not said what is
         trained on.
-    texts: fields that captions are taken from.
+    texts: what captions are taken from.
     questions: instruct: captions of samples without conversations become answers.
     max_pixels: larger images are refused; 0 leaves images closed, for samples whose images were decoded before.
     """
 
     content: str
-    texts: Sequence[str]
+    texts: SourceTexts
     questions: bool
     max_pixels: int
 
@@ -54,8 +54,13 @@ class SampleAudit:
 
 def audit_sample(sample: Sample, rules: Rules) -> SampleAudit:
     """All that a sample shows by itself."""
-    captions = list(texts_of(sample, rules.texts).values())
-    problems = [*_images(sample, rules), *_words(sample, rules, bool(captions))]
+    try:
+        captions, fault = rules.texts.candidates(sample), None
+    except BadSample as bad:
+        captions, fault = [], bad
+    problems = [*_images(sample, rules), *_words(sample, rules, fault)]
+    if captions and rules.content == "pairs":
+        problems += [Problem("missing_text", "", f"no {name}") for name in captions[0].missing]
     if str(sample.metadata.get("licence") or "").lower() in UNKNOWN_LICENCES:
         problems.append(Problem("missing_licence", "", f"licence is {sample.metadata.get('licence')!r}"))
     ids = []
@@ -65,7 +70,7 @@ def audit_sample(sample: Sample, rules: Rules) -> SampleAudit:
         problems += [Problem(kind, name, detail) for kind, detail in faults]
         ids += [conversation.id] if conversation.id else []
     hashes = [hashlib.sha256(data).hexdigest() for _, data in sorted(sample.images.items())]
-    return SampleAudit(sample.key, problems, hashes, ids, [text_id(text) for text in captions])
+    return SampleAudit(sample.key, problems, hashes, ids, [text_id(caption.text) for caption in captions])
 
 
 def _images(sample: Sample, rules: Rules) -> Iterator[Problem]:
@@ -84,17 +89,15 @@ def _images(sample: Sample, rules: Rules) -> Iterator[Problem]:
                 yield Problem(bad.reason, "", f"{name}: {bad.detail}")
 
 
-def _words(sample: Sample, rules: Rules, has_caption: bool) -> Iterator[Problem]:
-    fields = ", ".join(rules.texts)
+def _words(sample: Sample, rules: Rules, fault: BadSample | None) -> Iterator[Problem]:
+    """fault: why there is no caption, where there is none."""
     if rules.content == "pairs":
-        if not has_caption:
-            yield Problem("empty_caption", "", f"no text in {fields}")
+        if fault:
+            yield Problem(fault.reason, "", fault.detail)
     elif (
-        rules.content != "labels"
-        and not sample.conversations
-        and not (has_caption and (rules.questions or not rules.content))
+        rules.content != "labels" and not sample.conversations and (fault or not (rules.questions or not rules.content))
     ):
-        detail = "no conversation" if has_caption else f"neither a conversation nor a text in {fields}"
+        detail = f"no conversation, and {fault.detail}" if fault else "no conversation"
         yield Problem("no_conversation" if rules.content else "nothing_said", "", detail)
 
 

@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ class Logs(pl.Callback):
         self.keys: list[tuple[int, str]] = []
         self.losses: list[torch.Tensor] = []
         self.by_source = SourceTotals()
+        self.missing: Counter[str] = Counter()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         self.ranks = Ranks()
@@ -58,6 +60,7 @@ class Logs(pl.Callback):
         self.samples_seen += pl_module.sample_count(batch)
         self.losses.append(outputs["loss"].detach())
         self.by_source.add(batch.sources, outputs["values"].pop(LOSSES_B, None))
+        self.missing.update(batch.missing)
         if self.log_samples:
             positions = list(zip(batch.positions, batch.keys, strict=True))
             self.keys += [pair for pairs in self.ranks.gather(positions) for pair in pairs]
@@ -74,6 +77,7 @@ class Logs(pl.Callback):
     def _write(self, trainer: pl.Trainer, pl_module: Any, loss: float, values: dict[str, Any]) -> None:
         row_end = time.perf_counter()
         seconds = row_end - self.row_start
+        names = list(trainer.datamodule.sources)  # type: ignore[attr-defined]
         self.row = {
             "step": self.step,
             "split": "train",
@@ -84,7 +88,8 @@ class Logs(pl.Callback):
             "samples_per_second": round(self.samples_seen * self.ranks.size / seconds, 2),
             "data_wait": round(self.seconds_waited / seconds, 4),
             **{name: float(value) for name, value in values.items()},
-            **self.by_source.take(self.ranks, list(trainer.datamodule.sources)),  # type: ignore[attr-defined]
+            **self.by_source.take(self.ranks, names),
+            **self._take_missing(names),
         }
         self.samples_seen, self.seconds_waited, self.row_start = 0, 0.0, row_end
         self.status.running(self.step, write=trainer.is_global_zero)
@@ -98,6 +103,15 @@ class Logs(pl.Callback):
         if trainer.is_global_zero:
             self.metrics.append(self.row)
             self._to_loggers(trainer, self.row)
+
+    def _take_missing(self, names: list[str]) -> dict[str, int]:
+        """`missing/<source>/<field>`: samples since the last row whose texts lack a field, over all ranks. Collective."""
+        total: Counter[str] = Counter()
+        for counts in self.ranks.gather(dict(self.missing)):
+            total.update(counts)
+        self.missing.clear()
+        numbers = {name.partition("/"): count for name, count in sorted(total.items())}
+        return {f"missing/{names[int(source)]}/{field}": count for (source, _, field), count in numbers.items()}
 
     def evaluated(self, trainer: pl.Trainer, rows: list[dict[str, Any]]) -> None:
         """Write rows of evaluators, and leave the time they took out of the speed."""

@@ -3,6 +3,7 @@ import pytest
 from medvlp.builders import build_objective
 from medvlp.config import ConfigError, compose
 from medvlp.data.pairs import PairPipeline
+from medvlp.data.texts import FieldTexts
 from medvlp.errors import UserError
 from medvlp.losses.info_nce import InfoNCE
 from medvlp.training.objectives.contrastive import Contrastive
@@ -23,7 +24,7 @@ def test_equal_texts_are_kept_apart_where_that_is_chosen(clip_words):
 
 def test_building_reads_no_data(clip_words, tmp_path):
     objective = build_objective(compose("train", [*clip_words, f"data.sources.made.path={tmp_path}/absent"]))
-    assert objective.pipeline.prepare.texts == [["caption*"]]
+    assert objective.pipeline.prepare.texts == [FieldTexts(("caption*",))]
 
 
 def test_an_assistant_is_no_clip(llava_words):

@@ -6,14 +6,15 @@ import pytest
 
 from medvlp.data.audit.problems import ERRORS, WARNINGS, Problem, ProblemCounts
 from medvlp.data.audit.rules import Rules, SourceAudit, audit_sample, audit_shards
+from medvlp.data.texts import FieldTexts
 from medvlp.shards import Conversation, Sample, ShardDataset, Turn
 from tests.assistants import vqa_samples
 from tests.datasets import jpeg, write_split
 
-INSTRUCT = Rules("conversations", ["caption"], questions=False, max_pixels=10_000)
+INSTRUCT = Rules("conversations", FieldTexts(("caption",)), questions=False, max_pixels=10_000)
 CAPTIONED = replace(INSTRUCT, questions=True)
-CONTRASTIVE = Rules("pairs", ["caption", "title"], questions=False, max_pixels=10_000)
-PLAIN = Rules("", ["caption"], questions=False, max_pixels=10_000)
+CONTRASTIVE = Rules("pairs", FieldTexts(("caption",)), questions=False, max_pixels=10_000)
+PLAIN = Rules("", FieldTexts(("caption",)), questions=False, max_pixels=10_000)
 PNG_HEADER = struct.pack(">IIBBBBB", 12_000, 12_000, 8, 0, 0, 0, 0)
 
 
@@ -56,7 +57,7 @@ CLEAN = {
     ),
     "yes, and more, under open": (sample(asked(answer="yes, on the left", answer_type="open")), INSTRUCT),
     "a caption to be asked for": (sample(texts={"caption": "A chest."}), CAPTIONED),
-    "a pair": (sample(texts={"title": "A chest."}), CONTRASTIVE),
+    "a pair": (sample(texts={"caption": "A chest."}), CONTRASTIVE),
     "a pair beside an odd conversation": (sample(talk("assistant"), texts={"caption": "A chest."}), CONTRASTIVE),
     "a caption, for nothing in particular": (sample(texts={"caption": "A chest."}), PLAIN),
 }
@@ -69,7 +70,7 @@ def test_what_is_right_has_no_problems(name):
 
 
 WRONG = {
-    "no conversation": (sample(), INSTRUCT, [("no_conversation", "", "neither a conversation nor a text in caption")]),
+    "no conversation": (sample(), INSTRUCT, [("no_conversation", "", "no conversation, and no text in caption")]),
     "a caption nobody asks for": (
         sample(texts={"caption": "A chest."}),
         INSTRUCT,
@@ -78,10 +79,15 @@ WRONG = {
     "nothing to ask for": (
         sample(texts={"caption": " "}),
         CAPTIONED,
-        [("no_conversation", "", "neither a conversation nor a text in caption")],
+        [("no_conversation", "", "no conversation, and no text in caption")],
     ),
-    "nothing said": (sample(), PLAIN, [("nothing_said", "", "neither a conversation nor a text in caption")]),
-    "no caption": (sample(asked()), CONTRASTIVE, [("empty_caption", "", "no text in caption, title")]),
+    "a text that is not there": (
+        sample(texts={"caption": "A chest."}),
+        replace(CONTRASTIVE, texts=FieldTexts(("caption", "references"))),
+        [("missing_text", "", "no references")],
+    ),
+    "nothing said": (sample(), PLAIN, [("nothing_said", "", "no conversation, and no text in caption")]),
+    "no caption": (sample(asked()), CONTRASTIVE, [("empty_caption", "", "no text in caption")]),
     "a pair without image": (
         sample(texts={"caption": "A chest."}, images={}),
         CONTRASTIVE,

@@ -125,11 +125,12 @@ def test_every_path_to_a_tower_refuses_them(size, reason):
     from medvlp.data.chat.images import Processed
     from medvlp.data.images.crop import RandomView
     from medvlp.data.pairs import PreparePairs
+    from medvlp.data.texts import FieldTexts
     from medvlp.report.thumbnails import thumbnail
 
     data = encoded(Image.new("L", size))
     sample = Sample("k", {"png": data}, {"caption": "c"})
-    pairs = PreparePairs([["caption"]], lambda text: [1], RandomView(8, (0.5, 1), (0.9, 1.1), 100_000))
+    pairs = PreparePairs([FieldTexts(("caption",))], lambda text: [1], RandomView(8, (0.5, 1), (0.9, 1.1), 100_000))
     for refuses in (
         lambda: pairs(sample, 0, np.random.default_rng(0)),
         lambda: Processed(None, 100_000)(sample),

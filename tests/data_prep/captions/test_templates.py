@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_prep.captions.template_files import load_templates
-from data_prep.captions.templates import UNCLEAR, Templates, fold, with_article
-from data_prep.errors import BadRow, PrepError
+from data_prep.errors import PrepError
 from data_prep.vocabulary.text import numbered_captions
 from medvlp.config import list_options
+from medvlp.wording.label_captions import UNCLEAR, GapError, NoCaption, Templates, fold, with_article
 from tests.conftest import REPOSITORY
 
 SHIPPED = sorted(path.stem for path in (REPOSITORY / "configs" / "templates").glob("*.yaml"))
@@ -82,13 +82,13 @@ def test_labels_in_words(load, labels, first):
     ],
 )
 def test_labels_that_make_no_caption(load, labels, reason):
-    with pytest.raises(BadRow) as raised:
+    with pytest.raises(NoCaption) as raised:
         load(XRAY).captions(labels, "key")
     assert raised.value.reason == reason
 
 
 def test_a_file_without_sentences_for_negations_refuses_them(load):
-    with pytest.raises(BadRow, match="has none for labels that negate, as 'no edema' does"):
+    with pytest.raises(NoCaption, match="has none for labels that negate, as 'no edema' does"):
         load("templates: ['{label}']").captions(["no edema"], "key")
 
 
@@ -101,9 +101,9 @@ def test_columns_fill_gaps_and_are_never_read_again(load):
         "edema",
     ]
     assert templates.captions(["edema"], "k", {"age": "", "sex": "woman"}) == ["edema"]
-    with pytest.raises(PrepError, match=r"has the gap \{age\}, which nothing fills; there are label, sex, height"):
+    with pytest.raises(GapError, match=r"has the gap \{age\}, which nothing fills; there are label, sex, height"):
         templates.check_gaps(["height"])
-    with pytest.raises(BadRow, match="whose column is empty here"):
+    with pytest.raises(NoCaption, match="whose column is empty here"):
         load("templates: ['{label} at {age}']").captions(["edema"], "k", {"age": ""})
 
 
@@ -213,7 +213,7 @@ def test_fields_of_texts():
     ],
 )
 def test_files_that_are_refused(load, text, complaint):
-    with pytest.raises(PrepError, match=re.escape(complaint)):
+    with pytest.raises((PrepError, GapError), match=re.escape(complaint)):
         load(text).check_gaps([])
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from data_prep.captions.templates import Templates, fold, with_article
 from data_prep.draft import Counts
-from data_prep.errors import BadRow
 from data_prep.readers.tables.label_cells import present_classes
 from medvlp.shards import Sample
+from medvlp.wording.label_captions import NoCaption, Templates, fold, with_article
 
 
 def label_captions(templates: Templates, sample: Sample, label: str, counts: Counts) -> list[str]:
@@ -21,7 +20,7 @@ def label_captions(templates: Templates, sample: Sample, label: str, counts: Cou
     try:
         if classes:
             return templates.captions(findings or classes, sample.key)
-    except BadRow as bad:
+    except NoCaption as bad:
         counts["read", f"labels without a caption: {bad.reason}"] += 1
     counts["read", "captions that name no finding"] += 1
     subject = (templates.fields or {}).get("subject", "image")

@@ -13,6 +13,7 @@ from data_prep.source import Dropped
 from data_prep.sources import open_source
 from medvlp.data.audit.rules import Rules, audit_sample
 from medvlp.data.images.decode import ORIENTATION
+from medvlp.data.texts import FieldTexts
 from medvlp.shards import ShardDataset
 from tests.data_prep.folders import jpeg
 from tests.data_prep.sources.questions.records.miniatures import MINIATURES
@@ -79,7 +80,7 @@ def test_slakes_detections_become_questions(tmp_path):
         "language": "en",
         "question_type": "boxes",
     }
-    assert audit_sample(sample, Rules("conversations", [], False, 10**7)).problems == []
+    assert audit_sample(sample, Rules("conversations", FieldTexts(()), False, 10**7)).problems == []
     without = [
         item
         for unit in open_source("slake", str(folder)).units()

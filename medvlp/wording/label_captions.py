@@ -26,7 +26,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from data_prep.errors import BadRow, PrepError
+from medvlp.errors import UserError
 
 LABEL = "label"
 
@@ -35,6 +35,18 @@ UNCLEAR = frozenset(("yes", "no", "true", "false", "positive", "negative", "othe
 
 GAP = re.compile(r"\{(a )?([^\W\d][^{}]*)\}")
 _NEGATION = re.compile(r"(?:no|not|without|absence of)\s+(?=\S)", re.IGNORECASE)
+
+
+class NoCaption(Exception):
+    """Labels of which no caption can be made: why, as a reason and in words."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(reason, detail)
+        self.reason, self.detail = reason, detail
+
+
+class GapError(UserError):
+    """A template has a gap that nothing fills."""
 
 
 @dataclass(frozen=True)
@@ -59,18 +71,18 @@ class Templates:
         labels: what is said of one image, at least one. key: the sample's; among several wordings of a label it decides,
         so that they take turns over a data set. values: column → text; a template with an empty gap is skipped.
 
-        Raises BadRow: contradictory_labels (a normal finding next to another), unclear_label, no_template.
+        Raises NoCaption: contradictory_labels (a normal finding next to another), unclear_label, no_template.
         """
         normal = [label for label in labels if fold(label) in self.normal_labels]
         findings = [label for label in labels if fold(label) not in self.normal_labels]
         if normal and findings:
-            raise BadRow("contradictory_labels", f"{normal[0]!r} stands next to {findings[0]!r}")
+            raise NoCaption("contradictory_labels", f"{normal[0]!r} stands next to {findings[0]!r}")
         wordings = [self.wordings(label) for label in findings]
         # Next to what is there, a caption does not speak of what is not.
         present = [words for words in wordings if not is_negated(words[0])]
         sentences = self.normal if normal else self.templates if present else self.negated
         if not sentences:
-            raise BadRow(
+            raise NoCaption(
                 "no_template", f"templates {self.name!r} has none for labels that negate, as {labels[0]!r} does"
             )
         turn = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big")
@@ -81,17 +93,17 @@ class Templates:
             captions.append(_fill(template, {**gaps, LABEL: label}))
         distinct = list(dict.fromkeys(caption for caption in captions if caption))
         if not distinct:
-            raise BadRow("no_template", f"every template of {self.name!r} has a gap whose column is empty here")
+            raise NoCaption("no_template", f"every template of {self.name!r} has a gap whose column is empty here")
         return distinct
 
     def wordings(self, label: str) -> tuple[str, ...]:
-        """A label in a caption's words. Raises BadRow unclear_label."""
+        """A label in a caption's words. Raises NoCaption unclear_label."""
         words = (self.words or {}).get(fold(label))
         if words:
             return words
         plain = tidy(label)
         if fold(label) in UNCLEAR or not re.search(r"[^\W\d_]", label):
-            raise BadRow(
+            raise NoCaption(
                 "unclear_label",
                 f"{plain!r} says nothing by itself; describe it under `labels` in a file configs/templates/<name>.yaml",
             )
@@ -99,12 +111,12 @@ class Templates:
         return (f"no {plain[negation.end() :]}" if negation else plain,)
 
     def check_gaps(self, columns: Collection[str]) -> None:
-        """Raises PrepError if a template has a gap that neither the label, nor a field, nor a column fills."""
+        """Raises GapError if a template has a gap that neither the label, nor a field, nor a column fills."""
         for template in (*self.templates, *self.negated, *self.normal):
             for gap in gaps_of(template):
                 names = [LABEL, *(self.fields or {}), *columns]
                 if gap not in names:
-                    raise PrepError(
+                    raise GapError(
                         f"templates {self.name!r}: {template!r} has the gap {{{gap}}}, which nothing fills; "
                         f"there are {', '.join(dict.fromkeys(names))}"
                     )

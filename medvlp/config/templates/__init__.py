@@ -1,0 +1,1 @@
+"""Files of templates, and files that are checked key by key."""
