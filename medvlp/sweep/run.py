@@ -25,7 +25,7 @@ from medvlp.sweep.engines import run_on_ray, share_of_task, write_scripts
 from medvlp.sweep.finish import finish
 from medvlp.sweep.measure import Measurement, reason
 from medvlp.sweep.plan import SweepPlan, make_plan
-from medvlp.sweep.ranks import process_group
+from medvlp.training.process_group import process_group
 
 
 def run_sweep(config: EvalConfig, folder: Path, overrides: Sequence[str]) -> int:

@@ -106,7 +106,7 @@ def test_an_error_of_one_rank_reaches_all(tmp_path):
 
 
 def in_a_group() -> int:
-    from medvlp.sweep.ranks import process_group
+    from medvlp.training.process_group import process_group
 
     with process_group():
         return collective()

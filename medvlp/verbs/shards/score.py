@@ -54,7 +54,7 @@ def work(parsed: tuple[ScoreConfig, str]) -> int:
         UserError: a model that gives no embeddings of images and texts, or a table of this name that is there already.
     """
     from medvlp.environment import set_up_libraries
-    from medvlp.sweep.ranks import process_group
+    from medvlp.training.process_group import process_group
 
     set_up_libraries()
     with process_group():

@@ -1,4 +1,5 @@
-"""The ranks of a sweep: a process group over gloo, on which results meet; models stay on each rank's own device."""
+"""The ranks of an evaluation or of scores: a process group over gloo, on which results meet; models stay on each rank's own
+device."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,11 +10,11 @@ from medvlp.errors import UserError
 from medvlp.process import Stopped, interruption
 
 PATIENCE = timedelta(hours=12)
-"""A rank may wait for another one's part of a cell; torchrun ends the others where one is gone."""
+"""A rank may wait for another one's part of the work; torchrun ends the others where one is gone."""
 
 
 class RankLost(UserError):
-    """Another rank of the sweep ended without a word."""
+    """Another rank ended without a word."""
 
 
 @contextmanager
@@ -41,7 +42,7 @@ def process_group() -> Iterator[None]:
             raise Stopped(interruption.reason) from None
         raise RankLost(
             "another rank ended without a word; torchrun's lines below say which, and by which signal (-9, SIGKILL, is most "
-            "often a machine that ran out of memory). Start the same command again: finished cells are kept"
+            "often a machine that ran out of memory). Start the same command again: what is finished is kept"
         ) from None
     finally:
         end_process_group()
