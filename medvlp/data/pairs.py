@@ -20,6 +20,7 @@ from medvlp.data.order import Order
 from medvlp.data.pipeline import BatchPipeline, OpenedSources, Sources
 from medvlp.data.plan import ApartPlan, BatchPlan, SamplePlan
 from medvlp.data.texts import SourceTexts, choose_text, class_ids, class_values, components, text_id
+from medvlp.data.tokens.encoders import encoder_of
 from medvlp.distributed import launched_rank
 from medvlp.errors import UserError
 from medvlp.shards import BadSample, Sample
@@ -58,14 +59,23 @@ class PairBatch(Batch):
 
 
 class Tokenize:
-    """One text → token ids without padding, by open_clip's tokenizer (picklable, for loader workers)."""
+    """One text → token ids, by open_clip's tokenizer (picklable, for loader workers).
+
+    Args:
+        tokenizer: list of texts → int64 (B, L).
+        pad_id: what fills its rows.
+        length: of every row; None: texts keep their own.
+    """
 
     def __init__(self, tokenizer: Callable[..., Tensor], pad_id: int, length: int | None) -> None:
         self.tokenizer, self.pad_id, self.length = tokenizer, pad_id, length
+        self.encode = encoder_of(tokenizer)
 
     def __call__(self, text: str) -> list[int]:
-        row: list[int] = self.tokenizer([text])[0].tolist()
-        return row if self.length is not None else without_padding(row, self.pad_id)
+        ids = self.encode(text)
+        if self.length is None:
+            return without_padding(ids, self.pad_id)
+        return ids + [self.pad_id] * (self.length - len(ids))
 
 
 def without_padding(row: list[int], pad_id: int) -> list[int]:

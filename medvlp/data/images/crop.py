@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate
 
 from medvlp.data.images.jpeg import reduction_for
 from medvlp.data.images.pixels import ImageFile
+from medvlp.data.images.resize import resized_colour, resized_grey
 
 Box = tuple[int, int, int, int]
 """Top, left, height and width."""
@@ -25,8 +25,8 @@ def crop_box(height: int, width: int, scale: Sequence[float], ratio: Sequence[fl
     """
     area = height * width
     for _ in range(10):
-        target = area * rng.uniform(scale[0], scale[1])
-        aspect = math.exp(rng.uniform(math.log(ratio[0]), math.log(ratio[1])))
+        target = area * _between(scale[0], scale[1], rng)
+        aspect = math.exp(_between(math.log(ratio[0]), math.log(ratio[1]), rng))
         w, h = round(math.sqrt(target * aspect)), round(math.sqrt(target / aspect))
         if 0 < w <= width and 0 < h <= height:
             return int(rng.integers(0, height - h + 1)), int(rng.integers(0, width - w + 1)), h, w
@@ -35,14 +35,20 @@ def crop_box(height: int, width: int, scale: Sequence[float], ratio: Sequence[fl
     return (height - h) // 2, (width - w) // 2, h, w
 
 
-def resized(pixels_CHW: Tensor, box: Box, size: int) -> Tensor:
-    """A crop as uint8 (C, S, S): bicubic with antialiasing on uint8, within 2/255 of PIL's and several times faster.
+def _between(low: float, high: float, rng: np.random.Generator) -> float:
+    """Generator.uniform's own arithmetic, without the cost of its broadcasting."""
+    return low + (high - low) * rng.random()
 
-    Fastest where the memory is (H, W, 3): three channels then take less time than one.
+
+def resized(pixels_CHW: Tensor, box: Box, size: int) -> Tensor:
+    """A crop as uint8 (3, S, S): bicubic with antialiasing on uint8, within 2/255 of PIL's and several times faster.
+
+    pixels_CHW: grey or colour, in the memory of (H, W, C), as the view is.
     """
     top, start, height, width = box
-    crop = pixels_CHW[None, :, top : top + height, start : start + width]
-    return interpolate(crop, (size, size), mode="bicubic", antialias=True)[0]
+    crop_HWC = pixels_CHW.permute(1, 2, 0).numpy()[top : top + height, start : start + width]
+    view_SSC = resized_grey(crop_HWC[..., 0], size) if crop_HWC.shape[2] == 1 else resized_colour(crop_HWC, size)
+    return torch.from_numpy(view_SSC).permute(2, 0, 1)
 
 
 @dataclass(frozen=True)

@@ -105,16 +105,20 @@ def orientation_of_file(data: bytes) -> int:
 
 def check_shape(image: Image.Image, max_pixels: int) -> None:
     """Size, shape and frames of an image whose header was read. Raises BadSample."""
-    width, height = image.size
+    check_size(*image.size, max_pixels)
+    frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)  # a camera's previews stand behind the first
+    if frames > 1:
+        raise BadSample("several_frames", detail=f"it has {frames} frames, a sample's image has one")
+
+
+def check_size(width: int, height: int, max_pixels: int) -> None:
+    """Raises BadSample: `too_many_pixels`, `extreme_aspect`."""
     if width * height > max_pixels:
         raise BadSample("too_many_pixels", detail=f"{width} × {height} pixels, the cap is {max_pixels}")
     if max(width, height) > MAX_ASPECT * min(width, height):
         raise BadSample(
             "extreme_aspect", detail=f"{width} × {height} pixels; one side is at most {MAX_ASPECT} times the other"
         )
-    frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)  # a camera's previews stand behind the first
-    if frames > 1:
-        raise BadSample("several_frames", detail=f"it has {frames} frames, a sample's image has one")
 
 
 def render(

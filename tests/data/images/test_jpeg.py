@@ -6,8 +6,8 @@ import torch
 from PIL import Image
 
 from medvlp.data.images.crop import RandomView, box_within
-from medvlp.data.images.decode import ORIENTATION, decode_image
-from medvlp.data.images.jpeg import decoded, reduction_for
+from medvlp.data.images.decode import ORIENTATION, open_image
+from medvlp.data.images.jpeg import decoded, plain_size, reduction_for
 from medvlp.data.images.pixels import ImageFile, open_pixels
 from medvlp.shards import BadSample
 
@@ -53,7 +53,8 @@ PLAIN = {"cmyk": False, "png": False, "palette": False, "transparent": False, "d
 @pytest.mark.parametrize("name", FILES)
 def test_pixels_are_those_that_pillow_gives_by_the_rules(name):
     file = ImageFile(FILES[name], CAP)
-    expected = np.asarray(decode_image(FILES[name], CAP))
+    picture = open_image(FILES[name], CAP)
+    expected = np.asarray(picture).reshape(picture.height, picture.width, -1)
     assert file.is_plain is PLAIN.get(name, True)
     assert file.size == expected.shape[:2]
     assert np.array_equal(file.pixels().permute(1, 2, 0).numpy(), expected)
@@ -71,12 +72,36 @@ def test_a_truncated_file_is_no_image_wherever_it_ends():
 def test_what_pillow_tolerates_is_decoded_by_pillow():
     data = FILES["420"].replace(b"\xff\xda", b"\x00\x00\xff\xda", 1)  # bytes that are no segment
     assert decoded(data) is None
-    assert np.array_equal(open_pixels(data, CAP).permute(1, 2, 0).numpy(), np.asarray(decode_image(data, CAP)))
+    assert np.array_equal(open_pixels(data, CAP).permute(1, 2, 0).numpy(), np.asarray(open_image(data, CAP)))
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_headers_that_say_all_are_read_without_pillow(name):
+    is_bare = PLAIN.get(name, True) and not name.startswith("turned")
+    assert plain_size(FILES[name]) == (ImageFile(FILES[name], CAP).size if is_bare else None)
+
+
+def test_headers_that_pillow_reads_otherwise_are_left_to_it():
+    data = FILES["420"]
+    others = {
+        "XMP": b"\xff\xe1\x00\x08http:/",
+        "several pictures": b"\xff\xe2\x00\x06MPF\0",
+        "half of a JFIF mark": b"\xff\xe0\x00\x07JFIF\0",
+        "a second frame": data[data.index(b"\xff\xc0") :][:19],
+        "no segment": b"\x00",
+    }
+    assert plain_size(data) == (123, 181)
+    assert {name: plain_size(data[:2] + segment + data[2:]) for name, segment in others.items()} == dict.fromkeys(
+        others
+    )
+    assert [plain_size(data[:end]) for end in (0, 1, 2, 100, 600)] == [None] * 5
 
 
 def test_caps_are_checked_before_pixels():
     with pytest.raises(BadSample, match="too_many_pixels"):
         ImageFile(FILES["420"], 1000)
+    with pytest.raises(BadSample, match="extreme_aspect"):
+        ImageFile(encoded(picture(200, 2)), CAP)
 
 
 @pytest.mark.parametrize(
