@@ -21,7 +21,7 @@ MOST_WORDS = 2**16
 """Remembered by a process."""
 
 
-def encoder_of(tokenizer: Callable[..., Tensor]) -> Encode:
+def encoder_of(tokenizer: Any) -> Encode:
     """Text → the row that the tokenizer gives for it alone, some without the padding at its end."""
     from open_clip.tokenizer import HFTokenizer, SimpleTokenizer, get_clean_fn
 
