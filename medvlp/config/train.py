@@ -28,7 +28,8 @@ class TrainerConfig:
     accelerator: str = "auto"
     """auto, cpu, gpu or another of Lightning's names."""
     strategy: str = "auto"
-    """auto (DDP where there are several ranks) or ddp."""
+    """auto (DDP where there are several ranks), ddp, or fsdp: the towers' weights, gradients and optimizer states are divided
+    among the ranks (objective=contrastive)."""
     accumulate: int = 1
     """Parts of a rank's share of the batch that go through the model one after the other, so that it fits into memory. The step
     is that of the whole batch: a contrastive one has all its negatives (GradCache)."""
@@ -63,7 +64,7 @@ class TrainerConfig:
         not_negative("trainer.max_skipped", self.max_skipped)
         one_of("trainer.non_finite", self.non_finite, ("stop", "skip"))
         one_of("trainer.precision", self.precision, PRECISIONS)
-        one_of("trainer.strategy", self.strategy, ("auto", "ddp"))
+        one_of("trainer.strategy", self.strategy, ("auto", "ddp", "fsdp"))
         one_of("trainer.accelerator", self.accelerator, ACCELERATORS)
         for logger in self.loggers:
             one_of("trainer.loggers", logger, LOGGERS)
@@ -119,6 +120,8 @@ class TrainConfig:
                 "optim.fused=true takes the loss's scale out of the gradients by itself, so with trainer.precision=16-mixed they "
                 "cannot be clipped before; set optim.fused=false, optim.clip_norm=0, or another precision"
             )
+        if self.trainer.strategy == "fsdp":
+            self.check_sharding()
         if self.data.global_batch_size % self.trainer.accumulate:
             raise ConfigError(
                 f"data.global_batch_size={self.data.global_batch_size} is not a multiple of "
@@ -130,6 +133,16 @@ class TrainConfig:
                 raise ConfigError(f"trainer.{key}={name!r} names no task of tasks={self.tasks}")
         self.objective.check(self)
         self.model.check()
+
+    def check_sharding(self) -> None:
+        """What divided towers cannot do. Raises ConfigError."""
+        if self.objective.kind != "contrastive":
+            raise ConfigError(
+                f"trainer.strategy=fsdp divides a CLIP's towers (objective=contrastive), not what "
+                f"objective={self.objective.kind} trains; set trainer.strategy=ddp"
+            )
+        precisions = [name for name in PRECISIONS if name not in ("64-true", "16-mixed")]
+        one_of("with trainer.strategy=fsdp, trainer.precision", self.trainer.precision, precisions)
 
 
 def check_ranks(config: TrainConfig, ranks: int, on_node: int = 1) -> None:

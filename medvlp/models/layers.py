@@ -20,6 +20,12 @@ def block_of(name: str) -> int | None:
     return int(match[1]) if match[1] else int(match[2]) - 1
 
 
+def ends_in_block(name: str) -> bool:
+    """Whether a module is a block, and not a part of one."""
+    match = BLOCK.search(name)
+    return match is not None and match.end() == len(name)
+
+
 def depths(names: Iterable[str]) -> dict[str, int]:
     """Depth of a tower's parameters: 0 before the blocks (stem, embeddings), i + 1 in block i, the last block's after them.
 

@@ -1,7 +1,7 @@
 """The base of every objective's LightningModule: parts, optimizer, random states, and a checkpoint that others can open."""
 
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -16,6 +16,7 @@ from medvlp.models.parts import Parts, freeze, part_of, set_mode
 from medvlp.models.weights import weights_hash
 from medvlp.training.checkpoints import FORMAT
 from medvlp.training.optim import LearningRate, adamw, add_modules
+from medvlp.training.sharding import clip, gathered_towers, one_by_one_where_mixed, shard_towers, whole_state
 from medvlp.training.steps.averaging import WeightAverage
 from medvlp.training.steps.grad_cache import PartedLoss, cached_loss
 
@@ -134,6 +135,27 @@ class TrainingModule(pl.LightningModule):
                 module.training = False
         return self
 
+    @property
+    def is_sharded(self) -> bool:
+        """Whether ranks have parts of the towers."""
+        return self.device_mesh is not None
+
+    def configure_model(self) -> None:
+        # Lightning calls it when there are ranks, and before there are optimizers.
+        if self.device_mesh is not None:
+            shard_towers(self.model, self.parts, self.device_mesh["data_parallel"])
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Any,
+        gradient_clip_val: int | float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        if self.is_sharded and gradient_clip_val:
+            clip(self.parameters(), gradient_clip_val)
+        else:
+            super().configure_gradient_clipping(optimizer, gradient_clip_val, gradient_clip_algorithm)
+
     def configure_optimizers(self) -> Any:
         settings = self.settings
         optimizer = adamw(
@@ -148,6 +170,7 @@ class TrainingModule(pl.LightningModule):
             settings.fused,
         )
         add_modules(optimizer, self.auxiliary, settings.lr, settings.weight_decay)
+        one_by_one_where_mixed(optimizer)
         schedule = LearningRate(settings.schedule, settings.warmup_steps, self.total_steps, settings.final_lr_fraction)
         return {
             "optimizer": optimizer,
@@ -158,7 +181,12 @@ class TrainingModule(pl.LightningModule):
         }
 
     def on_fit_start(self) -> None:
-        # The weights are a checkpoint's by now, where a run goes on, and callbacks have not evaluated them yet.
+        # Callbacks have not evaluated the weights yet. Of a run that goes on they are the checkpoint's by now, or will be
+        # loaded next, which depends on the strategy.
+        self.begin_average()
+
+    def begin_average(self) -> None:
+        """The average of weights, from the present ones or as it was saved."""
         if self.settings.ema_decay:
             self.average = WeightAverage(self.model, self.settings.ema_decay)
             if self.saved_average:
@@ -190,9 +218,11 @@ class TrainingModule(pl.LightningModule):
         if self.average and not self.is_skipped:
             self.average.update(self.global_step + 1)
 
-    def averaged(self) -> AbstractContextManager[None]:
-        """While it lasts, the weights are their averages, where there are any."""
-        return self.average.in_place() if self.average else nullcontext()
+    @contextmanager
+    def as_evaluated(self) -> Iterator[None]:
+        """While it lasts, the weights are their averages, where there are any, and whole on every rank."""
+        with self.average.in_place() if self.average else nullcontext(), gathered_towers(self.model):
+            yield
 
     def compile_towers(self) -> None:
         """torch.compile the model's parts in place, which keeps their names; the step around them stays eager."""
@@ -206,15 +236,18 @@ class TrainingModule(pl.LightningModule):
         return self.model.state_dict(*args, **kwargs)
 
     def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
-        return self.model.load_state_dict(state_dict, *args, **kwargs)
+        result = self.model.load_state_dict(state_dict, *args, **kwargs)
+        if self.average:
+            self.begin_average()
+        return result
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if self.average or self.plain_state:
             # Others open, evaluate and export the average, its adapters merged; a run goes on from the weights themselves.
             state = checkpoint["training_weights"] = checkpoint["state_dict"]
             if self.average:
-                checkpoint["average"] = self.average.state_dict()
-                state = self.average.over(state)
+                average = checkpoint["average"] = whole_state(self.average.state_dict())
+                state = {name: average.get(name, value).to(value.dtype) for name, value in state.items()}
             checkpoint["state_dict"] = self.plain_state(state) if self.plain_state else state
         checkpoint["medvlp"] = {
             "format": FORMAT,

@@ -20,6 +20,7 @@ from medvlp.models.parts import part_of
 from medvlp.models.weights import first_line
 from medvlp.shards.atomic import write_text
 from medvlp.training.checkpoints import CheckpointError, load_checkpoint, save_checkpoint
+from medvlp.training.sharding import ShardedTowers
 
 RANK, WORLD_SIZE = launched_rank(), launched_world_size()
 
@@ -65,10 +66,11 @@ class HalfTowers(HalfPrecision):
     far more than an update moves it."""
 
     def convert_module(self, module: Any) -> Any:
+        parameters = module.model.named_parameters()
+        scales = [(p, p.data) for name, p in parameters if part_of(name, module.parts) == "logit_scale"]
         module = super().convert_module(module)
-        for name, parameter in module.model.named_parameters():
-            if part_of(name, module.parts) == "logit_scale":
-                parameter.data = parameter.data.float()
+        for parameter, value in scales:  # as it was: a run that goes on comes with its own
+            parameter.data = value.float()
         return module
 
 
@@ -94,7 +96,7 @@ def build_trainer(
             accelerator=options.accelerator,
             devices=devices,
             num_nodes=WORLD_SIZE // devices,
-            strategy=options.strategy,
+            strategy=ShardedTowers() if options.strategy == "fsdp" else options.strategy,
             precision=None if plugin else options.precision,  # type: ignore[arg-type]
             max_epochs=1,  # Lightning sees the whole run as one epoch; see TrainingLoader
             accumulate_grad_batches=1 if whole_steps else options.accumulate,

@@ -97,6 +97,9 @@ def test_half_towers_have_a_scale_that_learns(folder, words):
     scales = [state["logit_scale"] for state in states]
     assert scales[0].dtype == torch.float32
     assert 0 < abs(float(scales[1] - scales[0])) < 2**-6
+    resume = f"resume={folder}/runs/half/checkpoints/step-000001.ckpt"
+    assert run_here([*words, "trainer.precision=bf16-true", "run_name=half2", "trainer.max_steps=2", resume]) == 0
+    assert equal(checkpoint(folder, "half2", 2)["state_dict"], states[1])
 
 
 def spoil(monkeypatch, key):

@@ -17,6 +17,7 @@ from medvlp.process import interruption
 from medvlp.shards.atomic import write_text
 from medvlp.training.checkpoints import CheckpointError, first_broken, load_checkpoint, step_of, steps
 from medvlp.training.ranks import Ranks
+from medvlp.training.sharding import local
 
 NEWEST_COUNT = 3
 """Newest checkpoints that stay, next to the best."""
@@ -40,7 +41,7 @@ def check_numbers(trainer: pl.Trainer, ranks: Ranks, folder: Path) -> None:
         for name, value in state.items()
         if isinstance(value, Tensor)
     ]
-    broken = first_broken([*weights, *memory], lambda tensor: ~tensor.isfinite())
+    broken = first_broken([*weights, *memory], lambda tensor: ~local(tensor).isfinite())
     if ranks.any(bool(broken)):
         raise Diverged(
             f"{broken or 'a weight of another rank'} is not a finite number at step {trainer.global_step}, so this step is "

@@ -78,7 +78,7 @@ class Evaluation(pl.Callback):
         pl_module.eval()
         tasks: dict[str, dict[str, Any]] = {}
         # Its step is saved, so a signal need not wait for its end.
-        with torch.no_grad(), interruption.raising(), pl_module.averaged():
+        with torch.no_grad(), interruption.raising(), pl_module.as_evaluated():
             for task, metric, value in self.evaluate():
                 tasks.setdefault(task, {"step": step, "split": "valid", "task": task})[metric] = value
         pl_module.train()

@@ -8,13 +8,13 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from torch.nn.utils import get_total_norm
 
 from medvlp.jsonl import Appender
 from medvlp.training.callbacks.checkpoints import Diverged
 from medvlp.training.module import LOSSES_B
 from medvlp.training.ranks import Ranks
 from medvlp.training.run_folder import LOGS, Status, drop_rows_after
+from medvlp.training.sharding import total_norm
 
 
 class Logs(pl.Callback):
@@ -54,7 +54,7 @@ class Logs(pl.Callback):
         )  # before the scheduler moves on to the next step's
         if (trainer.global_step + 1) % self.interval == 0 or trainer.global_step + 1 == pl_module.total_steps:
             grads = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-            self.grad_norm = float(get_total_norm(grads))
+            self.grad_norm = float(total_norm(grads))
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         self.samples_seen += pl_module.sample_count(batch)

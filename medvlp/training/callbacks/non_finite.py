@@ -5,13 +5,13 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from torch.nn.utils import get_total_norm
 
 from medvlp.data.batch import Batch
 from medvlp.jsonl import Appender, read_rows
 from medvlp.training.callbacks.checkpoints import Diverged
 from medvlp.training.ranks import Ranks
 from medvlp.training.run_folder import LOGS
+from medvlp.training.sharding import total_norm
 from medvlp.training.steps.capture import write_rank, write_weights
 
 FOLDER = "non_finite"
@@ -52,7 +52,7 @@ class NonFinite(pl.Callback):
         if self.has_scaler:
             return
         parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-        largest = get_total_norm([p.grad for p in parameters], norm_type=torch.inf)
+        largest = total_norm([p.grad for p in parameters], norm_type=torch.inf)
         if not self.ranks.any(not bool(torch.isfinite(largest) & torch.isfinite(pl_module.last_loss).all())):
             return
         step, keys = trainer.global_step + 1, [key for batch in self.batches for key in batch.keys]
@@ -80,11 +80,12 @@ class NonFinite(pl.Callback):
         captures = len(list(self.folder.glob("step-*"))) if trainer.is_global_zero else 0
         is_captured = self.ranks.gather(captures)[0] < MAX_CAPTURES
         if is_captured:
+            state = trainer.strategy.lightning_module_state_dict()
             if trainer.is_global_zero:
                 card = {"step": step, "ranks": self.ranks.size, "config": pl_module.metadata.get("config", {})}
                 card |= {"precision": trainer.precision, "keys": keys, "loss": repr(loss)}
                 card["auxiliary"] = pl_module.auxiliary.state_dict()
-                write_weights(folder, pl_module.state_dict(), card)
+                write_weights(folder, state, card)
             seeds = [pl_module.batch_seed(self.first + index) for index in range(len(self.batches))]
             write_rank(folder, trainer.global_rank, seeds, self.batches)
         broken = "the loss" if loss != loss or loss in (float("inf"), float("-inf")) else "a gradient"

@@ -6,6 +6,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from medvlp.training.sharding import divided_as
+
 
 class WeightAverage:
     """The average of a model's learning parameters and of its buffers, in single precision at least.
@@ -49,13 +51,7 @@ class WeightAverage:
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Go on from saved averages, by name; all of them must be there."""
         for name, average in self.average.items():
-            average.copy_(state[name])
-
-    def over(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """A model's state with its averages in place of the last step's weights, in the state's types."""
-        return {
-            name: self.average[name].to(value.dtype) if name in self.average else value for name, value in state.items()
-        }
+            average.copy_(divided_as(state[name], average))
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
