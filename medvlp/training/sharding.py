@@ -24,7 +24,7 @@ from medvlp.errors import UserError
 from medvlp.models.layers import ends_in_block
 from medvlp.models.parts import Parts, part_of
 
-WHOLE = ("vision_head", "text_head", "logit_scale")
+REPLICATED_PARTS = ("vision_head", "text_head", "logit_scale")
 """Parts that every rank has whole."""
 IMPLEMENTATION = ("foreach", "fused")
 """Of an optimizer's group: how it is computed, and no matter of what."""
@@ -46,13 +46,13 @@ def shard_towers(model: nn.Module, parts: Parts, mesh: DeviceMesh) -> None:
         with torch.no_grad():
             for tensor in [*model.parameters(), *model.buffers()]:  # as DDP begins
                 dist.broadcast(tensor, src=0)
-    whole = {parameter for name, parameter in model.named_parameters() if part_of(name, parts) in WHOLE}
+    replicated = {parameter for name, parameter in model.named_parameters() if part_of(name, parts) in REPLICATED_PARTS}
     for tower_name, tower in model.named_children():
         blocks = [module for name, module in tower.named_modules(prefix=tower_name) if ends_in_block(name)]
         for block in blocks:
-            fully_shard(block, mesh=mesh, reshard_after_forward=True, ignored_params=whole)
+            fully_shard(block, mesh=mesh, reshard_after_forward=True, ignored_params=replicated)
         if blocks or isinstance(tower, nn.Embedding):
-            fully_shard(tower, mesh=mesh, reshard_after_forward=False, ignored_params=whole)
+            fully_shard(tower, mesh=mesh, reshard_after_forward=False, ignored_params=replicated)
 
 
 @contextmanager
@@ -80,8 +80,8 @@ def whole(value: Any) -> Any:
     """A divided tensor joined, which all ranks must do together: on the CPU of rank 0, empty on the others. Else as it is."""
     if not isinstance(value, DTensor):
         return value
-    joined: Tensor = value.full_tensor().detach()
-    return joined.cpu() if dist.get_rank() == 0 else joined.new_empty(0)
+    tensor: Tensor = value.full_tensor().detach()
+    return tensor.cpu() if dist.get_rank() == 0 else tensor.new_empty(0)
 
 
 def whole_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -105,8 +105,8 @@ def total_norm(tensors: Sequence[Tensor], norm_type: float = 2.0) -> Tensor:
     norms: list[Any] = [get_total_norm(divided, norm_type=norm_type)]
     norms = [norm.full_tensor() if isinstance(norm, DTensor) else norm for norm in norms]
     if len(divided) < len(tensors):
-        rest = [tensor for tensor in tensors if not isinstance(tensor, DTensor)]
-        norms.append(get_total_norm(rest, norm_type=norm_type))
+        replicated = [tensor for tensor in tensors if not isinstance(tensor, DTensor)]
+        norms.append(get_total_norm(replicated, norm_type=norm_type))
     return torch.linalg.vector_norm(torch.stack(norms), norm_type)
 
 
@@ -192,5 +192,8 @@ class ShardedTowers(ModelParallelStrategy):
                 number: {name: divided_as(value, parameters[number]) for name, value in row.items()}
                 for number, row in saved["state"].items()
             }
-            groups = [{**group, **kept} for group, kept in zip(saved["param_groups"], implementations, strict=True)]
+            groups = [
+                {**group, **implementation}
+                for group, implementation in zip(saved["param_groups"], implementations, strict=True)
+            ]
             optimizer.load_state_dict({"state": state, "param_groups": groups})

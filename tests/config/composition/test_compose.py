@@ -35,7 +35,7 @@ ROCO = "recipes=clip_rocov2"
         ([ROCO, "optim.weight_decay=inf"], r"optim.weight_decay=inf must be a number"),
         ([ROCO, "optim.beta1=2"], r"optim.beta1=2.0 is a share"),
         ([ROCO, "trainer.accelerator=foo"], r"trainer.accelerator='foo' is not a choice"),
-        ([ROCO, "trainer.strategy=fsdp"], r"trainer.strategy='fsdp' is not a choice"),
+        ([ROCO, "trainer.strategy=fsdq"], r"trainer.strategy='fsdq' is not a choice"),
         (
             [ROCO, "objective.same_text=positive"],
             r"equal texts have equal embeddings.*What acts: masked, mil_nce, apart",

@@ -40,7 +40,7 @@ def test_a_resumed_step_is_evaluated_where_a_task_of_now_was_not(tmp_path, names
     )
     logs = SimpleNamespace(metrics=Appender(tmp_path / "metrics.jsonl"), evaluated=lambda *rows: None)
     asked = []
-    module = SimpleNamespace(total_steps=9, eval=lambda: None, train=lambda: asked.append(1), averaged=nullcontext)
+    module = SimpleNamespace(total_steps=9, eval=lambda: None, train=lambda: asked.append(1), as_evaluated=nullcontext)
     checkpoints = SimpleNamespace(save=lambda trainer: None)
     callback = Evaluation(lambda: [], 2, "", logs, checkpoints, names)
     callback.on_train_start(TRAINER, module)
@@ -50,7 +50,7 @@ def test_a_resumed_step_is_evaluated_where_a_task_of_now_was_not(tmp_path, names
 def test_what_is_forgotten_is_told_from_the_first_step_and_after_a_resume(tmp_path):
     metrics, values = Appender(tmp_path / "metrics.jsonl"), iter([0.75, 0.5, 0.25])
     logs = SimpleNamespace(metrics=metrics, evaluated=lambda trainer, rows: metrics.append(*rows))
-    module = SimpleNamespace(total_steps=9, eval=lambda: None, train=lambda: None, averaged=nullcontext)
+    module = SimpleNamespace(total_steps=9, eval=lambda: None, train=lambda: None, as_evaluated=nullcontext)
     checkpoints = SimpleNamespace(save=lambda trainer: None)
 
     def started(step):
