@@ -28,7 +28,7 @@ def build_clip(config: ClipConfig) -> Clip:
     image, vision, text = config.image, config.vision, config.text
     changes = {key: value for key, value in vars(image).items() if value is not None}
     if config.name:
-        clip = named(config.name, config.pretrained, text.context_length, changes)
+        clip = named(config.name, config.pretrained, text.context_length, changes, positions=text.positions)
         try_towers(clip)
         return clip
     model_cfg = architecture(

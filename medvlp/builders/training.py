@@ -9,7 +9,7 @@ from medvlp.builders.objectives.bag_of_words import bag_of_words
 from medvlp.builders.objectives.classification import classify
 from medvlp.builders.objectives.contrastive import contrastive
 from medvlp.builders.objectives.instruction import instruct
-from medvlp.config import ConfigError, TrainConfig, as_dict
+from medvlp.config import ClipConfig, ConfigError, TrainConfig, as_dict
 from medvlp.training.module import Objective
 from medvlp.training.optim import unknown_parts
 
@@ -42,6 +42,7 @@ def build_objective(config: TrainConfig, resuming: bool = False) -> Objective:
     if not any(parameter.requires_grad for parameter in module.parameters()):
         raise ConfigError("optim.parts freezes every part: nothing is left to train")
     if config.init_from and not resuming:
-        init_from(module, module.parts, config.init_from, config.init_parts, objective.metadata)
+        positions = config.model.text.positions if isinstance(config.model, ClipConfig) else "linear"
+        init_from(module, module.parts, config.init_from, config.init_parts, objective.metadata, positions)
     module.metadata = {**objective.metadata, "config": as_dict(config)}
     return objective

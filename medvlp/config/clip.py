@@ -48,7 +48,11 @@ class TextConfig:
     proj: str = "linear"
     """Projection into the shared space: linear or mlp."""
     context_length: int | None = None
-    """Tokens a caption is cut to, at most the positions of the tower; null is a named model's own, else 128."""
+    """Tokens a caption is cut to; null is a named model's own, else 128. At most the positions of a tower of transformers;
+    open_clip's own towers get more from the positions of their weights, by `positions`."""
+    positions: str = "linear"
+    """How the learned positions of open_clip's own towers become more: linear (all interpolated), or kept (the first 20 stay, the
+    others are interpolated, as Long-CLIP does). Fewer are the first of them."""
 
 
 @dataclass(kw_only=True)
@@ -103,6 +107,9 @@ class ClipConfig(ModelConfig):
         self.lora.check()
         share("model.patch_dropout", self.patch_dropout, below_1=True)
         one_of("model.vision.proj", self.vision.proj, ("linear", "mlp", "none"))
+        one_of("model.text.positions", self.text.positions, ("linear", "kept"))
+        if self.text.context_length is not None:
+            at_least("model.text.context_length", self.text.context_length, 2)
         one_of("model.text.proj", self.text.proj, ("linear", "mlp"))
         one_of("model.text.pooler", self.text.pooler, ("mean_pooler", "cls_pooler", "cls_last_hidden_state_pooler"))
         plain = ClipConfig()
@@ -110,7 +117,11 @@ class ClipConfig(ModelConfig):
             changes = [
                 key for key in ("embed_dim", "temperature", "vision") if getattr(self, key) != getattr(plain, key)
             ]
-            changes += ["text"] if replace(self.text, context_length=None) != plain.text else []
+            changes += (
+                ["text"]
+                if replace(self.text, context_length=None, positions=plain.text.positions) != plain.text
+                else []
+            )
             if changes:
                 raise ConfigError(
                     f"model.{changes[0]} has no effect with model.name={self.name!r}, which brings its own; "

@@ -10,6 +10,7 @@ from medvlp.config import ConfigError, OptimConfig
 from medvlp.config.model_names import ModelName, parse_model_name, source_name
 from medvlp.models.clip.adapters import ADAPTER
 from medvlp.models.clip.from_transformers import open_clip_state, refuse_activation
+from medvlp.models.clip.positions import fitted_state
 from medvlp.models.hf.folders import model_folder
 from medvlp.models.hf.kinds import CHAT, ENCODER, TITLES, kind_of
 from medvlp.models.hf.loading import Loading, load_model
@@ -22,7 +23,14 @@ BASE_LAYER = ".base_layer."
 """How peft names a layer inside the adapted one that took its place."""
 
 
-def init_from(module: nn.Module, parts: Parts, path: str, names: Iterable[str], metadata: Mapping[str, Any]) -> None:
+def init_from(
+    module: nn.Module,
+    parts: Parts,
+    path: str,
+    names: Iterable[str],
+    metadata: Mapping[str, Any],
+    positions: str = "linear",
+) -> None:
     """Load the named parts (all, if none is named) from another model; every tensor of them must match.
 
     Adapters of a model that had none begin afresh, around the layers of the checkpoint.
@@ -31,6 +39,7 @@ def init_from(module: nn.Module, parts: Parts, path: str, names: Iterable[str], 
         path: a checkpoint, `open_clip:` or `hf:` name.
         module: a training's; its state dict is its model's, as checkpoints hold it.
         metadata: the model's own, as `Objective.metadata`.
+        positions: how learned positions of a CLIP's text tower become as many as the context has, see `fitted`.
     Raises:
         CheckpointError: names tensors that are missing or have another shape, or adapters that are scaled otherwise.
     """
@@ -42,6 +51,7 @@ def init_from(module: nn.Module, parts: Parts, path: str, names: Iterable[str], 
         for name, value in module.state_dict().items()
         if part_of(name, parts) in loading and not (ADAPTER in name and "adapter" not in parts)  # a CLIP's begin afresh
     }
+    tensors = fitted_state(tensors, targets, positions)
     source = {name: name if name in tensors else name.replace(BASE_LAYER, ".") for name in targets}
     missing = [name for name in targets if source[name] not in tensors]
     shapes = [name for name in targets if name not in missing and tensors[source[name]].shape != targets[name].shape]

@@ -17,6 +17,7 @@ from torch import nn
 from transformers.initialization import no_init_weights
 
 from medvlp.models.clip.model import Clip, tokenizer_identity
+from medvlp.models.clip.positions import fitting
 from medvlp.models.clip.text_tower import (
     check_text,
     clip_tokenizer,
@@ -37,11 +38,13 @@ def named(
     context_length: int | None = None,
     image: dict[str, Any] | None = None,
     origin: str = "",
+    positions: str = "linear",
 ) -> Clip:
     """An open_clip architecture, folder or JSON file in open_clip's format, with weights where `pretrained` names some.
 
     Args:
         context_length: instead of the architecture's own.
+        positions: how learned positions of the weights become as many, see `fitted`.
         image: any of size, mean, std and resize_mode, instead of the weights' own.
         origin: where the name was given, for messages; by default `model.name`.
     Raises:
@@ -54,6 +57,11 @@ def named(
         name = Path(name).stem
     text_cfg = model_cfg["text_cfg"]
     if context_length is not None:
+        if model_cfg.get("multimodal_cfg") and context_length != (text_cfg.get("context_length") or 77):
+            raise WeightsError(
+                f"{origin}: model.text.context_length={context_length}: CoCa's decoder reads as many tokens as it was built "
+                f"for, {text_cfg.get('context_length') or 77}; leave model.text.context_length out"
+            )
         text_cfg["context_length"] = context_length
     files, tower = named_text(name, text_cfg, bool(pretrained) or ":" in name, origin)
     image = dict(image or {})
@@ -61,7 +69,7 @@ def named(
     if pretrained and Path(weights).is_file() and not weights.endswith(".safetensors"):
         refuse_torchscript(Path(weights), pretrained)
     try:
-        with tower:
+        with tower, fitting(positions):
             model, _, _ = open_clip.create_model_and_transforms(
                 name,
                 pretrained=weights or None,
