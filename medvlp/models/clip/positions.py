@@ -15,7 +15,7 @@ from torch.nn.functional import interpolate
 from medvlp.distributed import launched_rank
 
 RULES = ("linear", "kept")
-KEPT = 20
+FIRST = 20
 """Positions that the rule `kept` leaves as they are (Long-CLIP, Zhang 2024: those that training saw most)."""
 NAMES = ("positional_embedding", "text.positional_embedding")
 """Of CLIP and of CustomTextCLIP."""
@@ -27,8 +27,8 @@ def fitted(positions_ND: Tensor, length: int, rule: str, has_class: bool = False
     A shorter context takes the first of them, so that what fits it has the embedding that it had. For a longer one:
 
     - linear: all are stretched evenly, by interpolation between neighbours, as open_clip does; a text has another embedding.
-    - kept: the first KEPT stay, and the others are stretched over the rest, beyond the last one in its direction (Long-CLIP);
-      a text of at most KEPT tokens has the embedding that it had, in a causal tower.
+    - kept: the first FIRST stay, and the others are stretched over the rest, beyond the last one in its direction (Long-CLIP);
+      a text of at most FIRST tokens has the embedding that it had, in a causal tower.
 
     Args:
         has_class: the last position is that of a class token, which stays.
@@ -45,7 +45,7 @@ def fitted(positions_ND: Tensor, length: int, rule: str, has_class: bool = False
         return stretched.to(positions_ND.dtype)
     if rule != "kept":
         raise ValueError(f"unknown rule {rule!r} of positions")
-    first = min(KEPT, count - 2)
+    first = min(FIRST, count - 2)
     offsets_M = torch.arange(length - first, device=positions_ND.device) * ((count - first) / (length - first)) + first
     low_M = offsets_M.floor().clamp(max=count - 2).long()
     wide_ND = positions_ND.float()
@@ -89,8 +89,8 @@ def fitting(rule: str) -> Iterator[None]:
 def _tell(count: int, length: int, rule: str) -> None:
     way = {
         "linear": "all interpolated linearly; every text has another embedding than before",
-        "kept": f"the first {KEPT} as they were, the others interpolated linearly",
+        "kept": f"the first {FIRST} as they were, the others interpolated linearly",
     }[rule]
     if launched_rank() == 0:
-        how = "the first of them" if length < count else way
-        print(f"note: the text tower has {count} positions, and the context {length}: {how}", flush=True)
+        words = "the first of them" if length < count else way
+        print(f"note: the text tower has {count} positions, and the context {length}: {words}", flush=True)

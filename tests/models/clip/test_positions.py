@@ -77,14 +77,14 @@ def test_a_longer_context_from_pretrained_weights(folder, is_custom, capsys):
     original = built(folder, is_custom)
     linear = built(folder, is_custom, context_length=64)
     assert "has 24 positions, and the context 64: all interpolated linearly" in capsys.readouterr().out
-    kept = built(folder, is_custom, context_length=64, positions="kept")
+    first_20 = built(folder, is_custom, context_length=64, positions="kept")
     shorter = built(folder, is_custom, context_length=12)
     before = embeddings(original, SHORT)
-    for clip in (kept, shorter):  # a text that fits keeps its embedding
+    for clip in (first_20, shorter):  # a text that fits keeps its embedding
         assert torch.allclose(embeddings(clip, SHORT), before, atol=1e-6)
     assert (embeddings(linear, SHORT) - before).abs().max() > 1e-3  # the rule promises none
     # what the shorter context cuts off is read in the longer one
-    for clip in (linear, kept):
+    for clip in (linear, first_20):
         long, longer = embeddings(clip, LONG, LONG[:-30] + "other")
         assert (long - longer).abs().max() > 1e-4
     name = str(tiny_architecture(folder, is_custom))
