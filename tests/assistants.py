@@ -2,6 +2,7 @@
 
 import copy
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -88,14 +89,17 @@ def tiny_tower(folder: Path, seed: int = 1) -> Path:
     return folder
 
 
-def tiny_clip_checkpoint(folder: Path, steps: int = 1) -> Path:
-    """The last checkpoint of a CLIP trained here for a few steps: a vision transformer of 2 layers, 32 px, 16 patches."""
+def tiny_clip_checkpoint(folder: Path, steps: int = 1, words: Sequence[str] = ()) -> Path:
+    """The last checkpoint of a CLIP trained here for a few steps: a vision transformer of 2 layers, 32 px, 16 patches.
+
+    words: more overrides.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     architecture = copy.deepcopy(TINY)
     architecture["vision_cfg"] |= {"layers": 2}
     (folder / "tiny-clip.json").write_text(json.dumps(architecture))
     write_split(folder / "made/train", pairs(8))
-    assert run_here([*tiny_words(folder), "run_name=clip", f"trainer.max_steps={steps}"]) == 0
+    assert run_here([*tiny_words(folder), "run_name=clip", f"trainer.max_steps={steps}", *words]) == 0
     return folder / "runs/clip/checkpoints/last.ckpt"
 
 

@@ -154,7 +154,7 @@ def test_stock_transformers_says_what_ask_says(folder, exported, tmp_path, capsy
 
 def test_the_card_names_the_data_of_every_stage(folder, exported):
     config = load_assistant(folder / "runs/instruct/checkpoints/last.ckpt").config
-    trained_from = lineage(config)
+    trained_from = lineage(config, {})
     assert [run.run_name for run in trained_from.runs] == ["instruct", "align", "clip"]
     card = (exported / "README.md").read_text()
     for row in (
@@ -164,4 +164,4 @@ def test_the_card_names_the_data_of_every_stage(folder, exported):
     ):
         assert row in card
     config.init_from = str(folder / "gone/checkpoints/last.ckpt")
-    assert lineage(config).lost == [config.init_from]
+    assert lineage(config, {}).lost == [config.init_from]

@@ -1,5 +1,6 @@
 """A classifier from a checkpoint."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,13 @@ class LoadedClassifier:
     classifier: the model in eval mode with its image processor and its heads.
     config: what it was trained with.
     weights_sha256: the hash of its weights.
+    selected: source → what conditions selected of it.
     """
 
     classifier: Classifier
     config: TrainConfig
     weights_sha256: str
+    selected: Mapping[str, Any]
 
 
 def load_classifier(path: str | Path) -> LoadedClassifier:
@@ -44,7 +47,7 @@ def load_classifier(path: str | Path) -> LoadedClassifier:
             classifier = from_metadata(card["classifier"])
         fill(classifier.model, content["state_dict"])
         classifier.model.eval()
-        return LoadedClassifier(classifier, config, card["weights_sha256"])
+        return LoadedClassifier(classifier, config, card["weights_sha256"], card.get("selected", {}))
 
 
 def load_parts(path: str | Path) -> tuple[Any, ImageTransform, dict[str, list[str]]]:

@@ -56,11 +56,15 @@ class Loaded:
     clip: the model in eval mode with its tokenizer and preprocessing.
     config: what it was trained with.
     weights_sha256: the hash of its weights.
+    selected: source → what conditions selected of it.
+    step: optimizer steps.
     """
 
     clip: Clip
     config: TrainConfig
     weights_sha256: str
+    selected: Mapping[str, Any]
+    step: int
 
 
 def model_kind(path: str | Path) -> str:
@@ -91,7 +95,7 @@ def load_clip(path: str | Path) -> Loaded:
         clip = from_description(card["model_cfg"], card["preprocess"], files, name, "its description")
         fill(clip.model, content["state_dict"])
         clip.model.eval()
-        return Loaded(clip, config, card["weights_sha256"])
+        return Loaded(clip, config, card["weights_sha256"], card.get("selected", {}), content["global_step"])
 
 
 def clip_named(name: ModelName, key: str) -> tuple[Clip, str]:

@@ -1,6 +1,7 @@
 """An assistant from its configuration, and from a checkpoint."""
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -118,12 +119,14 @@ class LoadedAssistant:
     encoder: from conversations to tokens, by the template trained with.
     config: what it was trained with.
     weights_sha256: the hash of its weights.
+    selected: source → what conditions selected of it.
     """
 
     assistant: Assistant
     encoder: ChatEncoder
     config: TrainConfig
     weights_sha256: str
+    selected: Mapping[str, Any]
 
 
 def load_assistant(path: str | Path) -> LoadedAssistant:
@@ -145,4 +148,4 @@ def load_assistant(path: str | Path) -> LoadedAssistant:
         template = str(card["assistant"]["template"])
         thoughts = config.model.language.thoughts
         encoder = ChatEncoder(assistant.tokenizer, template, assistant.image_id, assistant.image_tokens, thoughts)
-        return LoadedAssistant(assistant, encoder, config, card["weights_sha256"])
+        return LoadedAssistant(assistant, encoder, config, card["weights_sha256"], card.get("selected", {}))

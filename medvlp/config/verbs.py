@@ -195,7 +195,7 @@ class ExportConfig:
     checkpoint: str = MISSING
     """A checkpoint or run folder of medvlp train, or an open_clip: model."""
     format: str = "open_clip"
-    """open_clip (CLIP models) or hf (assistants and classifiers: a folder for transformers)."""
+    """open_clip, transformers or onnx (CLIP models), or hf (assistants and classifiers: a folder for transformers)."""
     adapter: str = "merged"
     """hf, of LoRA: merged into the language model, or separate, a folder for peft next to it."""
     output: str = MISSING
@@ -203,7 +203,7 @@ class ExportConfig:
 
     def check(self) -> None:
         """Formats that there are. Raises ConfigError."""
-        one_of("format", self.format, ("open_clip", "hf"))
+        one_of("format", self.format, ("open_clip", "transformers", "onnx", "hf"))
         one_of("adapter", self.adapter, ("merged", "separate"))
 
 

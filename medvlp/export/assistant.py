@@ -1,7 +1,9 @@
 """A trained assistant as a folder for stock transformers, kept only if these compute the same with it."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from medvlp.boxes.forms import STYLE_FILE, BoxStyle
 from medvlp.config import InstructConfig, TrainConfig
@@ -14,12 +16,19 @@ from medvlp.models.llava.model import Assistant
 
 
 def export_assistant(
-    assistant: Assistant, encoder: ChatEncoder, config: TrainConfig, weights_sha256: str, output: Path, separate: bool
+    assistant: Assistant,
+    encoder: ChatEncoder,
+    config: TrainConfig,
+    weights_sha256: str,
+    output: Path,
+    separate: bool,
+    selected: Mapping[str, Any],
 ) -> ExportCheck:
     """Write the folder; reload it in a new process and compare tokens, logits and greedy answers.
 
     Args:
         config: what the assistant was trained with; separate: keep LoRA adapters apart, instead of merging them.
+        selected: source → what conditions selected of it.
     Raises:
         ExportMismatch: the reloaded model differs; nothing is kept.
         NotExportable: stock transformers has no such model.
@@ -30,7 +39,7 @@ def export_assistant(
         write_assistant(assistant, encoder, folder, separate)
         write_box_style(config, folder)
         check = check_folder(folder, scratch, trained)
-        card = assistant_card(assistant, lineage(config), weights_sha256, check, separate)
+        card = assistant_card(assistant, lineage(config, selected), weights_sha256, check, separate)
         (folder / "README.md").write_text(card, encoding="utf-8")
     return check
 

@@ -2,7 +2,9 @@
 medvlp computes the same logits."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -11,7 +13,7 @@ from torch import Tensor
 from medvlp.config import ClassifierConfig, TrainConfig
 from medvlp.export.equality import ExportMismatch, probe_image, run_offline
 from medvlp.export.folder import whole_folder
-from medvlp.export.model_card import cell, data_table, lineage, origin
+from medvlp.export.model_card import Lineage, cell, data_table, lineage, origin
 from medvlp.models.classifier.model import Classifier
 
 TOLERANCE = 1e-4
@@ -65,10 +67,12 @@ for name, logits in classify([image]).items():
 """
 
 
-def export_classifier(classifier: Classifier, config: TrainConfig, weights_sha256: str, output: Path) -> float:
+def export_classifier(
+    classifier: Classifier, config: TrainConfig, weights_sha256: str, output: Path, selected: Mapping[str, Any]
+) -> float:
     """Write the folder; reload it in a new process, and compare the logits of generated pictures.
 
-    config: what the classifier was trained with.
+    config: what the classifier was trained with. selected: source → what conditions selected of it.
 
     Returns: the largest difference of a logit.
     Raises:
@@ -89,7 +93,7 @@ def export_classifier(classifier: Classifier, config: TrainConfig, weights_sha25
         difference = max(float((answers[name] - logits).abs().max()) for name, logits in expected.items())
         if not difference <= TOLERANCE:
             raise ExportMismatch(f"the exported folder gives other logits, by up to {difference:.1e}")
-        card = readme(classifier, config, weights_sha256, difference)
+        card = readme(classifier, lineage(config, selected), weights_sha256, difference)
         (folder / "README.md").write_text(card, encoding="utf-8")
     return difference
 
@@ -131,8 +135,9 @@ def summary(output: Path, difference: float) -> str:
     )
 
 
-def readme(classifier: Classifier, config: TrainConfig, weights_sha256: str, difference: float) -> str:
+def readme(classifier: Classifier, lineage: Lineage, weights_sha256: str, difference: float) -> str:
     """The model card."""
+    config = lineage.runs[0]
     assert isinstance(config.model, ClassifierConfig)
     rows = [("Image tower", origin(config.model.vision.source)), ("Input", f"{classifier.size} px")]
     for name, head in classifier.heads.items():
@@ -152,7 +157,7 @@ def readme(classifier: Classifier, config: TrainConfig, weights_sha256: str, dif
         "",
         "The weights come from the tower above and from this data; the terms of each apply.",
         "",
-        *data_table(lineage(config)),
+        *data_table(lineage),
         "",
         "## Use",
         "",

@@ -190,6 +190,18 @@ def run_offline(
     Raises:
         ExportMismatch: it fails, with the last line of what it says.
     """
+    run_script(library, script, folder, scratch, cwd, **environment)
+    return torch.load(scratch / "answers.pt", weights_only=True)
+
+
+def run_script(
+    library: str, script: str, folder: Path, scratch: Path, cwd: str | None = None, **environment: str
+) -> None:
+    """Run a script offline in a new process, with the paths of an exported folder and of the questions.
+
+    Raises:
+        ExportMismatch: it fails, with the last line of what it says.
+    """
     run = subprocess.run(
         [sys.executable, "-P", "-c", script, str(folder.resolve()), str(scratch.resolve())],
         env={**os.environ, "HF_HUB_OFFLINE": "1", **environment},
@@ -202,7 +214,6 @@ def run_offline(
     if run.returncode:
         reason = (run.stderr.strip().splitlines() or [f"exit code {run.returncode}"])[-1]
         raise ExportMismatch(f"stock {library} could not open the exported folder: {reason}")
-    return torch.load(scratch / "answers.pt", weights_only=True)
 
 
 def messages(turns: list[Turn], scratch: Path) -> list[dict[str, Any]]:

@@ -2,10 +2,13 @@
 
 import re
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from medvlp.boxes.forms import FORMS
+from medvlp.combinations import ItemFilter
 from medvlp.config import (
     ClassifierConfig,
     ConfigError,
@@ -16,14 +19,20 @@ from medvlp.config import (
     from_dict,
 )
 from medvlp.config.model_names import source_name
+from medvlp.data.views.filtered import FilteredDataset
 from medvlp.export.equality import NEW_TOKENS, RELATIVE_TOLERANCE, TOLERANCE, ExportCheck
 from medvlp.export.transformers import ADAPTER
+from medvlp.jsonl import read_rows
 from medvlp.models.llava.model import Assistant
+from medvlp.selection import ConditionError
+from medvlp.selection.selected import dropped_words
 from medvlp.shards import ShardDataset, ShardError
 from medvlp.shards.storage import split_folder
 from medvlp.training.checkpoints import CheckpointError, load_checkpoint
 
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+METRICS = "metrics.jsonl"
+"""Of a run: a row for each task and step that was evaluated."""
 FOREIGN = ("open_clip:", "hf:")
 
 USE = """\
@@ -53,16 +62,21 @@ class Lineage:
     """Where weights come from.
 
     runs: configurations, the run's own first, then those of the runs whose weights went into it, one after the other.
+    selected: of each run, source → what conditions selected of it, as its checkpoint states it.
     lost: checkpoints of such runs that are no longer there.
     """
 
     runs: list[TrainConfig]
+    selected: list[Mapping[str, Any]]
     lost: list[str]
 
 
-def lineage(config: TrainConfig) -> Lineage:
-    """A run, and the runs whose weights it started from, as far as their checkpoints are still there."""
-    result, visited = Lineage([config], []), set()
+def lineage(config: TrainConfig, selected: Mapping[str, Any]) -> Lineage:
+    """A run, and the runs whose weights it started from, as far as their checkpoints are still there.
+
+    selected: of the run's own checkpoint, as in `Lineage`.
+    """
+    result, visited = Lineage([config], [selected], []), set()
     for run in result.runs:  # grows on the way
         vision = run.model.vision.source if isinstance(run.model, LlavaConfig | ClassifierConfig) else ""
         for key, source in (("init_from", run.init_from), ("model.vision.source", vision)):
@@ -75,7 +89,9 @@ def lineage(config: TrainConfig) -> Lineage:
                 visited.add(source)
                 try:
                     path = name.target if name else source
-                    result.runs.append(from_dict(load_checkpoint(path)["medvlp"]["config"]))
+                    content = load_checkpoint(path)["medvlp"]
+                    result.runs.append(from_dict(content["config"]))
+                    result.selected.append(content.get("selected", {}))
                 except (CheckpointError, ConfigError, LookupError, TypeError):
                     result.lost.append(source)
     return result
@@ -158,8 +174,8 @@ def assistant_card(
 def data_table(lineage: Lineage) -> list[str]:
     """Rows of Markdown: every prepared set of every run, and its licences."""
     rows = [
-        (run.run_name, f"{name}{held_out(source, name)}", data_licences(source.path))
-        for run in lineage.runs
+        (run.run_name, f"{name}{held_out(source, name, selected.get(name))}", data_licences(source, name))
+        for run, selected in zip(lineage.runs, lineage.selected, strict=True)
         for name, source in run.data.sources.items()
     ]
     lost = [(origin(source), "not known", f"not known: {reason_of_loss(source)}") for source in lineage.lost]
@@ -167,10 +183,21 @@ def data_table(lineage: Lineage) -> list[str]:
     return ["| Run | Data | Samples by licence |", "|---|---|---|", *lines]
 
 
-def held_out(source: SourceConfig, name: str) -> str:
-    """`, where width >= 224, without modality=CT, organ=liver`: what a source was selected by; "" where all was trained on."""
+def held_out(source: SourceConfig, name: str, selected: Any) -> str:
+    """`, where (width >= 224): 300 of 400 samples (dropped: 100 by width >= 224), without modality=CT, organ=liver`: what a
+    source was selected by; "" where all was trained on.
+
+    selected: as its checkpoint states it; None where it does not.
+    """
     item_filter, conditions = source.item_filter(name), " and ".join(f"({text})" for text in source.where)
-    return (f", where {conditions}" if conditions else "") + (f", without {item_filter.name}" if item_filter else "")
+    words = f", where {conditions}" if conditions else ""
+    if conditions and isinstance(selected, dict):
+        try:
+            counts = dropped_words(selected["dropped"], selected["without_value"])
+            words += f": {int(selected['selected']):,} of {int(selected['samples']):,} samples ({counts})"
+        except (AttributeError, LookupError, TypeError, ValueError):
+            words += " (its checkpoint does not say how many samples)"
+    return words + (f", without {item_filter.name}" if item_filter else "")
 
 
 def reason_of_loss(source: str) -> str:
@@ -192,14 +219,36 @@ def checked(check: ExportCheck) -> list[str]:
     ]
 
 
-def data_licences(path: str) -> str:
-    """The licences of a prepared split, as far as it is still there: `CC0-1.0 (314)`."""
+def data_licences(source: SourceConfig, name: str) -> str:
+    """The licences of what was selected of a prepared split, as far as it is still there: `CC0-1.0 (314)`."""
     try:
-        licences = ShardDataset(split_folder(path)).column("licence")
-    except ShardError:
+        folder = split_folder(source.path)
+        conditions = source.conditions
+        dataset = (
+            FilteredDataset(folder, ItemFilter(), name, conditions=conditions) if conditions else ShardDataset(folder)
+        )
+        licences = dataset.column("licence")
+    except (ShardError, ConditionError):
         return "not known at export: the prepared data was not there"
     counts = Counter(licence or "no licence stated" for licence in licences)
     return ", ".join(f"{name} ({count})" for name, count in sorted(counts.items(), key=lambda item: -item[1]))
+
+
+def results_table(checkpoint: Path, step: int) -> list[str]:
+    """Rows of Markdown: what the tasks of a run gave at a checkpoint's step, as its metrics.jsonl has it; none where it has
+    nothing."""
+    rows = [
+        row
+        for row in read_rows(checkpoint.resolve().parent.parent / METRICS)
+        if (row.get("split"), row.get("step")) == ("valid", step) and row.get("task")
+    ]
+    latest = {str(row["task"]): row for row in rows}  # a step that was evaluated again stands there twice
+    lines = []
+    for task, row in latest.items():
+        for metric, value in row.items():
+            if metric not in ("step", "split", "task") and isinstance(value, int | float):
+                lines.append(f"| {cell(task)} | {cell(metric)} | {value:.4g} |")
+    return ["| Task | Metric | Value |", "|---|---|---|", *lines] if lines else []
 
 
 def is_hub_name(source: str) -> bool:

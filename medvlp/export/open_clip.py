@@ -46,16 +46,16 @@ tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
 """How a folder is opened, as its README says it and as it is tried before it is kept."""
 
 
-def export_clip(clip: Clip, weights_sha256: str, output: Path, origin: str = "") -> float:
+def export_clip(clip: Clip, weights_sha256: str, output: Path, sections: str = "", is_ours: bool = True) -> float:
     """Write the folder; reload it in a new process, moved and offline, and compare embeddings.
 
-    origin: the name of a model that was not trained here, for its README.
+    sections: of its README, on where it comes from. is_ours: whether it was trained here.
     Returns: the largest difference of an embedding's element.
     Raises:
         ExportMismatch: the reloaded model differs; nothing is kept.
     """
     with whole_folder(output) as (folder, scratch):
-        write_folder(clip, folder, weights_sha256, origin)
+        write_folder(clip, folder, weights_sha256, sections, is_ours)
         questions = probe(clip)
         return largest_difference(questions["embeddings"], reloaded_embeddings(folder, scratch, questions))
 
@@ -69,7 +69,7 @@ def summary(output: Path, difference: float) -> str:
     )
 
 
-def write_folder(clip: Clip, folder: Path, weights_sha256: str, origin: str = "") -> None:
+def write_folder(clip: Clip, folder: Path, weights_sha256: str, sections: str = "", is_ours: bool = True) -> None:
     """Write open_clip_config.json, open_clip_model.safetensors and README.md, and a text tower's configuration and
     tokenizer where these are transformers'.
 
@@ -95,7 +95,7 @@ def write_folder(clip: Clip, folder: Path, weights_sha256: str, origin: str = ""
     tensors = {name: tensor.contiguous() for name, tensor in clip.model.state_dict().items()}
     save_file(tensors, folder / "open_clip_model.safetensors")
     (folder / "open_clip_model.safetensors").chmod((folder / "open_clip_config.json").stat().st_mode)
-    (folder / "README.md").write_text(readme(clip, folder.name, weights_sha256, origin), encoding="utf-8")
+    (folder / "README.md").write_text(readme(clip, folder.name, weights_sha256, sections, is_ours), encoding="utf-8")
 
 
 def has_own_tower(clip: Clip) -> bool:
@@ -189,12 +189,10 @@ def how_to_open(output: Path) -> str:
     return f"{line} in {output.resolve().parent}; its README.md says how from elsewhere"
 
 
-def readme(clip: Clip, name: str, weights_sha256: str, origin: str = "") -> str:
+def readme(clip: Clip, name: str, weights_sha256: str, sections: str = "", is_ours: bool = True) -> str:
     """The model card of an exported folder."""
-    texts = ["# A CLIP model trained with medvlp", "Research use only; not for clinical use."]
-    if origin:
-        texts[0] = "# A CLIP model"
-        texts += [f"Not trained with medvlp, which copied it from `{origin}`: the terms of its publisher apply."]
+    texts = [f"# A CLIP model{' trained with medvlp' if is_ours else ''}", "Research use only; not for clinical use."]
+    texts += [sections.rstrip("\n"), "## Use"] if sections else []
     texts += [f"Weights sha256 (names, types, shapes, bytes): `{weights_sha256}`"]
     if has_own_tower(clip):
         texts += [

@@ -108,7 +108,9 @@ def clip_vision_model(clip: Clip) -> CLIPVisionModel:
             "norm_before": visual.ln_pre,
             "norm_after": visual.ln_post,
         }
-        model.load_state_dict(_named(parts, [_open_clip_block(b) for b in visual.transformer.resblocks], CLIP_NAMES))
+        model.load_state_dict(
+            named_tensors(parts, [open_clip_block(b) for b in visual.transformer.resblocks], CLIP_NAMES)
+        )
     return model.eval()
 
 
@@ -133,7 +135,7 @@ def clip_vision_config(clip: Clip) -> CLIPVisionConfig:
         num_attention_heads=block.attn.num_heads,
         image_size=_side(visual.image_size, "vision_cfg.image_size"),
         patch_size=_side(visual.patch_size, "vision_cfg.patch_size"),
-        hidden_act=_activation(block.mlp.gelu),
+        hidden_act=activation(block.mlp.gelu),
         layer_norm_eps=block.ln_1.eps,
     )
 
@@ -166,12 +168,12 @@ def timm_vision_model(trunk: nn.Module) -> PreTrainedModel:
             parts["class"], parts["positions"] = parts["class"][None, None], parts["positions"][None]
             model: Any = ViTModel(config)
             pooler = {f"pooler.{n}": torch.zeros_like(p) for n, p in model.pooler.state_dict().items()}
-            model.load_state_dict(_named(parts, blocks, VIT_NAMES) | pooler)
+            model.load_state_dict(named_tensors(parts, blocks, VIT_NAMES) | pooler)
             return model.eval()
         if config.model_type == "clip_vision_model":
             parts["norm_before"] = vit.norm_pre
         model = (CLIPVisionModel if config.model_type == "clip_vision_model" else SiglipVisionModel)(config)
-        model.load_state_dict(_named(parts, blocks, CLIP_NAMES))
+        model.load_state_dict(named_tensors(parts, blocks, CLIP_NAMES))
     return model.eval()
 
 
@@ -187,7 +189,7 @@ def timm_vision_config(trunk: nn.Module) -> PreTrainedConfig:
         "num_attention_heads": block.attn.num_heads,
         "image_size": _side(vit.patch_embed.img_size, "img_size"),
         "patch_size": _side(vit.patch_embed.patch_size, "patch_size"),
-        "hidden_act": _activation(block.mlp.act),
+        "hidden_act": activation(block.mlp.act),
         "layer_norm_eps": block.norm1.eps,
     }
     if isinstance(vit.norm_pre, nn.LayerNorm):
@@ -230,7 +232,7 @@ def _side(size: Sequence[int], key: str) -> int:
     return height
 
 
-def _activation(module: nn.Module) -> str:
+def activation(module: nn.Module) -> str:
     # the module says it and not a configuration, because open_clip may force quick GELU when it builds the model
     if isinstance(module, QuickGELU | timm.layers.activations.QuickGELU):
         return "quick_gelu"
@@ -241,7 +243,7 @@ def _activation(module: nn.Module) -> str:
     raise WeightsError(f"activation {module} (vision_cfg.act_kwargs) has no name in transformers")
 
 
-def _open_clip_block(block: Any) -> dict[str, Layer]:
+def open_clip_block(block: Any) -> dict[str, Layer]:
     attention, mlp = block.attn, block.mlp
     return {
         "norm1": _layer(block.ln_1),
@@ -275,7 +277,7 @@ def _layer(module: Any) -> Layer:
     return Layer(module.weight, module.bias)
 
 
-def _named(parts: dict[str, Any], blocks: list[dict[str, Layer]], names: dict[str, str]) -> dict[str, Tensor]:
+def named_tensors(parts: dict[str, Any], blocks: list[dict[str, Layer]], names: dict[str, str]) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
     layers = {names[part]: value for part, value in parts.items()}
     for index, block in enumerate(blocks):

@@ -31,7 +31,7 @@ def test_the_format_is_named(tmp_path, capsys, monkeypatch):
 @pytest.mark.slow
 def test_a_checkpoint_becomes_a_folder(checkpoint, tmp_path):
     assert export([f"checkpoint={checkpoint}", "format=hf", f"output={tmp_path}/exported"]) == 0
-    names = {path.name for path in (tmp_path / "exported").iterdir()}
+    names = {path.name for path in (tmp_path / "exported", {}).iterdir()}
     tower = {"config.json", "model.safetensors", "preprocessor_config.json"}
     assert names == {"README.md", "heads.json", "heads.safetensors", *tower}
     heads = json.loads((tmp_path / "exported/heads.json").read_text())
@@ -49,7 +49,7 @@ def test_a_checkpoint_becomes_a_folder(checkpoint, tmp_path):
 def test_every_tower_and_pooling_computes_the_same(checkpoint, tmp_path, name, pool):
     classifier, _ = timm_classifier(tmp_path, name, 64, pool)
     config = from_dict(torch.load(checkpoint, weights_only=True)["medvlp"]["config"])
-    assert exports.export_classifier(classifier, config, "0" * 64, tmp_path / "exported") < 1e-4
+    assert exports.export_classifier(classifier, config, "0" * 64, tmp_path / "exported", {}) < 1e-4
 
 
 @pytest.mark.slow
@@ -58,5 +58,5 @@ def test_a_folder_that_differs_is_not_kept(checkpoint, tmp_path, monkeypatch):
     monkeypatch.setattr(exports, "run_offline", lambda *_, **__: {"a": torch.zeros(2, 2), "b": torch.ones(2, 1)})
     config = from_dict(torch.load(checkpoint, weights_only=True)["medvlp"]["config"])
     with pytest.raises(ExportMismatch, match="gives other logits"):
-        exports.export_classifier(classifier, config, "0" * 64, tmp_path / "exported")
-    assert not (tmp_path / "exported").exists()
+        exports.export_classifier(classifier, config, "0" * 64, tmp_path / "exported", {})
+    assert not (tmp_path / "exported", {}).exists()

@@ -41,10 +41,10 @@ def work(config: ExportConfig) -> int:
 
         checkpoint = load_classifier(name.target)
         difference = classifiers.export_classifier(
-            checkpoint.classifier, checkpoint.config, checkpoint.weights_sha256, output
+            checkpoint.classifier, checkpoint.config, checkpoint.weights_sha256, output, checkpoint.selected
         )
         print(classifiers.summary(output, difference))
-    elif config.format == "hf":
+    elif config.format in FORMATS["llava"] and name.scheme == "checkpoint" and model_kind(name.target) == "llava":
         from medvlp.builders import load_assistant
         from medvlp.export import assistant as assistants
 
@@ -56,23 +56,53 @@ def work(config: ExportConfig) -> int:
             trained.weights_sha256,
             output,
             separate=config.adapter == "separate",
+            selected=trained.selected,
         )
         print(assistants.summary(output, check))
     else:
-        from medvlp.builders.clip import clip_named
-        from medvlp.export import open_clip
-
-        clip, weights_sha256 = clip_named(name, "checkpoint")
-        origin = "" if name.scheme == "checkpoint" else name.text
-        print(open_clip.summary(output, open_clip.export_clip(clip, weights_sha256, output, origin)))
+        print(export_clip(name, config.format, output))
     return 0
+
+
+def export_clip(name: ModelName, format: str, output: Path) -> str:
+    """Export a CLIP model; returns what the terminal says of it."""
+    from medvlp.builders.clip import clip_named, load_clip
+    from medvlp.export.clip.provenance import Provenance
+
+    if name.scheme == "checkpoint":
+        loaded = load_clip(name.target)
+        clip, path = loaded.clip, Path(name.target)
+        source = Provenance(loaded.weights_sha256, "", loaded.config, path, loaded.step, loaded.selected)
+    else:
+        clip, weights_sha256 = clip_named(name, "checkpoint")
+        source = Provenance(weights_sha256, name.text)
+    if format == "transformers":
+        from medvlp.export.clip import dual_encoders
+
+        return dual_encoders.summary(output, *dual_encoders.export_dual_encoder(clip, source, output))
+    if format == "onnx":
+        from medvlp.export.clip import onnx
+
+        return onnx.summary(output, onnx.export_onnx(clip, source, output))
+    from medvlp.export import open_clip
+
+    difference = open_clip.export_clip(clip, source.weights_sha256, output, source.sections(), not source.name)
+    return open_clip.summary(output, difference)
+
+
+FORMATS = {
+    "clip": ("open_clip", "transformers", "onnx"),
+    "llava": ("hf", "transformers"),
+    "classifier": ("hf", "transformers"),
+}
+"""`model.kind` → the formats that it is exported in; for assistants and classifiers both names stand for the same."""
 
 
 def check_format(config: ExportConfig, name: ModelName) -> None:
     """The format suits what the checkpoint holds.
 
     Raises:
-        ConfigError: it does not; the message names the one that does.
+        ConfigError: it does not; the message names those that do.
     """
     from medvlp.builders import model_kind
 
@@ -84,14 +114,13 @@ def check_format(config: ExportConfig, name: ModelName) -> None:
     if name.scheme == "api":
         raise ConfigError(f"{name.text} lies behind a server, which does not give its weights away")
     kind = model_kind(name.target) if name.scheme == "checkpoint" else "clip"
-    expected = {"clip": "open_clip", "llava": "hf", "classifier": "hf"}.get(kind)
-    if expected is None:
+    if kind not in FORMATS:
         raise ConfigError(f"{config.checkpoint} holds model.kind={kind!r}, which has no export format")
-    if config.format != expected:
+    if config.format not in FORMATS[kind]:
         model = {"clip": "a CLIP model", "llava": "an assistant", "classifier": "a classifier"}[kind]
         raise ConfigError(
-            f"{config.checkpoint} holds {model}, which is exported with format={expected}, not {config.format}. Choices: "
-            f"open_clip (CLIP models), hf (assistants, classifiers)"
+            f"{config.checkpoint} holds {model}, which is exported with format={' or '.join(FORMATS[kind])}, not "
+            f"{config.format}. Choices: open_clip, transformers, onnx (CLIP models), hf (assistants, classifiers)"
         )
     if kind != "llava" and config.adapter != "merged":
         raise ConfigError(f"adapter={config.adapter} is for assistants with LoRA adapters; leave it out")
