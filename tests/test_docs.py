@@ -53,7 +53,9 @@ OF_YOUR_OWN = ("mine.yaml", "mine.py", "runs.yaml", "two_captions.py", "two_capt
 """Files that a reader of the docs writes."""
 WRITTEN_BY_READERS = ("objective.loss=distance",)
 """What a how-to adds, and then uses."""
-CODE = re.compile(r"from_pretrained\(|torch\.load\(|namespace\(|apply_chat_template\(|add_tokens\(")
+CODE = re.compile(
+    r"from_pretrained\(|torch\.load\(|namespace\(|apply_chat_template\(|add_tokens\(|np\.savez\(|from_file\("
+)
 """Texts that are programs."""
 PATH = re.compile(
     r"(?<![\w/.>])((?:medvlp|data_prep|configs|recipes|launch|docs|tests|benchmarks)/[\w./<>{}*-]*[\w>}*])"

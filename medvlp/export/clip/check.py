@@ -46,7 +46,7 @@ class EmbeddingCheck:
     shifted_cosine: least of their vectors to those in training; 1 where there are none.
     default_cosine: least of all images, where transformers resizes as it does by default, with torchvision; None of other
         libraries.
-    uncleaned: texts that give other tokens, because encoding errors or HTML entities are not mended.
+    uncleaned: texts that give other tokens, because encoding errors or HTML entities are not repaired.
     """
 
     pairs: Pairs
@@ -83,8 +83,8 @@ class EmbeddingCheck:
             )
         if self.uncleaned:
             texts.append(
-                f"{self.uncleaned} of the texts have encoding errors or HTML entities, which open_clip mends and this tokenizer "
-                f"does not. Clean such texts first: `ftfy.fix_text`, then `html.unescape` twice."
+                f"{self.uncleaned} of the texts have encoding errors or HTML entities, which open_clip repairs and this "
+                f"tokenizer does not. Clean such texts first: `ftfy.fix_text`, then `html.unescape` twice."
             )
         return texts
 

@@ -25,7 +25,7 @@ CLEANING: dict[str, list[Any]] = {
         normalizers.Strip(),
     ],
 }
-"""open_clip's name of a cleaning → that of it which a tokenizer can do: it mends no encoding errors and no HTML entities."""
+"""open_clip's name of a cleaning → that of it which a tokenizer can do: it repairs no encoding errors and no HTML entities."""
 CLEANED_BY = {"CLIPTokenizer": "lower", "BertTokenizer": "whitespace"}
 """Classes of tokenizers that clean by themselves, and how."""
 

@@ -70,9 +70,9 @@ def export_clip(name: ModelName, format: str, output: Path) -> str:
     from medvlp.export.clip.provenance import Provenance
 
     if name.scheme == "checkpoint":
-        loaded = load_clip(name.target)
-        clip, path = loaded.clip, Path(name.target)
-        source = Provenance(loaded.weights_sha256, "", loaded.config, path, loaded.step, loaded.selected)
+        trained = load_clip(name.target)
+        clip, path = trained.clip, Path(name.target)
+        source = Provenance(trained.weights_sha256, "", trained.config, path, trained.step, trained.selected)
     else:
         clip, weights_sha256 = clip_named(name, "checkpoint")
         source = Provenance(weights_sha256, name.text)
@@ -117,10 +117,11 @@ def check_format(config: ExportConfig, name: ModelName) -> None:
     if kind not in FORMATS:
         raise ConfigError(f"{config.checkpoint} holds model.kind={kind!r}, which has no export format")
     if config.format not in FORMATS[kind]:
+        expected = " or ".join(FORMATS[kind]) if kind == "clip" else FORMATS[kind][0]
         model = {"clip": "a CLIP model", "llava": "an assistant", "classifier": "a classifier"}[kind]
         raise ConfigError(
-            f"{config.checkpoint} holds {model}, which is exported with format={' or '.join(FORMATS[kind])}, not "
-            f"{config.format}. Choices: open_clip, transformers, onnx (CLIP models), hf (assistants, classifiers)"
+            f"{config.checkpoint} holds {model}, which is exported with format={expected}, not {config.format}. "
+            f"Choices: open_clip, transformers, onnx (CLIP models), hf (assistants, classifiers)"
         )
     if kind != "llava" and config.adapter != "merged":
         raise ConfigError(f"adapter={config.adapter} is for assistants with LoRA adapters; leave it out")

@@ -250,7 +250,7 @@ def test_what_cannot_be_exported_is_refused_with_the_reason(folder, tmp_path, ca
     assert "the checkpoint has no LoRA adapters" in refused("plain", "format=hf", "adapter=separate")
     assert "holds an assistant, which is exported with format=hf" in refused("plain", "format=open_clip")
     assert "holds a CLIP model, which is exported with format=open_clip" in refused("clip", "format=hf")
-    assert "Choices: open_clip, hf" in refused("plain", "format=gguf")
+    assert "Choices: open_clip, transformers, onnx, hf" in refused("plain", "format=gguf")
     assert "Choices: merged, separate" in refused("plain", "format=hf", "adapter=both")
     assert "adapter=separate is for assistants" in refused("clip", "adapter=separate")
     assert "no such file" in refused("absent", "format=hf")
