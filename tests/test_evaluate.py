@@ -61,13 +61,15 @@ def test_tasks_run_during_training_and_choose_the_best_checkpoint(folder):
 
 def test_two_ranks_evaluate_as_one_during_training(folder):
     words = [*tiny_words(folder), "tasks=[made_retrieval,made_kind]", "trainer.eval_every=2", "trainer.max_steps=3"]
+    words += ["trainer.forgetting=made_kind/acc1"]  # measured before the first step, too: of the very same weights
     assert run_here([*words, "run_name=one"]) == 0
     code, output = train_on_ranks([[*words, "run_name=two"]], folder=folder)
     assert code == 0, output
     of_one, of_two = (
         [row for row in rows(folder / f"runs/{run}/metrics.jsonl") if row["split"] == "valid"] for run in ("one", "two")
     )
-    assert [row["step"] for row in of_one] == [2, 2, 3, 3]
+    assert [row["step"] for row in of_one] == [0, 0, 2, 2, 3, 3]
+    assert json.dumps(of_two[:2]) == json.dumps(of_one[:2])
     for row_of_one, row_of_two in zip(of_one, of_two, strict=True):
         assert row_of_two == pytest.approx(row_of_one, abs=0.05)  # rounding may turn a near tie
 

@@ -46,7 +46,8 @@ class TrainerConfig:
     eval_every: int = 0
     """Steps between two runs of `tasks` on their `valid_split`; 0 evaluates at the end only."""
     monitor: str = ""
-    """`<task>/<metric>` that chooses best.ckpt, e.g. rocov2_retrieval/text_to_image_recall@10."""
+    """`<task>/<metric>` that chooses best.ckpt, e.g. rocov2_retrieval/text_to_image_recall@10: the highest value, of errors
+    (ece, brier, …) the lowest."""
     forgetting: str = ""
     """`<task>/<metric>` that is measured before the first step too, on a task of what the model knew before: rows of later
     evaluations say in `forgotten` how much of it is lost."""

@@ -12,6 +12,7 @@ from typing import Any
 import lightning.pytorch as pl
 from torch import Tensor
 
+from medvlp.config.evaluation.metric_names import direction
 from medvlp.errors import UserError
 from medvlp.process import interruption
 from medvlp.shards.atomic import write_text
@@ -79,11 +80,12 @@ class Checkpoints(pl.Callback):
     Args:
         folder: the run's checkpoints/.
         interval: steps between two.
-        monitor: `<task>/<metric>` that chooses the best; "" chooses none.
+        monitor: `<task>/<metric>` that chooses the best, the lowest of an error's; "" chooses none.
     """
 
     def __init__(self, folder: Path, interval: int, monitor: str = "") -> None:
         self.folder, self.interval, self.monitor = folder, interval, monitor
+        self.direction = direction(monitor.partition("/")[2])
         self.best: float | None = None
         self.saved_at = -1
 
@@ -138,8 +140,8 @@ class Checkpoints(pl.Callback):
                 old.unlink()
 
     def offer(self, trainer: pl.Trainer, value: float) -> None:
-        """Keep the present step as best.ckpt if the monitored value is the highest so far."""
-        if math.isfinite(value) and (self.best is None or value > self.best):
+        """Keep the present step as best.ckpt if the monitored value is the best so far."""
+        if math.isfinite(value) and (self.best is None or self.direction * (value - self.best) > 0):
             self.best = value
             self.save(trainer)
             if trainer.is_global_zero:

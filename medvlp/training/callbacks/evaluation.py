@@ -6,6 +6,7 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 
+from medvlp.config.evaluation.metric_names import direction
 from medvlp.errors import UserError
 from medvlp.jsonl import read_rows
 from medvlp.process import interruption
@@ -27,7 +28,7 @@ class Evaluation(pl.Callback):
     Args:
         evaluate: runs every task, on all ranks.
         interval: steps between two runs; 0 leaves only the end.
-        monitor: `<task>/<metric>`, higher is better; "" watches nothing.
+        monitor: `<task>/<metric>` that chooses the best checkpoint; "" watches nothing.
         names: of the tasks.
         forgetting: `<task>/<metric>` that is measured before the first step too; each later row says how much of it is lost.
     """
@@ -104,7 +105,8 @@ class Evaluation(pl.Callback):
         if step == 0:
             self.start_value = value
         if self.start_value is not None:  # it is not known of a run that began without being asked
-            tasks[self.forgetting.partition("/")[0]]["forgotten"] = self.start_value - value
+            task, _, metric = self.forgetting.partition("/")
+            tasks[task]["forgotten"] = direction(metric) * (self.start_value - value)
 
 
 def value_of(tasks: dict[str, dict[str, Any]], name: str, key: str) -> float:

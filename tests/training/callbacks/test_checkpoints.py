@@ -52,6 +52,14 @@ def test_the_last_three_the_best_and_the_last_stay(tmp_path):
     assert json.loads((tmp_path / "best.json").read_bytes()) == {"monitor": "t/acc1", "value": 0.5, "step": 1}
 
 
+def test_of_errors_the_lowest_is_the_best(tmp_path):
+    trainer, checkpoints = at(0, tmp_path, monitor="t/ece")
+    for step, value in ((1, 0.5), (2, 0.2), (3, 0.4), (4, 0.2)):
+        go_to(step, trainer, checkpoints)
+        checkpoints.offer(trainer, value)
+    assert json.loads((tmp_path / "best.json").read_bytes()) == {"monitor": "t/ece", "value": 0.2, "step": 2}
+
+
 @pytest.mark.parametrize("broken", ["weight", "optimizer"])
 @pytest.mark.parametrize("value", [float("nan"), float("-inf")])
 def test_what_is_no_number_is_not_saved_over_what_is(tmp_path, broken, value):
