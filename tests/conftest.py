@@ -4,9 +4,13 @@ import gc
 import os
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
+
+if TYPE_CHECKING:
+    import torch
 
 for library in ("OMP", "MKL", "OPENBLAS", "VECLIB", "NUMEXPR"):
     # One a process, before anything reads it: tests run on all cores at once, and their models are tiny. Processes that
@@ -33,6 +37,18 @@ def pytest_collection_finish() -> None:
     gc.freeze()
     gc.set_threshold(10_000, 20, 10)
     gc.enable()
+
+
+@pytest.fixture(scope="session")
+def gpu() -> "torch.device":
+    """The GPU of tests marked `gpu`, which skip where there is none. MEDVLP_GPU_TESTS=cpu runs them on a CPU instead."""
+    import torch
+
+    if os.environ.get("MEDVLP_GPU_TESTS") == "cpu":
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        pytest.skip("needs a GPU: torch finds none here")
+    return torch.device("cuda")
 
 
 @pytest.fixture(scope="session")

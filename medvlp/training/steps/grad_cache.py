@@ -77,9 +77,14 @@ def cached_loss(module: PartedLoss, batch: StepBatch, factor: float | Tensor = 1
     views = {name: value.split(rows) for name, value in features.items()}
     features = {name: value.detach().requires_grad_() for name, value in features.items()}
     direct = [parameter for parameter in module.direct_parameters() if parameter.requires_grad]
+    # mixed precision lasts for the whole training step; backward never runs under it
+    single = torch.autocast(device.type, enabled=False)
     with torch.enable_grad():
         loss, values = module.loss_of(features, move_data_to_device(Batch.joined(batch.parts), device))
-        gradients = torch.autograd.grad(loss, [*features.values(), *direct], allow_unused=True, materialize_grads=True)
+        with single:
+            gradients = torch.autograd.grad(
+                loss, [*features.values(), *direct], allow_unused=True, materialize_grads=True
+            )
     part_gradients = {name: gradient.split(rows) for name, gradient in zip(features, gradients, strict=False)}
     for index, (part, state) in enumerate(zip(batch.parts, states, strict=True)):
         state.restore(device)
@@ -88,7 +93,8 @@ def cached_loss(module: PartedLoss, batch: StepBatch, factor: float | Tensor = 1
         names = [name for name, value in replayed.items() if value.requires_grad]
         tensors, tensor_gradients = [replayed[name] for name in names], [part_gradients[name][index] for name in names]
         if index < len(rows) - 1 and tensors:
-            torch.autograd.backward(tensors, [gradient * factor for gradient in tensor_gradients])
+            with single:
+                torch.autograd.backward(tensors, [gradient * factor for gradient in tensor_gradients])
     tensors, tensor_gradients = [*tensors, *direct], [*tensor_gradients, *gradients[len(features) :]]
     deferred: Tensor = _Deferred.apply(loss.detach(), len(tensors), *tensors, *tensor_gradients)
     return deferred, values
