@@ -2,28 +2,32 @@
 
 import copy
 import logging
+import tempfile
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from medvlp.builders.training import build_objective
 from medvlp.config import ClipConfig, ConfigError, ContrastiveConfig, TrainConfig
-from medvlp.costs.counts import ModelBytes, Shapes, TowerCounts, bytes_of, count_tower
+from medvlp.costs.counts import ModelBytes, PassCounts, bytes_of, count_pass
+from medvlp.costs.imitation import Imitation, Shapes
+from medvlp.costs.stand_ins import named_architecture, text_tower
+from medvlp.data.pairs import PairBatch
+from medvlp.models.clip.fusion import unit_vectors
 from medvlp.training.module import TrainingModule
+from medvlp.training.objectives.contrastive import Contrastive
 
 LOWER = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 """Mixed precision → its lower one."""
-NO_COUNTS = TowerCounts(0, 0, 0, 0)
 
 
 @dataclass(frozen=True)
 class PlannedModel:
-    """Counts of both towers and of the model, its shared width and image side, the text's tokens, and what was not counted."""
+    """Counts of a pass and of the model, its shared width and image side, the text's tokens, and what was not counted."""
 
-    vision: TowerCounts
-    text: TowerCounts
+    counts: PassCounts
     model: ModelBytes
     width: int
     size: int
@@ -31,42 +35,45 @@ class PlannedModel:
     notes: tuple[str, ...]
 
 
-def planned_model(config: TrainConfig, tokens: int | None = None) -> PlannedModel:
+def planned_model(
+    config: TrainConfig, ranks: int = 1, tokens: int | None = None, kernels: str = "cuda"
+) -> PlannedModel:
     """The model of a configuration as it trains: frozen parts, adapters, dropped patches and checkpointing are counted.
 
-    tokens: of a text, on average; None is the whole context.
+    Args:
+        ranks: among which a batch is divided.
+        tokens: of a text, on average; None is the whole context.
+        kernels: "cuda" or "cpu": whose attention, dropout and mixed precision.
 
     Raises:
         UserError: no such architecture or tokenizer, an image size or a length that does not fit.
         ConfigError: a model that cannot be built without numbers.
     """
     config, notes = without_weights(config)
+    pairs = config.data.global_batch_size // (ranks * config.trainer.accumulate)
     logging.disable(logging.WARNING)  # of random weights
     try:
-        with torch.device("meta"), Shapes(None):
-            module = build_objective(config).module
-            return counted(module, config, tokens, notes)
+        with tempfile.TemporaryDirectory() as folder, torch.device("meta"), Shapes():
+            module = build_objective(without_hub(config, Path(folder))).module
+        if config.trainer.precision == "bf16-true":
+            module.to(torch.bfloat16)
+        return counted(module, config, pairs, tokens, kernels, notes)
     except (NotImplementedError, RuntimeError) as error:
-        if "recomputation" in str(error):
-            raise ConfigError(
-                "`medvlp plan` cannot imitate mixed precision with model.gradient_checkpointing=true; plan it with "
-                "trainer.precision=bf16-true"
-            ) from None
-        if "meta" not in str(error):
+        if "meta" not in str(error) and "fake" not in str(error).lower():
             raise
         raise ConfigError(f"this model needs numbers where `medvlp plan` has shapes only: {error!s:.200}") from None
     finally:
         logging.disable(logging.NOTSET)
 
 
-def counted(module: TrainingModule, config: TrainConfig, tokens: int | None, notes: list[str]) -> PlannedModel:
-    """A training's module on meta, counted."""
+def counted(
+    module: TrainingModule, config: TrainConfig, pairs: int, tokens: int | None, kernels: str, notes: list[str]
+) -> PlannedModel:
+    """A training's module on meta, counted over a part's pairs."""
     assert isinstance(config.model, ClipConfig)
     assert isinstance(config.objective, ContrastiveConfig)
-    model: Any = module.model
+    assert isinstance(module, Contrastive)
     card = module.metadata
-    if config.trainer.precision == "bf16-true":
-        model.to(torch.bfloat16)
     size = card["preprocess"]["size"]
     height, width = (size, size) if isinstance(size, int) else size
     context = int(card["model_cfg"]["text_cfg"].get("context_length") or 77)
@@ -75,23 +82,48 @@ def counted(module: TrainingModule, config: TrainConfig, tokens: int | None, not
     if tokens and length != tokens:
         reason = f"its context has {context}" if has_free_length else "this text tower takes texts of its whole context"
         notes.append(f"tokens={tokens} became {length}: {reason}")
-    parameters, dtype = list(model.parameters()), next(model.parameters()).dtype
+    imitation = Imitation(kernels, LOWER.get(config.trainer.precision))
+    imitation.take(module)
+    with imitation.here():
+        batch = pair_batch(pairs, height, width, length)
+        model: Any = module.model
+        counts = count_pass(
+            [
+                None if config.objective.feature_cache else lambda: module.image_features(batch)[0],
+                lambda: unit_vectors(model.encode_text(batch.tokens_BL)),
+            ],
+            [module],
+            pairs,
+            imitation,
+            config.trainer.accumulate > 1,
+            [batch.images_BCHW, batch.tokens_BL],
+        )
+    modules = [module.model, module.auxiliary]
+    embed_dim = int(card["model_cfg"]["embed_dim"])
+    return PlannedModel(counts, bytes_of(modules), embed_dim, max(height, width), length, tuple(notes))
 
-    def encode_images(batch: int) -> Tensor:
-        output: Tensor = model.encode_image(torch.zeros(batch, 3, height, width, dtype=dtype))
-        return output
 
-    def encode_texts(batch: int) -> Tensor:
-        output: Tensor = model.encode_text(torch.ones(batch, length, dtype=torch.int64))
-        return output
-
-    lower = LOWER.get(config.trainer.precision)
-    vision = NO_COUNTS if config.objective.feature_cache else count_tower(encode_images, parameters, lower)
-    text = count_tower(encode_texts, parameters, lower)
-    modules = [model, module.auxiliary]
-    return PlannedModel(
-        vision, text, bytes_of(modules), int(card["model_cfg"]["embed_dim"]), max(height, width), length, tuple(notes)
+def pair_batch(pairs: int, height: int, width: int, length: int) -> PairBatch:
+    """Images and texts without numbers."""
+    return PairBatch(
+        keys=[],
+        positions=[],
+        bad=[],
+        images_BCHW=torch.empty(pairs, 3, height, width, dtype=torch.uint8),
+        tokens_BL=torch.ones(pairs, length, dtype=torch.int64),
+        text_ids_B=torch.arange(pairs),
     )
+
+
+def without_hub(config: TrainConfig, folder: Path) -> TrainConfig:
+    """The configuration, its text tower and tokenizer as the table of published ones has them."""
+    model = copy.deepcopy(config.model)
+    assert isinstance(model, ClipConfig)
+    if model.name:
+        model.name = named_architecture(model.name, folder)
+    else:
+        model.text.huggingface = text_tower(model.text.huggingface, folder)
+    return replace(config, model=model)
 
 
 def without_weights(config: TrainConfig) -> tuple[TrainConfig, list[str]]:

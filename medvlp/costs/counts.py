@@ -1,140 +1,137 @@
-"""FLOPs and kept bytes of a model, counted on the meta device: shapes are computed, numbers are not.
+"""FLOPs and bytes of a model, counted on an imitated device at the batch that trains.
 
-B: images or texts; S: side of an image; L: tokens of a text.
+P: pairs of a part, which go through the towers together.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.graph import saved_tensors_hooks
-from torch.overrides import TorchFunctionMode
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
-SMALL, LARGE = 2, 4
-"""Batches that are counted: from two sizes follow what grows with a sample, and what does not."""
+from medvlp.costs.imitation import Imitation
+from medvlp.costs.live import LiveBytes
+
+ACTIVATIONS, GRADIENTS, WORKING, WEIGHTS, BATCH = "activations", "gradients", "working memory", "weights", "batch"
+"""Purposes of bytes. Working memory: of operations that run, in backward pass too."""
+
+
+aten: Any = torch.ops.aten
+FORMULAS: dict[Any, Callable[..., int]] = {
+    **flop_registry,
+    aten._scaled_dot_product_flash_attention_for_cpu: flop_registry[aten._scaled_dot_product_flash_attention],
+    aten._scaled_dot_product_flash_attention_for_cpu_backward: flop_registry[
+        aten._scaled_dot_product_flash_attention_backward
+    ],
+}
+"""Operation → FLOPs from its arguments: torch's table, and a CPU's attention, which it lacks."""
+
+
+class Flops(TorchDispatchMode):
+    """Sums the FLOPs of operations by torch's formulas. torch's own counter follows modules too, and its hooks hold what
+    checkpointed activations would give back."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.total = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        output = func(*args, **(kwargs or {}))
+        formula = FORMULAS.get(func._overloadpacket)
+        if formula is not None:
+            self.total += formula(*args, **(kwargs or {}), out_val=output)
+        return output
 
 
 @dataclass(frozen=True)
 class TowerCounts:
-    """Of one tower.
+    """Of one tower, a sample.
 
-    forward, backward: FLOPs a sample; a multiplication with its addition are two. backward is 0 where nothing learns, and
-    holds what checkpointed activations cost the second time.
-    activations: bytes a sample that the graph keeps from forward to backward. constants: bytes of it whatever the batch, such as
-    weights in another precision.
+    forward, backward: FLOPs; a multiplication with its addition are two. backward is 0 where nothing learns, and holds what
+    checkpointed activations cost the second time. activations: bytes that the graph keeps from forward to backward.
     """
 
-    forward: int
-    backward: int
-    activations: int
-    constants: int
+    forward: float
+    backward: float
+    activations: float
 
 
-class Shapes(TorchFunctionMode):
-    """What models ask for on meta: a truth value of numbers, such as "is nothing padded", is no; and mixed precision.
+@dataclass(frozen=True)
+class PassCounts:
+    """Of both towers over P pairs.
 
-    Automatic mixed precision is not there on meta, so it is imitated: multiplications in `dtype`, norms and softmax in float32.
-    So the graph keeps what it would keep under `torch.autocast("cuda")`. A weight is converted once, as there.
-
-    dtype: the lower precision; None changes none.
+    towers: image tower, text tower. kept: bytes that both graphs keep while the loss runs. highest: purpose → bytes at the
+    highest point of forward and backward pass, beyond weights, batch and optimizer.
     """
 
-    LOWER = (
-        nn.functional.linear,
-        nn.functional.conv1d,
-        nn.functional.conv2d,
-        nn.functional.scaled_dot_product_attention,
-        torch.matmul,
-        torch.bmm,
-        torch.addmm,
-        torch.baddbmm,
-        Tensor.matmul,
-        Tensor.__matmul__,
-    )
-    SINGLE = (
-        nn.functional.layer_norm,
-        nn.functional.group_norm,
-        nn.functional.softmax,
-        torch.softmax,
-        Tensor.softmax,
-    )
-
-    def __init__(self, dtype: torch.dtype | None) -> None:
-        super().__init__()
-        self.dtype = dtype
-        self.weights: dict[int, Tensor] = {}
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        if func is Tensor.__bool__ and args[0].is_meta:
-            return False
-        if self.dtype is not None and (func in self.LOWER or func in self.SINGLE):
-            target = self.dtype if func in self.LOWER else torch.float32
-            args = [self.converted(value, target) for value in args]
-            kwargs = {name: self.converted(value, target) for name, value in kwargs.items()}
-        return func(*args, **kwargs)
-
-    def converted(self, value: Any, dtype: torch.dtype) -> Any:
-        """A floating tensor in another precision; anything else as it is."""
-        if not isinstance(value, Tensor) or not value.is_floating_point() or value.dtype == dtype:
-            return value
-        if not isinstance(value, nn.Parameter):
-            return value.to(dtype)
-        return self.weights.setdefault(id(value), value.to(dtype))
+    towers: tuple[TowerCounts, ...]
+    kept: int
+    highest: dict[str, int]
 
 
-def count_tower(
-    run: Callable[[int], Tensor], parameters: list[nn.Parameter], autocast: torch.dtype | None = None
-) -> TowerCounts:
-    """FLOPs and kept bytes of a tower.
+def count_pass(
+    encoders: Sequence[Callable[[], Tensor] | None],
+    modules: Sequence[nn.Module],
+    samples: int,
+    imitation: Imitation,
+    has_gradients: bool = False,
+    batch: Sequence[Tensor] = (),
+) -> PassCounts:
+    """A forward pass of every encoder, then backward passes from the last to the first, as autograd runs them.
 
     Args:
-        run: batch → its output on the meta device.
-        parameters: the model's, which are there before and are not counted.
-        autocast: the lower precision of mixed ones.
+        encoders: each gives features of the samples; None is a tower that does not run.
+        modules: the model's, whose weights are there before and are not counted.
+        samples: P.
+        has_gradients: of parts before this one, to which it adds.
+        batch: tensors that are there before.
     """
-    small, large = (_count(run, size, parameters, autocast) for size in (SMALL, LARGE))
-    forward, backward, activations = ((high - low) // (LARGE - SMALL) for low, high in zip(small, large, strict=True))
-    return TowerCounts(forward, backward, activations, max(small[2] - SMALL * activations, 0))
-
-
-def _count(
-    run: Callable[[int], Tensor], size: int, parameters: list[nn.Parameter], autocast: torch.dtype | None
-) -> tuple[int, int, int]:
-    """(forward FLOPs, backward FLOPs, kept bytes) of a batch."""
-    weights = {parameter.untyped_storage()._cdata for parameter in parameters}
-    tensors: dict[int, Tensor] = {}
-
-    def keep(tensor: Tensor) -> Tensor:
-        if tensor.untyped_storage()._cdata not in weights:
-            tensors.setdefault(tensor.untyped_storage()._cdata, tensor)
-        return tensor
-
-    has_fast_path = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)  # one kernel, in which nothing can be counted
-    try:
-        with (
-            FlopCounterMode(display=False) as forward,
-            saved_tensors_hooks(keep, lambda tensor: tensor),
-            Shapes(autocast),
-        ):
-            output = run(size)
-    finally:
-        torch.backends.mha.set_fastpath_enabled(has_fast_path)
-    backward = 0
-    if output.requires_grad:
-        with FlopCounterMode(display=False) as counter, Shapes(autocast):
-            torch.autograd.grad(
-                output,
-                [parameter for parameter in parameters if parameter.requires_grad],
-                torch.empty_like(output),
-                allow_unused=True,
-            )
-        backward = counter.get_total_flops()
-    return forward.get_total_flops(), backward, sum(tensor.untyped_storage().nbytes() for tensor in tensors.values())
+    weights = [tensor for module in modules for tensor in [*module.parameters(), *module.buffers()]]
+    learning = list({id(tensor): tensor for tensor in weights if tensor.requires_grad}.values())
+    flops: list[list[int]] = []
+    outputs: list[Tensor | None] = []
+    kept = [0]
+    with LiveBytes(WEIGHTS) as live:
+        for tensor in weights:
+            live.add(tensor)
+        for tensor in batch:
+            live.assign(tensor, BATCH)
+        if has_gradients:
+            for parameter in learning:
+                parameter.grad = torch.zeros_like(parameter)
+                live.assign(parameter.grad, GRADIENTS)
+        hooks = [
+            parameter.register_post_accumulate_grad_hook(lambda parameter: live.assign(parameter.grad, GRADIENTS))  # type: ignore[arg-type]
+            for parameter in learning
+        ]
+        live.highest, live.purpose = {}, ACTIVATIONS
+        with imitation.mixed():
+            for encoder in encoders:
+                with Flops() as counter:
+                    outputs.append(encoder() if encoder else None)
+                flops.append([counter.total, 0])
+                kept.append(live.live.get(ACTIVATIONS, 0))
+        live.purpose = WORKING
+        for index in reversed(range(len(encoders))):
+            output, outputs[index] = outputs[index], None
+            if output is not None and output.requires_grad:
+                with Flops() as counter:
+                    output.backward(torch.empty_like(output))
+                flops[index][1] = counter.total
+            del output
+        for hook in hooks:
+            hook.remove()
+        for parameter in learning:
+            parameter.grad = None
+    towers = tuple(
+        TowerCounts(forward / samples, backward / samples, (kept[index + 1] - kept[index]) / samples)
+        for index, (forward, backward) in enumerate(flops)
+    )
+    highest = {name: size for name, size in live.highest.items() if name not in (WEIGHTS, BATCH)}
+    return PassCounts(towers, kept[-1], highest)
 
 
 @dataclass(frozen=True)
@@ -150,7 +147,7 @@ class ModelBytes:
     optimizer: int
 
 
-def bytes_of(modules: list[nn.Module]) -> ModelBytes:
+def bytes_of(modules: Sequence[nn.Module]) -> ModelBytes:
     """Of modules as they are, with AdamW. Shared tensors count once."""
     tensors = {id(tensor): tensor for module in modules for tensor in [*module.parameters(), *module.buffers()]}
     learning = [tensor for tensor in tensors.values() if tensor.requires_grad]

@@ -55,7 +55,8 @@ class Machine:
 
     compute: FLOP/s of the towers. loss: FLOP/s of the loss, in float32. activations: bytes/s of what towers keep for
     backward, where their element-wise work is not in `compute` already; None where it is. memory: bytes/s of the optimizer.
-    link: bytes/s between ranks. images: a second, of one loader process.
+    link: bytes/s between ranks. images: a second, of one loader process. overlaps: gradients are exchanged while the backward
+    pass goes on; not so where the processor that computes also sends them.
     """
 
     compute: float
@@ -64,3 +65,4 @@ class Machine:
     memory: float
     link: float
     images: float
+    overlaps: bool = True

@@ -48,7 +48,7 @@ def work(config: PlanConfig) -> int:
     from medvlp.environment import set_up_libraries
 
     set_up_libraries()
-    plan = planned_model(config, config.tokens)
+    plan = planned_model(config, config.gpus, config.tokens)
     print("\n".join(map(printable, lines_of(config, plan))))
     return 0
 
@@ -73,21 +73,22 @@ def machine_of(config: PlanConfig) -> Machine:
 def step_of(config: PlanConfig, plan: "PlannedModel") -> "Step":
     """The step of a configuration."""
     from medvlp.costs.step import Step
+    from medvlp.losses.relations import GPU_BLOCK_LOGITS, LEAST_ROWS
 
     assert isinstance(config.objective, ContrastiveConfig)
-    rank_pairs = config.data.global_batch_size // config.gpus
+    rows = max(LEAST_ROWS, GPU_BLOCK_LOGITS // config.data.global_batch_size)
     return Step(
-        vision=plan.vision,
-        text=plan.text,
+        counts=plan.counts,
         model=plan.model,
         pairs=config.data.global_batch_size,
         ranks=config.gpus,
         parts=config.trainer.accumulate,
         width=plan.width,
         size=plan.size,
-        chunk=int(config.objective.options.get("chunk") or 0) or rank_pairs,
+        chunk=int(config.objective.options.get("chunk") or 0) or rows,
         workers=config.data.workers,
         ema=config.optim.ema_decay > 0,
+        fused=config.optim.fused,
     )
 
 
@@ -122,7 +123,7 @@ def lines_of(config: PlanConfig, plan: "PlannedModel") -> list[str]:
     ]
     lines += [
         f"  {name:<16}{tower.forward / 1e9:>12.2f} G{tower.backward / 1e9:>12.2f} G"
-        for name, tower in (("image tower", plan.vision), ("text tower", plan.text))
+        for name, tower in zip(("image tower", "text tower"), plan.counts.towers, strict=True)
     ]
     lines += ["", f"memory of a GPU       {total / GIB:10.3f} GiB of {gpu.memory / GIB:.0f}"]
     lines += [f"  {name:<22}{size / GIB:8.3f} GiB" for name, size in memory.items() if size]
