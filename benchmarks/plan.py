@@ -58,9 +58,9 @@ class Case:
     ranks: int = 1
 
     def __str__(self) -> str:
-        more = [f"{self.parts} parts"] * (self.parts > 1) + [f"{self.frozen[0]} frozen"] * bool(self.frozen)
-        more += ["checkpointed"] * self.is_checkpointed + ["2 ranks"] * (self.ranks == 2)
-        return ", ".join([f"{self.layers} × {self.width}, {self.pairs} pairs of {self.context} tokens", *more])
+        notes = [f"{self.parts} parts"] * (self.parts > 1) + [f"{self.frozen[0]} frozen"] * bool(self.frozen)
+        notes += ["checkpointed"] * self.is_checkpointed + ["2 ranks"] * (self.ranks == 2)
+        return ", ".join([f"{self.layers} × {self.width}, {self.pairs} pairs of {self.context} tokens", *notes])
 
     @property
     def part_pairs(self) -> int:
@@ -243,7 +243,7 @@ def predicted_bytes(case: Case) -> dict[str, int]:
     memory = memory_of(step)
     always = sum(memory[name] for name in ("weights", "optimizer", "average", "images", "gradients in exchange"))
     sizes = {"weights": memory["weights"], "optimizer": memory["optimizer"], "step": memory["total"] - always}
-    return sizes | ({"kept": step.counts.kept} if case.parts == 1 else {})
+    return sizes | ({"kept": step.counts.graphs} if case.parts == 1 else {})
 
 
 def rank_main(rank: int, address: str, results: str) -> None:
@@ -265,10 +265,10 @@ def main() -> int:
         mp.spawn(rank_main, (os.path.join(folder, "address"), results), nprocs=2)
         ranks = torch.stack([torch.load(f"{results}{rank}", weights_only=True) for rank in range(2)])
     machine = calibrated(float(ranks[:, 0].mean()))
-    alone = [case for case in PREDICTED if case.ranks == 1]
-    together = [case for case in PREDICTED if case.ranks == 2]
-    seconds = dict(zip(alone, least([step_run(case)[0] for case in alone]), strict=True))
-    seconds |= dict(zip(together, ranks[:, 1:].mean(0).tolist(), strict=True))
+    single = [case for case in PREDICTED if case.ranks == 1]
+    paired = [case for case in PREDICTED if case.ranks == 2]
+    seconds = dict(zip(single, least([step_run(case)[0] for case in single]), strict=True))
+    seconds |= dict(zip(paired, ranks[:, 1:].mean(0).tolist(), strict=True))
     rows = [
         (
             "towers",

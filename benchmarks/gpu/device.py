@@ -1,17 +1,19 @@
 """The device itself: what a product and a copy reach, and the path through a process group of one rank."""
 
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from lightning.fabric.utilities import move_data_to_device
+from torch.distributed.device_mesh import init_device_mesh
 from torch.nn.parallel import DistributedDataParallel
 
-from benchmarks.gpu.parts import Missing
 from benchmarks.gpu.scale import Scale, clip_model, distance, pair_batch, training
-from benchmarks.gpu.timing import seconds_of
+from benchmarks.gpu.timing import peak_bytes, seconds_of
 from medvlp.costs.devices import GPUS
 from medvlp.losses.gather import _Gather
 
@@ -44,34 +46,68 @@ def planned_name(device: torch.device) -> str:
     return next((key for key in sorted(GPUS, key=len, reverse=True) if key.replace("-", "") in name), "")
 
 
-def one_rank(scale: Scale, device: torch.device) -> dict[str, Any]:
-    """Features gathered over a process group of one rank with their gradient, and a step under DDP, against neither."""
+@contextmanager
+def process_group(device: torch.device) -> Iterator[str]:
+    """Of one rank; its backend."""
     with tempfile.TemporaryDirectory() as folder:
         backend = "nccl" if device.type == "cuda" else "gloo"
         dist.init_process_group(backend, init_method=f"file://{Path(folder) / 'address'}", rank=0, world_size=1)
         try:
-            rows_BD = torch.randn(scale.part, scale.width, device=device, requires_grad=True)
-            weights_BD = torch.randn_like(rows_BD)
-            (_Gather.apply(rows_BD) * weights_BD).sum().backward()
-            assert rows_BD.grad is not None
-            gather_error = float((rows_BD.grad - weights_BD).abs().max())
-            assert gather_error == 0.0, f"a gathered row's gradient is {gather_error} away"
-            context = scale.contexts[0]
-            batch = move_data_to_device(pair_batch(scale, scale.part, context), device)
-            gradients = []
-            for is_wrapped in (False, True):
-                module = training(clip_model(scale, context)).to(device)
-                module.forward = module.loss  # type: ignore[method-assign]
-                wrapped = DistributedDataParallel(module) if is_wrapped else module
-                wrapped(batch)[0].backward()
-                gradients.append([parameter.grad for parameter in module.parameters() if parameter.grad is not None])
-            ddp_error = distance(gradients[1], gradients[0])
-            assert ddp_error < 1e-5, f"gradients under DDP are {ddp_error:.1e} away"
+            yield backend
         finally:
             dist.destroy_process_group()
+
+
+def one_rank(scale: Scale, device: torch.device) -> dict[str, Any]:
+    """Features gathered over a process group of one rank with their gradient, and a step under DDP, against neither."""
+    with process_group(device) as backend:
+        rows_BD = torch.randn(scale.part, scale.width, device=device, requires_grad=True)
+        weights_BD = torch.randn_like(rows_BD)
+        (_Gather.apply(rows_BD) * weights_BD).sum().backward()
+        assert rows_BD.grad is not None
+        gather_error = float((rows_BD.grad - weights_BD).abs().max())
+        assert gather_error == 0.0, f"a gathered row's gradient is {gather_error} away"
+        context = scale.contexts[0]
+        batch = move_data_to_device(pair_batch(scale, scale.part, context), device)
+        gradients = []
+        for is_wrapped in (False, True):
+            module = training(clip_model(scale, context)).to(device)
+            module.forward = module.loss  # type: ignore[method-assign]
+            wrapped = DistributedDataParallel(module) if is_wrapped else module
+            wrapped(batch)[0].backward()
+            gradients.append([parameter.grad for parameter in module.parameters() if parameter.grad is not None])
+        ddp_error = distance(gradients[1], gradients[0])
+        assert ddp_error < 1e-5, f"gradients under DDP are {ddp_error:.1e} away"
     return {"backend": backend, "gather_error": gather_error, "ddp_gradient_error": ddp_error}
 
 
 def fsdp2(scale: Scale, device: torch.device) -> dict[str, Any]:
-    """A step with sharded towers on one rank, against the same without."""
-    raise Missing("medvlp.training shards no towers yet (FSDP2)")
+    """Towers divided among one rank: gradients against whole ones; milliseconds and peak memory of steps in half precision."""
+    from medvlp.training.sharding import shard_towers, whole
+
+    context = scale.contexts[0]
+    batch = move_data_to_device(pair_batch(scale, scale.part, context), device)
+    gradients: list[list[Any]] = []
+    results: dict[str, Any] = {}
+    with process_group(device):
+        for name in ("whole", "divided"):
+            module = training(clip_model(scale, context)).to(device)
+            if name == "divided":
+                shard_towers(module.model, module.parts, init_device_mesh(device.type, (1,)))
+            module.loss(batch)[0].backward()
+            learned = [parameter.grad for parameter in module.model.parameters() if parameter.grad is not None]
+            gradients.append([whole(gradient).to("cpu", copy=True) for gradient in learned])
+
+            def run(module: Any = module) -> None:
+                module.zero_grad()
+                with torch.autocast(device.type, dtype=torch.bfloat16):
+                    loss = module.loss(batch)[0]
+                loss.backward()
+
+            results[f"{name}_ms"] = 1e3 * seconds_of(run, device, scale.rounds)
+            bytes_held = peak_bytes(run, device)
+            results[f"{name}_gib"] = None if bytes_held is None else bytes_held / 2**30
+            del module, learned, run
+    results["gradient_error"] = distance(gradients[1], gradients[0])
+    assert results["gradient_error"] < 1e-4, results
+    return results

@@ -15,6 +15,7 @@ from medvlp.costs.counts import ModelBytes, PassCounts, bytes_of, count_pass
 from medvlp.costs.imitation import Imitation, Shapes
 from medvlp.costs.stand_ins import named_architecture, text_tower
 from medvlp.data.pairs import PairBatch
+from medvlp.losses.relations import GPU_BLOCK_LOGITS, LEAST_ROWS
 from medvlp.models.clip.fusion import unit_vectors
 from medvlp.training.module import TrainingModule
 from medvlp.training.objectives.contrastive import Contrastive
@@ -25,13 +26,15 @@ LOWER = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
 @dataclass(frozen=True)
 class PlannedModel:
-    """Counts of a pass and of the model, its shared width and image side, the text's tokens, and what was not counted."""
+    """Counts of a pass and of the model, its shared width and image side, the text's tokens, rows of logits that its loss
+    holds at once, and what was not counted."""
 
     counts: PassCounts
     model: ModelBytes
     width: int
     size: int
     tokens: int
+    rows: int
     notes: tuple[str, ...]
 
 
@@ -100,7 +103,8 @@ def counted(
         )
     modules = [module.model, module.auxiliary]
     embed_dim = int(card["model_cfg"]["embed_dim"])
-    return PlannedModel(counts, bytes_of(modules), embed_dim, max(height, width), length, tuple(notes))
+    rows = max(LEAST_ROWS, GPU_BLOCK_LOGITS // config.data.global_batch_size)
+    return PlannedModel(counts, bytes_of(modules), embed_dim, max(height, width), length, rows, tuple(notes))
 
 
 def pair_batch(pairs: int, height: int, width: int, length: int) -> PairBatch:

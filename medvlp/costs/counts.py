@@ -63,12 +63,12 @@ class TowerCounts:
 class PassCounts:
     """Of both towers over P pairs.
 
-    towers: image tower, text tower. kept: bytes that both graphs keep while the loss runs. highest: purpose → bytes at the
+    towers: image tower, text tower. graphs: bytes that both graphs keep while the loss runs. highest: purpose → bytes at the
     highest point of forward and backward pass, beyond weights, batch and optimizer.
     """
 
     towers: tuple[TowerCounts, ...]
-    kept: int
+    graphs: int
     highest: dict[str, int]
 
 
@@ -93,7 +93,7 @@ def count_pass(
     learning = list({id(tensor): tensor for tensor in weights if tensor.requires_grad}.values())
     flops: list[list[int]] = []
     outputs: list[Tensor | None] = []
-    kept = [0]
+    sizes = [0]
     with LiveBytes(WEIGHTS) as live:
         for tensor in weights:
             live.add(tensor)
@@ -113,7 +113,7 @@ def count_pass(
                 with Flops() as counter:
                     outputs.append(encoder() if encoder else None)
                 flops.append([counter.total, 0])
-                kept.append(live.live.get(ACTIVATIONS, 0))
+                sizes.append(live.live.get(ACTIVATIONS, 0))
         live.purpose = WORKING
         for index in reversed(range(len(encoders))):
             output, outputs[index] = outputs[index], None
@@ -127,11 +127,11 @@ def count_pass(
         for parameter in learning:
             parameter.grad = None
     towers = tuple(
-        TowerCounts(forward / samples, backward / samples, (kept[index + 1] - kept[index]) / samples)
+        TowerCounts(forward / samples, backward / samples, (sizes[index + 1] - sizes[index]) / samples)
         for index, (forward, backward) in enumerate(flops)
     )
     highest = {name: size for name, size in live.highest.items() if name not in (WEIGHTS, BATCH)}
-    return PassCounts(towers, kept[-1], highest)
+    return PassCounts(towers, sizes[-1], highest)
 
 
 @dataclass(frozen=True)

@@ -23,17 +23,28 @@ class Gpu:
 
 GPUS = {
     "v100": Gpu(
-        125e12, 15.7e12, 32 * GIB, 0.9e12, "nvlink2", "NVIDIA V100 data sheet (SXM2; float16, it has no bfloat16)"
+        125e12,
+        15.7e12,
+        32 * GIB,
+        0.9e12,
+        "nvlink2",
+        "NVIDIA V100 data sheet, SXM2 (float16, it has no bfloat16; its NVLink was not compared)",
     ),
-    "a100-40": Gpu(312e12, 19.5e12, 40 * GIB, 1.555e12, "nvlink3", "NVIDIA A100 data sheet (SXM4, 40 GB)"),
-    "a100": Gpu(312e12, 19.5e12, 80 * GIB, 2.039e12, "nvlink3", "NVIDIA A100 data sheet (SXM4, 80 GB)"),
-    "h100": Gpu(989e12, 67e12, 80 * GIB, 3.35e12, "nvlink4", "NVIDIA H100 data sheet (SXM5; dense, without sparsity)"),
-    "h200": Gpu(
-        989e12, 67e12, 141 * 10**9, 4.8e12, "nvlink4", "NVIDIA H200 data sheet (SXM5; dense, without sparsity)"
+    "a100-40": Gpu(312e12, 19.5e12, 40 * GIB, 1.555e12, "nvlink3", "NVIDIA A100 data sheet, SXM4, 40 GB"),
+    "a100": Gpu(312e12, 19.5e12, 80 * GIB, 2.039e12, "nvlink3", "NVIDIA A100 data sheet, SXM4, 80 GB"),
+    "h100": Gpu(989.4e12, 66.9e12, 80 * GIB, 3.35e12, "nvlink4", "NVIDIA H100 data sheet, SXM5, without sparsity"),
+    "h200": Gpu(989.4e12, 66.9e12, 141 * 10**9, 4.8e12, "nvlink4", "NVIDIA H200 data sheet, SXM5, without sparsity"),
+    "l40s": Gpu(362.05e12, 91.6e12, 48 * GIB, 0.864e12, "pcie4", "NVIDIA L40S data sheet, without sparsity"),
+    "rtx4090": Gpu(
+        165.2e12,
+        82.6e12,
+        24 * GIB,
+        1.008e12,
+        "pcie4",
+        "NVIDIA Ada architecture white paper, without sparsity (not compared with any page)",
     ),
-    "l40s": Gpu(362e12, 91.6e12, 48 * GIB, 0.864e12, "pcie4", "NVIDIA L40S data sheet (dense, without sparsity)"),
-    "rtx4090": Gpu(165e12, 82.6e12, 24 * GIB, 1.008e12, "pcie4", "NVIDIA Ada architecture white paper (dense)"),
 }
+"""The sheets themselves were out of reach; figures were compared with pages that quote them, but for what is marked."""
 LINKS = {
     "nvlink2": 150e9,
     "nvlink3": 300e9,
@@ -46,7 +57,8 @@ LINKS = {
     "ethernet-25g": 3.125e9,
     "ethernet-10g": 1.25e9,
 }
-"""Link → bytes/s of a GPU in one direction, as its makers state: half of NVLink's total, x16 of PCIe, a port of a network."""
+"""Link → bytes/s of a GPU in one direction, as its makers state: half of NVLink's total (600 GB/s of an A100, 900 of an H100, of
+which both were compared), x16 of PCIe, and a port of a network by its name: HDR 200 Gbit/s, NDR 400."""
 
 
 @dataclass(frozen=True)

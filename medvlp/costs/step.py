@@ -114,7 +114,7 @@ def memory_of(step: Step) -> dict[str, int]:
         "towers": {name: highest.get(name, 0) for name in (ACTIVATIONS, GRADIENTS, WORKING)}
         | {"features and logits": 2 * features},
         "loss": {
-            ACTIVATIONS: step.counts.kept if step.parts == 1 else 0,
+            ACTIVATIONS: step.counts.graphs if step.parts == 1 else 0,
             "features and logits": FEATURES * features + SINGLE * BLOCKS * rows * step.pairs,
         },
         "optimizer": {GRADIENTS: model.gradients, WORKING: 0 if step.fused else model.gradients},

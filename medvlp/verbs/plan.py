@@ -73,10 +73,8 @@ def machine_of(config: PlanConfig) -> Machine:
 def step_of(config: PlanConfig, plan: "PlannedModel") -> "Step":
     """The step of a configuration."""
     from medvlp.costs.step import Step
-    from medvlp.losses.relations import GPU_BLOCK_LOGITS, LEAST_ROWS
 
     assert isinstance(config.objective, ContrastiveConfig)
-    rows = max(LEAST_ROWS, GPU_BLOCK_LOGITS // config.data.global_batch_size)
     return Step(
         counts=plan.counts,
         model=plan.model,
@@ -85,7 +83,7 @@ def step_of(config: PlanConfig, plan: "PlannedModel") -> "Step":
         parts=config.trainer.accumulate,
         width=plan.width,
         size=plan.size,
-        chunk=int(config.objective.options.get("chunk") or 0) or rows,
+        chunk=int(config.objective.options.get("chunk") or 0) or plan.rows,
         workers=config.data.workers,
         ema=config.optim.ema_decay > 0,
         fused=config.optim.fused,

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from transformers import AutoConfig, AutoTokenizer
 
+from benchmarks import recipe_costs
 from medvlp.builders.planned import planned_model
 from medvlp.config import compose
 from medvlp.costs.counts import (
@@ -28,6 +29,7 @@ from medvlp.costs.live import LiveBytes
 from medvlp.costs.stand_ins import named_architecture, text_tower
 from medvlp.costs.step import Step, memory_of, seconds_of
 from medvlp.verbs.plan import main
+from tests.conftest import REPOSITORY
 
 WIDTH, LAYERS, PATCH, SIDE, CONTEXT, EMBED = 32, 2, 8, 32, 16, 24
 TINY = {
@@ -107,7 +109,7 @@ def test_the_highest_point_is_a_real_pass_s(is_checkpointed):
             live.add(tensor)
         live.highest, before = {}, sum(live.live.values())
         features = [model.encode_image(images), model.encode_text(tokens)]
-        kept = sum(live.live.values()) - before
+        graphs = sum(live.live.values()) - before
         for feature in reversed(features):
             feature.backward(torch.empty_like(feature))
         real = live.peak - before
@@ -119,7 +121,7 @@ def test_the_highest_point_is_a_real_pass_s(is_checkpointed):
         batch = [torch.zeros(6, 3, SIDE, SIDE), torch.ones(6, CONTEXT, dtype=torch.int64)]
         encoders = [lambda: model.encode_image(batch[0]), lambda: model.encode_text(batch[1])]
         counts = count_pass(encoders, [model], 6, imitation, batch=batch)
-    assert counts.kept == kept
+    assert counts.graphs == graphs
     assert sum(counts.highest.values()) == pytest.approx(real, rel=0.01)  # a feature's own bytes end earlier
 
 
@@ -145,12 +147,12 @@ def test_kept_bytes_are_the_graphs():
 
     sizes = [(40, 10), (5, 40)]
     single = kept_by(run, sizes, Imitation("cuda"), (6, 10))
-    assert single.kept == 6 * 4 * (40 + 40 + 5)
+    assert single.graphs == 6 * 4 * (40 + 40 + 5)
     assert single.towers[0].forward == 2 * (10 * 40 + 40 * 5)
     assert single.towers[0].backward == 2 * (10 * 40 + 2 * 40 * 5)
     mixed = kept_by(run, sizes, Imitation("cuda", torch.bfloat16), (6, 10))
-    assert mixed.kept == 6 * 2 * (10 + 40 + 40 + 5) + 2 * (10 * 40 + 40 * 5)
-    assert mixed.highest[GRADIENTS] + mixed.highest[ACTIVATIONS] + mixed.highest[WORKING] >= mixed.kept
+    assert mixed.graphs == 6 * 2 * (10 + 40 + 40 + 5) + 2 * (10 * 40 + 40 * 5)
+    assert mixed.highest[GRADIENTS] + mixed.highest[ACTIVATIONS] + mixed.highest[WORKING] >= mixed.graphs
 
 
 def test_attention_and_dropout_keep_what_a_gpus_kernels_keep():
@@ -165,7 +167,7 @@ def test_attention_and_dropout_keep_what_a_gpus_kernels_keep():
     values, size = heads * tokens * width, 2
     # input, query, output, dropped output; a byte a value; a float32 a row for the softmax; the weight; never tokens squared
     exact = size * 4 * values + values + 4 * heads * tokens + size * width**2
-    assert exact <= counts.kept <= exact + 100
+    assert exact <= counts.graphs <= exact + 100
 
 
 @pytest.mark.parametrize(
@@ -276,3 +278,7 @@ def test_what_is_printed(arguments, capsys):
 def test_what_is_wrong_is_said(arguments, override, message, capsys):
     assert main([*arguments[2:], *([] if override == "model=classifier" else arguments[:2]), override]) == 1
     assert message in capsys.readouterr().err
+
+
+def test_a_row_of_the_recipes_table_is_what_is_printed():
+    assert recipe_costs.row_of("clip_pubmedclip") in (REPOSITORY / "docs" / "recipes.md").read_text(encoding="utf-8")
