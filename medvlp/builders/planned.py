@@ -142,6 +142,10 @@ def without_weights(config: TrainConfig) -> tuple[TrainConfig, list[str]]:
     if objective.auxiliary or objective.heads:
         names = ", ".join([*objective.auxiliary, *objective.heads])
         notes.append(f"not counted: the FLOPs and activations of {names} (their weights are)")
+    if config.trainer.strategy == "fsdp":
+        notes.append("trainer.strategy=fsdp is counted as ddp, with whole weights on every GPU")
+    if config.trainer.compile:
+        notes.append("trainer.compile=true is counted as eager, which keeps more")
     if objective.feature_cache:
         notes.append("the image tower's features count as computed: a first epoch and a head that learns take longer")
     return replace(config, model=model, objective=objective, init_from="", init_parts=[]), notes

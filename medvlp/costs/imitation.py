@@ -100,7 +100,7 @@ class Imitation:
 
     def __init__(self, kernels: str = "cuda", autocast: torch.dtype | None = None) -> None:
         if kernels not in KERNELS:
-            raise ValueError(f"kernels={kernels!r}: expected one of {KERNELS}")
+            raise ValueError(f"kernels are of {kernels!r}, expected one of {KERNELS}")
         self.kernels, self.autocast = kernels, autocast
         self.fake = FakeTensorMode()
 

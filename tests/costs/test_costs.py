@@ -259,10 +259,13 @@ def test_what_is_printed(arguments, capsys):
     assert all(
         words in text for words in ("2 × a100", "32 a GPU", "all-gather", "is not prepared; give samples=", "not known")
     )
-    assert main([*arguments, "gpus=2", "samples=6400", "tokens=8"]) == 0
+    switches = ["trainer.strategy=fsdp", "trainer.compile=true"]
+    assert main([*arguments, *switches, "gpus=2", "samples=6400", "tokens=8"]) == 0
     text = capsys.readouterr().out
     assert "200 steps" in text
     assert "takes texts of its whole context" in text
+    assert "counted as ddp" in text
+    assert "counted as eager" in text
 
 
 @pytest.mark.parametrize(
