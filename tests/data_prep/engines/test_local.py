@@ -15,6 +15,7 @@ from tests.data_prep.engines.jobs import (
     square,
     threads,
     tried,
+    waits_for_the_second,
 )
 from tests.test_process import begin, wait_until_gone
 
@@ -66,11 +67,11 @@ def test_a_full_disk_ends_the_run(tmp_path, workers):
         (tmp_path / "1", "full", 9),
         *((tmp_path / f"{n}", "io", 0) for n in range(2, 60)),
     ]
-    outcomes = {o.job[0].name: o for o in run(fails_at_first, jobs, workers, pause=0.01)}
+    outcomes = {o.job[0].name: o for o in run(waits_for_the_second, jobs, workers, pause=0.01)}
     assert "No space left" in str(outcomes["1"].error)
     assert workers > 1 or isinstance(outcomes["0"].error, OSError)  # with two, it may still be in flight
-    assert len(outcomes) < 20
     assert tried(tmp_path / "59") == 0
+    assert len(outcomes) < len(jobs)
 
 
 def test_a_killed_worker_takes_no_other_job_with_it(tmp_path):
