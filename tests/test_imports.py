@@ -43,7 +43,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "eval": LIBRARIES,
     "report": {"config", "data", "shards"},
     "export": LIBRARIES | {"training"},  # of training, only how a checkpoint is read
-    "runs": {"claims", "config", "shards", "training"},
+    "runs": {"claims", "config", "report", "shards", "training"},
     "builders": LIBRARIES | {"cli", "costs", "eval", "training"},  # of cli, the table of verbs, which knows data_prep
     # entry points
     "__init__": {"builders", "config", "data", "export"},

@@ -11,7 +11,8 @@ from medvlp.config.composition.search import SHIPPED
 from medvlp.jsonl import read_rows
 
 RECIPES = sorted(list_options("recipes"))
-SMOKE = [name for name in RECIPES if name.startswith("smoke/")]
+GRID = "smoke/sweep_filters"
+SMOKE = [name for name in RECIPES if name.startswith("smoke/") and name != GRID]
 NEEDED = {"eval": ["checkpoints=[a.ckpt]"], "train": [], "prep": []}
 
 
@@ -101,3 +102,30 @@ def test_a_smoke_recipe_runs_end_to_end(name, brain_slices, tmp_path, monkeypatc
         f"\n| `{name.removeprefix('smoke/')}` | {sum(seconds):.0f} ({parts}) | {losses[0]:.3f} → {losses[-1]:.3f} "
         f"| {accuracy['value']:.3f} | {difference:.1e} |"
     )
+
+
+def test_a_sweep_of_filters_is_at_fixed_compute():
+    for name in ("sweep_filters", GRID):
+        cells = [compose("train", cell) for cell in expand_grid("train", [f"recipes={name}"], multirun=False)]
+        assert len({(config.trainer.max_steps, config.data.global_batch_size) for config in cells}) == 1
+        assert all(config.trainer.max_epochs is None for config in cells)
+        filters = [source.where for config in cells for source in config.data.sources.values()]
+        assert [] in filters  # what the filters are compared with
+        assert len(set(map(str, filters))) == len(cells) >= 3
+
+
+@pytest.mark.slow
+def test_the_smoke_sweep_of_filters_ends_in_one_table(brain_slices, tmp_path, monkeypatch):
+    """score → a run for each filter → one table."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MEDVLP_DATA", str(brain_slices))
+    run("score", f"{brain_slices}/mni152/train")
+    output, seconds = run("train", f"recipes={GRID}", "trainer.accelerator=cpu")
+    rows = list(read_rows(Path("runs/sweep_filters_smoke.jsonl")))
+    assert [row["state"] for row in rows] == ["done"] * 3
+    assert {row["samples_seen"] for row in rows} == {160}
+    total = rows[0]["samples"]
+    assert [row["samples"] for row in rows] == [total, total // 2, total // 2]
+    table = Path("runs/sweep_filters_smoke.md").read_text()
+    assert table in output
+    print(f"\n{seconds:.0f} s\n{table}")

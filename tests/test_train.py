@@ -464,8 +464,8 @@ def test_a_grid_runs_every_cell_in_its_own_folder(words, folder, monkeypatch):
     assert run_here(grid) == 0
     assert [command[:3] for command in Cell.commands] == [[sys.executable, "-m", "medvlp.train"]] * 2
     made = sorted(path.name for path in (folder / "grid").iterdir())
-    assert made == ["grid__lr-0.001", "grid__lr-0.01"]
-    low, high = (losses(folder / "grid" / name) for name in made)
+    assert made == ["grid.jsonl", "grid.md", "grid__lr-0.001", "grid__lr-0.01"]
+    low, high = (losses(folder / "grid" / name) for name in made[2:])
     assert low[0] == high[0]  # before any step
     assert low[1] != high[1]
 

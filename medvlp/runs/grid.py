@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 from medvlp import process
 from medvlp.process import STOPPED
+from medvlp.terminal import printable
 
 
 def run_grid(cells: Sequence[Sequence[str]]) -> int:
-    """Train every cell, given as overrides; returns the first exit code that is not 0, if any."""
+    """Train every cell, given as overrides, and write one table of them; returns the first exit code that is not 0, if any."""
     codes = []
     for number, cell in enumerate(cells, start=1):
         print(f"cell {number}/{len(cells)}: {' '.join(cell)}", flush=True)
@@ -20,6 +21,9 @@ def run_grid(cells: Sequence[Sequence[str]]) -> int:
     print(
         f"{len(codes) - len(failed)} of {len(cells)} cells done" + (f"; failed or stopped: {failed}" if failed else "")
     )
+    from medvlp.runs.grid_table import write_grid_table
+
+    print("\n".join(map(printable, write_grid_table(cells))), flush=True)
     return next((code for code in codes if code), 0)
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import json
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -30,7 +31,7 @@ from medvlp.training.callbacks.non_finite import NonFinite
 from medvlp.training.callbacks.progress import Progress
 from medvlp.training.callbacks.signals import Signals
 from medvlp.training.module import Objective
-from medvlp.training.run_folder import LOGS, Status, clear_blank
+from medvlp.training.run_folder import LOGS, SELECTED, Status, clear_blank
 from medvlp.training.steps.grad_cache import refuse_batch_norm
 from medvlp.training.trainer import build_trainer, taking_up
 from medvlp.training.trial import longest_batch, try_longest
@@ -136,6 +137,8 @@ class Fit:
                 for name in LOGS:
                     (folder / name).unlink(missing_ok=True)
             write_skipped(folder / "left_out.jsonl", self.data.skipped)
+            if selected := {name: selection.to_json() for name, selection in self.data.selected.items()}:
+                write_text(folder / SELECTED, json.dumps(selected, indent=1, ensure_ascii=False) + "\n")
             self.announce(hooks.notes())
         if self.config.trainer.compile:
             module.compile_towers()

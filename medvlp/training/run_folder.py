@@ -9,6 +9,8 @@ from medvlp.shards.atomic import write_whole
 
 LOGS = ("metrics.jsonl", "samples.jsonl", "bad_samples.jsonl", "skipped_steps.jsonl")
 """A training run's rows, by step."""
+SELECTED = "selected.json"
+"""Source → what its conditions left (`Selected.to_json`); a run without conditions has none."""
 
 
 def drop_rows_after(folder: Path, step: int) -> None:
@@ -26,7 +28,7 @@ def is_after(row: Row, step: int) -> bool:
     return isinstance(row_step, int | float) and row_step > step
 
 
-BEFORE_A_STEP = ("config.yaml", "status.json", "left_out.jsonl", "wandb_id.txt", *LOGS)
+BEFORE_A_STEP = ("config.yaml", "status.json", "left_out.jsonl", "wandb_id.txt", SELECTED, *LOGS)
 """What a run writes before its first step."""
 
 

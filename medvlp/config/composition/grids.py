@@ -14,6 +14,9 @@ from medvlp.config.composition.renamed import renamed_argument
 from medvlp.config.composition.search import SHIPPED, search_folders
 from medvlp.config.rules import ConfigError
 
+MAX_NAME = 120
+"""Characters of a cell's values in the name of its folder; file systems take 255 bytes."""
+
 
 def expand_grid(verb: str, overrides: Sequence[str], multirun: bool) -> list[list[str]]:
     """The cells of a grid as lists of overrides, each with a run_name of its own; one cell where there is no grid.
@@ -43,13 +46,21 @@ def expand_grid(verb: str, overrides: Sequence[str], multirun: bool) -> list[lis
     if base is None:
         base = compose_node(verb, single)[0].get("run_name")
     common = [argument for argument in single if not argument.startswith(("run_name=", "hydra."))]
-    cells = []
+    cells: list[list[str]] = []
     for values in itertools.product(*axes.values()):
-        names = [f"{key.split('.')[-1]}-{value}" for key, value in zip(axes, values, strict=True)]
-        suffix = "__".join(re.sub(r"[^\w.+-]+", "-", name.replace("'", "")) for name in names)
+        suffix = "__".join(_cell_name(key, value) for key, value in zip(axes, values, strict=True))
+        run_name = f"run_name={base}__{suffix}"
+        if len(suffix) > MAX_NAME or any(run_name in cell for cell in cells):  # width<9 and width>9 read alike
+            run_name = f"{run_name[: len(f'run_name={base}__') + MAX_NAME]}-{len(cells) + 1}"
         cell = [f"{key}={value}" for key, value in zip(axes, values, strict=True)]
-        cells.append([*common, *cell, f"run_name={base}__{suffix}", "hydra.mode=RUN"])
+        cells.append([*common, *cell, run_name, "hydra.mode=RUN"])
     return cells
+
+
+def _cell_name(key: str, value: str) -> str:
+    """A key with its value, as a part of a folder's name."""
+    text = re.sub(r"[\[\]'\"]", "", value)
+    return re.sub(r"[^\w.+-]+", "-", f"{key.split('.')[-1]}-{text}").rstrip("-")
 
 
 def compose_stages(verb: str, stages: Mapping[str, Sequence[str]], overrides: Sequence[str]) -> dict[str, Any]:
