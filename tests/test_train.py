@@ -6,13 +6,17 @@ import random
 import shutil
 import signal
 import sys
+from collections import Counter
+from dataclasses import replace
 from typing import ClassVar
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
 
-from medvlp.shards import Sample
+from medvlp.shards import Sample, ShardDataset
 from medvlp.training.optim import LearningRate
 from medvlp.training.trainer import nameless
 from tests.conftest import REPOSITORY
@@ -99,8 +103,8 @@ def test_killed_at_random_steps(folder, words, attempt):
     kill_and_resume(folder, words, f"killed-{attempt}", step, resumed=[f"data.workers={attempt % 3}"])
 
 
-def kill_and_resume(folder, words, name, step, resumed):
-    run, whole = folder / "runs" / name, folder / "runs/whole"
+def kill_and_resume(folder, words, name, step, resumed, whole="whole"):
+    run, whole = folder / "runs" / name, folder / "runs" / whole
     fork = start_train([*words, f"run_name={name}"])
     wait_for_step(fork, run, step)
     fork.kill()
@@ -151,6 +155,7 @@ def two_ranks(folder):
             [*words, *DOUBLE, "run_name=two64"],
             [*words, *DOUBLE, "run_name=parts64", "trainer.accumulate=2"],
             [*words, *elastic(folder), "run_name=elastic2"],
+            [*words, *DOUBLE, *blend(folder), "run_name=blend2"],
         ]
     )
     assert code == 0, output
@@ -174,6 +179,48 @@ def test_two_ranks_are_one_rank_in_double_precision(folder, words, two_ranks):
         for kind in ("state_dict", "training_weights"):  # the average, and what it is of
             for name, value in checkpoints[0][kind].items():
                 assert torch.allclose(value, checkpoints[1][kind][name], rtol=1e-9, atol=1e-12), name
+
+
+def blend(folder):
+    """Two sources by shares: one selected by its table and by scores next to it, the other by a file of keys."""
+    split = folder / "made/train"
+    if not (folder / "other").exists():
+        samples = [replace(sample, key=f"other{sample.key[4:]}") for sample in pairs(20)]
+        write_split(folder / "other/train", samples)
+        (folder / "keys.txt").write_text("\n".join(sample.key for sample in samples[3:17]))
+        (split / "scores").mkdir()
+        keys = ShardDataset(split).keys
+        quality = pa.table({"key": keys, "quality": [(7 * row) % 44 for row in range(44)]})
+        pq.write_table(quality, split / "scores/made.parquet")
+    return [
+        "data.sources.made.where=['top 75% by quality','caption_length > 5']",
+        f"data.sources.other.path={folder}/other/train",
+        f"data.sources.other.where=['key in file {folder}/keys.txt']",
+        "data.shares.made=3",
+        "data.shares.other=1",
+    ]
+
+
+def test_a_filtered_blend_goes_on_bit_for_bit_and_two_ranks_are_one(folder, words, two_ranks):
+    filtered = [*words, *DOUBLE, *blend(folder)]
+    assert run_here([*filtered, "run_name=blend"]) == 0
+    run = folder / "runs/blend"
+    counts = json.loads((run / "selected.json").read_text())
+    assert {name: count["selected"] for name, count in counts.items()} == {"made": 33, "other": 14}
+    seen = Counter(key for row in rows(run / "samples.jsonl") for key in row["keys"])
+    expected_keys = {f"other__a{n:04d}__f1__0" for n in range(3, 17)}
+    expected_keys |= {f"made__a{n:04d}__f1__0" for n in range(44) if (7 * n) % 44 >= 11}
+    assert seen.keys() == expected_keys
+    share = sum(count for key, count in seen.items() if key.startswith("other")) / 160
+    assert share == pytest.approx(12 / 47, abs=0.05)  # of each epoch
+    metrics = rows(run / "metrics.jsonl")
+    assert {"samples/made", "samples/other", "loss/made", "loss/other", "logit_scale"} <= metrics[0].keys()
+    kill_and_resume(folder, filtered, "blend-killed", step=6, resumed=["data.workers=1"], whole="blend")
+    for other, tolerance in ((run.with_name("blend-killed"), 0), (two_ranks / "blend2", 1e-9)):
+        assert rows(other / "samples.jsonl") == rows(run / "samples.jsonl")
+        for row, expected in zip(rows(other / "metrics.jsonl"), metrics, strict=True):
+            for name in ("loss", "loss/made", "loss/other", "samples/made", "samples/other", "logit_scale"):
+                assert row[name] == pytest.approx(expected[name], rel=tolerance), (row["step"], name)
 
 
 def test_steps_in_parts_go_on_bit_for_bit(folder, words):

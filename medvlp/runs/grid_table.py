@@ -133,10 +133,11 @@ def _value(text: str) -> str:
 def notes_of(results: Sequence[CellResult]) -> list[str]:
     """What a reader of the table has to know."""
     notes = [f"{plain(result.run)}: {plain(result.state)}" for result in results if result.state != "done"]
-    seen = {result.samples_seen for result in results if result.state == "done"}
-    if len(seen) > 1:
+    sample_counts = {result.samples_seen for result in results if result.state == "done"}
+    if len(sample_counts) > 1:
         notes.append(
-            f"Not at fixed compute: the cells saw between {min(seen):,} and {max(seen):,} samples; give trainer.max_steps"
+            f"Not at fixed compute: the cells saw between {min(sample_counts):,} and {max(sample_counts):,} samples; give "
+            f"trainer.max_steps"
         )
     if any(result.scores for result in results):
         notes.append(
