@@ -103,6 +103,8 @@ def test_shares_are_of_an_epoch_as_long_as_the_sources_together(clip_words):
         (["data.shares.made=0"], r"data\.shares\.made=0\.0 must be above 0"),
         (["data.shares.made=1", "data.sources.more.path=x"], "data.shares has no share of more"),
         (["data.shares.made=1", "data.sources.made.weight=2"], "both say how often made is shown"),
+        (["data.sources.made.weight=inf"], r"data\.sources\.made\.weight=inf must be above 0"),
+        (["data.sources.made.weight=nan"], r"data\.sources\.made\.weight=nan must be above 0"),
     ],
 )
 def test_a_wrong_or_missing_share_is_named(clip_words, shares, message):

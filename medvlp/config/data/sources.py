@@ -65,8 +65,10 @@ class SourceConfig:
     def check(self, name: str) -> None:
         """Rules of one source, known by its name in the blend. Raises ConfigError."""
         check_name("data.sources", name)
-        if not self.weight > 0:
-            raise ConfigError(f"data.sources.{name}.weight={self.weight} must be above 0; drop the source instead")
+        if not 0 < self.weight < float("inf"):
+            raise ConfigError(
+                f"data.sources.{name}.weight={self.weight} must be above 0, and a number; drop the source instead"
+            )
         if not self.text_fields:
             raise ConfigError(f"data.sources.{name}.text_fields is empty; name a text field, e.g. [caption]")
         for key, template in (("question_template", self.question_template), ("answer_template", self.answer_template)):
