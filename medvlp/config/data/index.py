@@ -24,6 +24,8 @@ class IndexConfig:
     caption: list[str] = field(default_factory=list)
     """Where captions are: extensions of members (txt, caption), or fields of the JSON (json.title, json.meta.caption). All that a
     sample has become caption, caption_1, …. Empty: the first that there is of txt, caption, json.caption, json.text."""
+    split_at: list[str] = field(default_factory=list)
+    """Marker words between several captions in one text: [_chexpert_,_mimiccxr_] for parts of UniMed. Each becomes a caption."""
     texts: dict[str, str] = field(default_factory=dict)
     """Other texts by name, likewise: texts.references=json.refs."""
     labels: dict[str, str] = field(default_factory=dict)

@@ -16,7 +16,7 @@ IN_JSON = f"{JSON}."
 """Begins a path in the JSON member: `json.caption`, `json.meta.title`."""
 CAPTIONS = ("txt", "caption", "json.caption", "json.text")
 """Where a caption is looked for if none is named; the first path that has one counts."""
-NO_CAPTION = ("", "none", "nan", "null", "n/a", "no caption found")
+NO_CAPTION = ("", "none", "nan", "null", "n/a", "no caption found", "noreportpresent", "nothingpresent")
 """What publishers write where there is none."""
 UNKNOWN = "unknown"
 LAST, FIRST = DOTS = ("last", "first")
@@ -60,6 +60,9 @@ class ForeignForm:
     """Likewise."""
     group: str = ""
     """Path in the JSON of what samples of one article or patient share; empty: none."""
+    split_at: Sequence[str] = ()
+    """Marker words between the captions of one text, as UniMed's scripts write them (`_chexpert_`); a text is taken apart at the
+    first that it has."""
     dots: str = LAST
     """Dot at which a member's name ends and its extension begins: `first`, as webdataset, or `last`, for keys with dots."""
 
@@ -96,10 +99,18 @@ class ForeignForm:
         paths = self.captions or CAPTIONS
         texts: list[str] = []
         for path in paths:
-            texts += [text for text in contents.texts(path) if text.strip().lower() not in NO_CAPTION]
+            parts = [part for text in contents.texts(path) for part in self._apart(text)]
+            texts += [part for part in parts if part.strip().lower() not in NO_CAPTION]
             if texts and not self.captions:
                 break
         return list(dict.fromkeys(texts))
+
+    def _apart(self, text: str) -> list[str]:
+        """The captions of a text; of several, those that say something."""
+        marker = next((marker for marker in self.split_at if marker in text), None)
+        if marker is None:
+            return [text]
+        return [part.strip() for part in text.split(marker) if any(character.isalnum() for character in part)]
 
     def _fact(self, contents: _Contents, path: str) -> str:
         return (contents.plain(path) if path.startswith(IN_JSON) else path) or UNKNOWN
@@ -179,6 +190,8 @@ def check_form(form: ForeignForm) -> None:
         raise ShardError(f"labels of {form.name} are fields of the JSON: expected json.<field>")
     if form.group and not form.group.startswith(IN_JSON):
         raise ShardError(f"group={form.group} should be a field of the JSON: json.<field>")
+    if isinstance(form.split_at, str) or not all(isinstance(word, str) and word.strip() for word in form.split_at):
+        raise ShardError(f"split_at={form.split_at!r} should be a list of marker words, such as [_chexpert_]")
     if form.dots not in DOTS:
         raise ShardError(f"dots={form.dots} should be one of {', '.join(DOTS)}")
     if images := sorted(member for member in form.text_members if is_image(member)):

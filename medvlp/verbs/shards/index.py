@@ -59,6 +59,7 @@ def work(parsed: tuple[IndexConfig, list[str]]) -> int:
     form = ForeignForm(
         name=config.name or base.rstrip("/").rpartition("/")[2],
         captions=config.caption,
+        split_at=config.split_at,
         texts=config.texts,
         labels=config.labels,
         licence=config.licence,

@@ -176,6 +176,29 @@ def test_captions_texts_and_labels_by_path(tmp_path):
     assert ShardDataset(tmp_path).manifest.split == "valid"
 
 
+def test_captions_between_marker_words_are_texts_of_their_own(tmp_path):
+    texts = {
+        "a": "A view._chexpert_An X-ray._chexpert_",
+        "b": "First._mimiccxr_Second._mimiccxr_._mimiccxr_noreportpresent",
+        "c": "no marker: _other_",
+        "d": "_mimiccxr_noreportpresent",
+    }
+    members = [
+        (f"{key}.{name}", data)
+        for key, text in texts.items()
+        for name, data in (("jpg", IMAGE), ("txt", text.encode()))
+    ]
+    write_tar(tmp_path / "a.tar", members)
+    assert index([str(tmp_path), "split_at=[_chexpert_,_mimiccxr_]", "workers=1"]) == 0
+    dataset = ShardDataset(tmp_path)
+    assert [dataset.read(row).texts for row in range(3)] == [
+        {"caption": "A view.", "caption_1": "An X-ray."},
+        {"caption": "First.", "caption_1": "Second."},
+        {"caption": "no marker: _other_"},
+    ]
+    assert [(row["key"], row["reason"]) for row in rows_of(tmp_path)] == [("d", "missing_caption")]
+
+
 def test_first_dot_as_webdataset_has_it(tmp_path):
     write_tar(tmp_path / "a.tar", [("a.left.jpg", jpeg(1)), ("a.right.jpg", jpeg(2)), ("a.txt", b"two views")])
     assert index([str(tmp_path), "dots=first", "workers=1"]) == 0
@@ -190,6 +213,7 @@ def test_first_dot_as_webdataset_has_it(tmp_path):
         (["group=txt"], "group=txt should be a field of the JSON"),
         (["split=../x"], "must be a plain folder name"),
         (["captions=[txt]"], "captions"),
+        (["split_at=['']"], "should be a list of marker words"),
     ],
 )
 def test_descriptions_that_make_no_sense(tmp_path, words, message, capsys):
