@@ -10,7 +10,7 @@ from medvlp.config import TrainConfig, compose, load_task
 from medvlp.config.evaluation.metric_names import direction, main_metrics
 from medvlp.errors import UserError
 from medvlp.jsonl import read_rows, write_rows
-from medvlp.report.markdown import plain, table
+from medvlp.report.markdown import code, table
 from medvlp.shards.atomic import write_text
 from medvlp.shards.manifest import read_manifest
 from medvlp.shards.storage import RemoteSettings, split_folder
@@ -92,8 +92,12 @@ def samples_of(config: TrainConfig, folder: Path) -> int | None:
     remote = RemoteSettings.from_options(**vars(config.data.remote))
     for name, source in config.data.sources.items():
         try:
-            count = selected[name]["selected"] if name in selected else None
-            total += read_manifest(split_folder(source.path, remote))[0].samples if count is None else int(count)
+            if name in selected:
+                total += int(selected[name]["selected"])
+            elif source.where:
+                return None  # nobody has looked yet
+            else:
+                total += read_manifest(split_folder(source.path, remote))[0].samples
         except (UserError, OSError, KeyError, TypeError, ValueError):
             return None
     return total
@@ -103,7 +107,7 @@ def columns_of(results: Sequence[CellResult]) -> tuple[list[str], list[list[str]
     """Head and rows of the table; the best of a column in bold."""
     names = list(dict.fromkeys(name for result in results for name in result.scores))
     has_mean = len(names) > 1
-    head = [*(key.split(".")[-1] for key in results[0].values), "samples", "samples seen", *names]
+    head = [*(code(key.split(".")[-1]) for key in results[0].values), "samples", "samples seen", *map(code, names)]
     rows = []
     columns = [[result.scores.get(name) for result in results] for name in names]
     columns += [[result.mean for result in results]] if has_mean else []
@@ -112,7 +116,7 @@ def columns_of(results: Sequence[CellResult]) -> tuple[list[str], list[list[str]
         samples = "?" if result.samples is None else f"{result.samples:,}"
         scores = [_score(column, number, sign) for column, sign in zip(columns, signs, strict=True)]
         rows.append([*map(_value, result.values.values()), samples, f"{result.samples_seen:,}", *scores])
-    return [*map(plain, head), *(["mean"] if has_mean else [])], rows
+    return head + ["mean"] * has_mean, rows
 
 
 def _score(column: Sequence[float | None], number: int, sign: int) -> str:
@@ -127,12 +131,12 @@ def _value(text: str) -> str:
     """A key's value: of a list its members, without their quotes."""
     if text.startswith("[") and text.endswith("]"):
         text = text[1:-1].replace("'", "").replace('"', "") or "nothing"
-    return plain(text)
+    return code(text)
 
 
 def notes_of(results: Sequence[CellResult]) -> list[str]:
     """What a reader of the table has to know."""
-    notes = [f"{plain(result.run)}: {plain(result.state)}" for result in results if result.state != "done"]
+    notes = [f"{code(result.run)}: {code(result.state)}" for result in results if result.state != "done"]
     sample_counts = {result.samples_seen for result in results if result.state == "done"}
     if len(sample_counts) > 1:
         notes.append(
