@@ -164,7 +164,7 @@ class Loaders:
         from medvlp.data.images.crop import RandomView
         from medvlp.data.loader import TrainingLoader
         from medvlp.data.order import Order, OrderedSource
-        from medvlp.data.pairs import CollatePairs, PreparePairs, Tokenize
+        from medvlp.data.pairs import TEXT_BYTES, CollatePairs, PreparePairs, Tokenize
         from medvlp.data.plan import RankSchedule, SamplePlan
         from medvlp.data.texts import FieldTexts
 
@@ -175,7 +175,14 @@ class Loaders:
         samples = RequestedSamples([("made", self.split)], prepare, 0)
         order = Order([OrderedSource("made", PAIRS, 1.0, self.split.manifest_hash)], 0)
         loader = TrainingLoader(
-            samples, RankSchedule(SamplePlan(order), BATCH), CollatePairs(0), PAIRS // BATCH, workers, False
+            samples,
+            RankSchedule(SamplePlan(order), BATCH),
+            CollatePairs(0),
+            PAIRS // BATCH,
+            workers,
+            False,
+            True,
+            BATCH * (view.image_bytes + TEXT_BYTES),
         )
         for batch in loader:
             yield batch.images_BCHW, batch.tokens_BL

@@ -21,6 +21,7 @@ FREE_OF_TORCH = [
 LIBRARIES = {"config", "data", "losses", "models", "shards"}
 MAY_IMPORT: dict[str, set[str]] = {
     # modules that every room may import
+    "augment": {"shards"},
     "boxes": {"shards"},
     "combinations": {"shards"},
     "selection": {"shards"},
@@ -71,7 +72,18 @@ MAY_IMPORT: dict[str, set[str]] = {
 """Room or top-level module of medvlp → those that it may import; what is not listed here fails."""
 WORDS = "medvlp.shards.vocabulary"
 """Words of the samples' contract: a module that imports nothing, for every room."""
-FOR_ALL = {"boxes", "combinations", "distributed", "errors", "jsonl", "process", "selection", "terminal", "wording"}
+FOR_ALL = {
+    "augment",
+    "boxes",
+    "combinations",
+    "distributed",
+    "errors",
+    "jsonl",
+    "process",
+    "selection",
+    "terminal",
+    "wording",
+}
 KNOW_DATA_PREP = {"sweep", "verbs"}
 MODULES_SIDE_BY_SIDE = 12
 LIGHTNING = {"medvlp/data/datamodule.py"}

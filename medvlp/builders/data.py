@@ -17,6 +17,7 @@ from medvlp.data.images.crop import RandomView
 from medvlp.data.pipeline import BatchPipeline
 from medvlp.data.texts import FieldTexts, JoinedTexts, LabelTexts, SourceTexts
 from medvlp.data.views.filtered import open_split
+from medvlp.distributed import launched_rank
 from medvlp.shards import ShardDataset
 from medvlp.shards.storage import RemoteSettings, split_folder
 from medvlp.wording.questions import QuestionWording
@@ -50,7 +51,14 @@ def build_data(config: TrainConfig, pipeline: BatchPipeline) -> TrainingData:
 def training_view(data: DataConfig, size: int) -> RandomView:
     """What is trained on of an image, for a tower whose input has this side."""
     augment = data.augment
-    return RandomView(size, augment.scale, augment.ratio, data.max_pixels, augment.decode == "scaled")
+    transforms = augment.chain()
+    if any(transform.mirrors for transform in transforms) and launched_rank() == 0:
+        print(
+            "note: data.augment.transforms mirrors images: left findings become right ones, and their texts stay as they are",
+            flush=True,
+        )
+    is_scaled, is_deep = augment.decode == "scaled", augment.bits == 16
+    return RandomView(size, augment.scale, augment.ratio, data.max_pixels, is_scaled, is_deep, transforms)
 
 
 def source_texts(name: str, source: SourceConfig) -> SourceTexts:

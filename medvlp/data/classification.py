@@ -21,6 +21,8 @@ from medvlp.distributed import launched_rank
 from medvlp.errors import UserError
 from medvlp.shards import BadSample, Sample, ShardDataset
 
+LABEL_BYTES = 2**12
+"""Of a sample in a batch at most, besides its image."""
 MOST_UNKNOWN = 5
 """Unknown labels in a message."""
 NOT_ONE = "{} images, one is classified"
@@ -31,7 +33,7 @@ class LabelledBatch(Batch):
     """Images with their labels; all mappings are by head."""
 
     images_BCHW: Tensor
-    """uint8 (B, 3, S, S)."""
+    """uint8 (B, 3, S, S), or float32 from 0 to 255 with deep views."""
     targets: dict[str, Tensor]
     """int64 (B,), the class or -1; of several labels float32 (B, C): 1, 0, or NaN where one is missing."""
     weights: dict[str, Tensor]
@@ -181,6 +183,7 @@ class LabelPipeline(BatchPipeline):
 
     def __init__(self, heads: Mapping[str, HeadLabels], prepare: PrepareLabelled) -> None:
         self.heads, self.prepare, self.labels = dict(heads), prepare, prepare.heads
+        self.sample_bytes = prepare.view.image_bytes + LABEL_BYTES
 
     def open(self, sources: Sources) -> OpenedSources:
         datasets: dict[str, Dataset] = {}

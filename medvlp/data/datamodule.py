@@ -134,6 +134,7 @@ class TrainingData(pl.LightningDataModule):
             self.workers,
             pin,
             self.pipeline.whole_steps,
+            self.pipeline.sample_bytes * schedule.batch_size,
         )
 
 

@@ -13,6 +13,7 @@ from medvlp import process
 from medvlp.data.batch import Batch, StepBatch
 from medvlp.data.dataset import RequestedSamples
 from medvlp.data.plan import RankSchedule
+from medvlp.data.workers.memory import CollateIntoSlots, opened, slot_memory
 from medvlp.errors import UserError
 
 Collate = Callable[[list[dict[str, Any]]], Batch]
@@ -35,6 +36,7 @@ class TrainingLoader:
         total_steps: optimizer steps in the run.
         workers: loader processes; 0 reads in this one.
         whole_steps: hand out the accumulated batches of a step as one `StepBatch`.
+        batch_bytes: of a batch at most; workers then write batches into memory that is shared; 0: they are sent.
     """
 
     def __init__(
@@ -46,7 +48,9 @@ class TrainingLoader:
         workers: int,
         pin: bool,
         whole_steps: bool = False,
+        batch_bytes: int = 0,
     ) -> None:
+        self.batch_bytes = batch_bytes
         self.samples, self.schedule, self.collate = samples, schedule, collate
         self.total_steps, self.workers, self.pin = total_steps, workers, pin
         self.manifests = {name: dataset.manifest_hash for name, dataset in samples.sources}
@@ -61,16 +65,17 @@ class TrainingLoader:
 
     def __iter__(self) -> Iterator[Batch]:
         first = self.handed_out // self.batches_per_step
+        memory = slot_memory(self.workers, self.batch_bytes, self.parts)
         loader: DataLoader[Any] = DataLoader(
             self.samples,
             batch_sampler=_Requests(self.schedule, first, self.total_steps),
             num_workers=self.workers,
-            collate_fn=self.collate,
+            collate_fn=self.collate if memory is None else CollateIntoSlots(self.collate, memory),
             pin_memory=self.pin,
         )
         parts: list[Batch] = []
         for batch in batches(loader):
-            parts.append(batch)
+            parts.append(opened(batch))
             if len(parts) == self.parts:
                 self.handed_out += 1
                 yield parts[0] if self.parts == 1 else StepBatch.of(parts)

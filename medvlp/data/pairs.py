@@ -39,7 +39,7 @@ class PairBatch(Batch):
         "teacher_tokens_BL",
     )
     images_BCHW: Tensor
-    """uint8 (B, 3, S, S); (B, 3, 0, 0) with features."""
+    """uint8 (B, 3, S, S), or float32 from 0 to 255 with deep views; (B, 3, 0, 0) with features."""
     tokens_BL: Tensor
     """int64, padded to the longest text."""
     text_ids_B: Tensor
@@ -176,6 +176,9 @@ class CollatePairs:
         )
 
 
+TEXT_BYTES = 2**15
+"""Of a pair in a batch at most, besides its image: four rows of 1,024 ids."""
+
 PROBED = 200
 """Samples of a source in which a label is looked for before a run starts."""
 
@@ -207,6 +210,7 @@ class PairPipeline(BatchPipeline):
         self.prepare, self.collate, self.longest_1L = prepare, collate, longest_1L
         self.batch_size, self.keeps_apart, self.features = batch_size, keeps_apart, features
         self.caches_features = features is not None
+        self.sample_bytes = prepare.view.image_bytes + TEXT_BYTES
 
     def write_caches(self, sources: Sources) -> None:
         if self.features:

@@ -41,6 +41,8 @@ class BatchPipeline:
     """The accumulated batches of a step are handed out together: the objective's loss is not a sum over them."""
     caches_features = False
     """Files over runs are compared with the model's weights, so these have to be there before `write_caches`."""
+    sample_bytes = 0
+    """Of a sample in a batch at most; 0: not known before."""
     counts_NH: NDArray[np.float64] | None = None
     """What each sample that `open` gave counts in the divisors of the losses; None: all count alike."""
     prepare: Prepare

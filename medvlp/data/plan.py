@@ -108,6 +108,8 @@ class RankSchedule:
         global_batch_size: samples in one optimizer step, over all ranks and accumulated batches.
         accumulate: batches in one optimizer step.
         rank, world_size: this process among all.
+    batch_size: samples of a rank in one batch.
+
     Raises:
         UserError: the global batch cannot be divided, or an epoch does not fill one.
     """
@@ -126,7 +128,7 @@ class RankSchedule:
                 f"an epoch has {len(plan)} samples, fewer than data.global_batch_size={global_batch_size}; lower it or add data"
             )
         self.plan, self.accumulate = plan, accumulate
-        self.global_batch_size, self.rank, self.world_size = global_batch_size, rank, world_size
+        self.global_batch_size, self.rank, self.world_size, self.batch_size = global_batch_size, rank, world_size, share
         self.steps_per_epoch = len(plan) // global_batch_size
         self.unfilled = len(plan) % global_batch_size
 

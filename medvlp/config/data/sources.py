@@ -7,12 +7,11 @@ from typing import Any
 from omegaconf import MISSING
 
 from medvlp.combinations import ItemFilter, filter_of
+from medvlp.config.data.augment import AugmentConfig
 from medvlp.config.data.remote import RemoteConfig
-from medvlp.config.rules import ConfigError, at_least, check_name, not_negative, one_of, share, suggestion
+from medvlp.config.rules import ConfigError, at_least, check_name, not_negative, share, suggestion
 from medvlp.selection import Conditions
 from medvlp.wording.joined import JoinedTemplate
-
-DECODINGS = ("whole", "scaled")
 
 
 @dataclass(kw_only=True)
@@ -130,29 +129,6 @@ class SourceConfig:
     def conditions(self) -> Conditions:
         """What holds for every sample that is trained on."""
         return Conditions(tuple(self.where), tuple(self.scores))
-
-
-@dataclass(kw_only=True)
-class AugmentConfig:
-    """Random crops. There is no flip: it would turn left findings into right ones."""
-
-    scale: list[float] = field(default_factory=lambda: [0.9, 1.0])
-    """Smallest and largest share of the image's area that a crop keeps."""
-    ratio: list[float] = field(default_factory=lambda: [0.75, 1.3333333333333333])
-    """Narrowest and widest aspect ratio of a crop."""
-    decode: str = "whole"
-    """whole: every pixel of a JPEG; scaled: at a half, a quarter or an eighth of its sides where the crop stays as large as the
-    tower's input. Less CPU on large images, and pixels that differ a little; evaluation always decodes the whole."""
-
-    def check(self) -> None:
-        """Both ranges are ranges, the decoding is known. Raises ConfigError."""
-        one_of("data.augment.decode", self.decode, DECODINGS)
-        for key, bounds, most in (("scale", self.scale, 1.0), ("ratio", self.ratio, float("inf"))):
-            if len(bounds) != 2 or not 0 < bounds[0] <= bounds[1] <= most:
-                limit = " <= 1" if most == 1 else ""
-                raise ConfigError(
-                    f"data.augment.{key}={bounds} must be [smallest, largest] with 0 < smallest <= largest{limit}"
-                )
 
 
 @dataclass(kw_only=True)

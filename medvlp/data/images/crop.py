@@ -8,9 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from medvlp.augment import Transform, augmented
 from medvlp.data.images.jpeg import reduction_for
 from medvlp.data.images.pixels import ImageFile
-from medvlp.data.images.resize import resized_colour, resized_grey
+from medvlp.data.images.resize import resized_colour, resized_deep, resized_grey
 
 Box = tuple[int, int, int, int]
 """Top, left, height and width."""
@@ -41,19 +42,24 @@ def _between(low: float, high: float, rng: np.random.Generator) -> float:
 
 
 def resized(pixels_CHW: Tensor, box: Box, size: int) -> Tensor:
-    """A crop as uint8 (3, S, S): bicubic with antialiasing on uint8, within 2/255 of PIL's and several times faster.
+    """A crop as (3, S, S): bicubic with antialiasing on uint8, within 2/255 of PIL's and several times faster.
 
-    pixels_CHW: grey or colour, in the memory of (H, W, C), as the view is.
+    pixels_CHW: uint8 grey or colour, or float32 grey; in the memory of (H, W, C), as the view is.
     """
     top, start, height, width = box
     crop_HWC = pixels_CHW.permute(1, 2, 0).numpy()[top : top + height, start : start + width]
-    view_SSC = resized_grey(crop_HWC[..., 0], size) if crop_HWC.shape[2] == 1 else resized_colour(crop_HWC, size)
+    if crop_HWC.dtype == np.float32:
+        view_SSC = resized_deep(crop_HWC[..., 0], size)
+    elif crop_HWC.shape[2] == 1:
+        view_SSC = resized_grey(crop_HWC[..., 0], size)
+    else:
+        view_SSC = resized_colour(crop_HWC, size)
     return torch.from_numpy(view_SSC).permute(2, 0, 1)
 
 
 @dataclass(frozen=True)
 class RandomView:
-    """A training view of an image file: a random crop, resized.
+    """A training view of an image file: a random crop, resized and randomly changed.
 
     Args:
         size: side of the view in pixels.
@@ -61,6 +67,8 @@ class RandomView:
         max_pixels: larger images are bad samples.
         is_scaled: decode a JPEG at a half, quarter or eighth of its sides where the crop stays as large as the view; pixels
             differ a little from those of the whole decoded.
+        is_deep: views are float32, and grey values of more than 8 bits keep them.
+        transforms: random changes of the view.
     """
 
     size: int
@@ -68,15 +76,23 @@ class RandomView:
     ratio: Sequence[float]
     max_pixels: int
     is_scaled: bool = False
+    is_deep: bool = False
+    transforms: Sequence[Transform] = ()
+
+    @property
+    def image_bytes(self) -> int:
+        """Of a view."""
+        return 3 * self.size**2 * (4 if self.is_deep else 1)
 
     def __call__(self, data: bytes, rng: np.random.Generator) -> Tensor:
-        """uint8 (3, S, S). Raises BadSample as `open_image`."""
-        file = ImageFile(data, self.max_pixels)
+        """uint8 (3, S, S), or float32 from 0 to 255 where views are deep. Raises BadSample as `open_image`."""
+        file = ImageFile(data, self.max_pixels, self.is_deep)
         box = crop_box(*file.size, self.scale, self.ratio, rng)
         pixels = file.pixels(reduction_for(box[2], box[3], self.size) if self.is_scaled else 1)
         if pixels.shape[1:] != file.size:
             box = box_within(box, file.size, pixels.shape[1:])
-        return resized(pixels, box, self.size)
+        view = resized(pixels, box, self.size)
+        return augmented(view.float() if self.is_deep else view, self.transforms, rng)
 
 
 def box_within(box: Box, size: Sequence[int], reduced: Sequence[int]) -> Box:

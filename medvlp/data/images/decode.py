@@ -158,14 +158,39 @@ def render(
 def _scaled(
     image: Image.Image, data: bytes, limits: Sequence[float], rescale: Sequence[float]
 ) -> tuple[Image.Image, dict[str, Any]]:
-    pixels_HW = np.asarray(image)
-    values_HW = finite(pixels_HW) * rescale[0] + rescale[1]
-    low, high, rule = value_range(
-        values_HW, significant_bits(data), limits, pixels_HW.dtype.kind == "f" or rescale[0] != 1
-    )
+    values_HW, low, high, rule = _windowed(image, data, limits, rescale)
     grey = Image.fromarray(to_eight_bits(values_HW, low, high))
     is_usual = (low, high) == FULL and rule != "option"
     return grey, {} if is_usual else {"values": [low, high], "rule": rule}
+
+
+def _windowed(
+    image: Image.Image, data: bytes, limits: Sequence[float] = (), rescale: Sequence[float] = (1.0, 0.0)
+) -> tuple[np.ndarray, float, float, str]:
+    """(values (H, W), the one shown black, the one shown white, rule)."""
+    pixels_HW = np.asarray(image)
+    values_HW = finite(pixels_HW) * rescale[0] + rescale[1]
+    is_float = pixels_HW.dtype.kind == "f" or rescale[0] != 1
+    return values_HW, *value_range(values_HW, significant_bits(data), limits, is_float)
+
+
+def deep_values(image: Image.Image, data: bytes) -> np.ndarray | None:
+    """float32 (H, W) from 0 (black) to 255 (white) of an opened grey image of more than 8 bits, by the rules of `render` but
+    without its rounding to 8 bits: within 1 of it. None for other images.
+
+    Raises whatever Pillow raises for a damaged file.
+    """
+    if image.mode[0] not in "IF":
+        return None
+    orientation = orientation_of(image)
+    image.load()
+    values_HW, low, high, _ = _windowed(image, data)
+    grey_HW: np.ndarray = np.clip((values_HW - low) * (255 / (high - low)), 0, 255).astype(np.float32)
+    alpha = _alpha(image)
+    if alpha is not None:
+        opacity_HW = np.asarray(alpha, np.float32) / 255
+        grey_HW = grey_HW * opacity_HW + 255 * (1 - opacity_HW)
+    return np.asarray(upright(Image.fromarray(grey_HW), orientation)) if orientation != 1 else grey_HW
 
 
 def _alpha(image: Image.Image) -> Image.Image | None:

@@ -6,11 +6,21 @@ from PIL import Image
 from torch import Tensor
 
 from medvlp.data.images import jpeg
-from medvlp.data.images.decode import check_size, damage_named, orientation_of, render, upright, with_header
+from medvlp.data.images.decode import (
+    check_size,
+    damage_named,
+    deep_values,
+    orientation_of,
+    render,
+    upright,
+    with_header,
+)
 
 
 class ImageFile:
     """An image file whose header was read, for pixels as a tensor: those of `open_image`. size: (height, width), upright.
+
+    is_deep: grey values of more than 8 bits stay as they are, see `deep_values`.
 
     A JPEG of 8 bits in grey or colour is decoded by libjpeg-turbo straight into the array, and where its header says all, without
     Pillow. Where libjpeg reports anything, and for every other file, Pillow decodes.
@@ -19,9 +29,9 @@ class ImageFile:
         BadSample: as `open_image`.
     """
 
-    def __init__(self, data: bytes, max_pixels: int) -> None:
-        self.data, self.max_pixels, self.orientation = data, max_pixels, 1
-        self.picture: Image.Image | None = None
+    def __init__(self, data: bytes, max_pixels: int, is_deep: bool = False) -> None:
+        self.data, self.max_pixels, self.is_deep, self.orientation = data, max_pixels, is_deep, 1
+        self.picture: np.ndarray | None = None
         size = jpeg.plain_size(data)
         self.is_plain = size is not None
         if size is not None:
@@ -39,11 +49,16 @@ class ImageFile:
                 width, height = image.size
                 self.size = (width, height) if self.orientation >= 5 else (height, width)
             else:
-                self.picture = render(image, self.data)[0]
-                self.size = (self.picture.height, self.picture.width)
+                self.picture = self._rendered(image)
+                self.size = (self.picture.shape[0], self.picture.shape[1])
+
+    def _rendered(self, image: Image.Image) -> np.ndarray:
+        """(H, W) or (H, W, 3), uint8 or float32."""
+        values_HW = deep_values(image, self.data) if self.is_deep else None
+        return np.asarray(render(image, self.data)[0]) if values_HW is None else values_HW
 
     def pixels(self, reduction: int = 1) -> Tensor:
-        """uint8 (C, H, W), whose memory is (H, W, C).
+        """uint8 (C, H, W), whose memory is (H, W, C); deep values are float32 (1, H, W).
 
         Args:
             reduction: 2, 4 or 8: a plain JPEG is decoded to ⌈H / reduction⌉ × ⌈W / reduction⌉; other files as they are.
@@ -59,8 +74,8 @@ class ImageFile:
                 return tensor_of(pixels_HWC)
         if self.picture is None:
             with damage_named():
-                self.picture = render(with_header(self.data, self.max_pixels), self.data)[0]
-        return tensor_of(np.asarray(self.picture))
+                self.picture = self._rendered(with_header(self.data, self.max_pixels))
+        return tensor_of(self.picture)
 
 
 def open_pixels(data: bytes, max_pixels: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""A crop of uint8 pixels, resized: bicubic with antialiasing, by PyTorch's kernels. H, W: pixels; S: the view's side.
+"""A crop of pixels, resized: bicubic with antialiasing, by PyTorch's kernels. H, W: pixels; S: the view's side.
 
 Of grey pixels the kernels would make three channels or four. Here four rows stand for four channels where columns are joined,
 and four columns where rows are. No byte is computed twice, and each by the same arithmetic: pixels are equal to those of three
@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.nn.functional import interpolate
 
 LANES = 4
 """Channels of a pixel in the kernels."""
@@ -41,6 +42,13 @@ def resized_grey(crop_HW: np.ndarray, size: int) -> np.ndarray:
     view_SS = np.empty((size, size), np.uint8)
     _resize(columns_HS.reshape(height, -1, LANES), view_SS.reshape(size, -1, LANES))
     return interleaved([view_SS] * 3)
+
+
+def resized_deep(crop_HW: np.ndarray, size: int) -> np.ndarray:
+    """float32 (H, W) from 0 to 255 → (S, S, 3), three equal channels; what the filter puts outside is cut off."""
+    crop = torch.from_numpy(np.ascontiguousarray(crop_HW))[None, None]
+    view_SS = interpolate(crop, (size, size), mode="bicubic", antialias=True)[0, 0].clamp(0, 255)
+    return view_SS[..., None].expand(-1, -1, 3).contiguous().numpy()
 
 
 def _resize(pixels_HWC: np.ndarray, view_HWC: np.ndarray) -> None:

@@ -132,3 +132,45 @@ def test_a_box_stays_within_the_smaller_image():
     top, start, height, width = box_within((122, 180, 1, 1), (123, 181), (16, 23))
     assert (top, start) == (15, 22)
     assert (height, width) == (1, 1)
+
+
+def deep_file(values_HW: np.ndarray, **options) -> bytes:
+    return encoded(Image.fromarray(values_HW.astype(np.uint16)), "PNG", **options)
+
+
+GRADIENT = np.linspace(0, 4000, 60 * 80).reshape(60, 80)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        deep_file(GRADIENT),
+        deep_file(GRADIENT * 16),
+        deep_file(GRADIENT / 4 + 30_000),  # a narrow window: by percentiles
+        deep_file(GRADIENT, exif=(exif := Image.Exif(), exif.__setitem__(ORIENTATION, 6))[0]),
+        deep_file(GRADIENT, transparency=2000),
+    ],
+    ids=["12 bits", "16 bits", "percentiles", "turned", "transparent"],
+)
+def test_deep_pixels_are_those_of_8_bits_before_their_rounding(data):
+    deep, eight = (ImageFile(data, CAP, is_deep).pixels() for is_deep in (True, False))
+    assert deep.dtype == torch.float32
+    assert deep.shape[1:] == eight.shape[1:]
+    eight = eight[:1]  # on white it is colour
+    assert (deep - eight).abs().max() <= 1
+    assert len(deep.unique()) > len(eight.unique())
+    view = RandomView(32, [0.8, 1], [0.75, 1.33], CAP, is_deep=True)
+    pixels = view(data, np.random.default_rng(7))
+    eight_view = RandomView(32, [0.8, 1], [0.75, 1.33], CAP)(data, np.random.default_rng(7))
+    assert torch.equal(pixels, pixels[:1].expand(3, -1, -1))
+    assert (pixels - eight_view).abs().max() <= 2.5  # of rounding in both directions, and of ours
+    assert view.image_bytes == pixels.numel() * 4
+
+
+def test_where_a_file_has_8_bits_deep_views_hold_the_same_values():
+    for name in ("420", "grey", "png"):
+        views = [
+            RandomView(32, [0.8, 1], [0.75, 1.33], CAP, is_deep=is_deep)(FILES[name], np.random.default_rng(7))
+            for is_deep in (False, True)
+        ]
+        assert torch.equal(views[0].float(), views[1])
