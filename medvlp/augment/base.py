@@ -68,11 +68,11 @@ def augmented(view: Tensor, transforms: Sequence[Transform], rng: np.random.Gene
     """
     import torch
 
-    drawn = [transform for transform in transforms if rng.random() < transform.probability]
-    if not drawn:
+    chosen_transforms = [transform for transform in transforms if rng.random() < transform.probability]
+    if not chosen_transforms:
         return view
     image = view.float() / 255
-    for transform in drawn:
+    for transform in chosen_transforms:
         image = transform.apply(image, rng).clamp(0, 1)
     image *= 255
     return image if view.is_floating_point() else image.round().to(torch.uint8)

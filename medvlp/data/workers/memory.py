@@ -109,31 +109,31 @@ class CollateIntoSlots:
         slot = None if worker is None else self.memory.free_slot(worker.id)
         if slot is None:
             return batch
-        places: dict[int, TensorPlace] = {}
+        place_of: dict[int, TensorPlace] = {}
         end = 0
         for tensor in tensors_of(batch):
             offset = -(-end // ALIGNMENT) * ALIGNMENT
-            places[id(tensor)] = TensorPlace(offset, tuple(tensor.shape), dense_strides(tensor), tensor.dtype)
+            place_of[id(tensor)] = TensorPlace(offset, tuple(tensor.shape), dense_strides(tensor), tensor.dtype)
             end = offset + tensor.numel() * tensor.element_size()
         if end > self.memory.slot_bytes:
             return batch
         base = torch.from_numpy(self.memory.bytes_of(slot))
         for tensor in tensors_of(batch):
-            over(places[id(tensor)], base).copy_(tensor)
+            over(place_of[id(tensor)], base).copy_(tensor)
         self.memory.states[slot] = USED
         names = [f.name for f in fields(batch)]
-        placed = {name: with_places(getattr(batch, name), places) for name in names}
+        placed = {name: with_places(getattr(batch, name), place_of) for name in names}
         return SlotBatch(id(self.memory), slot, replace(batch, **placed))
 
 
-def slot_memory(workers: int, slot_bytes: int, held: int) -> SlotMemory | None:
+def slot_memory(workers: int, slot_bytes: int, batches_in_use: int) -> SlotMemory | None:
     """Slots for the batches that workers read ahead, and for those that the training process holds at once.
 
     None where they would not be shared: without workers, with processes that are not forked, or with no size known.
     """
     if not (workers and slot_bytes and multiprocessing.get_start_method() == "fork"):
         return None
-    memory = SlotMemory(workers, PREFETCHED + 1 + -(-held // workers), slot_bytes)
+    memory = SlotMemory(workers, PREFETCHED + 1 + -(-batches_in_use // workers), slot_bytes)
     _memories[id(memory)] = memory
     return memory
 
@@ -152,11 +152,11 @@ def tensors_of(batch: Batch) -> list[Tensor]:
     return [value for value in values if isinstance(value, Tensor)]
 
 
-def with_places(value: Any, places: dict[int, TensorPlace]) -> Any:
+def with_places(value: Any, place_of: dict[int, TensorPlace]) -> Any:
     """A field with places instead of its tensors."""
     if isinstance(value, dict):
-        return {name: with_places(item, places) for name, item in value.items()}
-    return places[id(value)] if isinstance(value, Tensor) else value
+        return {name: with_places(item, place_of) for name, item in value.items()}
+    return place_of[id(value)] if isinstance(value, Tensor) else value
 
 
 def over(value: Any, base: Tensor) -> Any:
