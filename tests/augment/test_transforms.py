@@ -113,9 +113,9 @@ def test_monais_transforms_are_applied_by_name_and_seeded():
     from monai.transforms import RandBiasField
 
     (transform,) = chain({"name": "monai", "transform": "RandBiasField", "arguments": {"coeff_range": [0.1, 0.3]}})
-    own = RandBiasField(coeff_range=(0.1, 0.3), prob=1.0).set_random_state(int(state().integers(2**32)))
+    monais = RandBiasField(coeff_range=(0.1, 0.3), prob=1.0).set_random_state(int(state().integers(2**32)))
     image = picture() / 255
-    torch.testing.assert_close(transform.apply(image, state()), torch.as_tensor(own(image)).float())
+    torch.testing.assert_close(transform.apply(image, state()), torch.as_tensor(monais(image)).float())
 
 
 def test_mirrors_are_known():

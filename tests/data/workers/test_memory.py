@@ -68,19 +68,19 @@ def assert_equal(batch: MadeBatch, expected: MadeBatch) -> None:
 @pytest.mark.parametrize(("slot_bytes", "held", "ways"), [(4096, 1, {True}), (4096, 9, {True}), (64, 1, {False})])
 def test_batches_are_those_of_collate_and_slots_come_free(slot_bytes, held, ways):
     memory = slot_memory(2, slot_bytes, held)
-    seen, kept = set(), []
+    seen, views = set(), []
     for number, sent in enumerate(loaded(memory)):
         seen.add(isinstance(sent, SlotBatch))
         batch = opened(sent)
         expected = collate([{"row": row} for row in range(3 * number, 3 * number + 3)])
         assert_equal(batch, expected)
         assert batch.images.is_contiguous(memory_format=torch.channels_last)
-        kept.append(batch.images[1])  # a view holds the slot
-        if len(kept) >= held:
-            kept.clear()
+        views.append(batch.images[1])  # a view holds the slot
+        if len(views) >= held:
+            views.clear()
     assert seen == ways
     del batch
-    kept.clear()
+    views.clear()
     gc.collect()
     assert (memory.states == FREE).all()
 
