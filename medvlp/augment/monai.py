@@ -50,7 +50,7 @@ class Monai(Transform):
         kind: Any = getattr(transforms, self.transform, None)
         is_known = isinstance(kind, type) and issubclass(kind, transforms.Randomizable)
         if not is_known or issubclass(kind, transforms.MapTransform):
-            raise AugmentError(f"transform={self.transform} is no random transform of arrays in monai.transforms")
+            raise AugmentError(f"{self.transform!r} is no random transform of arrays in monai.transforms")
         always = {"prob": 1.0} if "prob" in signature(kind).parameters else {}
         try:
             return kind(**always, **self.arguments)
