@@ -7,15 +7,16 @@ Texts are real captions of ROCOv2 (median: 30 tokens), in random order. Two comp
 - The whole step (images to the towers' range, both towers, loss, backward, AdamW) at contexts 77 and 256: Lightning with medvlp's
   module, as `medvlp train` runs it, against `train_one_epoch` of open_clip 3.3. Model, start, images, texts, rates and groups of
   the optimizer are the same; losses are equal step by step. Two models: ViT-B/16 with BERT-base, which is BiomedCLIP's shape,
-  at half of both towers' depth, and open_clip's ViT-B-32 with its own text tower.
+  and open_clip's ViT-B-32 with its own text tower; of each the first four of twelve blocks, in both towers.
 
 Weights are random and dropout is off, so that losses can be compared; neither changes the work. open_clip pads all texts to the
 context. Both have glibc's allocator set to keep freed memory, as medvlp sets it. Loading is not measured (benchmarks.loader).
-All fits into 5 GB: hence half the depth, small batches, and the padded texts of the tower's comparison eight at a time, as the
+All fits into 5 GB: hence few blocks, small batches, and the padded texts of the tower's comparison eight at a time, as the
 groups by length are. Larger batches gain more: longest texts are longer, and groups more alike. Not measured: GPUs.
 """
 
 import csv
+import gc
 import os
 import sys
 import tempfile
@@ -87,16 +88,20 @@ class TextTower:
     def learn(self, features_BD: Tensor, target_BD: Tensor) -> None:
         (features_BD * target_BD).sum().backward()
 
-    def errors(self) -> dict[str, float]:
-        """Way → relative error of its gradients against those of fixed padding."""
-        runs, results = self.runs(), {}
-        runs.pop("fixed")()
-        expected = self.gradients()
-        for name, run in runs.items():
-            self.model.zero_grad()
+    def compared(self) -> tuple[dict[str, Callable[[], None]], dict[str, float]]:
+        """The runs, and by way the relative error of its gradients against those of fixed padding, once they have run."""
+        errors: dict[str, float] = {}
+        expected: dict[str, Tensor] = {}
+
+        def first(name: str, run: Callable[[], None]) -> None:
             run()
-            results[name] = relative_error(self.gradients(), expected)
-        return results
+            if name in errors:
+                return
+            if not expected:
+                expected.update(self.gradients())
+            errors[name] = relative_error(self.gradients(), expected)
+
+        return {name: partial(first, name, run) for name, run in self.runs().items()}, errors
 
     def gradients(self) -> dict[str, Tensor]:
         """By weight, copied."""
@@ -122,7 +127,8 @@ class Steps:
         self.pad_id = towers.pad_id
 
     def restart(self) -> None:
-        """As it was before the first step."""
+        """As it was before the first step; what a trainer left in cycles is freed."""
+        gc.collect()
         self.model.load_state_dict(torch.load(self.folder / "start.pt", mmap=True))
         self.model.zero_grad(set_to_none=True)
 
@@ -229,9 +235,11 @@ def main() -> int:
                 f"longest; gradients {text['text_grad_error']:.1e}",
             )
         )
+        print(rows[-1], file=sys.stderr)
         for model in (BERT, NATIVE):
             for context in CONTEXTS:
-                del towers
+                towers = steps = None  # freed before the next are built
+                gc.collect()
                 towers = bert_towers(scale, folder, scale.depth) if model == BERT else native_towers(scale, context)
                 pairs = len(images_NCHW)
                 steps = Steps(towers, images_NCHW, captions[:pairs], context, scale.pairs, folder)
@@ -246,16 +254,16 @@ def main() -> int:
                         f"{1000 * seconds['medvlp'] / pairs:.0f}; {ratio:.2f}x less; losses {steps.difference():.1e}",
                     )
                 )
+                print(rows[-1], file=sys.stderr)
     report("clip_step", rows, values)
     return 0
 
 
 def text_figures(towers: Towers, captions: Sequence[str]) -> dict[str, Any]:
     """Ratios of the text tower's CPU time, once its gradients are equal."""
-    tower = TextTower(towers.model, towers.tokenize(captions, CONTEXTS[-1]))
-    errors = tower.errors()
+    runs, errors = TextTower(towers.model, towers.tokenize(captions, CONTEXTS[-1])).compared()
+    seconds = interleaved(runs, ROUNDS, partial(towers.model.zero_grad, set_to_none=True))
     assert max(errors.values()) <= TOLERANCE, f"gradients differ: {errors}"
-    seconds = interleaved(tower.runs(), ROUNDS, partial(towers.model.zero_grad, set_to_none=True))
     return {
         "ratio_text_fixed": seconds["fixed"] / seconds["by length"],
         "ratio_text_longest": seconds["longest"] / seconds["by length"],

@@ -46,7 +46,7 @@ class Scale:
     timm: str = "vit_base_patch16_224"
     side: int = 224
     bert: Mapping[str, int] = field(default_factory=dict)
-    depth: int = 6
+    depth: int = 4
     native: Mapping[str, Any] = field(default_factory=lambda: open_clip.get_model_config("ViT-B-32"))
 
 
@@ -75,8 +75,9 @@ def bert_towers(scale: Scale, folder: Path, depth: int | None = None) -> Towers:
 
 
 def native_towers(scale: Scale, context: int) -> Towers:
-    """open_clip's own, from random weights."""
+    """open_clip's own, from random weights, of the scale's depth."""
     torch.manual_seed(0)
-    description = {**scale.native, "text_cfg": {**scale.native["text_cfg"], "context_length": context}}
+    vision, text = ({**scale.native[key], "layers": scale.depth} for key in ("vision_cfg", "text_cfg"))
+    description = {**scale.native, "vision_cfg": vision, "text_cfg": {**text, "context_length": context}}
     tokenizer = open_clip.SimpleTokenizer(context_length=context)
     return Towers(open_clip.CLIP(**description, output_dict=True), lambda texts, length: tokenizer(list(texts)), None)

