@@ -10,6 +10,7 @@ the most that a cache can give; it depends on both towers and on the length of t
 tokens of models that LiT's authors published (LiT-B16B and LiT-L16S, vision_transformer's model card), from random weights.
 """
 
+import gc
 import os
 import sys
 import tempfile
@@ -34,7 +35,7 @@ class Case:
 
     words: list[str]
     bert: dict[str, int] | None = None
-    batch: int = 100
+    batch: int = 50
     steps: int = 1
 
     def overrides(self, folder: Path) -> list[str]:
@@ -53,10 +54,10 @@ L16 = ["model.vision.timm=vit_large_patch16_224", "model.vision.weights="]
 SMALL = {"hidden_size": 384, "num_attention_heads": 6, "intermediate_size": 1536}
 CASES = {
     "LiT-B16B: ViT-B/16, BERT-base learns, 16 tokens": Case([*B16, *TEXT], {}),
-    "LiT-L16S: ViT-L/16, 12 layers of width 384 learn, 16 tokens": Case([*L16, *TEXT], SMALL, batch=40),
+    "LiT-L16S: ViT-L/16, 12 layers of width 384 learn, 16 tokens": Case([*L16, *TEXT], SMALL, batch=25),
     "ViT-B/16, MiniLM learns, 128 tokens": Case([*B16, *TEXT]),
     "ViT-B/16, two heads learn": Case(B16),
-    "EfficientNet-Lite0, two heads learn (clip_rocov2)": Case([], batch=50, steps=2),
+    "EfficientNet-Lite0, two heads learn (clip_rocov2)": Case([], steps=2),
 }
 
 
@@ -65,12 +66,14 @@ def main() -> int:
     import torch
 
     from data_prep.pipeline import prepare
+    from medvlp.environment import keep_freed_memory
 
     source = Path(os.environ.get("MEDVLP_TEST_DATA", "../shared/data")) / "rocov2"
     if not source.is_dir():
         print(f"needs ROCOv2 files: {source} does not exist; set MEDVLP_TEST_DATA", file=sys.stderr)
         return 1
     torch.set_num_threads(1)
+    keep_freed_memory()  # as `medvlp train` does, for both
     rows, values, ratios = [], {}, {}
     with tempfile.TemporaryDirectory() as folder:
         prepare("rocov2", str(source), folder, workers=2)
@@ -88,6 +91,8 @@ def main() -> int:
             bound = (
                 f"{operations[0] / 1e9:.1f} and {operations[1] / 1e9:.2f} GFLOP: {operations[0] / operations[1]:.1f}x"
             )
+            del running, cached
+            gc.collect()
             rows.append(
                 (
                     name,
