@@ -122,7 +122,7 @@ def test_the_smoke_sweep_of_filters_ends_in_one_table(brain_slices, tmp_path, mo
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MEDVLP_DATA", str(brain_slices))
     run("score", f"{brain_slices}/mni152/train")
-    output, seconds = run("train", f"recipes={GRID}", "trainer.accelerator=cpu")
+    output, seconds, _ = run("train", f"recipes={GRID}", "trainer.accelerator=cpu")
     rows = list(read_rows(Path("runs/sweep_filters_smoke.jsonl")))
     assert [row["state"] for row in rows] == ["done"] * 3
     assert {row["samples_seen"] for row in rows} == {160}
