@@ -142,6 +142,8 @@ class TrainConfig:
                 f"trainer.strategy=fsdp divides a CLIP's towers (objective=contrastive), not what "
                 f"objective={self.objective.kind} trains; set trainer.strategy=ddp"
             )
+        if self.trainer.compile:
+            raise ConfigError("trainer.compile=true was not tried with trainer.strategy=fsdp; leave one of them out")
         precisions = [name for name in PRECISIONS if name not in ("64-true", "16-mixed")]
         one_of("with trainer.strategy=fsdp, trainer.precision", self.trainer.precision, precisions)
 

@@ -13,6 +13,7 @@ from medvlp.data.batch import Batch, sample_fields
 from medvlp.data.dataset import Dataset, TextsOnly
 from medvlp.data.extras import PairExtra, padded_rows
 from medvlp.data.extras.labels import PairLabels
+from medvlp.data.extras.teacher import StoredTeacher
 from medvlp.data.images.crop import RandomView, stacked
 from medvlp.data.images.decode import decode_image
 from medvlp.data.images.feature_cache import CachedFeatures, FeatureCache
@@ -37,6 +38,8 @@ class PairBatch(Batch):
         "masked_tokens_BL",
         "is_selected_BL",
         "teacher_tokens_BL",
+        "teacher_image_BD",
+        "teacher_text_BD",
     )
     images_BCHW: Tensor
     """uint8 (B, 3, S, S), or float32 from 0 to 255 with deep views; (B, 3, 0, 0) with features."""
@@ -54,6 +57,9 @@ class PairBatch(Batch):
     """bool: tokens that a model is to tell from masked_tokens_BL."""
     teacher_tokens_BL: Tensor | None = None
     """int64: the texts in a teacher's tokens."""
+    teacher_image_BD: Tensor | None = None
+    teacher_text_BD: Tensor | None = None
+    """float32, a teacher's unit vectors, where they are stored."""
     targets: dict[str, Tensor] | None = None
     """By head: int64 (B,), the class or -1; of several labels float32 (B, C): 1, 0, or NaN where one is missing."""
 
@@ -192,6 +198,7 @@ class PairPipeline(BatchPipeline):
         batch_size: pairs in one optimizer step.
         keeps_apart: keep equal texts out of each other's batches, as far as an epoch has batches.
         features: of a frozen image tower, computed once and read instead of images.
+        teacher: a teacher's features of images and of texts, computed once.
     """
 
     whole_steps = True
@@ -206,8 +213,9 @@ class PairPipeline(BatchPipeline):
         batch_size: int,
         keeps_apart: bool,
         features: FeatureCache | None = None,
+        teacher: tuple[FeatureCache, FeatureCache] | None = None,
     ) -> None:
-        self.prepare, self.collate, self.longest_1L = prepare, collate, longest_1L
+        self.prepare, self.collate, self.longest_1L, self.teacher = prepare, collate, longest_1L, teacher
         self.batch_size, self.keeps_apart, self.features = batch_size, keeps_apart, features
         self.caches_features = features is not None
         self.sample_bytes = prepare.view.image_bytes + TEXT_BYTES
@@ -215,8 +223,17 @@ class PairPipeline(BatchPipeline):
     def write_caches(self, sources: Sources) -> None:
         if self.features:
             self.features.write(sources)
+        for cache in self.teacher or ():
+            cache.write(sources)
 
     def open(self, sources: Sources) -> OpenedSources:
+        if self.teacher:
+            images, captions = (cache.open(sources) for cache in self.teacher)
+            extras = [
+                replace(extra, images=images, captions=captions) if isinstance(extra, StoredTeacher) else extra
+                for extra in self.prepare.extras
+            ]
+            self.prepare = replace(self.prepare, extras=extras)
         if not self.features:
             return OpenedSources(sources)
         self.prepare = replace(self.prepare, features=self.features.open(sources))

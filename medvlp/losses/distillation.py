@@ -23,6 +23,9 @@ class Distillation(AuxiliaryLoss):
     """A CLIP model as the evaluation names it: a checkpoint, or `open_clip:<architecture>@<tag>`."""
     on: str = "logits"
     """logits, or features of the same width."""
+    feature_cache: str = ""
+    """Folder for the teacher's features of images, as its evaluation sees them, and of texts, computed once; empty runs the
+    teacher on the crops and texts of every step."""
     chunk: int = 0
     """Rows of logits held at a time; 0: by size."""
 

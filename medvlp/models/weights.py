@@ -143,6 +143,7 @@ def load_pretrained(model_class: Any, path: str, reference: str, part: str, *, c
         **{"dtype": torch.float32, "attn_implementation": None, **options},
     )
     refuse_adapter(model, reference)
+    refuse_prefix(info["unexpected_keys"], reference)
     if info["missing_keys"] or info["mismatched_keys"]:
         missing = sorted(info["missing_keys"])[:3]
         raise WeightsError(f"{reference} lacks weights of its {part}: {missing}, {info['mismatched_keys']}")

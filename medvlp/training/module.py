@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import lightning.pytorch as pl
 import torch
+import torch._inductor.config as inductor
 from torch import Tensor, nn
 
 from medvlp.data.batch import StepBatch
@@ -225,7 +226,11 @@ class TrainingModule(pl.LightningModule):
             yield
 
     def compile_towers(self) -> None:
-        """torch.compile the model's parts in place, which keeps their names; the step around them stays eager."""
+        """torch.compile the model's parts in place, which keeps their names; the step around them stays eager.
+
+        Random numbers are eager's: a step in parts computes each part twice, in two graphs that must drop the same.
+        """
+        inductor.fallback_random = True
         for tower in self.model.children():
             tower.compile()
 

@@ -1,6 +1,7 @@
 """Towers divided among two ranks train as whole ones do, and either's checkpoints are the other's."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -23,7 +24,8 @@ SHARDED = "trainer.strategy=fsdp"
 def folder(tmp_path_factory):
     made = tmp_path_factory.mktemp("sharded")
     for split, count in (("train", 48), ("valid", 139), ("test", 8)):  # three batches of an evaluation, for two ranks
-        write_split(made / "made" / split, pairs(count))
+        captions = [replace(s, texts={**s.texts, "caption_b": f"{s.texts['caption']} again"}) for s in pairs(count)]
+        write_split(made / "made" / split, captions)
     tiny_architecture(made)
     tiny_text_tower(made / "bert")
     text = {**TINY["text_cfg"], "embed_cls": True, "output_tokens": True}
@@ -74,6 +76,7 @@ def test_divided_towers_are_whole_ones(folder, kind):
 
     jobs = [
         [*words, f"run_name={kind}-whole"],
+        go_on("whole-again", "whole"),
         [*words, f"run_name={kind}-divided", SHARDED],
         [*go_on("again", "divided"), SHARDED],
         [*go_on("to-divided", "whole"), SHARDED],
@@ -81,9 +84,10 @@ def test_divided_towers_are_whole_ones(folder, kind):
     ]
     code, said = train_on_ranks(jobs, folder=folder)
     assert code == 0, said
-    runs = {name: folder / f"runs/{kind}-{name}" for name in ("whole", "divided", "again", "to-divided", "to-whole")}
+    names = ("whole", "divided", "again", "to-divided", "to-whole", "whole-again")
+    runs = {name: folder / f"runs/{kind}-{name}" for name in names}
     contents = {n: torch.load(run / "checkpoints/last.ckpt", weights_only=True) for n, run in runs.items()}
-    whole, divided = contents["whole"], contents["divided"]
+    whole = contents["whole"]
     assert losses(runs["divided"]) == pytest.approx(losses(runs["whole"]), rel=1e-5)
     norms = [[row["grad_norm"] for row in rows(runs[n] / "metrics.jsonl") if "grad_norm" in row] for n in runs]
     assert norms[1] == pytest.approx(norms[0], rel=1e-4)
@@ -99,7 +103,8 @@ def test_divided_towers_are_whole_ones(folder, kind):
         for number, memory in expected["state"].items():
             for key, value in memory.items():
                 assert torch.allclose(optimizer["state"][number][key], value, rtol=1e-3, atol=1e-6), (name, number, key)
-    assert all(equal(contents["again"][state], divided[state]) for state in STATES)  # to the bit
+    for first, again in (("divided", "again"), ("whole", "whole-again")):  # to the bit
+        assert all(equal(contents[again][state], contents[first][state]) for state in STATES), first
     for run in ("whole", "divided") if kind == "parts" else ():
         forgotten = [row["forgotten"] for row in rows(runs[run] / "metrics.jsonl") if "forgotten" in row]
         assert len(forgotten) == 3, run
@@ -161,6 +166,7 @@ def test_one_rank_alone_trains_and_captures_as_two_do(folder):
     ("change", "said"),
     [
         (["trainer.precision=16-mixed"], r"with trainer.strategy=fsdp, trainer.precision='16-mixed' is not a choice"),
+        (["trainer.compile=true"], "trainer.compile=true was not tried with trainer.strategy=fsdp"),
         (
             ["recipes=classify_breastmnist"],
             r"divides a CLIP's towers \(objective=contrastive\), not what objective=classify",

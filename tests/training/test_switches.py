@@ -1,12 +1,14 @@
 """What a run may switch on: averages of weights, parts of towers, memory for time, precisions, steps that give no numbers."""
 
+import json
+
 import pytest
 import torch
 
 from medvlp.training.objectives.contrastive import Contrastive
 from medvlp.verbs.models.replay import main as replay
 from tests.datasets import pairs, write_split
-from tests.models.tiny import tiny_architecture
+from tests.models.tiny import TINY, tiny_architecture, tiny_text_tower
 from tests.runs import equal, losses, rows, run_here, tiny_words, weights
 
 
@@ -186,7 +188,6 @@ def test_merged_adapters_give_what_the_adapters_give(folder):
     import open_clip
 
     from medvlp.models.clip.adapters import add_adapters
-    from tests.models.tiny import TINY
 
     torch.manual_seed(0)
     model, plain = (open_clip.CLIP(TINY["embed_dim"], TINY["vision_cfg"], TINY["text_cfg"]).eval() for _ in range(2))
@@ -201,3 +202,28 @@ def test_merged_adapters_give_what_the_adapters_give(folder):
     learning = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     assert {name for name in learning if name.startswith("visual")} == {n for n in learning if ".lora_" in n}
     assert {"logit_scale", "text_projection", "token_embedding.weight"} <= learning  # as before
+
+
+@pytest.mark.slow  # two minutes of compilers
+@pytest.mark.parametrize("towers", ["open_clip", "transformers"])
+def test_compiled_towers_give_the_losses_of_eager_ones(folder, words, towers):
+    if towers == "transformers":
+        tower = tiny_text_tower(folder / "bert")  # which drops, as patches are dropped
+        text = {"hf_model_name": str(tower), "hf_tokenizer_name": str(tower), "hf_pooler_type": "mean_pooler"}
+        description = {**TINY, "text_cfg": {**text, "hf_model_pretrained": False, "context_length": 24}}
+        (folder / "bert-clip.json").write_text(json.dumps(description))
+        words = [word.replace("tiny-clip.json", "bert-clip.json") for word in words]
+    words = [
+        *words,
+        *LORA,
+        "trainer.max_steps=3",
+        "trainer.accumulate=2",
+        "optim.ema_decay=0.5",
+        "model.patch_dropout=0.5",
+    ]
+    words += ["data.global_batch_size=16"]
+    assert run_here([*words, f"run_name=eager-{towers}"]) == 0
+    assert run_here([*words, f"run_name=compiled-{towers}", "trainer.compile=true"]) == 0
+    eager, compiled = (folder / f"runs/{name}-{towers}" for name in ("eager", "compiled"))
+    assert losses(compiled) == pytest.approx(losses(eager), rel=1e-5)
+    assert weights(compiled).keys() == weights(eager).keys()

@@ -43,7 +43,8 @@ def contrastive(config: TrainConfig) -> Objective:
         add_bias(clip, loss.start_scale, loss.start_bias)
     if has_decoder(clip.model) and not config.model.pretrained:
         start_decoder(clip.model)
-    terms, extras = terms_of(objective, clip)
+    texts = [source_texts(name, source) for name, source in data.sources.items()]
+    terms, extras, teacher = terms_of(config, clip, texts)
     if config.model.patch_dropout:
         drop_patches(clip.model, config.model.patch_dropout)
     lora, adapters = config.model.lora, None
@@ -53,7 +54,7 @@ def contrastive(config: TrainConfig) -> Objective:
         checkpoint_activations(clip.model)
     pad_id, length = clip.padding
     prepare = PreparePairs(
-        [source_texts(name, source) for name, source in data.sources.items()],
+        texts,
         Tokenize(clip.tokenizer, pad_id, length),
         training_view(data, clip.size),
         objective.positives,
@@ -67,6 +68,7 @@ def contrastive(config: TrainConfig) -> Objective:
         data.global_batch_size,
         objective.same_text == "apart",
         features,
+        teacher,
     )
     module = Contrastive(
         clip.model,

@@ -1,16 +1,21 @@
 """Losses that are added to a contrastive one, from their configuration."""
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from medvlp.builders.clip import clip_named
 from medvlp.builders.objectives.classification import class_labels, weights_of
-from medvlp.config import ConfigError, ContrastiveConfig
+from medvlp.builders.objectives.stored_teacher import teacher_caches
+from medvlp.config import ConfigError, ContrastiveConfig, TrainConfig
 from medvlp.config.model_names import parse_model_name
 from medvlp.data.extras import PairExtra
 from medvlp.data.extras.labels import PairLabels
 from medvlp.data.extras.masking import Masking
-from medvlp.data.extras.teacher import TeacherTokens
+from medvlp.data.extras.teacher import StoredTeacher, TeacherTokens
+from medvlp.data.images.feature_cache import FeatureCache
 from medvlp.data.pairs import Tokenize
+from medvlp.data.texts import SourceTexts
 from medvlp.losses import auxiliary_losses
 from medvlp.losses.captioning import Captioning
 from medvlp.losses.distillation import Distillation
@@ -19,13 +24,24 @@ from medvlp.models.clip.fusion import FusionHead, has_decoder
 from medvlp.models.clip.model import Clip
 from medvlp.training.objectives.terms import CaptionTerm, LabelTerm, MaskedLanguageTerm, TeacherTerm, Term
 
+TeacherCaches = tuple[FeatureCache, FeatureCache]
+"""Of a teacher's features: of images, of captions."""
 
-def terms_of(objective: ContrastiveConfig, clip: Clip) -> tuple[dict[str, Term], list[PairExtra]]:
-    """The terms of `objective.auxiliary` and `objective.heads` by name, and what they ask for of a pair.
+
+def terms_of(
+    config: TrainConfig, clip: Clip, texts: Sequence[SourceTexts]
+) -> tuple[dict[str, Term], list[PairExtra], TeacherCaches | None]:
+    """The terms of `objective.auxiliary` and `objective.heads` by name, what they ask for of a pair, and what is stored of a
+    teacher.
+
+    texts: of every source.
 
     Raises:
         ConfigError: a loss that does not suit the model.
     """
+    objective = config.objective
+    assert isinstance(objective, ContrastiveConfig)
+    caches: TeacherCaches | None = None
     losses, model = auxiliary_losses(objective.auxiliary), clip.model
     if has_decoder(model) and "captioning" not in losses:
         raise ConfigError(
@@ -40,8 +56,15 @@ def terms_of(objective: ContrastiveConfig, clip: Clip) -> tuple[dict[str, Term],
             terms[name], masking = masked_language(loss, clip)
             extras.append(masking)
         elif isinstance(loss, Distillation):
-            terms[name], tokens = distillation(loss, int(clip.model_cfg["embed_dim"]))
-            extras.append(tokens)
+            teacher = teacher_of(loss, int(clip.model_cfg["embed_dim"]))
+            mean, std = teacher.preprocess["mean"], teacher.preprocess["std"]
+            terms[name] = TeacherTerm(loss, teacher.model, mean, std, teacher.size)
+            if loss.feature_cache:
+                caches = teacher_caches(teacher, Path(loss.feature_cache), texts, config)
+                extras.append(StoredTeacher())
+            else:
+                pad_id, length = teacher.padding
+                extras.append(TeacherTokens(Tokenize(teacher.tokenizer, pad_id, length), pad_id))
     labels = {name: class_labels(head) for name, head in objective.heads.items()}
     for name, head in objective.heads.items():
         terms[f"head_{name}"] = LabelTerm(
@@ -53,7 +76,7 @@ def terms_of(objective: ContrastiveConfig, clip: Clip) -> tuple[dict[str, Term],
             head.label_smoothing,
             weights_of(head),
         )
-    return terms, [*extras, *([PairLabels(labels)] if labels else [])]
+    return terms, [*extras, *([PairLabels(labels)] if labels else [])], caches
 
 
 def captions(loss: Captioning, clip: Clip) -> CaptionTerm:
@@ -86,8 +109,8 @@ def masked_language(loss: MaskedLanguage, clip: Clip) -> tuple[MaskedLanguageTer
     return MaskedLanguageTerm(loss, fusion, masking.pad_id), masking
 
 
-def distillation(loss: Distillation, width: int) -> tuple[TeacherTerm, TeacherTokens]:
-    """From a CLIP model of a name. width: of the student's embeddings. Raises ConfigError: features of another width."""
+def teacher_of(loss: Distillation, width: int) -> Clip:
+    """A CLIP model of a name. width: of the student's embeddings. Raises ConfigError: features of another width."""
     key = "objective.auxiliary.distillation.teacher"
     clip, _ = clip_named(parse_model_name(loss.teacher, key), key)
     teacher_width = int(clip.model_cfg["embed_dim"])
@@ -96,8 +119,4 @@ def distillation(loss: Distillation, width: int) -> tuple[TeacherTerm, TeacherTo
             f"{key}={loss.teacher}: its embeddings have width {teacher_width}, the student's {width}; set "
             f"objective.auxiliary.distillation.on=logits"
         )
-    pad_id, length = clip.padding
-    mean, std = clip.preprocess["mean"], clip.preprocess["std"]
-    return TeacherTerm(loss, clip.model, mean, std, clip.size), TeacherTokens(
-        Tokenize(clip.tokenizer, pad_id, length), pad_id
-    )
+    return clip

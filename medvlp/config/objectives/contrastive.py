@@ -84,7 +84,8 @@ class ContrastiveConfig(ObjectiveConfig):
                 "objective.feature_cache computes every image once, as evaluation sees it, so data.augment has no effect; leave "
                 "one of them out"
             )
-        if self.feature_cache and (readers := {"distillation", "captioning"} & set(self.auxiliary)):
+        live = {"distillation"} if not self.auxiliary.get("distillation", {}).get("feature_cache") else set()
+        if self.feature_cache and (readers := (live | {"captioning"}) & set(self.auxiliary)):
             raise ConfigError(
                 f"objective.feature_cache keeps no images, which objective.auxiliary.{min(readers)} reads; leave one of them out"
             )

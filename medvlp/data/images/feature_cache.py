@@ -71,7 +71,7 @@ def is_cached(folder: Path, expected: dict[str, str]) -> bool:
     if differences:
         raise StaleCache(
             f"{folder} holds features made with another {' and another '.join(differences)}. Delete the folder, or name "
-            f"another one for objective.feature_cache"
+            f"another one"
         )
     return True
 
@@ -182,6 +182,7 @@ class FeatureCache:
         pictures: sample → (n, 3, S, S).
         encode: (B, 3, S, S) → (B, P, D).
         blank_shape: of one image's pixels, (1, 3, S, S).
+        key: of the configuration, that names the folder.
     """
 
     def __init__(
@@ -191,9 +192,10 @@ class FeatureCache:
         pictures: Pictures,
         encode: Callable[[Tensor], Tensor],
         blank_shape: tuple[int, ...],
+        key: str = "objective.feature_cache",
     ) -> None:
         self.folder, self.identify, self.pictures = folder, identity, pictures
-        self.encode, self.blank_shape = encode, blank_shape
+        self.encode, self.blank_shape, self.key = encode, blank_shape, key
 
     @cached_property
     def identity(self) -> dict[str, str]:
@@ -229,4 +231,4 @@ class FeatureCache:
         try:
             return is_cached(self.folder / name, cache_metadata(dataset, self.identity))
         except StaleCache as error:
-            raise StaleCache(f"objective.feature_cache: {error}") from None
+            raise StaleCache(f"{self.key}: {error}") from None

@@ -22,7 +22,7 @@ from transformers import CONFIG_MAPPING, AutoConfig, AutoModel, AutoTokenizer, P
 
 from medvlp.models.descriptions import config_description, tokenizer_files
 from medvlp.models.digests import fingerprint, is_quiet
-from medvlp.models.weights import DAMAGE, WeightsError, reason, refuse_adapter, resolve
+from medvlp.models.weights import DAMAGE, WeightsError, reason, refuse_adapter, refuse_prefix, resolve
 
 KINDS = tuple(arch_dict)
 """transformers' model types that open_clip can take."""
@@ -146,6 +146,7 @@ def text_model(config: PreTrainedConfig, pooler: str, reference: str = "") -> An
         )
     model, info = result
     refuse_adapter(model, reference)
+    refuse_prefix(info["unexpected_keys"], reference)
     missing = sorted(info["missing_keys"])
     if missing and all("pooler" in name for name in missing):
         raise WeightsError(

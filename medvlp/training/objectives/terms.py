@@ -136,6 +136,7 @@ class TeacherTerm(Term):
     ) -> None:
         super().__init__(loss.weight)
         self.function, self.size = loss, size
+        self.scale = float(at_least_single(teacher.logit_scale).detach().exp())  # type: ignore[arg-type]
         self.hidden = (teacher.eval().requires_grad_(False),)  # in a tuple, so that it is no submodule: nobody saves it
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
@@ -147,6 +148,8 @@ class TeacherTerm(Term):
 
     @torch.no_grad()
     def encode(self, model: nn.Module, batch: PairBatch, encoded: Encoded) -> Features:
+        if batch.teacher_image_BD is not None and batch.teacher_text_BD is not None:  # stored
+            return {"teacher_image_BD": batch.teacher_image_BD, "teacher_text_BD": batch.teacher_text_BD}
         images_BCHW = batch.images_BCHW.to(self.mean.dtype)
         if images_BCHW.shape[-1] != self.size:
             images_BCHW = nn.functional.interpolate(images_BCHW, self.size, mode="bicubic", antialias=True).clamp(
@@ -164,7 +167,7 @@ class TeacherTerm(Term):
         image_BD, text_BD = (
             features[name].to(pairs.image_BD.dtype) for name in ("teacher_image_BD", "teacher_text_BD")
         )
-        scale = at_least_single(self.teacher.logit_scale).detach().exp().to(image_BD.dtype)
+        scale = image_BD.new_tensor(self.scale)
         teacher = Pairs(image_BD=image_BD.detach(), text_BD=text_BD.detach(), logit_scale=scale)
         return self.function(pairs, teacher)
 
