@@ -31,6 +31,8 @@ class ObjectiveConfig:
     """Which objective this is; the option chosen for `objective` sets it."""
     trains_pairs: ClassVar[bool] = False
     """Whether it trains on pairs of images and texts, which a source's keys may make."""
+    trains_towers: ClassVar[bool] = False
+    """Whether it trains a CLIP's towers, which can be divided among ranks (trainer.strategy=fsdp)."""
 
     def check(self, training: "TrainConfig") -> None:
         """Rules of these options, and of what the rest of a training must be for them. Raises ConfigError."""

@@ -137,7 +137,7 @@ class TrainConfig:
 
     def check_sharding(self) -> None:
         """What divided towers cannot do. Raises ConfigError."""
-        if self.objective.kind != "contrastive":
+        if not self.objective.trains_towers:
             raise ConfigError(
                 f"trainer.strategy=fsdp divides a CLIP's towers (objective=contrastive), not what "
                 f"objective={self.objective.kind} trains; set trainer.strategy=ddp"

@@ -20,6 +20,7 @@ class ContrastiveConfig(ObjectiveConfig):
     kind: str = "contrastive"
     """Which objective this is; the option chosen for `objective` sets it."""
     trains_pairs: ClassVar[bool] = True
+    trains_towers: ClassVar[bool] = True
     loss: str = "info_nce"
     """The loss: info_nce (CLIP), sigmoid (SigLIP), or hard_negatives (docs/objectives.md)."""
     options: dict[str, Any] = field(default_factory=dict)

@@ -130,6 +130,7 @@ def test_programs_and_prefixes_are_refused_in_words(folder, tmp_path):
         "model=clip_schema",
         "model.vision.timm=test_vit",
         f"model.text.huggingface={tower}",
+        "model.text.context_length=32",
     ]
     with pytest.raises(WeightsError, match=r"begin with 'module.', as torch's DataParallel"):
         build_objective(compose("train", words))
