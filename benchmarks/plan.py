@@ -41,7 +41,7 @@ from medvlp.training.module import OptimizerSettings
 from medvlp.training.objectives.contrastive import Contrastive
 from medvlp.training.steps.grad_cache import cached_loss
 
-SIDE, VOCABULARY, ROUNDS = 64, 1000, 5
+SIDE, VOCABULARY, ROUNDS = 64, 1000, 4
 
 
 @dataclass(frozen=True)
@@ -72,16 +72,16 @@ PREDICTED = (
     Case(128, 4, 16),
     Case(128, 4, 96),
     Case(128, 4, 64, context=128),
-    Case(384, 4, 16),
-    Case(384, 4, 64),
-    Case(384, 4, 64, parts=4),
+    Case(320, 4, 8),
+    Case(320, 4, 32),
+    Case(320, 4, 32, parts=4),
     Case(128, 4, 128, context=64, parts=4),
-    Case(384, 4, 64, frozen=("vision", "vision_head")),
-    Case(384, 4, 64, frozen=("text", "text_head")),
-    Case(384, 4, 64, is_checkpointed=True),
+    Case(320, 4, 32, frozen=("vision", "vision_head")),
+    Case(320, 4, 32, frozen=("text", "text_head")),
+    Case(320, 4, 32, is_checkpointed=True),
     Case(128, 4, 64, ranks=2),
-    Case(384, 4, 64, ranks=2),
-    Case(384, 4, 64, parts=2, ranks=2),
+    Case(320, 4, 32, ranks=2),
+    Case(320, 4, 32, parts=2, ranks=2),
 )
 
 

@@ -104,7 +104,7 @@ def count_pass(
                 parameter.grad = torch.zeros_like(parameter)
                 live.assign(parameter.grad, GRADIENTS)
         hooks = [
-            parameter.register_post_accumulate_grad_hook(lambda parameter: live.assign(parameter.grad, GRADIENTS))  # type: ignore[arg-type]
+            parameter.register_post_accumulate_grad_hook(lambda parameter: live.assign(parameter.grad, GRADIENTS))
             for parameter in learning
         ]
         live.highest, live.purpose = {}, ACTIVATIONS
