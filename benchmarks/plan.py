@@ -58,7 +58,7 @@ class Case:
     ranks: int = 1
 
     def __str__(self) -> str:
-        notes = [f"{self.parts} parts"] * (self.parts > 1) + [f"{self.frozen[0]} frozen"] * bool(self.frozen)
+        notes = [f"{self.parts} parts"] * (self.parts > 1) + [f"{part} frozen" for part in self.frozen[:1]]
         notes += ["checkpointed"] * self.is_checkpointed + ["2 ranks"] * (self.ranks == 2)
         return ", ".join([f"{self.layers} × {self.width}, {self.pairs} pairs of {self.context} tokens", *notes])
 
