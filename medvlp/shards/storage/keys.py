@@ -15,8 +15,8 @@ from medvlp.shards.storage.settings import CACHE
 if TYPE_CHECKING:
     import pyarrow as pa
 
-LARGE = 2**20
-"""Samples from which on keys are mapped; those of fewer are some tens of megabytes."""
+LARGE = 2**17
+"""Samples from which on keys are mapped; those of fewer are a few megabytes in each process."""
 KEYS = "keys"
 
 
