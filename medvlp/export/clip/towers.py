@@ -191,7 +191,7 @@ def _timm_projection(visual: Any) -> Tensor | None:
     ending = getattr(visual.trunk, "head", None)
     if isinstance(ending, nn.Linear):
         raise NotExportable(
-            f"the image tower ends in a layer with a bias (model.vision.proj is empty), and transformers' projections have none; "
+            f"the image tower ends in a layer with a bias (its description names no projection), and transformers' projections have none; "
             f"train with model.vision.proj=linear. {INSTEAD}"
         )
     if not layers:

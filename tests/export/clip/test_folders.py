@@ -20,6 +20,7 @@ from medvlp.models.hf.encoders import HfEncoder
 from medvlp.verbs.models.export import main as export
 from tests.assistants import tiny_clip_checkpoint
 from tests.distributed.ranks import run_script
+from tests.runs import run_here, tiny_words
 
 ONNX = pytest.mark.skipif(importlib.util.find_spec("onnxscript") is None, reason="the extra onnx is not installed")
 
@@ -126,3 +127,31 @@ def test_onnx_takes_what_transformers_has_no_class_for(build, tmp_path, mode, te
     settings = json.loads((tmp_path / "onnx/preprocess.json").read_text())
     assert settings["pads_to_context"] is (text == "siglip")
     assert "the terms of its publisher apply" in (tmp_path / "onnx/README.md").read_text()
+
+
+@pytest.mark.slow
+def test_adapters_averages_and_longer_contexts_come_out_right_and_go_round(checkpoint, forked, tmp_path):
+    """A run that starts from an exported folder, with LoRA, an average and more positions: exported, and started from again."""
+
+    def trained(name: str, folder, *words: str):
+        source = [f"init_from=hf:{folder}", "optim.warmup_steps=0", f"run_root={tmp_path}/runs", f"run_name={name}"]
+        assert run_here([*tiny_words(checkpoint.parents[3]), *source, "model.text.context_length=32", *words]) == 0
+        return tmp_path / f"runs/{name}/checkpoints/last.ckpt"
+
+    def exported(source, name: str):
+        assert export([f"checkpoint={source}", "format=transformers", f"output={tmp_path}/{name}"]) == 0
+        return tmp_path / name
+
+    first = exported(checkpoint, "first")
+    adapters = ["model.lora.rank=2", "optim.ema_decay=0.5", "optim.lr=0.05", "trainer.max_steps=4"]
+    second = exported(trained("adapted", first, *adapters, "model.text.positions=linear"), "second")
+    assert json.loads((second / "config.json").read_text())["text_config"]["max_position_embeddings"] == 32
+    third = trained("again", second, "optim.lr=1e-12", "trainer.max_steps=1")
+    vectors = []
+    for path in (tmp_path / "runs/adapted/checkpoints/last.ckpt", third, checkpoint):
+        clip = load_clip(path).clip
+        encoder = ClipEncoder(clip, identity="0")
+        pixels = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+        vectors.append(torch.cat([encoder.encode_image(pixels), encoder.encode_text(["a chest", "finding " * 40])]))
+    torch.testing.assert_close(vectors[1], vectors[0], atol=1e-6, rtol=0)
+    assert (vectors[2] - vectors[0]).abs().max() > 1e-3  # the second run had learned something
