@@ -52,7 +52,7 @@ def dual_encoder(clip: Clip) -> Any:
     """
     image, text = image_part(clip), text_part(clip)
     width = int(clip.model_cfg["embed_dim"])
-    scale = clip.model.logit_scale.detach().float().reshape(())  # type: ignore[operator, union-attr]
+    scale = clip.model.logit_scale.detach().float().reshape(())  # type: ignore[operator]
     if isinstance(image.model, CLIPVisionModel) and isinstance(text.model, CLIPTextModel):
         model: Any = CLIPModel(
             CLIPConfig(

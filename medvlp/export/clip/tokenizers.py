@@ -14,33 +14,41 @@ from medvlp.models.clip.text_tower import TOKENIZER_FILES
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 PUNCTUATION = "".join(f"\\{mark}" for mark in string.punctuation)
+REPAIRS: list[Any] = [
+    normalizers.NFC(),
+    normalizers.Replace(Regex("[\u02bc\u2018-\u201b]"), "'"),
+    normalizers.Replace(Regex("[\u201c-\u201f]"), '"'),
+    *(
+        normalizers.Replace(chr(0xFB00 + number), letters)
+        for number, letters in enumerate(("ff", "fi", "fl", "ffi", "ffl"))
+    ),
+]
+"""What ftfy does to captions of articles: straight quotes, and letters for ligatures."""
+SPACE: list[Any] = [normalizers.Replace(Regex(r"\s+"), " "), normalizers.Strip()]
 CLEANING: dict[str, list[Any]] = {
-    "whitespace": [normalizers.Replace(Regex(r"\s+"), " "), normalizers.Strip()],
-    "lower": [normalizers.Replace(Regex(r"\s+"), " "), normalizers.Strip(), normalizers.Lowercase()],
+    "whitespace": [*REPAIRS, *SPACE],
+    "lower": [*REPAIRS, *SPACE, normalizers.Lowercase()],
     "canonicalize": [
+        *REPAIRS,
         normalizers.Replace("_", " "),
         normalizers.Replace(Regex(f"[{PUNCTUATION}]"), ""),
         normalizers.Lowercase(),
-        normalizers.Replace(Regex(r"\s+"), " "),
-        normalizers.Strip(),
+        *SPACE,
     ],
 }
-"""open_clip's name of a cleaning → that of it which a tokenizer can do: it repairs no encoding errors and no HTML entities."""
-CLEANED_BY = {"CLIPTokenizer": "lower", "BertTokenizer": "whitespace"}
-"""Classes of tokenizers that clean by themselves, and how."""
+"""open_clip's name of a cleaning → that of it which a tokenizer can do: it repairs no broken encodings and no HTML entities."""
 
 
 def stock_tokenizer(clip: Clip) -> Any:
-    """A tokenizer of transformers that gives a CLIP's ids for texts without encoding errors and HTML entities, cut off where
+    """A tokenizer of transformers that gives a CLIP's ids for texts without broken encodings and HTML entities, cut off where
     the CLIP cuts them."""
     text_cfg = clip.model_cfg["text_cfg"]
     is_published = bool(text_cfg.get("hf_tokenizer_name"))
     tokenizer = published_tokenizer(clip.text_files) if is_published else own_tokenizer(clip.tokenizer)
     cleaning = (text_cfg.get("tokenizer_kwargs") or {}).get("clean") or ("whitespace" if is_published else "lower")
-    if CLEANED_BY.get(type(tokenizer).__name__) != cleaning:
-        tokenizer = with_normalizers(tokenizer, CLEANING[cleaning], keeps_former=is_published)
-    length = int(text_cfg.get("context_length") or 77)
+    tokenizer = with_normalizers(tokenizer, CLEANING[cleaning], keeps_former=is_published)
     # What is saved are the arguments that it was made with.
+    length = int(text_cfg.get("context_length") or 77)
     tokenizer.model_max_length = tokenizer.init_kwargs["model_max_length"] = length
     tokenizer.backend_tokenizer.no_truncation()
     tokenizer.backend_tokenizer.no_padding()
@@ -54,7 +62,7 @@ def with_normalizers(tokenizer: Any, cleaning: Sequence[Any], keeps_former: bool
     """
     backend = tokenizer.backend_tokenizer
     former = [backend.normalizer] if backend.normalizer and keeps_former else []
-    backend.normalizer = normalizers.Sequence([normalizers.NFC(), *cleaning, *former])
+    backend.normalizer = normalizers.Sequence([*cleaning, *former])
     special = {name: str(token) for name, token in tokenizer.special_tokens_map.items() if isinstance(token, str)}
     return PreTrainedTokenizerFast(
         tokenizer_object=backend, model_input_names=list(tokenizer.model_input_names), padding_side="right", **special

@@ -191,8 +191,8 @@ def _timm_projection(visual: Any) -> Tensor | None:
     ending = getattr(visual.trunk, "head", None)
     if isinstance(ending, nn.Linear):
         raise NotExportable(
-            f"the image tower ends in a layer with a bias (its description names no projection), and transformers' projections have none; "
-            f"train with model.vision.proj=linear. {INSTEAD}"
+            f"the image tower ends in a layer with a bias (its description names no projection), and transformers' projections "
+            f"have none; train with model.vision.proj=linear. {INSTEAD}"
         )
     if not layers:
         return None

@@ -90,7 +90,7 @@ class ClipEncoder:
     @property
     def logit_scale(self) -> float:
         """The learned inverse temperature."""
-        return float(self.clip.model.logit_scale.detach().exp())  # type: ignore[operator, union-attr]
+        return float(self.clip.model.logit_scale.detach().exp())  # type: ignore[operator]
 
     @torch.no_grad()
     def encode_image(self, pixels_BCHW: Tensor) -> Tensor:

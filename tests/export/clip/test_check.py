@@ -120,6 +120,7 @@ def test_padding_of_either_kind_is_cut_off():
 def test_tokenizers_give_open_clips_ids(build, cleaning, is_published, tmp_path):
     """Byte pairs of open_clip's own and words of a text tower's, after each of open_clip's cleanings."""
     texts = ["A  Chest-x_ray:\n\t(left), it's 5 µm", "b\u00a0c", "finding " * 40, "CHEST", "Größe é 12.5", "a"]
+    texts += ["the “hot spot” at the ankle’s edge", "a ﬁbrous, ﬂat diﬀuse oﬃce"]
     clip = build(f"{cleaning}_{is_published}", text="bert cls_pooler linear" if is_published else None)
     text_cfg = {**clip.model_cfg["text_cfg"], "tokenizer_kwargs": {"clean": cleaning}}
     clip = replace(
