@@ -99,6 +99,8 @@ def unit_stages(config: PrepConfig, reader: Source) -> list[Entry]:
     }
     if config.intensity:
         images["intensity"] = [float(value) for value in config.intensity]
+    if config.grey_bits != 8:
+        images["grey_bits"] = config.grey_bits
     stages.append({"stage": "check_images", **images})
     if config.modality or deidentified:
         stages.append({"stage": "modality", **({"closed": True} if deidentified else {})})

@@ -1,7 +1,7 @@
 """Checks of images: limits of size and shape, then the rules by which they are shown (medvlp/data/images/decode.py).
 
 An image of which no pixel has to change keeps the publisher's bytes. One that has to be turned, laid on a ground or scaled
-is encoded again, as PNG of 8 bits a channel; metadata "rendered" says what was done to it.
+is encoded again, as PNG of 8 bits a channel (grey_bits=16: grey of more stays so); metadata "rendered" says what was done to it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 
 from data_prep.draft import Draft, Drop, first_line
 from data_prep.png import encode_png
-from medvlp.data.images.decode import check_shape, render
+from medvlp.data.images.decode import check_shape, deep_values, render
 from medvlp.shards import BadSample
 from medvlp.shards.schema import IMAGE_EXTENSIONS, MAX_MEMBER_NAME
 
@@ -38,12 +38,18 @@ RULES = {
 
 
 def check_images(
-    draft: Draft, max_pixels: int, min_side: int, max_aspect: float, intensity: Sequence[float] = ()
+    draft: Draft,
+    max_pixels: int,
+    min_side: int,
+    max_aspect: float,
+    intensity: Sequence[float] = (),
+    grey_bits: int = 8,
 ) -> Draft:
     """Images as they are shown. Drops: too_many_pixels, too_small, extreme_aspect, several_frames, deep_colour,
     broken_image (it cannot be decoded to its last row), blank_image.
 
     intensity: values shown black and white of images of more than 8 bits; empty: as `value_range` decides.
+    grey_bits: of these as they are stored, 8 or 16, which readers show alike.
     """
     rescales = draft.sample.metadata.pop("rescale", {})
     changed: dict[str, bytes] = {}
@@ -56,7 +62,9 @@ def check_images(
             raise Drop(STAGE, "extreme_aspect", f"{name} is {width} × {height}, max_aspect is {max_aspect:g}")
         try:
             check_shape(picture, max_pixels)
-            view, changes = render(picture, draft.sample.images[name], intensity, rescales.get(name, (1.0, 0.0)))
+            window = (draft.sample.images[name], intensity, rescales.get(name, (1.0, 0.0)))
+            view, changes = render(picture, *window)
+            values_HW = deep_values(picture, *window) if "values" in changes and grey_bits == 16 else None
         except BadSample as bad:
             limit = f", max_pixels is {max_pixels}" if bad.reason == "too_many_pixels" else ""
             raise Drop(STAGE, bad.reason, f"{name} is {width} × {height}{limit}: {bad.detail}") from None
@@ -64,8 +72,8 @@ def check_images(
             raise Drop(STAGE, "broken_image", f"{name}: {first_line(error)}") from None
         _look(draft, name, view)
         if changes:
-            changed[name] = encode_png(view)
-            rendered[name] = changes
+            changed[name] = encode_png(view if values_HW is None else np.rint(values_HW * 257).astype(np.uint16))
+            rendered[name] = changes if values_HW is None else {**changes, "bits": grey_bits}
             _count(draft, changes)
     if changed:
         names = png_names(list(draft.sample.images), set(changed))

@@ -63,6 +63,8 @@ class PrepConfig:
     intensity: list[float] = field(default_factory=list)
     """Values shown black and white of grey images of more than 8 bits, as [0,4095]; empty: by the file's header, else by
     the values in use, as docs/data.md says."""
+    grey_bits: int = 8
+    """Bits of a grey value of images that are scaled because they have more than 8: 8, or 16 for data.augment.bits=16."""
     licences: list[str] = field(default_factory=list)
     """Licences that are allowed, such as [CC0,CC-BY]; empty allows all."""
     retracted: bool = False
@@ -132,6 +134,8 @@ class PrepConfig:
             raise ConfigError(
                 f"intensity={limits} should be the values shown black and white, such as intensity=[0,4095]"
             )
+        if self.grey_bits not in (8, 16):
+            raise ConfigError(f"grey_bits={self.grey_bits} must be 8 or 16")
         if self.retries < 0 or not 0 <= self.duplicates_radius <= 32:
             raise ConfigError(
                 f"retries={self.retries} must not be negative, duplicates_radius={self.duplicates_radius} from 0 to 32"
@@ -160,6 +164,7 @@ class PrepConfig:
             "duplicates": self.duplicates == "drop",
             "decontaminate": self.decontaminate,
             "intensity": self.intensity,
+            "grey_bits": self.grey_bits != 8,
         }
         active = [name for name, value in stages.items() if value]
         if not self.checks and active:

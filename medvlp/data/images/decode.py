@@ -174,9 +174,13 @@ def _windowed(
     return values_HW, *value_range(values_HW, significant_bits(data), limits, is_float)
 
 
-def deep_values(image: Image.Image, data: bytes) -> np.ndarray | None:
+def deep_values(
+    image: Image.Image, data: bytes, limits: Sequence[float] = (), rescale: Sequence[float] = (1.0, 0.0)
+) -> np.ndarray | None:
     """float32 (H, W) from 0 (black) to 255 (white) of an opened grey image of more than 8 bits, by the rules of `render` but
     without its rounding to 8 bits: within 1 of it. None for other images.
+
+    limits, rescale: as of `render`.
 
     Raises whatever Pillow raises for a damaged file.
     """
@@ -184,7 +188,7 @@ def deep_values(image: Image.Image, data: bytes) -> np.ndarray | None:
         return None
     orientation = orientation_of(image)
     image.load()
-    values_HW, low, high, _ = _windowed(image, data)
+    values_HW, low, high, _ = _windowed(image, data, limits, rescale)
     grey_HW: np.ndarray = np.clip((values_HW - low) * (255 / (high - low)), 0, 255).astype(np.float32)
     alpha = _alpha(image)
     if alpha is not None:

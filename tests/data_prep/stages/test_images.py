@@ -17,6 +17,7 @@ from data_prep.png import encode_png
 from data_prep.readers.image_files import shard_image
 from data_prep.stages.images import check_images, measure, png_names
 from medvlp.data.images.decode import decode_image, open_image
+from medvlp.data.images.pixels import ImageFile
 from medvlp.shards import Sample, ShardDataset
 
 TURNS = {
@@ -208,6 +209,17 @@ def test_limits_that_somebody_chose():
     view = np.asarray(open_image(after, 10_000)).ravel()
     assert view[RAMP.ravel() * 4095 < 1000].max() == 0
     assert view[RAMP.ravel() * 4095 > 2001].min() == 255
+
+
+@pytest.mark.parametrize(("intensity", "offset"), [((), 0), ((), 30_000), ((1000, 2000), 0)])
+def test_grey_that_is_scaled_may_keep_16_bits(intensity, offset):
+    data = sbit(RAMP * 4095 + offset, 0)
+    eight, sixteen = (only(checked({"png": data}, intensity=intensity, grey_bits=bits)) for bits in (8, 16))
+    assert sixteen[1] == {**eight[1], "bits": 16}
+    views = [np.asarray(open_image(after, 10_000)).astype(int) for after, _ in (eight, sixteen)]
+    assert np.abs(views[0] - views[1]).max() <= 1
+    deep = ImageFile(sixteen[0], 10_000, is_deep=True).pixels()
+    assert len(deep.unique()) > 900
 
 
 def tiff(values, **options):
