@@ -55,7 +55,8 @@ def sources_and_rules(config: TrainConfig) -> Iterator[tuple[str, ShardDataset, 
     kind = config.objective.kind
     content = CONTENT.get(kind, "") if config.model.kind or kind == "classify" else ""
     for name, source in config.data.sources.items():
-        rules = Rules(content, source_texts(name, source), bool(source.caption_prompts), config.data.max_pixels)
+        texts, asks = source_texts(name, source), bool(source.caption_prompts)
+        rules = Rules(content, texts, asks, config.data.max_pixels, bool(source.several_images))
         yield name, open_source(config, name), rules
 
 

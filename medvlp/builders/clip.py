@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from medvlp.builders.schemes.open_clip import OpenClipModel
 from medvlp.config import ClipConfig, ConfigError, TrainConfig, from_dict
 from medvlp.config.model_names import ModelName
+from medvlp.models.clip.image_pool import NAME as POOL
+from medvlp.models.clip.image_pool import loaded_pool
 from medvlp.models.clip.model import Clip, preprocess_settings
 from medvlp.models.clip.sources import architecture, composed, from_description, named
 from medvlp.models.clip.text_tower import text_files
@@ -95,6 +97,8 @@ def load_clip(path: str | Path) -> Loaded:
         clip = from_description(card["model_cfg"], card["preprocess"], files, name, "its description")
         fill(clip.model, content["state_dict"])
         clip.model.eval()
+        auxiliary, width = content.get("auxiliary", {}), int(card["model_cfg"]["embed_dim"])
+        clip.image_pool = loaded_pool(card.get(POOL), auxiliary, width)
         return Loaded(clip, config, card["weights_sha256"], card.get("selected", {}), content["global_step"])
 
 

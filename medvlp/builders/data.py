@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from medvlp.config import ConfigError, DataConfig, SourceConfig, TrainConfig, VqaConfig, load_task
@@ -13,10 +14,12 @@ from medvlp.data.chat.rewriting import (
     RewordedConversations,
     TaskQuestions,
 )
+from medvlp.data.dataset import Dataset
 from medvlp.data.images.crop import RandomView
 from medvlp.data.pipeline import BatchPipeline
 from medvlp.data.texts import FieldTexts, JoinedTexts, LabelTexts, SourceTexts
 from medvlp.data.views.filtered import open_split
+from medvlp.data.views.images import EachImage, OneImage
 from medvlp.distributed import launched_rank
 from medvlp.shards import ShardDataset
 from medvlp.shards.storage import RemoteSettings, split_folder
@@ -69,6 +72,17 @@ def source_texts(name: str, source: SourceConfig) -> SourceTexts:
         templates = load_templates(source.label_templates, f"data.sources.{name}.label_templates")
         return LabelTexts(source.label_captions, templates)
     return FieldTexts(tuple(source.text_fields), source.text_weights)
+
+
+def image_views(config: TrainConfig) -> dict[str, Callable[[ShardDataset], Dataset]]:
+    """By source, what makes others of its samples of several images; only of those where something does."""
+    views: dict[str, Callable[[ShardDataset], Dataset]] = {}
+    for name, source in config.data.sources.items():
+        if source.several_images == "one":
+            views[name] = partial(OneImage, seed=config.seed)
+        elif source.several_images == "each":
+            views[name] = EachImage
+    return views
 
 
 def as_conversations(dataset: ShardDataset, source: SourceConfig) -> ConversationDataset:

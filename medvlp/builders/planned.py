@@ -146,6 +146,8 @@ def without_weights(config: TrainConfig) -> tuple[TrainConfig, list[str]]:
         notes.append("trainer.strategy=fsdp is counted as ddp, with whole weights on every GPU")
     if config.trainer.compile:
         notes.append("trainer.compile=true is counted as eager, which keeps more")
+    if any(source.several_images == "all" for source in config.data.sources.values()):
+        notes.append("examples count as one image each, though data.sources.<name>.several_images=all gives them more")
     if objective.feature_cache:
         notes.append("the image tower's features count as computed: a first epoch and a head that learns take longer")
     return replace(config, model=model, objective=objective, init_from="", init_parts=[]), notes

@@ -95,6 +95,9 @@ class ClipConfig(ModelConfig):
     """Share of an image's patches that a vision transformer does not see in training, others each time (FLIP)."""
     gradient_checkpointing: bool = False
     """Compute the towers' activations twice instead of keeping them."""
+    image_pool: str = "mean"
+    """How several images make one example, with data.sources.<name>.several_images=all: mean (of their unit vectors), or
+    attention (weights of a small layer that learns). Evaluation of the checkpoint does the same."""
     lora: TowerLoraConfig = field(default_factory=TowerLoraConfig)
     vision: VisionConfig = field(default_factory=VisionConfig)
     text: TextConfig = field(default_factory=TextConfig)
@@ -105,6 +108,7 @@ class ClipConfig(ModelConfig):
         if self.image.resize_mode is not None:
             one_of("model.image.resize_mode", self.image.resize_mode, ("shortest", "longest", "squash"))
         self.lora.check()
+        one_of("model.image_pool", self.image_pool, ("mean", "attention"))
         share("model.patch_dropout", self.patch_dropout, below_1=True)
         one_of("model.vision.proj", self.vision.proj, ("linear", "mlp", "none"))
         one_of("model.text.positions", self.text.positions, ("linear", "kept"))

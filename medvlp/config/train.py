@@ -111,10 +111,10 @@ class TrainConfig:
         self.data.check()
         if not self.objective.trains_pairs:
             for name, source in self.data.sources.items():
-                if source.has_made_texts:
+                if keys := source.keys_of_pairs:
                     raise ConfigError(
-                        f"data.sources.{name}: text_templates, text_weights and label_captions make the texts of pairs, which "
-                        f"objective={self.objective.kind} does not train on; name text_fields"
+                        f"data.sources.{name}.{keys[0]} makes pairs of samples, which objective={self.objective.kind} does not "
+                        f"train on; leave it out"
                     )
         if self.optim.fused and self.optim.clip_norm and self.trainer.precision == "16-mixed":
             raise ConfigError(

@@ -1,7 +1,7 @@
 """Datasets of a run: samples by request, and the replacement of one that cannot be read."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +45,14 @@ class Dataset(Protocol):
 
     def locate(self, i: int, /) -> tuple[str, int]:
         """The shard of row i, and its position there."""
+
+
+@runtime_checkable
+class ChangingDataset(Protocol):
+    """A dataset whose samples are others in every epoch."""
+
+    def read_in(self, i: int, epoch: int, /) -> Sample:
+        """Row i in an epoch; raises BadSample."""
 
 
 class TextsOnly:
@@ -124,7 +132,7 @@ class RequestedSamples(torch_data.Dataset[dict[str, Any]]):
         rows_tried = []
         for _ in range(self.attempts):
             try:
-                sample = dataset.read(row)
+                sample = dataset.read_in(row, epoch) if isinstance(dataset, ChangingDataset) else dataset.read(row)
                 fields = self.prepare(sample, index, np.random.Generator(philox("augmentation", *key)))
                 return {"key": sample.key, "position": position, "source": index, **fields}, bad
             except BadSample as problem:

@@ -1,6 +1,6 @@
 """Image–text pairs. B: this rank's pairs; L: the longest text of the batch, in tokens; S: the image's side."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,8 +15,8 @@ from medvlp.data.extras import PairExtra, padded_rows
 from medvlp.data.extras.labels import PairLabels
 from medvlp.data.extras.teacher import StoredTeacher
 from medvlp.data.images.crop import RandomView, stacked
-from medvlp.data.images.decode import decode_image
 from medvlp.data.images.feature_cache import CachedFeatures, FeatureCache
+from medvlp.data.images.of_samples import images_of, sampled_images
 from medvlp.data.order import Order
 from medvlp.data.pipeline import BatchPipeline, OpenedSources, Sources
 from medvlp.data.plan import ApartPlan, BatchPlan, SamplePlan
@@ -24,7 +24,7 @@ from medvlp.data.texts import SourceTexts, choose_text, class_ids, class_values,
 from medvlp.data.tokens.encoders import encoder_of
 from medvlp.distributed import launched_rank
 from medvlp.errors import UserError
-from medvlp.shards import BadSample, Sample
+from medvlp.shards import BadSample, Sample, ShardDataset
 
 
 @dataclass(kw_only=True)
@@ -33,6 +33,7 @@ class PairBatch(Batch):
 
     inputs = (
         "images_BCHW",
+        "image_counts_B",
         "tokens_BL",
         "features_BF",
         "masked_tokens_BL",
@@ -42,7 +43,8 @@ class PairBatch(Batch):
         "teacher_text_BD",
     )
     images_BCHW: Tensor
-    """uint8 (B, 3, S, S), or float32 from 0 to 255 with deep views; (B, 3, 0, 0) with features."""
+    """uint8 (B, 3, S, S), or float32 from 0 to 255 with deep views; of several images a sample, one after the other; (B, 3, 0, 0)
+    with features."""
     tokens_BL: Tensor
     """int64, padded to the longest text."""
     text_ids_B: Tensor
@@ -50,7 +52,9 @@ class PairBatch(Batch):
     class_ids: list[list[int]] | None = None
     """Of each sample, numbers of which it has one in common with those that `objective.positives` joins it with."""
     features_BF: Tensor | None = None
-    """float32, of a frozen image tower, where they are cached."""
+    """float32, of a frozen image tower, where they are cached, likewise."""
+    image_counts_B: Tensor | None = None
+    """int64, images of each sample, where samples have several."""
     masked_tokens_BL: Tensor | None = None
     """int64: the tokens with some of their words masked."""
     is_selected_BL: Tensor | None = None
@@ -103,6 +107,7 @@ class PreparePairs:
         positives: what joins pairs whose texts differ, see `class_ids`; "": nothing.
         features: of a frozen image tower, which stand for the image.
         extras: what losses ask for besides.
+        most_images: for every source, how many images of a sample make one example, at most; 0: a sample has one.
     """
 
     texts: Sequence[SourceTexts]
@@ -111,48 +116,27 @@ class PreparePairs:
     positives: str = ""
     features: CachedFeatures | None = None
     extras: Sequence[PairExtra] = ()
+    most_images: Sequence[int] = ()
 
     def __call__(self, sample: Sample, source: int, rng: np.random.Generator) -> dict[str, Any]:
-        """image: uint8 (3, S, S), or features: float32 (F,); tokens: list of ids; text_id: int; missing: fields that the text
-        lacks; class_ids: list of int, with positives."""
+        """images: list of uint8 (3, S, S), or features: float32 (n, F); tokens: list of ids; text_id: int; missing:
+        fields that the text lacks; class_ids: list of int, with positives."""
+        most = self.most_images[source] if self.most_images else 0
         if self.features is None:
-            data = only_image(sample)
+            images = images_of(sample, most, rng)
         candidate = choose_text(sample, self.texts[source], rng)
         text = candidate.text
         item: dict[str, Any] = {"tokens": self.tokenize(text), "text_id": text_id(text), "missing": candidate.missing}
         if self.features is None:
-            item["image"] = self.view(data, rng)
+            item["images"] = [self.view(data, rng) for data in images]
         else:
-            item["features"] = self.features(sample)[0, 0]
+            features_NF = self.features(sample)[:, 0]
+            item["features"] = features_NF[sampled_images(len(features_NF), most, rng)]
         if self.positives:
             item["class_ids"] = class_ids(sample, self.positives)
         for extra in self.extras:
             item |= extra.prepare(sample, text, item["tokens"], rng)
         return item
-
-
-def only_image(sample: Sample) -> bytes:
-    """The image of a pair. Raises BadSample: there is none, or several."""
-    if len(sample.images) != 1:
-        raise BadSample("not_one_image", key=sample.key, detail=f"{len(sample.images)} images, a pair has one")
-    return next(iter(sample.images.values()))
-
-
-@dataclass
-class EvaluationView:
-    """A pair's image as evaluation sees it.
-
-    Args:
-        transform: PIL image → (3, S, S).
-        max_pixels: larger images are bad samples.
-    """
-
-    transform: Callable[..., Tensor]
-    max_pixels: int
-
-    def __call__(self, sample: Sample) -> Tensor:
-        """(1, 3, S, S). Raises BadSample."""
-        return self.transform(decode_image(only_image(sample), self.max_pixels))[None]
 
 
 @dataclass
@@ -162,22 +146,28 @@ class CollatePairs:
     Texts are padded to the batch's longest, not to the context: captions are short (ROCO's: about 37 tokens of 77 to
     512), and a text tower that masks padding gives the same embedding for any amount of it. For a tower that does not,
     `tokenize` returns the whole context already.
+
+    counts_images: samples may have several images.
     """
 
     pad_id: int
     extras: Sequence[PairExtra] = ()
+    counts_images: bool = False
 
     def __call__(self, units: list[dict[str, Any]]) -> PairBatch:
         items = [item for unit in units for item in unit["items"]]
-        images, features = ([item[name] for item in items if name in item] for name in ("image", "features"))
+        images = [image for item in items for image in item.get("images", ())]
+        features = [item["features"] for item in items if "features" in item]
+        counts = [len(item["features"] if "features" in item else item["images"]) for item in items]
         class_ids_of_items = [item["class_ids"] for item in items if "class_ids" in item]
         return PairBatch(
             **sample_fields(units),
             images_BCHW=stacked(images) if images else torch.empty(len(items), 3, 0, 0, dtype=torch.uint8),
+            image_counts_B=torch.tensor(counts) if self.counts_images else None,
             tokens_BL=padded_rows([item["tokens"] for item in items], self.pad_id),
             text_ids_B=torch.tensor([item["text_id"] for item in items]),
             class_ids=class_ids_of_items or None,
-            features_BF=torch.stack(features) if features else None,
+            features_BF=torch.cat(features) if features else None,
             **{name: value for extra in self.extras for name, value in extra.collate(items).items()},
         )
 
@@ -199,6 +189,7 @@ class PairPipeline(BatchPipeline):
         keeps_apart: keep equal texts out of each other's batches, as far as an epoch has batches.
         features: of a frozen image tower, computed once and read instead of images.
         teacher: a teacher's features of images and of texts, computed once.
+        views: by source, its samples of several images as others; sources that are not named stay as they are.
     """
 
     whole_steps = True
@@ -214,11 +205,14 @@ class PairPipeline(BatchPipeline):
         keeps_apart: bool,
         features: FeatureCache | None = None,
         teacher: tuple[FeatureCache, FeatureCache] | None = None,
+        views: Mapping[str, Callable[[ShardDataset], Dataset]] | None = None,
     ) -> None:
         self.prepare, self.collate, self.longest_1L, self.teacher = prepare, collate, longest_1L, teacher
         self.batch_size, self.keeps_apart, self.features = batch_size, keeps_apart, features
         self.caches_features = features is not None
-        self.sample_bytes = prepare.view.image_bytes + TEXT_BYTES
+        images = max(1, *prepare.most_images, 0)
+        self.sample_bytes = images * prepare.view.image_bytes + TEXT_BYTES
+        self.views = dict(views or {})
 
     def write_caches(self, sources: Sources) -> None:
         if self.features:
@@ -235,7 +229,7 @@ class PairPipeline(BatchPipeline):
             ]
             self.prepare = replace(self.prepare, extras=extras)
         if not self.features:
-            return OpenedSources(sources)
+            return OpenedSources({n: self.views[n](data) if n in self.views else data for n, data in sources.items()})
         self.prepare = replace(self.prepare, features=self.features.open(sources))
         return OpenedSources({name: TextsOnly(dataset) for name, dataset in sources.items()})
 
@@ -267,7 +261,14 @@ class PairPipeline(BatchPipeline):
         return plan
 
     def stretch(self, batch: PairBatch) -> PairBatch:
-        """The batch with texts that fill the context."""
+        """The batch with texts that fill the context, and samples that have as many images as they may."""
+        if batch.image_counts_B is not None:
+            most = max(self.prepare.most_images)
+            counts_B = torch.full_like(batch.image_counts_B, most)
+            rows = torch.arange(int(counts_B.sum())) % int(batch.image_counts_B.sum())
+            features_BF = None if batch.features_BF is None else batch.features_BF[rows]
+            images_BCHW = batch.images_BCHW if features_BF is not None else batch.images_BCHW[rows]
+            batch = replace(batch, image_counts_B=counts_B, images_BCHW=images_BCHW, features_BF=features_BF)
         tokens_BL = self.longest_1L.repeat(len(batch.tokens_BL), 1)
         fields = {name: value for extra in self.prepare.extras for name, value in extra.stretch(tokens_BL).items()}
         return replace(batch, tokens_BL=tokens_BL, **fields)

@@ -208,9 +208,12 @@ def text_id(text: str) -> int:
 
 
 def class_values(sample: Sample, positives: str) -> list[str]:
-    """What a sample shares with those that are right for it: `group` (its article, patient or study), `label.<name>` or
-    `metadata.<name>`, each element of it where it is a list; none where it has none, or unknown ones."""
+    """What a sample shares with those that are right for it: `sample` (it is another image of the same one), `group` (its
+    article, patient or study), `label.<name>` or `metadata.<name>`, each element of it where it is a list; none where it has
+    none, or unknown ones."""
     kind, _, name = positives.partition(".")
+    if kind == "sample":
+        return [sample.key.partition("#")[0]]
     fields = sample.labels if kind == "label" else sample.metadata
     value = fields.get(name or kind)
     values = value if isinstance(value, list) else [value]

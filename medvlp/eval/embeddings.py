@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
 from PIL import Image
@@ -48,6 +48,17 @@ class Encoder(Protocol):
         """embeddings_BD of one batch."""
 
 
+@runtime_checkable
+class PoolingEncoder(Protocol):
+    """An encoder that may embed all images of a sample as one."""
+
+    takes_all_images: bool
+    """Whether it does."""
+
+    def pool_images(self, image_MD: Tensor, counts_B: Tensor) -> Tensor:
+        """(B, D) of samples. image_MD: of their images, one sample after the other; counts_B: how many each has."""
+
+
 class DeferredEncoder:
     """An encoder that is loaded when something has to be encoded, which is never where all embeddings are in the store.
 
@@ -78,6 +89,16 @@ class DeferredEncoder:
         """As the encoder's, and without it: loader processes get a copy of the transform."""
         return self.encoder.transform
 
+    @property
+    def takes_all_images(self) -> bool:
+        """As the encoder's."""
+        return takes_all_images(self.encoder)
+
+    def pool_images(self, image_MD: Tensor, counts_B: Tensor) -> Tensor:
+        """As the encoder's."""
+        assert isinstance(self.encoder, PoolingEncoder)
+        return self.encoder.pool_images(image_MD, counts_B)
+
     def encode_image(self, pixels_BCHW: Tensor) -> Tensor:
         """As the encoder's."""
         return self.encoder.encode_image(pixels_BCHW)
@@ -85,6 +106,11 @@ class DeferredEncoder:
     def encode_text(self, texts: list[str]) -> Tensor:
         """As the encoder's."""
         return self.encoder.encode_text(texts)
+
+
+def takes_all_images(encoder: Encoder) -> bool:
+    """Whether an encoder embeds all images of a sample as one; others take the first."""
+    return isinstance(encoder, PoolingEncoder) and encoder.takes_all_images
 
 
 @dataclass(frozen=True)
@@ -106,7 +132,8 @@ class CachedEncoder:
 
     Images are read and decoded once for each dataset manifest, however many tasks ask for them. Where torch.distributed
     runs, each rank encodes its share of the batches and all ranks get the whole result, in the same order: every rank has
-    to make the same calls. Rank 0 alone uses the store. A sample of several images is represented by its first.
+    to make the same calls. Rank 0 alone uses the store. A sample of several images is represented by its first, or by
+    all of them where the encoder was trained so.
 
     Args:
         encoder: the model. Its weights must not change: make another one for other weights.
@@ -132,9 +159,9 @@ class CachedEncoder:
         return self.encoder.identity
 
     @property
-    def decoding(self) -> tuple[str, int, int]:
+    def decoding(self) -> tuple[str, int, int, bool]:
         """Encoders of which this is the same can encode the same batches."""
-        return self.encoder.transform_identity, self.batch_size, self.max_pixels
+        return self.encoder.transform_identity, self.batch_size, self.max_pixels, takes_all_images(self.encoder)
 
     def images(self, dataset: ShardDataset) -> ImageEmbeddings:
         """Embeddings of every readable image.
@@ -218,7 +245,7 @@ def _encode_images(models: Sequence[CachedEncoder], dataset: ShardDataset) -> No
     first = models[0]
     batches = _batches(len(dataset), first.batch_size)
     loader: DataLoader[Any] = DataLoader(
-        _Images(dataset, first.encoder.transform, first.max_pixels),
+        _Images(dataset, first.encoder.transform, first.max_pixels, takes_all_images(first.encoder)),
         batch_sampler=[list(rows) for rows in of_this_rank(batches)],
         num_workers=first.workers,
         collate_fn=_split_batch,
@@ -228,8 +255,8 @@ def _encode_images(models: Sequence[CachedEncoder], dataset: ShardDataset) -> No
     stream: Iterator[_Batch] = loaded_batches(loader)
 
     def encode(rows: range) -> tuple[list[Tensor], dict[str, str]]:
-        pixels_BCHW, bad = next(stream)
-        return [model.encoder.encode_image(pixels_BCHW) for model in models] if len(pixels_BCHW) else [], bad
+        pixels_MCHW, counts_B, bad = next(stream)
+        return [_embedded(model, pixels_MCHW, counts_B) for model in models] if len(pixels_MCHW) else [], bad
 
     parts = on_all_ranks(batches, encode)
     bad = {key: reason for part in parts for key, reason in part[1].items()}
@@ -245,25 +272,40 @@ def _batches(count: int, size: int) -> list[range]:
     return [range(start, min(start + size, count)) for start in range(0, count, size)]
 
 
-_Batch = tuple[Tensor, dict[str, str]]
+def _embedded(model: CachedEncoder, pixels_MCHW: Tensor, counts_B: Tensor) -> Tensor:
+    """(B, D) of a batch's samples. counts_B: images of each, all one where the model takes one."""
+    encoder = model.encoder
+    if not takes_all_images(encoder):
+        return encoder.encode_image(pixels_MCHW)
+    assert isinstance(encoder, PoolingEncoder)
+    parts = [encoder.encode_image(part) for part in pixels_MCHW.split(model.batch_size)]
+    return encoder.pool_images(torch.cat(parts), counts_B)
+
+
+_Batch = tuple[Tensor, Tensor, dict[str, str]]
+"""Pixels of all images, how many each sample has, and key → reason of samples that cannot be read."""
 
 
 class _Images(Dataset[Tensor | tuple[str, str]]):
-    """Row → pixels_CHW, or (key, reason) of a sample that cannot be read."""
+    """Row → pixels_nCHW of its first image or of all, or (key, reason) of a sample that cannot be read."""
 
-    def __init__(self, dataset: ShardDataset, transform: Callable[[Image.Image], Tensor], max_pixels: int) -> None:
-        self.dataset, self.transform, self.max_pixels = dataset, transform, max_pixels
+    def __init__(
+        self, dataset: ShardDataset, transform: Callable[[Image.Image], Tensor], max_pixels: int, takes_all: bool
+    ) -> None:
+        self.dataset, self.transform, self.max_pixels, self.takes_all = dataset, transform, max_pixels, takes_all
 
     def __getitem__(self, row: int) -> Tensor | tuple[str, str]:
         try:
             sample = self.dataset.read(row)
             if not sample.images:
                 return sample.key, "no_image"
-            return self.transform(decode_image(sample.images[min(sample.images)], self.max_pixels))
+            names = sorted(sample.images)[: None if self.takes_all else 1]
+            return torch.stack([self.transform(decode_image(sample.images[name], self.max_pixels)) for name in names])
         except BadSample as problem:
             return self.dataset.key(row), problem.reason
 
 
 def _split_batch(rows: list[Tensor | tuple[str, str]]) -> _Batch:
     pixels = [row for row in rows if isinstance(row, Tensor)]
-    return torch.stack(pixels) if pixels else torch.empty(0), dict(row for row in rows if isinstance(row, tuple))
+    bad = dict(row for row in rows if isinstance(row, tuple))
+    return torch.cat(pixels) if pixels else torch.empty(0), torch.tensor([len(part) for part in pixels]), bad

@@ -86,7 +86,7 @@ def run_differences(old: TrainConfig, new: TrainConfig) -> list[str]:
         {
             name: (
                 *(s.weight, s.text_fields, s.text_weights, s.text_templates, s.label_captions, s.label_templates),
-                *(s.only, s.exclude),
+                *(s.several_images, s.max_images, s.only, s.exclude),
             )
             for name, s in config.data.sources.items()
         }

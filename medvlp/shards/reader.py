@@ -157,14 +157,21 @@ class ShardDataset:
 
     def read(self, i: int) -> Sample:
         """Sample i. Raises IndexError if there is none, BadSample if what is on disk is not what was written."""
-        return self._read(i, with_images=True)
+        return self._read(i)
 
     def read_text(self, i: int) -> Sample:
         """Sample i without its images, whose bytes are not read: `images` is empty.
 
         Raises IndexError if there is none, BadSample if what was read is not what was written.
         """
-        return self._read(i, with_images=False)
+        return self._read(i, ())
+
+    def read_images(self, i: int, names: Sequence[str]) -> Sample:
+        """Sample i with these of its images alone. Raises as `read_text`."""
+        if self._locate(i)[0] in self._compared:
+            return self._read(i, names)
+        sample = self._read(i)
+        return replace(sample, images={name: sample.images[name] for name in sample.images if name in names})
 
     def image_names(self, i: int) -> list[str]:
         """Names of sample i's images, from the shard's index. Raises IndexError if there is none, BadSample."""
@@ -179,20 +186,21 @@ class ShardDataset:
             raise BadSample("broken_index", self._shards[shard], key, f"the index has no rows for sample {row}")
         return shard, open_shard, rows
 
-    def _read(self, i: int, with_images: bool) -> Sample:
+    def _read(self, i: int, names: Sequence[str] | None = None) -> Sample:
+        """names: of the images that are read; None: all."""
         shard, open_shard, rows = self._index_rows(i)
         key = self._keys[i].as_py()
-        image_names = []
-        if not with_images:  # of our own, images stand first
-            image_names = [_name(row[1]) for row in rows if row[1] not in self._text_members]
-            rows = [row for row in rows if row[1] in self._text_members] or rows
+        unread = []
+        if names is not None:  # of our own, images stand first
+            unread = [name for row in rows if row[1] not in self._text_members and (name := _name(row[1])) not in names]
+            rows = [row for row in rows if _name(row[1]) not in unread] or rows
         members: dict[str, bytes] = {}
         for span in spans_of(rows):
             members |= self._members(shard, open_shard, span, key)
         try:
-            sample = self.form.sample(key, members | dict.fromkeys(image_names, b""))
-            if not with_images:
-                return replace(sample, images={})
+            sample = self.form.sample(key, members | dict.fromkeys(unread, b""))
+            if names is not None:
+                return replace(sample, images={name: sample.images[name] for name in sample.images if name in names})
             if shard not in self._compared:
                 self._compare_image(i, sample)
                 self._compared.add(shard)

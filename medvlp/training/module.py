@@ -86,6 +86,10 @@ class TrainingModule(pl.LightningModule):
         """(scalar, values to log). The scalar's mean over ranks and over a step's batches is the step's loss."""
         raise TypeError(f"{type(self).__name__} is a training objective without a loss")
 
+    def described(self) -> dict[str, Any]:
+        """What a checkpoint says of the auxiliary modules that evaluation needs; plain values."""
+        return {}
+
     def trial_loss(self, batch: Any, parts: int) -> Tensor:
         """The loss of a trial step. parts: batches of this size whose features one loss takes."""
         return self.loss(batch)[0]
@@ -257,6 +261,7 @@ class TrainingModule(pl.LightningModule):
         checkpoint["medvlp"] = {
             "format": FORMAT,
             **self.metadata,
+            **self.described(),
             "weights_sha256": weights_hash(checkpoint["state_dict"]),
         }
         if auxiliary := self.auxiliary.state_dict():

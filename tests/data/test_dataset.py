@@ -124,7 +124,7 @@ def test_tokens_are_padded_to_the_longest_of_the_batch(folder):
         [
             {
                 "bad": [],
-                "items": [{"key": "k", "position": 0, "image": batch.images_BCHW[0], "tokens": ids, "text_id": 1}],
+                "items": [{"key": "k", "position": 0, "images": [batch.images_BCHW[0]], "tokens": ids, "text_id": 1}],
             }
             for ids in ([1], [2, 3])
         ]

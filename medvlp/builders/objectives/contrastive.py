@@ -9,18 +9,20 @@ import torch
 from torch import Tensor, nn
 
 from medvlp.builders.clip import build_clip
-from medvlp.builders.data import source_texts, training_view
+from medvlp.builders.data import image_views, source_texts, training_view
 from medvlp.builders.objectives import optimizer_settings
 from medvlp.builders.objectives.terms import terms_of
 from medvlp.config import ClipConfig, ConfigError, ContrastiveConfig, TrainConfig
 from medvlp.data.images.feature_cache import FeatureCache
-from medvlp.data.pairs import CollatePairs, EvaluationView, PairPipeline, PreparePairs, Tokenize
+from medvlp.data.images.of_samples import EvaluationView
+from medvlp.data.pairs import CollatePairs, PairPipeline, PreparePairs, Tokenize
 from medvlp.eval.embeddings import CachedEncoder
 from medvlp.losses import contrastive_loss
 from medvlp.losses.sigmoid import Sigmoid
 from medvlp.models.clip.adapters import add_adapters
 from medvlp.models.clip.frozen import Head, frozen_identity, split_image_tower
 from medvlp.models.clip.fusion import has_decoder, start_decoder
+from medvlp.models.clip.image_pool import image_pool
 from medvlp.models.clip.model import Clip, ClipEncoder
 from medvlp.models.clip.towers import checkpoint_activations, drop_patches
 from medvlp.models.clip.trial import longest_text
@@ -59,16 +61,21 @@ def contrastive(config: TrainConfig) -> Objective:
         training_view(data, clip.size),
         objective.positives,
         extras=extras,
+        most_images=[source.max_images if source.several_images == "all" else 0 for source in data.sources.values()],
     )
+    pools = any(prepare.most_images)
+    if pools:
+        clip.image_pool = image_pool(config.model.image_pool, int(clip.model_cfg["embed_dim"]))
     features, image_head = cached_images(clip, config) if objective.feature_cache else (None, nn.Identity())
     pipeline = PairPipeline(
         prepare,
-        CollatePairs(pad_id, extras),
+        CollatePairs(pad_id, extras, pools),
         longest_text(clip),
         data.global_batch_size,
         objective.same_text == "apart",
         features,
         teacher,
+        image_views(config),
     )
     module = Contrastive(
         clip.model,
@@ -83,6 +90,7 @@ def contrastive(config: TrainConfig) -> Objective:
         terms,
         objective.weight,
         image_head,
+        clip.image_pool,
     )
     if adapters:
         module.plain_state = adapters.merged
@@ -135,8 +143,9 @@ def cached_images(clip: Clip, config: TrainConfig) -> tuple[FeatureCache, Head]:
         lambda: {
             "image tower": frozen_identity(clip.model, head_learns),
             "transform": json.dumps(clip.preprocess, sort_keys=True),
+            **({"images": "all of a sample"} if clip.image_pool else {}),
         },
-        EvaluationView(clip.transform, config.data.max_pixels),
+        EvaluationView(clip.transform, config.data.max_pixels, clip.image_pool is not None),
         encode,
         (1, 3, clip.size, clip.size),
     ), image_head

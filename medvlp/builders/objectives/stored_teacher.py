@@ -10,7 +10,7 @@ from torch import Tensor
 from medvlp.config import TrainConfig
 from medvlp.data.extras.teacher import CaptionTokens
 from medvlp.data.images.feature_cache import FeatureCache
-from medvlp.data.pairs import EvaluationView
+from medvlp.data.images.of_samples import EvaluationView
 from medvlp.data.texts import SourceTexts
 from medvlp.models.clip.fusion import unit_vectors
 from medvlp.models.clip.model import Clip

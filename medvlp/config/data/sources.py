@@ -9,7 +9,7 @@ from omegaconf import MISSING
 from medvlp.combinations import ItemFilter, filter_of
 from medvlp.config.data.augment import AugmentConfig
 from medvlp.config.data.remote import RemoteConfig
-from medvlp.config.rules import ConfigError, at_least, check_name, not_negative, share, suggestion
+from medvlp.config.rules import ConfigError, at_least, check_name, not_negative, one_of, share, suggestion
 from medvlp.selection import Conditions
 from medvlp.wording.joined import JoinedTemplate
 
@@ -39,6 +39,11 @@ class SourceConfig:
     """contrastive: the label, or else the metadata, that is trained on as captions, instead of text_fields."""
     label_templates: str = "generic"
     """Sentences of label_captions: a name under configs/templates, or a .yaml file. Each makes a text; one is sampled."""
+    several_images: str = ""
+    """contrastive: what becomes of samples of several images: one (one of them, another in every epoch), all (together one
+    example; model.image_pool says how), each (every image with the texts, by itself); empty: they are bad samples."""
+    max_images: int = 8
+    """Of a sample of more images, so many are sampled each time, where all make one example."""
     only: list[dict[str, Any]] = field(default_factory=list)
     """Combinations of labels and metadata that are trained on, `[{modality: CT, organ: [liver, spleen]}, {site: 3}]`; empty:
     all."""
@@ -77,6 +82,12 @@ class SourceConfig:
                     f"<box> stands in the data; prepare them again, so that it does, and leave it out here"
                 )
         self._check_texts(name)
+        one_of(f"data.sources.{name}.several_images", self.several_images, ("", "one", "all", "each"))
+        at_least(f"data.sources.{name}.max_images", self.max_images, 1)
+        if self.max_images != SourceConfig().max_images and self.several_images != "all":
+            raise ConfigError(
+                f"data.sources.{name}.max_images has no effect without data.sources.{name}.several_images=all"
+            )
         self.item_filter(name)
         self.conditions.check(f"data.sources.{name}.where")
 
@@ -112,9 +123,10 @@ class SourceConfig:
         return {title: JoinedTemplate.read(text, f"{key}.{title}") for title, text in self.text_templates.items()}
 
     @property
-    def has_made_texts(self) -> bool:
-        """Whether its texts are more than fields as they are."""
-        return bool(self.text_templates or self.label_captions or self.text_weights)
+    def keys_of_pairs(self) -> list[str]:
+        """Those of its keys that are set and make pairs of samples."""
+        names = ("text_templates", "label_captions", "text_weights", "several_images")
+        return [name for name in names if getattr(self, name)]
 
     @property
     def is_remote(self) -> bool:

@@ -39,8 +39,8 @@ class ContrastiveConfig(ObjectiveConfig):
     their images may be found for the text; positive, right for each other (sigmoid only); or apart, dealt out to different
     batches, as far as an epoch has batches, and masked where they meet all the same."""
     positives: str = ""
-    """What joins pairs although their texts differ: empty (nothing), group (one article, patient or study), label.<name>, or
-    metadata.<name>. Of lists, one element in common joins. Unknown values join nothing."""
+    """What joins pairs although their texts differ: empty (nothing), sample (other images of the same one), group (one article,
+    patient or study), label.<name>, or metadata.<name>. Of lists, one element in common joins. Unknown values join nothing."""
     positives_as: str = "target"
     """What pairs that are joined are to each other: target, right, with a target uniform over all that is right; inside, right,
     their probabilities summed inside the logarithm; or mask, ignored."""
@@ -69,9 +69,10 @@ class ContrastiveConfig(ObjectiveConfig):
             )
         choices = (*loss.same_text, *(("apart",) if "masked" in loss.same_text else ()))
         one_of(f"with objective.loss={self.loss}, objective.same_text", self.same_text, choices)
-        if self.positives not in ("", "group") and not self.positives.startswith(("label.", "metadata.")):
+        self._check_images(training)
+        if self.positives not in ("", "sample", "group") and not self.positives.startswith(("label.", "metadata.")):
             raise ConfigError(
-                f"objective.positives={self.positives!r}: expected group, label.<name> or metadata.<name>"
+                f"objective.positives={self.positives!r}: expected sample, group, label.<name> or metadata.<name>"
             )
         if self.positives and not loss.positives_as:
             raise ConfigError(f"objective.loss={self.loss} knows no objective.positives; leave it out")
@@ -99,3 +100,35 @@ class ContrastiveConfig(ObjectiveConfig):
             raise ConfigError(f"objective.max_logit_scale={self.max_logit_scale} must be at least 1")
         if training.data.global_batch_size < 2:
             raise ConfigError("data.global_batch_size=1 leaves a pair without negatives; use 2 or more")
+
+    def _check_images(self, training: "TrainConfig") -> None:
+        """What samples of several images ask of the rest."""
+        ways = {name: source.several_images for name, source in training.data.sources.items() if source.several_images}
+        names = {way: name for name, way in ways.items()}
+        if "each" in names and self.same_text == "negative" and not self.positives:
+            raise ConfigError(
+                f"data.sources.{names['each']}.several_images=each gives pairs of one text, which objective.same_text=negative "
+                f"makes negatives of each other; set objective.positives=sample with objective.positives_as=inside or mask, or "
+                f"objective.same_text=mil_nce, masked or apart"
+            )
+        pool = getattr(training.model, "image_pool", "mean")
+        if "all" not in names and pool != "mean":
+            raise ConfigError(f"model.image_pool={pool} has no effect without data.sources.<name>.several_images=all")
+        if "all" in names and (readers := {"distillation", "captioning"} & set(self.auxiliary)):
+            raise ConfigError(
+                f"objective.auxiliary.{min(readers)} reads one image of a sample; leave it or "
+                f"data.sources.{names['all']}.several_images=all out"
+            )
+        if pool == "attention" and training.optim.ema_decay:
+            raise ConfigError(
+                "optim.ema_decay averages the model's weights, and model.image_pool=attention is learned next to them; leave one "
+                "of them out"
+            )
+        key = "objective.feature_cache" if self.feature_cache else "objective.auxiliary.distillation.feature_cache"
+        is_stored = self.feature_cache or self.auxiliary.get("distillation", {}).get("feature_cache")
+        if is_stored and (unread := set(names) - {"all"}):
+            way = min(unread)
+            raise ConfigError(
+                f"{key} keeps features by sample, not by image: data.sources.{names[way]}.several_images={way} "
+                f"cannot be read from it; leave one of them out"
+            )

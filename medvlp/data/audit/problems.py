@@ -30,7 +30,7 @@ ERRORS = {
     "missing_shard": _DAMAGED,
     "no_conversation": "set data.sources.<name>.caption_prompts to train on captions, or take these samples away",
     "no_system_turn": "set model.language.system=merge (it goes before the first question) or drop",
-    "not_one_image": "train on these with objective=instruct, or prepare one image a sample",
+    "not_one_image": "set data.sources.<name>.several_images, train with objective=instruct, or prepare one image a sample",
     "no_template": "add a sentence that can be filled to the file of data.sources.<name>.label_templates",
     "nothing_left": "raise objective.max_length, or fix the data",
     "nothing_said": "prepare the data with a caption or a conversation for each sample",

@@ -29,12 +29,14 @@ class Rules:
     texts: what captions are taken from.
     questions: instruct: captions of samples without conversations become answers.
     max_pixels: larger images are refused; 0 leaves images closed, for samples whose images were decoded before.
+    several_images: a pair may have more than one image.
     """
 
     content: str
     texts: SourceTexts
     questions: bool
     max_pixels: int
+    several_images: bool = False
 
 
 @dataclass
@@ -74,7 +76,11 @@ def audit_sample(sample: Sample, rules: Rules) -> SampleAudit:
 
 
 def _images(sample: Sample, rules: Rules) -> Iterator[Problem]:
-    if rules.content in ("pairs", "labels") and len(sample.images) != 1:
+    if (
+        rules.content in ("pairs", "labels")
+        and len(sample.images) != 1
+        and not (rules.several_images and sample.images)
+    ):
         reason = "a pair has one" if rules.content == "pairs" else "one is classified"
         yield Problem("not_one_image", "", f"{len(sample.images)} images, {reason}")
     elif sample.conversations and not sample.images and not any(map(placeholders, sample.conversations)):

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +139,11 @@ class FilteredDataset(ShardDataset):
         """Sample i likewise, without its images."""
         row = self._row(i)
         return self._reduced(row, super().read_text(row))
+
+    def read_images(self, i: int, names: Sequence[str]) -> Sample:
+        """Sample i likewise, with these of its images."""
+        row = self._row(i)
+        return self._reduced(row, super().read_images(row, names))
 
     def image_names(self, i: int) -> list[str]:
         """Names of sample i's images. Raises BadSample as a `ShardDataset`."""

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from medvlp.models.batch_norm import fold_batch_norms
+from medvlp.models.clip.image_pool import ImagePool
 from medvlp.models.clip.text_tower import CONFIG, TOKENIZER_FILES
 from medvlp.models.weights import files_hash, relocatable, weights_hash
 
@@ -31,6 +32,7 @@ class Clip:
     tokenizer_identity: {"name", "sha256"} of what turns text into ids.
     model_cfg: the architecture in the format of open_clip's model files.
     text_files: the text tower's configuration and its tokenizer's files by name, where these are transformers'.
+    image_pool: of samples of several images; None where it was trained on single ones.
     """
 
     model: nn.Module
@@ -39,6 +41,7 @@ class Clip:
     tokenizer_identity: dict[str, str]
     model_cfg: dict[str, Any]
     text_files: dict[str, str]
+    image_pool: ImagePool | None = None
 
     @property
     def transform(self) -> Callable[..., Tensor]:
@@ -79,6 +82,9 @@ class ClipEncoder:
         parts = (clip.model_cfg, clip.preprocess, clip.text_files.get(CONFIG))
         descriptions = (json.dumps(part, sort_keys=True) for part in parts)
         self.identity = ":".join([weights, *descriptions, clip.tokenizer_identity["sha256"]])
+        self.takes_all_images = clip.image_pool is not None
+        if clip.image_pool is not None:
+            self.identity += f":{clip.image_pool.described()}"
         self.transform_identity = json.dumps(clip.preprocess, sort_keys=True)
         self.execution = execution_on(self.device, next(clip.model.parameters()).dtype)
 
@@ -99,6 +105,13 @@ class ClipEncoder:
         pixels_BCHW = pixels_BCHW.to(self.device, parameter.dtype, memory_format=torch.channels_last)
         features = self.clip.model.encode_image(pixels_BCHW)  # type: ignore[operator]
         return normalize(features.float(), dim=-1).cpu()
+
+    @torch.no_grad()
+    def pool_images(self, image_MD: Tensor, counts_B: Tensor) -> Tensor:
+        """Unit vectors of images, one sample after the other → (B, D) of the samples, as the model was trained."""
+        pool = self.clip.image_pool
+        assert pool is not None
+        return pool.to(self.device)(image_MD.to(self.device), counts_B.to(self.device)).cpu()
 
     @torch.no_grad()
     def encode_text(self, texts: Sequence[str]) -> Tensor:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +10,8 @@ from torch import Tensor, nn
 from medvlp.data.pairs import PairBatch
 from medvlp.losses import ContrastiveLoss, Pairs
 from medvlp.models.clip.fusion import at_least_single, image_states, text_states, unit_vectors
+from medvlp.models.clip.image_pool import NAME as POOL
+from medvlp.models.clip.image_pool import ImagePool
 from medvlp.models.parts import CLIP_PARTS, part_of
 from medvlp.training.module import LOSSES_B, OptimizerSettings, TrainingModule
 from medvlp.training.objectives.terms import Encoded, Term
@@ -44,6 +47,7 @@ class Contrastive(TrainingModule):
         terms: losses that are added, by name.
         weight: of the contrastive loss in the sum.
         image_head: from cached features of the frozen tower to embeddings.
+        image_pool: of samples of several images; None: each has one.
     """
 
     mean: Tensor
@@ -63,6 +67,7 @@ class Contrastive(TrainingModule):
         terms: Mapping[str, Term] | None = None,
         weight: float = 1.0,
         image_head: Callable[[Tensor], Tensor] = nn.Identity(),  # noqa: B008  it holds nothing
+        image_pool: ImagePool | None = None,
     ) -> None:
         super().__init__(model, CLIP_PARTS, settings, seed)
         if getattr(model, "logit_bias", None) is not None and not loss_function.learns_bias:
@@ -71,6 +76,8 @@ class Contrastive(TrainingModule):
         self.same_text, self.positives_as = "masked" if same_text == "apart" else same_text, positives_as
         self.image_head: Callable[[Tensor], Tensor] = lambda features_BF: image_head(features_BF)
         self.auxiliary.update(terms or {})
+        if image_pool is not None:
+            self.auxiliary[POOL] = image_pool
         self.weight = weight
         self.reads_states = any(term.reads_states for term in self.terms.values())
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
@@ -79,7 +86,15 @@ class Contrastive(TrainingModule):
     @property
     def terms(self) -> dict[str, Term]:
         """Losses that are added, by name."""
-        return dict(self.auxiliary.items())  # type: ignore[arg-type]
+        return {name: term for name, term in self.auxiliary.items() if isinstance(term, Term)}
+
+    @property
+    def image_pool(self) -> ImagePool | None:
+        """Of samples of several images; None: each has one."""
+        return next((module for module in self.auxiliary.values() if isinstance(module, ImagePool)), None)
+
+    def described(self) -> dict[str, Any]:
+        return {} if self.image_pool is None else {POOL: self.image_pool.described()}
 
     def encode(self, batch: PairBatch, encoded: Mapping[str, Tensor] | None = None) -> Features:
         """image_BD, text_BD: unit vectors, and what the terms add.
@@ -87,7 +102,7 @@ class Contrastive(TrainingModule):
         encoded: the first pass's, of which what does not learn is not computed again.
         """
         image_BPD = states_BLD = None
-        if encoded is None or self.reads_states or self.learns("vision"):
+        if encoded is None or self.reads_states or self.learns("vision") or self.pool_learns:
             image_BD, image_BPD = self.image_features(batch)
         else:
             image_BD = encoded["image_BD"]
@@ -113,15 +128,28 @@ class Contrastive(TrainingModule):
             if part_of(name, self.parts) in names
         )
 
+    @property
+    def pool_learns(self) -> bool:
+        """Whether images of a sample are weighed by what learns."""
+        return self.image_pool is not None and any(True for _ in self.image_pool.parameters())
+
     def image_features(self, batch: PairBatch) -> tuple[Tensor, Tensor | None]:
         """(B, D) unit vectors and, of a CoCa, (B, P, D) tokens for its decoder."""
         if batch.features_BF is not None:
-            return unit_vectors(self.image_head(batch.features_BF)), None
+            return self.pooled(unit_vectors(self.image_head(batch.features_BF)), batch), None
         images_BCHW = (batch.images_BCHW.to(self.mean.dtype) / 255 - self.mean) / self.std
         # convolutions run channels-last about 1.5 times as fast; the rest does not mind
         images_BCHW = images_BCHW.contiguous(memory_format=torch.channels_last)
         features_BD, image_BPD = image_states(self.model, images_BCHW)
-        return unit_vectors(features_BD), image_BPD
+        return self.pooled(unit_vectors(features_BD), batch), image_BPD
+
+    def pooled(self, image_MD: Tensor, batch: PairBatch) -> Tensor:
+        """(B, D) unit vectors of samples. image_MD: of their images."""
+        if self.image_pool is None or batch.image_counts_B is None:
+            return image_MD
+        with torch.autocast(image_MD.device.type, enabled=False):
+            pooled_BD: Tensor = self.image_pool(image_MD, batch.image_counts_B)
+            return pooled_BD
 
     def text_features(self, batch: PairBatch) -> tuple[Tensor, Tensor | None]:
         """(B, D) unit vectors, of masked texts where words are masked, and (B, L, D) states where a term reads them."""

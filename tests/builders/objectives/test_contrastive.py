@@ -50,7 +50,7 @@ def test_an_assistant_is_no_clip(llava_words):
             ["objective.loss=sigmoid", "objective.positives=group", "objective.positives_as=inside"],
             "objective.positives_as='inside' is not a choice",
         ),
-        (["objective.positives=kind"], "expected group, label.<name> or metadata.<name>"),
+        (["objective.positives=kind"], "expected sample, group, label.<name> or metadata.<name>"),
     ],
 )
 def test_what_does_not_suit_the_loss_or_the_model_is_refused(clip_words, words, message):

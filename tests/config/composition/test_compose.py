@@ -41,7 +41,7 @@ ROCO = "recipes=clip_rocov2"
             r"equal texts have equal embeddings.*What acts: masked, mil_nce, apart",
         ),
         ([ROCO, "objective.same_text=mask"], r"did you mean 'masked'\?"),
-        ([ROCO, "objective.positives=kind"], r"expected group, label.<name> or metadata.<name>"),
+        ([ROCO, "objective.positives=kind"], r"expected sample, group, label.<name> or metadata.<name>"),
         ([ROCO, "objective.same_text=apart", "data.shuffle_block=8"], r"leave one of them out"),
         ([ROCO, "objective.max_logit_scale=0"], r"must be at least 1"),
         (["data=rocov2", "model=open_clip", "trainer.max_steps=1", "model.embed_dim=64"], r"embed_dim has no effect"),

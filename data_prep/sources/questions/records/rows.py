@@ -165,13 +165,21 @@ class RowReader:
         """
         images: list[str | EmbeddedImage] = []
         for term in self.mapping.images:
-            images += self._images(entry.value(term), term)
+            images += self._images(self._cell(entry, term), term)
         if len(images) > MAX_IMAGES:
             raise BadRow("too_many_images", f"the row has {len(images)} images, at most {MAX_IMAGES} become one sample")
         if not images and self.mapping.images and not all(map(self.mapping.is_optional, self.mapping.images)):
             names = ", ".join(self.mapping.images)
             raise BadRow("missing_image", f"the row has no image in {names}")
         return images
+
+    @staticmethod
+    def _cell(entry: RecordEntry, term: str) -> Any:
+        """What a term names; of a pattern around a list, as many names as it has."""
+        gaps = list(GAP.finditer(term))
+        if len(gaps) != 1 or not isinstance(items := entry.value(gaps[0][1]), list):
+            return entry.value(term)
+        return [term.replace(gaps[0][0], item) if isinstance(item, str) else item for item in items]
 
     def _images(self, cell: Any, column: str) -> Iterator[str | EmbeddedImage]:
         if isinstance(cell, str) and (items := list_in(cell)) is not None:

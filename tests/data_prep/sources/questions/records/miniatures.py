@@ -452,6 +452,26 @@ def _iu_xray(folder):
     return folder
 
 
+@miniature("medpix")
+def _medpix(folder):
+    """CHILab1/MedPix-2.0: splitted_dataset/data_*.jsonl, images/*.png named without their ending."""
+    case = {
+        "Title": "Shunt failure",
+        "Case Diagnosis": "Shunt failure.",
+        "Findings": "Large ventricles.",
+        "History": "N/A",
+    }
+    entry = {"U_id": "MPX1", "TAC": ["MPX1_s1", "MPX1_s2"], "MRI": ["MPX1_s3"], "Case": case}
+    entry |= {"Topic": {"Category": "Neuro", "Disease Discussion": "Shunts fail."}}
+    rows = [entry, {**entry, "U_id": "MPX2", "TAC": [], "MRI": ["MPX2_s1"]}]
+    for split, row in (("train", rows[0]), ("dev", rows[1]), ("test", {**rows[1], "U_id": "MPX3", "MRI": ["MPX3_s1"]})):
+        write_lines(folder / "splitted_dataset" / f"data_{split}.jsonl", row)
+    write_images(
+        folder / "images", *(f"{name}.png" for name in ("MPX1_s1", "MPX1_s2", "MPX1_s3", "MPX2_s1", "MPX3_s1"))
+    )
+    return folder
+
+
 @miniature("mimic_cxr_sections")
 def _mimic_sections(folder):
     """MIT-LCP/mimic-cxr, txt: mimic_cxr_sectioned.csv; MIMIC-CXR-JPG: mimic-cxr-2.0.0-split.csv, files/pXX/…"""

@@ -116,6 +116,7 @@ QUESTIONS = {
 IMAGES = {
     "iu_xray": {"problems": ["Cardiomegaly", "Edema"]},
     "mimic_cxr_sections": {},
+    "medpix": {},
     "chexpert": {"findings": {**FINDINGS, "No Finding": 1, "Pneumothorax": 0, "Support Devices": 1}},
     "padchest": {"label_name": ["normal"]},
     "chestxray14": {"label_name": ["Cardiomegaly", "Emphysema"]},
@@ -214,6 +215,13 @@ def test_what_goes_beyond_the_first_question(read):
     source, items = read("iu_xray")
     assert source.input_counts == {"rows without a partner in indiana_projections.csv": 1}
     assert items["train"][0].texts["caption_1"] == "Large."
+    case, single = read("medpix")[1]["train"][0], read("medpix")[1]["valid"][0]
+    assert (list(case.images), list(single.images)) == (["0.jpg", "1.jpg", "2.jpg"], ["jpg"])
+    assert (case.texts["caption"], case.texts["title"], "history" in case.texts) == (
+        "Large ventricles.",
+        "Shunt failure",
+        False,
+    )
     (valid,) = read("mimic_cxr_sections")[1]["valid"]
     assert (valid.metadata["group"], valid.texts) == ("10000032", {"caption": "No edema.", "impression": "No edema."})
     assert read("afrimedqa")[0].input_counts == {"rows of another kind (question_type)": 1}
