@@ -54,6 +54,7 @@ def test_a_smoke_recipe_trains_what_its_recipe_trains_only_smaller(name):
     assert smoke.optim.parts == full.optim.parts
     assert smoke.trainer.accumulate == full.trainer.accumulate
     assert smoke.data.shuffle_block == full.data.shuffle_block
+    assert smoke.data.augment == full.data.augment
     assert smoke.trainer.max_steps <= 20
     assert list(smoke.data.sources) == ["mni152"]
 
