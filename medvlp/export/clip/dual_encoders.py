@@ -128,10 +128,9 @@ def export_dual_encoder(clip: Clip, source: Provenance, output: Path) -> tuple[s
     with whole_folder(output) as (folder, scratch):
         model = write_dual_encoder(clip, folder)
         padding = '"max_length"' if type(model).__name__ == "SiglipModel" else "True"
-        script = RELOAD.format(use=USE.format(padding=padding, backend=PIL))
+        use = USE.format(padding=padding)
+        script = RELOAD.format(use=use)
         check = check_embeddings(folder, scratch, clip, check_pairs(source), script, "transformers", TOLERANCES)
-        # PIL resizes as in training; where it then crops another part of the image, torchvision is nearer
-        use = USE.format(padding=padding, backend="" if check.shifted else PIL)
         (folder / "README.md").write_text(readme(clip, source, model, use, check), encoding="utf-8")
     return type(model).__name__, check
 
@@ -181,7 +180,6 @@ def readme(clip: Clip, source: Provenance, model: Any, use: str, check: Embeddin
     return "\n".join(header) + "\n\n".join(text.rstrip("\n") for text in texts) + "\n"
 
 
-PIL = ', backend="pil"'
 OPEN = """\
 import torch
 from PIL import Image
@@ -191,7 +189,7 @@ folder = "<path of this folder>"
 """
 USE = """\
 model = AutoModel.from_pretrained(folder).eval()
-processor = AutoProcessor.from_pretrained(folder{backend})
+processor = AutoProcessor.from_pretrained(folder, backend="pil")
 
 
 def inputs_of(images, texts):
