@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from medvlp.augment import parse_transforms
 from medvlp.data.dataset import RequestedSamples, Unreadable
 from medvlp.data.images.crop import RandomView
 from medvlp.data.loader import DataChanged, TrainingLoader
@@ -16,15 +17,32 @@ def tokenize(text: str) -> list[int]:
     return [ord(letter) for letter in text[:20]]
 
 
+CHANGES = parse_transforms(
+    [
+        {"name": "color_jitter", "probability": 0.7, "brightness": 0.4, "hue": 0.2},
+        {"name": "gaussian_noise", "probability": 0.5},
+    ],
+    "transforms",
+)
+
+
 def loader(folders, workers=0, rank=0, ranks=1, total=6, batch=6, seed=0):
     sources = [(folder.parent.name, ShardDataset(folder)) for folder in folders]
     prepare = PreparePairs(
-        [FieldTexts(("caption*",))] * len(sources), tokenize, RandomView(16, [0.5, 1], [0.75, 1.33], 10**6)
+        [FieldTexts(("caption*",))] * len(sources),
+        tokenize,
+        RandomView(16, [0.5, 1], [0.75, 1.33], 10**6, transforms=CHANGES),
     )
     order = Order([OrderedSource(name, len(d), 1.0, d.manifest_hash) for name, d in sources], seed)
     schedule = RankSchedule(SamplePlan(order), batch, 1, rank, ranks)
     return TrainingLoader(
-        RequestedSamples(sources, prepare, seed), schedule, CollatePairs(0), total, workers, pin=False
+        RequestedSamples(sources, prepare, seed),
+        schedule,
+        CollatePairs(0),
+        total,
+        workers,
+        pin=False,
+        batch_bytes=2**18,
     )
 
 
