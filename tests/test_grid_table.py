@@ -3,8 +3,9 @@
 import json
 
 import pytest
+import yaml
 
-from medvlp.config import expand_grid
+from medvlp.config import as_dict, compose, expand_grid
 from medvlp.jsonl import read_rows
 from medvlp.runs.grid_table import write_grid_table
 from tests.datasets import pairs, write_split
@@ -67,3 +68,21 @@ def test_unequal_compute_is_said(cells, tmp_path):
     for number, cell in enumerate(cells):
         finished(tmp_path / "runs" / cell[-2].removeprefix("run_name="), 10 + 2 * number, 3, [0.5])
     assert any("saw between 40 and 56 samples" in line for line in write_grid_table(cells))
+
+
+def test_a_run_of_another_configuration_is_none_of_the_cells(cells, tmp_path):
+    folder = tmp_path / "runs/clip_mni152__where"
+    finished(folder, 10, None, [0.9])
+    config = as_dict(compose("train", cells[0]))
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    assert "| `nothing` | 8 | 40 | **0.900** | **0.500** | **0.700** |" in write_grid_table(cells)
+    config["data"]["global_batch_size"] = 2
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    lines = write_grid_table(cells)
+    assert "| `nothing` | ? | 0 |" in lines
+    assert any("an earlier run with others of these keys: data.global_batch_size 2 → 4" in line for line in lines)
+
+
+def test_what_combinations_leave_is_not_guessed(cells, tmp_path):
+    held_out = "data.sources.mni152.exclude=[{site: 3}]"
+    assert "| `nothing` | ? | 0 |" in write_grid_table([[*cell, held_out] for cell in cells])

@@ -11,7 +11,8 @@ from medvlp.config.evaluation.metric_names import direction, main_metrics
 from medvlp.errors import UserError
 from medvlp.jsonl import read_rows, write_rows
 from medvlp.report.markdown import code, table
-from medvlp.shards.atomic import write_text
+from medvlp.runs.resuming import changes_of_weights
+from medvlp.shards.atomic import refusing, write_text
 from medvlp.shards.manifest import read_manifest
 from medvlp.shards.storage import RemoteSettings, split_folder
 from medvlp.training.run_folder import SELECTED
@@ -52,6 +53,8 @@ def write_grid_table(cells: Sequence[Sequence[str]]) -> list[str]:
     head, rows = columns_of(results)
     lines = table(head, rows, range(len(varied), len(head)))
     lines += ["", *notes_of(results)]
+    with refusing(root):
+        root.mkdir(parents=True, exist_ok=True)  # no cell may have come to a folder
     write_text(root / f"{name}.md", "\n".join(lines) + "\n")
     write_rows(root / f"{name}.jsonl", [asdict(result) | {"mean": result.mean} for result in results])
     return [*lines, f"table: {root / f'{name}.md'}"]
@@ -63,8 +66,13 @@ def _split(argument: str) -> tuple[str, str]:
 
 
 def result_of(config: TrainConfig, values: dict[str, str]) -> CellResult:
-    """What a cell's folder says."""
+    """What a cell's folder says; of a run of another configuration, that it is one."""
     folder = Path(config.run_root) / config.run_name
+    # Stages have configurations of their own.
+    if (folder / "config.yaml").exists() and not config.stages and (changes := changes_of_weights(folder, config)):
+        return CellResult(
+            config.run_name, values, f"an earlier run with others of these keys: {', '.join(changes)}", None, 0
+        )
     status = _json(folder / "status.json")
     step, state = int(status.get("step") or 0), str(status.get("state") or "not begun")
     scores: dict[str, float] = {}
@@ -92,6 +100,8 @@ def samples_of(config: TrainConfig, folder: Path) -> int | None:
     remote = RemoteSettings.from_options(**vars(config.data.remote))
     for name, source in config.data.sources.items():
         try:
+            if source.only or source.exclude:
+                return None  # what they leave is known while a run reads its data
             if name in selected:
                 total += int(selected[name]["selected"])
             elif source.where:

@@ -214,4 +214,9 @@ def as_numbers(array: Any) -> np.ndarray:
     """float64, NaN for what has no value."""
     import pyarrow as pa
 
-    return np.asarray(array.cast(pa.float64()).to_numpy(zero_copy_only=False), np.float64)
+    return np.asarray(as_type(array, pa.float64()).to_numpy(zero_copy_only=False), np.float64)
+
+
+def as_type(array: Any, kind: pa.DataType) -> Any:
+    """A column in another type; whole numbers beyond 2^53 are rounded as float64."""
+    return array if array.type == kind else array.cast(kind, safe=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import reduce
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medvlp.selection.columns import Columns, as_numbers
+from medvlp.selection.columns import Columns, as_numbers, as_type
 from medvlp.selection.scores import score_tables
 from medvlp.selection.syntax import (
     Best,
@@ -221,14 +222,14 @@ class _Test:
         if isinstance(node, Best):
             mask = pa.array(self.best_rows[node][start : start + size])
         elif isinstance(node, Comparison):
-            scalar = scalars([node.value], array.type, node.column, "")[0]
-            mask = SIGNS[node.sign](array, scalar)
+            value = scalars([node.value], array.type, node.column, "")
+            mask = SIGNS[node.sign](as_type(array, value.type), value[0])
         else:
             if isinstance(node, ListedIn):
                 choices = self.lists[node.column, node.path]
             else:
                 choices = scalars(node.values, array.type, node.column, "")
-            mask = pc.is_in(array if array.type == choices.type else array.cast(choices.type), value_set=choices)
+            mask = pc.is_in(as_type(array, choices.type), value_set=choices)
         return pc.if_else(is_empty, pa.scalar(None, pa.bool_()), mask)
 
 
@@ -252,7 +253,7 @@ SIGNS = {
 
 
 def scalars(texts: Sequence[str], kind: pa.DataType, column: str, key: str) -> Any:
-    """Texts as an Arrow array of a column's type; of whole numbers as float64, which holds 2.5 too.
+    """Texts as an Arrow array of a column's type; of whole numbers as float64 where a text is none of them, such as 2.5.
 
     Raises:
         ConditionError: a text that is no value of it.
@@ -271,7 +272,11 @@ def scalars(texts: Sequence[str], kind: pa.DataType, column: str, key: str) -> A
             raise ConditionError(f"{key}: {column} has numbers; {str(error)[:120]}") from None
         if not all(map(math.isfinite, numbers)):
             raise ConditionError(f"{key}: {column} has numbers; nan and inf are none")
-        return pa.array(numbers, pa.float64() if pa.types.is_integer(kind) else kind)
+        if pa.types.is_integer(kind):
+            with suppress(ValueError, OverflowError):  # identifiers beyond 2^53 are no float64
+                return pa.array(list(map(int, texts)), kind)
+            return pa.array(numbers, pa.float64())
+        return pa.array(numbers, pa.float32() if pa.types.is_float16(kind) else kind)
     if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_dictionary(kind):
         return pa.array(list(texts), pa.large_string() if pa.types.is_large_string(kind) else pa.string())
     raise ConditionError(f"{key}: {column} has values of type {kind}, which no condition reads")

@@ -43,9 +43,7 @@ def shard_towers(model: nn.Module, parts: Parts, mesh: DeviceMesh) -> None:
                 f"tower (optim.parts.<part>.freeze=true), take one without batch norm, or set trainer.strategy=ddp"
             )
     if dist.get_world_size() > 1:
-        with torch.no_grad():
-            for tensor in [*model.parameters(), *model.buffers()]:  # as DDP begins
-                dist.broadcast(tensor, src=0)
+        begin_alike([*model.parameters(), *model.buffers()], mesh.device_type)  # as DDP does
     replicated = {parameter for name, parameter in model.named_parameters() if part_of(name, parts) in REPLICATED_PARTS}
     for tower_name, tower in model.named_children():
         blocks = [module for name, module in tower.named_modules(prefix=tower_name) if ends_in_block(name)]
@@ -53,6 +51,16 @@ def shard_towers(model: nn.Module, parts: Parts, mesh: DeviceMesh) -> None:
             fully_shard(block, mesh=mesh, reshard_after_forward=True, ignored_params=replicated)
         if blocks or isinstance(tower, nn.Embedding):
             fully_shard(tower, mesh=mesh, reshard_after_forward=False, ignored_params=replicated)
+
+
+@torch.no_grad()
+def begin_alike(tensors: Iterable[Tensor], device: str) -> None:
+    """Every rank takes rank 0's values. device: of the process group, which need not be the tensors': NCCL reads GPUs alone."""
+    for tensor in tensors:
+        on_device = tensor.to(device)
+        dist.broadcast(on_device, src=0)
+        if on_device is not tensor:
+            tensor.copy_(on_device)
 
 
 @contextmanager

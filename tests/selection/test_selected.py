@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -29,6 +30,8 @@ def row(number):
 
 
 ROWS = [row(number) for number in range(SIZE)]
+BIG = 2**60
+"""Identifiers from here on are no float64."""
 SIMILARITY = [None if number % 10 == 3 else (number * 7 % 20) / 20 for number in range(SIZE)]
 
 
@@ -43,6 +46,7 @@ def folder(tmp_path_factory):
         pa.table({"key": [*keys, "other"], "similarity": [*SIMILARITY[:35][::-1], 9.0]}), folder / "scores/few.parquet"
     )
     full = {"key": [r["key"] for r in ROWS], "score": SIMILARITY, "good": [n % 2 == 0 for n in range(SIZE)]}
+    full |= {"uid": [BIG + n for n in range(SIZE)], "half": np.arange(SIZE, dtype=np.float16) / 8}
     pq.write_table(pa.table(full), folder / "scores/full.parquet")
     write_description(
         folder / "scores/full.parquet", ScoreDescription(HASH, {}, mark_file(folder / "scores/full.parquet"))
@@ -92,6 +96,10 @@ FEW = SIMILARITY[:35] + [None] * 5
         ("top 3 by similarity or modality = MR", lambda n, r: n in best(3 / SIZE, FEW) or r["modality"] == "MR"),
         ("top 1000 by score", lambda n, r: SIMILARITY[n] is not None),
         ("good = true and score > 0", lambda n, r: n % 2 == 0 and bool(SIMILARITY[n])),
+        (f"uid = {BIG + 7}", lambda n, r: n == 7),
+        (f"uid in ({BIG + 7}, {BIG + 9})", lambda n, r: n in (7, 9)),
+        ("uid > 2.5 and uid > 3", lambda n, r: True),
+        ("half > 0.3 and half < 2.5", lambda n, r: 3 <= n < 20),
     ],
 )
 def test_it_is_the_rows_that_fulfil_it(folder, monkeypatch, text, holds):

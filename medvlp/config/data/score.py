@@ -24,8 +24,8 @@ class ScoreConfig:
     text_fields: list[str] = field(default_factory=lambda: ["caption*"])
     """Texts that are compared with the image, as in `data.sources.<name>.text_fields`; similarity is the mean over them."""
     duplicates: float = 0.0
-    """Cosine of two images' embeddings from which the later one is a near-duplicate; 0: not looked for. All images are compared
-    with all earlier ones."""
+    """Cosine of two images' embeddings from which the later one is a near-duplicate, 1: of equal images, but for rounding; 0: not
+    looked for. All images are compared with all earlier ones."""
     part: int = 4096
     """Samples of a part: what is computed again after a stop, and what ranks divide among them."""
     batch_size: int = 64

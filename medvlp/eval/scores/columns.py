@@ -31,6 +31,8 @@ SIDE = 512
 """Pixels of the longer side of what quality is measured on; larger images are reduced to it."""
 BLOCK = 4096
 """Images that are compared with a block of others at a time."""
+ROUNDING = 1e-5
+"""By which the cosine of equal images may miss 1."""
 
 
 class Encoder(Protocol):
@@ -185,6 +187,7 @@ def earlier_duplicates(
     """
     rank_R, nearest_R = np.zeros(len(image_RD), np.int32), np.full(len(image_RD), np.nan, np.float32)
     starts = range(0, len(image_RD), BLOCK)
+    threshold = min(threshold, 1 - ROUNDING)
 
     def compare(start: int, image_CD: NDArray[np.float32], is_same: bool = False) -> None:
         rows = slice(start, start + BLOCK)

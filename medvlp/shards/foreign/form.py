@@ -146,7 +146,8 @@ class _Contents:
             return None
         if self._json is None:
             try:
-                self._json = json.loads(self.members[JSON])
+                # Python writes NaN, which JSON does not have, for what a table lacks.
+                self._json = json.loads(self.members[JSON], parse_constant=lambda _: None)
                 json.dumps(self._json, ensure_ascii=False, allow_nan=False).encode("utf-8")
             except (ValueError, RecursionError) as error:
                 raise BadSample("broken_json", key=self.key, detail=f"its JSON cannot be read: {error}") from None

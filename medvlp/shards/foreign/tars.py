@@ -72,6 +72,8 @@ def _members(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
 
 def _add(contents: TarContents, member: tarfile.TarInfo, size: int) -> None:
     name = member.name.removeprefix("./")
+    if member.size < 0:
+        raise ValueError(f"{name!r} claims {member.size} bytes")
     if member.isdir():
         return
     if os.path.basename(name).startswith(CLUTTER):

@@ -48,3 +48,10 @@ def test_near_duplicates_are_counted_among_earlier_images(monkeypatch):
     expected[6] = np.nan
     np.testing.assert_allclose(np.delete(nearest_N, [3, 4]), expected, rtol=1e-6)
     assert np.isnan(nearest_N[3:5]).all()
+
+
+def test_equal_images_are_duplicates_whatever_rounding_makes_of_their_cosine():
+    image_ND = np.random.default_rng(0).normal(size=(20, 512)).astype(np.float32)
+    image_ND /= np.linalg.norm(image_ND, axis=1, keepdims=True)
+    ranks, _ = earlier_duplicates(np.concatenate([image_ND, image_ND]), [], 1.0)
+    assert ranks.tolist() == [0] * 20 + [1] * 20

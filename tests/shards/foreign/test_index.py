@@ -8,6 +8,8 @@ import tarfile
 import pytest
 
 from medvlp.shards import BadSample, ShardDataset
+from medvlp.shards.foreign.form import ForeignForm
+from medvlp.shards.foreign.tars import walk
 from medvlp.shards.verify import verify
 from medvlp.shards.writer import mark_file
 from medvlp.verbs.shards.index import main as index
@@ -139,6 +141,26 @@ def test_a_broken_tar_gives_what_stands_before_and_is_named(tmp_path, capsys):
     assert [dataset.read(row).texts["caption"] for row in range(2)] == ["caption 0", "caption 1"]
     assert dataset.read(len(dataset) - 1).texts["caption"] == "caption 11"
     assert verify(folder) == []
+
+
+def test_a_member_of_negative_size_ends_a_tar(tmp_path):
+    path = write_tar(tmp_path / "a.tar", [*figure("a", 1), ("b.txt", b"caption"), *figure("c", 2)])
+    data = bytearray(path.read_bytes())
+    start = data.index(b"b.txt")
+    data[start + 124 : start + 136] = b"\xff" * 10 + b"\xfc\x00"  # -1024 in binary, which tarfile takes
+    data[start + 148 : start + 156] = b" " * 8
+    data[start + 148 : start + 156] = b"%06o\0 " % sum(data[start : start + 512])
+    path.write_bytes(bytes(data))
+    tar_contents = walk(path)
+    assert [member.name for member in tar_contents.members] == ["a.jpg", "a.json", "a.txt"]
+    assert "'b.txt' claims -1024 bytes" in tar_contents.broken
+
+
+def test_nan_in_json_is_no_value():
+    form = ForeignForm("s", licence="json.license", labels={"score": "json.score"})
+    members = {"jpg": IMAGE, "txt": b"a caption", "json": b'{"license": "CC0-1.0", "score": NaN}'}
+    sample = form.sample("k", members)
+    assert (sample.metadata["licence"], sample.labels) == ("CC0-1.0", {})
 
 
 def test_members_that_stand_apart_are_one_sample(tmp_path):
