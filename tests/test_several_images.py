@@ -12,6 +12,7 @@ from medvlp.config import EvalConfig
 from medvlp.config.model_names import parse_model_name
 from medvlp.data.images.decode import decode_image
 from medvlp.shards import ShardDataset
+from medvlp.verbs.models.export import main as export
 from tests.datasets import jpeg, pairs, write_split
 from tests.models.tiny import tiny_architecture
 from tests.runs import finish, losses, rows, run_here, start, tiny_words, weights
@@ -64,6 +65,11 @@ def test_a_checkpoint_embeds_studies_as_it_was_trained(folder, capsys):
         assert torch.allclose(embeddings_ND[row], normalize(share_N @ unit_ND, dim=-1), atol=1e-5)
     assert run_here(words(folder, "refused", "each")) == 1
     assert "several_images=each gives pairs of one text" in capsys.readouterr().err
+    exported = folder / "exported"
+    assert export([f"checkpoint={path}", "format=open_clip", f"output={exported}"]) == 0
+    card = (exported / "README.md").read_text()
+    assert "Samples of made are one example each, with all their images (`model.image_pool=attention`)." in card
+    assert "The layer that weighs them is not in this folder" in card
 
 
 @pytest.mark.slow

@@ -55,10 +55,25 @@ class Provenance:
             "The weights come from the towers above and from this data; the terms of each apply.",
             "",
             *data_table(lineage(self.config, self.selected)),
+            *self._several_images(self.config),
         ]
         if results := results_table(self.checkpoint, self.step):
             lines += ["", "## Results", "", f"Of the validation tasks of its run, at step {self.step:,}:", "", *results]
         return "\n".join(lines) + "\n"
+
+    def _several_images(self, config: TrainConfig) -> list[str]:
+        """Lines on samples of several images that were one example each; none where there were no such samples."""
+        names = [name for name, source in config.data.sources.items() if source.several_images == "all"]
+        if not names or not isinstance(config.model, ClipConfig):
+            return []
+        mean = "The mean of their unit vectors, of length 1 again, is the embedding that it was trained with."
+        attention = "The layer that weighs them is not in this folder: `medvlp eval` on the checkpoint has it."
+        pool = config.model.image_pool
+        return [
+            "",
+            f"Samples of {', '.join(names)} are one example each, with all their images (`model.image_pool={pool}`). "
+            f"This folder embeds one image at a time. {mean if pool == 'mean' else attention}",
+        ]
 
     def parts(self, clip: Clip) -> str:
         """A table: towers, sizes, objective and the weights' hash."""
