@@ -13,7 +13,7 @@ from medvlp.errors import UserError
 from medvlp.report import write_run_report
 from medvlp.report.dataset.leakage import leakage_notes
 from medvlp.runs import Run, check_unchanged
-from medvlp.runs.resuming import check_same_run
+from medvlp.runs.resuming import TEMPLATES, check_same_run, template_hashes
 from medvlp.training.fit import Components, RunHooks
 from medvlp.training.trainer import check_devices
 
@@ -47,6 +47,8 @@ def build_components(run: Run) -> Components:
         objective.module.metadata["held_out"] = {name: item_filter.to_json() for name, item_filter in held_out.items()}
     if selected := data.selected:
         objective.module.metadata["selected"] = {name: selection.to_json() for name, selection in selected.items()}
+    if templates := template_hashes(config):
+        objective.module.metadata[TEMPLATES] = templates
     if checkpoint is not None:
         check_same_run(config, checkpoint, data.total_steps)
     task_names = tuple(load_task(name).name for name in config.tasks)

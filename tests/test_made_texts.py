@@ -54,7 +54,7 @@ def test_what_texts_lack_is_counted(folder):
 
 
 @pytest.mark.slow
-def test_a_resumed_run_draws_the_same_texts(folder):
+def test_a_resumed_run_draws_the_same_texts(folder, capsys):
     assert run_here(words(folder, "whole", "trainer.max_steps=9")) == 0
     assert run_here(words(folder, "parts", "trainer.max_steps=6")) == 0
     assert run_here(words(folder, "parts", "trainer.max_steps=9", "resume=auto")) == 0
@@ -63,3 +63,6 @@ def test_a_resumed_run_draws_the_same_texts(folder):
     metrics = [rows(folder / "runs" / name / "metrics.jsonl") for name in ("whole", "parts")]
     counts = [[row.get("missing/made/references") for row in run if row["split"] == "train"] for run in metrics]
     assert counts[0] == counts[1]
+    (folder / "kinds.yaml").write_text("templates: ['the {label}']\nlabels: {k0: lump, k1: cyst}")
+    assert run_here(words(folder, "parts", "trainer.max_steps=12", "resume=auto")) == 1
+    assert "the content of data.sources.labelled.label_templates differ" in capsys.readouterr().err

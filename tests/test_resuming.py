@@ -1,7 +1,7 @@
 import pytest
 
 from medvlp.config import compose
-from medvlp.runs.resuming import run_changes, run_differences
+from medvlp.runs.resuming import run_changes, run_differences, template_changes, template_hashes
 from tests.models.tiny import tiny_architecture
 from tests.runs import tiny_words
 
@@ -23,3 +23,14 @@ def test_what_a_step_computes_must_stay(clip_words):
 def test_what_changed_is_said_with_both_values(clip_words):
     before, after = (compose("train", [*clip_words, f"trainer.max_steps={n}", f"run_name=run{n}"]) for n in (5, 7))
     assert run_changes(before, after) == ["trainer.max_steps 5 → 7"]
+
+
+def test_files_of_templates_stay_as_they_were(clip_words, tmp_path):
+    path = tmp_path / "kinds.yaml"
+    path.write_text("templates: ['a {label}']")
+    words = ["data.sources.made.label_captions=kind", f"data.sources.made.label_templates={path}"]
+    config = compose("train", [*clip_words, *words])
+    old = template_hashes(config)
+    assert template_changes(old, config) == template_changes({}, config) == []
+    path.write_text("templates: ['one {label}']")
+    assert template_changes(old, config) == ["the content of data.sources.made.label_templates"]

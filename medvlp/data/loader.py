@@ -99,10 +99,18 @@ class TrainingLoader:
             DataChanged: the shards are not the ones that the checkpoint saw.
         """
         if state["manifests"] != self.manifests:
-            changed = sorted({*state["manifests"].items()} ^ {*self.manifests.items()})
+            changed = sorted({name for name, _ in {*state["manifests"].items()} ^ {*self.manifests.items()}})
+            is_selection = all(
+                name in self.shards and state.get("shards", {}).get(name) == self.shards[name] for name in changed
+            )
+            difference = (
+                "selects or makes other samples (where, its score tables and lists)"
+                if is_selection
+                else "has another manifest.json"
+            )
             raise DataChanged(
-                f"the data changed since the checkpoint: {', '.join(sorted({name for name, _ in changed}))} has another "
-                f"manifest.json. An exact resume needs the same shards; start a new run with init_from=<checkpoint> instead"
+                f"the data changed since the checkpoint: {', '.join(changed)} {difference}. An exact resume needs "
+                f"the same samples; start a new run with init_from=<checkpoint> instead"
             )
         self.handed_out = state["step"] * self.batches_per_step
 

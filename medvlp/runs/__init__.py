@@ -22,7 +22,7 @@ from medvlp.config import (
     require_prepared,
 )
 from medvlp.distributed import launched_local_world_size, launched_rank, launched_world_size
-from medvlp.runs.resuming import changes_of_weights, ended_as, has_ended
+from medvlp.runs.resuming import changes_of_weights, ended_as, has_ended, template_hashes
 from medvlp.shards.storage import RemoteSettings, has_split, split_folder
 
 RANK, WORLD_SIZE = launched_rank(), launched_world_size()
@@ -81,6 +81,8 @@ def facts(runs: Sequence[Run]) -> dict[str, tuple[str, str]]:
             folder = split_folder(source.path, RemoteSettings.from_options(**vars(run.config.data.remote)))
             digest = hashlib.sha256((folder / "manifest.json").read_bytes()).hexdigest()
             compared[f"{stage}data.sources.{name}.path"] = (digest, f"{source.path} (manifest {digest[:12]})")
+        for name, digest in template_hashes(run.config).items():
+            compared[f"{stage}content of data.sources.{name}.label_templates"] = (digest, digest[:12])
         for name in run.config.tasks:
             compared[f"{stage}task {name}"] = task_fact(load_task(name))
         start = "done before" if run.is_done else "a fresh start"

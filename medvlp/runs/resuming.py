@@ -1,13 +1,14 @@
 """Resuming: what a run may change when it goes on, what it has changed, and whether it came to its end."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from medvlp.config import ConfigError, TrainConfig, as_dict, from_dict, read_text
+from medvlp.config.templates.files import load_templates
 from medvlp.distributed import launched_rank
 
 WATCHED = {
@@ -17,6 +18,8 @@ WATCHED = {
     "trainer": ("accumulate", "precision"),
 }
 """What decides how a step computes; where data lie and how long a run is are not among it."""
+TEMPLATES = "label_templates"
+"""In a checkpoint's description: `template_hashes`."""
 OF_THE_COMMAND = ("resume", "run_name", "run_root", "verb", "stages", "init_from", "init_parts")
 """Keys that say which run this is and how it started."""
 OF_THE_WEIGHTS = re.compile(
@@ -38,7 +41,7 @@ def check_same_run(config: TrainConfig, checkpoint: Path, total_steps: int) -> N
 
     content = check_resumable(checkpoint)
     old = from_dict(content["medvlp"]["config"])
-    differences = run_differences(old, config)
+    differences = run_differences(old, config) + template_changes(content["medvlp"].get(TEMPLATES, {}), config)
     if differences:
         raise ConfigError(
             f"resume={checkpoint}: {', '.join(differences)} differ from that run's. A resumed run goes on as it began; "
@@ -52,6 +55,24 @@ def check_same_run(config: TrainConfig, checkpoint: Path, total_steps: int) -> N
     changes = run_changes(old, config)
     if changes and launched_rank() == 0:
         print(f"changed since {checkpoint}, and followed from here: {', '.join(changes)}", flush=True)
+
+
+def template_hashes(config: TrainConfig) -> dict[str, str]:
+    """Source → sha256 of the file that its captions are made with, of those that label_captions gives captions."""
+    sources = config.data.sources.items()
+    return {
+        name: load_templates(source.label_templates, f"data.sources.{name}.label_templates").digest
+        for name, source in sources
+        if source.label_captions
+    }
+
+
+def template_changes(old: Mapping[str, str], config: TrainConfig) -> list[str]:
+    """Keys whose files of templates have other content than they had. old: as `template_hashes`."""
+    new = template_hashes(config)
+    return [
+        f"the content of data.sources.{name}.label_templates" for name in new if old.get(name, new[name]) != new[name]
+    ]
 
 
 def has_ended(folder: Path) -> bool:

@@ -107,6 +107,10 @@ def test_other_shards_are_refused_on_resume(folder, tmp_path):
     other = write_split(tmp_path / folder.parent.name / "train", pairs(21))
     with pytest.raises(DataChanged, match=folder.parent.name):
         loader([other]).load_state_dict(loader([folder]).state_dict())
+    state = loader([folder]).state_dict()
+    for hashes, message in ((state["shards"], "selects or makes other samples"), ({}, "another manifest.json")):
+        with pytest.raises(DataChanged, match=message):
+            loader([folder]).load_state_dict(state | {"manifests": {folder.parent.name: "other"}, "shards": hashes})
 
 
 def test_bad_samples_are_replaced_from_their_own_source_and_named(tmp_path):
