@@ -5,6 +5,7 @@ import sys
 import pytest
 
 from benchmarks.gpu.__main__ import main, rows_of
+from benchmarks.gpu.device import planned_name
 from benchmarks.gpu.parts import PARTS
 from medvlp.jsonl import read_rows
 
@@ -40,6 +41,26 @@ def test_a_part_that_dies_or_hangs_costs_no_other():
 def test_what_no_time_is_left_for_is_named():
     rows = list(rows_of({"hangs": 60, "a": 20}, command, 0.3, 0))
     assert [row["reason"] for row in rows] == ["stopped after 0 s", "no time left"]
+
+
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [
+        ("NVIDIA H200", "h200"),
+        ("NVIDIA H100 80GB HBM3", "h100"),
+        ("NVIDIA A100-SXM4-80GB", "a100"),
+        ("NVIDIA A100-SXM4-40GB", "a100-40"),
+        ("NVIDIA L40S", "l40s"),
+        ("NVIDIA GeForce RTX 4090", "rtx4090"),
+        ("NVIDIA H100 PCIe", ""),
+        ("NVIDIA H100 80GB HBM3 MIG 1g.10gb", ""),
+        ("NVIDIA GH200 480GB", ""),
+        ("Tesla V100-SXM2-32GB", ""),
+        ("cpu", ""),
+    ],
+)
+def test_shares_of_a_peak_are_of_the_device_s_own(name, key):
+    assert planned_name(name) == key
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.gpu.device import planned_name
+from benchmarks.gpu.device import name_of, planned_name
 from benchmarks.gpu.scale import Scale, clip_model, distance, pair_batch, training
 from benchmarks.gpu.timing import peak_bytes, seconds_of
 from medvlp.costs.devices import GPUS
@@ -99,7 +99,7 @@ def pace(scale: Scale, device: torch.device, context: int, is_compiled: bool = F
         "tflops": flops / seconds / 1e12,
         "peak_gib": None if bytes_held is None else bytes_held / GIB,
     }
-    if gpu := GPUS.get(planned_name(device)):
+    if gpu := GPUS.get(planned_name(name_of(device))):
         results["mfu"] = flops / seconds / gpu.half
     if not is_compiled:
         short = move_data_to_device(pair_batch(scale, scale.pairs, context, shortest=context // 4), device)

@@ -1,5 +1,6 @@
 """The device itself: what a product and a copy reach, and the path through a process group of one rank."""
 
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,7 +30,7 @@ def reached(scale: Scale, device: torch.device) -> dict[str, Any]:
     source = torch.zeros(scale.copied, device=device, dtype=torch.uint8)
     target = torch.empty_like(source)
     results["copy_gb_per_s"] = 2 * scale.copied / seconds_of(lambda: target.copy_(source), device, scale.rounds) / 1e9
-    gpu = GPUS.get(planned_name(device))
+    gpu = GPUS.get(planned_name(name_of(device)))
     if gpu:
         results["bf16_share_of_peak"] = 1e12 * results["bf16_tflops"] / gpu.half
         results["copy_share_of_peak"] = 1e9 * results["copy_gb_per_s"] / gpu.bandwidth
@@ -40,10 +41,16 @@ def name_of(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
 
 
-def planned_name(device: torch.device) -> str:
-    """The device's name in the table of `medvlp plan`; empty where it is not in it."""
-    name = name_of(device).lower().replace(" ", "")
-    return next((key for key in sorted(GPUS, key=len, reverse=True) if key.replace("-", "") in name), "")
+OTHERS = {"pcie", "nvl", "mig", "laptop", "d", "v100"}
+"""Words of names whose devices have other peaks than the table, or, of a V100, none in bfloat16."""
+
+
+def planned_name(name: str) -> str:
+    """A device's name in the table of `medvlp plan`; empty where it is not in it."""
+    words = set(re.findall("[a-z0-9]+", name.lower().replace("rtx ", "rtx")))
+    if words & OTHERS:
+        return ""
+    return "a100-40" if {"a100", "40gb"} <= words else next((key for key in GPUS if key in words), "")
 
 
 @contextmanager

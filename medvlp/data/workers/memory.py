@@ -129,11 +129,15 @@ class CollateIntoSlots:
 def slot_memory(workers: int, slot_bytes: int, batches_in_use: int) -> SlotMemory | None:
     """Slots for the batches that workers read ahead, and for those that the training process holds at once.
 
-    None where they would not be shared: without workers, with processes that are not forked, or with no size known.
+    None where they would not be shared: without workers, with processes that are not forked, with no size known, or where the
+    system refuses as much memory at once.
     """
     if not (workers and slot_bytes and multiprocessing.get_start_method() == "fork"):
         return None
-    memory = SlotMemory(workers, PREFETCHED + 1 + -(-batches_in_use // workers), slot_bytes)
+    try:
+        memory = SlotMemory(workers, PREFETCHED + 1 + -(-batches_in_use // workers), slot_bytes)
+    except OSError:
+        return None
     _memories[id(memory)] = memory
     return memory
 

@@ -98,5 +98,6 @@ def test_a_batch_that_finds_no_slot_free_is_sent_as_others_are():
 def test_there_is_none_where_it_would_not_be_shared(monkeypatch):
     assert slot_memory(0, 100, 1) is None
     assert slot_memory(2, 0, 1) is None
+    assert slot_memory(2, 2**46, 1) is None  # more than the system gives
     monkeypatch.setattr("multiprocessing.get_start_method", lambda: "spawn")
     assert slot_memory(2, 100, 1) is None
