@@ -87,4 +87,9 @@ def _assistant(objective: ObjectiveConfig, training: "TrainConfig") -> LlavaConf
         raise ConfigError(
             f"objective={objective.kind} trains an assistant, not model.kind={training.model.kind!r}; use model=llava"
         )
+    if training.data.augment != type(training.data.augment)():
+        raise ConfigError(
+            f"objective={objective.kind} shows images as evaluation sees them, whole and unchanged, so data.augment has no "
+            f"effect; leave it out"
+        )
     return training.model

@@ -53,6 +53,10 @@ ROCO = "recipes=clip_rocov2"
             ["data=vqa_rad", "model=llava_smol", "objective=instruct", "trainer.max_steps=1", "objective.options.a=1"],
             r"unknown key 'objective.options.a': what is chosen here has no objective.options",
         ),
+        (
+            ["data=vqa_rad", "model=llava_smol", "objective=instruct", "trainer.max_steps=1", "data.augment.bits=16"],
+            r"objective=instruct shows images as evaluation sees them, whole and unchanged, so data.augment has no effect",
+        ),
     ],
 )
 def test_a_mistake_names_its_key_and_the_remedy(words, said):
