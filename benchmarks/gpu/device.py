@@ -41,14 +41,14 @@ def name_of(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
 
 
-OTHERS = {"pcie", "nvl", "mig", "laptop", "d", "v100"}
+UNLISTED_VARIANTS = {"pcie", "nvl", "mig", "laptop", "d", "v100"}
 """Words of names whose devices have other peaks than the table, or, of a V100, none in bfloat16."""
 
 
 def planned_name(name: str) -> str:
     """A device's name in the table of `medvlp plan`; empty where it is not in it."""
     words = set(re.findall("[a-z0-9]+", name.lower().replace("rtx ", "rtx")))
-    if words & OTHERS:
+    if words & UNLISTED_VARIANTS:
         return ""
     return "a100-40" if {"a100", "40gb"} <= words else next((key for key in GPUS if key in words), "")
 
