@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
@@ -38,7 +39,7 @@ class Transform:
         for field in fields(self):
             value = getattr(self, field.name)
             if isinstance(value, tuple):
-                self.require(value[0] <= value[1], key, field.name, "be [smallest, largest]")
+                self.require(-math.inf < value[0] <= value[1] < math.inf, key, field.name, "be [smallest, largest]")
 
     def require(self, holds: bool, key: str, name: str, rule: str) -> None:
         """Raises AugmentError unless the rule of an option holds."""

@@ -134,6 +134,7 @@ def test_mirrors_are_known():
         ({"name": "rotation", "degrees": 0}, "above 0 and at most 180"),
         ({"name": "gamma", "gamma": 2}, r"must be \[smallest, largest\], such as \[0.8, 1.25\]"),
         ({"name": "gamma", "gamma": [2, 1]}, r"gamma=\[2.0, 1.0\] must be \[smallest, largest\]"),
+        ({"name": "gaussian_noise", "std": [0, float("inf")]}, r"std=\[0.0, inf\] must be \[smallest, largest\]"),
         ({"name": "gamma", "probability": 0}, "probability=0.0 must be above 0"),
         ({"name": "coarse_dropout", "holes": [1, 2.5]}, "must be whole"),
         ({"name": "monai", "transform": "os.system"}, "must be MONAI's"),

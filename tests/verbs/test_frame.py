@@ -38,7 +38,7 @@ PLANTS = {
     "score": ["medvlp.eval.scores.columns:quality_of"],
     "verify": ["medvlp.shards.verify:audit_shard"],
     "check": ["medvlp.data.audit.rules:audit_sample"],
-    "plan": ["medvlp.costs.counts:_count"],
+    "plan": ["medvlp.builders.planned:count_pass"],
     "train": ["medvlp.data.order:Order.__init__", "medvlp.training.objectives.contrastive:Contrastive.loss"],
     "eval": ["medvlp.eval.retrieval.image_text:Retrieval.run"],
     "compare": ["medvlp.eval.statistics.comparisons:paired_differences"],

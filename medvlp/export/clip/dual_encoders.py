@@ -234,6 +234,6 @@ default = embeddings({{**inputs, "pixel_values": default}})[0]
 assert not any(name.split(".")[0] in ("medvlp", "open_clip") for name in sys.modules)
 np.savez(
     Path(scratch, "answers.npz"), pixels=inputs["pixel_values"].numpy(), images=image.numpy(), texts=text.numpy(),
-    default=default.numpy(),     ids=padded(inputs), raw_ids=padded(inputs_of(images[:1], questions["raw"])),
+    default=default.numpy(), ids=padded(inputs), raw_ids=padded(inputs_of(images[:1], questions["raw"])),
 )
 """

@@ -226,7 +226,7 @@ def _published_text(text: Any) -> TowerPart:
         width = config.hidden_size
         state |= {"pooler.dense.weight": SLOPE * torch.eye(width), "pooler.dense.bias": torch.zeros(width)}
         projection_ED = (torch.eye(width) if projection_ED is None else projection_ED) / SLOPE
-    model: Any = AutoModel.from_config(config, dtype=torch.float32)
+    model: Any = AutoModel.from_config(config, dtype=torch.float32, trust_remote_code=False)
     model.load_state_dict(state)
     return TowerPart(model.eval(), projection_ED)
 
