@@ -27,7 +27,7 @@ from typing import Any
 
 from benchmarks.measure import interleaved, report
 
-SIZE, BATCH, PAIRS, WORKERS = 224, 32, 256, 2
+SIZE, BATCH, PAIRS, WORKERS = 224, 32, 576, 2
 ROUNDS = int(os.environ.get("BENCHMARK_ROUNDS", "5"))
 MEGAPIXELS = {"0.2 MP": 0.0, "0.5 MP": 0.5, "2 MP": 2.0}
 FULL_AREA, USUAL_AREA = (1.0, 1.0), (0.9, 1.0)

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from data_prep.dedup.fingerprints import FINGERPRINT_SCHEMA, Fingerprints, fingerprint, text_digest, unsigned
-from data_prep.dedup.visual_matches import Ints, Limits, Pictures, find_visual_matches
+from data_prep.dedup.visual_matches import Ints, Limits, Pictures, find_visual_matches, on_one_thread
 from data_prep.draft import Draft
 from data_prep.errors import PrepError
 from medvlp.shards import BadSample, ShardDataset, ShardError
@@ -199,6 +199,7 @@ def _by_bytes(pictures: Pictures, evaluation_pictures: Pictures) -> MatchByRow:
     )
 
 
+@on_one_thread
 def _by_picture(pictures: Pictures, evaluation_pictures: Pictures, limits: Limits) -> MatchByRow:
     pairs = find_visual_matches(
         pictures,

@@ -17,7 +17,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_prep.dedup.fingerprints import Fingerprints
-from data_prep.dedup.visual_matches import BATCH, Ints, Limits, Pictures, VisualMatches, confirmed, find_visual_matches
+from data_prep.dedup.visual_matches import (
+    BATCH,
+    Ints,
+    Limits,
+    Pictures,
+    VisualMatches,
+    confirmed,
+    find_visual_matches,
+    on_one_thread,
+)
 
 EXACT, NEAR = "exact_duplicate", "near_duplicate"
 
@@ -93,6 +102,7 @@ class Copies:
                 yield int(first_D[second]), int(first_D[first]), NEAR, distance, score
 
 
+@on_one_thread
 def find_copies(fingerprints: Fingerprints, limits: Limits, scratch: Path | None = None) -> Copies:
     """All copies among the samples. scratch: a folder for thumbnails, 16 KB an image."""
     pictures = Pictures(fingerprints, scratch)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from data_prep.dedup.fingerprints import INNER_ZOOM, Fingerprints, fixed_bytes, unsigned
 from data_prep.dedup.hamming import within
@@ -26,6 +27,8 @@ LARGE = 120
 """Pixels from which a picture is as fine as its thumbnail, nearly."""
 BATCH = 1024
 """Candidate pairs whose thumbnails are in memory: 32 MB."""
+on_one_thread = threadpool_limits.wrap(limits=1, user_api="blas")
+"""Of many small products: BLAS's threads wait for each other, which on a busy machine took seven times the CPU."""
 
 
 @dataclass(frozen=True)

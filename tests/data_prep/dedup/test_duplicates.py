@@ -1,14 +1,16 @@
 """Copies are found, and who goes for whom."""
 
 import io
+from functools import partial
 
 import numpy as np
 import pytest
 from PIL import Image
+from threadpoolctl import threadpool_info, threadpool_limits
 
-from data_prep.dedup import duplicates
+from data_prep.dedup import contamination, duplicates
 from data_prep.dedup.duplicates import Copies, Copy, find_copies, resolve_copies
-from data_prep.dedup.visual_matches import Limits, VisualMatches
+from data_prep.dedup.visual_matches import Limits, Pictures, VisualMatches
 from tests.data_prep.dedup.fingerprinted import fingerprints_of, png, sample_of, scene
 from tests.data_prep.planted import ALTERED, encoded, plant
 
@@ -202,3 +204,27 @@ def test_a_jpeg_planted_is_what_it_says():
     assert sizes["half"] == (80, 80)
     assert sizes["cropped_4"] == (148, 148)
     assert plant(original, "unaltered") == original
+
+
+class Reached(Exception):
+    """The comparison of thumbnails was called."""
+
+
+@pytest.mark.parametrize("module", [duplicates, contamination])
+def test_many_small_products_take_one_thread(module, tmp_path, monkeypatch):
+    threads = []
+
+    def compared(*arguments):
+        threads.extend(pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas")
+        raise Reached
+
+    monkeypatch.setattr(module, "find_visual_matches", compared)
+    fingerprints = fingerprints_of(tmp_path, [sample_of("a", png(scene(0)))])
+    pictures = Pictures(fingerprints)
+    work = {
+        duplicates: partial(find_copies, fingerprints, Limits()),
+        contamination: partial(contamination._by_picture, pictures, pictures, Limits()),
+    }[module]
+    with threadpool_limits(2, user_api="blas"), pytest.raises(Reached):
+        work()
+    assert set(threads) == {1}
