@@ -8,7 +8,6 @@ from the smallest batch to the largest than the features do. open_clip's chunked
 """
 
 import os
-import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -16,46 +15,15 @@ import torch
 from open_clip.loss import ClipLoss, SigLipLoss
 from torch import Tensor
 from torch.nn.functional import normalize
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from benchmarks.measure import interleaved, report
+from medvlp.costs.live import LiveBytes
 from medvlp.losses import Pairs, contrastive_loss
 
 BATCHES = [int(size) for size in os.environ.get("MEDVLP_BENCHMARK_BATCHES", "256,1024,4096").split(",")]
 ROUNDS = int(os.environ.get("MEDVLP_BENCHMARK_ROUNDS", "3"))
 WIDTH, TOLERANCE = 512, 2e-5
 Leaves = tuple[Tensor, Tensor, Tensor, Tensor]
-
-
-class LiveBytes(TorchDispatchMode):
-    """Bytes of tensors that exist, and the most that ever did."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.live = self.peak = 0
-        self.sizes: dict[int, int] = {}
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        output = func(*args, **(kwargs or {}))
-        for tensor in tree_leaves(output):
-            if isinstance(tensor, Tensor):
-                self.add(tensor)
-        return output
-
-    def add(self, tensor: Tensor) -> None:
-        """Count its storage, once, until it is freed."""
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() in self.sizes:
-            return
-        self.sizes[storage.data_ptr()] = size = storage.nbytes()
-        self.live += size
-        self.peak = max(self.peak, self.live)
-        weakref.finalize(storage, self.free, storage.data_ptr())
-
-    def free(self, address: int) -> None:
-        """A storage has ended."""
-        self.live -= self.sizes.pop(address, 0)
 
 
 def leaves_of(batch: int) -> Leaves:
